@@ -1,0 +1,46 @@
+# Every target sets up what it needs; PYTHON names the interpreter (3.11 to 3.13) that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup quickstart smollm2 test slow check lock micro clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "slimsweep needs Python 3.11 to 3.13; $$($(PYTHON) --version) found. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: $(READY)
+	$(BIN)/slimsweep run configs/quickstart.yaml
+
+smollm2: $(READY)
+	$(BIN)/slimsweep run configs/smollm2.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# torch's own wheel says which CUDA packages it needs; a lock that named them would force them on machines without a GPU.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet --no-annotate --no-header pyproject.toml \
+	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+micro: $(READY)
+	$(BIN)/python -m trials.micro
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

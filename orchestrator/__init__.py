@@ -1,0 +1,1 @@
+"""From a config to finished trials: config, plan, search, Ray, command line."""

@@ -1,0 +1,51 @@
+"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints the record's scores; exit code 2 on bad input."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trials", description=__doc__)
+    parser.add_argument("spec", type=Path, help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
+    parser.add_argument("--storage", type=Path, default=Path("runs"), help="storage root; the record goes to its ledger (runs)")
+    parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads: the cpus_per_trial of a sweep to repeat (1)")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = parse()
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    from trials.errors import InputError
+    from trials.spec import TrialSpec
+    from trials.yamlfile import YamlFile
+
+    try:
+        spec = YamlFile(options.spec).check(TrialSpec)
+        import torch
+
+        from trials.hub import Hub
+        from trials.record import Ledger
+        from trials.trial import Worker, check
+
+        torch.set_num_threads(options.threads)
+        worker = Worker(Ledger(options.storage), Hub(options.hub_mirror))
+        if worker.ledger.complete(spec.key) is None:
+            check(spec, worker.hub, worker.tasks)
+        record = worker.run(spec)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if record.failure:
+        print(record.failure.traceback, file=sys.stderr)
+        return 1
+    for role, score in record.scores.items():
+        print(f"{role:<14} {score.value:.4f} +- {score.stderr:.4f}  ({score.n} documents)")
+    print(f"{sum(record.seconds.values()):.1f} s  {worker.ledger.folder(spec.key) / 'record.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The base model: loaded once in 4 bits, lent to one adapter after the other."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from trials.errors import InputError
+from trials.hub import Hub
+from trials.spec import Base, Lora
+
+
+@dataclass
+class LoadedBase:
+    model: Any
+    tokenizer: Any
+    checksum: str | None
+
+
+def device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def quantization_config(base: Base) -> BitsAndBytesConfig | None:
+    if base.quantization == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=base.quantization,
+        bnb_4bit_use_double_quant=base.double_quantization,
+        bnb_4bit_compute_dtype=getattr(torch, base.dtype),
+    )
+
+
+def check(base: Base, hub: Hub) -> None:
+    """Raises InputError when there is no such model; reads its configuration alone."""
+    try:
+        AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main")
+    except (OSError, ValueError) as error:
+        raise hub.missing("base.model", base.model, error) from error
+
+
+def load(base: Base, hub: Hub) -> LoadedBase:
+    """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
+    check(base, hub)
+    path, revision = hub.locate(base.model), base.revision or "main"
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        revision=revision,
+        dtype=getattr(torch, base.dtype),
+        quantization_config=quantization_config(base),
+        device_map={"": device()},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    return LoadedBase(model.eval(), tokenizer, _checksum(path, model))
+
+
+def _checksum(path: str, model: Any) -> str | None:
+    if not Path(path).is_dir():
+        return getattr(model.config, "_commit_hash", None)
+    digest = hashlib.sha256()
+    for file in sorted([*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")]):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
+    """The base with a fresh adapter on it; afterwards the base is as it was, whatever happened meanwhile."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+    )
+    names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
+    if unknown := set(lora.target_modules) - names:
+        raise InputError(f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}")
+    model = get_peft_model(loaded.model, config)
+    try:
+        yield model
+    finally:
+        loaded.model = model.unload().eval()
+        loaded.model.requires_grad_(False)

@@ -1,0 +1,63 @@
+"""What a trial ran on: package versions, git revision, hardware, peak memory."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("slimsweep", "torch", "transformers", "peft", "bitsandbytes", "datasets", "lm-eval", "accelerate", "numpy")
+
+
+@cache
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # slimsweep run from its folder, say
+            found[package] = "not installed"
+    return found
+
+
+@cache
+def git_revision() -> str | None:
+    """The commit of this program's checkout, with `+changes` when files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    found: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": None}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory() -> dict[str, int]:
+    """Bytes: the process's largest resident set so far, and the accelerator's largest allocation since the trial began."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.max_memory_allocated()
+    return found

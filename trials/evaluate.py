@@ -1,0 +1,181 @@
+"""Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
+
+import difflib
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import numpy as np
+import pandas as pd
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from trials.errors import InputError
+from trials.hub import TASK_FOLDERS, Hub
+from trials.record import Score
+from trials.spec import Evaluation
+
+for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_eval.api.task"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+class Tasks:
+    """lm-eval's tasks, each built once per process and read from where `hub` finds its data."""
+
+    def __init__(self, hub: Hub):
+        self.hub = hub
+        self._built: dict[tuple[str, int | None], Any] = {}
+
+    @cached_property
+    def _bundled(self) -> TaskManager:
+        return TaskManager(include_path=[str(folder) for folder in TASK_FOLDERS], include_defaults=False)
+
+    @cached_property
+    def _stock(self) -> TaskManager:
+        return TaskManager()
+
+    def _manager(self, name: str) -> TaskManager:
+        """The manager that knows the task. lm-eval's own index takes ten seconds to build, so it is asked last."""
+        if name in self._bundled.task_index:
+            return self._bundled
+        if name not in self._stock.task_index:
+            near = difflib.get_close_matches(name, [*self._bundled.all_tasks, *self._stock.all_tasks], n=3)
+            raise InputError(f"eval: lm-eval has no task {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+        return self._stock
+
+    def _leaves(self, manager: TaskManager, name: str) -> list[str]:
+        """The single tasks behind a task, group or tag."""
+        from lm_eval.tasks._index import Kind
+
+        entry = manager.task_index[name]
+        if entry.kind in (Kind.TASK, Kind.PY_TASK):
+            return [name]
+        members = entry.tags if entry.kind is Kind.TAG else (entry.cfg or {}).get("task", [])
+        names = [member if isinstance(member, str) else member["task"] for member in members]
+        return [leaf for member in names for leaf in self._leaves(manager, member)]
+
+    def build(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Task name -> lm-eval Task, for every single task of the role; raises InputError when one cannot be had."""
+        built = {}
+        for name in evaluation.tasks:
+            manager = self._manager(name)
+            for leaf in self._leaves(manager, name):
+                if (leaf, evaluation.shots) not in self._built:
+                    self._built[leaf, evaluation.shots] = self._build(manager, leaf, evaluation.shots)
+                built[leaf] = self._built[leaf, evaluation.shots]
+        return built
+
+    def _build(self, manager: TaskManager, name: str, shots: int | None) -> Any:
+        import datasets
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        path = manager.task_index[name].yaml_path
+        config: dict[str, Any] = load_yaml(path) if path else {"task": name}
+        if shots is not None:
+            config["num_fewshot"] = shots
+        dataset = config.get("dataset_path")
+        if dataset:
+            config["dataset_path"] = self.hub.locate(dataset)
+        try:
+            return manager.load([{**config, "task": name}])["tasks"][name]
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise self.hub.missing(f"data set of task {name!r},", dataset or name, error) from error
+
+
+def measured(task: Any) -> list[str]:
+    """The "metric,filter" names of a task, in lm-eval's order."""
+    filters = [ensemble.name for ensemble in task._filters]
+    return [f"{metric},{filter_name}" for filter_name in filters for metric in task._metric_fn_list]
+
+
+def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
+    """Raises InputError when the role's tasks, metric, filter or number of documents cannot be had."""
+    total, wanted = 0, f"{evaluation.metric},{evaluation.filter}"
+    for name, task in tasks.build(evaluation).items():
+        total += len(task.eval_docs)
+        if wanted not in measured(task):
+            raise InputError(f"eval.{role}: task {name} measures {'; '.join(measured(task))}; not {wanted} (metric,filter)")
+    if evaluation.documents is not None and evaluation.documents > total:
+        raise InputError(f"eval.{role}.documents: {evaluation.documents} asked for, {'+'.join(evaluation.tasks)} has {total}")
+
+
+def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
+    """Sorted document numbers by task: a seeded sample of all tasks' documents together; a smaller one is part of a larger one.
+
+    Sorted because lm-eval walks the documents in ascending order while it takes their numbers from the list.
+    """
+    everything = [(task, index) for task, size in sizes.items() for index in range(size)]
+    if documents is not None:
+        order = np.random.default_rng(seed).permutation(len(everything))
+        everything = [everything[i] for i in order[:documents]]
+    chosen: dict[str, list[int]] = {}
+    for task, index in sorted(everything):
+        chosen.setdefault(task, []).append(index)
+    return chosen
+
+
+def evaluate(
+    model: Any, tokenizer: Any, role: str, evaluation: Evaluation, tasks: Tasks
+) -> tuple[Score, dict[str, Score], pd.DataFrame]:
+    """One role: its score, every "metric,filter" of its tasks, and one row per document (see Ledger.documents)."""
+    check(role, evaluation, tasks)
+    built = tasks.build(evaluation)
+    samples = sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=evaluation.batch_size)
+    for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=lm_eval.defaults.DEFAULT_OTHER_SEED)
+    results = lm_eval.evaluate(
+        lm=lm,
+        task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
+        samples=samples,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    documents = outcomes(role, evaluation, results["samples"])
+    details = {name: score(documents[name].dropna()) for name in documents.columns if "," in name}
+    return score(documents["score"]), details, documents
+
+
+def outcomes(role: str, evaluation: Evaluation, logged: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """lm-eval's logged samples (one per document and filter) as one row per document."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for task, entries in logged.items():
+        for entry in entries:
+            row = rows.setdefault(
+                (task, entry["doc_id"]),
+                {"role": role, "task": task, "doc_id": entry["doc_id"], "doc_hash": entry["doc_hash"]},
+            )
+            row["target"] = str(entry["target"])
+            row["response"] = _response(entry["resps"])
+            for metric in entry["metrics"]:
+                row[f"{metric},{entry['filter']}"] = float(entry[metric])
+    documents = pd.DataFrame(list(rows.values()))
+    documents.insert(4, "score", documents[f"{evaluation.metric},{evaluation.filter}"])
+    return documents
+
+
+def _response(resps: list[Any]) -> str:
+    """The generated text, or the log-likelihoods of the choices."""
+    first = [one[0] for one in resps]
+    return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)
+
+
+def score(values: pd.Series) -> Score:
+    """Mean and standard error (sample deviation over sqrt(n), as lm-eval's mean_stderr)."""
+    n = len(values)
+    return Score(value=float(values.mean()), stderr=float(values.std(ddof=1) / n**0.5) if n > 1 else 0.0, n=n)
+
+
+def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:
+    """The task of the role that is evaluated on this very split of this data set, if there is one."""
+    for name, task in tasks.build(evaluation).items():
+        tested = task.config.test_split or task.config.validation_split
+        same_data = Path(tasks.hub.locate(dataset)) == Path(tasks.hub.locate(task.config.dataset_path or ""))
+        if same_data and split.partition("[")[0] == tested and (config or "default") == (task.config.dataset_name or "default"):
+            return name
+    return None

@@ -1,0 +1,70 @@
+"""Where models, data sets, sources and tasks are read from: what the package bundles, then the mirror folder, then the hub.
+
+A package inside `trials` bundles a model, data, sources or lm-eval tasks by holding a folder `hub` (laid out `org/name`, as a mirror),
+a `sources.yaml` or a folder `tasks`.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from trials.errors import InputError
+from trials.spec import Data, Source
+from trials.yamlfile import YamlFile
+
+_HERE = Path(__file__).parent
+TASK_FOLDERS = sorted(_HERE.glob("*/tasks"))
+
+
+class Hub:
+    """Resolves ids. `mirror` is a folder laid out as `org/name`, read before the hub itself."""
+
+    def __init__(self, mirror: Path | str | None = None):
+        self.mirror = Path(mirror).expanduser().resolve() if mirror else None
+        if self.mirror and not self.mirror.is_dir():
+            raise InputError(f"hub_mirror: {self.mirror} is not a folder")
+        self._roots = [*sorted(_HERE.glob("*/hub")), *([self.mirror] if self.mirror else [])]
+
+    def locate(self, name: str) -> str:
+        """The folder that holds `name`, absolute, or `name` itself where only the hub can have it."""
+        for candidate in [*(root / name for root in self._roots), Path(name).expanduser()]:
+            if candidate.is_dir():
+                return str(candidate.resolve())
+        return name
+
+    def missing(self, what: str, name: str, error: BaseException) -> InputError:
+        """The one line for a model or data set that no place has."""
+        places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {reason[:160]}")
+
+    def rows(self, name: str, source: Source) -> Any:
+        """A source's rows, a datasets.Dataset; raises InputError when there is no such data set, configuration or split."""
+        import datasets
+
+        try:
+            return datasets.load_dataset(self.locate(source.dataset), source.config, split=source.split)
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            missing = self.missing(f"data set of source {name!r},", source.dataset, error)
+            if self.locate(source.dataset) == source.dataset:
+                raise missing from error
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"source {name!r}: {source.dataset} has no {source.config or 'default'}/{source.split}: {reason}") from error
+
+
+def builtin_sources() -> dict[str, Source]:
+    sources = {}
+    for path in [_HERE / "sources.yaml", *sorted(_HERE.glob("*/sources.yaml"))]:
+        for name, fields in YamlFile(path).data.items():
+            sources[name] = Source.model_validate(fields)
+    return sources
+
+
+def find_source(data: Data, name: str) -> Source:
+    """The source that a mix names; raises InputError with the nearest known name."""
+    known = {**builtin_sources(), **data.sources}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"data.mix: no source {name!r}; {hint}known: {', '.join(sorted(known))}; others go into data.sources")
+    return known[name]
