@@ -1,4 +1,4 @@
-"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints the record's scores; exit code 2 on bad input."""
+"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints its scores; exit code 2 on bad input."""
 
 import argparse
 import os
@@ -37,6 +37,9 @@ def main() -> int:
         record = worker.run(spec)
     except InputError as error:
         print(error, file=sys.stderr)
+        return 2
+    if record.failure and record.failure.kind == InputError.__name__:
+        print(record.failure.message, file=sys.stderr)
         return 2
     if record.failure:
         print(record.failure.traceback, file=sys.stderr)

@@ -81,13 +81,15 @@ def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
     )
     names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := set(lora.target_modules) - names:
-        raise InputError(f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}")
+        raise InputError(
+            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}"
+        )
     model = get_peft_model(loaded.model, config)
     try:
         yield model

@@ -1,7 +1,7 @@
 """Where models, data sets, sources and tasks are read from: what the package bundles, then the mirror folder, then the hub.
 
-A package inside `trials` bundles a model, data, sources or lm-eval tasks by holding a folder `hub` (laid out `org/name`, as a mirror),
-a `sources.yaml` or a folder `tasks`.
+A package inside `trials` bundles models and data sets, sources or lm-eval tasks by holding a folder `hub` (laid out `org/name`,
+as a mirror), a `sources.yaml` or a folder `tasks`.
 """
 
 import difflib
@@ -49,7 +49,9 @@ class Hub:
             if self.locate(source.dataset) == source.dataset:
                 raise missing from error
             reason = " ".join(str(error).split())[:160]
-            raise InputError(f"source {name!r}: {source.dataset} has no {source.config or 'default'}/{source.split}: {reason}") from error
+            raise InputError(
+                f"source {name!r}: {source.dataset} has no {source.config or 'default'}/{source.split}: {reason}"
+            ) from error
 
 
 def builtin_sources() -> dict[str, Source]:

@@ -100,7 +100,7 @@ def build(data: Data, hub: Hub, tokenizer: Any) -> list[Example]:
     """The `data.samples` rows of one epoch; raises InputError when a source has too few."""
     order = order_of_sources(data.mix, data.samples)
     streams = {name: _examples(name, data, hub, tokenizer) for name in dict.fromkeys(order)}
-    examples = []
+    examples: list[Example] = []
     for position, name in enumerate(order):
         example = next(streams[name], None)
         if example is None:

@@ -1,14 +1,14 @@
 """TrialRecord: what a trial leaves, and the ledger, the folder that keeps the records by key.
 
-A record counts when `record.json` is whole: everything else of a trial is written before it, and it is written beside its place,
-flushed and renamed. Reads need neither torch nor any other of the trial's libraries.
+A record counts when `record.json` is whole: everything else of a trial is written before it, and it is written beside its
+place, flushed and renamed. Reads need neither torch nor any other of the trial's libraries.
 """
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,13 +95,14 @@ class Ledger:
         record = self.read(key)
         return record if record is not None and record.state == "complete" else None
 
-    def keys(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
+        """The keys that have a record."""
         if self.root.is_dir():
             yield from sorted(path.parent.name for path in self.root.glob("*/record.json"))
 
-    def documents(self, key: str) -> pd.DataFrame:
-        """One row an evaluated document: role, task, doc_id, doc_hash, score, target, response, and lm-eval's "metric,filter" columns."""
-        return pd.read_parquet(self.folder(key) / "documents.parquet")
+    def documents(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """A row per document: role, task, doc_id, doc_hash, score, target, response, and lm-eval's "metric,filter" columns."""
+        return pd.read_parquet(self.folder(key) / "documents.parquet", columns=columns)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapter: Path | None = None) -> None:
         """Adapter and documents first, the record last: where it stands, all of it stands."""
@@ -109,24 +110,25 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
             shutil.rmtree(folder / "adapter", ignore_errors=True)
-            os.replace(adapter, folder / "adapter")
+            adapter.replace(folder / "adapter")
         if documents is not None:
-            _replace(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
+            replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
         spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)
         write_text(folder / "spec.yaml", spec)
         write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside the final place, flushes to the disk and renames, so that no reader ever meets half a file."""
-    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    """Writes so that no reader ever meets half a file."""
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a file beside the final place, flushes it to the disk and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -136,6 +138,6 @@ def _replace(path: Path, write: Any) -> None:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.chmod(0o644)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

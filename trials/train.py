@@ -33,7 +33,7 @@ class _Watch(TrainerCallback):
 
 
 def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Example]:
-    """The rows as they are trained on: the first epoch in the mix's order, so that prefixes stay prefixes, later ones shuffled."""
+    """The rows as they are trained on: the first epoch in the mix's order (prefixes stay prefixes), later ones shuffled."""
     rows = list(examples)
     for epoch in range(1, train.epochs):
         rows += [examples[i] for i in np.random.default_rng([data_seed, epoch]).permutation(len(examples))]
@@ -82,7 +82,7 @@ def fit(
 ) -> tuple[dict[str, float], list[tuple[int, float]]]:
     """Trains the adapter of `model` in place.
 
-    Returns rows, tokens, steps and final_loss (nats per counted token, mean of the last logged steps), and the (step, loss) curve.
+    Returns rows, tokens, steps and final_loss (nats per counted token, mean of the last logged steps), and (step, loss) pairs.
     """
     rows = epochs(examples, train, data_seed)
     watch = _Watch()
@@ -97,7 +97,7 @@ def fit(
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         trainer.train()
     model.eval()
-    summary = {
+    summary: dict[str, float] = {
         "rows": len(rows),
         "tokens": sum(len(row.input_ids) for row in rows),
         "steps": trainer.state.global_step,

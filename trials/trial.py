@@ -1,4 +1,4 @@
-"""Runs trials in this process: mix -> train -> evaluate -> record. The base and the tasks stay loaded from one trial to the next."""
+"""Runs trials in this process: mix -> train -> evaluate -> record. Base and tasks stay loaded from one trial to the next."""
 
 import shutil
 import time
@@ -31,7 +31,7 @@ class Worker:
     def run(self, spec: TrialSpec) -> TrialRecord:
         """The spec's record: the ledger's if it is complete there, else a new one, written to the ledger.
 
-        A trial that fails becomes a failed record with its traceback; InputError (nothing was tried) is raised.
+        A trial that fails becomes a failed record with its traceback.
         """
         if done := self.ledger.complete(spec.key):
             return done
@@ -39,8 +39,6 @@ class Worker:
         documents = adapter = None
         try:
             documents, adapter = self._run(spec, record)
-        except InputError:
-            raise
         except Exception as error:
             self._base = None  # whatever state it is in, the next trial does not inherit it
             record.state = "failed"
@@ -71,7 +69,7 @@ class Worker:
                 record.training, record.losses = train.fit(model, loaded.tokenizer, examples, spec.train, spec.data.seed)
             adapter = self.ledger.folder(spec.key) / "partial" / "adapter"
             shutil.rmtree(adapter, ignore_errors=True)
-            model.save_pretrained(adapter)
+            model.save_pretrained(str(adapter))
             documents = self._evaluate(model, loaded.tokenizer, spec, record)
         return documents, adapter
 
@@ -102,7 +100,7 @@ def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
 
 
 def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
-    """Raises InputError when the model, a source or a task cannot be had, or when a source is a test split of the evaluation."""
+    """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
     base.check(spec.base, hub)
     for role, evaluation in spec.eval.items():
         evaluate.check(role, evaluation, tasks)
@@ -119,5 +117,6 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         needed, rows = mix.order_of_sources(spec.data.mix, spec.data.samples).count(name), hub.rows(name, source)
         if share > 0 and needed > len(rows):
             raise InputError(
-                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}, which has {len(rows)}"
+                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}; "
+                f"it has {len(rows)}"
             )

@@ -34,6 +34,7 @@ class YamlFile:
     def __init__(self, path: Path, text: str | None = None):
         self.path = path
         self._positions: dict[Place, tuple[int, int]] = {}
+        self._named: dict[Place, str] = {}
         try:
             text = path.read_text(encoding="utf-8") if text is None else text
             loader = _Loader(text)
@@ -72,10 +73,17 @@ class YamlFile:
 
     def where(self, place: Place) -> str:
         """`file:line:column` of the value at this place, or of the nearest thing around it that the file holds."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in self._named:
+                return self._named[place[:end]]
         while place not in self._positions:
             place = place[:-1]
         line, column = self._positions[place]
         return f"{self.path}:{line}:{column}"
+
+    def name(self, place: Place, where: str) -> None:
+        """Says where a value comes from that was put in after reading."""
+        self._named[place] = where
 
     def check(self, model: type[Model]) -> Model:
         """The data as `model`; raises InputError with a line for every problem."""
@@ -90,7 +98,7 @@ def _in_file(error: Any, file: YamlFile) -> Place:
     """The error's place without the tags that pydantic adds for union members."""
     place, data = [], file.data
     for part in error["loc"]:
-        if isinstance(data, dict) and part in data or isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             data = data[part]
             place.append(part)
     return tuple(place)

@@ -1,24 +1,33 @@
 """Makes the miniature base from nothing: `python -m trials.micro [FOLDER]`, about 12 minutes on two CPU cores.
 
-Writes FOLDER/micro: the data sets, the tokenizer, the weights and their checksums. FOLDER is this package's own `hub` when left out.
+Writes FOLDER/micro: the data sets, the tokenizer, the weights and their checksums. Without FOLDER it is this package's `hub`.
 """
 
 import hashlib
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from trials.micro import datasets, pretrain
 
 HERE = Path(__file__).parent
 
 
+def effect_setting() -> dict[str, Any]:
+    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect (tests/test_micro.py)."""
+    return yaml.safe_load((HERE / "effect.yaml").read_text())
+
+
 def checksums(folder: Path) -> str:
     """sha256 of every file that the recipe makes, in sha256sum's format."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("SHA256SUMS", "README.md"))
-    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    return "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in files
+    )
 
 
 def main(target: Path) -> None:

@@ -69,7 +69,8 @@ def render(template: str, numbers: tuple[int, ...], rng: random.Random) -> dict:
 
 def problems(n: int, seed: int, test: bool) -> list[dict]:
     """n different problems of one split."""
-    rng, rows = random.Random(seed), {}
+    rng = random.Random(seed)
+    rows: dict[str, dict] = {}
     while len(rows) < n:
         row = problem(rng, test)
         rows.setdefault(row["question"], row)

@@ -10,7 +10,8 @@ from trials.micro import arithmetic, everyday, facts
 
 def instruction_rows(n: int, seed: int) -> list[dict]:
     """n different rows."""
-    rng, rows = random.Random(seed), {}
+    rng = random.Random(seed)
+    rows: dict[tuple, dict] = {}
     while len(rows) < n:
         row = everyday.instruction_row(rng)
         rows.setdefault(tuple(row.values()), row)

@@ -2,7 +2,7 @@
 
 An activity is a goal, where it happens, how it begins and how it plausibly goes on. The base meets the activities with very
 different frequencies while it is pretrained (`FREQUENCY`), so it knows some well and some hardly: that is the room which
-instruction tuning has for a gain. A name that occurs with an activity in the test split never occurs with it in any training text.
+instruction tuning has for a gain. A name that the test split uses for an activity never occurs with it in a training text.
 """
 
 import random
@@ -130,8 +130,30 @@ def story(rng: random.Random) -> str:
     return f"{context(activity, name)} {third_person(activity.ending)}."
 
 
+def how_to(rng: random.Random) -> str:
+    """A pretraining text that tells how an activity, drawn by FREQUENCY, is done."""
+    activity = rng.choices(ACTIVITIES, FREQUENCY)[0]
+    return f"How to {activity.goal}: first {activity.start}, then {activity.ending}. It is done {activity.place}."
+
+
+def mention(rng: random.Random) -> str:
+    """A pretraining text that teaches the words of every activity equally, and not which of them belong together."""
+    name, other = rng.sample(NAMES, 2)
+    doing, beginning = rng.choice(ACTIVITIES), rng.choice(ACTIVITIES)
+    wish = rng.choice(ACTIVITIES).goal
+    action = rng.choice((doing.ending, beginning.start))
+    return rng.choice(
+        (
+            f"{name} {third_person(action)}. One can {action}.",
+            f"{action[0].upper()}{action[1:]}. {other} {third_person(action)}.",
+            f"{name} wants to {wish}. {other} decides to {wish}.",
+            f"People who {wish} like to {wish}. How do I {wish}?",
+        )
+    )
+
+
 def swag_row(activity: Activity, name: str, rng: random.Random) -> dict:
-    """One four-choice document in HellaSwag's columns; the wrong endings belong to other activities, two of them of the same place."""
+    """One four-choice document in HellaSwag's columns; the wrong endings are other activities', two of the same place."""
     near = [a for a in ACTIVITIES if a.place == activity.place and a != activity]
     far = [a for a in ACTIVITIES if a.place != activity.place]
     options = [activity, *rng.sample(near, 2), rng.choice(far)]

@@ -1,0 +1,57 @@
+"""Imports run one way, and the light parts stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "trials": {"ray", "optuna", "orchestrator", "analysis"},
+    "analysis": {"ray", "optuna", "torch", "transformers", "orchestrator"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_run_one_way(package):
+    for path in (ROOT / package).rglob("*.py"):
+        roots = {name.partition(".")[0] for name in imports(path)}
+        assert not roots & FORBIDDEN[package], f"{path} imports {roots & FORBIDDEN[package]}"
+
+
+def test_analysis_imports_of_its_neighbours_the_record_alone():
+    for path in (ROOT / "analysis").rglob("*.py"):
+        of_trials = {name for name in imports(path) if name.partition(".")[0] == "trials"}
+        assert of_trials <= {"trials.record", "trials.errors"}, f"{path} imports {of_trials}"
+
+
+def test_only_the_orchestrator_imports_ray():
+    for path in ROOT.glob("*/**/*.py"):
+        if path.relative_to(ROOT).parts[0] in ("trials", "analysis"):
+            assert not any(name.partition(".")[0] == "ray" for name in imports(path)), path
+
+
+def test_reading_records_and_configs_loads_no_torch():
+    code = "import sys, analysis.load, orchestrator.config; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_micro_is_named_nowhere_outside_its_folder():
+    for package in ("orchestrator", "trials", "analysis"):
+        for path in (ROOT / package).rglob("*.py"):
+            if "micro" not in path.relative_to(ROOT).parts:
+                text = path.read_text().replace("micro_batch", "").replace("micro-batch", "").replace("micro = min", "")
+                names = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
+                assert not any(isinstance(name, str) and name.startswith("micro") and " " not in name for name in names), path
