@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -52,8 +53,10 @@ def run(
 
     sweep_config = load(config, override or [])
     root = _storage(storage, sweep_config.storage)
-    folder = _run(sweep_config, root, address, err if as_json else out)
-    _finish(folder, as_json)
+    left = _run(sweep_config, root, address, err if as_json else out)
+    _finish(root / sweep_config.name, as_json)
+    if left:
+        raise SweepFailed(f"{sweep_config.name}: stopped with {left} still to run; the same command goes on with them")
 
 
 def _storage(given: Path | None, configured: str) -> Path:
@@ -63,16 +66,16 @@ def _storage(given: Path | None, configured: str) -> Path:
     return Path(text.removeprefix("file://"))
 
 
-def _run(config: Any, root: Path, address: str | None, console: Console) -> Path:
+def _run(config: Any, root: Path, address: str | None, console: Console) -> int:
+    """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
     from orchestrator.plan import check_inputs
     from orchestrator.progress import Progress, duration
     from orchestrator.sweep import Sweep
 
-    folder = root / config.name
-    sweep = Sweep(config, root) if (folder / "study.db").exists() else None
+    sweep = Sweep(config, root) if (root / config.name / "study.db").exists() else None
     if sweep is not None and sweep.unfinished == 0:
         console.print(f"{config.name}: all {config.budget} trials are done")
-        return folder
+        return 0
     console.print("checking the model, the data and the tasks ...")
     check_inputs(config)
     sweep = sweep or Sweep(config, root)
@@ -85,8 +88,8 @@ def _run(config: Any, root: Path, address: str | None, console: Console) -> Path
         progress = Progress(console)
         with progress.watching(sweep, slots.concurrent):
             launch.run(sweep, root, config.hub_mirror, slots)
-        console.print(f"{config.name}: done in {duration(progress.elapsed)}")
-    return folder
+        console.print(f"{config.name}: {duration(progress.elapsed)}")
+    return sweep.unfinished
 
 
 def _finish(folder: Path, as_json: bool) -> None:
@@ -216,8 +219,6 @@ def report(folder: Folder) -> None:
 
 
 def main() -> None:
-    from orchestrator.sweep import SweepFailed
-
     try:
         app()
     except InputError as error:

@@ -18,6 +18,7 @@ from optuna.trial import Trial, TrialState
 
 from analysis.metrics import parse_constraint, trial_metrics
 from orchestrator.config import Categorical, Int, SweepConfig, resolved
+from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord, write_json, write_text
 from trials.spec import TrialSpec
@@ -25,10 +26,6 @@ from trials.spec import TrialSpec
 _VIOLATED = 1e6  # a constraint on an undefined metric; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures with nothing finished in between at the start: the next ones will fail too
 _MAY_CHANGE = {"resources", "storage", "hub_mirror"}  # beside search.trials: what a sweep that goes on may change
-
-
-class SweepFailed(Exception):
-    """The sweep cannot go on; its text is the cause in one line."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.config import SweepConfig
-from orchestrator.sweep import Sweep, SweepFailed
+from orchestrator.errors import SweepFailed
+from orchestrator.sweep import Sweep
 from trials.errors import InputError
 from trials.record import Failure, Score, TrialRecord
 

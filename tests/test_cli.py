@@ -1,0 +1,118 @@
+"""The program as its user runs it, with the real Ray: one sweep from its config to the report, then the same command again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import CONFIG, deep
+from trials.record import Ledger
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def slimsweep(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A finished sweep of two trials: its storage, its config's path and what the command printed."""
+    storage = tmp_path_factory.mktemp("swept")
+    path = storage / "little.yaml"
+    path.write_text(yaml.safe_dump(deep(CONFIG), sort_keys=False))
+    ran = slimsweep("run", path, "--storage", storage / "runs")
+    assert ran.returncode == 0, ran.stderr
+    return storage / "runs", path, ran
+
+
+def test_a_sweep_ends_with_a_front_a_picture_and_a_report(swept):
+    runs, _, ran = swept
+    assert {path.name for path in (runs / "little").iterdir()} >= {
+        *("sweep.yaml", "manifest.json", "study.db", "report.html"),
+        *("front.csv", "front.json", "front.parquet", "front.html", "front.png"),
+    }
+    assert len(list(Ledger(runs))) == 3
+    lines = ran.stdout.splitlines()
+    assert sum("baseline" in line for line in lines) >= 1
+    assert sum(line.startswith("[") and "trial" in line for line in lines) == 2
+    assert "ERROR" not in ran.stderr
+    assert "Trials did not complete" not in ran.stderr
+    row = json.loads((runs / "little" / "front.json").read_text())[0]
+    assert set(row["params"]) == {"lora.rank"}
+    assert {"value", "stderr"} == set(row["metrics"]["commonsense.gain"])
+
+
+def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept):
+    runs, path, _ = swept
+    before = {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
+    again = slimsweep("run", path, "--storage", runs)
+    assert again.returncode == 0, again.stderr
+    assert "all 2 trials are done" in again.stdout
+    assert before == {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
+
+
+def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, tmp_path):
+    runs, _, _ = swept
+    key = json.loads((runs / "little" / "manifest.json").read_text())["trials"][0]["key"]
+    spec = runs / "ledger" / key / "spec.yaml"
+    command = [sys.executable, "-m", "trials", str(spec), "--storage", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    alone, swept_record = Ledger(tmp_path), Ledger(runs)
+    assert alone.read(key).scores == swept_record.read(key).scores
+    assert alone.documents(key).equals(swept_record.documents(key))
+
+
+def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept):
+    runs, path, _ = swept
+    status = json.loads(slimsweep("status", runs / "little", "--json").stdout)
+    assert (status["complete"], status["failed"], status["budget"]) == (2, 0, 2)
+    assert json.loads(slimsweep("front", runs / "little", "--format", "csv", "--json").stdout) == status["front"]
+    assert json.loads(slimsweep("plan", path, "--storage", runs, "--json").stdout)["trials_done"] == 2
+    assert slimsweep("report", runs / "little").returncode == 0
+    assert json.loads(slimsweep("run", path, "--storage", runs, "--json").stdout)["front"] == status["front"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_is_planned(path, tmp_path):
+    planned = slimsweep("plan", path, "--storage", tmp_path, "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["trials"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda p: p["base"].update(model="nobody/nothing"), "base.model 'nobody/nothing'"),
+        (lambda p: p["lora"].update(rnak=1), "unknown key 'lora.rnak'"),
+        (lambda p: p["data"].update(samples=5_000), "needs 2500 rows"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, change, expected):
+    parts = deep(CONFIG)
+    change(parts)
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(parts))
+    ran = slimsweep("run", tmp_path / "bad.yaml", "--storage", tmp_path / "runs")
+    assert ran.returncode == 2
+    assert expected in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path):
+    for command in ("status", "front", "report"):
+        ran = slimsweep(command, tmp_path / "none")
+        assert ran.returncode == 2
+        assert str(tmp_path / "none") in ran.stderr
+
+
+def test_every_command_has_help_with_an_example():
+    for command in ("run", "plan", "status", "front", "report"):
+        assert "Example:" in slimsweep(command, "--help").stdout

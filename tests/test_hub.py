@@ -1,0 +1,64 @@
+"""Ids are read from the mirror folder where it has them, by lm-eval's stock tasks too, with no network."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+from trials import evaluate
+from trials.errors import InputError
+from trials.hub import Hub, builtin_sources, find_source
+from trials.spec import Data, Evaluation
+
+MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parent.parent.parent / "shared" / "hub"))
+
+
+@pytest.fixture(scope="module")
+def mirrored() -> evaluate.Tasks:
+    if not (MIRROR / "openai" / "gsm8k").is_dir():
+        warnings.warn(
+            f"no mirror of the real data at {MIRROR} (HUB_MIRROR names one): the stock tasks are not tried", stacklevel=1
+        )
+        pytest.skip(f"no mirror at {MIRROR}")
+    return evaluate.Tasks(Hub(MIRROR))
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"task": "hellaswag", "metric": "acc_norm", "documents": 5},
+        {"task": "gsm8k", "metric": "exact_match", "filter": "strict-match", "shots": 2, "documents": 5},
+        {"task": ["mmlu_college_computer_science", "mmlu_high_school_computer_science"], "metric": "acc", "documents": 200},
+    ],
+)
+def test_the_stock_tasks_read_the_mirror(mirrored, evaluation):
+    evaluation = Evaluation.model_validate(evaluation)
+    evaluate.check("role", evaluation, mirrored)
+    for task in mirrored.build(evaluation).values():
+        assert str(task.config.dataset_path).startswith(str(MIRROR.resolve()))
+
+
+@pytest.mark.parametrize("name", ["alpaca", "gsm8k"])
+def test_the_training_sources_read_the_mirror(mirrored, name):
+    assert len(mirrored.hub.rows(name, builtin_sources()[name])) > 900
+
+
+def test_a_training_split_that_is_also_the_test_split_is_found_on_real_data(mirrored):
+    evaluation = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
+    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test", mirrored) == "gsm8k"
+    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test[:50%]", mirrored) == "gsm8k"
+    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "train", mirrored) is None
+
+
+def test_an_id_that_no_folder_has_is_left_to_the_hub(tmp_path):
+    assert Hub(tmp_path).locate("some/model") == "some/model"
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    assert Hub(tmp_path).locate("some/model") == str(tmp_path / "some" / "model")
+
+
+def test_a_mirror_that_is_no_folder_and_an_unknown_source_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        Hub(tmp_path / "none")
+    with pytest.raises(InputError, match="no source 'gsm9k'; did you mean 'gsm8k'"):
+        find_source(Data(samples=1, mix={"gsm9k": 1.0}), "gsm9k")
