@@ -113,7 +113,13 @@ def run(sweep: Sweep, storage: Path, mirror: str | None, slots: Slots) -> None:
                 max_concurrent_trials=slots.concurrent,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name=sweep.config.name, storage_path=str(scratch), verbose=0),
+            run_config=tune.RunConfig(
+                name=sweep.config.name,
+                storage_path=str(scratch),
+                verbose=0,
+                # or Tune asks every finished trial for a checkpoint, which kills the worker that would be kept
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+            ),
         )
         tuner.fit()
     finally:

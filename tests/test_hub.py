@@ -62,3 +62,16 @@ def test_a_mirror_that_is_no_folder_and_an_unknown_source_are_refused(tmp_path):
         Hub(tmp_path / "none")
     with pytest.raises(InputError, match="no source 'gsm9k'; did you mean 'gsm8k'"):
         find_source(Data(samples=1, mix={"gsm9k": 1.0}), "gsm9k")
+
+
+def test_a_folder_whose_files_changed_is_read_again(tmp_path):
+    import pandas as pd
+
+    from trials.spec import Source
+
+    folder = tmp_path / "some" / "data" / "train.parquet"
+    folder.parent.mkdir(parents=True)
+    source = Source(dataset="some/data", instruction="{{q}}", response="{{a}}")
+    for answer in ("old", "new and longer"):
+        pd.DataFrame({"q": ["?"], "a": [answer]}).to_parquet(folder)
+        assert Hub(tmp_path).rows("mine", source)[0]["a"] == answer

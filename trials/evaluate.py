@@ -78,7 +78,9 @@ class Tasks:
             config["num_fewshot"] = shots
         dataset = config.get("dataset_path")
         if dataset:
-            config["dataset_path"] = self.hub.locate(dataset)
+            found = self.hub.dataset_arguments(dataset)
+            config["dataset_path"] = found.pop("path")
+            config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
         try:
             return manager.load([{**config, "task": name}])["tasks"][name]
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -5,6 +5,7 @@ as a mirror), a `sources.yaml` or a folder `tasks`.
 """
 
 import difflib
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ class Hub:
                 return str(candidate.resolve())
         return name
 
+    def dataset_arguments(self, name: str) -> dict[str, str]:
+        """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
+
+        datasets knows a folder by its path alone and would go on serving what it once read there.
+        """
+        import datasets
+
+        path = Path(self.locate(name))
+        if not path.is_dir():
+            return {"path": name}
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        state = "|".join(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16]
+        return {"path": str(path), "cache_dir": str(cache)}
+
     def missing(self, what: str, name: str, error: BaseException) -> InputError:
         """The one line for a model or data set that no place has."""
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
@@ -43,7 +59,7 @@ class Hub:
         import datasets
 
         try:
-            return datasets.load_dataset(self.locate(source.dataset), source.config, split=source.split)
+            return datasets.load_dataset(**self.dataset_arguments(source.dataset), name=source.config, split=source.split)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
             if self.locate(source.dataset) == source.dataset:

@@ -1,8 +1,8 @@
 """Everyday situations: the world behind micro's commonsense task and its instruction data.
 
 An activity is a goal, where it happens, how it begins and how it plausibly goes on. The base meets the activities with very
-different frequencies while it is pretrained (`FREQUENCY`), so it knows some well and some hardly: that is the room which
-instruction tuning has for a gain. A name that the test split uses for an activity never occurs with it in a training text.
+different frequencies while it is pretrained (`FREQUENCY`), so it knows some well, some hardly and some not at all: that
+is the room which instruction tuning has for a gain. A name that the test split uses for an activity never occurs with it in a training text.
 """
 
 import random
@@ -89,9 +89,10 @@ SHE = ("Anna", "Maria", "Sara", "Lily", "Emma", "Nina", "Clara", "Rosa", "Eva", 
 HE = ("Tom", "Ben", "Paul", "Max", "Leo", "Sam", "Jack", "Adam", "Hugo", "Oscar", "Felix", "Karl")
 NAMES = SHE + HE
 
-# Relative frequency of each activity in the pretraining text: a seeded shuffle of a falling series, as words in real text fall.
+# Relative frequency of each activity in the pretraining text: a seeded shuffle of a series that falls to nothing, so that the
+# base knows some activities well, some hardly, and has never met a third of them.
 _RANKS = random.Random("frequency").sample(range(len(ACTIVITIES)), len(ACTIVITIES))
-FREQUENCY = tuple(1.0 / (1 + rank) ** 1.6 for rank in _RANKS)
+FREQUENCY = tuple(max(0.0, 1 - rank / 42) for rank in _RANKS)
 
 
 def pronoun(name: str) -> str:

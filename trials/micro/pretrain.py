@@ -18,7 +18,7 @@ PAD = "<|pad|>"
 # What the pretraining text consists of, by documents.
 KINDS = ("problems", "exam", "statement", "story", "how to", "mention")
 SHARES = (0.32, 0.20, 0.08, 0.18, 0.08, 0.14)
-SEQUENCE, ROWS, STEPS, WARMUP, PEAK_RATE = 256, 8, 3_200, 200, 3e-3
+SEQUENCE, ROWS, STEPS, WARMUP, PEAK_RATE = 256, 8, 2_600, 200, 3e-3
 
 
 def document(rng: random.Random) -> str:
