@@ -1,8 +1,9 @@
 """Everyday situations: the world behind micro's commonsense task and its instruction data.
 
 An activity is a goal, where it happens, how it begins and how it plausibly goes on. The base meets the activities with very
-different frequencies while it is pretrained (`FREQUENCY`), so it knows some well, some hardly and some not at all: that
-is the room which instruction tuning has for a gain. A name that the test split uses for an activity never occurs with it in a training text.
+different frequencies while it is pretrained (`FREQUENCY`), so it knows some well, some hardly and some not at all: that is the
+room which instruction tuning has for a gain. A name that the test split uses for an activity never occurs with it in a training
+text.
 """
 
 import random
