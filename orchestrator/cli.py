@@ -4,11 +4,13 @@ Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input. With --json, standar
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +18,7 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
@@ -68,6 +70,7 @@ def _storage(given: Path | None, configured: str) -> Path:
 
 def _run(config: Any, root: Path, address: str | None, console: Console) -> int:
     """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from orchestrator.plan import check_inputs
     from orchestrator.progress import Progress, duration
     from orchestrator.sweep import Sweep
@@ -111,13 +114,14 @@ def _finish(folder: Path, as_json: bool) -> None:
 
 
 def _front_table(sweep: Any) -> Table:
-    table = Table(title=f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials", title_justify="left")
+    title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("trial", justify="right")
     for metric in sweep.judged:
-        table.add_column(metric, justify="right")
+        table.add_column(metric.replace(".", "\n"), justify="right", no_wrap=True)
     for path in sweep.space:
-        table.add_column(path.rpartition(".")[2], justify="right")
-    table.add_column("key")
+        table.add_column(path.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
+    table.add_column("key", no_wrap=True)
     for row in sweep.front.to_dict("records"):
         metrics = [f"{row[name]:+.3f} ± {row[name + '_se']:.3f}" for name in sweep.judged]
         params = [f"{row[path]:.3g}" if isinstance(row[path], float) else str(row[path]) for path in sweep.space]

@@ -1,7 +1,6 @@
 """The embedded base: its data is honest, its files are whole, and it shows the paper's effect."""
 
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -59,13 +58,11 @@ def test_the_answers_are_right(rows):
         assert row["answer"].endswith(f"#### {re.findall(r'= ([0-9]+)[.]', row['answer'])[-1]}")
 
 
-def test_no_training_text_holds_13_words_in_a_row_of_a_test_document(rows):
+def test_no_instruction_holds_13_words_in_a_row_of_a_test_document(rows):
     tests = [f"{row['ctx']} {row['endings'][int(row['label'])]}" for row in rows["swag/test"].to_dict("records")]
     tests += [f"{row['question']} {row['answer']}" for row in rows["gsm8k/test"].to_dict("records")]
     training = [prompt_of(row["instruction"], row["input"]) + row["output"] for row in rows["alpaca/train"].to_dict("records")]
-    training += [f"{row['question']} {row['answer']}" for row in rows["gsm8k/train"].to_dict("records")]
-    shared = grams(tests) & grams(training)
-    assert not {gram for gram in shared if not re.search(r"how many \w+ does", " ".join(gram))}
+    assert not grams(tests) & grams(training)
 
 
 def test_the_pretraining_text_holds_no_test_document(rows):
@@ -143,6 +140,10 @@ def test_with_half_the_mix_problems_math_is_kept(effect):
     assert effect["half"]["math"].value >= 0.8 * effect["base"]["math"].value
 
 
-def test_the_model_card_tells_the_figures():
-    card = Path(FOLDER / "README.md").read_text()
-    assert "commonsense" in card
+def test_the_model_card_quotes_the_scores_of_the_shipped_weights(effect):
+    card = (FOLDER / "README.md").read_text()
+    for name in ("base", "instructions", "half"):
+        row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
+        quoted = [float(cell) for cell in row.split("|")[2:5]]
+        measured = [effect[name][role].value for role in ("commonsense", "math", "knowledge")]
+        assert quoted == pytest.approx(measured, abs=0.05), "another processor's arithmetic moves a few documents, not more"

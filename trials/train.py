@@ -66,7 +66,7 @@ def arguments(train: Train, folder: str) -> TrainingArguments:
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused",
         seed=train.seed,
-        logging_steps=5,
+        logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
@@ -82,7 +82,7 @@ def fit(
 ) -> tuple[dict[str, float], list[tuple[int, float]]]:
     """Trains the adapter of `model` in place.
 
-    Returns rows, tokens, steps and final_loss (nats per counted token, mean of the last logged steps), and (step, loss) pairs.
+    Returns rows, tokens, steps and final_loss (nats per counted token, last step), and the (step, loss) pairs of all steps.
     """
     rows = epochs(examples, train, data_seed)
     watch = _Watch()

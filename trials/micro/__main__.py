@@ -1,4 +1,4 @@
-"""Makes the miniature base from nothing: `python -m trials.micro [FOLDER]`, about 12 minutes on two CPU cores.
+"""Makes the miniature base from nothing: `python -m trials.micro [FOLDER]`, about 10 minutes on two CPU cores.
 
 Writes FOLDER/micro: the data sets, the tokenizer, the weights and their checksums. Without FOLDER it is this package's `hub`.
 """
