@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow check lock micro clean
+.PHONY: setup quickstart smollm2 test check lock micro clean
 
 setup: $(READY)
 
@@ -18,14 +18,12 @@ $(READY): requirements.lock pyproject.toml
 quickstart: $(READY)
 	$(BIN)/slimsweep run configs/quickstart.yaml
 
+# MIRROR names a folder laid out as org/name; without it everything comes from the hub.
 smollm2: $(READY)
-	$(BIN)/slimsweep run configs/smollm2.yaml
+	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
 test: $(READY)
 	$(BIN)/python -m pytest
-
-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
 	$(BIN)/ruff format --check .

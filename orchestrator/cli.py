@@ -211,7 +211,7 @@ def front(
 
 
 @app.command()
-def report(folder: Folder) -> None:
+def report(folder: Folder, as_json: AsJson = False) -> None:
     """Writes the sweep's report: one HTML file that needs no network.
 
     Example: slimsweep report runs/quickstart
@@ -219,7 +219,11 @@ def report(folder: Folder) -> None:
     from analysis.load import load
     from analysis.report import write_report
 
-    out.print(str(write_report(load(folder))), soft_wrap=True)
+    path = write_report(load(folder))
+    if as_json:
+        _print_json({"file": str(path)})
+    else:
+        out.print(str(path), soft_wrap=True)
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ class Progress:
         took = [sum(record.seconds.values()) for _, record in self.sweep.finished if record.seconds]
         if not took:
             return "not known yet"
-        elapsed = sum(min(time.monotonic() - self._started[key], max(took)) for key in self.sweep.running)
+        elapsed = sum(min(time.monotonic() - self._started.get(key, time.monotonic()), max(took)) for key in self.sweep.running)
         rest = self.sweep.unfinished * sum(took) / len(took) - elapsed
         return f"about {duration(max(rest, 0) / self.concurrent)}"
 
