@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from analysis import labels
 from analysis.export import TEMPLATES, table_of
@@ -141,7 +142,15 @@ def _progress(sweep: Sweep) -> str:
 
 
 def _command(sweep: Sweep, key: str) -> str:
-    return f"python -m trials {shlex.quote(str(sweep.ledger.folder(key) / 'spec.yaml'))}"
+    """What runs the trial again: into a storage of its own, for the sweep's ledger has its record already."""
+    words = ["python", "-m", "trials", str(sweep.ledger.folder(key) / "spec.yaml"), "--storage", "repeated"]
+    record = sweep.records.get(key)
+    if record is not None and record.hardware.get("threads", 1) != 1:
+        words += ["--threads", str(record.hardware["threads"])]
+    config = yaml.safe_load(sweep.config) if sweep.config else None
+    if isinstance(config, dict) and config.get("hub_mirror"):
+        words += ["--hub-mirror", str(config["hub_mirror"])]
+    return shlex.join(words)
 
 
 def _inline(picture: bytes) -> str:
