@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,7 @@ def export(
     written = []
     for name in formats:
         path = (folder or sweep.folder) / f"front.{name}"
-        data = FORMATS[name](sweep)
-        replace_file(path, lambda partial, data=data: partial.write_bytes(data))
+        replace_file(path, partial(Path.write_bytes, data=FORMATS[name](sweep)))
         written.append(path)
     return written
 
