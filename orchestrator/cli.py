@@ -3,9 +3,12 @@
 Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input. With --json, standard output holds JSON alone.
 """
 
+import fcntl
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,9 +45,7 @@ def run(
     config: Config,
     override: Override = None,
     storage: Storage = None,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster: auto or ray://HOST:PORT. This machine when left out.")
-    ] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto or HOST:PORT. This machine when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Runs a sweep, or goes on with one that was cut off: the same command again is the resume.
@@ -68,24 +69,48 @@ def _storage(given: Path | None, configured: str) -> Path:
     return Path(text.removeprefix("file://"))
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the sweep's folder; a second driver would take the trials of the first for abandoned ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".driver").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: this sweep is being run already; wait for that command or stop it") from None
+        yield
+
+
 def _run(config: Any, root: Path, address: str | None, console: Console) -> int:
     """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
+    with ExitStack() as held:
+        return _run_alone(config, root, address, console, held)
+
+
+def _run_alone(config: Any, root: Path, address: str | None, console: Console, held: ExitStack) -> int:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from orchestrator.plan import check_inputs
     from orchestrator.progress import Progress, duration
     from orchestrator.sweep import Sweep
 
-    sweep = Sweep(config, root) if (root / config.name / "study.db").exists() else None
+    if address is not None and address.startswith("ray://"):
+        raise InputError(f"--address {address}: a Ray client cannot hold the study; run this on a node, with --address auto")
+    sweep = None
+    if (root / config.name / "study.db").exists():
+        held.enter_context(_alone(root / config.name))
+        sweep = Sweep(config, root)
     if sweep is not None and sweep.unfinished == 0:
         console.print(f"{config.name}: all {config.budget} trials are done")
         return 0
     console.print("checking the model, the data and the tasks ...")
     check_inputs(config)
-    sweep = sweep or Sweep(config, root)
     from orchestrator import launch
 
     with launch.cluster(address, config.resources.cpus_per_trial):
         slots = launch.slots(config.resources)
+        if sweep is None:
+            held.enter_context(_alone(root / config.name))
+            sweep = Sweep(config, root)
         device = f"{slots.gpus:g} GPU" if slots.gpus else f"{slots.cpus} CPU core{'s' * (slots.cpus > 1)}, no GPU"
         console.print(f"{config.name}: {sweep.unfinished} to run, {slots.concurrent} at a time, {device} each")
         progress = Progress(console)
@@ -231,6 +256,9 @@ def main() -> None:
         app()
     except InputError as error:
         err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"{error.filename or 'storage'}: {error.strerror or error}", markup=False, soft_wrap=True)
         sys.exit(2)
     except SweepFailed as error:
         err.print(str(error), markup=False, soft_wrap=True)

@@ -32,6 +32,8 @@ class Categorical(Section):
     def extremes(self) -> tuple[Any, ...]:
         return self.choices
 
+    probes = extremes
+
 
 class _Range(Section):
     @model_validator(mode="after")
@@ -47,6 +49,11 @@ class _Range(Section):
 
     def extremes(self) -> tuple[Any, ...]:
         return (self.low, self.high)  # type: ignore[attr-defined]
+
+    def probes(self) -> tuple[Any, ...]:
+        """Values that show whether the setting takes what the range gives: its ends and something between."""
+        low, high = self.extremes()
+        return (low, high, type(low)(low + 0.381966 * (high - low)))
 
 
 class Float(_Range):
@@ -146,10 +153,10 @@ class SweepConfig(Section):
     @property
     def budget(self) -> int:
         """Trials in all, baselines not counted."""
-        size = math.prod(len(parameter.grid() or ()) for parameter in self.space.values())
         if self.search.sampler != "grid":
             assert self.search.trials is not None  # load() saw to it
             return self.search.trials
+        size = math.prod(len(parameter.grid() or ()) for parameter in self.space.values())
         return size if self.search.trials is None else min(size, self.search.trials)
 
 
@@ -189,7 +196,7 @@ def _override(file: YamlFile, override: str) -> None:
     path, separator, value = override.partition("=")
     if not separator:
         raise InputError(f"--set {override}: expected PATH=VALUE, such as lora.rank=16")
-    *parents, last = path.split(".")
+    *parents, last = _keys(file.data, path)
     inner = file.data
     for parent in parents:
         inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
@@ -200,6 +207,18 @@ def _override(file: YamlFile, override: str) -> None:
     except InputError:
         raise InputError(f"--set {override}: {value!r} is not a YAML value") from None
     file.name((*parents, last), f"--set {override}")
+
+
+def _keys(data: Any, path: str) -> list[str]:
+    """The keys that a dotted path leads through; keys of `space` have dots themselves, so the longest known one wins."""
+    parts, keys = path.split("."), []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if isinstance(data, dict) and ".".join(parts[:end]) in data), 1)
+        keys.append(".".join(parts[:end]))
+        data = data.get(keys[-1]) if isinstance(data, dict) else None
+        parts = parts[end:]
+    return keys
 
 
 def searchable(config: SweepConfig) -> list[str]:
@@ -233,7 +252,7 @@ def _space_problems(config: SweepConfig) -> Iterator[tuple[Place, str]]:
             yield place, f"space: {path} needs its own baseline for each value, so it takes `type: categorical` alone"
         if config.search.sampler == "grid" and parameter.grid() is None:
             yield place, f"space: the grid sampler needs choices or a step for {path}"
-        for value in parameter.extremes():
+        for value in parameter.probes():
             if problem := _invalid(config, {path: value}):
                 yield place, f"space: {path} = {value!r}: {problem}"
                 break

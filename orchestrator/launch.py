@@ -39,7 +39,11 @@ class Slots:
 class TrialActor(tune.Trainable):
     """A worker process: the base, the tasks and their data stay in it while it runs one spec after the other."""
 
-    def setup(self, config: dict[str, Any], storage: str = "", mirror: str | None = None, threads: int = 1) -> None:
+    def setup(
+        self, config: dict[str, Any], storage: str = "", mirror: str | None = None, threads: int = 1, gpus: float = 0
+    ) -> None:
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to a worker that asked for none
         import torch
 
         from trials.hub import Hub
@@ -77,7 +81,12 @@ def cluster(address: str | None, cpus_per_trial: int) -> Iterator[None]:
             **common,
         )
     else:
-        ray.init(address=address, **common)
+        try:
+            ray.init(address=address, **common)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())[:160]}"
+            ) from error
     try:
         yield
     finally:
@@ -101,7 +110,10 @@ def slots(resources: Resources) -> Slots:
 
 def run(sweep: Sweep, storage: Path, mirror: str | None, slots: Slots) -> None:
     """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on."""
-    trainable = tune.with_parameters(TrialActor, storage=str(storage.resolve()), mirror=mirror, threads=slots.cpus)
+    mirror = str(Path(mirror).expanduser().resolve()) if mirror else None
+    trainable = tune.with_parameters(
+        TrialActor, storage=str(storage.resolve()), mirror=mirror, threads=slots.cpus, gpus=slots.gpus
+    )
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
     try:
         tuner = tune.Tuner(

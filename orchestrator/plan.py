@@ -1,6 +1,7 @@
 """What a sweep would run, before it does: trials, what the ledger holds of them, time; and whether all of it can be had."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -52,7 +53,11 @@ def plan(config: SweepConfig, storage: Path) -> Plan:
 
 
 def _grid_keys(config: SweepConfig) -> set[str]:
-    return {config.spec(point).key for _, point in zip(range(config.budget), config.grid(), strict=False)}
+    keys = set()
+    for _, point in zip(range(config.budget), config.grid(), strict=False):
+        with suppress(ValueError):  # settings that contradict each other; the sweep tells such a point as failed
+            keys.add(config.spec(point).key)
+    return keys
 
 
 def _told_keys(folder: Path) -> set[str]:

@@ -72,7 +72,7 @@ class Progress:
         for job, record in self.sweep.finished[self._reported :]:
             self._reported += 1
             if self._live is None:
-                self.console.print(self._line(job, record), soft_wrap=True, highlight=False)
+                self.console.print(self._line(job, record), soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, job: Job, record: TrialRecord) -> str:
         outcome = self.outcome(job, record)
@@ -97,7 +97,7 @@ class Progress:
     def _count(self) -> str:
         assert self.sweep is not None
         counts = self.sweep.counts()
-        return f"[{counts['done'] + counts['failed']}/{counts['budget']}]".replace("[", r"\[")
+        return f"[{counts['done'] + counts['failed']}/{counts['budget']}]"
 
     def left(self) -> str:
         """The time that the rest will take, from what the finished trials of this run took."""
@@ -120,7 +120,9 @@ class Progress:
         for column in ("", "", "result", "settings"):
             table.add_column(column, overflow="fold")
         for job, record in self.sweep.finished[-_SHOWN:]:
-            table.add_row(name(job), duration(sum(record.seconds.values())), self.outcome(job, record), settings(job.params))
+            table.add_row(
+                name(job), duration(sum(record.seconds.values())), Text(self.outcome(job, record)), Text(settings(job.params))
+            )
         for key, job in list(self.sweep.running.items()):
             since = time.monotonic() - self._started.get(key, time.monotonic())
             table.add_row(name(job), duration(since), "running", settings(job.params), style="dim")

@@ -57,7 +57,7 @@ class Sweep:
         self.running: dict[str, Job] = {}
         self.finished: list[tuple[Job, TrialRecord]] = []
         self._constraints = [parse_constraint(text) for text in config.search.constraints]
-        self._followers: dict[str, list[int]] = {}
+        self._followers: dict[str, list[Job]] = {}
         self._waiting: list[Job] = []
         self._lock = threading.RLock()
         self._claim_folder()
@@ -110,6 +110,7 @@ class Sweep:
             if frozen.state == TrialState.RUNNING:
                 self._orphans.append(frozen.number)
             elif "key" in frozen.user_attrs:
+                self.ledger.read(frozen.user_attrs["key"])  # raises where it is not whole, before anything is written
                 self._note(Job(self.config.spec(frozen.params), frozen.number, frozen.params))
         self._left = max(self._left, 0)
         self._write_manifest()
@@ -120,6 +121,7 @@ class Sweep:
         """The next trial to run; None when there is none left. What the ledger has already is told on the way."""
         with self._lock:
             while self.failed is None:
+                job: Job | None
                 if self._baselines:
                     job = Job(self._baselines.pop(0), None)
                 elif self._orphans:
@@ -129,11 +131,13 @@ class Sweep:
                     job = self._job(self.study.ask().number)
                 else:
                     return None
+                if job is None:
+                    continue
                 if job.number is not None:
                     self._note(job)
                     self._write_manifest()
                     if job.spec.key in self.running:
-                        self._followers.setdefault(job.spec.key, []).append(job.number)
+                        self._followers.setdefault(job.spec.key, []).append(job)
                         continue
                     if self.ledger.complete(job.spec.key) is not None:
                         self._settle(job)
@@ -143,7 +147,8 @@ class Sweep:
                 return job
             return None
 
-    def _job(self, number: int) -> Job:
+    def _job(self, number: int) -> Job | None:
+        """The trial at the point that the study proposes; None, told as failed, where the point is no valid trial."""
         trial = self._trial(number)
         params = {}
         for path, parameter in self.config.space.items():
@@ -155,7 +160,11 @@ class Sweep:
                 )
             else:
                 params[path] = trial.suggest_float(path, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-        spec = self.config.spec(params)
+        try:
+            spec = self.config.spec(params)
+        except ValueError:  # two settings that are each valid and contradict each other
+            self.study.tell(number, state=TrialState.FAIL)
+            return None
         trial.set_user_attr("key", spec.key)
         return Job(spec, number, params)
 
@@ -169,7 +178,7 @@ class Sweep:
         with self._lock:
             job = self.running.pop(key)
             record = self.ledger.read(key)
-            if record is None or (died is not None and record.state == "failed"):
+            if record is None:
                 failure = Failure(kind="WorkerDied", message=died or "the worker left no record", traceback="")
                 record = TrialRecord(key=key, state="failed", spec=job.spec, failure=failure)
                 self.ledger.write(record)
@@ -181,8 +190,8 @@ class Sweep:
                     self._settle(held)
             else:
                 self._settle(job)
-            for number in self._followers.pop(key, []):
-                self._settle(self._job(number))
+            for follower in self._followers.pop(key, []):
+                self._settle(follower)
             self.on_change()
 
     def _judge(self, job: Job, record: TrialRecord) -> None:

@@ -41,6 +41,7 @@ def test_a_good_config_loads_and_a_point_of_its_space_is_a_trial(parts, write):
         (lambda p: p["space"].update({"data.mix.micro/other": {"type": "categorical", "choices": [0.1]}}), "name the source"),
         (lambda p: p["train"].update(batch_size=12), "not a multiple of micro_batch_size"),
         (lambda p: p.update(name="../escape"), "name: "),
+        (lambda p: p["space"].update({"lora.rank": {"type": "float", "low": 2, "high": 16, "step": 1}}), "valid integer"),
     ],
 )
 def test_each_mistake_is_one_line_with_file_line_and_column(parts, write, change, expected):
@@ -97,3 +98,13 @@ def test_there_is_one_baseline_for_each_base_and_none_for_what_only_training_see
     assert len(config.baseline_specs()) == 2
     assert config.budget == 4
     assert len({config.spec(point).key for point in config.grid()}) == 4
+
+
+def test_set_reaches_the_space_whose_keys_have_dots(parts, write):
+    assert load(write(parts), ["space.lora.rank.choices=[2, 4, 8]"]).space["lora.rank"].choices == (2, 4, 8)
+
+
+def test_a_wide_range_of_whole_numbers_is_not_written_out(parts, write):
+    parts["search"].update(sampler="tpe", trials=3)
+    parts["space"]["train.seed"] = {"type": "int", "low": 0, "high": 2**62}
+    assert load(write(parts)).budget == 3

@@ -48,6 +48,8 @@ def test_a_training_split_that_is_also_the_test_split_is_found_on_real_data(mirr
     evaluation = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
     assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test", mirrored) == "gsm8k"
     assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test[:50%]", mirrored) == "gsm8k"
+    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "train+test", mirrored) == "gsm8k"
+    assert evaluate.same_split(evaluation, "openai/gsm8k", None, "test", mirrored) == "gsm8k"
     assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "train", mirrored) is None
 
 

@@ -81,3 +81,8 @@ def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
         build(mix={"mine": 1.0}, sources={"mine": wrong})
     with pytest.raises(InputError, match="has no main/trian"):
         build(mix={"mine": 1.0}, sources={"mine": {**wrong, "split": "trian"}})
+
+
+def test_the_order_in_which_the_mix_is_written_does_not_matter_as_it_does_not_for_the_key():
+    one, other = {"micro/alpaca": 0.5, "micro/gsm8k": 0.5}, {"micro/gsm8k": 0.5, "micro/alpaca": 0.5}
+    assert build(samples=5, mix=one) == build(samples=5, mix=other)

@@ -57,3 +57,11 @@ def test_a_failed_record_does_not_count_as_done(tmp_path, record):
     ledger = Ledger(tmp_path)
     ledger.write(record.model_copy(update={"state": "failed"}))
     assert ledger.complete(record.key) is None
+
+
+def test_a_record_of_garbage_is_one_clear_line(tmp_path, record):
+    ledger = Ledger(tmp_path)
+    ledger.write(record)
+    (ledger.folder(record.key) / "record.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a whole record"):
+        ledger.read(record.key)

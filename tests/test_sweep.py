@@ -187,8 +187,36 @@ def test_the_tpe_sampler_is_told_constraints_and_uses_them(parts, tmp_path):
 def test_a_truncated_record_stops_the_start_with_one_line_and_nothing_is_overwritten(config, tmp_path):
     sweep = Sweep(config, tmp_path)
     run_out(sweep)
-    path: Path = sweep.ledger.folder(config.baseline_specs()[0].key) / "record.json"
-    path.write_text(path.read_text()[:100])
-    with pytest.raises(InputError, match="not a whole record"):
-        Sweep(config, tmp_path)
-    assert len(path.read_text()) == 100
+    for key in (config.baseline_specs()[0].key, config.spec({"lora.rank": 4}).key):
+        path: Path = sweep.ledger.folder(key) / "record.json"
+        whole = path.read_text()
+        path.write_text(whole[:100])
+        with pytest.raises(InputError, match="not a whole record"):
+            Sweep(config, tmp_path)
+        assert path.read_text() == whole[:100]
+        path.write_text(whole)
+
+
+def test_a_point_whose_settings_contradict_each_other_is_told_as_failed_and_the_sweep_goes_on(parts, tmp_path):
+    parts["space"] = {
+        "train.batch_size": {"type": "categorical", "choices": [8, 12]},
+        "train.micro_batch_size": {"type": "categorical", "choices": [4, 8]},
+    }
+    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
+    assert len(run_out(sweep)) == 4  # the baseline and three of four points
+    assert states(sweep).count(TrialState.FAIL) == 1
+
+
+def test_a_failure_message_that_looks_like_markup_is_printed_as_it_is(config, tmp_path):
+    import io
+
+    from rich.console import Console
+
+    from orchestrator.progress import Progress
+
+    sweep = Sweep(config, tmp_path)
+    progress = Progress(Console(file=io.StringIO(), width=200))
+    with progress.watching(sweep, 1):
+        complete(sweep, sweep.next_job())
+        sweep.finish(sweep.next_job().spec.key, died="no space in [/tmp/x] for [batch, seq]")
+    assert "[/tmp/x] for [batch, seq]" in progress.console.file.getvalue()

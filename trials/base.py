@@ -41,7 +41,7 @@ def quantization_config(base: Base) -> BitsAndBytesConfig | None:
 def check(base: Base, hub: Hub) -> None:
     """Raises InputError when there is no such model; reads its configuration alone."""
     try:
-        AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main")
+        AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise hub.missing("base.model", base.model, error) from error
 
@@ -56,8 +56,9 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         dtype=getattr(torch, base.dtype),
         quantization_config=quantization_config(base),
         device_map={"": device()},
+        trust_remote_code=False,
     )
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import random
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import lm_eval
 import numpy as np
 import pandas as pd
+import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -131,6 +133,9 @@ def evaluate(
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=lm_eval.defaults.DEFAULT_OTHER_SEED)
+    random.seed(lm_eval.defaults.DEFAULT_RANDOM_SEED)
+    np.random.seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
+    torch.manual_seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     results = lm_eval.evaluate(
         lm=lm,
         task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
@@ -178,6 +183,8 @@ def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: 
     for name, task in tasks.build(evaluation).items():
         tested = task.config.test_split or task.config.validation_split
         same_data = Path(tasks.hub.locate(dataset)) == Path(tasks.hub.locate(task.config.dataset_path or ""))
-        if same_data and split.partition("[")[0] == tested and (config or "default") == (task.config.dataset_name or "default"):
+        # a configuration left out may be the very one that is named elsewhere
+        same_config = config is None or task.config.dataset_name is None or config == task.config.dataset_name
+        if same_data and same_config and tested in [part.partition("[")[0].strip() for part in split.split("+")]:
             return name
     return None

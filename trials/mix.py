@@ -40,8 +40,8 @@ class Example:
 
 
 def order_of_sources(mix: Mapping[str, float], samples: int) -> list[str]:
-    """The source of each row: always the one that is furthest behind its share (ties: the earlier in the mix)."""
-    names = [name for name, share in mix.items() if share > 0]
+    """The source of each row: always the one that is furthest behind its share (ties: by name)."""
+    names = sorted(name for name, share in mix.items() if share > 0)  # as the key does, which knows no order
     shares = np.array([mix[name] for name in names])
     taken = np.zeros(len(names))
     order = []

@@ -78,11 +78,9 @@ class Ledger:
         """The record, or None where there is none; raises InputError when the file is there but is not a whole record."""
         path = self.folder(key) / "record.json"
         try:
-            text = path.read_text(encoding="utf-8")
+            record = TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        try:
-            record = TrialRecord.model_validate_json(text)
         except (ValidationError, UnicodeDecodeError) as error:
             first = str(error).splitlines()[-2].strip() if len(str(error).splitlines()) > 1 else str(error)
             raise InputError(f"{path}: not a whole record ({first[:120]}); move it away and the trial runs again") from None

@@ -53,7 +53,7 @@ def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Te
 
 def arguments(train: Train, folder: str) -> TrainingArguments:
     micro = min(train.micro_batch_size, train.batch_size)
-    return TrainingArguments(
+    chosen = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=train.batch_size // micro,
@@ -75,6 +75,9 @@ def arguments(train: Train, folder: str) -> TrainingArguments:
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
     )
+    # a trial has one device; the Trainer would multiply the batch by every other one that it sees
+    chosen._n_gpu = min(chosen.n_gpu, 1)
+    return chosen
 
 
 def fit(

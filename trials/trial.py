@@ -107,6 +107,8 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
     if spec.is_baseline:
         return
     for name, share in spec.data.mix.items():
+        if share == 0:
+            continue
         source = find_source(spec.data, name)
         for role, evaluation in spec.eval.items():
             if task := evaluate.same_split(evaluation, source.dataset, source.config, source.split, tasks):
@@ -115,7 +117,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
                     f"(eval.{role}) is scored on; train on another split"
                 )
         needed, rows = mix.order_of_sources(spec.data.mix, spec.data.samples).count(name), hub.rows(name, source)
-        if share > 0 and needed > len(rows):
+        if needed > len(rows):
             raise InputError(
                 f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}; "
                 f"it has {len(rows)}"
