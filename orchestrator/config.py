@@ -32,7 +32,8 @@ class Categorical(Section):
     def extremes(self) -> tuple[Any, ...]:
         return self.choices
 
-    probes = extremes
+    def probes(self) -> tuple[Any, ...]:
+        return self.choices
 
 
 class _Range(Section):

@@ -116,3 +116,13 @@ def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path):
 def test_every_command_has_help_with_an_example():
     for command in ("run", "plan", "status", "front", "report"):
         assert "Example:" in slimsweep(command, "--help").stdout
+
+
+def test_a_second_driver_of_the_same_sweep_is_refused(tmp_path):
+    from orchestrator.cli import _alone
+    from trials.errors import InputError
+
+    with _alone(tmp_path / "s"), pytest.raises(InputError, match="is being run already"), _alone(tmp_path / "s"):
+        pass
+    with _alone(tmp_path / "s"):
+        pass
