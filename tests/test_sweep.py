@@ -176,7 +176,7 @@ def test_a_resumed_seeded_sampler_does_not_repeat_its_first_draws(parts, tmp_pat
     assert first.params != second.params
 
 
-def test_the_tpe_sampler_is_told_constraints_and_uses_them(parts, tmp_path):
+def test_every_complete_trial_of_a_tpe_search_has_every_constraint(parts, tmp_path):
     parts["search"].update(sampler="tpe", trials=12)
     parts["space"] = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
     sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
