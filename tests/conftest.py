@@ -1,6 +1,10 @@
 """What the tests share: a sweep's config in miniature, and trials by the real stack that several tests look at."""
 
 import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +80,65 @@ def worker(tmp_path_factory):
 
     torch.set_num_threads(1)
     return Worker(Ledger(tmp_path_factory.mktemp("storage")), Hub())
+
+
+@pytest.fixture
+def another(worker, tmp_path):
+    """Makes workers on this test's own ledger; they share the base and the tasks that are loaded."""
+    from trials.record import Ledger
+    from trials.trial import Worker
+
+    def make(pace=Worker.pace) -> Worker:
+        made = Worker(Ledger(tmp_path), worker.hub)
+        made.tasks, made._base, made.pace = worker.tasks, worker._base, pace
+        return made
+
+    return make
+
+
+_S3_SERVER = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%s" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server of this test run's own, on loopback; a closed pipe ends it, whatever became of the tests."""
+    pytest.importorskip("moto.server", reason="moto[server] is not installed: nothing here speaks S3")
+    command = [sys.executable, "-c", _S3_SERVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket; the server's address and keys are in the environment."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "key-of-a-test",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-a-test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of clients made under another environment
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """An empty storage root, on a disk and in a store."""
+    from trials import storage
+
+    return storage.root(tmp_path / "runs" if request.param == "folder" else f"{request.getfixturevalue('s3')}/runs")

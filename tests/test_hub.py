@@ -1,14 +1,26 @@
-"""Ids are read from the mirror folder where it has them, by lm-eval's stock tasks too, with no network."""
+"""Ids are read from the mirror folder where it has them, by lm-eval's stock tasks too; a hub that is busy is waited for."""
 
+import hashlib
+import json
 import os
+import subprocess
+import sys
+import threading
 import warnings
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+from urllib.parse import urlparse
 
 import pytest
 
-from trials import evaluate
+from trials import evaluate, patience
 from trials.errors import InputError
-from trials.hub import Hub, builtin_sources, find_source
+from trials.hub import TASK_FOLDERS, Hub, builtin_sources, find_source
 from trials.spec import Data, Evaluation
 
 MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parent.parent.parent / "shared" / "hub"))
@@ -77,3 +89,197 @@ def test_a_folder_whose_files_changed_is_read_again(tmp_path):
     for answer in ("old", "new and longer"):
         pd.DataFrame({"q": ["?"], "a": [answer]}).to_parquet(folder)
         assert Hub(tmp_path).rows("mine", source)[0]["a"] == answer
+
+
+class BusyHub(BaseHTTPRequestHandler):
+    """The part of the hub's API that a trial uses, over the bundled folders; it turns everything down twice."""
+
+    folders = TASK_FOLDERS[0].parent / "hub" / "micro"
+    commit = "a" * 40
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        path = urlparse(self.path).path
+        self.asked[f"{self.command} {path}"] += 1
+        turn = self.asked[f"{self.command} {path}"]
+        if "locked" in path or "nothing" in path:
+            code = "GatedRepo" if "locked" in path else "RepoNotFound"
+            self.reply(401 if "locked" in path else 404, headers={"X-Error-Code": code})
+        elif turn <= 2:
+            self.reply(429 if turn == 1 else 503, headers={"Retry-After": "7"})
+        else:
+            self.answer([part for part in path.split("/") if part])
+
+    do_GET = do_HEAD
+
+    def answer(self, parts):
+        if parts[0] == "api" and parts[1] in ("models", "datasets"):
+            return self.describe(self.folder(parts[3]), parts[4], parts[6:])
+        if "resolve" in parts:
+            at = parts.index("resolve")
+            path = self.folder(parts[at - 1]).joinpath(*parts[at + 2 :])
+            if path.is_file():
+                content = path.read_bytes()
+                etag = hashlib.sha1(content).hexdigest()
+                return self.reply(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": self.commit})
+        return self.reply(404, headers={"X-Error-Code": "EntryNotFound"})
+
+    def folder(self, name):
+        return self.folders if name == "model" else self.folders / name
+
+    def describe(self, folder, what, below):
+        if not folder.joinpath(*below).is_dir():
+            return self.reply(404, headers={"X-Error-Code": "EntryNotFound"})
+        if what == "revision":
+            return self.reply(200, json.dumps({"id": f"some/{folder.name}", "sha": self.commit, "siblings": []}).encode())
+        entries = [
+            {"type": "file" if path.is_file() else "directory", "path": str(path.relative_to(folder)), "size": 1, "oid": "0"}
+            for path in folder.joinpath(*below).iterdir()
+        ]
+        return self.reply(200, json.dumps(entries).encode())
+
+    def reply(self, status, content=b"", headers=None):
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+FROM_THE_HUB = """
+import json, time
+waits = []
+time.sleep = waits.append
+from trials import base, evaluate
+from trials.errors import InputError
+from trials.hub import Hub
+from trials.spec import Base, Evaluation, Source
+
+hub = Hub()
+hub._roots = []  # nothing bundled: all of it comes from the server
+found = {}
+loaded = base.load(Base(model="some/model"), hub)
+found["tokens"] = loaded.tokenizer("How many")["input_ids"]
+found["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
+found["rows"] = len(hub.rows("x", Source(dataset="some/gsm8k", config="main", instruction="", response="")))
+task = evaluate.Tasks(hub).build(Evaluation(task="micro_gsm", metric="exact_match"))["micro_gsm"]
+found["documents"] = len(task.eval_docs)
+found["waits"], waits[:] = list(waits), []
+found["refused"] = []
+for model in ("some/locked", "some/nothing"):
+    try:
+        base.check(Base(model=model), hub)
+    except InputError as error:
+        found["refused"].append(str(error))
+try:
+    hub.rows("x", Source(dataset="some/nothing", instruction="", response=""))
+except InputError as error:
+    found["refused"].append(str(error))
+found["waits for the refused"] = waits
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def from_a_busy_hub(tmp_path_factory):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BusyHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = tmp_path_factory.mktemp("busy")
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(folder),
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+    command = [sys.executable, "-c", FROM_THE_HUB]
+    try:
+        ran = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    finally:
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_a_hub_that_is_busy_is_waited_for_by_models_data_sets_and_tasks(from_a_busy_hub):
+    from transformers import AutoTokenizer
+
+    found = from_a_busy_hub
+    assert found["tokens"] == AutoTokenizer.from_pretrained(BusyHub.folders)("How many")["input_ids"]
+    assert found["weights"] > 0
+    assert found["rows"] > 100
+    assert found["documents"] > 100
+    assert found["waits"]
+    assert min(found["waits"]) >= 7, "sooner than Retry-After asks"
+    asked = {path: times for path, times in BusyHub.asked.items() if "locked" not in path and "nothing" not in path}
+    assert all(times >= 3 for times in asked.values()), "something was gone on without"
+
+
+def test_what_the_hub_refuses_fails_at_once_in_one_line(from_a_busy_hub):
+    assert from_a_busy_hub["waits for the refused"] == []
+    lines = from_a_busy_hub["refused"]
+    assert [line.partition(" is neither")[0] for line in lines] == [
+        "base.model 'some/locked'",
+        "base.model 'some/nothing'",
+        "data set of source 'x', 'some/nothing'",
+    ]
+    assert not any("\n" in line for line in lines)
+
+
+class Clock:
+    """Stands in for the hub's HTTP client and for time: it answers what the test says."""
+
+    def __init__(self):
+        self.slept: list[float] = []
+        self.patience = patience.Patience(self.slept.append)
+        self.answers: list = []
+        self.sent = self.patience.around(self.send, (ConnectionError,), lambda request: request.method == "GET")
+
+    def send(self, request):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(status_code=answer, headers={}, close=lambda: None)
+
+    def ask(self, *answers, method="GET"):
+        self.answers, self.slept[:] = list(answers), []
+        return self.sent(SimpleNamespace(method=method, url="http://hub")).status_code
+
+
+def test_the_wait_grows_and_ends_and_nothing_waits_again_until_the_hub_has_answered():
+    clock = Clock()
+    assert clock.ask(503) == 503
+    assert clock.slept[:5] == sorted(clock.slept[:5])
+    assert 60 < sum(clock.slept) <= 600
+    assert clock.ask(503) == 503
+    assert clock.slept == []
+    assert clock.ask(200) == 200
+    assert clock.ask(503, ConnectionError(), 200) == 200
+    assert len(clock.slept) == 2
+
+
+def test_a_hub_that_never_answered_is_not_waited_for_as_long():
+    clock = Clock()
+    with pytest.raises(ConnectionError):
+        clock.ask(ConnectionError())
+    assert 0 < sum(clock.slept) <= 15
+
+
+def test_what_cannot_be_sent_twice_is_sent_once():
+    clock = Clock()
+    assert clock.ask(503, 200, method="PUT") == 503
+    assert clock.slept == []
+
+
+def test_a_response_says_how_long_to_wait_as_a_number_a_date_or_a_limit():
+    assert patience.asked_for({"retry-after": "12"}) == 12
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100))
+    assert 50 < patience.asked_for({"retry-after": later}) <= 100
+    assert patience.asked_for({"retry-after": "soon"}) == 0
+    assert patience.asked_for({"ratelimit": '"api";r=0;t=55'}) == 55
+    assert patience.asked_for({"ratelimit": '"api";r=3;t=55'}) == 0
+    assert patience.asked_for({}) == 0

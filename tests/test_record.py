@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from trials.errors import InputError
-from trials.record import Ledger, Score, TrialRecord, write_text
+from trials.record import Ledger, Score, TrialRecord
 
 
 @pytest.fixture
@@ -42,15 +42,6 @@ def test_a_record_under_another_key_is_refused(tmp_path, record):
     (ledger.folder("f" * 16) / "record.json").write_text(record.model_dump_json())
     with pytest.raises(InputError, match="holds the record of"):
         ledger.read("f" * 16)
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
-    path = tmp_path / "kept.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "\ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failed_record_does_not_count_as_done(tmp_path, record):

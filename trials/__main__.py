@@ -1,15 +1,17 @@
-"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints its scores; exit code 2 on bad input."""
+"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints its scores.
+
+Exit code 0 when the record is complete, 2 on bad input, 1 otherwise. One that was cut off goes on where it stopped.
+"""
 
 import argparse
 import os
 import sys
-from pathlib import Path
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trials", description=__doc__)
-    parser.add_argument("spec", type=Path, help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
-    parser.add_argument("--storage", type=Path, default=Path("runs"), help="storage root; the record goes to its ledger (runs)")
+    parser.add_argument("spec", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
+    parser.add_argument("--storage", default="runs", help="storage root; the record goes to its ledger (runs)")
     parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads: the cpus_per_trial of a sweep to repeat (1)")
     return parser.parse_args(arguments)
@@ -18,26 +20,34 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     options = parse()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
-    from trials.errors import InputError
+    from trials.errors import InputError, StorageFailed
     from trials.spec import TrialSpec
+    from trials.storage import root
     from trials.yamlfile import YamlFile
 
     try:
-        spec = YamlFile(options.spec).check(TrialSpec)
+        spec = YamlFile(root(options.spec)).check(TrialSpec)
         import torch
 
         from trials.hub import Hub
         from trials.record import Ledger
-        from trials.trial import Worker, check
+        from trials.trial import HeldElsewhere, Worker, check
 
         torch.set_num_threads(options.threads)
-        worker = Worker(Ledger(options.storage), Hub(options.hub_mirror))
+        worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
         if worker.ledger.complete(spec.key) is None:
             check(spec, worker.hub, worker.tasks)
-        record = worker.run(spec)
+        try:
+            record = worker.run(spec)
+        except (HeldElsewhere, StorageFailed) as error:
+            print(error, file=sys.stderr)
+            return 1
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
+    except StorageFailed as error:
+        print(error, file=sys.stderr)
+        return 1
     if record.failure and record.failure.kind == InputError.__name__:
         print(record.failure.message, file=sys.stderr)
         return 2

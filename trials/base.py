@@ -85,6 +85,7 @@ def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
+        use_dora=lora.use_dora,
     )
     names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := set(lora.target_modules) - names:

@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -24,17 +23,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # slimsweep run from its folder, say
             found[package] = "not installed"
     return found
-
-
-@cache
-def git_revision() -> str | None:
-    """The commit of this program's checkout, with `+changes` when files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        asked = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def hardware() -> dict[str, Any]:

@@ -121,14 +121,12 @@ def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[s
     return chosen
 
 
-def evaluate(
-    model: Any, tokenizer: Any, role: str, evaluation: Evaluation, tasks: Tasks
-) -> tuple[Score, dict[str, Score], pd.DataFrame]:
-    """One role: its score, every "metric,filter" of its tasks, and one row per document (see Ledger.documents)."""
+def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, tasks: Tasks, batch_size: int) -> pd.DataFrame:
+    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once."""
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
     samples = sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=evaluation.batch_size)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
     for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -143,9 +141,7 @@ def evaluate(
         bootstrap_iters=0,
         log_samples=True,
     )
-    documents = outcomes(role, evaluation, results["samples"])
-    details = {name: score(documents[name].dropna()) for name in documents.columns if "," in name}
-    return score(documents["score"]), details, documents
+    return outcomes(role, evaluation, results["samples"])
 
 
 def outcomes(role: str, evaluation: Evaluation, logged: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
@@ -170,6 +166,12 @@ def _response(resps: list[Any]) -> str:
     """The generated text, or the log-likelihoods of the choices."""
     first = [one[0] for one in resps]
     return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)
+
+
+def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
+    """A role's score, and every "metric,filter" of its tasks."""
+    details = {name: score(documents[name].dropna()) for name in documents.columns if "," in name}
+    return score(documents["score"]), details
 
 
 def score(values: pd.Series) -> Score:

@@ -9,7 +9,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from trials.errors import InputError
+from trials import patience
+from trials.errors import InputError, StorageFailed, disk_failure, storage_failed
 from trials.spec import Data, Source
 from trials.yamlfile import YamlFile
 
@@ -24,6 +25,7 @@ class Hub:
         self.mirror = Path(mirror).expanduser().resolve() if mirror else None
         if self.mirror and not self.mirror.is_dir():
             raise InputError(f"hub_mirror: {self.mirror} is not a folder")
+        patience.install()
         self._roots = [*sorted(_HERE.glob("*/hub")), *([self.mirror] if self.mirror else [])]
 
     def locate(self, name: str) -> str:
@@ -48,11 +50,12 @@ class Hub:
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16]
         return {"path": str(path), "cache_dir": str(cache)}
 
-    def missing(self, what: str, name: str, error: BaseException) -> InputError:
-        """The one line for a model or data set that no place has."""
+    def missing(self, what: str, name: str, error: BaseException) -> InputError | StorageFailed:
+        """The one line for a model or data set that no place has, or for which the disk has no room."""
+        if full := disk_failure(error):
+            return storage_failed(f"{what} {name!r}: {getattr(error, 'filename', None) or 'the cache of the hub'}", full)
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {reason[:160]}")
+        return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
     def rows(self, name: str, source: Source) -> Any:
         """A source's rows, a datasets.Dataset; raises InputError when there is no such data set, configuration or split."""
@@ -62,12 +65,23 @@ class Hub:
             return datasets.load_dataset(**self.dataset_arguments(source.dataset), name=source.config, split=source.split)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
-            if self.locate(source.dataset) == source.dataset:
+            if self.locate(source.dataset) == source.dataset or isinstance(missing, StorageFailed):
                 raise missing from error
             reason = " ".join(str(error).split())[:160]
             raise InputError(
                 f"source {name!r}: {source.dataset} has no {source.config or 'default'}/{source.split}: {reason}"
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The hub's own answer where it gave one: what is raised around it often ends where that begins."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    told: BaseException | None = error
+    while told is not None and not isinstance(told, HfHubHTTPError):
+        told = told.__cause__
+    text = str(told or error)
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:160]
 
 
 def builtin_sources() -> dict[str, Source]:

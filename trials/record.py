@@ -1,14 +1,12 @@
 """TrialRecord: what a trial leaves, and the ledger, the folder that keeps the records by key.
 
-A record counts when `record.json` is whole: everything else of a trial is written before it, and it is written beside its
-place, flushed and renamed. Reads need neither torch nor any other of the trial's libraries.
+A record counts when `record.json` is whole: everything else of a trial is written before it. Reads need neither torch nor any
+other of the trial's libraries.
 """
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import io
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +14,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trials import lease, storage
 from trials.errors import InputError
 from trials.spec import TrialSpec
 
@@ -32,6 +31,15 @@ class Failure(BaseModel):
     kind: str
     message: str
     traceback: str
+
+
+class Halving(BaseModel):
+    """The memory did not suffice, and less was put into it at once."""
+
+    phase: str
+    """train, or evaluate.ROLE."""
+    rows: int
+    """Rows in memory at once from then on: the micro-batch, or the evaluation's batch."""
 
 
 class TrialRecord(BaseModel):
@@ -57,19 +65,27 @@ class TrialRecord(BaseModel):
     versions: dict[str, str] = {}
     git: str | None = None
     hardware: dict[str, Any] = {}
+    host: str = ""
+    """The name of the machine that ran it."""
     seeds: dict[str, int] = {}
     base_checksum: str | None = None
     """sha256 over the base's weight files, or the hub's commit."""
+    out_of_memory: list[Halving] = []
+    """In the order in which it happened."""
+    resumed: list[int] = []
+    """The steps after which a later attempt went on with the training."""
+    set_aside: list[str] = []
+    """What an earlier attempt had left and could not be used, and why."""
     finished: str = ""
     """ISO 8601, UTC."""
     failure: Failure | None = None
 
 
 class Ledger:
-    """The records under one storage root, `ROOT/ledger/KEY/`."""
+    """The records under one storage root (see `storage.root`), `ROOT/ledger/KEY/`."""
 
-    def __init__(self, storage: Path | str):
-        self.root = Path(storage) / "ledger"
+    def __init__(self, root: Path | str):
+        self.root = storage.root(root) / "ledger"
 
     def folder(self, key: str) -> Path:
         return self.root / key
@@ -78,10 +94,10 @@ class Ledger:
         """The record, or None where there is none; raises InputError when the file is there but is not a whole record."""
         path = self.folder(key) / "record.json"
         try:
-            record = TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            record = TrialRecord.model_validate_json(storage.read_bytes(path))
         except FileNotFoundError:
             return None
-        except (ValidationError, UnicodeDecodeError) as error:
+        except ValidationError as error:
             first = str(error).splitlines()[-2].strip() if len(str(error).splitlines()) > 1 else str(error)
             raise InputError(f"{path}: not a whole record ({first[:120]}); move it away and the trial runs again") from None
         if record.key != key:
@@ -93,49 +109,51 @@ class Ledger:
         record = self.read(key)
         return record if record is not None and record.state == "complete" else None
 
+    def lease(self, key: str) -> lease.Lease | None:
+        """The right to run this trial; None while somebody else has it."""
+        return lease.acquire(self.folder(key))
+
+    def held(self, key: str) -> bool:
+        """Whether somebody, here or elsewhere, has the right to run this trial."""
+        return lease.held(self.folder(key))
+
+    def reclaim(self, key: str) -> bool:
+        """Whether nobody living works on it. The lease of a dead holder is ended, for somebody who meets it for the first time,
+        on another machine, could not know for as long as a lease lasts."""
+        lease = self.lease(key)
+        if lease is None:
+            return False
+        lease.release()
+        return True
+
+    def set_aside(self, key: str) -> Path:
+        """Renames a record that cannot be read, so that the trial runs again; returns where it now is."""
+        path = self.folder(key) / "record.json"
+        taken = storage.names(path.parent)
+        names = (f"record.json.corrupt{f'.{n}' if n else ''}" for n in itertools.count())
+        aside = path.with_name(next(name for name in names if name not in taken))
+        storage.rename(path, aside)
+        return aside
+
     def __iter__(self) -> Iterator[str]:
-        """The keys that have a record."""
-        if self.root.is_dir():
-            yield from sorted(path.parent.name for path in self.root.glob("*/record.json"))
+        """The keys that have a record, sorted."""
+        yield from storage.folders_with(self.root, "record.json")
 
     def documents(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
         """A row per document: role, task, doc_id, doc_hash, score, target, response, and lm-eval's "metric,filter" columns."""
-        return pd.read_parquet(self.folder(key) / "documents.parquet", columns=columns)
+        found = storage.read_bytes(self.folder(key) / "documents.parquet")
+        return pd.read_parquet(io.BytesIO(found), columns=columns)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapter: Path | None = None) -> None:
-        """Adapter and documents first, the record last: where it stands, all of it stands."""
+        """Adapter and documents first, the record last: where it stands, all of it stands.
+
+        `adapter` is a local folder and is moved to `KEY/adapter`.
+        """
         folder = self.folder(record.key)
-        folder.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
-            shutil.rmtree(folder / "adapter", ignore_errors=True)
-            adapter.replace(folder / "adapter")
+            storage.upload(adapter, folder / "adapter")
         if documents is not None:
-            replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
+            storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
         spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)
-        write_text(folder / "spec.yaml", spec)
-        write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes so that no reader ever meets half a file."""
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a file beside the final place, flushes it to the disk and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
-    try:
-        write(partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        storage.write_text(folder / "spec.yaml", spec)
+        storage.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")

@@ -75,6 +75,8 @@ class Lora(Section):
     alpha: Annotated[float, Field(gt=0)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj"), min_length=1)
+    use_dora: bool = False
+    """Weight-decomposed LoRA (arXiv 2402.09353)."""
 
 
 class Train(Section):

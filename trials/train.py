@@ -1,35 +1,178 @@
-"""Trains an adapter on a mix through transformers' Trainer: the rows in the mix's order, the loss on the labels."""
+"""Trains an adapter on a mix through transformers' Trainer: the rows in the mix's order, the loss on the labels.
 
+A training can be cut off after any step and go on in another process, to the same result. The Trainer's own resume unpickles
+what it finds, so none of it is used: the rest of the rows are trained on, with the optimiser, the schedule and the random
+generators put back as they were.
+"""
+
+import hashlib
 import math
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 
 from trials.mix import IGNORED, Example
 from trials.spec import Train
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; the setting is of no use and training stops."""
+    """The loss, its gradient or a weight became NaN or infinite; the setting is of no use and training stops."""
+
+
+@dataclass
+class State:
+    """A training after `step` optimiser steps; everything that the rest of it depends on."""
+
+    step: int
+    micro_batch_size: int
+    weights: dict[str, torch.Tensor]
+    """Of the adapter, by name."""
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The optimiser's, as "index.name", and the random generators', as "random.device"; none at the start and at the end."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """(step, nats per counted token) of the steps so far."""
+    seconds: float = 0.0
+    """Spent on the steps so far, by all attempts."""
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """As JSON values and as tensors."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("weights", "others")}
+        return values, {
+            **{f"weights/{name}": tensor for name, tensor in self.weights.items()},
+            **{f"others/{name}": tensor for name, tensor in self.others.items()},
+        }
+
+    @classmethod
+    def unpacked(cls, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "State":
+        parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "others": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        return cls(**{**values, "losses": [(step, loss) for step, loss in values["losses"]], **parts})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a state is saved: never sooner than after `seconds`, and saving takes at most `share` of the time."""
+
+    seconds: float = 30.0
+    share: float = 0.03
+
+    def due(self, since: float, cost: float) -> bool:
+        """`since` seconds after the last save, which took `cost` seconds."""
+        return since >= max(self.seconds, cost / self.share)
+
+
+def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def beginning(model: Any, train: Train) -> State:
+    """Before the first step. The weights are copies, so a training that failed can begin again."""
+    weights = {name: weight.detach().clone() for name, weight in trainable(model).items()}
+    return State(0, min(train.micro_batch_size, train.batch_size), weights)
+
+
+def smaller(micro_batch_size: int, batch_size: int) -> int:
+    """Half the micro-batch, or the next smaller size that divides the batch."""
+    return next(size for size in range(micro_batch_size // 2, 0, -1) if batch_size % size == 0)
 
 
 class _Watch(TrainerCallback):
-    """Keeps (step, loss) of every logged step and stops at the first loss that is no number."""
+    """Follows a training from `start`: puts its state back, keeps its losses, saves it, stops it at a number that is none."""
 
-    def __init__(self) -> None:
-        self.losses: list[tuple[int, float]] = []
+    def __init__(
+        self,
+        start: State,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        schedule: Any,
+        save: Callable[[State], None],
+        pace: Pace,
+    ):
+        self.start, self.model, self.optimizer, self.schedule = start, model, optimizer, schedule
+        self.save, self.pace = save, pace
+        self.losses = list(start.losses)
+        self.began = self.saved = time.perf_counter()
+        self.cost = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:  # after the loader, which draws a random number when it begins
+            for name in [name for name in self.start.others if name.startswith("random.")]:
+                _set_random(name, self.start.others[name])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is not None:
-            if not math.isfinite(loss):
-                raise NonFiniteLoss(f"the loss was {loss} at step {state.global_step}; a lower train.learning_rate may help")
-            self.losses.append((state.global_step, float(loss)))
+        if not logs or "loss" not in logs:
+            return
+        step = self.start.step + state.global_step
+        for what in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(what, 0.0)):
+                name = {"loss": "the loss", "grad_norm": "the gradient's norm"}[what]
+                raise NonFiniteLoss(f"{name} was {logs[what]} at step {step}; a lower train.learning_rate may help")
+        self.losses.append((step, float(logs["loss"])))
+        now = time.perf_counter()
+        if self.pace.due(now - self.saved, self.cost):
+            self.save(self.state())
+            self.saved = time.perf_counter()
+            self.cost = self.saved - now
+
+    def state(self) -> State:
+        """As it is between two steps."""
+        return State(
+            step=self.losses[-1][0],
+            micro_batch_size=self.start.micro_batch_size,
+            weights={name: weight.detach() for name, weight in trainable(self.model).items()},
+            others={**_optimizer_tensors(self.optimizer), **_random()},
+            schedule=self.schedule.state_dict(),
+            losses=list(self.losses),
+            seconds=self.seconds(),
+        )
+
+    def seconds(self) -> float:
+        return round(self.start.seconds + time.perf_counter() - self.began, 3)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def _random() -> dict[str, torch.Tensor]:
+    """torch's generators alone: nothing in a training draws from Python's or numpy's."""
+    found = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["random.cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def _set_random(name: str, state: torch.Tensor) -> None:
+    torch.set_rng_state(state) if name == "random.cpu" else torch.cuda.set_rng_state(state)
+
+
+def _put_back(start: State, model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+    with torch.no_grad():
+        for name, weight in trainable(model).items():
+            weight.copy_(start.weights[name])
+            weight.grad = None
+    if not start.others:
+        return
+    whole = optimizer.state_dict()
+    for name, value in start.others.items():
+        index, _, part = name.partition(".")
+        if index != "random":
+            whole["state"].setdefault(int(index), {})[part] = value
+    schedule.load_state_dict(start.schedule)
+    for group, rate in zip(whole["param_groups"], schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    optimizer.load_state_dict(whole)
 
 
 def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Example]:
@@ -38,6 +181,24 @@ def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Ex
     for epoch in range(1, train.epochs):
         rows += [examples[i] for i in np.random.default_rng([data_seed, epoch]).permutation(len(examples))]
     return rows
+
+
+def digest(rows: Sequence[Example]) -> str:
+    """sha256 of the tokens and labels in their order."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(np.array([len(row.labels), *row.input_ids, *row.labels], dtype=np.int64).tobytes())
+    return found.hexdigest()
+
+
+def summary(rows: Sequence[Example], end: State) -> dict[str, float]:
+    """rows, tokens, steps and final_loss (nats per counted token, last step)."""
+    return {
+        "rows": len(rows),
+        "tokens": sum(len(row.input_ids) for row in rows),
+        "steps": end.step,
+        "final_loss": end.losses[-1][1],
+    }
 
 
 def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -51,8 +212,7 @@ def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Te
     }
 
 
-def arguments(train: Train, folder: str) -> TrainingArguments:
-    micro = min(train.micro_batch_size, train.batch_size)
+def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
     chosen = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=micro,
@@ -81,30 +241,45 @@ def arguments(train: Train, folder: str) -> TrainingArguments:
 
 
 def fit(
-    model: Any, tokenizer: Any, examples: Sequence[Example], train: Train, data_seed: int
-) -> tuple[dict[str, float], list[tuple[int, float]]]:
-    """Trains the adapter of `model` in place.
+    model: Any,
+    pad_id: int,
+    rows: Sequence[Example],
+    train: Train,
+    start: State,
+    save: Callable[[State], None],
+    pace: Pace,
+) -> State:
+    """Trains the adapter of `model` in place on what `start` leaves of the rows (all epochs'), and returns the end.
 
-    Returns rows, tokens, steps and final_loss (nats per counted token, last step), and the (step, loss) pairs of all steps.
+    `save` gets a state now and then, at the given pace. Raises NonFiniteLoss.
     """
-    rows = epochs(examples, train, data_seed)
-    watch = _Watch()
+    steps = math.ceil(len(rows) / train.batch_size)
+    left = rows[start.step * train.batch_size :]
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
+        args = arguments(train, start.micro_batch_size, folder)
         trainer = Trainer(
             model=model,
-            args=arguments(train, folder),
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in rows],  # type: ignore[arg-type]
-            data_collator=lambda batch: collate(batch, tokenizer.pad_token_id),
-            callbacks=[watch],
+            args=args,
+            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],  # type: ignore[arg-type]
+            data_collator=lambda batch: collate(batch, pad_id),
         )
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
-        trainer.train()
+        optimizer = trainer.create_optimizer()
+        schedule = get_scheduler(args.lr_scheduler_type, optimizer, args.get_warmup_steps(steps), steps)
+        trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
+        _put_back(start, model, optimizer, schedule)
+        watch = _Watch(start, model, optimizer, schedule, save, pace)
+        trainer.add_callback(watch)
+        if left:
+            trainer.train()
     model.eval()
-    summary: dict[str, float] = {
-        "rows": len(rows),
-        "tokens": sum(len(row.input_ids) for row in rows),
-        "steps": trainer.state.global_step,
-    }
-    if watch.losses:
-        summary["final_loss"] = watch.losses[-1][1]
-    return summary, watch.losses
+    weights = trainable(model)
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+        raise NonFiniteLoss(f"a weight is no number after step {steps}; a lower train.learning_rate may help")
+    return State(
+        steps,
+        start.micro_batch_size,
+        {name: weight.detach() for name, weight in weights.items()},
+        losses=watch.losses,
+        seconds=watch.seconds(),
+    )

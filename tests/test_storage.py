@@ -1,0 +1,296 @@
+"""Storage roots: the same promises in a folder and in an object store (a real S3 server on loopback)."""
+
+import errno
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trials import storage
+from trials.errors import InputError
+from trials.record import Ledger, Score, TrialRecord
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def record(spec) -> TrialRecord:
+    return TrialRecord(key=spec.key, state="complete", spec=spec, scores={"math": Score(value=0.5, stderr=0.1, n=25)})
+
+
+@pytest.fixture
+def adapter(tmp_path) -> Path:
+    """A local folder with a file in a subfolder."""
+    folder = tmp_path / "scratch" / "adapter"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "inner" / "weights").write_bytes(bytes(range(256)) * 100)
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------------- roots
+
+
+def test_paths_and_file_urls_are_plain_paths(tmp_path):
+    assert storage.root("runs") == Path("runs")
+    assert storage.root(f"file://{tmp_path}") == tmp_path
+    assert storage.root(tmp_path) is not None and storage.is_local(storage.root(tmp_path))
+
+
+def test_a_store_is_no_local_path_and_is_taken_as_it_is_when_given_again(s3):
+    root = storage.root(f"{s3}/runs")
+    assert not storage.is_local(root)
+    assert storage.root(root) is root
+    assert str(root / "a" / "b.json") == f"{s3}/runs/a/b.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("abc://x/runs", "unknown scheme abc://"),
+        ("s3://", "names no bucket"),
+        ("s3://id:secret@bucket/runs", "come from the environment"),
+    ],
+)
+def test_a_root_that_cannot_be_is_one_line_without_its_secrets(text, says):
+    with pytest.raises(InputError, match=says) as refused:
+        storage.root(text)
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("scheme", "package", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
+def test_a_missing_package_is_named_by_its_extra(scheme, package, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; from trials import storage; storage.root('{scheme}://bucket/runs')"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.stderr.splitlines()[-1].endswith(f"a package is missing: pip install 'slimsweep[{extra}]'")
+
+
+def test_a_store_that_does_not_answer_or_holds_no_such_bucket_is_an_os_error_that_names_the_path(s3, monkeypatch):
+    import s3fs
+
+    with pytest.raises(OSError) as refused:
+        storage.write_text(storage.root("s3://no-such-bucket/runs/a"), "")
+    assert refused.value.filename == "s3://no-such-bucket/runs/a"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(OSError) as refused:
+        storage.read_bytes(storage.root(f"{s3}/runs/a"))
+    assert refused.value.filename == f"{s3}/runs/a"
+    assert "127.0.0.1:9" in str(refused.value)
+
+
+# ---------------------------------------------------------------------- files
+
+
+def test_what_is_written_is_read_back_and_replaced(place):
+    for text in ("old", "new ☃"):
+        storage.write_text(place / "a" / "kept.txt", text)
+        assert storage.read_text(place / "a" / "kept.txt") == text
+    assert storage.names(place / "a") == ["kept.txt"]
+    assert storage.names(place) == ["a"]
+    assert storage.names(place / "nothing") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(place / "a" / "other.txt")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(place):
+    storage.write_text(place / "kept.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        storage.write_text(place / "kept.txt", "\ud800")
+    assert storage.read_text(place / "kept.txt") == "old"
+    assert storage.names(place) == ["kept.txt"]
+
+
+def test_what_another_process_wrote_is_seen_at_once(place):
+    storage.write_text(place / "mine", "")
+    assert storage.names(place) == ["mine"]
+    process = multiprocessing.get_context("spawn").Process(target=storage.write_text, args=(place / "theirs", "x"))
+    process.start()
+    process.join(60)
+    assert storage.names(place) == ["mine", "theirs"]
+    assert (place / "theirs").exists()
+
+
+def test_folders_are_found_by_the_file_directly_in_them(place):
+    for name in ("b/record.json", "a/record.json", "a/adapter/record.json", "c/partial/record.json", "record.json"):
+        storage.write_text(place / name, "")
+    assert storage.folders_with(place, "record.json") == ["a", "b"]
+    assert storage.folders_with(place / "nothing", "record.json") == []
+
+
+def test_files_and_folders_are_renamed_and_removed(place):
+    storage.write_text(place / "a" / "one", "1")
+    storage.rename(place / "a" / "one", place / "a" / "two")
+    assert storage.names(place / "a") == ["two"]
+    assert storage.read_text(place / "a" / "two") == "1"
+    storage.remove(place / "a")
+    storage.remove(place / "a")
+    storage.remove(place / "a" / "two")
+    assert storage.names(place) == []
+
+
+# ---------------------------------------------------------------------- creation
+
+
+def _create_all(start, root: Path, name: str, rounds: int, links: bool, won) -> None:
+    if not links:
+        os.link = _no_link
+    start.wait(60)
+    for number in range(rounds):
+        if storage.create(root / f"{number}", name):
+            won.put((number, name))
+    won.put(None)
+
+
+@pytest.mark.parametrize("where", ["folder", "folder without links", "s3"])
+def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_text(where, request, tmp_path):
+    place = storage.root(tmp_path if where != "s3" else request.getfixturevalue("s3"))
+    context, rounds, names = multiprocessing.get_context("spawn"), 20, ["a", "b", "c"]
+    start, won = context.Barrier(len(names)), context.Queue()
+    links = where != "folder without links"
+    workers = [context.Process(target=_create_all, args=(start, place, name, rounds, links, won)) for name in names]
+    for worker in workers:
+        worker.start()
+    wins, ended = [], 0
+    while ended < len(names):
+        found = won.get(timeout=100)
+        ended += found is None
+        wins += [found] if found else []
+    for worker in workers:
+        worker.join(60)
+    assert sorted(number for number, _ in wins) == list(range(rounds))
+    for number, name in wins:
+        assert storage.read_text(place / str(number)) == name
+
+
+def _no_link(*_: object) -> None:
+    raise OSError(errno.EPERM, "no links here")
+
+
+def test_a_created_file_has_its_text_from_the_first_moment(tmp_path, monkeypatch):
+    """Where there are links: at the time of the link the text is on the disk already."""
+    seen, link = [], os.link
+
+    def looking(source, target):
+        seen.append(Path(source).read_text())
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", looking)
+    assert storage.create(tmp_path / "a", "whole")
+    assert seen == ["whole"]
+    assert storage.names(tmp_path) == ["a"]
+
+
+def test_a_store_that_ignores_the_condition_is_found_out(s3, monkeypatch):
+    import s3fs
+
+    pipe = s3fs.S3FileSystem._pipe_file
+
+    async def obedient(self, path, data, mode="overwrite", **more):
+        return await pipe(self, path, data, mode="overwrite", **more)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", obedient)
+    with pytest.raises(InputError, match="ignores If-None-Match"):
+        storage.create(storage.root(f"{s3}/lease"), "x")
+
+
+def test_a_store_without_exclusive_creation_is_refused():
+    with pytest.raises(InputError, match="memory:// has no exclusive creation"):
+        storage.create(storage.root("memory://bucket/lease"), "x")
+
+
+# ---------------------------------------------------------------------- folders
+
+
+def test_a_folder_is_moved_there_over_what_was_and_comes_back(place, adapter, tmp_path):
+    storage.write_text(place / "KEY" / "adapter" / "stale", "")
+    files = tree(adapter)
+    storage.upload(adapter, place / "KEY" / "adapter")
+    assert not adapter.exists()
+    storage.download(place / "KEY" / "adapter", tmp_path / "back")
+    assert tree(tmp_path / "back") == files
+    assert "stale" not in storage.names(place / "KEY" / "adapter")
+
+
+def test_an_upload_that_is_cut_off_is_no_folder(place, adapter, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    if storage.is_local(place):
+        monkeypatch.setattr(Path, "rename", full)
+    else:
+        monkeypatch.setattr(storage, "write_json", full)
+    with pytest.raises(OSError, match="full"):
+        storage.upload(adapter, place / "KEY" / "adapter")
+    with pytest.raises(FileNotFoundError):
+        storage.download(place / "KEY" / "adapter", tmp_path / "back")
+
+
+def test_a_folder_on_another_disk_is_copied_and_then_moved(tmp_path, adapter, monkeypatch):
+    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        files = tree(adapter)
+        storage.upload(adapter, Path(other) / "adapter")
+        assert tree(Path(other) / "adapter") == files
+        assert storage.names(Path(other)) == ["adapter"]
+    assert not adapter.exists()
+
+
+# ---------------------------------------------------------------------- the ledger
+
+
+def test_a_record_goes_to_any_root_with_its_adapter_and_documents(place, record, adapter, tmp_path):
+    ledger, files = Ledger(place), tree(adapter)
+    documents = pd.DataFrame({"role": ["math"], "score": [1.0]})
+    ledger.write(record, documents, adapter)
+    assert Ledger(str(place)).read(record.key) == record
+    assert ledger.documents(record.key, ["score"]).equals(documents[["score"]])
+    assert list(ledger) == [record.key]
+    assert ledger.read("0" * 16) is None
+    storage.download(ledger.folder(record.key) / "adapter", tmp_path / "back")
+    assert tree(tmp_path / "back") == files
+
+
+def test_a_record_that_is_not_whole_is_set_aside_and_makes_room(place, record):
+    ledger = Ledger(place)
+    path = ledger.folder(record.key) / "record.json"
+    for half, name in (("{", "record.json.corrupt"), ("[", "record.json.corrupt.1")):
+        storage.write_text(path, half)
+        with pytest.raises(InputError, match="not a whole record"):
+            ledger.read(record.key)
+        assert ledger.set_aside(record.key) == path.with_name(name)
+        assert storage.read_text(path.with_name(name)) == half
+        assert ledger.read(record.key) is None
+    ledger.write(record)
+    assert ledger.read(record.key) == record
+
+
+def test_a_trial_trains_and_is_evaluated_into_a_store(s3, spec, tmp_path):
+    import torch
+
+    from trials.hub import Hub
+    from trials.trial import Worker
+
+    torch.set_num_threads(1)
+    ledger = Ledger(f"{s3}/runs")
+    record = Worker(ledger, Hub()).run(spec)
+    assert record.failure is None
+    assert ledger.read(spec.key) == record
+    assert set(ledger.documents(spec.key)["role"]) == {"commonsense", "math"}
+    storage.download(ledger.folder(spec.key) / "adapter", tmp_path / "adapter")
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(tree(tmp_path / "adapter"))
+    assert not ledger.held(spec.key)
+    assert "partial" not in storage.names(ledger.folder(spec.key))

@@ -1,0 +1,126 @@
+"""What an unfinished trial leaves in `LEDGER/KEY/partial/`, so that the next attempt goes on where this one stopped.
+
+    training.json        the newest state of the training, and the name of the file with its tensors
+    documents.ROLE.json  of a role that has been evaluated: the name of the file with its documents
+    *.safetensors, *.parquet   what those two name
+    adapter/             the trained adapter on its way into the record
+    damaged.*            a .json that could not be used, set aside
+
+The .json is written last, in one go, and says what the state belongs to and the checksum of everything: it counts whole or not
+at all. Nothing is unpickled: others may be able to write to the storage.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import safetensors.torch
+import torch
+
+from trials import storage
+
+Origin = Mapping[str, Any]  # JSON values: what a state must have come from to be of use
+
+
+class Saved(NamedTuple):
+    state: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+class Partial:
+    """The folder of one trial. `set_aside` tells what was found there and could not be used, one line each."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.set_aside: list[str] = []
+
+    def save(self, origin: Origin, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Replaces the training's state; its values are JSON's."""
+        self._put("training", origin, state, serialized(tensors), "safetensors")
+
+    def load(self, origin: Origin) -> Saved | None:
+        """The training's state; None where there is none of this origin that is whole."""
+        found = self._get("training", origin)
+        if found is None:
+            return None
+        state, content = found
+        return Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()})
+
+    def save_documents(self, origin: Origin, role: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
+        """Keeps what evaluating the role gave; the values of `state` are JSON's."""
+        self._put(f"documents.{role}", origin, state, documents.to_parquet(index=False), "parquet")
+
+    def load_documents(self, origin: Origin, role: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
+        """What `save_documents` got; None where there is nothing of this origin that is whole."""
+        found = self._get(f"documents.{role}", origin)
+        return (found[0], pd.read_parquet(io.BytesIO(found[1]))) if found else None
+
+    def save_adapter(self, model: Any) -> Path:
+        """The adapter of a PEFT model in a local folder of its own: in the trial's where that is local."""
+        path = self.folder / "adapter" if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
+        storage.remove(path)
+        model.save_pretrained(str(path))
+        return path
+
+    def remove(self) -> None:
+        storage.remove(self.folder)
+
+    def _put(self, name: str, origin: Origin, state: Mapping[str, Any], content: bytes, kind: str) -> None:
+        file = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
+        sealed = {"file": file, "origin": origin, "state": state}
+        text = json.dumps({**sealed, "sha256": _seal(sealed, content)}, allow_nan=False)
+        storage.replace_file(self.folder / file, lambda path: path.write_bytes(content))
+        storage.write_text(self.folder / f"{name}.json", text)
+        for other in storage.names(self.folder):  # older ones; halves that a kill left
+            if other != file and other.startswith((f"{name}-", f".{name}")):
+                storage.remove(self.folder / other)
+
+    def _get(self, name: str, origin: Origin) -> tuple[dict[str, Any], bytes] | None:
+        path = self.folder / f"{name}.json"
+        try:
+            text = storage.read_bytes(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._opened(text, origin)
+        except _Unusable as error:
+            damaged = path.with_name(f"damaged.{path.name}")
+            storage.remove(damaged)
+            storage.rename(path, damaged)
+            self.set_aside.append(f"{path.name}: {error}")
+            return None
+
+    def _opened(self, text: bytes, origin: Origin) -> tuple[dict[str, Any], bytes]:
+        try:
+            sealed = json.loads(text)
+            content = storage.read_bytes(self.folder / Path(sealed["file"]).name)
+            if sealed.pop("sha256") != _seal(sealed, content):
+                raise _Unusable("its checksum is wrong")
+        except FileNotFoundError:
+            raise _Unusable("the file that it names is missing") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise _Unusable("it is not whole") from None
+        wanted = json.loads(json.dumps(origin))
+        if other := sorted(name for name in {*sealed["origin"], *wanted} if sealed["origin"].get(name) != wanted.get(name)):
+            raise _Unusable(f"it was made with another {', '.join(other)}")
+        return sealed["state"], content
+
+
+class _Unusable(Exception):
+    """Not whole, or of another origin."""
+
+
+def serialized(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """A safetensors file; equal tensors give equal bytes."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _seal(sealed: Mapping[str, Any], content: bytes) -> str:
+    digest = hashlib.sha256(json.dumps(sealed, sort_keys=True).encode())
+    digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,295 @@
+"""Storage roots: a folder, or a place in an object store (s3://, gs://, whatever fsspec opens), behind one set of functions.
+
+What is written here is there whole or not at all, and what others write is seen at once: nothing is cached. A store's
+credentials come from the environment that its own library reads (AWS_*, GOOGLE_*) and are written nowhere.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import fsspec
+from upath import UPath
+
+from trials.errors import InputError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""By scheme, the extra of this package that brings its library; these are the stores with a PUT that creates only."""
+_TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
+
+
+def root(text: str | Path) -> Path:
+    """A local path and file:// as a Path, another URL as a UPath; InputError where nothing here opens it.
+
+    A UPath has what is used of a Path (/, name, parent, exists, is_dir, read_text) and is typed as one.
+    """
+    if isinstance(text, UPath):
+        return cast(Path, text)
+    scheme, separator, rest = str(text).partition("://")
+    if not separator:
+        return Path(text)
+    if scheme == "file":
+        return Path(rest)
+    place = urlsplit(str(text)).netloc
+    if "@" in place:
+        raise InputError(f"storage: {scheme}://...@: a URL carries no credentials here; they come from the environment")
+    if not place:
+        raise InputError(f"storage: {text}: names no bucket or host")
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ValueError:
+        raise InputError(f"storage: {text}: unknown scheme {scheme}://; a path, file://, s3:// or gs:// is right") from None
+    except ImportError as error:
+        remedy = f"pip install 'slimsweep[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(error)
+        raise InputError(f"storage: {text}: a package is missing: {remedy}") from None
+    # other processes write here too: a remembered listing would hide what they do
+    return cast(Path, UPath(str(text), use_listings_cache=False))
+
+
+def is_local(path: Path) -> bool:
+    return isinstance(path, Path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, str]]:
+    """The store of a path that is not local, and the path in it; what goes wrong there is an OSError that names the path."""
+    store = cast(Any, path)
+    try:
+        yield store.fs, store.path
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except InputError:
+        raise
+    except Exception as error:  # no key, no server, no route: each store's library has exceptions of its own for that
+        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file as it stands now; FileNotFoundError where there is none."""
+    if is_local(path):
+        return path.read_bytes()
+    with _opened(path) as (store, name):
+        return cast(bytes, store.cat_file(name))  # one request, so never half of one version and half of the next
+
+
+def read_text(path: Path) -> str:
+    return read_bytes(path).decode("utf-8")
+
+
+def names(folder: Path) -> list[str]:
+    """Names of the files and folders in a folder, sorted; none where there is no such folder."""
+    try:
+        if is_local(folder):
+            return sorted(path.name for path in folder.iterdir())
+        with _opened(folder) as (store, name):
+            found = [path.rstrip("/") for path in store.ls(name, detail=False)]
+            return sorted(path.rpartition("/")[2] for path in found if path != name)  # some tools make an object of a folder
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def folders_with(folder: Path, file: str) -> list[str]:
+    """Names of the folders in a folder that hold this file, sorted."""
+    if is_local(folder):
+        return sorted(path.parent.name for path in folder.glob(f"*/{file}"))
+    with _opened(folder) as (store, name):
+        # one listing of all that is below: one request a thousand files, where asking each folder is one request a folder
+        below = (found.removeprefix(name).strip("/").split("/") for found in store.find(name))
+        return sorted(parts[0] for parts in below if len(parts) == 2 and parts[1] == file)
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes so that no reader ever meets half a file."""
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a local file and puts it in its place: by a rename on the same disk, or by one upload."""
+    if is_local(path):
+        with _beside(path) as partial:
+            write(partial)
+            _flush(partial)
+            partial.replace(path)
+            _flush(path.parent)
+        return
+    with tempfile.TemporaryDirectory(prefix="slimsweep-") as scratch:
+        partial = Path(scratch) / path.name
+        write(partial)
+        with _opened(path) as (store, name):
+            store.put_file(str(partial), name)
+
+
+def create(path: Path, text: str) -> bool:
+    """Makes a file that is not there yet: True for one of many callers at most, whose text it holds from the first moment.
+
+    InputError where the store has no exclusive creation, or says that it has and overwrites all the same.
+    """
+    if is_local(path):
+        return _create_locally(path, text)
+    scheme, bucket = urlsplit(str(path))[:2]
+    if scheme not in EXTRAS:
+        raise InputError(f"{path}: {scheme}:// has no exclusive creation, which leases need; use a folder, s3:// or gs://")
+    if not _put_new(path, text):
+        return False
+    if f"{scheme}://{bucket}" not in _honest:
+        if _put_new(path, text):
+            raise InputError(f"{path}: this store ignores If-None-Match, which leases need; use another one or a folder")
+        _honest.add(f"{scheme}://{bucket}")
+    return True
+
+
+def _create_locally(path: Path, text: str) -> bool:
+    with _beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        _flush(partial)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            # over NFS the answer to a link that was made may be lost, and the link is then asked for again
+            return partial.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            try:
+                with path.open("x", encoding="utf-8") as handle:
+                    handle.write(text)
+            except FileExistsError:
+                return False
+        _flush(path.parent)
+    return True
+
+
+def _put_new(path: Path, text: str) -> bool:
+    with _opened(path) as (store, name):
+        try:
+            store.pipe_file(name, text.encode(), mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if answer in (409, 412):  # somebody else is creating it at this moment; it is there (from servers that say no more)
+                return False
+            raise
+    return True
+
+
+def rename(path: Path, to: Path) -> None:
+    """Moves a file within its root; in a store that is a copy and then a removal."""
+    if is_local(path):
+        path.rename(to)
+        _flush(to.parent)
+        return
+    with _opened(path) as (store, name):
+        store.mv(name, cast(Any, to).path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that is in it; nothing where there is none."""
+    try:
+        if not is_local(path):
+            with _opened(path) as (store, name):
+                store.rm(name, recursive=True)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return
+
+
+# ---------------------------------------------------------------------- folders with all that is in them
+
+
+def upload(folder: Path, to: Path) -> None:
+    """Moves a local folder to its place in the root, over what was there: a reader finds all of it or none."""
+    if is_local(to):
+        _move(folder, to)
+        return
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    remove(to / _TREE)
+    remove(to)
+    with _opened(to) as (store, name):
+        store.put([str(folder / file) for file in files], [f"{name}/{file}" for file in files])
+    write_json(to / _TREE, files)
+    shutil.rmtree(folder)
+
+
+def download(path: Path, folder: Path) -> None:
+    """Copies a folder that `upload` put there into the local `folder`; FileNotFoundError where it is not there whole."""
+    if is_local(path):
+        shutil.copytree(path, folder, dirs_exist_ok=True)
+        return
+    files = json.loads(read_text(path / _TREE))
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path) as (store, name):
+        store.get([f"{name}/{file}" for file in files], [str(folder / file) for file in files])
+
+
+def _move(folder: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_dev != to.parent.stat().st_dev:
+        beside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
+        try:
+            shutil.copytree(folder, beside, dirs_exist_ok=True)
+            beside.chmod(0o755)
+            _move(beside, to)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(folder)
+        return
+    for path in [*folder.rglob("*"), folder]:
+        _flush(path)
+    remove(to)
+    folder.rename(to)
+    _flush(to.parent)
+
+
+# ---------------------------------------------------------------------- local files
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty file in the folder of `path`, made where it is missing; gone afterwards unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        partial.chmod(0o644)
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Has the disk hold a file's contents, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounts flush no folders
+            raise
+    finally:
+        os.close(handle)
