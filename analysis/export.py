@@ -17,7 +17,7 @@ from analysis.load import Sweep
 from analysis.metrics import split_metric
 from analysis.plots import front_figure, png
 from trials.errors import InputError
-from trials.record import replace_file
+from trials.storage import replace_file
 
 TEMPLATES = Environment(
     loader=PackageLoader("analysis", ""),
@@ -46,20 +46,32 @@ def export(
 def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
-    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}}.
-    Metrics are shares (0..1), None where undefined.
+    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}}; a metric of a trial with
+    replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares (0..1), None
+    where undefined.
     """
     rows = []
     for row in sweep.front.to_dict("records"):
-        metrics = {name: {"value": _plain(row[name]), "stderr": _plain(row[f"{name}_se"])} for name in sweep.metrics}
+        metrics = {name: _metric(row, name) for name in sweep.metrics}
         params = {path: _plain(row[path]) for path in sweep.space}
         rows.append({"key": row["key"], "number": int(row["number"]), "params": params, "metrics": metrics})
     return rows
 
 
+def _metric(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    found = {"value": _plain(row[name]), "stderr": _plain(row[f"{name}_se"])}
+    return found | ({"sd": _plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
+
+
 def front_table(sweep: Sweep) -> pd.DataFrame:
-    """The front with a column each for number, key, the searched paths, every metric and its standard error ("NAME_se")."""
-    columns = ["number", "key", *sweep.space, *(column for name in sweep.metrics for column in (name, f"{name}_se"))]
+    """The front with a column each for number, key, the searched paths, every metric and its standard error ("NAME_se").
+
+    A sweep with replicates also has their number ("replicates") and the standard deviation between them ("NAME_sd").
+    """
+    several = sweep.replicates > 1
+    parts = ["", "_se", *(["_sd"] if several else [])]
+    columns = ["number", "key", *(["replicates"] if several else []), *sweep.space]
+    columns += [f"{name}{part}" for name in sweep.metrics for part in parts]
     table = sweep.front[columns].reset_index(drop=True)
     for path in sweep.space:
         kinds = {type(value) for value in table[path] if value is not None}
@@ -109,11 +121,13 @@ def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str,
     """
     metrics = _shown_metrics(sweep)
     names = labels.setting_names(sweep.space)
+    spread = ", sd: standard deviation between replicates" if sweep.replicates > 1 else ""
     heads = [("trial", "its number in the sweep", True)]
     heads += [("state", "", False)] if state else []
     heads += [(names[path], path, not _is_text(rows[path])) for path in sweep.space]
     heads += [
-        (f"{labels.metric_name(name)} ({labels.unit(name).strip()})", f"{name}, ± 1 standard error", True) for name in metrics
+        (f"{labels.metric_name(name)} ({labels.unit(name).strip()})", f"{name}, ± 1 standard error{spread}", True)
+        for name in metrics
     ]
     heads += [("time", "all phases", True), ("key", "the record's folder in the ledger", False)]
     cells = []
@@ -122,10 +136,16 @@ def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str,
         line = [(f"#{row['number']}", row["number"], "number")]
         line += [(kind, kind, "standing")] if state else []
         line += [(labels.setting(row[path]), _order(row[path]), "") for path in sweep.space]
-        line += [(labels.percent(name, row[name], row[f"{name}_se"]), _order(row[name]), "") for name in metrics]
-        line += [(labels.duration(row["seconds"]), _order(row["seconds"]), ""), (row["key"], row["key"], "key")]
+        line += [(_with_spread(row, name), _order(row[name]), "") for name in metrics]
+        key = row["key"] or labels.MISSING
+        line += [(labels.duration(row["seconds"]), _order(row["seconds"]), ""), (key, key, "key")]
         cells.append({"kind": kind.split()[0], "cells": line})
     return {"heads": heads, "rows": cells}
+
+
+def _with_spread(row: Mapping[Any, Any], name: str) -> str:
+    text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
+    return text if math.isnan(sd) else f"{text}, sd {100 * sd:.1f}"
 
 
 def _shown_metrics(sweep: Sweep) -> list[str]:

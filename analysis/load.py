@@ -1,5 +1,6 @@
 """A sweep's folder read into one frame of trials: what was asked for, what came of it, and what is on the front."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis import front
 from analysis.metrics import (
@@ -18,18 +19,32 @@ from analysis.metrics import (
     Objective,
     metric_names,
     parse_constraint,
+    replicate_metrics,
     split_metric,
-    trial_metrics,
 )
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
+from trials.storage import folders_with, read_bytes, read_text, root
 
 
 class ManifestTrial(BaseModel):
+    """A trial that was asked for: one key, or one a replicate (the first is `key`), or none and why there can be none."""
+
     number: int
-    key: str
-    baseline: str
+    key: str | None = None
+    keys: list[str] = []
+    baseline: str | None = None
     params: dict[str, Any]
+    failure: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ManifestTrial":
+        if self.key is None and self.failure is None:
+            raise ValueError("a trial has a key, or a failure that says why not")
+        if self.key is not None and self.baseline is None:
+            raise ValueError("a trial with a key has a baseline")
+        self.keys = self.keys or ([self.key] if self.key is not None else [])
+        return self
 
 
 class ManifestObjective(BaseModel):
@@ -50,6 +65,8 @@ class Manifest(BaseModel):
     trials: list[ManifestTrial] = []
     baselines: list[str] = []
     budget: int | None = None
+    spent: list[float] = []
+    """GPU-seconds, and seconds that commands of the sweep have run."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,6 @@ class Outcome:
     key: str
     record: TrialRecord | None
     failure: Failure | None
-    documents: pd.DataFrame | None = None
 
     @property
     def state(self) -> str:
@@ -69,8 +85,33 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A trial of the manifest and what came of it: an outcome a replicate; none where the point was no valid trial."""
+
+    trial: ManifestTrial
+    outcomes: tuple[Outcome, ...]
+    metrics: dict[str, Estimate | None]
+
+    @property
+    def state(self) -> str:
+        """Complete when all replicates are, failed as soon as one has."""
+        states = {outcome.state for outcome in self.outcomes} or {"failed"}
+        return next(state for state in ("failed", "pending", "complete") if state in states)
+
+    @property
+    def failures(self) -> list[tuple[str, str, Failure]]:
+        """(what, key, failure) of each replicate that failed; the key is empty for a point that is no valid trial."""
+        what = f"trial {self.trial.number}"
+        if not self.outcomes:
+            return [(what, "", Failure(kind="InvalidPoint", message=self.trial.failure or "", traceback=""))]
+        several = len(self.outcomes) > 1
+        named = ((f"{what}, replicate {place}" if several else what, one) for place, one in enumerate(self.outcomes, 1))
+        return [(name, one.key, one.failure) for name, one in named if one.failure is not None]
+
+
+@dataclass(frozen=True)
 class Sweep:
-    """A sweep as it stands. Metric values are shares (0..1), under "ROLE.KIND" with the standard error under "ROLE.KIND_se"."""
+    """A sweep as it stands. Metric values are shares (0..1), under "ROLE.KIND", standard errors under "ROLE.KIND_se"."""
 
     folder: Path
     name: str
@@ -84,14 +125,16 @@ class Sweep:
     metrics: tuple[str, ...]
     """Names of all metrics that the trials have."""
     trials: pd.DataFrame
-    """A row per trial by number: number, key, baseline, state (complete, failed, pending), the dotted paths, the metrics,
-    paired (all its standard errors of differences are paired over documents), feasible (complete, and every constraint met),
-    on_front, front_rank (-1: takes no part), seconds (all phases), failure (text, empty where there is none)."""
+    """A row per trial by number: number, key (of its first replicate; empty for a point that is no valid trial), replicates,
+    baseline, state (complete, failed, pending), the dotted paths, the metrics (means over the replicates, with the standard
+    deviation between them under "ROLE.KIND_sd", NaN for a single one; see metrics.replicate_metrics), paired (all its standard
+    errors of differences are paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1:
+    takes no part), seconds (of all phases and replicates), failure (text, empty where there is none)."""
     baselines: pd.DataFrame
     """A row per baseline: key, state, trials (how many are measured against it), per role ROLE.value, ROLE.value_se and ROLE.n
     (documents), seconds, failure."""
     failures: pd.DataFrame
-    """A row per failure: what ("trial 3", "baseline"), key, kind, message, traceback."""
+    """A row per failure: what ("baseline", "trial 3", "trial 3, replicate 2"), key, kind, message, traceback."""
     records: dict[str, TrialRecord]
     """By key: every record that could be read, baselines included."""
     hypervolume: float | None
@@ -102,6 +145,11 @@ class Sweep:
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.folder.parent)
+
+    @property
+    def replicates(self) -> int:
+        """Under how many seeds a setting was trained at most; 1 where none was asked for."""
+        return max([1, *self.trials["replicates"]])
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -119,33 +167,26 @@ class Sweep:
 
 def load(folder: Path | str) -> Sweep:
     """Reads a sweep's folder and, once each, the records that it names from the ledger beside it."""
-    folder = Path(folder)
+    folder = root(folder)
     manifest = read_manifest(folder)
     objectives = tuple(Objective(entry.metric, entry.direction) for entry in manifest.objectives)
     constraints = tuple(parse_constraint(text) for text in manifest.constraints)
     for objective in objectives:
         split_metric(objective.metric)
     ledger = Ledger(folder.parent)
-    asked = [trial.baseline for trial in manifest.trials]
-    base = {key: _outcome(ledger, key) for key in dict.fromkeys([*manifest.baselines, *asked])}
-    outcomes: dict[str, Outcome] = dict(base)
-    estimates: dict[tuple[str, str], dict[str, Estimate | None]] = {}
-    for trial in manifest.trials:
-        pair = (trial.key, trial.baseline)
-        if pair not in estimates:
-            # a trial's documents are let go as soon as it is measured: a sweep's together need not fit in memory
-            outcome = outcomes.get(trial.key) or _outcome(ledger, trial.key)
-            outcomes[trial.key] = Outcome(outcome.key, outcome.record, outcome.failure)
-            estimates[pair] = _measure(outcome, base[trial.baseline])
+    against = [trial.baseline for trial in manifest.trials if trial.baseline is not None]
+    base = list(dict.fromkeys([*manifest.baselines, *against]))
+    keys = dict.fromkeys([*base, *(key for trial in manifest.trials for key in trial.keys)])
+    outcomes = {key: _outcome(ledger, key) for key in keys}
+    asked = _measured(ledger, manifest.trials, outcomes)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
     metrics = tuple(dict.fromkeys([*metric_names(roles), *named]))
     space = tuple(dict.fromkeys([*manifest.space, *(path for trial in manifest.trials for path in trial.params)]))
-    trials = _trial_frame(manifest.trials, outcomes, estimates, space, metrics)
+    trials = _trial_frame(asked, space, metrics)
     reference = front.reference_point(objectives, constraints)
     volume = _judge(trials, objectives, constraints, reference)
-    config = folder / "sweep.yaml"
     return Sweep(
         folder=folder,
         name=manifest.name,
@@ -153,11 +194,11 @@ def load(folder: Path | str) -> Sweep:
         constraints=constraints,
         space=space,
         budget=manifest.budget,
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        config=_config(folder),
         metrics=metrics,
         trials=trials,
-        baselines=_baseline_frame(base.values(), asked, roles),
-        failures=_failure_frame(manifest.trials, outcomes, base.values()),
+        baselines=_baseline_frame([outcomes[key] for key in base], against, roles),
+        failures=_failure_frame([outcomes[key] for key in base], asked),
         records=records,
         hypervolume=volume,
         reference=tuple(reference.tolist()),
@@ -170,9 +211,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name a sweep's folder, STORAGE/SWEEP")
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_bytes(path))
     except FileNotFoundError:
-        inside = sorted(found.parent.name for found in folder.glob("*/manifest.json"))
+        inside = folders_with(folder, "manifest.json")
         hint = f"; the sweeps in it are {', '.join(inside[:8])}" if inside else "; name a sweep's folder, STORAGE/SWEEP"
         raise InputError(f"{folder}: no sweep, it holds no manifest.json{hint}") from None
     except ValidationError as error:
@@ -180,6 +221,13 @@ def read_manifest(folder: Path) -> Manifest:
         where = ".".join(str(part) for part in first["loc"])
         reason = " ".join(f"{where}: {first['msg']}".removeprefix(": ").split())
         raise InputError(f"{path}: not a whole manifest ({reason[:160]}); running the sweep again rewrites it") from None
+
+
+def _config(folder: Path) -> str:
+    try:
+        return read_text(folder / "sweep.yaml")
+    except FileNotFoundError:
+        return ""
 
 
 def _outcome(ledger: Ledger, key: str) -> Outcome:
@@ -191,47 +239,63 @@ def _outcome(ledger: Ledger, key: str) -> Outcome:
         return Outcome(key, None, None)
     if record.state == "failed":
         return Outcome(key, record, record.failure or Failure(kind="Failure", message="it left no reason", traceback=""))
+    return Outcome(key, record, None)
+
+
+def _documents(ledger: Ledger, outcome: Outcome) -> pd.DataFrame | None:
+    if outcome.state != "complete":
+        return None
     try:
-        documents = ledger.documents(key, ["role", *IDENTITY, "score"])
+        return ledger.documents(outcome.key, ["role", *IDENTITY, "score"])
     except (OSError, ValueError, KeyError):  # not there or not whole: standard errors are then unpaired, and the frame says so
-        documents = None
-    return Outcome(key, record, None, documents)
+        return None
 
 
-def _measure(trial: Outcome, base: Outcome) -> dict[str, Estimate | None]:
-    if trial.state != "complete" or trial.record is None:
-        return {}
-    base_scores = base.record.scores if base.state == "complete" and base.record is not None else None
-    return trial_metrics(trial.record.scores, base_scores, trial.documents, base.documents)
+def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[str, Outcome]) -> list[Asked]:
+    """The manifest's trials by number. Documents are let go when a trial is measured: all need not fit in memory."""
+    found = []
+    base_documents: dict[str, pd.DataFrame | None] = {}
+    estimates: dict[tuple[str, ...], dict[str, Estimate | None]] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        own = tuple(outcomes[key] for key in trial.keys)
+        keys = tuple(trial.keys)
+        if keys not in estimates and trial.baseline is not None and all(one.state == "complete" for one in own):
+            base = outcomes[trial.baseline]
+            if base.key not in base_documents:
+                base_documents[base.key] = _documents(ledger, base)
+            estimates[keys] = replicate_metrics(
+                [one.record.scores for one in own if one.record is not None],
+                base.record.scores if base.state == "complete" and base.record is not None else None,
+                [_documents(ledger, one) for one in own],
+                base_documents[base.key],
+            )
+        found.append(Asked(trial, own, estimates.get(keys, {})))
+    return found
 
 
-def _trial_frame(
-    asked: Sequence[ManifestTrial],
-    outcomes: dict[str, Outcome],
-    estimates: dict[tuple[str, str], dict[str, Estimate | None]],
-    space: Sequence[str],
-    metrics: Sequence[str],
-) -> pd.DataFrame:
+def _trial_frame(asked: Sequence[Asked], space: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """The frame `Sweep.trials` without what `_judge` adds."""
-    asked = sorted(asked, key=lambda trial: trial.number)
-    found = [estimates[trial.key, trial.baseline] for trial in asked]
-    states = [outcomes[trial.key].state for trial in asked]
     columns: dict[str, Any] = {
-        "number": pd.Series([trial.number for trial in asked], dtype=int),
-        "key": [trial.key for trial in asked],
-        "baseline": [trial.baseline for trial in asked],
-        "state": pd.Series(states, dtype=object),
+        "number": pd.Series([one.trial.number for one in asked], dtype=int),
+        "key": [one.trial.key or "" for one in asked],
+        "replicates": pd.Series([len(one.outcomes) for one in asked], dtype=int),
+        "baseline": [one.trial.baseline or "" for one in asked],
+        "state": pd.Series([one.state for one in asked], dtype=object),
     }
     for path in space:
-        columns[path] = pd.Series([trial.params.get(path) for trial in asked], dtype=object).infer_objects()
+        columns[path] = pd.Series([one.trial.params.get(path) for one in asked], dtype=object).infer_objects()
     for name in metrics:
-        values = [estimate.get(name) for estimate in found]
-        columns[name] = pd.Series([np.nan if one is None else one.value for one in values], dtype=float)
-        errors = [np.nan if one is None or one.stderr is None else one.stderr for one in values]
-        columns[f"{name}_se"] = pd.Series(errors, dtype=float)
-    columns["paired"] = pd.Series([_is_paired(estimate) for estimate in found], dtype=bool)
-    columns["seconds"] = pd.Series([_seconds(outcomes[trial.key]) for trial in asked], dtype=float)
-    columns["failure"] = pd.Series([_failure_text(outcomes[trial.key]) for trial in asked], dtype=object)
+        found = [one.metrics.get(name) for one in asked]
+        columns[name] = pd.Series([np.nan if one is None else one.value for one in found], dtype=float)
+        columns[f"{name}_se"] = pd.Series(
+            [math.nan if one is None or one.stderr is None else one.stderr for one in found], dtype=float
+        )
+        columns[f"{name}_sd"] = pd.Series([math.nan if one is None or one.sd is None else one.sd for one in found], dtype=float)
+    columns["paired"] = pd.Series([_is_paired(one.metrics) for one in asked], dtype=bool)
+    columns["seconds"] = pd.Series([_seconds(one.outcomes) for one in asked], dtype=float)
+    columns["failure"] = pd.Series(
+        ["; ".join(_failure_text(failure) for *_, failure in one.failures) for one in asked], dtype=object
+    )
     return pd.DataFrame(columns)
 
 
@@ -261,22 +325,15 @@ def _baseline_frame(base: Iterable[Outcome], asked: Sequence[str], roles: Sequen
             row[f"{role}.value"] = score.value if score else np.nan
             row[f"{role}.value_se"] = score.stderr if score else np.nan
             row[f"{role}.n"] = score.n if score else 0
-        rows.append(row | {"seconds": _seconds(outcome), "failure": _failure_text(outcome)})
+        rows.append(row | {"seconds": _seconds([outcome]), "failure": _failure_text(outcome.failure)})
     return pd.DataFrame(rows, columns=None if rows else ["key", "state", "trials", "seconds", "failure"])
 
 
-def _failure_frame(asked: Sequence[ManifestTrial], outcomes: dict[str, Outcome], base: Iterable[Outcome]) -> pd.DataFrame:
-    failed = [("baseline", outcome) for outcome in base] + [(f"trial {one.number}", outcomes[one.key]) for one in asked]
+def _failure_frame(base: Iterable[Outcome], asked: Sequence[Asked]) -> pd.DataFrame:
+    failed = [("baseline", one.key, one.failure) for one in base if one.failure is not None]
     rows = [
-        {
-            "what": what,
-            "key": one.key,
-            "kind": one.failure.kind,
-            "message": one.failure.message,
-            "traceback": one.failure.traceback,
-        }
-        for what, one in failed
-        if one.failure is not None
+        {"what": what, "key": key, "kind": failure.kind, "message": failure.message, "traceback": failure.traceback}
+        for what, key, failure in [*failed, *(found for one in asked for found in one.failures)]
     ]
     return pd.DataFrame(rows, columns=["what", "key", "kind", "message", "traceback"])
 
@@ -286,9 +343,11 @@ def _is_paired(estimates: dict[str, Estimate | None]) -> bool:
     return bool(gains) and all(gain is not None and gain.paired for gain in gains)
 
 
-def _seconds(outcome: Outcome) -> float:
-    return float(sum(outcome.record.seconds.values())) if outcome.record is not None else np.nan
+def _seconds(outcomes: Iterable[Outcome]) -> float:
+    """Of all that left a record; NaN where none has."""
+    found = [sum(outcome.record.seconds.values()) for outcome in outcomes if outcome.record is not None]
+    return float(sum(found)) if found else math.nan
 
 
-def _failure_text(outcome: Outcome) -> str:
-    return f"{outcome.failure.kind}: {outcome.failure.message}" if outcome.failure is not None else ""
+def _failure_text(failure: Failure | None) -> str:
+    return f"{failure.kind}: {failure.message}" if failure is not None else ""

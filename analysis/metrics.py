@@ -11,7 +11,7 @@ A metric is named "ROLE.KIND". Values are shares (0..1), never percentages; KIND
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,8 @@ class Estimate:
     stderr: float | None
     paired: bool = False
     """Whether the standard error is paired over documents."""
+    sd: float | None = None
+    """Sample standard deviation between replicates; None for a single one, and for what has none (the base)."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,71 @@ def trial_metrics(
             pairs = pair(documents, base_documents, role)
         found |= {f"{role}.{kind}": estimate for kind, estimate in role_metrics(score, base, pairs).items()}
     return found
+
+
+def replicate_metrics(
+    scores: Sequence[Mapping[str, Score]],
+    base_scores: Mapping[str, Score] | None,
+    documents: Sequence[pd.DataFrame | None],
+    base_documents: pd.DataFrame | None,
+) -> dict[str, Estimate | None]:
+    """Every metric of a setting that was trained R times, under R seeds: the mean over these replicates.
+
+    `scores` and `documents` hold an entry a replicate. All replicates are scored on the same n documents, so their R n outcomes
+    are not independent: seeds and documents are crossed, outcome = mean + seed_r + document_i + rest_ri, and the mean's
+    variance is var(seed) / R + var(document) / n + var(rest) / (R n). It is estimated as in clustering two ways (Cameron,
+    Gelbach and Miller 2011, doi:10.1198/jbes.2010.07136), by the sum of both one-way variances:
+
+        se^2 = sd^2 / R + se_documents^2
+
+    with sd the standard deviation between the replicates' values and se_documents the standard error of `trial_metrics` on
+    each document's mean over the replicates. Their last term, the estimate of var(rest) / (R n), is not taken off again: both
+    parts hold it, so se is on the wide side, and it is never below what either level alone says. Where the documents of the
+    replicates do not match, se_documents is taken from the mean of the replicates' own variances, not divided by R.
+    """
+    each = zip(scores, documents, strict=True)
+    single = [trial_metrics(one, base_scores, frame, base_documents) for one, frame in each]
+    if len(single) == 1:
+        return single[0]
+    averaged = _mean_documents(documents)
+    means = _mean_scores(scores, averaged)
+    found = trial_metrics(means, base_scores, averaged, base_documents)
+    return {name: _with_spread(estimate, name, [one.get(name) for one in single]) for name, estimate in found.items()}
+
+
+def _with_spread(mean: Estimate | None, name: str, replicates: Sequence[Estimate | None]) -> Estimate | None:
+    if mean is None or name.endswith(".base"):
+        return mean
+    values = [one.value for one in replicates if one is not None]
+    sd = float(np.std(values, ddof=1))
+    stderr = None if mean.stderr is None else math.hypot(mean.stderr, sd / math.sqrt(len(values)))
+    return Estimate(mean.value, stderr, mean.paired, sd)
+
+
+def _mean_scores(scores: Sequence[Mapping[str, Score]], documents: pd.DataFrame | None) -> dict[str, Score]:
+    """Mean of each role that all replicates have; its standard error is over documents alone."""
+    found = {}
+    for role in scores[0]:
+        if all(role in one for one in scores):
+            own = [one[role] for one in scores]
+            stderr = math.sqrt(float(np.mean([score.stderr**2 for score in own])))
+            if documents is not None and len(outcomes := documents.loc[documents["role"] == role, "score"]) > 1:
+                stderr = float(outcomes.std(ddof=1) / math.sqrt(len(outcomes)))
+            found[role] = Score(value=float(np.mean([score.value for score in own])), stderr=stderr, n=own[0].n)
+    return found
+
+
+def _mean_documents(documents: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """A frame with each document's mean outcome; None where the replicates have not all answered the same documents."""
+    frames = [frame for frame in documents if frame is not None]
+    if len(frames) < len(documents):
+        return None
+    identity = ["role", *IDENTITY]
+    numbered = [frame.assign(copy=frame.groupby(identity).cumcount()) for frame in frames]
+    groups = pd.concat(numbered).groupby([*identity, "copy"], sort=False)["score"]
+    if (groups.count() != len(frames)).any():
+        return None
+    return groups.mean().reset_index()
 
 
 def role_metrics(

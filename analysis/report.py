@@ -15,7 +15,8 @@ from analysis.export import TEMPLATES, table_of
 from analysis.load import Sweep
 from analysis.metrics import split_metric
 from analysis.plots import DARK, LIGHT, front_figure, png
-from trials.record import TrialRecord, write_text
+from trials.record import TrialRecord
+from trials.storage import write_text
 
 STEADY = 10  # a forgetting rate is read only where its base is above this many standard errors
 
@@ -119,9 +120,16 @@ def _errors(sweep: Sweep) -> str:
         if complete["paired"].all()
         else "not paired for every trial, and then too wide"
     )
+    picked = "that the best of many trials was picked: a point picked here looks better than it is."
+    if sweep.replicates > 1:
+        return (
+            f"Metrics are in percent, means over up to {sweep.replicates} replicates (the same setting under other seeds). "
+            f"± is one standard error over replicates and documents, {how}; sd is the standard deviation between replicates. "
+            f"The error does not hold {picked}"
+        )
     return (
         f"Metrics are in percent. ± is one standard error over documents, {how}. It holds neither the spread between "
-        "training seeds nor that the best of many trials was picked: a point picked here looks better than it is."
+        f"training seeds nor {picked}"
     )
 
 
@@ -131,7 +139,8 @@ def _caption(sweep: Sweep) -> str:
         if any(one.metric in [bound.metric for bound in sweep.constraints] for one in sweep.objectives[:2])
         else ""
     )
-    return f"Each finished trial, ± one standard error over documents.{shade}"
+    over = "replicates and documents" if sweep.replicates > 1 else "documents"
+    return f"Each finished trial, ± one standard error over {over}.{shade}"
 
 
 def _progress(sweep: Sweep) -> str:

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.metrics import Constraint, metric_names, pair, parse_constraint, role_metrics, split_metric, trial_metrics
+from analysis.metrics import (
+    Constraint,
+    metric_names,
+    pair,
+    parse_constraint,
+    replicate_metrics,
+    role_metrics,
+    split_metric,
+    trial_metrics,
+)
 from trials.errors import InputError
 from trials.record import Score
 
@@ -159,3 +168,67 @@ def test_a_misspelt_metric_gets_the_nearest_and_an_unknown_role_the_known_ones()
         split_metric("math.forgeting")
     with pytest.raises(InputError, match="the roles are commonsense, math"):
         parse_constraint("knowledge.gain >= 0", roles=["math", "commonsense"])
+
+
+def replicated(outcomes, base=BASE, frames=True):
+    return replicate_metrics(
+        [{"math": score(one)} for one in outcomes],
+        {"math": score(base)},
+        [frame(one) if frames else None for one in outcomes],
+        frame(base),
+    )
+
+
+def test_one_replicate_is_a_trial_without_replicates():
+    assert replicated([TUNED]) == trial_metrics({"math": score(TUNED)}, {"math": score(BASE)}, frame(TUNED), frame(BASE))
+
+
+def test_metrics_of_replicates_are_their_means_and_errors_count_seeds_and_documents():
+    other = [1, 1, 0, 1, 1, 0, 1, 1]
+    found, documents = replicated([TUNED, other]), (np.array(TUNED) + other) / 2
+    assert found["math.value"].value == pytest.approx((4 / 8 + 6 / 8) / 2)
+    assert found["math.gain"].value == pytest.approx(5 / 8 - 6 / 8)
+    assert found["math.forgetting"].value == pytest.approx(1 / 6)
+    sd = math.sqrt(2) / 8  # of 4/8 and 6/8
+    for name, outcomes in (("value", documents), ("gain", documents - BASE), ("drop", documents - BASE)):
+        assert found[f"math.{name}"].sd == pytest.approx(sd)
+        assert found[f"math.{name}"].stderr == pytest.approx(math.hypot(outcomes.std(ddof=1) / math.sqrt(8), sd / math.sqrt(2)))
+    assert found["math.forgetting"].sd == pytest.approx(sd / (6 / 8))
+    assert found["math.gain"].paired
+    assert (found["math.base"].sd, found["math.base"].stderr) == (None, pytest.approx(score(BASE).stderr))
+
+
+def test_copies_of_a_replicate_add_no_certainty():
+    once, often = replicated([TUNED]), replicated([TUNED] * 5)
+    for name in ("value", "gain", "drop", "forgetting"):
+        assert often[f"math.{name}"].stderr == pytest.approx(once[f"math.{name}"].stderr)
+        assert often[f"math.{name}"].sd == 0
+
+
+def test_the_error_of_replicates_covers_what_new_seeds_and_new_documents_would_change():
+    """Against the variance that the outcomes are drawn with; taken as independent, they would give a third of it."""
+    random, replicates, documents = np.random.default_rng(0), 3, 60
+    truth = 0.05**2 / replicates + 0.4**2 / documents + 0.3**2 / (replicates * documents)
+    squares, naive = [], []
+    for _ in range(200):
+        seeds, difficulty = random.normal(0, 0.05, (replicates, 1)), random.normal(0, 0.4, documents)
+        outcomes = 0.5 + seeds + difficulty + random.normal(0, 0.3, (replicates, documents))
+        found = replicate_metrics([{"math": score(one)} for one in outcomes], None, [frame(one) for one in outcomes], None)
+        squares.append(found["math.value"].stderr ** 2)
+        naive.append(outcomes.var(ddof=1) / outcomes.size)
+    assert 1 < np.mean(squares) / truth < 1.25
+    assert np.mean(naive) / truth < 0.5
+
+
+@pytest.mark.parametrize("frames", [[None, None], [1, None], [frame(TUNED), frame(TUNED, hashes=list("abcdefgh"))]])
+def test_replicates_whose_documents_do_not_match_have_an_error_that_is_not_divided_by_their_number(frames):
+    frames = [frame(TUNED) if isinstance(one, int) else one for one in frames]
+    found = replicate_metrics([{"math": score(TUNED)}] * 2, {"math": score(BASE)}, frames, frame(BASE))
+    assert found["math.value"].stderr == pytest.approx(score(TUNED).stderr)
+    assert found["math.gain"].stderr == pytest.approx(math.hypot(score(TUNED).stderr, score(BASE).stderr))
+    assert not found["math.gain"].paired
+    assert found["math.gain"].sd == 0
+
+
+def test_replicates_at_base_zero_have_no_forgetting():
+    assert replicated([TUNED, BASE], base=[0] * 8)["math.forgetting"] is None

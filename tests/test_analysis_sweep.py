@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis import placement
-from analysis.export import export, front_table
+from analysis.export import export, front_rows, front_table
 from analysis.labels import setting_names
 from analysis.load import load
 from analysis.plots import DARK, LIGHT, front_figure
@@ -24,6 +24,7 @@ from analysis.report import headline, notices, report, write_report
 from trials.errors import InputError
 from trials.record import Failure, Ledger, Score, TrialRecord
 from trials.spec import TrialSpec
+from trials.storage import read_bytes, root, write_text
 
 NASTY = """<script>alert("1")</script> & $x_{'2'}$ "quoted" \N{SNOWMAN}"""
 TWO = [{"metric": "commonsense.gain", "direction": "maximize"}, {"metric": "math.forgetting", "direction": "minimize"}]
@@ -41,11 +42,11 @@ class Builder:
         self.trials = []
         self.base = self.spec(8).baseline()
 
-    def spec(self, rank, rate=2e-4):
+    def spec(self, rank, rate=2e-4, seed=0):
         return TrialSpec.model_validate(
             {
                 "base": {"model": "micro"},
-                "data": {"samples": 64, "mix": {"alpaca": 1.0}},
+                "data": {"samples": 64, "mix": {"alpaca": 1.0}, "seed": seed},
                 "lora": {"rank": rank},
                 "train": {"learning_rate": rate},
                 "eval": {role: {"task": f"{role}_task", "metric": "acc"} for role in self.roles},
@@ -93,6 +94,25 @@ class Builder:
         self.trials.append({"number": number, "key": spec.key, "baseline": self.base.key, "params": params})
         return self
 
+    def replicate(self, *replicates):
+        """A trial of several replicates, each what it got right, a failure, or None for one that has not run yet."""
+        number = len(self.trials)
+        specs = [self.spec(rank=number + 1, seed=seed) for seed in range(len(replicates))]
+        for spec, one in zip(specs, replicates, strict=True):
+            if isinstance(one, Failure):
+                self.ledger.write(TrialRecord(key=spec.key, state="failed", spec=spec, failure=one))
+            elif one is not None:
+                self.record(spec, one)
+        keys, params = [spec.key for spec in specs], {"lora.rank": number + 1, "train.learning_rate": 2e-4}
+        trial = {"number": number, "key": keys[0], "keys": keys, "baseline": self.base.key, "params": params}
+        self.trials.append(trial)
+        return self
+
+    def invalid(self):
+        number = len(self.trials)
+        self.trials.append({"number": number, "key": None, "params": {"lora.rank": 3}, "failure": "rank and method contradict"})
+        return self
+
     def load(self, **manifest):
         whole = {
             "schema": 1,
@@ -104,9 +124,8 @@ class Builder:
             "baselines": [self.base.key],
             "budget": 14,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "sweep.yaml").write_text("name: quickstart\n", encoding="utf-8")
-        (self.folder / "manifest.json").write_text(json.dumps(whole | manifest), encoding="utf-8")
+        write_text(self.folder / "sweep.yaml", "name: quickstart\n")
+        write_text(self.folder / "manifest.json", json.dumps(whole | manifest))
         return load(self.folder)
 
 
@@ -132,6 +151,7 @@ SITUATIONS = {
     "equal trials": lambda b: b.baseline().add((25, 40)).add((25, 40)).add((25, 40)),
     "base at zero": lambda b: b.baseline((20, 0)).add((25, 0)),
     "no baseline": lambda b: b.add((26, 37)).add((24, 40)),
+    "replicates": lambda b: b.baseline().replicate((26, 37), (25, 39), (27, 38)).replicate((24, 40), oom()).invalid(),
     "long front": lambda b: [b.baseline(), *(b.add((20 + n, 48 - n)) for n in range(20))][0],
 }
 OBJECTIVES = {"one": TWO[:1], "two": TWO, "four": FOUR, "turned": [{"metric": "math.value", "direction": "maximize"}, TWO[0]]}
@@ -459,6 +479,105 @@ def test_a_report_warns_of_a_base_too_small_for_a_rate_and_of_mixed_hardware(bui
     first, second = notices(sweep)
     assert "read the drop, not the forgetting rate" in first
     assert "2 kinds of hardware" in second
+
+
+def test_a_sweep_in_a_store_is_read_and_exported_as_one_in_a_folder(s3, tmp_path):
+    made = []
+    for place in (root(f"{s3}/runs"), tmp_path):
+        SITUATIONS["usual"](Builder(place)).load()
+        sweep = load(f"{place}/quickstart/")
+        made.append({path.name: read_bytes(path) for path in export(sweep)})
+        page = read_bytes(write_report(sweep)).decode()
+        assert f"python -m trials {place}/ledger/{sweep.front['key'].iloc[0]}/spec.yaml" in page
+        assert sweep.trials["paired"].tolist() == [True] * 4 + [False] * 2
+        with pytest.raises(InputError, match="the sweeps in it are quickstart"):
+            load(place)
+        with pytest.raises(InputError, match="no such folder"):
+            load(place / "nowhere")
+    assert set(made[0]) == {"front.csv", "front.json", "front.parquet", "front.html", "front.png"}
+    assert made[0] == made[1]
+
+
+def test_a_trial_with_replicates_has_their_means_their_spread_and_its_place_on_the_front(builder):
+    sweep = builder.baseline().replicate((26, 37), (22, 39)).add((21, 40)).load()
+    first, second = sweep.trials.to_dict("records")
+    assert first["replicates"] == 2 and second["replicates"] == 1
+    assert first["commonsense.gain"] == pytest.approx(4 / 50)
+    assert first["commonsense.gain_sd"] == pytest.approx(4 / 50 / math.sqrt(2))
+    assert first["commonsense.gain_se"] > first["commonsense.gain_sd"] / math.sqrt(2)
+    assert math.isnan(second["commonsense.gain_sd"])
+    assert first["paired"] and first["on_front"]
+    assert first["seconds"] == 2 * 5.5
+    assert len(sweep.records) == 4
+
+
+@pytest.mark.parametrize(("last", "state"), [((25, 38), "complete"), (None, "pending"), ("oom", "failed")])
+def test_a_trial_is_complete_when_all_its_replicates_are_and_failed_when_one_is(builder, last, state):
+    sweep = (
+        builder.baseline().replicate((26, 37), None if state == "failed" else (24, 38), oom() if last == "oom" else last).load()
+    )
+    (trial,) = sweep.trials.to_dict("records")
+    assert trial["state"] == state
+    assert math.isnan(trial["commonsense.gain"]) == (state != "complete")
+    assert trial["on_front"] == (state == "complete")
+    assert sweep.failures["what"].tolist() == (["trial 0, replicate 3"] if state == "failed" else [])
+
+
+def test_exports_say_the_spread_of_replicates_and_nothing_of_it_without_them(builder):
+    rows = {row["number"]: row for row in front_rows(builder.baseline().replicate((26, 37), (22, 39)).add((21, 40)).load())}
+    assert set(rows[0]["metrics"]["math.drop"]) == {"value", "stderr", "sd", "n"}
+    assert rows[0]["metrics"]["math.drop"]["n"] == 2
+    assert set(rows[1]["metrics"]["math.drop"]) == {"value", "stderr"}
+    table = front_table(builder.load())
+    assert table["replicates"].tolist() == [2, 1]
+    assert table["math.drop_sd"].isna().tolist() == [False, True]
+    page = " ".join("".join(Page(report(builder.load())).words).split())
+    assert "means over up to 2 replicates" in page
+    assert "+8.0 ± 5.2, sd 5.7" in page
+    builder.trials = builder.trials[1:]
+    assert not [name for name in front_table(builder.load()) if name.endswith("_sd") or name == "replicates"]
+    assert "replicates" not in "".join(Page(report(builder.load())).words)
+
+
+def test_every_failure_is_listed_with_its_traceback_and_the_counts_agree(builder):
+    trace = 'Traceback (most recent call last):\n  File "trial.py", line 1\nValueError: {}'
+    failures = [Failure(kind="ValueError", message=f"{n}", traceback=trace.format(n)) for n in range(4)]
+    builder.baseline().add((26, 37)).add(failure=failures[0]).replicate(failures[1], failures[2]).add(failure=failures[3])
+    sweep = builder.invalid().add().load()
+    what = ["trial 1", "trial 2, replicate 1", "trial 2, replicate 2", "trial 3", "trial 4"]
+    assert sweep.failures["what"].tolist() == what
+    failed = sweep.trials.loc[sweep.trials["state"] == "failed", "number"].tolist()
+    assert failed == sorted({int(name.split(",")[0].split()[1]) for name in what})
+    text = report(sweep)
+    found = re.findall(r"<details.*?</details>", text, re.DOTALL)
+    assert len(found) == len(what)
+    for section, name in zip(found, what, strict=True):
+        assert f"<strong>{name}</strong>" in section
+    assert ["Traceback (most recent call last)" in section for section in found] == [True] * 4 + [False]
+    assert "1 complete, 4 failed, 1 pending" in text
+
+
+def test_a_point_that_is_no_valid_trial_is_a_failure_that_says_why(builder):
+    sweep = builder.baseline().add((26, 37)).invalid().load()
+    (failure,) = sweep.failures.to_dict("records")
+    assert failure == {
+        "what": "trial 1",
+        "key": "",
+        "kind": "InvalidPoint",
+        "message": "rank and method contradict",
+        "traceback": "",
+    }
+    assert sweep.trials["state"].tolist() == ["complete", "failed"]
+    assert sweep.trials["key"][1] == ""
+    assert "rank and method contradict" in report(sweep)
+
+
+def test_a_manifest_whose_trial_has_neither_key_nor_failure_is_one_clear_line(builder):
+    builder.baseline().invalid()
+    del builder.trials[0]["failure"]
+    with pytest.raises(InputError, match="a trial has a key, or a failure") as refused:
+        builder.load()
+    assert "\n" not in str(refused.value)
 
 
 def test_analysis_imports_neither_torch_nor_ray_nor_a_neighbour():
