@@ -3,86 +3,29 @@
 Dotted paths (`lora.rank`, `data.mix.gsm8k`) address everything a trial depends on, in `space` and in `--set`.
 """
 
-import difflib
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, field_validator
 
-from analysis.metrics import metric_names, parse_constraint
+from orchestrator import checks, space
+from orchestrator.parameters import Parameter
+from orchestrator.space import Axis
 from trials.errors import InputError
 from trials.spec import Base, Data, Evaluation, Lora, Section, Train, TrialSpec
-from trials.yamlfile import Place, YamlFile, explain
+from trials.yamlfile import YamlFile
 
 Params = Mapping[str, Any]
 SPEC_SECTIONS = tuple(TrialSpec.model_fields)
-
-
-class Categorical(Section):
-    type: Literal["categorical"]
-    choices: tuple[str | bool | int | float, ...] = Field(min_length=1)
-
-    def grid(self) -> tuple[Any, ...]:
-        return self.choices
-
-    def extremes(self) -> tuple[Any, ...]:
-        return self.choices
-
-    def probes(self) -> tuple[Any, ...]:
-        return self.choices
-
-
-class _Range(Section):
-    @model_validator(mode="after")
-    def _ordered(self) -> "_Range":
-        low, high, log, step = (getattr(self, name) for name in ("low", "high", "log", "step"))
-        if low > high:
-            raise ValueError(f"low {low} is above high {high}")
-        if log and low <= 0:
-            raise ValueError(f"a log range starts above 0, but got low {low}")
-        if log and step is not None:
-            raise ValueError("a log range has no step")
-        return self
-
-    def extremes(self) -> tuple[Any, ...]:
-        return (self.low, self.high)  # type: ignore[attr-defined]
-
-    def probes(self) -> tuple[Any, ...]:
-        """Values that show whether the setting takes what the range gives: its ends and something between."""
-        low, high = self.extremes()
-        return (low, high, type(low)(low + 0.381966 * (high - low)))
-
-
-class Float(_Range):
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
-
-    def grid(self) -> tuple[Any, ...] | None:
-        if self.step is None:
-            return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(round(self.low + i * self.step, 12) for i in range(count))
-
-
-class Int(_Range):
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    step: Annotated[int, Field(gt=0)] | None = None
-
-    def grid(self) -> tuple[Any, ...] | None:
-        return None if self.log else tuple(range(self.low, self.high + 1, self.step or 1))
-
-
-Parameter = Annotated[Categorical | Float | Int, Field(discriminator="type")]
+COUNTABLE = 10_000  # points of a space that are looked at one by one; a second's work
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Objective(Section):
@@ -92,20 +35,57 @@ class Objective(Section):
 
 
 class Search(Section):
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
+    """`grid` runs every point in order; `gp` slows down beyond some hundred trials and four objectives."""
     trials: Annotated[int, Field(ge=1)] | None = None
-    """Trials in all, baselines not counted; left out with `grid`, which runs every point."""
+    """Settings tried in all, baselines not counted. Of `trials`, `gpu_hours` and `hours` the first to end ends the sweep."""
+    gpu_hours: Positive | None = None
+    """Seconds of the trials times their GPUs, as hours; of workers where the machines have no GPU."""
+    hours: Positive | None = None
+    """Wall-clock time of the commands that ran the sweep."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
     constraints: tuple[str, ...] = ()
     """Such as "math.forgetting <= 0.10"."""
-    seed: int = 0
+    first: tuple[dict[str, Any], ...] = ()
+    """Points to try first, by dotted path; the sampler fills in what a point leaves out."""
+    replicates: Annotated[int, Field(ge=1)] = 1
+    """Runs of the same setting under several seeds."""
+    study: str = "sqlite"
+    """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the sampler."""
+
+    @field_validator("study")
+    @classmethod
+    def _study_has_no_password(cls, study: str) -> str:
+        if study in ("sqlite", "journal"):
+            return study
+        try:
+            url = urlsplit(study)
+            secret = url.password is not None or "password" in parse_qs(url.query)
+        except ValueError:  # a bracket or a port that is none; its text may hold a password, so it is not shown
+            raise ValueError("not a URL; allowed: sqlite, journal, postgresql://USER@HOST/DATABASE") from None
+        if url.scheme != "postgresql" or not url.path.strip("/"):
+            raise ValueError("allowed: sqlite, journal, postgresql://USER@HOST/DATABASE")
+        if secret:
+            raise ValueError("a password in a config would be written to the storage; give it by PGPASSWORD or ~/.pgpass")
+        return study
 
 
 class Resources(Section):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
-    """Where the machines have GPUs; where they have none a trial runs on the CPU."""
+    """Where the machines have GPUs; where they have none a trial runs on the CPU. 0.25: four trials share a GPU."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
+    """Ray's name of the GPU that a trial needs, such as A100 or H100; None takes any."""
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"a share of one GPU (such as 0.25) or a whole number of GPUs, but got {gpus:g}")
+        return gpus
 
 
 class SweepConfig(Section):
@@ -118,12 +98,23 @@ class SweepConfig(Section):
     space: dict[str, Parameter] = Field(min_length=1)
     search: Search
     resources: Resources = Resources()
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Where the trials' curves are sent as well."""
     storage: str = "runs"
     hub_mirror: str | None = None
     """Folder laid out as org/name, read before the hub."""
 
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """What the space varies, parents before children."""
+        return space.axes(self.space, self.data.mix)
+
+    def paths(self) -> list[str]:
+        """Every dotted path that the settings of a point may hold."""
+        return [path for axis in self.axes for path in axis.paths]
+
     def spec(self, params: Params) -> TrialSpec:
-        """The trial at one point of the space; raises ValidationError where the point is no valid trial."""
+        """The trial at one point of the space; raises ValueError where the point is no valid trial."""
         parts: dict[str, Any] = {name: getattr(self, name) for name in SPEC_SECTIONS}
         dumped = {name: _dump(part) for name, part in parts.items()}
         shares = {}
@@ -140,25 +131,68 @@ class SweepConfig(Section):
             dumped["data"]["mix"] = remix(self.data.mix, shares)
         return TrialSpec.model_validate(dumped)
 
+    def specs(self, params: Params) -> list[TrialSpec]:
+        """The replicates of the trial at one point, which differ in their seeds; the first is `spec(params)`."""
+        first = self.spec(params)
+        return [_reseeded(first, replicate) for replicate in range(self.search.replicates)]
+
     def baseline_specs(self) -> list[TrialSpec]:
         """One per distinct base and evaluation in the space."""
-        varied = {path: p.extremes() for path, p in self.space.items() if path.split(".")[0] in ("base", "eval")}
-        points = (dict(zip(varied, values, strict=True)) for values in product(*varied.values()))
-        return list({spec.key: spec for spec in (self.spec(point).baseline() for point in points)}.values())
+        varied = ("base.", "eval.")
+        points = space.corners(self._touching(varied), {})
+        kept = ({path: value for path, value in point.items() if path.startswith(varied)} for point in points)
+        return list({spec.key: spec for spec in (self.spec(point).baseline() for point in kept)}.values())
+
+    def corners(self, prefixes: Sequence[str], fixed: Params | None = None) -> Iterator[dict[str, Any]]:
+        """Valid points at the extremes of the settings under these prefixes alone; a setting in `fixed` has this value."""
+        return (point for point in space.corners(self._touching(tuple(prefixes)), fixed or {}) if self.valid(point))
+
+    def _touching(self, prefixes: tuple[str, ...]) -> tuple[Axis, ...]:
+        """The axes of settings under these prefixes, with those that decide whether they are active."""
+        return space.with_parents(self.axes, [axis for axis in self.axes if any(p.startswith(prefixes) for p in axis.paths)])
+
+    def valid(self, settings: Params) -> bool:
+        """Whether the point is a trial; settings that are each valid may contradict each other."""
+        try:
+            self.spec(settings)
+        except ValueError:
+            return False
+        return True
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Every point of a space whose parameters all have a grid, the last parameter running fastest."""
-        for values in product(*(parameter.grid() or () for parameter in self.space.values())):
-            yield dict(zip(self.space, values, strict=True))
+        """The settings of every valid point of a space whose parameters all have a grid, the last parameter running fastest."""
+        if self._points is not None:
+            yield from map(dict, self._points)
+        else:
+            yield from (settings for settings in space.every_point(self.axes) if self.valid(settings))
+
+    def size(self) -> int | None:
+        """Points of `grid`; None where the space is continuous or has more than COUNTABLE points."""
+        return None if self._points is None else len(self._points)
+
+    @cached_property
+    def _points(self) -> tuple[dict[str, Any], ...] | None:
+        if any(axis.points() is None for axis in self.axes):
+            return None
+        points = tuple(islice(space.every_point(self.axes), COUNTABLE + 1))
+        return None if len(points) > COUNTABLE else tuple(point for point in points if self.valid(point))
+
+    def draw(self, random: Random) -> dict[str, Any]:
+        """The settings of a random point, every value of every parameter as likely as any other; it need not be valid."""
+        return space.draw(self.axes, random)
 
     @property
-    def budget(self) -> int:
-        """Trials in all, baselines not counted."""
-        if self.search.sampler != "grid":
-            assert self.search.trials is not None  # load() saw to it
-            return self.search.trials
-        size = math.prod(len(parameter.grid() or ()) for parameter in self.space.values())
-        return size if self.search.trials is None else min(size, self.search.trials)
+    def budget(self) -> int | None:
+        """Settings to try in all, baselines not counted; None where only time or the space limits them."""
+        size = self.size()
+        if size is None or self.search.trials is None:
+            return size if self.search.trials is None else self.search.trials
+        return min(size, self.search.trials)
+
+
+def _reseeded(spec: TrialSpec, by: int) -> TrialSpec:
+    data = spec.data.model_copy(update={"seed": spec.data.seed + by})
+    return spec.model_copy(update={"data": data, "train": spec.train.model_copy(update={"seed": spec.train.seed + by})})
 
 
 def _dump(part: Any) -> Any:
@@ -187,7 +221,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     for override in overrides:
         _override(file, override)
     config = file.check(SweepConfig)
-    problems = [*_space_problems(config), *_search_problems(config)]
+    problems = list(checks.problems(config))
     if problems:
         raise InputError("\n".join(dict.fromkeys(f"{file.where(place)}: {text}" for place, text in problems)))
     return config
@@ -207,7 +241,8 @@ def _override(file: YamlFile, override: str) -> None:
         inner[last] = YamlFile(Path("--set"), text=f"v: {value}").data["v"]
     except InputError:
         raise InputError(f"--set {override}: {value!r} is not a YAML value") from None
-    file.name((*parents, last), f"--set {override}")
+    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", override)  # a password in a URL is refused; it is not printed either
+    file.name((*parents, last), f"--set {shown}")
 
 
 def _keys(data: Any, path: str) -> list[str]:
@@ -220,81 +255,6 @@ def _keys(data: Any, path: str) -> list[str]:
         data = data.get(keys[-1]) if isinstance(data, dict) else None
         parts = parts[end:]
     return keys
-
-
-def searchable(config: SweepConfig) -> list[str]:
-    """Every dotted path that a trial's numbers depend on."""
-
-    def walk(prefix: str, value: Any) -> Iterator[str]:
-        if isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                yield from walk(f"{prefix}.{name}", getattr(value, name))
-        elif isinstance(value, dict) and value:
-            for name, inner in value.items():
-                yield from walk(f"{prefix}.{name}", inner)
-        else:
-            yield prefix
-
-    return sorted(path for section in SPEC_SECTIONS for path in walk(section, getattr(config, section)))
-
-
-def _space_problems(config: SweepConfig) -> Iterator[tuple[Place, str]]:
-    known = searchable(config)
-    for path, parameter in config.space.items():
-        place = ("space", path)
-        if path not in known:
-            near = difflib.get_close_matches(path, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"paths start with {', '.join(SPEC_SECTIONS)}"
-            if path.startswith("data.mix."):
-                hint = f"name the source in data.mix too; there are {', '.join(config.data.mix)}"
-            yield place, f"space: no setting {path!r}; {hint}"
-            continue
-        if path.split(".")[0] in ("base", "eval") and not isinstance(parameter, Categorical):
-            yield place, f"space: {path} needs its own baseline for each value, so it takes `type: categorical` alone"
-        if config.search.sampler == "grid" and parameter.grid() is None:
-            yield place, f"space: the grid sampler needs choices or a step for {path}"
-        for value in parameter.probes():
-            if problem := _invalid(config, {path: value}):
-                yield place, f"space: {path} = {value!r}: {problem}"
-                break
-    tops = [max(p.extremes()) for path, p in config.space.items() if path.startswith("data.mix.") and path in known]
-    if len(tops) > 1 and sum(tops) > 1 + 1e-9:
-        yield ("space",), f"space: the largest shares of data.mix add up to {sum(tops):g}, more than 1"
-
-
-def _invalid(config: SweepConfig, params: Params) -> str | None:
-    try:
-        config.spec(params)
-    except ValidationError as error:
-        return explain(error.errors()[0], TrialSpec)
-    except (ValueError, TypeError) as error:
-        return str(error)
-    return None
-
-
-def _search_problems(config: SweepConfig) -> Iterator[tuple[Place, str]]:
-    known = metric_names(list(config.eval))
-    if config.search.sampler != "grid" and config.search.trials is None:
-        yield ("search",), f"search.trials: how many trials? Only the grid sampler knows by itself, not {config.search.sampler}"
-    for i, objective in enumerate(config.search.objectives):
-        if problem := _metric_problem(objective.metric, config, known):
-            yield ("search", "objectives", i, "metric"), f"search.objectives: {problem}"
-    for i, text in enumerate(config.search.constraints):
-        try:
-            problem = _metric_problem(parse_constraint(text).metric, config, known)
-        except InputError as error:
-            problem = str(error)
-        if problem:
-            yield ("search", "constraints", i), f"search.constraints: {problem}"
-
-
-def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> str | None:
-    if metric in known:
-        return None
-    role = metric.partition(".")[0]
-    if role not in config.eval:
-        return f"{metric!r} names a role that is not evaluated; eval has {', '.join(config.eval)}"
-    return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"
 
 
 def resolved(config: SweepConfig) -> str:
