@@ -1,0 +1,70 @@
+"""A plan as a table and lines for a person to read."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.config import SweepConfig
+from orchestrator.cost import GIB
+from orchestrator.plan import Memory, Plan
+from orchestrator.progress import duration
+
+
+def table(plan: Plan, config: SweepConfig) -> Table:
+    made = Table(title=plan.name, title_justify="left", show_header=False)
+    made.add_row("trials", _trials(plan, config))
+    made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
+    made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
+    for path, parameter in config.space.items():
+        made.add_row(path, escape(str(parameter)))
+    made.add_row("a trial takes", _seconds(plan))
+    if plan.hours is not None and plan.hours_left is not None:
+        made.add_row("worker time", f"{duration(plan.hours * 3600)} in all, {duration(plan.hours_left * 3600)} left")
+    made.add_row("GPU", plan.gpu or "none here; --gpu names a kind")
+    if plan.gpu_hours is not None:
+        made.add_row("GPU-hours", _amount(plan.gpu_hours, plan.gpu_hours_left))
+    if plan.money is not None:
+        made.add_row("money", f"{_amount(plan.money, plan.money_left)}, at {plan.price_per_gpu_hour:g} a GPU-hour")
+    if plan.memory is not None:
+        made.add_row("memory", _memory(plan.memory))
+    if plan.disk_bytes is not None:
+        free = "" if plan.disk_free is None else f", {_size(plan.disk_free)} free"
+        made.add_row("disk", f"{_size(plan.disk_bytes)} left to write{free}")
+    return made
+
+
+def lines(plan: Plan) -> list[str]:
+    return [f"note: {text}" for text in plan.notes] + [f"warning: {text}" for text in plan.warnings]
+
+
+def _trials(plan: Plan, config: SweepConfig) -> str:
+    runs = f", each run {plan.replicates} times" if plan.replicates > 1 else ""
+    if plan.trials is not None:
+        return f"{plan.trials}{runs}, {plan.trials_done} of them done"
+    about = f", about {plan.trials_in_time}" if plan.trials_in_time is not None else ""
+    limits = {"GPU-hours": config.search.gpu_hours, "hours": config.search.hours}
+    until = " or ".join(f"{hours:g} {name}" for name, hours in limits.items() if hours is not None)
+    return f"as many as {until} allow{about}{runs}; {plan.trials_done} done"
+
+
+def _seconds(plan: Plan) -> str:
+    if plan.seconds_per_trial is None:
+        return "not known: neither measured nor to be counted"
+    phases = [f"{name} {phase.seconds:.3g} s ({phase.basis})" for name, phase in plan.phases.items()]
+    return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
+
+
+def _amount(whole: float, left: float | None) -> str:
+    return f"{whole:.2f} in all" + ("" if left is None else f", {left:.2f} left")
+
+
+def _memory(memory: Memory) -> str:
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.parts.items())
+    at = ", ".join(f"{path} {value}" for path, value in memory.settings.items())
+    head = f"{_size(memory.total)} at a trial's peak" + (f" ({at})" if at else "")
+    if memory.available is not None:
+        head += f"; {'fits' if memory.fits else 'does not fit'} into {_size(memory.available)}"
+    return f"{head}\n{parts}"
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
