@@ -1,0 +1,48 @@
+"""What a sweep comes to: its front as files, as a table and in a report."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from trials.storage import root
+
+
+def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
+    """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, and `files`."""
+    from analysis.export import export, front_rows
+    from analysis.load import load
+    from analysis.report import headline, write_report
+
+    sweep = load(root(storage) / name)
+    written = [*export(sweep), write_report(sweep)]
+    if console is not None:
+        console.print(headline(sweep))
+        console.print(front_table(sweep))
+        for path in written:
+            if path.suffix == ".png" or path.name == "report.html":
+                console.print(str(path), soft_wrap=True)
+    return {"front": front_rows(sweep), "files": [str(path) for path in written]}
+
+
+def front_table(sweep: Any) -> Table:
+    title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("trial", justify="right")
+    for metric in sweep.judged:
+        table.add_column(metric.replace(".", "\n"), justify="right", no_wrap=True)
+    for path in sweep.space:
+        table.add_column(path.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
+    table.add_column("key", no_wrap=True)
+    for row in sweep.front.to_dict("records"):
+        metrics = [f"{row[name]:+.3f} ± {row[name + '_se']:.3f}" for name in sweep.judged]
+        params = [_setting(row[path]) for path in sweep.space]
+        table.add_row(str(row["number"]), *metrics, *params, row["key"])
+    return table
+
+
+def _setting(value: Any) -> str:
+    if value is None or value != value:  # not searched at this point
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

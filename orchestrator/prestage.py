@@ -1,0 +1,64 @@
+"""Fetches what comes from the hub once per node, before the trials of that node ask for it all at the same time.
+
+A node that joins later fetches with its first trial; huggingface_hub's own file locks let one process of a node do it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.config import SweepConfig
+from trials.errors import InputError
+from trials.hub import Hub, find_source
+
+_OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transformers reads safetensors
+
+
+def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
+    """A task on every node that is there; nothing where all of it lies in folders. InputError when a node cannot fetch it."""
+    wanted = sorted(set(_from_hub(config)))
+    if not wanted:
+        return
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    fetch = ray.remote(num_cpus=0, max_retries=2)(_fetch)
+    asked = {
+        node["NodeManagerAddress"]: fetch.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(config.model_dump_json())
+        for node in nodes
+    }
+    say(f"fetching {', '.join(wanted)} on {len(nodes)} node{'s' * (len(nodes) > 1)} ...")
+    for address, answer in asked.items():
+        try:
+            problem = ray.get(answer)
+        except ray.exceptions.RayError:  # a node that has just gone has nothing to fetch
+            continue
+        if problem:
+            raise InputError(f"node {address}: {problem}")
+
+
+def _from_hub(config: SweepConfig) -> Iterator[str]:
+    """The models and data sets that lie in no folder here."""
+    hub = Hub(config.hub_mirror)
+    names = [spec.base.model for spec in config.baseline_specs()]
+    names += [find_source(config.data, name).dataset for name in config.data.mix]
+    yield from (name for name in names if hub.locate(name) == name)
+
+
+def _fetch(config: str) -> str | None:
+    """On a node: data, tasks and weights into this node's cache; returns what went wrong."""
+    import huggingface_hub
+
+    from orchestrator.plan import check_inputs
+
+    wanted = SweepConfig.model_validate_json(config)
+    hub = Hub(wanted.hub_mirror)
+    try:
+        check_inputs(wanted)
+        for base in {spec.base for spec in wanted.baseline_specs()}:
+            if hub.locate(base.model) == base.model:
+                huggingface_hub.snapshot_download(base.model, revision=base.revision, ignore_patterns=_OTHER_FORMATS)
+    except (InputError, OSError) as error:
+        return " ".join(str(error).split())[:300]
+    return None
