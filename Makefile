@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test check lock micro clean
+.PHONY: setup quickstart smollm2 test slow chaos benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -23,13 +23,24 @@ smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# What takes minutes: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+# A sweep that is SIGKILLed ten times and must lose and repeat nothing; about 10 minutes.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos
+
+benchmark: $(READY)
+	$(BIN)/python -m tests.benchmarks.driver
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 # torch's own wheel says which CUDA packages it needs; a lock that named them would force them on machines without a GPU.
 lock:

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 # Ray reads these when it is imported or starts its processes.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a local Ray would listen on every interface
@@ -16,6 +20,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it kills what runs; see `interruptible`
 
 import ray
 from ray import tune
@@ -23,17 +28,15 @@ from ray import tune
 from orchestrator.config import Resources
 from orchestrator.search import StudySearcher
 from orchestrator.sweep import Sweep
-from trials.errors import InputError
+from trials.errors import InputError, StorageFailed
 from trials.spec import TrialSpec
 
+if TYPE_CHECKING:
+    from trials.trial import Worker
 
-@dataclass(frozen=True)
-class Slots:
-    """How many trials run at once, and what each of them gets."""
-
-    concurrent: int
-    cpus: int
-    gpus: float
+_ATTEMPTS = 3  # of a trial whose worker or node dies
+_MANY = 100_000  # the searcher limits what runs at once, by what the cluster has at that moment
+_LOOK_AGAIN = 2.0  # seconds between two looks at the cluster's nodes
 
 
 class TrialActor(tune.Trainable):
@@ -42,36 +45,64 @@ class TrialActor(tune.Trainable):
     def setup(
         self, config: dict[str, Any], storage: str = "", mirror: str | None = None, threads: int = 1, gpus: float = 0
     ) -> None:
+        """Returns at once. Tune gives a trial that waits for a worker to start the next one that is free and drops the
+        starting one, so where trials end often a node that joins would never get a worker that takes long to start."""
+        self._arguments = (storage, mirror, threads, gpus)
+        self.reset_config(config)
+
+    @cached_property
+    def worker(self) -> "Worker":
+        storage, mirror, threads, gpus = self._arguments
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to a worker that asked for none
         import torch
 
         from trials.hub import Hub
         from trials.record import Ledger
+        from trials.storage import root
         from trials.trial import Worker
 
         torch.set_num_threads(threads)
-        self.worker = Worker(Ledger(storage), Hub(mirror))
-        self.reset_config(config)
+        return Worker(Ledger(root(storage)), Hub(mirror))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.spec = TrialSpec.model_validate_json(new_config["spec"])
         return True
 
     def step(self) -> dict[str, Any]:
-        record = self.worker.run(self.spec)
-        return {"key": record.key, "state": record.state, "done": True}
+        from trials.trial import HeldElsewhere
+
+        end, reason = "record", ""
+        try:
+            self.worker.run(self.spec)
+        except HeldElsewhere:
+            end = "held"
+        except StorageFailed as error:
+            end, reason = "storage", str(error)
+        return {"end": end, "reason": reason, "done": True}
+
+
+def environment(resources: Resources) -> dict[str, str]:
+    """What every process of the sweep finds in its environment."""
+    return {
+        "OMP_NUM_THREADS": str(resources.cpus_per_trial),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
 
 
 @contextmanager
-def cluster(address: str | None, cpus_per_trial: int) -> Iterator[None]:
-    """A connection to the cluster at `address`, or a Ray of this machine's own that listens on loopback alone."""
-    environment = {
-        "OMP_NUM_THREADS": str(cpus_per_trial),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    }
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": environment}}
+def cluster(address: str | None, resources: Resources, runtime_env: dict[str, Any]) -> Iterator[None]:
+    """A connection to the cluster at `address`, or a Ray of this machine's own that listens on loopback alone.
+
+    Inside a task of a cluster that connection is there already, and stays.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
     if address is None:
         ray.init(
             address="local",
@@ -83,57 +114,113 @@ def cluster(address: str | None, cpus_per_trial: int) -> Iterator[None]:
     else:
         try:
             ray.init(address=address, **common)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(
-                f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())[:160]}"
-            ) from error
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def slots(resources: Resources) -> Slots:
-    """One GPU a trial where there are GPUs and one CPU worker where there are none; InputError when not even one trial fits."""
-    have = ray.cluster_resources()
-    gpus = resources.gpus_per_trial if have.get("GPU", 0) > 0 else 0.0
-    fit = int(have.get("CPU", 0) // resources.cpus_per_trial)
-    if gpus:
-        fit = min(fit, int(have["GPU"] / gpus + 1e-9))
-    if fit < 1:
-        raise InputError(
-            f"resources: a trial asks for {resources.cpus_per_trial} CPUs and {gpus:g} GPUs; "
-            f"the cluster has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
-        )
-    return Slots(min(fit, resources.max_concurrent or fit), resources.cpus_per_trial, gpus)
+def unreachable(address: str, error: Exception) -> InputError:
+    """What --address names does not answer, or not to us."""
+    reason = " ".join(str(error).split())[:160]
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        reason += " (a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+    return InputError(f"--address {address}: no Ray cluster answers there: {reason}")
 
 
-def run(sweep: Sweep, storage: Path, mirror: str | None, slots: Slots) -> None:
+class Slots:
+    """What a trial gets, and how many fit on the nodes that the cluster has at the moment: nodes come and go."""
+
+    def __init__(self, resources: Resources):
+        """Raises InputError when not even one trial fits, and none can be expected to fit later."""
+        self._resources = resources
+        self._looked, self._fit = -1e9, 0
+        have = ray.cluster_resources()
+        # a cluster that grows on demand may have no GPU yet; naming the kind says that it will
+        wants_gpu = have.get("GPU", 0) > 0 or resources.accelerator_type is not None
+        self.cpus = resources.cpus_per_trial
+        self.gpus = resources.gpus_per_trial if wants_gpu else 0.0
+        if self._room() < 1 and resources.max_concurrent is None:
+            kind = f" of kind {resources.accelerator_type}" if resources.accelerator_type else ""
+            raise InputError(
+                f"resources: a trial asks for {self.cpus} CPUs and {self.gpus:g} GPUs{kind} on one node; the cluster has "
+                f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g} (a cluster that grows on demand needs max_concurrent)"
+            )
+
+    def __call__(self) -> int:
+        """How many trials run at once."""
+        if time.monotonic() - self._looked > _LOOK_AGAIN:
+            self._fit = self._room()
+            self._looked = time.monotonic()
+        # with max_concurrent the trials that wait for room are what makes such a cluster grow
+        return self._resources.max_concurrent or max(self._fit, 1)
+
+    def _room(self) -> int:
+        return sum(self._on_node(node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+    def _on_node(self, has: dict[str, float]) -> int:
+        kind = self._resources.accelerator_type
+        if kind is not None and f"accelerator_type:{kind}" not in has:
+            return 0
+        fit = int(has.get("CPU", 0) // self.cpus)
+        return min(fit, int(has.get("GPU", 0) / self.gpus + 1e-9)) if self.gpus else fit
+
+    def request(self) -> dict[str, float]:
+        """The resources of one trial as Ray asks for them."""
+        kind = self._resources.accelerator_type
+        asked: dict[str, float] = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return asked | ({f"accelerator_type:{kind}": 0.001} if kind else {})
+
+    def __str__(self) -> str:
+        device = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPU core{'s' * (self.cpus > 1)}, no GPU"
+        return f"{self()} at a time, {device} each"
+
+
+@contextmanager
+def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C once lets the running trials finish, twice stops at once, as does SIGTERM; each leaves a state that resumes."""
+
+    def interrupted(signum: int, frame: FrameType | None) -> None:
+        if sweep.stopping or signum == signal.SIGTERM:
+            raise KeyboardInterrupt
+        sweep.stop()
+        say(f"stopping: {len(sweep.running)} running to finish; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():  # a task of a cluster, which Ray ends by itself
+        yield
+        return
+    before = {signum: signal.signal(signum, interrupted) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def run(sweep: Sweep, storage: str, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor) -> None:
     """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on."""
     mirror = str(Path(mirror).expanduser().resolve()) if mirror else None
-    trainable = tune.with_parameters(
-        TrialActor, storage=str(storage.resolve()), mirror=mirror, threads=slots.cpus, gpus=slots.gpus
-    )
+    trainable = tune.with_parameters(actor, storage=storage, mirror=mirror, threads=slots.cpus, gpus=slots.gpus)
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
+    searcher = StudySearcher(sweep, slots)
     try:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(sweep),
-                num_samples=sweep.unfinished,
-                max_concurrent_trials=slots.concurrent,
-                reuse_actors=True,
-            ),
+        tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()])),
+            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=_MANY, reuse_actors=True),
             run_config=tune.RunConfig(
                 name=sweep.config.name,
                 storage_path=str(scratch),
                 verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
                 # or Tune asks every finished trial for a checkpoint, which kills the worker that would be kept
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
-        )
-        tuner.fit()
+        ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
     if sweep.failed:
         raise sweep.failed

@@ -1,31 +1,33 @@
 """What a running sweep shows: a live table on a terminal, one line per finished trial elsewhere."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from optuna.trial import TrialState
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.events import Event
 from orchestrator.sweep import Job, Sweep
-from trials.record import TrialRecord
 
 _SHOWN = 8  # finished trials in the live table
 
 
-def name(job: Job) -> str:
-    return "baseline" if job.number is None else f"trial {job.number}"
+def name(number: int | None, replicate: int = 0) -> str:
+    if number is None:
+        return "baseline"
+    return f"trial {number}" + (f", seed {replicate + 1}" if replicate else "")
 
 
-def settings(params: dict[str, Any]) -> str:
+def settings(values: dict[str, Any]) -> str:
     """'rank 8, learning_rate 0.002': the searched settings, each by the last word of its path."""
     return ", ".join(
         f"{path.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{path.rpartition('.')[2]} {value}"
-        for path, value in params.items()
+        for path, value in values.items()
     )
 
 
@@ -38,20 +40,21 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
+    """An observer of the sweep's events."""
+
     def __init__(self, console: Console):
         self.console = console
         self.sweep: Sweep | None = None
-        self.concurrent = 1
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
-        self._reported = 0
+        self._ended: deque[Event] = deque(maxlen=_SHOWN)
+        self._took: list[float] = []  # seconds of the trials that ran
         self._live: Live | None = None
 
     @contextmanager
-    def watching(self, sweep: Sweep, concurrent: int) -> Iterator[None]:
+    def watching(self, sweep: Sweep) -> Iterator[None]:
         """Shows the sweep while it runs."""
-        self.sweep, self.concurrent, self._began = sweep, concurrent, time.monotonic()
-        sweep.on_change = self.changed
+        self.sweep, self._began = sweep, time.monotonic()
         if not self.console.is_terminal:
             yield
             return
@@ -64,79 +67,87 @@ class Progress:
         """Seconds since watching began."""
         return time.monotonic() - self._began
 
-    def changed(self) -> None:
-        """Called by the sweep when a trial has started or finished."""
-        assert self.sweep is not None
-        for key in self.sweep.running:
-            self._started.setdefault(key, time.monotonic())
-        for job, record in self.sweep.finished[self._reported :]:
-            self._reported += 1
-            if self._live is None:
-                self.console.print(self._line(job, record), soft_wrap=True, highlight=False, markup=False)
+    def say(self, text: str) -> None:
+        """A line beside the table."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    def _line(self, job: Job, record: TrialRecord) -> str:
-        outcome = self.outcome(job, record)
-        parts = [self._count(), name(job), duration(sum(record.seconds.values())), outcome, settings(job.params)]
+    def __call__(self, event: Event) -> None:
+        if event.event == "trial_started" and event.key:
+            self._started[event.key] = time.monotonic()
+        if event.event not in ("trial_finished", "trial_failed"):
+            return
+        self._ended.append(event)
+        if event.key in self._started and event.seconds:
+            self._took.append(sum(event.seconds.values()))
+        if self._live is None and self.sweep is not None:
+            self.say(self._line(event))
+
+    def _line(self, event: Event) -> str:
+        assert self.sweep is not None
+        counts = self.sweep.counts
+        # this trial is told right after its event
+        count = counts["done"] + counts["failed"] + (event.number is not None and event.replicate == 0)
+        of = f"/{self.sweep.config.budget}" if self.sweep.config.budget else ""
+        who = name(event.number, event.replicate)
+        parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
         return "  ".join(part for part in parts if part)
 
-    def outcome(self, job: Job, record: TrialRecord) -> str:
-        """The objectives of a finished trial, the scores of a baseline, or why it failed."""
-        if record.failure is not None:
-            return f"FAILED {record.failure.kind}: {' '.join(record.failure.message.split())[:120]}"
-        if job.number is None:
-            return "  ".join(f"{role} {score.value:.3f}" for role, score in record.scores.items())
-        assert self.sweep is not None
-        trial = self.sweep.study.get_trials(deepcopy=False)[job.number]
-        if trial.state != TrialState.COMPLETE:
-            return "waits for its baseline" if trial.state == TrialState.RUNNING else "an objective is undefined"
-        return "  ".join(
-            f"{objective.metric} {value:+.3f}"
-            for objective, value in zip(self.sweep.config.search.objectives, trial.values, strict=True)
-        )
+    def _time(self, event: Event) -> str:
+        return duration(sum(event.seconds.values())) if event.key in self._started else "known already"
 
-    def _count(self) -> str:
+    def outcome(self, event: Event) -> str:
+        """The objectives of a finished trial, the scores of a baseline, or why it failed."""
         assert self.sweep is not None
-        counts = self.sweep.counts()
-        return f"[{counts['done'] + counts['failed']}/{counts['budget']}]"
+        if event.failure is not None:
+            return f"FAILED {event.failure['kind']}: {' '.join(event.failure['message'].split())[:120]}"
+        if event.number is None:
+            scores = event.record.scores if event.record is not None else {}
+            return "  ".join(f"{role} {score.value:.3f}" for role, score in scores.items())
+        shown = []
+        for objective in self.sweep.config.search.objectives:
+            value = event.metrics.get(objective.metric)
+            shown.append(f"{objective.metric} {value:+.3f}" if value is not None else f"{objective.metric} undefined")
+        return "  ".join(shown)
 
     def left(self) -> str:
         """The time that the rest will take, from what the finished trials of this run took."""
         assert self.sweep is not None
-        took = [sum(record.seconds.values()) for _, record in self.sweep.finished if record.seconds]
-        if not took:
+        unfinished = self.sweep.unfinished
+        if not self._took or unfinished is None:
             return "not known yet"
-        elapsed = sum(min(time.monotonic() - self._started.get(key, time.monotonic()), max(took)) for key in self.sweep.running)
-        rest = self.sweep.unfinished * sum(took) / len(took) - elapsed
-        return f"about {duration(max(rest, 0) / self.concurrent)}"
+        running = list(self.sweep.running)
+        elapsed = sum(min(time.monotonic() - self._started.get(key, time.monotonic()), max(self._took)) for key in running)
+        rest = unfinished * sum(self._took) / len(self._took) - elapsed
+        return f"about {duration(max(rest, 0) / max(self.sweep.slots, 1))}"
 
     def _table(self) -> RenderableType:
         assert self.sweep is not None
-        counts = self.sweep.counts()
+        counts, running = self.sweep.counts, dict(self.sweep.running)
+        of = f" of {self.sweep.config.budget}" if self.sweep.config.budget else ""
         head = Text(
-            f"{self.sweep.config.name}: {counts['done']} of {counts['budget']} trials done, {counts['running']} running, "
-            f"{counts['failed']} failed; {duration(time.monotonic() - self._began)} so far, {self.left()} left"
+            f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
+            f"{counts['failed']} failed; {duration(self.elapsed)} so far, {self.left()} left"
         )
         table = Table(expand=False, box=None, pad_edge=False)
         for column in ("", "", "result", "settings"):
             table.add_column(column, overflow="fold")
-        for job, record in self.sweep.finished[-_SHOWN:]:
-            table.add_row(
-                name(job), duration(sum(record.seconds.values())), Text(self.outcome(job, record)), Text(settings(job.params))
-            )
-        for key, job in list(self.sweep.running.items()):
-            since = time.monotonic() - self._started.get(key, time.monotonic())
-            table.add_row(name(job), duration(since), "running", settings(job.params), style="dim")
+        for event in list(self._ended):
+            row = (self._time(event), Text(self.outcome(event)), Text(settings(event.settings)))
+            table.add_row(name(event.number, event.replicate), *row)
+        for key, job in running.items():
+            table.add_row(*self._running(key, job), style="dim")
         return Group(head, Text(best(self.sweep)), table)
+
+    def _running(self, key: str, job: Job) -> tuple[str, str, str, str]:
+        since = time.monotonic() - self._started.get(key, time.monotonic())
+        return name(job.number, job.replicate), duration(since), "running", settings(job.settings)
 
 
 def best(sweep: Sweep) -> str:
     """The best first objective among the trials that keep every constraint."""
-    trials = [trial for trial in sweep.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    feasible = [trial for trial in trials if all(value <= 0 for value in trial.constraints.values())]
-    if not feasible:
-        return f"best so far: none of {len(trials)} keeps the constraints" if trials else "best so far: nothing finished yet"
-    first = sweep.config.search.objectives[0]
-    top = (max if first.direction == "maximize" else min)(feasible, key=lambda trial: trial.values[0])
-    named = zip(sweep.config.search.objectives, top.values, strict=True)
-    values = ", ".join(f"{objective.metric} {value:+.3f}" for objective, value in named)
-    return f"best so far: trial {top.number} with {values}"
+    rows = sweep.front.rows()
+    if not rows:
+        done = sweep.counts["done"]
+        return f"best so far: none of {done} keeps the constraints" if done else "best so far: nothing finished yet"
+    values = ", ".join(f"{metric} {value:+.3f}" for metric, value in rows[0]["metrics"].items())
+    return f"best so far: trial {rows[0]['number']} with {values}; {len(rows)} on the front"

@@ -1,249 +1,560 @@
 """The state of a sweep: an Optuna study and the ledger. Hands out the next trial to run and tells the study what became of it.
 
-Every start is a resume. Trials that the study holds as running and that nobody runs any more keep their number and parameters
-and come first; whatever has a record in the ledger is told and not run again.
+Every start is a resume. Trials that the study holds as running and that nobody runs any more keep their number and settings and
+come first; whatever has a record in the ledger is told and not run again. Nothing is believed without a whole record behind it.
 """
 
 import math
 import threading
-import warnings
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import optuna
+import sqlalchemy.exc
 import yaml
-from optuna.trial import Trial, TrialState
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from analysis.metrics import parse_constraint, trial_metrics
-from orchestrator.config import Categorical, Int, SweepConfig, resolved
+from analysis.load import ManifestTrial, read_manifest
+from analysis.metrics import Estimate, parse_constraint, trial_metrics
+from orchestrator import sampling
+from orchestrator.config import SweepConfig, resolved
+from orchestrator.drivers import Drivers
 from orchestrator.errors import SweepFailed
+from orchestrator.events import Event, Kind
+from orchestrator.front import RunningFront
+from orchestrator.study import open_study
 from trials.errors import InputError
-from trials.record import Failure, Ledger, TrialRecord, write_json, write_text
+from trials.record import Failure, Ledger, Score, TrialRecord
 from trials.spec import TrialSpec
+from trials.storage import read_text, write_json, write_text
 
 _VIOLATED = 1e6  # a constraint on an undefined metric; Optuna's storages take no infinity
-_HOPELESS = 3  # that many failures with nothing finished in between at the start: the next ones will fail too
-_MAY_CHANGE = {"resources", "storage", "hub_mirror"}  # beside search.trials: what a sweep that goes on may change
+_HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
+_HOPELESS_SETTINGS = 12  # the same where each failure may be the setting's own fault
+_OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting brings upon itself
+_MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
+_BUDGETS = {"trials", "gpu_hours", "hours", "study"}
+_LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
+
+End = Literal["record", "held", "storage", "died"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to run; `number` is its place in the study, None for a baseline."""
+    """A TrialSpec to run; `number` is its trial's place in the study, None for a baseline."""
 
     spec: TrialSpec
     number: int | None
-    params: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    replicate: int = 0
 
 
-def sampler(config: SweepConfig, asked: int) -> optuna.samplers.BaseSampler:
-    """Seeded anew at every start, or a resumed sampler would repeat its first draws."""
-    seed = config.search.seed + asked
-    if config.search.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, config.budget // 3)))
-    return optuna.samplers.RandomSampler(seed=seed)  # the grid's points are queued; its sampler is never asked
+@dataclass
+class Asked:
+    """A trial that the study was asked for and has not been told about."""
+
+    trial: Trial | None
+    """None where the study knows the result and only a record has to be made again."""
+    number: int
+    settings: dict[str, Any]
+    specs: list[TrialSpec]
+    """One per replicate."""
+    failure: str | None = None
+    """The kind of failure, of a replicate or of the baseline."""
+
+    @property
+    def base(self) -> str:
+        """The baseline's key."""
+        return self.specs[0].baseline().key
+
+    def jobs(self) -> list[Job]:
+        return [Job(spec, self.number, self.settings, i) for i, spec in enumerate(self.specs)]
 
 
 class Sweep:
     """Safe to use from several threads; each method is short."""
 
-    def __init__(self, config: SweepConfig, storage: Path, on_change: Callable[[], None] = lambda: None):
-        self.config = config
+    def __init__(
+        self,
+        config: SweepConfig,
+        storage: Path,
+        observe: Callable[[Event], None] = lambda event: None,
+        notice: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`observe` is called with every event, `notice` with a line for every thing that was not as it should be.
+
+        `clock` counts seconds and never jumps.
+        """
+        self.config, self.observe, self.notice = config, observe, notice
         self.folder = storage / config.name
         self.ledger = Ledger(storage)
-        self.on_change = on_change
         self.failed: SweepFailed | None = None
+        self.stopping = False
         self.running: dict[str, Job] = {}
-        self.finished: list[tuple[Job, TrialRecord]] = []
+        self.slots = 1
+        self.front = RunningFront(config.search.objectives)
+        self.counts = {"done": 0, "failed": 0}
         self._constraints = [parse_constraint(text) for text in config.search.constraints]
-        self._followers: dict[str, list[Job]] = {}
-        self._waiting: list[Job] = []
         self._lock = threading.RLock()
-        self._claim_folder()
-        self.study = self._open_study()
+        self._clock, self._began = clock, clock()
+        self._looked = self._manifest_written = -math.inf
+        self._manifest_cost = 0.0
+        self._queue: deque[Job] = deque()
+        self._held: list[Job] = []  # their key is being run for another trial, or by another process
+        self._open: dict[int, Asked] = {}
+        self._doubtful: list[Asked] = []  # failed since the last success: told once it is clear that not everything fails
+        self._unannounced: list[tuple[Job, TrialRecord]] = []  # finished before their baseline
+        self._failures: dict[int, Failure] = {}  # by trial, since the last success
+        self._succeeded = False
+        self._dead: set[str] = set()  # baselines that failed, while those of other bases did not
+        self._keys: set[str] = set()
         self._manifest: dict[int, dict[str, Any]] = {}
-        self._baselines = [spec for spec in config.baseline_specs() if self.ledger.complete(spec.key) is None]
-        self._left = self.config.budget
-        self._orphans: list[int] = []
-        self._reconcile()
+        self._known: dict[str | None, ManifestTrial] = {}  # of the last manifest, and not asked for again yet
+        self._bases: dict[str, dict[str, Score]] = {}
+        self._exhausted = False
+        self._claim_folder()
+        self.study = open_study(config, self.folder, notice)
+        self.drivers = Drivers(self.study, self.folder, shared=config.search.study != "sqlite")
+        self._spent_before = self.drivers.spent()
+        self._gpu_seconds = 0.0
+        asked = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = sampling.make_sampler(config, asked, self._seen)
+        with self.drivers.alone():
+            self._reconcile()
 
     # ------------------------------------------------------------------ opening
 
     def _claim_folder(self) -> None:
         """Writes sweep.yaml, or refuses a folder that holds another sweep of the same name."""
-        path = self.folder / "sweep.yaml"
+        path, text = self.folder / "sweep.yaml", resolved(self.config)
         if path.exists():
-            before, now = (_identity(text) for text in (path.read_text(encoding="utf-8"), resolved(self.config)))
+            try:
+                old = read_text(path)
+                before, now = _identity(old), _identity(text)
+            except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+                raise InputError(f"{path}: not the config of a sweep; move it away, and this one goes on") from None
             if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
                 raise InputError(
                     f"{path}: holds a sweep of this name with another {', '.join(changed)}; "
                     "give this one another `name` or --storage"
                 )
-        write_text(path, resolved(self.config))
-
-    def _open_study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
-        study = optuna.create_study(
-            study_name=self.config.name,
-            storage=storage,
-            directions=[objective.direction for objective in self.config.search.objectives],
-            load_if_exists=True,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([objective.metric for objective in self.config.search.objectives])
-        study.sampler = sampler(self.config, len(study.get_trials(deepcopy=False)))
-        if self.config.search.sampler == "grid":
-            queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
-            for _, point in zip(range(self.config.budget), self.config.grid(), strict=False):
-                if point not in queued:
-                    study.enqueue_trial(point)
-        return study
+            if old == text:
+                return
+        write_text(path, text)
 
     def _reconcile(self) -> None:
-        for frozen in self.study.get_trials(deepcopy=False):
-            if frozen.state == TrialState.WAITING:
-                continue
-            self._left -= 1
-            if frozen.state == TrialState.RUNNING:
-                self._orphans.append(frozen.number)
-            elif "key" in frozen.user_attrs:
-                self.ledger.read(frozen.user_attrs["key"])  # raises where it is not whole, before anything is written
-                self._note(Job(self.config.spec(frozen.params), frozen.number, frozen.params))
-        self._left = max(self._left, 0)
-        self._write_manifest()
+        """Sorts what the study and the ledger hold into what is done and what is still to do."""
+        for spec in self.config.baseline_specs():
+            if self._scores(spec.key) is None:
+                self._queue.append(Job(spec, None))
+        told = self.study.get_trials(deepcopy=False)
+        for frozen in told:
+            if frozen.state in (TrialState.COMPLETE, TrialState.FAIL):
+                self._remember(frozen)
+        for frozen in self.drivers.adopt(told):
+            self._take(self.drivers.trial(frozen))
+        self._enqueue_what_is_missing(told)
+        self._write_manifest(at_once=True)
+
+    def _enqueue_what_is_missing(self, told: list[FrozenTrial]) -> None:
+        """Queues the manifest's trials that the study does not know, and the points to try first where it is new.
+
+        A study that was set aside, or that lies in another machine's cache, knows less than the manifest.
+        """
+        known: list[ManifestTrial] = []
+        if (self.folder / "manifest.json").exists():
+            try:
+                manifest = read_manifest(self.folder)
+                known = [trial for trial in manifest.trials if trial.key is not None and self._is_still(trial)]
+                if manifest.spent and self._spent_before == (0.0, 0.0):
+                    self.study.set_user_attr("spent.before", manifest.spent)
+                    self._spent_before = self.drivers.spent()
+            except InputError as error:
+                self.notice(f"{error.args[0]}; it is written anew")
+        there = {trial.user_attrs.get("key") for trial in told}
+        self._known = {trial.key: trial for trial in known if trial.key not in there}
+        points: list[dict[str, Any]] = [trial.params for trial in self._known.values()]
+        if self.study.user_attrs.get("opened") is None:
+            points += [point for point in self.config.search.first if point not in points]
+        queued = [trial.system_attrs.get("fixed_params") for trial in told if trial.state == TrialState.WAITING]
+        for point in points:
+            if (params := sampling.enqueueable(self.config, point)) not in queued:
+                self.study.enqueue_trial(params)
+        self.study.set_user_attr("opened", True)
+
+    def _is_still(self, trial: ManifestTrial) -> bool:
+        """Whether these settings still make this key."""
+        try:
+            return self.config.spec(trial.params).key == trial.key
+        except (ValueError, KeyError):
+            return False
+
+    def _remember(self, frozen: FrozenTrial) -> None:
+        """A trial that the study has been told about: its place in the manifest; records that are gone are made again."""
+        if "key" not in frozen.user_attrs:
+            self.counts["failed"] += 1
+            self._note(frozen.number, frozen.user_attrs.get("settings", {}), [], "the settings contradict each other")
+            return
+        settings = sampling.suggest(self.config, frozen)
+        asked = Asked(None, frozen.number, settings, self.config.specs(settings))
+        self._note(asked.number, asked.settings, asked.specs)
+        if frozen.state == TrialState.FAIL:
+            self.counts["failed"] += 1
+            return
+        self.counts["done"] += 1
+        self._succeeded = True
+        if all(value <= 0 for value in frozen.constraints.values()):
+            self.front.add(frozen.number, asked.specs[0].key, frozen.values)
+        lost = [job for job in asked.jobs() if self._complete(job.spec.key) is None]
+        if lost:
+            self.notice(f"trial {frozen.number}: its record is gone from {self.ledger.root}; it runs again")
+            self._open[frozen.number] = asked
+            self._queue.extend(lost)
 
     # ------------------------------------------------------------------ asking
 
     def next_job(self) -> Job | None:
-        """The next trial to run; None when there is none left. What the ledger has already is told on the way."""
+        """The next trial to run; None when there is none now (see `over`). What the ledger has is told on the way."""
         with self._lock:
-            while self.failed is None:
-                job: Job | None
-                if self._baselines:
-                    job = Job(self._baselines.pop(0), None)
-                elif self._orphans:
-                    job = self._job(self._orphans.pop(0))
-                elif self._left > 0:
-                    self._left -= 1
-                    job = self._job(self.study.ask().number)
-                else:
-                    return None
-                if job is None:
+            self._look_at_held()
+            while self.failed is None and not self.stopping:
+                if not self._queue and not self._ask():
+                    break
+                if not self._queue:
                     continue
-                if job.number is not None:
-                    self._note(job)
-                    self._write_manifest()
-                    if job.spec.key in self.running:
-                        self._followers.setdefault(job.spec.key, []).append(job)
-                        continue
-                    if self.ledger.complete(job.spec.key) is not None:
-                        self._settle(job)
-                        continue
-                self.running[job.spec.key] = job
-                self.on_change()
-                return job
+                job = self._queue.popleft()
+                if job.number is not None and job.number not in self._open:
+                    continue  # another replicate of it has failed
+                if job.spec.key in self.running:
+                    self._held.append(job)
+                elif (record := self._complete(job.spec.key)) is not None:
+                    self._arrived(job, record, ran=False)
+                elif self.ledger.held(job.spec.key):
+                    self._held.append(job)
+                else:
+                    self.running[job.spec.key] = job
+                    self._emit("trial_started", job)
+                    return job
+            self._write_manifest()
             return None
 
-    def _job(self, number: int) -> Job | None:
-        """The trial at the point that the study proposes; None, told as failed, where the point is no valid trial."""
-        trial = self._trial(number)
-        params = {}
-        for path, parameter in self.config.space.items():
-            if isinstance(parameter, Categorical):
-                params[path] = trial.suggest_categorical(path, parameter.choices)
-            elif isinstance(parameter, Int):
-                params[path] = trial.suggest_int(
-                    path, parameter.low, parameter.high, step=parameter.step or 1, log=parameter.log
-                )
+    @property
+    def over(self) -> bool:
+        """Nothing will be handed out any more, whatever the running trials do."""
+        with self._lock:
+            if self.failed is not None or self.stopping:
+                return True
+            if self._queue or self._held or self.running or self._open or not (self._exhausted or not self._may_ask()):
+                return False
+            return self.drivers.last()
+
+    def _look_at_held(self) -> None:
+        """Takes up what others were running: their record is there, or they have died."""
+        if self._clock() - self._looked < _LOOK_AGAIN:
+            return
+        self._looked = self._clock()
+        held, self._held = self._held, []
+        for job in held:
+            if job.spec.key in self.running:
+                self._held.append(job)
+            elif (record := self._complete(job.spec.key)) is not None:
+                self._arrived(job, record, ran=False)
+            elif self.ledger.reclaim(job.spec.key):
+                self._queue.appendleft(job)
             else:
-                params[path] = trial.suggest_float(path, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-        try:
-            spec = self.config.spec(params)
-        except ValueError:  # two settings that are each valid and contradict each other
-            self.study.tell(number, state=TrialState.FAIL)
-            return None
-        trial.set_user_attr("key", spec.key)
-        return Job(spec, number, params)
+                self._held.append(job)
+        if self.drivers.shared:
+            for frozen in self.drivers.adopt(self.study.get_trials(deepcopy=False)):
+                self._take(self.drivers.trial(frozen))
 
-    def _trial(self, number: int) -> Trial:
-        return Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+    def _ask(self) -> bool:
+        """Queues the trials of the next point; False when the budget or the space has no more."""
+        if self._exhausted or not self._may_ask():
+            return False
+        with self.drivers.alone():
+            if self.drivers.shared:
+                self._learn_from_others()
+                if not self._may_ask():
+                    return False
+            trial = sampling.ask(self.study, self.config, self._seen)
+            if trial is None:
+                self._exhausted = True
+                return False
+            self.drivers.claim(trial)
+            self._take(trial)
+        return True
+
+    def _may_ask(self) -> bool:
+        if self._known:  # they count already, and most have their records
+            return True
+        search, budget = self.config.search, self.config.budget
+        gpu_seconds, seconds = self.spent
+        return (
+            (budget is None or len(self._manifest) < budget)
+            and (search.gpu_hours is None or gpu_seconds < search.gpu_hours * 3600)
+            and (search.hours is None or seconds < search.hours * 3600)
+        )
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """GPU-seconds (a CPU worker counts as one GPU) and seconds that commands of this sweep have run, in all."""
+        gpu_seconds, seconds = self._spent_before
+        return gpu_seconds + self._gpu_seconds, seconds + self._clock() - self._began
+
+    def _seen(self, settings: dict[str, Any]) -> bool:
+        try:
+            return self.config.spec(settings).key in self._keys
+        except ValueError:  # settings that contradict each other are told as failed, once
+            return repr(sorted(settings.items())) in self._keys
+
+    def _learn_from_others(self) -> None:
+        self._spent_before = (self.drivers.spent()[0], self._spent_before[1])
+        for frozen in self.study.get_trials(deepcopy=False):
+            if frozen.number not in self._manifest and frozen.state != TrialState.WAITING and "key" in frozen.user_attrs:
+                settings = sampling.suggest(self.config, frozen)
+                self._note(frozen.number, settings, self.config.specs(settings))
+
+    def _take(self, trial: Trial) -> None:
+        """Queues the trials at the point of `trial`; a point that is no valid trial is told as failed."""
+        settings = sampling.suggest(self.config, trial)
+        try:
+            specs = self.config.specs(settings)
+        except ValueError:  # settings that are each valid and contradict each other
+            trial.set_user_attr("settings", settings)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            self.counts["failed"] += 1
+            self._note(trial.number, settings, [], "the settings contradict each other")
+            return
+        trial.set_user_attr("key", specs[0].key)
+        asked = Asked(trial, trial.number, settings, specs)
+        self._note(asked.number, settings, specs)
+        self._open[asked.number] = asked
+        if asked.base in self._dead:
+            asked.failure = "Baseline"
+            self._settle(asked)
+            return
+        self._queue.extend(asked.jobs())
 
     # ------------------------------------------------------------------ telling
 
-    def finish(self, key: str, died: str | None = None) -> None:
-        """The trial of this key has ended; `died` says why when its process left no record."""
+    def finish(self, key: str, end: End = "record", reason: str = "") -> None:
+        """The trial of this key has ended: with a record, because another process runs it, because the storage takes no more,
+        or with its process, which left no record; `reason` says more about the last two."""
         with self._lock:
             job = self.running.pop(key)
-            record = self.ledger.read(key)
+            if end == "held":
+                self._held.append(job)
+                return
+            if end == "storage":
+                self.failed = self.failed or SweepFailed(f"{reason}; what was done is kept, and the same command goes on")
+                return
+            record = self._complete(key) if end == "died" else self._read(key)  # not an earlier attempt's failure
             if record is None:
-                failure = Failure(kind="WorkerDied", message=died or "the worker left no record", traceback="")
+                failure = Failure(kind="WorkerDied", message=reason or "the worker left no record", traceback="")
                 record = TrialRecord(key=key, state="failed", spec=job.spec, failure=failure)
                 self.ledger.write(record)
-            self.finished.append((job, record))
+            self._spend(record)
+            self._arrived(job, record)
+            for held in [held for held in self._held if held.spec.key == key]:
+                self._held.remove(held)
+                self._arrived(held, record, ran=False)
+            self._write_manifest()
+
+    def _spend(self, record: TrialRecord) -> None:
+        gpus = self.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
+        self._gpu_seconds += sum(record.seconds.values()) * gpus
+        self.drivers.spend(self._gpu_seconds, self.spent[1])
+
+    def _arrived(self, job: Job, record: TrialRecord, ran: bool = True) -> None:
+        """A record is there for this job, made just now or found."""
+        if record.failure is not None:
+            self._emit("trial_failed", job, record)
             self._judge(job, record)
-            if job.number is None:
-                waiting, self._waiting = self._waiting, []
-                for held in waiting:
-                    self._settle(held)
-            else:
-                self._settle(job)
-            for follower in self._followers.pop(key, []):
-                self._settle(follower)
-            self.on_change()
+            wanting = [asked for asked in self._open.values() if asked.number == job.number or asked.base in self._dead]
+            for asked in wanting:
+                asked.failure = record.failure.kind
+                self._settle(asked)
+            return
+        if job.number is None:
+            self._emit("trial_finished", job, record)
+            waiting, self._unannounced = self._unannounced, []
+            for early, found in waiting:
+                self._announce(early, found)
+            for asked in list(self._open.values()):
+                self._settle(asked)
+            return
+        if ran:
+            self._failures.clear()
+            self._succeeded = True
+        self._announce(job, record)
+        if job.number in self._open:
+            self._settle(self._open[job.number])
+
+    def _announce(self, job: Job, record: TrialRecord) -> None:
+        base = self._scores(job.spec.baseline().key)
+        if base is None:
+            self._unannounced.append((job, record))
+            return
+        self._emit("trial_finished", job, record, _values(trial_metrics(record.scores, base)))
 
     def _judge(self, job: Job, record: TrialRecord) -> None:
         """Stops a sweep in which nothing can succeed."""
-        if record.failure is None:
-            return
+        assert record.failure is not None
         cause = f"{record.failure.kind}: {' '.join(record.failure.message.split())[:300]}"
         where = self.ledger.folder(record.key) / "record.json"
-        states = [finished.state for _, finished in self.finished]
         if job.number is None:
-            self.failed = SweepFailed(f"a baseline failed, and forgetting is measured against it: {cause} ({where})")
-        elif len(states) >= _HOPELESS and "complete" not in states[-_HOPELESS:] and not self._any_complete():
-            self.failed = SweepFailed(f"the first {_HOPELESS} trials all failed; the last one with {cause} ({where})")
-
-    def _any_complete(self) -> bool:
-        return any(trial.state == TrialState.COMPLETE for trial in self.study.get_trials(deepcopy=False))
-
-    def _settle(self, job: Job) -> None:
-        """Tells the study; waits where the baseline still runs."""
-        assert job.number is not None
-        record = self.ledger.read(job.spec.key)
-        if record is None or record.state == "failed":
-            self.study.tell(job.number, state=TrialState.FAIL)
+            self._dead.add(job.spec.key)
+            if self._dead >= {spec.key for spec in self.config.baseline_specs()}:
+                self.failed = SweepFailed(f"a baseline failed, and forgetting is measured against it: {cause} ({where})")
             return
-        baseline = self.ledger.complete(job.spec.baseline().key)
-        if baseline is None:
-            self._waiting.append(job)
+        self._failures[job.number] = record.failure
+        count, last = len(self._failures), list(self._failures.values())
+        own = all(failure.kind in _OWN_FAULT for failure in last)
+        if not self._succeeded and count >= (_HOPELESS_SETTINGS if own else _HOPELESS):
+            self.failed = SweepFailed(f"the first {count} trials all failed; the last one with {cause} ({where})")
+        alike = {(failure.kind, failure.message[:60]) for failure in last}
+        if count >= max(2 * _HOPELESS, 2 * self.slots) and len(alike) == 1 and not own:
+            self.failed = SweepFailed(f"the last {count} trials all failed with {cause} ({where})")
+
+    def _settle(self, asked: Asked) -> None:
+        """Tells the study once every replicate and the baseline are there."""
+        if asked.failure is not None:
+            del self._open[asked.number]
+            self._doubtful.append(asked)
+            if asked.failure in _OWN_FAULT:
+                self.tell_failed()
             return
-        metrics = {
-            name: found.value if found else None for name, found in trial_metrics(record.scores, baseline.scores).items()
-        }
+        records = [self._complete(spec.key) for spec in asked.specs]
+        bases = [self._scores(spec.baseline().key) for spec in asked.specs]
+        if any(record is None for record in records) or any(base is None for base in bases):
+            busy = {*self.running, *(job.spec.key for job in [*self._queue, *self._held])}
+            lost = [job for job, record in zip(asked.jobs(), records, strict=True) if record is None]
+            self._queue.extend(job for job in lost if job.spec.key not in busy)  # a record that was whole a moment ago
+            return
+        del self._open[asked.number]
+        if asked.trial is None:
+            return
+        found = [
+            _values(trial_metrics(record.scores, base))
+            for record, base in zip(records, bases, strict=True)
+            if record is not None and base is not None
+        ]
+        self._tell(asked, {name: _mean([metrics[name] for metrics in found]) for name in found[0]})
+
+    def _tell(self, asked: Asked, metrics: dict[str, float | None]) -> None:
+        assert asked.trial is not None
+        if self.drivers.lost:
+            self.failed = SweepFailed("this command was taken for dead (was it suspended?), and another has its trials now")
+            return
         values = [metrics[objective.metric] for objective in self.config.search.objectives]
-        if any(value is None or not math.isfinite(value) for value in values):
-            self.study.tell(job.number, state=TrialState.FAIL)
-            return
-        trial = self._trial(job.number)
-        for constraint in self._constraints:
-            trial.set_constraint(str(constraint), min(constraint.violation(metrics[constraint.metric]), _VIOLATED))
-        self.study.tell(job.number, [float(value) for value in values if value is not None])
+        defined = [float(value) for value in values if value is not None and math.isfinite(value)]
+        if len(defined) < len(values):
+            self._doubtful.append(asked)
+        else:
+            violations = [constraint.violation(metrics[constraint.metric]) for constraint in self._constraints]
+            for constraint, violation in zip(self._constraints, violations, strict=True):
+                asked.trial.set_constraint(str(constraint), min(violation, _VIOLATED))
+            if self._constraints:  # optuna-dashboard shows attributes, and constraints by a badge alone
+                named = zip(self._constraints, violations, strict=True)
+                words = [f"{name} is {'kept' if by <= 0 else 'violated'}, by {abs(by):.3g}" for name, by in named]
+                asked.trial.set_user_attr("constraints", "; ".join(words))
+            self.study.tell(asked.trial, defined, skip_if_finished=True)
+            self.counts["done"] += 1
+            if all(violation <= 0 for violation in violations) and self.front.add(asked.number, asked.specs[0].key, defined):
+                self._emit("front_changed")
+        self.tell_failed()
+
+    def tell_failed(self) -> None:
+        """Tells the study of the failed trials; they wait for a success, since a fault of the machine is no verdict on them."""
+        with self._lock:
+            doubtful, self._doubtful = self._doubtful, []
+            for asked in doubtful:
+                if asked.trial is not None:
+                    self.study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
+                self.counts["failed"] += 1
+
+    # ------------------------------------------------------------------ ending
+
+    def stop(self) -> None:
+        """Hands out nothing more; what runs may finish."""
+        self.stopping = True
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """Around the run: says when it begins and ends, and leaves study and manifest complete, whatever ends it."""
+        self._emit("sweep_started")
+        try:
+            yield
+        finally:
+            over = self._at_the_end(lambda: self.over)
+            done = over and self.failed is None and not self.stopping
+            if done:
+                self._at_the_end(self.tell_failed)
+            self._at_the_end(lambda: self.drivers.spend(self._gpu_seconds, self.spent[1]))
+            self._at_the_end(lambda: self._write_manifest(at_once=True))
+            self._emit("sweep_finished", reason=str(self.failed) if self.failed else "done" if done else "stopped")
+            self.drivers.leave()
+
+    def _at_the_end(self, call: Callable[[], Any]) -> Any:
+        """What ends the sweep may be that nothing can be written; that is told already, and must not be covered up."""
+        try:
+            return call()
+        except (StorageInternalError, sqlalchemy.exc.OperationalError, OSError) as error:
+            self.notice(f"at the end: {' '.join(str(error).split())[:200]}")
+            return None
+
+    # ------------------------------------------------------------------ records
+
+    def _read(self, key: str) -> TrialRecord | None:
+        """The record; one that is not whole is set aside, and counts as none."""
+        try:
+            return self.ledger.read(key)
+        except InputError as error:
+            try:
+                aside = self.ledger.set_aside(key)
+            except FileNotFoundError:  # another command has done it
+                return None
+            self.notice(f"{str(error).partition(';')[0]}; set aside as {aside.name}, the trial runs again")
+            return None
+
+    def _complete(self, key: str) -> TrialRecord | None:
+        record = self._read(key)
+        return record if record is not None and record.state == "complete" else None
+
+    def _scores(self, baseline: str) -> dict[str, Score] | None:
+        """The scores of a complete baseline."""
+        if baseline not in self._bases and (record := self._complete(baseline)) is not None:
+            self._bases[baseline] = record.scores
+        return self._bases.get(baseline)
 
     # ------------------------------------------------------------------ the manifest
 
-    def _note(self, job: Job) -> None:
-        assert job.number is not None
-        self._manifest[job.number] = {
-            "number": job.number,
-            "key": job.spec.key,
-            "baseline": job.spec.baseline().key,
-            "params": job.params,
-        }
+    def _note(self, number: int, settings: dict[str, Any], specs: Iterable[TrialSpec], failure: str | None = None) -> None:
+        keys = [spec.key for spec in specs]
+        entry: dict[str, Any] = {"number": number, "key": keys[0] if keys else None, "params": settings}
+        if failure is None:
+            entry["baseline"] = self.config.spec(settings).baseline().key
+        else:
+            entry["failure"] = failure
+            self._keys.add(repr(sorted(settings.items())))
+        if len(keys) > 1:
+            entry["keys"] = keys
+        self._keys.update(keys)
+        for key in keys:
+            self._known.pop(key, None)
+        self._manifest[number] = entry
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self, at_once: bool = False) -> None:
+        """Not after every trial: its length grows with their number, and what it says can be made again from the study."""
+        now = self._clock()
+        if not at_once and now - self._manifest_written < max(1.0, 20 * self._manifest_cost):
+            return
         write_json(
             self.folder / "manifest.json",
             {
@@ -251,31 +562,76 @@ class Sweep:
                 "name": self.config.name,
                 "objectives": [objective.model_dump() for objective in self.config.search.objectives],
                 "constraints": list(self.config.search.constraints),
-                "space": list(self.config.space),
-                "trials": [self._manifest[number] for number in sorted(self._manifest)],
+                "space": self.config.paths(),
+                "trials": [*(self._manifest[number] for number in sorted(self._manifest)), *self._not_asked_yet()],
+                "spent": list(self.spent),
                 "baselines": [spec.key for spec in self.config.baseline_specs()],
                 "budget": self.config.budget,
             },
         )
+        self._manifest_written = self._clock()
+        self._manifest_cost = self._manifest_written - now
 
-    # ------------------------------------------------------------------ what the progress table shows
+    def _not_asked_yet(self) -> Iterator[dict[str, Any]]:
+        number = max(self._manifest, default=-1)
+        for trial in self._known.values():
+            number += 1
+            yield trial.model_dump(exclude_none=True) | {"number": number}
+
+    # ------------------------------------------------------------------ what others see of it
+
+    def _emit(
+        self,
+        event: Kind,
+        job: Job | None = None,
+        record: TrialRecord | None = None,
+        metrics: dict[str, float | None] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        failure = record.failure if record is not None else None
+        self.observe(
+            Event(
+                event=event,
+                sweep=self.config.name,
+                number=job.number if job else None,
+                key=job.spec.key if job else None,
+                replicate=job.replicate if job else 0,
+                settings=job.settings if job else {},
+                metrics=metrics or {},
+                seconds=record.seconds if record is not None else {},
+                failure={"kind": failure.kind, "message": failure.message} if failure else None,
+                front=self.front.rows() if event == "front_changed" else [],
+                reason=reason,
+                record=record,
+            )
+        )
 
     @property
-    def unfinished(self) -> int:
-        """Trials and baselines still to run or running."""
-        return len(self._baselines) + len(self._orphans) + self._left + len(self.running)
+    def unfinished(self) -> int | None:
+        """Trials and baselines still to run or running; None where no number of trials was set."""
+        if self.config.budget is None:
+            return None
+        size = self.config.size()
+        limit = self.config.budget if size is None else min(self.config.budget, size)
+        replicates = self.config.search.replicates
+        left = 0 if self._exhausted or not self._may_ask() else max(limit - len(self._manifest), 0)
+        return left * replicates + len(self._queue) + len(self.running) + len(self._held) + len(self._doubtful)
 
-    def counts(self) -> dict[str, int]:
-        """Trials (not baselines) by state, as the study has them."""
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        done, failed = states.count(TrialState.COMPLETE), states.count(TrialState.FAIL)
-        return {"budget": self.config.budget, "done": done, "failed": failed, "running": len(self.running)}
+
+def _values(metrics: dict[str, Estimate | None]) -> dict[str, float | None]:
+    return {name: found.value if found else None for name, found in metrics.items()}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None where any of them is undefined."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _identity(text: str) -> dict[str, Any]:
     """The parts of a resolved config that make it this sweep."""
     parts = yaml.safe_load(text)
-    search = {name: value for name, value in parts.pop("search").items() if name != "trials"}
+    search = {name: value for name, value in parts.pop("search").items() if name not in _BUDGETS}
     return {name: value for name, value in parts.items() if name not in _MAY_CHANGE} | {
         f"search.{name}": value for name, value in search.items()
     }

@@ -13,7 +13,7 @@ from tests.conftest import CONFIG, deep
 from trials.record import Ledger
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "cluster")
 
 
 def slimsweep(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -114,15 +114,28 @@ def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path):
 
 
 def test_every_command_has_help_with_an_example():
-    for command in ("run", "plan", "status", "front", "report"):
+    for command in ("run", "submit", "plan", "status", "front", "report"):
         assert "Example:" in slimsweep(command, "--help").stdout
 
 
 def test_a_second_driver_of_the_same_sweep_is_refused(tmp_path):
-    from orchestrator.cli import _alone
+    from orchestrator.drive import _only_driver
     from trials.errors import InputError
 
-    with _alone(tmp_path / "s"), pytest.raises(InputError, match="is being run already"), _alone(tmp_path / "s"):
+    with _only_driver(tmp_path), pytest.raises(InputError, match="is being run already"), _only_driver(tmp_path):
         pass
-    with _alone(tmp_path / "s"):
+    with _only_driver(tmp_path):
         pass
+
+
+@pytest.mark.slow
+def test_a_sweep_in_an_object_store_goes_on_on_a_machine_that_has_never_seen_it(s3, tmp_path, monkeypatch):
+    (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
+    fronts = []
+    for machine in ("one", "two"):  # each with a cache, and so a study, of its own
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        ran = slimsweep("run", tmp_path / "little.yaml", "--storage", f"{s3}/runs")
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.count("known already") == (2 if machine == "two" else 0)
+        fronts.append(json.loads(slimsweep("status", f"{s3}/runs/little", "--json").stdout)["front"])
+    assert fronts[0] == fronts[1]

@@ -1,0 +1,94 @@
+"""One command that drives a sweep: inputs checked, the study opened, the trials run on Ray.
+
+Driving a sweep that was cut off is driving it again.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.config import SweepConfig
+from orchestrator.events import EventLog, Observers
+from trials.errors import InputError
+from trials.lease import acquire
+from trials.storage import is_local, root
+
+
+def drive(config: SweepConfig, storage: str, address: str | None, console: Console, events: str | None = None) -> int | None:
+    """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if address is not None and not _on_loopback(address):  # Ray reads it when it is imported; launch's default is 0
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+    from orchestrator import launch, prestage, shipping, trackers
+    from orchestrator.plan import check_inputs
+    from orchestrator.progress import Progress, duration
+    from orchestrator.sweep import Sweep
+
+    place = root(storage)
+    if is_local(place):
+        place = place.resolve()  # workers have folders of their own
+    folder = place / config.name
+    known = (folder / "sweep.yaml").exists()
+    progress = Progress(console)
+    with ExitStack() as held:
+        log = [EventLog(Path(events))] if events else []
+        if not known:
+            console.print("checking the model, the data and the tasks ...")
+            check_inputs(config)
+        if config.search.study == "sqlite":
+            held.enter_context(_only_driver(folder))
+        observers = Observers([progress, *log, *trackers.make(config.trackers, config.name, folder)])
+        held.callback(observers.close)
+        sweep = Sweep(config, place, observers, progress.say)
+        if sweep.over or sweep.unfinished == 0:
+            console.print(f"{config.name}: all {sweep.counts['done'] + sweep.counts['failed']} trials are done")
+            return 0
+        if known:
+            console.print("checking the model, the data and the tasks ...")
+            check_inputs(config)
+        runtime_env = shipping.runtime_env() if address else {}
+        with launch.cluster(address, config.resources, runtime_env):
+            prestage.prestage(config, progress.say)
+            slots = launch.Slots(config.resources)
+            left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
+            console.print(f"{config.name}: {left}{slots}")
+            with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
+                launch.run(sweep, str(place), config.hub_mirror, slots)
+        console.print(f"{config.name}: {duration(progress.elapsed)}")
+        return (1 if sweep.unfinished is None else sweep.unfinished) if sweep.stopping else 0
+
+
+def _on_loopback(address: str) -> bool:
+    """Whether the cluster listens on loopback alone, where a driver with this machine's own address would not find it."""
+    current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # what `ray start` leaves for --address auto
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or (current.read_text() if current.exists() else "")
+    return address.rpartition(":")[0].strip("[]") in ("127.0.0.1", "localhost", "::1")
+
+
+@contextmanager
+def _only_driver(folder: Path) -> Iterator[None]:
+    """Holds the sweep: with sqlite a second driver would take the trials of the first for abandoned ones."""
+    refused = InputError(
+        f"{folder}: this sweep is being run already; wait for that command or stop it "
+        "(several commands share a sweep with search.study: journal or postgresql://...)"
+    )
+    if not is_local(folder):  # the driver that died on another machine is taken for dead after a minute
+        lease = acquire(folder / "driver")
+        if lease is None:
+            raise refused
+        with lease:
+            yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".driver").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refused from None
+        yield

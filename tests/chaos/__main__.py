@@ -1,0 +1,158 @@
+"""`make chaos`: a 24-trial sweep on the real Ray is SIGKILLed ten times and resumed, and must lose and repeat nothing.
+
+Driver, worker and raylet are killed in turns, at random moments. Afterwards the study holds 24 complete trials, the ledger 24
+records and the baseline's, no record was ever written twice, and the front is that of a run that nobody disturbed.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.trial import TrialState
+
+CONFIG = Path(__file__).parent / "chaos.yaml"
+TRIALS = 24
+VICTIMS = ("driver", "worker", "raylet")
+
+
+def command(storage: Path) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.cli", "run", str(CONFIG), "--storage", str(storage)]
+
+
+def start(storage: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(command(storage), stdout=out, stderr=out)
+
+
+def victim(driver: int, kind: str) -> psutil.Process | None:
+    """The process to kill; None while there is none of this kind."""
+    try:
+        process = psutil.Process(driver)
+        if kind == "driver":
+            return process
+        wanted = "raylet" if kind == "raylet" else "ray::"
+        found = [child for child in process.children(recursive=True) if _named(child, wanted)]
+    except psutil.NoSuchProcess:
+        return None
+    return random.choice(found) if found else None
+
+
+def _named(process: psutil.Process, wanted: str) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    if not words:
+        return False
+    # Tune's name for a worker that has its trainable
+    return "Trainable" in words[0] if wanted == "ray::" else words[0].endswith("/raylet")
+
+
+def records(storage: Path) -> dict[str, tuple[str, int]]:
+    """Key -> (when it finished, the file's inode) of every complete record: a record that is written again changes both."""
+    found = {}
+    for path in (storage / "ledger").glob("*/record.json"):
+        record = json.loads(path.read_text())
+        if record["state"] == "complete":
+            found[path.parent.name] = (record["finished"], path.stat().st_ino)
+    return found
+
+
+def disturb(storage: Path, log: Path, kills: int) -> list[str]:
+    """Kills and resumes until the sweep is done; returns what went wrong."""
+    problems: list[str] = []
+    seen: dict[str, tuple[str, int]] = {}
+    driver = start(storage, log)
+    killed = 0
+    began = time.monotonic()
+    while killed < kills and time.monotonic() - began < 1500:
+        time.sleep(random.uniform(10, 30))  # Ray and a worker's imports take the first ten
+        kind = VICTIMS[killed % len(VICTIMS)]
+        target = victim(driver.pid, kind) if driver.poll() is None else None
+        if target is not None:
+            target.kill()
+            killed += 1
+            print(
+                f"  {time.monotonic() - began:4.0f} s: killed {kind} {target.pid}, {len(records(storage))} records", flush=True
+            )
+            if kind != "worker":
+                _gone(driver)
+        problems += rewritten(seen, records(storage))
+        seen |= records(storage)
+        if driver.poll() is not None:
+            if len(seen) == TRIALS + 1:
+                problems.append(f"the sweep was done after {killed} kills already; make its trials longer")
+                break
+            driver = start(storage, log)
+    if driver.wait(timeout=1500) != 0:
+        subprocess.run(command(storage), check=False)
+    problems += rewritten(seen, records(storage))
+    return problems
+
+
+def _gone(driver: subprocess.Popen[bytes]) -> None:
+    """Waits for the end of a driver whose raylet (or which itself) was killed."""
+    try:
+        driver.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        print("  the driver outlived its raylet by a minute and is killed as well")
+        driver.kill()
+        driver.wait()
+
+
+def rewritten(before: dict[str, tuple[str, int]], now: dict[str, tuple[str, int]]) -> list[str]:
+    return [f"{key}: its complete record changed or went" for key, stamp in before.items() if now.get(key) != stamp]
+
+
+def check(storage: Path) -> list[str]:
+    study = optuna.load_study(study_name="chaos", storage=f"sqlite:///{storage / 'chaos' / 'study.db'}")
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    problems = []
+    if states != [TrialState.COMPLETE] * TRIALS:
+        problems.append(
+            f"{storage}: the study holds {[(s.name, states.count(s)) for s in set(states)]}, not {TRIALS} complete trials"
+        )
+    if len(records(storage)) != TRIALS + 1:
+        problems.append(f"{storage}: {len(records(storage))} complete records, not {TRIALS} and the baseline's")
+    return problems
+
+
+def front(storage: Path) -> list[dict[str, Any]]:
+    return json.loads((storage / "chaos" / "front.json").read_text())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the two storages, kept; a temporary one when left out")
+    options = parser.parse_args()
+    random.seed(options.seed)
+    with tempfile.TemporaryDirectory(prefix="slimsweep-chaos-") as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        print("disturbed:", flush=True)
+        problems = disturb(folder / "disturbed", folder / "disturbed.log", options.kills)
+        print("undisturbed:", flush=True)
+        subprocess.run(command(folder / "undisturbed"), check=True, stdout=subprocess.DEVNULL)
+        problems += [*check(folder / "disturbed"), *check(folder / "undisturbed")]
+        if front(folder / "disturbed") != front(folder / "undisturbed"):
+            problems.append("the fronts differ")
+        size = len(front(folder / "undisturbed"))
+    for problem in problems:
+        print(f"FAILED: {problem}")
+    if not problems:
+        print(f"{options.kills} kills, {TRIALS} trials complete, none run twice, the same front of {size}")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
