@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow chaos benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow cluster-test chaos benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ test: $(READY)
 # What takes minutes: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# A cluster of network namespaces that loses a node and gets one, alone; needs root, 6 minutes.
+cluster-test: $(READY)
+	$(BIN)/python -m pytest tests/test_cluster.py
 
 # A sweep that is SIGKILLed ten times and must lose and repeat nothing; about 10 minutes.
 chaos: $(READY)

@@ -16,34 +16,40 @@ _OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transforme
 
 
 def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
-    """A task on every node that is there; nothing where all of it lies in folders. InputError when a node cannot fetch it."""
+    """A task on every node where trials can run; nothing where all of it lies in folders. InputError where one cannot fetch."""
     wanted = sorted(set(_from_hub(config)))
     if not wanted:
         return
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     fetch = ray.remote(num_cpus=0, max_retries=2)(_fetch)
-    asked = {
-        node["NodeManagerAddress"]: fetch.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(config.model_dump_json())
+    answers = [
+        fetch.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            config.model_dump_json()
+        )
         for node in nodes
-    }
-    say(f"fetching {', '.join(wanted)} on {len(nodes)} node{'s' * (len(nodes) > 1)} ...")
-    for address, answer in asked.items():
+    ]
+    say(f"fetching {', '.join(wanted)} on {len(nodes)} node{'s' * (len(nodes) > 1)}, where it is not there yet ...")
+    for node, answer in zip(nodes, answers, strict=True):
         try:
             problem = ray.get(answer)
+        except ray.exceptions.RayTaskError:  # not the node's fault
+            raise
         except ray.exceptions.RayError:  # a node that has just gone has nothing to fetch
             continue
         if problem:
-            raise InputError(f"node {address}: {problem}")
+            raise InputError(f"node {node['NodeManagerAddress']}: {problem}")
 
 
 def _from_hub(config: SweepConfig) -> Iterator[str]:
-    """The models and data sets that lie in no folder here."""
+    """The models, data sets and tasks of which nothing here says that they lie in a folder."""
+    from trials.evaluate import Tasks
+
     hub = Hub(config.hub_mirror)
     names = [spec.base.model for spec in config.baseline_specs()]
     names += [find_source(config.data, name).dataset for name in config.data.mix]
     yield from (name for name in names if hub.locate(name) == name)
+    tasks = Tasks(hub)
+    yield from (name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name))
 
 
 def _fetch(config: str) -> str | None:

@@ -39,9 +39,13 @@ class Tasks:
     def _stock(self) -> TaskManager:
         return TaskManager()
 
+    def bundled(self, name: str) -> bool:
+        """Whether a package here brings the task, and so its data."""
+        return name in self._bundled.task_index
+
     def _manager(self, name: str) -> TaskManager:
         """The manager that knows the task. lm-eval's own index takes ten seconds to build, so it is asked last."""
-        if name in self._bundled.task_index:
+        if self.bundled(name):
             return self._bundled
         if name not in self._stock.task_index:
             near = difflib.get_close_matches(name, [*self._bundled.all_tasks, *self._stock.all_tasks], n=3)
