@@ -6,6 +6,7 @@ A study file that is not whole is set aside: what it held is in manifest.json an
 import hashlib
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from orchestrator.config import SweepConfig
 from trials.errors import InputError
 from trials.storage import is_local
+
+_TRIES = 5  # of opening a server's database
 
 
 def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None]) -> optuna.Study:
@@ -125,14 +128,20 @@ def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
 
 
 def _server(url: str) -> RDBStorage:
-    try:
-        # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
-        return RDBStorage(
-            url.replace("postgresql://", "postgresql+psycopg://", 1),
-            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
-        )
-    except ImportError as error:
-        raise InputError(f"search.study: PostgreSQL needs psycopg: pip install 'slimsweep[postgres]' ({error})") from error
+    for attempt in range(_TRIES):
+        try:
+            # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
+            return RDBStorage(
+                url.replace("postgresql://", "postgresql+psycopg://", 1),
+                engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
+            )
+        except ImportError as error:
+            raise InputError(f"search.study: PostgreSQL needs psycopg: pip install 'slimsweep[postgres]' ({error})") from error
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # two commands make the tables at once
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(1)
+    raise AssertionError("the loop returns or raises")
 
 
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
