@@ -82,6 +82,8 @@ def run(
         _print_json(outcome)
     if left:
         raise SweepFailed(f"{sweep_config.name}: stopped with {left} still to run; the same command goes on with them")
+    if outcome["failed"] and not outcome["complete"]:
+        raise SweepFailed(f"{sweep_config.name}: every trial failed; slimsweep status {place}/{sweep_config.name} says why")
 
 
 @app.command()

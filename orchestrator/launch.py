@@ -70,11 +70,15 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        try:
+            worker = self.worker
+        except Exception as error:  # noqa: BLE001  # it becomes the trial's failed record; Tune would hide what it was
+            return {"end": "died", "reason": f"the worker cannot start: {type(error).__name__}: {error}", "done": True}
         from trials.trial import HeldElsewhere
 
         end, reason = "record", ""
         try:
-            self.worker.run(self.spec)
+            worker.run(self.spec)
         except HeldElsewhere:
             end = "held"
         except StorageFailed as error:

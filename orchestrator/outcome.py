@@ -10,7 +10,8 @@ from trials.storage import root
 
 
 def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
-    """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, and `files`."""
+    """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
+    how many trials are `complete` and how many `failed`."""
     from analysis.export import export, front_rows
     from analysis.load import load
     from analysis.report import headline, write_report
@@ -23,7 +24,9 @@ def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
         for path in written:
             if path.suffix == ".png" or path.name == "report.html":
                 console.print(str(path), soft_wrap=True)
-    return {"front": front_rows(sweep), "files": [str(path) for path in written]}
+    states = list(sweep.trials["state"])
+    counts = {state: states.count(state) for state in ("complete", "failed")}
+    return {"front": front_rows(sweep), "files": [str(path) for path in written], **counts}
 
 
 def front_table(sweep: Any) -> Table:

@@ -48,9 +48,9 @@ class StudySearcher(Searcher):
             return call()
         except (StorageInternalError, sqlalchemy.exc.OperationalError) as error:
             cause = error.__cause__ or error
-            self.error = SweepFailed(f"the study cannot be written: {' '.join(str(cause).split())[:200]}")
+            self.error = self.error or SweepFailed(f"the study cannot be written: {' '.join(str(cause).split())[:200]}")
         except (OSError, InputError) as error:
-            self.error = error
+            self.error = self.error or error
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into its snapshot, which nobody reads; the sweep holds a lock and a database."""

@@ -128,20 +128,23 @@ def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
 
 
 def _server(url: str) -> RDBStorage:
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES - 1):
         try:
-            # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
-            return RDBStorage(
-                url.replace("postgresql://", "postgresql+psycopg://", 1),
-                engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
-            )
-        except ImportError as error:
-            raise InputError(f"search.study: PostgreSQL needs psycopg: pip install 'slimsweep[postgres]' ({error})") from error
-        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # two commands make the tables at once
-            if attempt == _TRIES - 1:
-                raise
+            return _connected(url)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # another command is making the tables
             time.sleep(1)
-    raise AssertionError("the loop returns or raises")
+    return _connected(url)
+
+
+def _connected(url: str) -> RDBStorage:
+    try:
+        # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
+        return RDBStorage(
+            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
+        )
+    except ImportError as error:
+        raise InputError(f"search.study: PostgreSQL needs psycopg: pip install 'slimsweep[postgres]' ({error})") from error
 
 
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:

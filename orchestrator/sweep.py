@@ -611,10 +611,8 @@ class Sweep:
         """Trials and baselines still to run or running; None where no number of trials was set."""
         if self.config.budget is None:
             return None
-        size = self.config.size()
-        limit = self.config.budget if size is None else min(self.config.budget, size)
         replicates = self.config.search.replicates
-        left = 0 if self._exhausted or not self._may_ask() else max(limit - len(self._manifest), 0)
+        left = 0 if self._exhausted or not self._may_ask() else max(self.config.budget - len(self._manifest), 0)
         return left * replicates + len(self._queue) + len(self.running) + len(self._held) + len(self._doubtful)
 
 
