@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.config import SweepConfig
 
 Problem = tuple[Place, str]
-_SECTIONS = tuple(TrialSpec.model_fields)
+_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
 _SEEDS = {"data.seed", "train.seed"}
 _GP_OBJECTIVES = 4  # the boxes into which Optuna's GP sampler cuts the space of objectives multiply beyond that
 

@@ -23,7 +23,7 @@ from trials.spec import Base, Data, Evaluation, Lora, Section, Train, TrialSpec
 from trials.yamlfile import YamlFile
 
 Params = Mapping[str, Any]
-SPEC_SECTIONS = tuple(TrialSpec.model_fields)
+SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
 COUNTABLE = 10_000  # points of a space that are looked at one by one; a second's work
 Positive = Annotated[float, Field(gt=0)]
 

@@ -24,6 +24,7 @@ from trials import mix
 from trials.errors import InputError
 from trials.hub import Hub, find_source
 from trials.spec import Base, Evaluation, TrialSpec
+from trials.targets import chosen
 
 GIB = 2**30
 LAUNCH = 10e-6  # seconds until a small operation is launched from Python
@@ -84,7 +85,7 @@ class Shape:
 
     def adapter(self, spec: TrialSpec) -> int:
         """Weights of the trial's adapter."""
-        sizes = [sum(self.projections[name]) for name in spec.lora.target_modules if name in self.projections]
+        sizes = [sum(self.projections[name]) for name in chosen(spec.lora.target_modules, self.projections)]
         return self.layers * spec.lora.rank * sum(sizes)
 
 
@@ -132,7 +133,7 @@ class RowLengths:
     def mean(self, spec: TrialSpec) -> float | None:
         """Of the spec's mix; None where a source's rows or the tokenizer are not at hand."""
         total = 0.0
-        for name, share in spec.data.mix.items():
+        for name, share in spec.data.shares.items():
             if share > 0:
                 if (spec.base.model, name) not in self._lengths:
                     self._lengths[spec.base.model, name] = self._read(name, spec)
@@ -256,7 +257,7 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
 
     `length`: mean tokens of a training row.
     """
-    rows = spec.data.samples * spec.train.epochs
+    rows = spec.data.rows * spec.train.epochs
     micro = min(spec.train.micro_batch_size, spec.train.batch_size)
     tokens = rows * length * (PADDING if micro > 1 else 1.0)
     # attention's backward pass is twice its forward pass: one forward more than the two that the weights cost
@@ -341,7 +342,7 @@ def _kept(shape: Shape, spec: TrialSpec) -> float:
 
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
     """Each adapter keeps its input and its inner activation in float32."""
-    adapted = {name: shape.projections[name][0] for name in spec.lora.target_modules if name in shape.projections}
+    adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
     if spec.lora.dropout > 0:
         kept = 5 * inputs  # what dropout has left of it, and its mask

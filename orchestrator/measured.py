@@ -36,7 +36,7 @@ class Measured:
 
     def seconds(self, spec: TrialSpec) -> dict[str, float]:
         """By phase as a record has them, for the phases that have been measured."""
-        rows = 0 if spec.is_baseline else spec.data.samples * spec.train.epochs
+        rows = 0 if spec.is_baseline else spec.data.rows * spec.train.epochs
         units: dict[str, tuple[Hashable, float]] = {"load": ("load", 1), "mix": ("mix", rows), "train": ("train", rows)}
         for role, evaluation in spec.eval.items():
             units[f"evaluate.{role}"] = (_task(evaluation), self._documents(evaluation))
@@ -71,7 +71,7 @@ def _phases(record: TrialRecord) -> Iterator[tuple[Hashable, float, float]]:
         if phase == "load":
             yield phase, seconds, 1
         elif phase in ("mix", "train"):
-            yield phase, seconds, record.spec.data.samples * record.spec.train.epochs
+            yield phase, seconds, record.spec.data.rows * record.spec.train.epochs
         else:
             role = phase.removeprefix("evaluate.")
             if role in record.scores and role in record.spec.eval:

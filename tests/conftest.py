@@ -66,7 +66,7 @@ def spec(parts):
     """The config's trial."""
     from trials.spec import TrialSpec
 
-    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields})
+    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in parts})
 
 
 @pytest.fixture(scope="session")

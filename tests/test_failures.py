@@ -29,7 +29,7 @@ def little() -> TrialSpec:
     parts = deep(CONFIG)
     for role in parts["eval"].values():
         role |= {"documents": 4, "batch_size": 8}
-    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields})
+    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in CONFIG})
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def record(worker, module_spec):
 def module_spec() -> TrialSpec:
     from tests.conftest import CONFIG, deep
 
-    return TrialSpec.model_validate({name: deep(CONFIG)[name] for name in TrialSpec.model_fields})
+    return TrialSpec.model_validate({name: deep(CONFIG)[name] for name in TrialSpec.model_fields if name in CONFIG})
 
 
 def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradients(module_spec):
@@ -51,8 +51,7 @@ def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradient
         touched = {name for name, weight in model.named_parameters() if weight.grad is not None}
         assert touched
         assert all("lora_" in name for name in touched)
-        layers = module_spec.lora.target_modules
-        assert {name.split(".lora_")[0].rpartition(".")[2] for name in touched} == set(layers)
+        assert {name.split(".lora_")[0].rpartition(".")[2] for name in touched} == {"q_proj", "k_proj", "v_proj"}
 
 
 def test_the_base_is_itself_again_after_a_trial_even_one_that_failed(module_spec):

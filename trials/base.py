@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from trials.errors import InputError
+from trials import targets
 from trials.hub import Hub
 from trials.spec import Base, Lora
 
@@ -79,19 +79,15 @@ def _checksum(path: str, model: Any) -> str | None:
 def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
     """The base with a fresh adapter on it; afterwards the base is as it was, whatever happened meanwhile."""
     torch.manual_seed(seed)
+    names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=targets.chosen(lora.target_modules, names),
         use_dora=lora.use_dora,
     )
-    names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
-    if unknown := set(lora.target_modules) - names:
-        raise InputError(
-            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}"
-        )
     model = get_peft_model(loaded.model, config)
     try:
         yield model

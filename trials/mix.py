@@ -67,7 +67,9 @@ class _Templates:
         self.name = name
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
         try:
-            self.parts = [environment.from_string(text) for text in (source.instruction, source.input, source.response)]
+            self.parts = [
+                environment.from_string(text) for text in (source.instruction or "", source.input, source.response or "")
+            ]
         except jinja2.TemplateSyntaxError as error:
             raise InputError(f"source {name!r}: template: {error}") from error
 
@@ -97,8 +99,8 @@ def _examples(name: str, data: Data, hub: Hub, tokenizer: Any) -> Iterator[Examp
 
 
 def build(data: Data, hub: Hub, tokenizer: Any) -> list[Example]:
-    """The `data.samples` rows of one epoch; raises InputError when a source has too few."""
-    order = order_of_sources(data.mix, data.samples)
+    """The rows of one epoch, replay included; raises InputError when a source has too few."""
+    order = order_of_sources(data.shares, data.rows)
     streams = {name: _examples(name, data, hub, tokenizer) for name in dict.fromkeys(order)}
     examples: list[Example] = []
     for position, name in enumerate(order):
@@ -106,8 +108,8 @@ def build(data: Data, hub: Hub, tokenizer: Any) -> list[Example]:
         if example is None:
             had = sum(one.source == name for one in examples)
             raise InputError(
-                f"source {name!r} has {had} usable rows, data.samples {data.samples} with a share of {data.mix[name]:g} needs "
-                f"{Counter(order)[name]} (short at row {position + 1}); lower one of the two"
+                f"source {name!r} has {had} usable rows, data.samples {data.samples} with a share of {data.shares[name]:g} "
+                f"needs {Counter(order)[name]} (short at row {position + 1}); lower one of the two"
             )
         examples.append(example)
     return examples

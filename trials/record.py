@@ -51,7 +51,18 @@ class TrialRecord(BaseModel):
     scores: dict[str, Score] = {}
     """By role, in the role's metric and filter."""
     details: dict[str, dict[str, Score]] = {}
-    """By role, then by "metric,filter" in lm-eval's names: everything that the tasks measure."""
+    """By role, then by "metric,filter" in lm-eval's names: all that the tasks measure, and what is measured beside it."""
+    halves: dict[str, dict[str, dict[str, Score]]] = {}
+    """By role, then by half ("search", "report"), then as in `details`; "score" is the role's own."""
+    parent: str | None = None
+    """The key of the trial whose adapter this one was derived from."""
+    learning: dict[str, dict[str, float]] = {}
+    """By source, on rows that are held out of every training: tokens; loss and base_loss (nats per token); kl, of the tuned
+    model from the base KL(base || tuned), and reverse_kl, KL(tuned || base) (nats per token)."""
+    kl: list[tuple[int, float]] = []
+    """(step, kl on the held-out rows) as train.stop_kl looked at it."""
+    overlap: dict[str, dict[str, int]] = {}
+    """By source: rows that were looked at, and those of them that share 13 words with a test document and were left out."""
     training: dict[str, float] = {}
     """rows, tokens, steps, final_loss (nats per token of the last step)."""
     losses: list[tuple[int, float]] = []
@@ -62,6 +73,8 @@ class TrialRecord(BaseModel):
     """By phase."""
     peak_memory: dict[str, int] = {}
     """Bytes: `host` is the process's largest resident set so far, `device` the accelerator's."""
+    memory: dict[str, dict[str, int]] = {}
+    """The same by phase, each phase's own peak."""
     versions: dict[str, str] = {}
     git: str | None = None
     hardware: dict[str, Any] = {}

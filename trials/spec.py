@@ -5,11 +5,12 @@ The sections are those of the sweep's config; `python -m trials` reads a file th
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SCHEMA = 1  # part of every key: raise it when the same spec would give other numbers
+SCHEMA = 2  # part of every key: raise it when the same spec would give other numbers
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -25,6 +26,8 @@ class Base(Section):
     """A hub id, a folder, or the name of a model in the mirror."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None is the default branch."""
+    gguf: str | None = None
+    """File of the model's repository or folder to read instead of its safetensors; dequantised, then quantised as asked."""
     quantization: Literal["nf4", "fp4", "none"] = "nf4"
     double_quantization: bool = True
     """Quantise the quantisation constants as well (QLoRA, arXiv 2305.14314, section 3)."""
@@ -40,10 +43,38 @@ class Source(Section):
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
-    instruction: str
-    """Jinja template over the row's columns, as are input and response."""
+    files: str | None = None
+    """The one file, or the pattern of files, to read of a data set that is too large to fetch whole."""
+    instruction: str | None = None
+    """Jinja template over the row's columns, as are input, response and text."""
     input: str = ""
-    response: str
+    response: str | None = None
+    text: str | None = None
+    """Of rows that are plain text, all of it learnt, instead of instruction and response."""
+
+    @model_validator(mode="after")
+    def _text_or_instruction(self) -> "Source":
+        pair = (self.instruction is not None, self.response is not None)
+        if pair != ((True, True) if self.text is None else (False, False)) or (self.text is not None and self.input):
+            raise ValueError("a source has instruction and response (and input), or text alone")
+        return self
+
+
+class Replay(Section):
+    """Rows that keep what the base could do in the training."""
+
+    source: str | None = None
+    """A source by name; `self` is text that the base has sampled from itself."""
+    share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of all rows that are trained on."""
+    how: Literal["substitute", "add"] = "substitute"
+    """`substitute`: they take places among data.samples; `add`: they come on top, and data.samples rows of the mix stay."""
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> "Replay":
+        if self.share > 0 and self.source is None:
+            raise ValueError("a share above 0 needs a source, or `self`")
+        return self
 
 
 class Data(Section):
@@ -54,8 +85,13 @@ class Data(Section):
     """Share of each source; together 1."""
     sources: dict[str, Source] = {}
     """Sources beside the built-in ones."""
-    template: Literal["alpaca"] = "alpaca"
+    replay: Replay = Replay()
+    template: Literal["alpaca", "chat", "plain"] = "alpaca"
+    """`chat` is the tokenizer's own."""
     loss_on: Literal["response", "everything"] = "response"
+    max_overlap: Share = 0.01
+    """Of a source's rows: beyond it so many share 13 words in a row with a test document that the trial is refused. Rows that
+    do are never trained on."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens; a longer row is cut at its end."""
     seed: int = 0
@@ -67,6 +103,24 @@ class Data(Section):
             raise ValueError(f"the shares add up to {sum(mix.values()):g}, they must add up to 1")
         return mix
 
+    @model_validator(mode="after")
+    def _replayed_once(self) -> "Data":
+        if self.replay.share > 0 and self.mix.get(self.replay.source or "", 0.0) > 0:
+            raise ValueError(f"{self.replay.source!r} is in the mix and replayed; give its share in one of the two places")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of all rows that are trained on, by source, replay included; together 1."""
+        kept = 1.0 - self.replay.share
+        shares = {source: round(share * kept, 12) for source, share in self.mix.items() if share > 0}
+        return shares | ({self.replay.source: self.replay.share} if self.replay.source and self.replay.share > 0 else {})
+
+    @property
+    def rows(self) -> int:
+        """Of an epoch, replay included."""
+        return round(self.samples / (1.0 - self.replay.share)) if self.replay.how == "add" else self.samples
+
 
 class Lora(Section):
     """The adapter (PEFT)."""
@@ -74,17 +128,29 @@ class Lora(Section):
     rank: Annotated[int, Field(ge=1)] = 8
     alpha: Annotated[float, Field(gt=0)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj"), min_length=1)
+    target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
+    """A group, whatever the architecture calls its layers, or their names. `qkv` is the paper's choice."""
+    layers: Literal["all", "first-third", "middle-third", "last-third"] | Annotated[tuple[int, ...], Field(min_length=1)] = (
+        "all"
+    )
+    """Which blocks get an adapter; numbers count from 0."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732)."""
     use_dora: bool = False
     """Weight-decomposed LoRA (arXiv 2402.09353)."""
+    init: Literal["default", "gaussian", "orthogonal", "eva", "loftq", "pissa", "olora", "corda"] = "default"
+    """Of the adapter's weights. pissa, olora and corda begin at a part of the base's own weights; that part is taken off again
+    by a frozen second adapter, so that the base stays the base."""
 
 
 class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """After a linear warm-up."""
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the steps; of wsd alone."""
     epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Rows per optimiser step."""
@@ -92,6 +158,15 @@ class Train(Section):
     """Rows in memory at once; the rest of the batch is accumulated."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    neftune: Annotated[float, Field(ge=0)] = 0.0
+    """Size of the noise on the embeddings (arXiv 2310.05914); 0 is none."""
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight in the loss of KL(base || tuned), nats per token that the loss counts."""
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Weight in the loss of the squared Frobenius norm of what the adapter adds to the base's weights."""
+    stop_kl: Annotated[float, Field(gt=0)] | None = None
+    """Training ends once KL(base || tuned) on held-out rows is beyond this; nats per token."""
+    backend: Literal["transformers", "unsloth"] = "transformers"
     seed: int = 0
     """Of the adapter's initial weights and of dropout."""
 
@@ -108,16 +183,37 @@ class Evaluation(Section):
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
     metric: str
     filter: str = "none"
+    flexible: str | None = None
+    """Of a generated task: the laxer filter that finds an answer without its marker."""
+    marker: str | None = None
+    """Of a generated task: the text that an answer in the trained format carries before its final result."""
     shots: Annotated[int, Field(ge=0)] | None = None
     """Few-shot examples; None is the task's own number."""
+    fewshot: Literal["first_n", "stock"] | None = None
+    """The first rows for every document, or as the task draws them; None is `first_n` for a sample of the documents, whose
+    draws would not be those of a full run, and `stock` for all."""
+    fewshot_seed: int = 1234
+    """Of the task's draws; lm-eval's default."""
     documents: Annotated[int, Field(ge=1)] | None = None
     """Size of a seeded sample; None evaluates all."""
     seed: int = 0
     batch_size: Annotated[int, Field(ge=1)] = 32
+    engine: Literal["hf"] = "hf"
 
     @property
     def tasks(self) -> tuple[str, ...]:
         return (self.task,) if isinstance(self.task, str) else self.task
+
+
+class Derive(Section):
+    """What is made of a trained adapter without another training."""
+
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """The adapter as it stood after so many rows."""
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """Its best approximation of this rank (SVD)."""
+    strength: Annotated[float, Field(ge=0.0, le=1.25)] = 1.0
+    """Factor on all that the adapter adds."""
 
 
 class TrialSpec(Section):
@@ -129,6 +225,7 @@ class TrialSpec(Section):
     train: Train = Train()
     eval: dict[str, Evaluation] = Field(min_length=1)
     """Role -> benchmark."""
+    derive: Derive = Derive()
 
     @field_validator("eval")
     @classmethod
@@ -138,23 +235,54 @@ class TrialSpec(Section):
                 raise ValueError(f"a role is a plain word, but got {role!r}")
         return roles
 
+    @model_validator(mode="after")
+    def _derivable(self) -> "TrialSpec":
+        derive, train, samples = self.derive, self.train, self.data.rows
+        if derive.rank is not None and derive.rank > self.lora.rank:
+            raise ValueError(f"derive.rank {derive.rank} is above lora.rank {self.lora.rank}")
+        if derive.samples is None:
+            return self
+        if train.schedule in ("cosine", "linear") or train.epochs > 1:
+            raise ValueError(
+                f"derive.samples needs a constant or wsd schedule and one epoch, but train.schedule is {train.schedule} with "
+                f"{train.epochs} epochs: the adapter after {derive.samples} rows is not that of a training with so many"
+            )
+        steady = samples if train.schedule == "constant" else math.floor(samples * (1 - train.decay))
+        if derive.samples > steady:
+            raise ValueError(f"derive.samples {derive.samples} is beyond the {steady} rows that are trained at a constant rate")
+        return self
+
     def baseline(self) -> "TrialSpec":
         """The same base, quantisation and evaluation with nothing trained."""
-        return self.model_copy(update={"data": self.data.model_copy(update={"samples": 0})})
+        data = self.data.model_copy(update={"samples": 0})
+        return self.model_copy(update={"data": data, "derive": Derive()})
+
+    @property
+    def parent(self) -> "TrialSpec | None":
+        """The trial whose adapter this one is made of; None for one that trains its own."""
+        if self.is_baseline or self.derive == Derive():
+            return None
+        return self.model_copy(update={"derive": Derive()})
 
     @property
     def is_baseline(self) -> bool:
         return self.data.samples == 0
 
     def canonical(self) -> dict[str, Any]:
-        """The parts that the numbers depend on: nothing of training where nothing is trained, no source with share 0."""
+        """The parts that the numbers depend on: nothing of training where nothing is trained, no source with share 0.
+
+        A replay is a part of the mix like any other.
+        """
         parts = self.model_dump(mode="json")
         if self.is_baseline:
-            del parts["data"], parts["lora"], parts["train"]
-        else:
-            mix = {source: share for source, share in self.data.mix.items() if share > 0}
-            parts["data"]["mix"] = mix
-            parts["data"]["sources"] = {name: value for name, value in parts["data"]["sources"].items() if name in mix}
+            del parts["data"], parts["lora"], parts["train"], parts["derive"]
+            return parts
+        data, train = parts["data"], parts["train"]
+        del data["replay"]
+        data |= {"mix": self.data.shares, "samples": self.data.rows}
+        data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
+        if train["schedule"] != "wsd":
+            del train["decay"]
         return parts
 
     @property

@@ -235,9 +235,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
-    for name, share in spec.data.mix.items():
-        if share == 0:
-            continue
+    for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
         for role, evaluation in spec.eval.items():
             if task := evaluate.same_split(evaluation, source.dataset, source.config, source.split, tasks):
@@ -245,7 +243,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
                     f"(eval.{role}) is scored on; train on another split"
                 )
-        needed, rows = mix.order_of_sources(spec.data.mix, spec.data.samples).count(name), hub.rows(name, source)
+        needed, rows = mix.order_of_sources(spec.data.shares, spec.data.rows).count(name), hub.rows(name, source)
         if needed > len(rows):
             raise InputError(
                 f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}; "
