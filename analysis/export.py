@@ -46,30 +46,33 @@ def export(
 def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
-    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}}; a metric of a trial with
-    replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares (0..1), None
-    where undefined.
+    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}}; where the search saw one
+    half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A metric of a
+    trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares
+    (0..1) but for bits per byte and nats, None where undefined.
     """
     rows = []
     for row in sweep.front.to_dict("records"):
-        metrics = {name: _metric(row, name) for name in sweep.metrics}
+        metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
         params = {path: _plain(row[path]) for path in sweep.space}
         rows.append({"key": row["key"], "number": int(row["number"]), "params": params, "metrics": metrics})
     return rows
 
 
-def _metric(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
     found = {"value": _plain(row[name]), "stderr": _plain(row[f"{name}_se"])}
+    found |= {"search": _plain(row[f"{name}_search"])} if halves else {}
     return found | ({"sd": _plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
 
 def front_table(sweep: Sweep) -> pd.DataFrame:
     """The front with a column each for number, key, the searched paths, every metric and its standard error ("NAME_se").
 
-    A sweep with replicates also has their number ("replicates") and the standard deviation between them ("NAME_sd").
+    Where the search saw one half of the documents, what it saw is under "NAME_search". A sweep with replicates also has their
+    number ("replicates") and the standard deviation between them ("NAME_sd").
     """
     several = sweep.replicates > 1
-    parts = ["", "_se", *(["_sd"] if several else [])]
+    parts = ["", "_se", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
     columns = ["number", "key", *(["replicates"] if several else []), *sweep.space]
     columns += [f"{name}{part}" for name in sweep.metrics for part in parts]
     table = sweep.front[columns].reset_index(drop=True)
@@ -145,7 +148,7 @@ def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str,
 
 def _with_spread(row: Mapping[Any, Any], name: str) -> str:
     text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
-    return text if math.isnan(sd) else f"{text}, sd {100 * sd:.1f}"
+    return text if math.isnan(sd) else f"{text}, sd {labels.scale(name) * sd:.{1 if labels.scale(name) == 100 else 3}f}"
 
 
 def _shown_metrics(sweep: Sweep) -> list[str]:

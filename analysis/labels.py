@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.metrics import Constraint, split_metric
+from analysis.metrics import LEARNING, Constraint, split_metric
 
 SHORT = {
     "learning_rate": "lr",
@@ -19,37 +19,62 @@ AXIS = {
     "gain": "gain (percentage points)",
     "drop": "drop (percentage points)",
     "forgetting": "forgetting (% of the base)",
+    "format_forgetting": "forgetting by format (% of the base)",
+    "skill_forgetting": "forgetting by skill (% of the base)",
+    "marker_drop": "drop of answers with the marker (percentage points)",
+    "stopped_drop": "drop of answers that stop (percentage points)",
+    "flexible_drop": "drop under the flexible filter (percentage points)",
+    "gold_bpb": "gold solution (bits per byte)",
+    "gold_bpb_delta": "gold solution, change (bits per byte)",
+    **{f"gold_bpb_{part}_delta": f"gold solution's {part}s, change (bits per byte)" for part in ("word", "digit", "operator")},
+    "gold_bpb_format_delta": "gold solution's format, change (bits per byte)",
+}
+LEARNT = {
+    "loss": "held-out loss (nats per token)",
+    "gain": "held-out loss, gain (nats per token)",
+    "kl": "KL from the base (nats per token)",
+    "reverse_kl": "reverse KL from the base (nats per token)",
 }
 MISSING = "\N{EN DASH}"
 
 
 def metric_name(name: str) -> str:
     """ "commonsense.gain" as "commonsense gain", "math.value" as "math score"."""
-    role, kind = split_metric(name)
-    return f"{role} {AXIS[kind].split(' (')[0]}"
+    return axis(name).split(" (")[0]
 
 
 def axis(name: str) -> str:
     """With the unit of `percent`: "commonsense gain (percentage points)"."""
     role, kind = split_metric(name)
-    return f"{role} {AXIS[kind]}"
+    return f"{role} {(LEARNT if role == LEARNING else AXIS)[kind]}"
 
 
 def unit(name: str) -> str:
-    """The unit after a number: " points" of accuracy for a difference, "%" for a share."""
-    return " points" if split_metric(name)[1] in ("gain", "drop") else " %"
+    """The unit after a number: " points" of accuracy for a difference, " %" for a share, " bits/byte", " nats"."""
+    told = axis(name)
+    for named, short in (("percentage points", " points"), ("bits per byte", " bits/byte"), ("nats per token", " nats")):
+        if named in told:
+            return short
+    return " %"
+
+
+def scale(name: str) -> float:
+    """What a value is multiplied with to be shown in its unit."""
+    return 100.0 if unit(name) in (" points", " %") else 1.0
 
 
 def percent(name: str, value: float | None, stderr: float | None = None, digits: int = 1) -> str:
-    """A share as a number of percent, differences with their sign: "+12.0 ± 2.1"; a dash where there is none."""
+    """A value in its unit, differences with their sign: "+12.0 ± 2.1"; a dash where there is none."""
     if value is None or math.isnan(value):
         return MISSING
-    signed = split_metric(name)[1] in ("gain", "drop", "forgetting")
-    text = f"{100 * value:{'+' if signed else ''}.{digits}f}"
+    kind, factor = split_metric(name)[1], scale(name)
+    signed = kind.endswith(("gain", "drop", "forgetting", "delta"))
+    digits += 2 if factor == 1 else 0
+    text = f"{factor * value:{'+' if signed else ''}.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
     if stderr is not None and not math.isnan(stderr):
-        text += f" ± {100 * stderr:.{digits}f}"
+        text += f" ± {factor * stderr:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -66,7 +91,7 @@ def constraint_sign(constraint: Constraint) -> str:
 
 
 def _bound(constraint: Constraint) -> str:
-    return f"{100 * constraint.bound:.4g}".replace("-", "\N{MINUS SIGN}")
+    return f"{scale(constraint.metric) * constraint.bound:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def setting_names(paths: Sequence[str]) -> dict[str, str]:

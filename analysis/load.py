@@ -12,19 +12,20 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis import front
+from analysis.measure import ALL, COLUMNS, measure
 from analysis.metrics import (
-    IDENTITY,
     Constraint,
     Estimate,
     Objective,
     metric_names,
     parse_constraint,
-    replicate_metrics,
     split_metric,
 )
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.storage import folders_with, read_bytes, read_text, root
+
+_SEARCHED, _REPORTED = "search", "report"
 
 
 class ManifestTrial(BaseModel):
@@ -65,6 +66,8 @@ class Manifest(BaseModel):
     trials: list[ManifestTrial] = []
     baselines: list[str] = []
     budget: int | None = None
+    documents: Literal["half", "all"] = "all"
+    """Which the search saw. With `half` the trials' metrics are told on the other half."""
     spent: list[float] = []
     """GPU-seconds, and seconds that commands of the sweep have run."""
 
@@ -91,6 +94,8 @@ class Asked:
     trial: ManifestTrial
     outcomes: tuple[Outcome, ...]
     metrics: dict[str, Estimate | None]
+    searched: dict[str, Estimate | None]
+    """The same on the half of the documents that the search saw; empty where it saw all."""
 
     @property
     def state(self) -> str:
@@ -124,10 +129,13 @@ class Sweep:
     """The text of sweep.yaml; empty where there is none."""
     metrics: tuple[str, ...]
     """Names of all metrics that the trials have."""
+    half: str | None
+    """Which half of the documents the metrics are told on, "report"; None where they are told on all."""
     trials: pd.DataFrame
     """A row per trial by number: number, key (of its first replicate; empty for a point that is no valid trial), replicates,
     baseline, state (complete, failed, pending), the dotted paths, the metrics (means over the replicates, with the standard
-    deviation between them under "ROLE.KIND_sd", NaN for a single one; see metrics.replicate_metrics), paired (all its standard
+    deviation between them under "ROLE.KIND_sd", NaN for a single one; see metrics.replicate_metrics; and under
+    "ROLE.KIND_search" as the search saw it, which decides on feasible and front), paired (all its standard
     errors of differences are paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1:
     takes no part), seconds (of all phases and replicates), failure (text, empty where there is none)."""
     baselines: pd.DataFrame
@@ -138,7 +146,7 @@ class Sweep:
     records: dict[str, TrialRecord]
     """By key: every record that could be read, baselines included."""
     hypervolume: float | None
-    """Of the front from `reference`; None while there is no front."""
+    """Of the front, as the search saw it, from `reference`; None while there is no front."""
     reference: tuple[float, ...]
     """See front.reference_point; one number per objective."""
 
@@ -178,11 +186,13 @@ def load(folder: Path | str) -> Sweep:
     base = list(dict.fromkeys([*manifest.baselines, *against]))
     keys = dict.fromkeys([*base, *(key for trial in manifest.trials for key in trial.keys)])
     outcomes = {key: _outcome(ledger, key) for key in keys}
-    asked = _measured(ledger, manifest.trials, outcomes)
+    half = _REPORTED if manifest.documents == "half" else None
+    asked = _measured(ledger, manifest.trials, outcomes, half)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
-    metrics = tuple(dict.fromkeys([*metric_names(roles), *named]))
+    measured = [name for one in asked for name in one.metrics]
+    metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *named]))
     space = tuple(dict.fromkeys([*manifest.space, *(path for trial in manifest.trials for path in trial.params)]))
     trials = _trial_frame(asked, space, metrics)
     reference = front.reference_point(objectives, constraints)
@@ -196,6 +206,7 @@ def load(folder: Path | str) -> Sweep:
         budget=manifest.budget,
         config=_config(folder),
         metrics=metrics,
+        half=half,
         trials=trials,
         baselines=_baseline_frame([outcomes[key] for key in base], against, roles),
         failures=_failure_frame([outcomes[key] for key in base], asked),
@@ -246,16 +257,16 @@ def _documents(ledger: Ledger, outcome: Outcome) -> pd.DataFrame | None:
     if outcome.state != "complete":
         return None
     try:
-        return ledger.documents(outcome.key, ["role", *IDENTITY, "score"])
+        return ledger.documents(outcome.key, COLUMNS)
     except (OSError, ValueError, KeyError):  # not there or not whole: standard errors are then unpaired, and the frame says so
         return None
 
 
-def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[str, Outcome]) -> list[Asked]:
+def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[str, Outcome], half: str | None) -> list[Asked]:
     """The manifest's trials by number. Documents are let go when a trial is measured: all need not fit in memory."""
     found = []
     base_documents: dict[str, pd.DataFrame | None] = {}
-    estimates: dict[tuple[str, ...], dict[str, Estimate | None]] = {}
+    estimates: dict[tuple[str, ...], tuple[dict[str, Estimate | None], dict[str, Estimate | None]]] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         own = tuple(outcomes[key] for key in trial.keys)
         keys = tuple(trial.keys)
@@ -263,13 +274,14 @@ def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[st
             base = outcomes[trial.baseline]
             if base.key not in base_documents:
                 base_documents[base.key] = _documents(ledger, base)
-            estimates[keys] = replicate_metrics(
-                [one.record.scores for one in own if one.record is not None],
-                base.record.scores if base.state == "complete" and base.record is not None else None,
-                [_documents(ledger, one) for one in own],
-                base_documents[base.key],
+            records = [one.record for one in own if one.record is not None]
+            against = base.record if base.state == "complete" else None
+            documents = [_documents(ledger, one) for one in own]
+            estimates[keys] = (
+                measure(records, against, documents, base_documents[base.key], half or ALL),
+                measure(records, against, half=_SEARCHED) if half else {},
             )
-        found.append(Asked(trial, own, estimates.get(keys, {})))
+        found.append(Asked(trial, own, *estimates.get(keys, ({}, {}))))
     return found
 
 
@@ -291,6 +303,8 @@ def _trial_frame(asked: Sequence[Asked], space: Sequence[str], metrics: Sequence
             [math.nan if one is None or one.stderr is None else one.stderr for one in found], dtype=float
         )
         columns[f"{name}_sd"] = pd.Series([math.nan if one is None or one.sd is None else one.sd for one in found], dtype=float)
+        seen = [one.searched.get(name) if one.searched else one.metrics.get(name) for one in asked]
+        columns[f"{name}_search"] = pd.Series([np.nan if one is None else one.value for one in seen], dtype=float)
     columns["paired"] = pd.Series([_is_paired(one.metrics) for one in asked], dtype=bool)
     columns["seconds"] = pd.Series([_seconds(one.outcomes) for one in asked], dtype=float)
     columns["failure"] = pd.Series(
@@ -302,11 +316,13 @@ def _trial_frame(asked: Sequence[Asked], space: Sequence[str], metrics: Sequence
 def _judge(
     trials: pd.DataFrame, objectives: Sequence[Objective], constraints: Sequence[Constraint], reference: np.ndarray
 ) -> float | None:
-    """Adds feasible, on_front and front_rank to `trials`; returns the front's hypervolume."""
+    """Adds feasible, on_front and front_rank to `trials`; returns the front's hypervolume. What the search saw decides."""
     feasible = (trials["state"] == "complete").to_numpy(dtype=bool)
     for constraint in constraints:
-        feasible = feasible & np.array([constraint.violation(value) <= 0 for value in trials[constraint.metric]], dtype=bool)
-    points = front.orient(trials[[objective.metric for objective in objectives]].to_numpy(dtype=float), objectives)
+        values = trials[f"{constraint.metric}_search"]
+        feasible = feasible & np.array([constraint.violation(value) <= 0 for value in values], dtype=bool)
+    seen = [f"{objective.metric}_search" for objective in objectives]
+    points = front.orient(trials[seen].to_numpy(dtype=float), objectives)
     trials["feasible"] = feasible
     trials["front_rank"] = front.ranks(points, feasible)
     trials["on_front"] = trials["front_rank"] == 0

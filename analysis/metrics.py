@@ -6,6 +6,8 @@ A metric is named "ROLE.KIND". Values are shares (0..1), never percentages; KIND
     gain        value - base
     drop        base - value
     forgetting  (base - value) / base, the paper's forgetting rate (arXiv 2506.10885); undefined where base is 0
+or one of PART_KINDS, which take the forgetting of a role apart, or, of the role `learning`, one of LEARNING_KINDS; what these
+are says `dissect`.
 """
 
 import difflib
@@ -22,6 +24,14 @@ from trials.errors import InputError
 from trials.record import Score
 
 KINDS = ("value", "gain", "drop", "forgetting", "base")
+CLASSES = ("word", "digit", "operator", "format")  # of a gold solution's tokens
+MARKER_KINDS = ("format_forgetting", "skill_forgetting", "marker_drop", "stopped_drop")
+FLEXIBLE_KINDS = ("flexible_drop",)
+GOLD_KINDS = ("gold_bpb", "gold_bpb_delta")
+CLASS_KINDS = tuple(f"gold_bpb_{part}_delta" for part in CLASSES)
+PART_KINDS = (*MARKER_KINDS, *FLEXIBLE_KINDS, *GOLD_KINDS, *CLASS_KINDS)
+LEARNING = "learning"  # no benchmark's role: what the training did to rows that are held out of it
+LEARNING_KINDS = ("loss", "gain", "kl", "reverse_kl")
 ROUNDING = 1e-9  # what the arithmetic of shares may be off by
 IDENTITY = ["task", "doc_hash"]  # of a document, within its role
 
@@ -65,18 +75,19 @@ class Constraint:
 
 
 def metric_names(roles: Iterable[str]) -> list[str]:
-    """Every metric of these roles, role by role."""
+    """The metrics that every role has, role by role."""
     return [f"{role}.{kind}" for role in roles for kind in KINDS]
 
 
 def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, str]:
     """Role and kind of a metric's name; an InputError names what is right. With `roles` the role must be one of them."""
     role, _, kind = name.partition(".")
-    if not role.isidentifier() or kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, 1)
+    kinds = LEARNING_KINDS if role == LEARNING else (*KINDS, *PART_KINDS)
+    if not role.isidentifier() or kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, 1)
         hint = f"; did you mean {role}.{near[0]}?" if near and role.isidentifier() else ""
-        raise InputError(f"a metric is ROLE.KIND with KIND one of {', '.join(KINDS)}, but got {name!r}{hint}")
-    if roles is not None and role not in (known := sorted(roles)):
+        raise InputError(f"a metric is ROLE.KIND with KIND one of {', '.join(kinds)}, but got {name!r}{hint}")
+    if roles is not None and role not in (known := sorted(roles)) and role != LEARNING:
         raise InputError(f"{name}: no benchmark has the role {role!r}; the roles are {', '.join(known)}")
     return role, kind
 
@@ -216,15 +227,27 @@ def pair(documents: pd.DataFrame, base_documents: pd.DataFrame, role: str) -> tu
 
     None where they do not pair: another set of documents, an outcome that is missing, or fewer than two documents.
     """
-    joined = _outcomes(documents, role).join(_outcomes(base_documents, role), how="outer", lsuffix="_tuned", rsuffix="_base")
+    found = paired_columns(documents, base_documents, role, ["score"])
+    return None if found is None else (found[0][0], found[1][0])
+
+
+def paired_columns(
+    documents: pd.DataFrame, base_documents: pd.DataFrame, role: str, columns: Sequence[str]
+) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
+    """These columns of a role's documents, tuned and base, each of shape (n,) and in one order; None where `pair` has none."""
+    if not all(column in frame for frame in (documents, base_documents) for column in columns):
+        return None
+    tuned, base = (_outcomes(frame, role, columns) for frame in (documents, base_documents))
+    joined = tuned.join(base, how="outer", lsuffix="_tuned", rsuffix="_base")
     if len(joined) < 2 or joined.isna().to_numpy().any():
         return None
-    return joined["score_tuned"].to_numpy(dtype=float), joined["score_base"].to_numpy(dtype=float)
+    sides = [[joined[f"{column}_{side}"].to_numpy(dtype=float) for column in columns] for side in ("tuned", "base")]
+    return sides[0], sides[1]
 
 
-def _outcomes(documents: pd.DataFrame, role: str) -> pd.DataFrame:
-    """The column `score` of one role, indexed by what a document is known by."""
-    rows = documents.loc[documents["role"] == role, [*IDENTITY, "score"]]
+def _outcomes(documents: pd.DataFrame, role: str, columns: Sequence[str] = ("score",)) -> pd.DataFrame:
+    """Columns of one role, indexed by what a document is known by."""
+    rows = documents.loc[documents["role"] == role, [*IDENTITY, *columns]]
     # a data set may hold a document twice: its copies are told apart by their order, or a join would multiply them
     return rows.assign(copy=rows.groupby(IDENTITY).cumcount()).set_index([*IDENTITY, "copy"])
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import labels, placement
 from analysis.load import Sweep
-from analysis.metrics import Constraint, Objective, split_metric
+from analysis.metrics import LEARNING, Constraint, Objective, split_metric
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches; 100 of its 200 dots an inch make a picture of 900 px
 EMPTY = 2.8  # the height where there is nothing to show
@@ -130,15 +130,15 @@ def _say_nothing(axes: Axes, sweep: Sweep, theme: Theme) -> None:
 
 
 def _coordinates(sweep: Sweep, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Of shape (n,) each, in percent; with one objective x is the trial's number."""
-    if len(sweep.objectives) == 1:
-        return rows["number"].to_numpy(dtype=float), 100 * rows[sweep.objectives[0].metric].to_numpy(dtype=float)
-    first, second = (100 * rows[objective.metric].to_numpy(dtype=float) for objective in sweep.objectives[:2])
-    return first, second
+    """Of shape (n,) each, in the unit of their labels; with one objective x is the trial's number."""
+    shown = [labels.scale(one.metric) * rows[one.metric].to_numpy(dtype=float) for one in sweep.objectives[:2]]
+    return (rows["number"].to_numpy(dtype=float), shown[0]) if len(shown) == 1 else (shown[0], shown[1])
 
 
 def _errors(sweep: Sweep, rows: pd.DataFrame) -> tuple[np.ndarray | None, np.ndarray]:
-    found = [np.nan_to_num(100 * rows[f"{one.metric}_se"].to_numpy(dtype=float)) for one in sweep.objectives[:2]]
+    found = [
+        np.nan_to_num(labels.scale(one.metric) * rows[f"{one.metric}_se"].to_numpy(dtype=float)) for one in sweep.objectives[:2]
+    ]
     return (None, found[0]) if len(found) == 1 else (found[0], found[1])
 
 
@@ -218,13 +218,20 @@ def _front_line(sweep: Sweep, shown: pd.DataFrame) -> np.ndarray:
 
 
 def _baseline_places(sweep: Sweep) -> np.ndarray:
-    """Where the finished baselines lie in the plotted objectives, in percent: shape (baselines, plotted objectives)."""
+    """Where the finished baselines lie in the plotted objectives, in their labels' unit: shape (baselines, plotted objectives).
+
+    NaN where a baseline has no such number in its row: its own loss and bits.
+    """
     done = sweep.baselines[sweep.baselines["state"] == "complete"]
     places = []
     for objective in sweep.objectives[:2]:
         role, kind = split_metric(objective.metric)
-        scores = done.get(f"{role}.value", pd.Series(np.nan, index=done.index))
-        places.append(100 * scores.to_numpy(dtype=float) * (1.0 if kind in ("value", "base") else 0.0))
+        scores = done.get(f"{role}.value", pd.Series(np.nan, index=done.index)).to_numpy(dtype=float)
+        if kind in ("loss", "gold_bpb"):
+            places.append(np.full(len(done), np.nan))
+        else:
+            level = 1.0 if kind in ("value", "base") else 0.0
+            places.append(labels.scale(objective.metric) * level * np.where(role == LEARNING, 0.0, scores))
     return np.unique(np.column_stack(places), axis=0)
 
 
@@ -263,7 +270,9 @@ def _limits(axes: Axes, sweep: Sweep, shown: pd.DataFrame, x: np.ndarray, y: np.
     for plotted, (_, bounds) in enumerate(_plotted(sweep)):
         along = plotted if len(sweep.objectives) > 1 else 1
         places = base[:, plotted]
-        ends[along] = np.concatenate([ends[along], places[np.isfinite(places)], [100 * bound.bound for bound in bounds]])
+        ends[along] = np.concatenate(
+            [ends[along], places[np.isfinite(places)], [labels.scale(bound.metric) * bound.bound for bound in bounds]]
+        )
     for end, place in zip(ends, ("xlim", "ylim"), strict=True):
         low, high = float(end.min()), float(end.max())
         margin = 0.07 * (high - low) if high > low else 1.0
@@ -284,7 +293,7 @@ def _constraints(axes: Axes, sweep: Sweep, room: placement.Room, theme: Theme) -
     for plotted, (_, constraints) in enumerate(_plotted(sweep)):
         along = "xy"[plotted] if len(sweep.objectives) > 1 else "y"
         for bound in constraints:
-            edge = 100 * bound.bound
+            edge = labels.scale(bound.metric) * bound.bound
             side = 1 if bound.op == "<=" else 0
             region[along][side] = (min if side else max)(region[along][side], edge)
             bounds.append((along, edge, bound))

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from analysis.metrics import metric_names, parse_constraint
+from analysis.metrics import (
+    CLASS_KINDS,
+    FLEXIBLE_KINDS,
+    GOLD_KINDS,
+    LEARNING,
+    LEARNING_KINDS,
+    MARKER_KINDS,
+    metric_names,
+    parse_constraint,
+)
 from orchestrator.parameters import MIX, PAIRED, Categorical, Paired, Simplex
 from orchestrator.space import Axis, Mixture, Pairs, Single, axis, every_point, with_parents
 from trials.errors import InputError
@@ -34,7 +43,7 @@ def problems(config: "SweepConfig") -> Iterator[Problem]:
 
 def _search(config: "SweepConfig") -> Iterator[Problem]:
     search = config.search
-    known = metric_names(list(config.eval))
+    known = measurable(config)
     if search.sampler != "grid" and search.trials is search.gpu_hours is search.hours is None:
         yield (
             ("search",),
@@ -61,12 +70,25 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
             yield ("search", "constraints", i), f"search.constraints: {problem}"
 
 
+def measurable(config: "SweepConfig") -> list[str]:
+    """Every metric that the sweep's trials can have."""
+    names = metric_names(config.eval)
+    for role, evaluation in config.eval.items():
+        kinds = [*GOLD_KINDS]
+        kinds += FLEXIBLE_KINDS if evaluation.flexible else ()
+        kinds += (*MARKER_KINDS, *CLASS_KINDS) if evaluation.marker else ()
+        names += [f"{role}.{kind}" for kind in kinds]
+    return names + [f"{LEARNING}.{kind}" for kind in LEARNING_KINDS]
+
+
 def _metric_problem(metric: str, config: "SweepConfig", known: Sequence[str]) -> str | None:
     if metric in known:
         return None
     role = metric.partition(".")[0]
-    if role not in config.eval:
+    if role not in config.eval and role != LEARNING:
         return f"{metric!r} names a role that is not evaluated; eval has {', '.join(config.eval)}"
+    if (kind := metric.partition(".")[2]) in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
+        return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
     return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"
 
 

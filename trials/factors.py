@@ -16,7 +16,12 @@ def factors(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         if isinstance(module, LoraLayer):
             adapters = [one for one in module.active_adapters if one in module.lora_A]
             if adapters:
-                downs: list[torch.Tensor] = [module.lora_A[one].weight for one in adapters]
-                ups = [module.lora_B[one].weight * module.scaling[one] for one in adapters]
+                downs = [_weight(module.lora_A[one]) for one in adapters]
+                ups = [_weight(module.lora_B[one]) * module.scaling[one] for one in adapters]
                 found[name] = (torch.cat(downs, dim=0), torch.cat(ups, dim=1))
     return found
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    weight: torch.Tensor = layer.weight
+    return weight

@@ -6,11 +6,12 @@ other of the trial's libraries.
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -152,10 +153,12 @@ class Ledger:
         """The keys that have a record, sorted."""
         yield from storage.folders_with(self.root, "record.json")
 
-    def documents(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A row per document: role, task, doc_id, doc_hash, score, target, response, and lm-eval's "metric,filter" columns."""
-        found = storage.read_bytes(self.folder(key) / "documents.parquet")
-        return pd.read_parquet(io.BytesIO(found), columns=columns)
+    def documents(self, key: str, columns: Collection[str] | None = None) -> pd.DataFrame:
+        """A row per document: role, task, doc_id, doc_hash, half, score, target, response, lm-eval's "metric,filter" columns,
+        and what else was measured; of `columns` those that are there."""
+        found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
+        there = found.schema_arrow.names
+        return found.read([name for name in there if columns is None or name in columns]).to_pandas()
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapter: Path | None = None) -> None:
         """Adapter and documents first, the record last: where it stands, all of it stands.

@@ -233,6 +233,8 @@ class TrialSpec(Section):
         for role in roles:
             if not role.isidentifier():
                 raise ValueError(f"a role is a plain word, but got {role!r}")
+            if role == "learning":
+                raise ValueError("the role 'learning' names what the training did; call the benchmark's role otherwise")
         return roles
 
     @model_validator(mode="after")
