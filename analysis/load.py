@@ -37,6 +37,8 @@ class ManifestTrial(BaseModel):
     baseline: str | None = None
     params: dict[str, Any]
     failure: str | None = None
+    free: bool = False
+    """Derived from the training of another trial, so that the budget does not count it."""
 
     @model_validator(mode="after")
     def _complete(self) -> "ManifestTrial":

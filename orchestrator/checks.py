@@ -35,7 +35,10 @@ def problems(config: "SweepConfig") -> Iterator[Problem]:
     """Every problem with the place in the file that it concerns."""
     yield from _search(config)
     structure = list(_structure(config))
-    yield from structure or _values(config)  # a point can be tried only in a space whose names and conditions are right
+    yield from structure or [
+        *_values(config),
+        *_derived(config),
+    ]  # a point can be tried only in a space whose names and conditions are right
 
 
 # ---------------------------------------------------------------------- search
@@ -68,6 +71,18 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
             problem = str(error)
         if problem:
             yield ("search", "constraints", i), f"search.constraints: {problem}"
+
+
+def _derived(config: "SweepConfig") -> Iterator[Problem]:
+    for point in config.derive.points()[1:]:
+        if not any(True for _ in config.corners(("derive.", "lora.", "train.", "data."), point)):
+            name = next(path for path, value in point.items() if value != config.derive.points()[0][path])
+            try:
+                config.spec(point)
+                reason = f"{name} {point[name]} goes with no point of the space"
+            except ValueError as error:
+                reason = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+            yield ("derive", name.partition(".")[2]), reason.removeprefix("Value error, ")
 
 
 def measurable(config: "SweepConfig") -> list[str]:

@@ -19,7 +19,7 @@ from orchestrator import checks, space
 from orchestrator.parameters import Parameter
 from orchestrator.space import Axis
 from trials.errors import InputError
-from trials.spec import Base, Data, Evaluation, Lora, Section, Train, TrialSpec
+from trials.spec import Base, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
 from trials.yamlfile import YamlFile
 
 Params = Mapping[str, Any]
@@ -30,7 +30,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 class Objective(Section):
     metric: str
-    """ROLE.value, ROLE.gain, ROLE.drop or ROLE.forgetting."""
+    """ROLE.KIND, such as math.forgetting; `analysis.metrics` and `analysis.dissect` say what there is."""
     direction: Literal["maximize", "minimize"]
 
 
@@ -50,6 +50,8 @@ class Search(Section):
     """Points to try first, by dotted path; the sampler fills in what a point leaves out."""
     replicates: Annotated[int, Field(ge=1)] = 1
     """Runs of the same setting under several seeds."""
+    documents: Literal["half", "all"] = "half"
+    """What the search sees of each benchmark. With `half` results are quoted on the other half, which picked nothing."""
     study: str = "sqlite"
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -88,6 +90,26 @@ class Resources(Section):
         return gpus
 
 
+class Derived(Section):
+    """Points that each trained adapter gives without another training; they do not count as trials."""
+
+    strength: tuple[Annotated[float, Field(gt=0.0, le=1.25)], ...] = ()
+    """Factors on what the adapter adds."""
+    rank: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Ranks that it is truncated to."""
+    samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Numbers of rows after which it is taken."""
+
+    def points(self) -> list[dict[str, Any]]:
+        """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
+        trained = {name: value for name, value in Derive().model_dump().items() if getattr(self, name)}
+        points = [trained]
+        for name in trained:
+            points += [trained | {name: value} for value in getattr(self, name)]
+        distinct = list({tuple(point.values()): point for point in points}.values())
+        return [{f"derive.{name}": value for name, value in point.items()} for point in distinct] if trained else []
+
+
 class SweepConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     base: Base
@@ -96,6 +118,7 @@ class SweepConfig(Section):
     train: Train = Train()
     eval: dict[str, Evaluation] = Field(min_length=1)
     space: dict[str, Parameter] = Field(min_length=1)
+    derive: Derived = Derived()
     search: Search
     resources: Resources = Resources()
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
@@ -107,7 +130,8 @@ class SweepConfig(Section):
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """What the space varies, parents before children."""
-        return space.axes(self.space, self.data.mix)
+        derived = self.derive.points()
+        return space.axes(self.space, self.data.mix) + (space.derived(derived) if derived else ())
 
     def paths(self) -> list[str]:
         """Every dotted path that the settings of a point may hold."""
@@ -116,7 +140,7 @@ class SweepConfig(Section):
     def spec(self, params: Params) -> TrialSpec:
         """The trial at one point of the space; raises ValueError where the point is no valid trial."""
         parts: dict[str, Any] = {name: getattr(self, name) for name in SPEC_SECTIONS}
-        dumped = {name: _dump(part) for name, part in parts.items()}
+        dumped = {name: _dump(part) for name, part in parts.items()} | {"derive": {}}
         shares = {}
         for path, value in params.items():
             *parents, last = path.split(".")
@@ -135,6 +159,11 @@ class SweepConfig(Section):
         """The replicates of the trial at one point, which differ in their seeds; the first is `spec(params)`."""
         first = self.spec(params)
         return [_reseeded(first, replicate) for replicate in range(self.search.replicates)]
+
+    def siblings(self, params: Params) -> list[dict[str, Any]]:
+        """The other points that the same training gives; those that contradict it left out."""
+        others = ({**params, **point} for point in self.derive.points())
+        return [point for point in others if point != params and self.valid(point)]
 
     def baseline_specs(self) -> list[TrialSpec]:
         """One per distinct base and evaluation in the space."""
@@ -160,11 +189,12 @@ class SweepConfig(Section):
         return True
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """The settings of every valid point of a space whose parameters all have a grid, the last parameter running fastest."""
+        """The settings of every valid point of a space whose parameters all have a grid, the last parameter running fastest;
+        nothing derived is among them."""
         if self._points is not None:
             yield from map(dict, self._points)
         else:
-            yield from (settings for settings in space.every_point(self.axes) if self.valid(settings))
+            yield from (settings for settings in self._every_point() if self.valid(settings))
 
     def size(self) -> int | None:
         """Points of `grid`; None where the space is continuous or has more than COUNTABLE points."""
@@ -174,8 +204,14 @@ class SweepConfig(Section):
     def _points(self) -> tuple[dict[str, Any], ...] | None:
         if any(axis.points() is None for axis in self.axes):
             return None
-        points = tuple(islice(space.every_point(self.axes), COUNTABLE + 1))
+        points = tuple(islice(self._every_point(), COUNTABLE + 1))
         return None if len(points) > COUNTABLE else tuple(point for point in points if self.valid(point))
+
+    def _every_point(self) -> Iterator[dict[str, Any]]:
+        """Of adapters as they were trained: what is derived from one comes with it."""
+        trained = next(iter(self.derive.points()), {})
+        varied = [axis for axis in self.axes if not set(axis.paths) & set(trained)]
+        return (settings | trained for settings in space.every_point(varied))
 
     def draw(self, random: Random) -> dict[str, Any]:
         """The settings of a random point, every value of every parameter as likely as any other; it need not be valid."""

@@ -87,7 +87,7 @@ class Progress:
         counts = self.sweep.counts
         # this trial is told right after its event
         count = counts["done"] + counts["failed"] + (event.number is not None and event.replicate == 0)
-        of = f"/{self.sweep.config.budget}" if self.sweep.config.budget else ""
+        of = f"/{self.sweep.expected}" if self.sweep.expected else ""
         who = name(event.number, event.replicate)
         parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
         return "  ".join(part for part in parts if part)
@@ -123,7 +123,7 @@ class Progress:
     def _table(self) -> RenderableType:
         assert self.sweep is not None
         counts, running = self.sweep.counts, dict(self.sweep.running)
-        of = f" of {self.sweep.config.budget}" if self.sweep.config.budget else ""
+        of = f" of {self.sweep.expected}" if self.sweep.expected else ""
         head = Text(
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
             f"{counts['failed']} failed; {duration(self.elapsed)} so far, {self.left()} left"

@@ -107,6 +107,15 @@ def ask(study: optuna.Study, config: SweepConfig, seen: Seen) -> Trial | None:
     return study.ask()
 
 
+def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+    """A running trial at this very point, which no sampler is asked for and which goes before those that are queued."""
+    params = enqueueable(config, settings)
+    among = {name: one for axis in config.axes for name, one in _distributions(axis).items() if name in params}
+    template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=among, user_attrs=attributes)
+    number = study._storage.create_new_trial(study._study_id, template_trial=template)
+    return study._storage.get_trial(number)
+
+
 def make_sampler(config: SweepConfig, asked: int, seen: Seen) -> "Distinct":
     """The config's sampler; `asked` counts the study's trials, for a resumed sampler would repeat its first draws.
 

@@ -245,6 +245,11 @@ def axes(space: Mapping[str, Any], mix: Mapping[str, float]) -> tuple[Axis, ...]
     return parents_first([axis(path, parameter, mix) for path, parameter in space.items()])
 
 
+def derived(points: Sequence[dict[str, Any]]) -> tuple[Axis, ...]:
+    """What is derived from one training, as an axis."""
+    return (Pairs(tuple(points[0]), {}, choices=tuple(points)),)
+
+
 def axis(path: str, parameter: Any, mix: Mapping[str, float]) -> Axis:
     """One parameter of the config's `space`."""
     if isinstance(parameter, Paired):

@@ -20,7 +20,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from analysis.load import ManifestTrial, read_manifest
-from analysis.metrics import Estimate, parse_constraint, trial_metrics
+from analysis.measure import ALL, measure
+from analysis.metrics import Estimate, parse_constraint
 from orchestrator import sampling
 from orchestrator.config import SweepConfig, resolved
 from orchestrator.drivers import Drivers
@@ -29,7 +30,7 @@ from orchestrator.events import Event, Kind
 from orchestrator.front import RunningFront
 from orchestrator.study import open_study
 from trials.errors import InputError
-from trials.record import Failure, Ledger, Score, TrialRecord
+from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
 from trials.storage import read_text, write_json, write_text
 
@@ -39,6 +40,7 @@ _HOPELESS_SETTINGS = 12  # the same where each failure may be the setting's own 
 _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting brings upon itself
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
 _BUDGETS = {"trials", "gpu_hours", "hours", "study"}
+FREE = "free"  # marks trials derived from the training of another
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
 
 End = Literal["record", "held", "storage", "died"]
@@ -116,7 +118,8 @@ class Sweep:
         self._keys: set[str] = set()
         self._manifest: dict[int, dict[str, Any]] = {}
         self._known: dict[str | None, ManifestTrial] = {}  # of the last manifest, and not asked for again yet
-        self._bases: dict[str, dict[str, Score]] = {}
+        self._bases: dict[str, TrialRecord] = {}
+        self._half = "search" if config.search.documents == "half" else ALL
         self._exhausted = False
         self._claim_folder()
         self.study = open_study(config, self.folder, notice)
@@ -151,12 +154,15 @@ class Sweep:
     def _reconcile(self) -> None:
         """Sorts what the study and the ledger hold into what is done and what is still to do."""
         for spec in self.config.baseline_specs():
-            if self._scores(spec.key) is None:
+            if self._base(spec.key) is None:
                 self._queue.append(Job(spec, None))
         told = self.study.get_trials(deepcopy=False)
         for frozen in told:
             if frozen.state in (TrialState.COMPLETE, TrialState.FAIL):
                 self._remember(frozen)
+        for frozen in told:  # a command may have ended between a trial and what is derived from it
+            if frozen.state == TrialState.COMPLETE:
+                self._derive(self._manifest[frozen.number]["params"])
         for frozen in self.drivers.adopt(told):
             self._take(self.drivers.trial(frozen))
         self._enqueue_what_is_missing(told)
@@ -171,7 +177,7 @@ class Sweep:
         if (self.folder / "manifest.json").exists():
             try:
                 manifest = read_manifest(self.folder)
-                known = [trial for trial in manifest.trials if trial.key is not None and self._is_still(trial)]
+                known = [one for one in manifest.trials if one.key is not None and not one.free and self._is_still(one)]
                 if manifest.spent and self._spent_before == (0.0, 0.0):
                     self.study.set_user_attr("spent.before", manifest.spent)
                     self._spent_before = self.drivers.spent()
@@ -203,7 +209,7 @@ class Sweep:
             return
         settings = sampling.suggest(self.config, frozen)
         asked = Asked(None, frozen.number, settings, self.config.specs(settings))
-        self._note(asked.number, asked.settings, asked.specs)
+        self._note(asked.number, asked.settings, asked.specs, free=FREE in frozen.user_attrs)
         if frozen.state == TrialState.FAIL:
             self.counts["failed"] += 1
             return
@@ -296,10 +302,21 @@ class Sweep:
         search, budget = self.config.search, self.config.budget
         gpu_seconds, seconds = self.spent
         return (
-            (budget is None or len(self._manifest) < budget)
+            (budget is None or self._counted < budget)
             and (search.gpu_hours is None or gpu_seconds < search.gpu_hours * 3600)
             and (search.hours is None or seconds < search.hours * 3600)
         )
+
+    @property
+    def _counted(self) -> int:
+        """Trials that the budget has paid for."""
+        return sum(FREE not in entry for entry in self._manifest.values())
+
+    @property
+    def expected(self) -> int | None:
+        """Trials that there will be, with what is derived from those that are done; None where only time limits them."""
+        budget = self.config.budget
+        return None if budget is None else budget + len(self._manifest) - self._counted
 
     @property
     def spent(self) -> tuple[float, float]:
@@ -318,7 +335,13 @@ class Sweep:
         for frozen in self.study.get_trials(deepcopy=False):
             if frozen.number not in self._manifest and frozen.state != TrialState.WAITING and "key" in frozen.user_attrs:
                 settings = sampling.suggest(self.config, frozen)
-                self._note(frozen.number, settings, self.config.specs(settings))
+                self._note(frozen.number, settings, self.config.specs(settings), free=FREE in frozen.user_attrs)
+
+    def _derive(self, settings: dict[str, Any]) -> None:
+        """Takes up the other points that the training at `settings` gives; they count as no trials."""
+        for point in self.config.siblings(settings):
+            if not self._seen(point):
+                self._take(self.drivers.trial(sampling.begin(self.study, self.config, point, {FREE: True})))
 
     def _take(self, trial: Trial) -> None:
         """Queues the trials at the point of `trial`; a point that is no valid trial is told as failed."""
@@ -333,7 +356,7 @@ class Sweep:
             return
         trial.set_user_attr("key", specs[0].key)
         asked = Asked(trial, trial.number, settings, specs)
-        self._note(asked.number, settings, specs)
+        self._note(asked.number, settings, specs, free=FREE in trial.user_attrs)
         self._open[asked.number] = asked
         if asked.base in self._dead:
             asked.failure = "Baseline"
@@ -397,11 +420,11 @@ class Sweep:
             self._settle(self._open[job.number])
 
     def _announce(self, job: Job, record: TrialRecord) -> None:
-        base = self._scores(job.spec.baseline().key)
+        base = self._base(job.spec.baseline().key)
         if base is None:
             self._unannounced.append((job, record))
             return
-        self._emit("trial_finished", job, record, _values(trial_metrics(record.scores, base)))
+        self._emit("trial_finished", job, record, self._metrics(record, base))
 
     def _judge(self, job: Job, record: TrialRecord) -> None:
         """Stops a sweep in which nothing can succeed."""
@@ -431,7 +454,7 @@ class Sweep:
                 self.tell_failed()
             return
         records = [self._complete(spec.key) for spec in asked.specs]
-        bases = [self._scores(spec.baseline().key) for spec in asked.specs]
+        bases = [self._base(spec.baseline().key) for spec in asked.specs]
         if any(record is None for record in records) or any(base is None for base in bases):
             busy = {*self.running, *(job.spec.key for job in [*self._queue, *self._held])}
             lost = [job for job, record in zip(asked.jobs(), records, strict=True) if record is None]
@@ -441,23 +464,23 @@ class Sweep:
         if asked.trial is None:
             return
         found = [
-            _values(trial_metrics(record.scores, base))
+            self._metrics(record, base)
             for record, base in zip(records, bases, strict=True)
             if record is not None and base is not None
         ]
-        self._tell(asked, {name: _mean([metrics[name] for metrics in found]) for name in found[0]})
+        self._tell(asked, {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]})
 
     def _tell(self, asked: Asked, metrics: dict[str, float | None]) -> None:
         assert asked.trial is not None
         if self.drivers.lost:
             self.failed = SweepFailed("this command was taken for dead (was it suspended?), and another has its trials now")
             return
-        values = [metrics[objective.metric] for objective in self.config.search.objectives]
+        values = [metrics.get(objective.metric) for objective in self.config.search.objectives]
         defined = [float(value) for value in values if value is not None and math.isfinite(value)]
         if len(defined) < len(values):
             self._doubtful.append(asked)
         else:
-            violations = [constraint.violation(metrics[constraint.metric]) for constraint in self._constraints]
+            violations = [constraint.violation(metrics.get(constraint.metric)) for constraint in self._constraints]
             for constraint, violation in zip(self._constraints, violations, strict=True):
                 asked.trial.set_constraint(str(constraint), min(violation, _VIOLATED))
             if self._constraints:  # optuna-dashboard shows attributes, and constraints by a badge alone
@@ -468,6 +491,7 @@ class Sweep:
             self.counts["done"] += 1
             if all(violation <= 0 for violation in violations) and self.front.add(asked.number, asked.specs[0].key, defined):
                 self._emit("front_changed")
+            self._derive(asked.settings)
         self.tell_failed()
 
     def tell_failed(self) -> None:
@@ -527,15 +551,26 @@ class Sweep:
         record = self._read(key)
         return record if record is not None and record.state == "complete" else None
 
-    def _scores(self, baseline: str) -> dict[str, Score] | None:
-        """The scores of a complete baseline."""
+    def _base(self, baseline: str) -> TrialRecord | None:
+        """A complete baseline."""
         if baseline not in self._bases and (record := self._complete(baseline)) is not None:
-            self._bases[baseline] = record.scores
+            self._bases[baseline] = record
         return self._bases.get(baseline)
+
+    def _metrics(self, record: TrialRecord, base: TrialRecord) -> dict[str, float | None]:
+        """On the documents that the search sees."""
+        return _values(measure([record], base, half=self._half))
 
     # ------------------------------------------------------------------ the manifest
 
-    def _note(self, number: int, settings: dict[str, Any], specs: Iterable[TrialSpec], failure: str | None = None) -> None:
+    def _note(
+        self,
+        number: int,
+        settings: dict[str, Any],
+        specs: Iterable[TrialSpec],
+        failure: str | None = None,
+        free: bool = False,
+    ) -> None:
         keys = [spec.key for spec in specs]
         entry: dict[str, Any] = {"number": number, "key": keys[0] if keys else None, "params": settings}
         if failure is None:
@@ -545,6 +580,8 @@ class Sweep:
             self._keys.add(repr(sorted(settings.items())))
         if len(keys) > 1:
             entry["keys"] = keys
+        if free:
+            entry[FREE] = True
         self._keys.update(keys)
         for key in keys:
             self._known.pop(key, None)
@@ -567,6 +604,7 @@ class Sweep:
                 "spent": list(self.spent),
                 "baselines": [spec.key for spec in self.config.baseline_specs()],
                 "budget": self.config.budget,
+                "documents": self.config.search.documents,
             },
         )
         self._manifest_written = self._clock()
@@ -612,7 +650,7 @@ class Sweep:
         if self.config.budget is None:
             return None
         replicates = self.config.search.replicates
-        left = 0 if self._exhausted or not self._may_ask() else max(self.config.budget - len(self._manifest), 0)
+        left = 0 if self._exhausted or not self._may_ask() else max(self.config.budget - self._counted, 0)
         return left * replicates + len(self._queue) + len(self.running) + len(self._held) + len(self._doubtful)
 
 

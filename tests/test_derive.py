@@ -1,0 +1,84 @@
+"""What is derived from a training takes part in the search without costing a trial, whatever happens in between."""
+
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.config import SweepConfig, load
+from orchestrator.sweep import Sweep
+from tests.test_sweep import complete, run_out
+from trials.errors import InputError
+from trials.spec import TrialSpec
+
+
+@pytest.fixture
+def derived(parts) -> SweepConfig:
+    parts["derive"] = {"strength": [0.25, 0.5], "rank": [2]}
+    return SweepConfig.model_validate(parts)
+
+
+def test_each_training_brings_its_derived_points_and_the_budget_does_not_count_them(derived, tmp_path):
+    sweep = Sweep(derived, tmp_path)
+    jobs = run_out(sweep)[1:]
+    trained = [job for job in jobs if job.spec.parent is None]
+    assert [job.settings["lora.rank"] for job in trained] == [2, 4]
+    made = [(job.spec.lora.rank, job.spec.derive.strength, job.spec.derive.rank) for job in jobs if job.spec.parent]
+    assert sorted(made, key=str) == sorted(
+        [(rank, s, None) for rank in (2, 4) for s in (0.25, 0.5)] + [(rank, 1.0, 2) for rank in (2, 4)], key=str
+    )
+    assert sweep.over
+    assert sweep.config.budget == 2
+    states = [trial.state for trial in sweep.study.get_trials(deepcopy=False)]
+    assert states == [TrialState.COMPLETE] * 8
+    assert all(trial.values for trial in sweep.study.get_trials(deepcopy=False))
+
+
+def test_derived_points_that_were_cut_off_or_never_begun_come_on_the_next_start(derived, tmp_path):
+    sweep = Sweep(derived, tmp_path)
+    complete(sweep, sweep.next_job())
+    complete(sweep, sweep.next_job())  # and with it three derived points
+    sweep.next_job()
+    resumed = Sweep(derived, tmp_path)
+    jobs = run_out(resumed)
+    assert len([job for job in jobs if job.spec.parent is None]) == 1
+    assert len({job.spec.key for job in jobs}) == len(jobs) == 7
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "gp"])
+def test_every_sampler_takes_derived_points_for_trials(parts, tmp_path, sampler):
+    parts["space"] = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+    parts["search"] |= {"sampler": sampler, "trials": 5}
+    parts["derive"] = {"strength": [0.5]}
+    jobs = run_out(sweep := Sweep(SweepConfig.model_validate(parts), tmp_path))[1:]
+    assert len(jobs) == 10
+    assert len({(job.spec.parent or job.spec).key for job in jobs}) == 5
+    assert sweep.expected == 10
+
+
+def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
+    def with_derive(**derive):
+        return TrialSpec.model_validate(spec.model_dump() | {"derive": derive})
+
+    half = with_derive(strength=0.5)
+    assert half.key != spec.key
+    assert half.parent == spec
+    assert with_derive(strength=1.0).key == spec.key
+    assert with_derive(strength=1.0).parent is None
+    assert half.baseline().key == spec.baseline().key
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"derive": {"samples": [16]}, "train": {"schedule": "cosine"}}, "needs a constant or wsd schedule"),
+        ({"derive": {"samples": [33]}}, "beyond the 32 rows"),
+        ({"derive": {"samples": [30]}, "train": {"schedule": "wsd"}}, "beyond the 25 rows"),
+        ({"derive": {"rank": [16]}, "space": {"train.seed": {"type": "int", "low": 0, "high": 1}}}, "above lora.rank"),
+        ({"derive": {"strength": [1.5]}}, "less than or equal to 1.25"),
+    ],
+)
+def test_what_cannot_be_derived_is_refused_with_its_place(parts, write, change, expected):
+    for name, value in change.items():
+        parts[name] = value if name == "space" else parts.get(name, {}) | value
+    with pytest.raises(InputError, match=expected) as refused:
+        load(write(parts))
+    assert ".yaml:" in str(refused.value)
