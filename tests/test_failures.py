@@ -208,7 +208,7 @@ def test_a_disk_that_fills_up_stops_the_trial_and_it_goes_on_when_there_is_room(
             os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_bsize)
 
     # what is written next: a training's state, the adapter, a role's documents, the record
-    for when in ((train, "beginning"), (train, "summary"), (evaluate, "evaluate"), (environment, "peak_memory")):
+    for when in ((train, "beginning"), (train, "summary"), (evaluate, "evaluate"), (environment, "hardware")):
         stopped, original = another(EVERY_STEP), getattr(*when)
         with monkeypatch.context() as patch:
             patch.setattr(*when, lambda *arguments, original=original: (fill(), original(*arguments))[1])

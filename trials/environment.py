@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,16 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def reset_peak_memory() -> None:
+    """From here on `peak_memory` tells of what comes now; of the host's memory on Linux alone."""
+    with suppress(OSError):  # not Linux, or a container that forbids it: the peak is then the process's so far
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> dict[str, int]:
-    """Bytes: the process's largest resident set so far, and the accelerator's largest allocation since the trial began."""
+    """Bytes: `host` is the process's largest resident set, `device` the accelerator's largest allocation."""
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():

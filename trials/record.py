@@ -73,9 +73,9 @@ class TrialRecord(BaseModel):
     seconds: dict[str, float] = {}
     """By phase."""
     peak_memory: dict[str, int] = {}
-    """Bytes: `host` is the process's largest resident set so far, `device` the accelerator's."""
+    """Bytes: `host` is the process's largest resident set, `device` the accelerator's largest allocation."""
     memory: dict[str, dict[str, int]] = {}
-    """The same by phase, each phase's own peak."""
+    """The same by phase."""
     versions: dict[str, str] = {}
     git: str | None = None
     hardware: dict[str, Any] = {}

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-import torch
 
 from trials import base, environment, evaluate, memory, mix, revision, train
 from trials.checkpoint import Origin, Partial, serialized
@@ -78,7 +77,8 @@ class Worker:
         record.git = revision.git_revision()
         record.hardware = environment.hardware()
         record.host = platform.node()
-        record.peak_memory = environment.peak_memory()
+        for peak in record.memory.values():
+            record.peak_memory = {where: max(size, record.peak_memory.get(where, 0)) for where, size in peak.items()}
         record.set_aside += partial.set_aside
         record.finished = datetime.now(UTC).isoformat(timespec="seconds")
         if lease.lost:
@@ -90,8 +90,6 @@ class Worker:
         return record
 
     def _run(self, spec: TrialSpec, record: TrialRecord, partial: Partial) -> tuple[pd.DataFrame, Any]:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         with _timed(record, "load"):
             loaded = self._load(spec.base)
             record.base_checksum = loaded.checksum
@@ -221,11 +219,14 @@ class _Progress:
 
 @contextmanager
 def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
+    """Measures a phase: its seconds and its peak memory."""
+    environment.reset_peak_memory()
     began = time.perf_counter()
     try:
         yield
     finally:
         record.seconds[phase] = round(time.perf_counter() - began, 3)
+        record.memory[phase] = environment.peak_memory()
 
 
 def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
