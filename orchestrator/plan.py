@@ -262,8 +262,12 @@ class _Estimate:
         self._notes[f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few"] = None
 
     def total(self, spec: TrialSpec) -> float | None:
+        """Seconds, those of evaluating what is derived from it included."""
         phases = self.seconds(spec)
-        return None if phases is None else sum(phase.seconds for phase in phases.values())
+        if phases is None:
+            return None
+        again = 0 if spec.is_baseline else len(self.config.derive.points()[1:])
+        return sum(phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items())
 
     def mean(self, specs: list[TrialSpec]) -> float | None:
         totals = [total for spec in specs if (total := self.total(spec)) is not None]
@@ -341,7 +345,7 @@ def _told_keys(folder: Path) -> set[str]:
 
     if not (folder / "manifest.json").exists():
         return set()
-    return {key for trial in read_manifest(folder).trials for key in trial.keys}
+    return {key for trial in read_manifest(folder).trials if not trial.free for key in trial.keys}
 
 
 def check_inputs(config: SweepConfig) -> None:

@@ -12,6 +12,8 @@ from orchestrator.progress import duration
 def table(plan: Plan, config: SweepConfig) -> Table:
     made = Table(title=plan.name, title_justify="left", show_header=False)
     made.add_row("trials", _trials(plan, config))
+    if derived := len(config.derive.points()[1:]):
+        made.add_row("derived", f"{derived} points of each training, each evaluated without another")
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():

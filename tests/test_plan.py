@@ -355,3 +355,11 @@ def test_inputs_are_checked_at_the_corners_of_the_space(parts):
     parts["space"] = {"data.samples": {"type": "categorical", "choices": [16, 5_000]}}
     with pytest.raises(InputError, match="needs 2500 rows"):
         check_inputs(SweepConfig.model_validate(parts))
+
+
+def test_what_is_derived_costs_its_evaluations_and_no_training(parts, tmp_path):
+    alone = plan(SweepConfig.model_validate(parts), tmp_path, gpu="T4")
+    derived = plan(SweepConfig.model_validate(parts | {"derive": {"strength": [0.25, 0.5]}}), tmp_path, gpu="T4")
+    evaluation = sum(phase.seconds for name, phase in alone.phases.items() if name.startswith("evaluate."))
+    assert derived.trials == alone.trials
+    assert derived.seconds_per_trial == pytest.approx(alone.seconds_per_trial + 2 * evaluation)
