@@ -160,14 +160,14 @@ class Ledger:
         there = found.schema_arrow.names
         return found.read([name for name in there if columns is None or name in columns]).to_pandas()
 
-    def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapter: Path | None = None) -> None:
-        """Adapter and documents first, the record last: where it stands, all of it stands.
+    def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
+        """Adapters and documents first, the record last: where it stands, all of it stands.
 
-        `adapter` is a local folder and is moved to `KEY/adapter`.
+        `adapters` are local folders and are moved to `KEY/` under their names.
         """
         folder = self.folder(record.key)
-        if adapter is not None:
-            storage.upload(adapter, folder / "adapter")
+        for adapter in adapters:
+            storage.upload(adapter, folder / adapter.name)
         if documents is not None:
             storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
         spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)
