@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow cluster-test chaos benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ test: $(READY)
 # What takes minutes: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Each preset against lm-eval's own command line, 50 documents of the real data; HUB_MIRROR names the mirror folder.
+parity: $(READY)
+	$(BIN)/python -m pytest -rs tests/test_parity.py
 
 # A cluster of network namespaces that loses a node and gets one, alone; needs root, 6 minutes.
 cluster-test: $(READY)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trials import presets
+
 SCHEMA = 2  # part of every key: raise it when the same spec would give other numbers
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -178,7 +180,10 @@ class Train(Section):
 
 
 class Evaluation(Section):
-    """One role's benchmark: lm-eval tasks, pooled over their documents."""
+    """One role's benchmark: lm-eval tasks, pooled over their documents.
+
+    A preset's name, or {preset: NAME} with fields beside it, stands for the preset's fields (see trials/presets.py).
+    """
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
     metric: str
@@ -199,6 +204,16 @@ class Evaluation(Section):
     seed: int = 0
     batch_size: Annotated[int, Field(ge=1)] = 32
     engine: Literal["hf"] = "hf"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        return presets.expand(given)
+
+    @property
+    def sampler(self) -> Literal["first_n", "stock"]:
+        """`fewshot`, decided."""
+        return self.fewshot or ("stock" if self.documents is None else "first_n")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -276,6 +291,8 @@ class TrialSpec(Section):
         A replay is a part of the mix like any other.
         """
         parts = self.model_dump(mode="json")
+        for role, evaluation in self.eval.items():
+            parts["eval"][role]["fewshot"] = evaluation.sampler
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from trials import base, environment, evaluate, memory, mix, revision, train
+from trials import base, environment, evaluate, memory, mix, revision, scores, train
 from trials.checkpoint import Origin, Partial, serialized
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import Hub, find_source
@@ -151,7 +151,8 @@ class Worker:
         frames = []
         for role in record.spec.eval:
             documents = self._role(model, tokenizer, role, record, partial, origin)
-            record.scores[role], record.details[role] = evaluate.scores(documents)
+            record.scores[role], record.details[role] = scores.scores(documents)
+            record.halves[role] = scores.halves(documents)
             frames.append(documents)
         return pd.concat(frames, ignore_index=True)
 
