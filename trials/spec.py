@@ -148,7 +148,8 @@ class Lora(Section):
 class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
-    """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps."""
+    """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps, and goes down
+    to 0 in a straight line over these."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -176,6 +177,14 @@ class Train(Section):
     def _batch_divides(self) -> "Train":
         if self.batch_size % min(self.micro_batch_size, self.batch_size):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Train":
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} are shares of the same steps, and add up to more than 1"
+            )
         return self
 
 
@@ -251,6 +260,12 @@ class TrialSpec(Section):
             if role == "learning":
                 raise ValueError("the role 'learning' names what the training did; call the benchmark's role otherwise")
         return roles
+
+    @model_validator(mode="after")
+    def _update_is_a_product(self) -> "TrialSpec":
+        if self.lora.use_dora and self.train.l2 > 0:
+            raise ValueError("train.l2 is the size of B @ A, which is not what lora.use_dora adds to the base; use train.kl")
+        return self
 
     @model_validator(mode="after")
     def _derivable(self) -> "TrialSpec":

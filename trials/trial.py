@@ -144,7 +144,8 @@ class Worker:
             progress.save(end)
         record.seconds["train"] = round(record.seconds["train"] + start.seconds, 3)
         record.losses = end.losses
-        record.training = train.summary(rows, end)
+        record.kl = end.kl
+        record.training = train.summary(rows, end, settings)
         return end
 
     def _evaluate(self, model: Any, tokenizer: Any, record: TrialRecord, partial: Partial, origin: Origin) -> pd.DataFrame:
