@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from trials import mix
+from trials import mix, template
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Data
@@ -67,12 +67,12 @@ def test_a_row_whose_prompt_fills_the_length_is_passed_over():
 
 
 def test_the_prompt_is_alpacas():
-    assert mix.prompt_of("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
-    assert "### Input:\nthis\n\n### Response:\n" in mix.prompt_of("Do it.", "this")
+    assert template.alpaca("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
+    assert "### Input:\nthis\n\n### Response:\n" in template.alpaca("Do it.", "this")
 
 
 def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
-    with pytest.raises(InputError, match="has 2000 usable rows"):
+    with pytest.raises(InputError, match="has 1968 usable rows"):
         build(samples=2_100, mix={"micro/alpaca": 1.0})
     with pytest.raises(InputError, match="did you mean 'micro/alpaca'"):
         build(mix={"micro/alpacca": 1.0})
