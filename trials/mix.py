@@ -157,17 +157,18 @@ def _examples(
 
 
 def _own(own: Own | None, needed: int, data: Data, encode: Encoder, screen: Screen | None) -> Iterator[Example]:
-    """What the base samples from itself, all of it learnt: a second text where the first had a test document in it."""
+    """What the base samples from itself, all of it learnt: another text where one has a test document in it.
+
+    However many have: they tell what the base knows, and nothing is given away by leaving them out.
+    """
     if own is None:
         raise InputError(f"source {SELF!r} is text that the base samples, and no base is loaded here")
-    texts = own(needed)
-    if screen:
-        screen.judge(SELF, (text for _, text in texts[:_JUDGED]))
-    position = 0
+    most = 2 * needed + 64
+    texts, position = own(needed), 0
     while position < len(texts):
         ids, text = texts[position]
         position += 1
-        if position == len(texts) < 2 * needed:
-            texts = own(min(len(texts) + 64, 2 * needed))
+        if position == len(texts) < most:
+            texts = own(min(len(texts) + 64, most))
         if text.strip() and not (screen and screen.holds_back(SELF, text)):
             yield Example(SELF, *encode.tokens(0, ids))
