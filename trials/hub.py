@@ -14,7 +14,10 @@ from trials.errors import InputError, StorageFailed, disk_failure, storage_faile
 from trials.spec import Data, Source
 from trials.yamlfile import YamlFile
 
+SELF = "self"
+"""The source whose text the base samples itself."""
 _HERE = Path(__file__).parent
+_FILES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}  # by their ending, what reads them
 TASK_FOLDERS = sorted(_HERE.glob("*/tasks"))
 
 
@@ -35,20 +38,16 @@ class Hub:
                 return str(candidate.resolve())
         return name
 
-    def dataset_arguments(self, name: str) -> dict[str, str]:
+    def dataset_arguments(self, name: str) -> dict[str, Any]:
         """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
 
         datasets knows a folder by its path alone and would go on serving what it once read there.
         """
-        import datasets
-
         path = Path(self.locate(name))
         if not path.is_dir():
             return {"path": name}
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        state = "|".join(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
-        cache = Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16]
-        return {"path": str(path), "cache_dir": str(cache)}
+        return {"path": str(path), "cache_dir": _cache_of(files)}
 
     def missing(self, what: str, name: str, error: BaseException) -> InputError | StorageFailed:
         """The one line for a model or data set that no place has, or for which the disk has no room."""
@@ -58,19 +57,44 @@ class Hub:
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
     def rows(self, name: str, source: Source) -> Any:
-        """A source's rows, a datasets.Dataset; raises InputError when there is no such data set, configuration or split."""
+        """A source's rows, a datasets.Dataset; InputError when there is no such data set, file, configuration or split."""
         import datasets
 
+        local = Path(source.dataset).suffix in _FILES
+        arguments = _of_files(name, source) if local else self.dataset_arguments(source.dataset)
+        if source.files and not local:
+            arguments["data_files"] = source.files
         try:
-            return datasets.load_dataset(**self.dataset_arguments(source.dataset), name=source.config, split=source.split)
+            return datasets.load_dataset(**arguments, name=None if local else source.config, split=source.split)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
-            if self.locate(source.dataset) == source.dataset or isinstance(missing, StorageFailed):
+            if isinstance(missing, StorageFailed) or not (local or self.locate(source.dataset) != source.dataset):
                 raise missing from error
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(
-                f"source {name!r}: {source.dataset} has no {source.config or 'default'}/{source.split}: {reason}"
-            ) from error
+            asked = " ".join(part for part in (source.files, f"{source.config or 'default'}/{source.split}") if part)
+            # what reads the file has the reason, what called it says only that there was one
+            reason = " ".join(str(error.__cause__ or error).split())[:160]
+            raise InputError(f"source {name!r}: {source.dataset} has no {asked}: {reason}") from error
+
+
+def _of_files(name: str, source: Source) -> dict[str, Any]:
+    """load_dataset's arguments for local files, with a cache that changes with them."""
+    if source.config or source.files:
+        raise InputError(f"source {name!r}: {source.dataset} is a file, which has no config or files in it")
+    pattern = Path(source.dataset).expanduser()
+    matching = [pattern] if pattern.is_file() else Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    found = sorted(path.resolve() for path in matching if path.is_file())
+    if not found:
+        raise InputError(f"source {name!r}: no file {source.dataset} in {Path.cwd()}")
+    files = {"train": [str(path) for path in found]}
+    return {"path": _FILES[pattern.suffix], "data_files": files, "cache_dir": _cache_of(found)}
+
+
+def _cache_of(files: list[Path]) -> str:
+    """A cache that serves these files as they are now: datasets knows them by their paths."""
+    import datasets
+
+    state = "|".join(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16])
 
 
 def _reason(error: BaseException) -> str:
@@ -93,10 +117,13 @@ def builtin_sources() -> dict[str, Source]:
 
 
 def find_source(data: Data, name: str) -> Source:
-    """The source that a mix names; raises InputError with the nearest known name."""
-    known = {**builtin_sources(), **data.sources}
+    """The source that a mix or a replay names; raises InputError with the nearest known name."""
+    if SELF in data.sources:
+        raise InputError(f"data.sources: {SELF!r} is the text that the base samples itself; give your source another name")
+    known = {**builtin_sources(), **data.sources, SELF: Source(dataset=SELF, text="{{text}}")}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"data.mix: no source {name!r}; {hint}known: {', '.join(sorted(known))}; others go into data.sources")
+        place = "data.replay" if name == data.replay.source else "data.mix"
+        raise InputError(f"{place}: no source {name!r}; {hint}known: {', '.join(sorted(known))}; others go into data.sources")
     return known[name]

@@ -41,7 +41,7 @@ class Source(Section):
     """Where a training source's rows come from and what is read from them."""
 
     dataset: str
-    """A hub id, a folder, or the name of a data set in the mirror."""
+    """A hub id, a folder, the name of a data set in the mirror, or a .jsonl, .json or .parquet file or pattern of files."""
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
@@ -303,7 +303,7 @@ class TrialSpec(Section):
     def canonical(self) -> dict[str, Any]:
         """The parts that the numbers depend on: nothing of training where nothing is trained, no source with share 0.
 
-        A replay is a part of the mix like any other.
+        Added or substituted, a replay of as many rows among as many is the same one.
         """
         parts = self.model_dump(mode="json")
         for role, evaluation in self.eval.items():
@@ -312,8 +312,10 @@ class TrialSpec(Section):
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts
         data, train = parts["data"], parts["train"]
-        del data["replay"]
-        data |= {"mix": self.data.shares, "samples": self.data.rows}
+        replay = data.pop("replay")
+        if self.data.replay.share > 0:
+            data["replay"] = {"source": replay["source"], "share": replay["share"]}
+        data |= {"mix": {name: share for name, share in self.data.mix.items() if share > 0}, "samples": self.data.rows}
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
             del train["decay"]

@@ -3,6 +3,7 @@
 While a trial runs, `partial/` in its folder holds what it has done so far, and an attempt that finds it goes on from there.
 """
 
+import functools
 import hashlib
 import platform
 import time
@@ -16,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from trials import base, environment, evaluate, memory, mix, revision, scores, train
+from trials import base, environment, evaluate, memory, mix, overlap, revision, scores, selfgen, train
 from trials.checkpoint import Origin, Partial, serialized
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
-from trials.hub import Hub, find_source
+from trials.hub import SELF, Hub, find_source
 from trials.lease import Lease
 from trials.record import Failure, Halving, Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
@@ -104,7 +105,10 @@ class Worker:
             return self._evaluate(loaded.model, loaded.tokenizer, record, partial, origin), None
         record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
         with _timed(record, "mix"):
-            examples = mix.build(spec.data, self.hub, loaded.tokenizer)
+            screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
+            own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
+            examples = mix.build(spec.data, self.hub, loaded.tokenizer, screen, own)
+            record.overlap = screen.seen
             record.rows = dict(Counter(example.source for example in examples))
         rows = train.epochs(examples, spec.train, spec.data.seed)
         with base.adapted(loaded, spec.lora, spec.train.seed) as model:
@@ -238,17 +242,21 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    needed = Counter(mix.order_of_rows(spec.data))
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
+        if name == SELF:
+            continue
         for role, evaluation in spec.eval.items():
             if task := evaluate.same_split(evaluation, source.dataset, source.config, source.split, tasks):
                 raise InputError(
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
                     f"(eval.{role}) is scored on; train on another split"
                 )
-        needed, rows = mix.order_of_sources(spec.data.shares, spec.data.rows).count(name), hub.rows(name, source)
-        if needed > len(rows):
+        rows = len(hub.rows(name, source))
+        kept = mix.held_out(rows) if name in spec.data.mix else 0
+        if needed[name] > rows - kept:
             raise InputError(
-                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}; "
-                f"it has {len(rows)}"
+                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
+                f"it has {rows}" + (f", of which {kept} are held out" if kept else "")
             )
