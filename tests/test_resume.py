@@ -140,7 +140,7 @@ def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another
     monkeypatch.setattr(evaluate, "evaluate", counted)
     record = second.run(hard)
     assert evaluated == ["math"]
-    assert set(record.seconds) == {"load", "mix", "train", "evaluate.commonsense", "evaluate.math"}
+    assert set(record.seconds) == {"load", "mix", "train", "drift", "evaluate.commonsense", "evaluate.math"}
     assert_same(second.ledger, record, undisturbed)
 
 

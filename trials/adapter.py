@@ -3,6 +3,7 @@
 The base is itself again afterwards, to the bit, whatever happened meanwhile.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,11 @@ def save(model: PeftModel, folder: Path) -> None:
     safetensors.torch.save_file(found, str(folder / _WEIGHTS), metadata={"format": "pt"})
     written = json.loads(json.dumps(config.to_dict() | {"inference_mode": True, "init_lora_weights": True}, default=_as_json))
     (folder / _CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def checksum(folder: Path) -> str:
+    """sha256 of a saved adapter's weights."""
+    return hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:

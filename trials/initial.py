@@ -15,10 +15,10 @@ from peft.tuners.lora import LoraLayer, initialize_lora_eva_weights
 from peft.utils.integrations import dequantize_module_weight
 from transformers import AutoModelForCausalLM
 
+from trials.batch import collate
 from trials.errors import InputError
 from trials.mix import Example
 from trials.spec import Lora
-from trials.train import collate
 
 INITIAL = "initial"
 CONVERTED = ("pissa", "olora", "corda")

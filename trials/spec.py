@@ -280,6 +280,8 @@ class TrialSpec(Section):
                 f"{train.epochs} epochs: the adapter after {derive.samples} rows is not that of a training with so many"
             )
         steady = samples if train.schedule == "constant" else math.floor(samples * (1 - train.decay))
+        if derive.samples % train.batch_size:
+            raise ValueError(f"derive.samples {derive.samples} is no multiple of train.batch_size {train.batch_size}")
         if derive.samples > steady:
             raise ValueError(f"derive.samples {derive.samples} is beyond the {steady} rows that are trained at a constant rate")
         return self

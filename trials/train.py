@@ -122,10 +122,11 @@ class _Watch(TrainerCallback):
         pace: Pace,
         every: int,
         look: Callable[[], float] | None,
+        reached: Callable[[int], None],
     ):
         self.start, self.trainer, self.schedule, self.train = start, trainer, schedule, train
         self.save, self.pace = save, pace
-        self.every, self.look = every, look
+        self.every, self.look, self.reached = every, look, reached
         self.losses, self.kl = list(start.losses), list(start.kl)
         self.penalties = dict(start.penalties)
         self.began = self.saved = time.perf_counter()
@@ -146,6 +147,7 @@ class _Watch(TrainerCallback):
                 raise NonFiniteLoss(f"{name} was {logs[what]} at step {step}; a lower train.learning_rate may help")
         self.losses.append((step, float(logs["loss"])))
         self.penalties = self.trainer.penalties()
+        self.reached(step)
         if self.look is not None and step % self.every == 0:
             self.kl.append((step, self.look()))
             if not math.isfinite(self.kl[-1][1]):
@@ -299,16 +301,19 @@ def fit(
     save: Callable[[State], None],
     pace: Pace,
     heldout: Sequence[Example] = (),
+    reached: Callable[[int], None] = lambda step: None,
+    until: int | None = None,
 ) -> State:
     """Trains the adapter of `model` in place on what `start` leaves of the rows (all epochs'), and returns the end.
 
-    `save` gets a state now and then, at the given pace. train.stop_kl looks at the first LOOKED_AT rows of `heldout`. Raises
+    `save` gets a state now and then, at the given pace; `reached` is called after every step. With `until` the training is
+    left after so many steps, as if it had been cut off. train.stop_kl looks at the first LOOKED_AT rows of `heldout`. Raises
     NonFiniteLoss, and InputError for train.stop_kl without such rows.
     """
     if train.stop_kl is not None and not heldout:
         raise InputError("train.stop_kl needs held-out rows to look at, and there are none")
     steps = math.ceil(len(rows) / train.batch_size)
-    left = [] if stops(start.kl, train) else rows[start.step * train.batch_size :]
+    left = [] if stops(start.kl, train) else rows[start.step * train.batch_size : until and until * train.batch_size]
 
     def look() -> float:
         looked_at = {"held out": heldout[:LOOKED_AT]}
@@ -329,7 +334,8 @@ def fit(
         trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
         _put_back(start, model, optimizer, schedule)
         every = math.ceil(steps / LOOKS)
-        watch = _Watch(start, trainer, schedule, train, save, pace, every, look if train.stop_kl is not None else None)
+        look_at = look if train.stop_kl is not None else None
+        watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
         trainer.add_callback(watch)
         if left:
             with noisy(model, train.neftune):
