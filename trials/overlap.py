@@ -149,8 +149,8 @@ class Screen:
         if len(found) > max(1, self._limit * looked_at):
             task, text = found[0]
             raise InputError(
-                f"source {source!r}: {len(found)} of {looked_at} rows share {WORDS} words in a row with a test document, beyond "
-                f"data.max_overlap {self._limit:g}; one with {task}: {' '.join(text.split())[:60]!r}; train on other rows"
+                f"source {source!r}: {len(found)} of {looked_at} rows share {WORDS} words in a row with a test document, "
+                f"beyond data.max_overlap {self._limit:g}; one with {task}: {' '.join(text.split())[:60]!r}"
             )
 
     def holds_back(self, source: str, text: str) -> bool:
