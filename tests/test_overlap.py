@@ -105,6 +105,18 @@ def test_a_source_with_too_many_test_documents_is_refused_in_one_line(planted, t
     assert len(rows) == 100
 
 
+def test_a_source_whose_file_has_changed_is_judged_again(planted, tasks):
+    asked = planted(30, samples=5)
+    path = Path(asked.sources["mine"].dataset)
+    full = path.read_text()
+    path.write_text("".join(f'{{"q": "question {n}", "a": "answer"}}\n' for n in range(200)))
+    screened(asked, tasks)
+    path.write_text(full)
+    for _ in range(2):
+        with pytest.raises(InputError, match="30 of 200"):
+            screened(asked, tasks)
+
+
 def test_a_trial_with_a_refused_source_is_a_failed_record_that_says_so(another, spec, planted):
     sources = planted(30).model_dump(mode="json")
     record = another().run(TrialSpec.model_validate({**spec.model_dump(mode="json"), "data": sources}))

@@ -78,6 +78,10 @@ class _Source:
     def __init__(self, name: str, data: Data, hub: Hub):
         definition = find_source(data, name)
         self._rows, self._read = hub.rows(name, definition), Reader(name, definition)
+        files = tuple(
+            file["filename"] for file in self._rows.cache_files
+        )  # in a folder of their own for each state of the data
+        self.version = (definition.model_dump_json(), files)
         # an order that no setting of the trial moves: what is held out, and what is judged, is the same for all of a sweep
         self.fixed = permutation(f"{name}, held out", len(self._rows), 0)
 
@@ -146,7 +150,7 @@ def _examples(
     name: str, source: _Source, never: set[tuple[str, ...]], data: Data, encode: Encoder, screen: Screen | None
 ) -> Iterator[Example]:
     if screen:
-        screen.judge(name, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
+        screen.judge(name, source.version, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
     for number in permutation(name, len(source), data.seed):
         parts = source[number]
         if parts in never or not any(parts) or (screen and screen.holds_back(name, "\n".join(parts))):

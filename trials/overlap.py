@@ -8,9 +8,9 @@ more than ten): they are the prompt's own. A text without spaces between its wor
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -56,6 +56,9 @@ class Documents:
     """(grams,) uint64, sorted."""
     owners: np.ndarray
     """(grams,) index into `tasks`."""
+    judged: dict[Hashable, tuple[int, list[tuple[str, str]]]] = field(default_factory=dict)
+    """Of a source as it stands: rows that were looked at, and the task and text of those that overlap. One trial after the
+    other asks for the same sources."""
 
     def task_of(self, text: str) -> str | None:
         """The task with a document that shares 13 words in a row with the text."""
@@ -133,18 +136,21 @@ class Screen:
         self.seen: dict[str, dict[str, int]] = {}
         """By source: rows that were looked at, and those of them that overlap."""
 
-    def judge(self, source: str, texts: Iterable[str]) -> None:
-        """Raises InputError where more than one of the texts, and more than `limit` of them, overlap."""
-        looked, found = 0, []
-        for text in texts:
-            looked += 1
-            if task := self._documents.task_of(text):
-                found.append((task, text))
-        if len(found) > max(1, self._limit * looked):
+    def judge(self, source: str, version: Hashable, texts: Iterable[str]) -> None:
+        """Raises InputError where more than one of the texts, and more than `limit` of them, overlap.
+
+        The same source and version (hashable) have the same texts.
+        """
+        judged, asked = self._documents.judged, (source, version)
+        if asked not in judged:
+            looked = [(self._documents.task_of(text), text) for text in texts]
+            judged[asked] = (len(looked), [(task, text) for task, text in looked if task])
+        looked_at, found = judged[asked]
+        if len(found) > max(1, self._limit * looked_at):
             task, text = found[0]
             raise InputError(
-                f"source {source!r}: {len(found)} of {looked} rows share {WORDS} words in a row with a test document, beyond "
-                f"data.max_overlap {self._limit:g}; one with {task}: {' '.join(text.split())[:60]!r}; train on other rows"
+                f"source {source!r}: {len(found)} of {looked_at} rows share {WORDS} words in a row with a test document, "
+                f"beyond data.max_overlap {self._limit:g}; one with {task}: {' '.join(text.split())[:60]!r}"
             )
 
     def holds_back(self, source: str, text: str) -> bool:
