@@ -126,8 +126,13 @@ def test_a_sample_has_the_prompts_of_the_full_run_under_first_n_and_not_as_the_t
     assert not prompts(drawn, sample, fewshot="stock").items() <= stock.items()
 
 
-def test_the_seed_of_the_shots_draws_others(drawn):
-    assert prompts(drawn, None, fewshot_seed=1) != prompts(drawn, None) == prompts(drawn, None, fewshot_seed=1234)
+def test_the_seed_of_the_shots_draws_others(micro, drawn):
+    def bits(**fields) -> list[float]:
+        fields |= {"task": "drawn", "metric": "exact_match", "filter": "strict-match", "documents": 3, "fewshot": "stock"}
+        evaluation = Evaluation(**fields)
+        return evaluate.evaluate(micro.model, micro.tokenizer, "math", evaluation, drawn, 3)["bits"].tolist()
+
+    assert bits(fewshot_seed=1) != bits() == bits(fewshot_seed=1234)
 
 
 def test_who_says_the_default_sampler_gets_the_same_key(spec):
@@ -232,6 +237,19 @@ def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap
             scorer.stopped(text) for text in texts
         ]
         assert {scorer.stopped(text) for text in texts} == expected
+
+
+def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch):
+    """Llama 3 has three; the tokenizer knows one of them."""
+    text = "Question: Tom has 7 apples and buys 5 more. How many apples does Tom have?\nAnswer:"
+    (response,) = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer).generate_until(
+        requests([text], until=[], max_gen_toks=9)
+    )
+    first = micro.tokenizer.encode(response, add_special_tokens=False)[0]
+    monkeypatch.setattr(micro.model.generation_config, "eos_token_id", [micro.tokenizer.eos_token_id, first])
+    scorer = Scorer(micro.model, micro.tokenizer, 1)
+    assert len(scorer.generate_until(requests([text], until=[], max_gen_toks=9))[0]) < len(response)
+    assert scorer.stopped(text)
 
 
 # ---------------------------------------------------------------------- bits of the gold solution
