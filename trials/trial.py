@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from trials import base, environment, evaluate, memory, mix, revision, train
+from trials import base, environment, evaluate, memory, mix, revision, train, unsloth
 from trials.checkpoint import Origin, Partial, serialized
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import Hub, find_source
@@ -90,6 +90,9 @@ class Worker:
         return record
 
     def _run(self, spec: TrialSpec, record: TrialRecord, partial: Partial) -> tuple[pd.DataFrame, Any]:
+        if spec.train.backend == "unsloth" and not spec.is_baseline:
+            unsloth.check_settings(spec)
+            unsloth.check_machine()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with _timed(record, "load"):
@@ -132,6 +135,9 @@ class Worker:
 
         def attempt(micro_batch_size: int) -> train.State:
             start = replace(progress.newest() or beginning, micro_batch_size=micro_batch_size)
+            if settings.backend == "unsloth":
+                path = self.hub.locate(record.spec.base.model)
+                return unsloth.fit(model, pad_id, rows, record.spec, path, start, progress.save, self.pace)
             return train.fit(model, pad_id, rows, settings, start, progress.save, self.pace)
 
         with _timed(record, "train"):
@@ -236,6 +242,8 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    if spec.train.backend == "unsloth":
+        unsloth.check_settings(spec)
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
         for role, evaluation in spec.eval.items():
