@@ -19,7 +19,22 @@ from typing import Any
 
 import pandas as pd
 
-from trials import adapter, base, drift, environment, evaluate, memory, mix, overlap, revision, scores, selfgen, storage, train
+from trials import (
+    adapter,
+    base,
+    drift,
+    environment,
+    evaluate,
+    memory,
+    mix,
+    overlap,
+    revision,
+    scores,
+    selfgen,
+    storage,
+    train,
+    unsloth,
+)
 from trials.checkpoint import Origin, Partial
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import SELF, Hub, find_source
@@ -112,6 +127,9 @@ class Worker:
         self, spec: TrialSpec, record: TrialRecord, partial: Partial, keep: Collection[int]
     ) -> tuple[pd.DataFrame, list[Path]]:
         """The outcomes, and the local folders with the adapters."""
+        if spec.train.backend == "unsloth" and not spec.is_baseline:
+            unsloth.check_settings(spec)
+            unsloth.check_machine()
         parent = self._parent(spec) if spec.parent is not None else None
         with _timed(record, "load"):
             loaded = self._load(spec.base)
@@ -227,6 +245,9 @@ class Worker:
 
         def attempt(micro_batch_size: int) -> train.State:
             start = replace(progress.newest() or beginning, micro_batch_size=micro_batch_size)
+            if settings.backend == "unsloth":
+                path = self.hub.locate(record.spec.base.model)
+                return unsloth.fit(model, pad_id, rows, record.spec, path, start, progress.save, self.pace)
             return train.fit(model, pad_id, rows, settings, start, progress.save, self.pace, heldout, reached, until)
 
         with _timed(record, "train"):
@@ -343,6 +364,8 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    if spec.train.backend == "unsloth":
+        unsloth.check_settings(spec)
     needed = Counter(mix.order_of_rows(spec.data))
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
