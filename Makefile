@@ -7,11 +7,12 @@ READY := .venv/ready
 
 setup: $(READY)
 
+# Without --no-compile pip would compile 24,000 modules, most of which nothing here ever imports.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	    { echo "slimsweep needs Python 3.11 to 3.13; $$($(PYTHON) --version) found. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -51,8 +52,9 @@ check: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
 # torch's own wheel says which CUDA packages it needs; a lock that named them would force them on machines without a GPU.
-lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet --no-annotate --no-header pyproject.toml \
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet --no-annotate --no-header pyproject.toml \
 	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

@@ -110,7 +110,7 @@ sys.stdin.read()
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server of this test run's own, on loopback; a closed pipe ends it, whatever became of the tests."""
-    pytest.importorskip("moto.server", reason="moto[server] is not installed: nothing here speaks S3")
+    pytest.importorskip("moto.server", reason="moto[s3] is not installed: nothing here speaks S3")
     command = [sys.executable, "-c", _S3_SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout

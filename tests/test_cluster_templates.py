@@ -1,10 +1,11 @@
 """The templates under configs/cluster/, held to everything that can be checked without a cluster.
 
 RayJob: strict models below of those fields of KubeRay's CRD that the template could use, written after its published Go types
-(not the CRD itself, and no admission webhook); the pod templates and the service account by Kubernetes' own JSON schemas, which
-refuse unknown fields; and what Ray's autoscaler makes of the cluster, by its own code. AWS: Ray's own schema and defaults; AWS
-is never asked. Slurm: bash's parser, shellcheck and `sbatch --test-only` where they are installed, and runs of the script with
-srun, slimsweep and the like replaced on PATH, which show what it does at the end, not that Slurm would start it.
+(not the CRD itself, and no admission webhook); the pod templates and the service account by lightkube's models, which are made
+from Kubernetes' own OpenAPI description; and what Ray's autoscaler makes of the cluster, by its own code. AWS: Ray's own schema
+and defaults; AWS is never asked. Slurm: bash's parser, shellcheck and `sbatch --test-only` where they are installed, and runs
+of the script with srun, slimsweep and the like replaced on PATH, which show what it does at the end, not that Slurm would
+start it.
 """
 
 import os
@@ -16,10 +17,10 @@ import subprocess
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import kubernetes_validate
 import pytest
 import typer
 import yaml
+from lightkube.models.core_v1 import PodTemplateSpec, ServiceAccount
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -30,7 +31,6 @@ from orchestrator.config import load
 ROOT = Path(__file__).parent.parent
 TEMPLATES = ROOT / "configs" / "cluster"
 RAYJOB, AWS, SLURM = (TEMPLATES / name for name in ("kuberay-rayjob.yaml", "ray-up-aws.yaml", "slurm.sbatch"))
-KUBERNETES = "1.31"  # the oldest whose schemas are asked, as pods seldom lose fields
 LOCK = dict(line.split(" ")[0].split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line)
 
 Count = Annotated[StrictInt, Field(ge=0)]
@@ -137,19 +137,30 @@ def test_the_rayjob_has_no_field_that_kuberay_does_not_know():
         RayJob.model_validate(job)
 
 
+def refused(model: Any, resource: dict[str, Any]) -> str | None:
+    """What Kubernetes would say against the resource: a type, a field that is missing, or one that it does not know."""
+    try:
+        known = model.from_dict(resource).to_dict()
+    except ValueError as error:
+        return str(error)
+    return None if known == resource else f"of these fields some are unknown: {resource}; known: {known}"
+
+
 def test_the_rayjobs_pods_are_ones_that_kubernetes_takes():
     job, account = documents()["RayJob"], documents()["ServiceAccount"]
-    kubernetes_validate.validate(account, KUBERNETES, strict=True)
+    assert refused(ServiceAccount, account) is None
     for group in groups(job):
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **group["template"]}
-        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+        pod = group["template"]
+        assert refused(PodTemplateSpec, pod) is None
         spec = pod["spec"]
+        container = spec["containers"][0]
         assert spec["serviceAccountName"] == account["metadata"]["name"]
         volumes = {volume["name"] for volume in spec["volumes"]}
-        assert {mount["name"] for mount in spec["containers"][0]["volumeMounts"]} <= volumes
-        pod["spec"] = spec | {"nodeselector": {}}
-        with pytest.raises(kubernetes_validate.ValidationError, match="nodeselector"):
-            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        nameless = {field: value for field, value in container.items() if field != "name"}
+        misspelt = container | {"resources": {"limit": {}}}
+        for wrong in ({"nodeselector": {}}, {"hostNetwork": "yes"}, {"containers": [nameless]}, {"containers": [misspelt]}):
+            assert refused(PodTemplateSpec, pod | {"spec": spec | wrong}), wrong
 
 
 def test_the_autoscaler_sees_in_the_worker_group_what_a_trial_asks_for():
