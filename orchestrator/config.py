@@ -165,6 +165,12 @@ class SweepConfig(Section):
         others = ({**params, **point} for point in self.derive.points())
         return [point for point in others if point != params and self.valid(point)]
 
+    def kept(self, spec: TrialSpec) -> list[int]:
+        """The numbers of rows after which the training of this spec is to keep a copy of its adapter."""
+        if spec.is_baseline or spec.parent is not None:
+            return []
+        return [rows for rows in self.derive.samples if rows <= spec.data.rows and rows % spec.train.batch_size == 0]
+
     def baseline_specs(self) -> list[TrialSpec]:
         """One per distinct base and evaluation in the space."""
         varied = ("base.", "eval.")

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer
 from orchestrator.gpus import GpuKind
 from trials import mix
 from trials.errors import InputError
-from trials.hub import Hub, find_source
-from trials.spec import Base, Evaluation, TrialSpec
+from trials.hub import SELF, Hub, find_source
+from trials.spec import Base, Evaluation, Replay, TrialSpec
 from trials.targets import chosen
 
 GIB = 2**30
@@ -131,17 +131,19 @@ class RowLengths:
         self._tokenizers: dict[str, _Tokenizer] = {}
 
     def mean(self, spec: TrialSpec) -> float | None:
-        """Of the spec's mix; None where a source's rows or the tokenizer are not at hand."""
-        total = 0.0
+        """Of the spec's mix, what the base samples from itself being as long as the rest of it; None where a source's rows or
+        the tokenizer are not at hand."""
+        total = read = 0.0
         for name, share in spec.data.shares.items():
-            if share > 0:
+            if name != SELF:
+                read += share
                 if (spec.base.model, name) not in self._lengths:
                     self._lengths[spec.base.model, name] = self._read(name, spec)
                 rows = self._lengths[spec.base.model, name]
                 if not rows:
                     return None
                 total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
-        return total
+        return total / read if read else None
 
     def _read(self, name: str, spec: TrialSpec) -> list[int]:
         """Tokens of some of the source's rows, uncut; none where they are not at hand."""
@@ -149,7 +151,10 @@ class RowLengths:
         if not file.is_file() or not Path(self._hub.locate(find_source(spec.data, name).dataset)).is_dir():
             return []
         tokenizer = self._tokenizers.setdefault(str(file), _Tokenizer(file))
-        some = spec.data.model_copy(update={"samples": _ROWS, "mix": {name: 1.0}, "max_length": _UNCUT})
+        some = spec.data.model_copy(
+            # a chat template is about as long as Alpaca's, and needs transformers
+            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
+        )
         try:
             return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]
         except InputError:  # fewer rows than that; `run` says so before it starts

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trials import base, drift, mix, train
+from trials import adapter, base, drift, mix, train
 from trials.batch import collate
 from trials.hub import Hub
 from trials.spec import Base, Data, Lora
@@ -35,7 +35,7 @@ def moved(model, size: float = 0.3) -> None:
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_dora=True), Lora(rank=4, dropout=0.3)], ids=str)
 def test_nothing_trained_is_no_drift_to_the_bit(loaded, rows, lora):
-    with base.adapted(loaded, lora, 0) as model:
+    with adapter.adapted(loaded, lora, 0) as model:
         found = drift.measure(model, PAD, rows, 4)
     assert set(found) == set(rows)
     for one in found.values():
@@ -47,7 +47,7 @@ def test_nothing_trained_is_no_drift_to_the_bit(loaded, rows, lora):
 
 
 def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
-    with base.adapted(loaded, Lora(rank=4), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         found = drift.measure(model, PAD, rows, 4)
         for source, examples in rows.items():
@@ -71,7 +71,7 @@ def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
 
 
 def test_how_many_rows_are_measured_at_once_moves_the_result_by_rounding_alone(loaded, rows):
-    with base.adapted(loaded, Lora(rank=4), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         one, many = (drift.measure(model, PAD, rows, size) for size in (1, 12))
     for source in rows:
@@ -80,7 +80,7 @@ def test_how_many_rows_are_measured_at_once_moves_the_result_by_rounding_alone(l
 
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_leaves_mode_random_numbers_gradients_and_what_is_trained_as_they_were(loaded, rows, training):
-    with base.adapted(loaded, Lora(rank=4, dropout=0.5), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4, dropout=0.5), 0) as model:
         moved(model)
         frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
         frozen.requires_grad_(False)  # as a second, frozen adapter is; PEFT would thaw it

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import Trainer
 
 from tests.conftest import CONFIG, deep
-from trials import base, drift, memory, mix, objective, train
+from trials import adapter, base, drift, memory, mix, objective, train
 from trials.batch import collate
 from trials.checkpoint import serialized
 from trials.errors import InputError
@@ -48,7 +48,7 @@ def heldout(mixed) -> list[Example]:
 def fitted(loaded, rows, settings: Train, lora: Lora | None = None, **more) -> tuple[train.State, list[train.State]]:
     """The end of a training and the states after every step, as they are kept."""
     states: list[train.State] = []
-    with base.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
+    with adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
         start = more.pop("start", None) or train.beginning(model, settings)
         every_step = train.Pace(0.0, math.inf)
         end = train.fit(model, PAD, rows, settings, start, lambda state: states.append(kept(state)), every_step, **more)
@@ -161,7 +161,7 @@ def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded
     assert not hasattr(embeddings(loaded), "neftune_noise_alpha")
     looked, _ = fitted(loaded, rows, changed(neftune=5.0, stop_kl=1e9), heldout=heldout)
     assert same(looked, noisy)
-    with base.adapted(loaded, Lora(rank=4), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for name, weight in train.trainable(model).items():
             weight.data.copy_(noisy.weights[name])
         quietly = drift.measure(model, PAD, {"x": heldout[: train.LOOKED_AT]}, 8)["x"]["kl"]
@@ -172,7 +172,7 @@ def test_the_noise_has_the_size_that_the_paper_gives(loaded, mixed):
     """Uniform within alpha / sqrt(length * width), arXiv 2310.05914."""
     inputs = collate([{"input_ids": mixed[0].input_ids, "labels": mixed[0].labels}], PAD)
     seen = []
-    with base.adapted(loaded, Lora(rank=4), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         clean = embeddings(loaded)(inputs["input_ids"])
         model.train()
         with train.noisy(model, 5.0):
@@ -222,7 +222,7 @@ def test_how_a_batch_is_cut_into_micro_batches_moves_the_result_by_rounding_alon
 
 def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loaded, rows, heldout):
     def distance(values) -> tuple[float, float, train.State]:
-        with base.adapted(loaded, Lora(rank=4), 0) as model:
+        with adapter.adapted(loaded, Lora(rank=4), 0) as model:
             settings = changed(**values, batch_size=4, micro_batch_size=4)
             end = train.fit(model, PAD, rows, settings, train.beginning(model, settings), lambda _: None, NEVER)
             kl = drift.measure(model, PAD, {"x": heldout}, 8)["x"]["kl"]
@@ -239,7 +239,7 @@ def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loa
 
 def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
     """One batch, one step with a rate of 0: the penalty is kl x the KL per counted token of that batch."""
-    with base.adapted(loaded, Lora(rank=4), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for weight in train.trainable(model).values():
@@ -253,7 +253,7 @@ def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear")], ids=str)
 def test_the_squared_update_and_its_gradient_are_those_of_the_dense_computation(loaded, lora):
-    with base.adapted(loaded, lora, 0) as model:
+    with adapter.adapted(loaded, lora, 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for weight in train.trainable(model).values():
@@ -268,7 +268,7 @@ def test_the_squared_update_and_its_gradient_are_those_of_the_dense_computation(
 
 def test_the_update_of_a_layer_is_what_merging_would_add(loaded):
     """The factors carry the scale: alpha / sqrt(rank) here."""
-    with base.adapted(loaded, Lora(rank=4, alpha=3, use_rslora=True), 0) as model:
+    with adapter.adapted(loaded, Lora(rank=4, alpha=3, use_rslora=True), 0) as model:
         torch.nn.init.normal_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))
         name, (a, b) = next(iter(factors(model).items()))
         assert torch.allclose(b @ a, model.get_submodule(name).get_delta_weight("default"), atol=1e-6)

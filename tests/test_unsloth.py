@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import CONFIG, deep
-from trials import base, mix, train, trial, unsloth
+from trials import adapter, base, mix, train, trial, unsloth
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data, TrialSpec
@@ -95,7 +95,7 @@ def rows(loaded) -> list[mix.Example]:
 def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[train.State, dict[str, torch.Tensor], list[train.State]]:
     """The end, the weights in the model then, and the states that were saved."""
     states: list[train.State] = []
-    with base.adapted(loaded, spec.lora, 3) as model:
+    with adapter.adapted(loaded, spec.lora, 3) as model:
         end = fit(model, train.beginning(model, spec.train), states)
         return end, {name: weight.detach().clone() for name, weight in train.trainable(model).items()}, states
 
