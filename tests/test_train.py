@@ -237,6 +237,14 @@ def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loa
     assert kept[2].losses[0] == free[2].losses[0], "nothing is drawn towards the base where nothing has moved"
 
 
+def test_the_base_is_looked_at_without_noise_and_draws_no_random_number(loaded, rows):
+    lora = Lora(rank=4, dropout=0.2)
+    without, _ = fitted(loaded, rows, changed(neftune=5.0), lora)
+    hardly, _ = fitted(loaded, rows, changed(neftune=5.0, kl=1e-12), lora)
+    assert [loss for _, loss in hardly.losses] == pytest.approx([loss for _, loss in without.losses], rel=1e-6)
+    assert hardly.penalties["kl"] > 0
+
+
 def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
     """One batch, one step with a rate of 0: the penalty is kl x the KL per counted token of that batch."""
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
