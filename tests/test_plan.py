@@ -195,7 +195,7 @@ def test_an_object_store_has_no_free_space_to_know():
 @pytest.mark.parametrize("targets", [QKV, ALL], ids=["qkv", "all"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_what_is_counted_for_a_step_is_what_torch_keeps(spec, dtype, targets, dropout):
-    from trials import base
+    from trials import adapter, base
 
     rows, length = 2, 96
     base_spec = spec.base.model_copy(update={"dtype": dtype})
@@ -209,7 +209,7 @@ def test_what_is_counted_for_a_step_is_what_torch_keeps(spec, dtype, targets, dr
     )
     shape = cost.read_shape(base_spec, Hub())
     counted = cost.memory(shape, spec)
-    with base.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
+    with adapter.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == shape.adapter(spec)
         kept = _kept_bytes(model.train(), rows, length)
         weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.base_model.parameters()}

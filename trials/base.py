@@ -1,19 +1,15 @@
-"""The base model: loaded once in 4 bits, lent to one adapter after the other."""
+"""The base model: loaded once, in 4 bits unless asked otherwise."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from trials import targets
 from trials.hub import Hub
-from trials.spec import Base, Lora
+from trials.spec import Base
 
 
 @dataclass
@@ -73,24 +69,3 @@ def _checksum(path: str, model: Any) -> str | None:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
-    """The base with a fresh adapter on it; afterwards the base is as it was, whatever happened meanwhile."""
-    torch.manual_seed(seed)
-    names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
-        lora_dropout=lora.dropout,
-        target_modules=targets.chosen(lora.target_modules, names),
-        use_dora=lora.use_dora,
-    )
-    model = get_peft_model(loaded.model, config)
-    try:
-        yield model
-    finally:
-        loaded.model = model.unload().eval()
-        loaded.model.requires_grad_(False)

@@ -22,7 +22,7 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from trials import storage
+from trials import adapter, storage
 
 Origin = Mapping[str, Any]  # JSON values: what a state must have come from to be of use
 
@@ -64,7 +64,7 @@ class Partial:
         """The adapter of a PEFT model in a local folder of its own: in the trial's where that is local."""
         path = self.folder / "adapter" if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
         storage.remove(path)
-        model.save_pretrained(str(path))
+        adapter.save(model, path)
         return path
 
     def remove(self) -> None:

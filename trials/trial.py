@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from trials import base, environment, evaluate, memory, mix, revision, train
+from trials.adapter import adapted
 from trials.checkpoint import Origin, Partial, serialized
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import Hub, find_source
@@ -109,7 +110,7 @@ class Worker:
             examples = mix.build(spec.data, self.hub, loaded.tokenizer)
             record.rows = dict(Counter(example.source for example in examples))
         rows = train.epochs(examples, spec.train, spec.data.seed)
-        with base.adapted(loaded, spec.lora, spec.train.seed) as model:
+        with adapted(loaded, spec.lora, spec.train.seed, examples) as model:
             end = self._train(model, loaded.tokenizer.pad_token_id, rows, record, partial, origin)
             with writing(partial.folder):
                 adapter = partial.save_adapter(model)
