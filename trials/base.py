@@ -1,4 +1,4 @@
-"""The base model: loaded once in 4 bits, lent to one adapter after the other."""
+"""The base model: loaded once, in 4 bits unless asked otherwise."""
 
 import hashlib
 from dataclasses import dataclass

@@ -144,6 +144,19 @@ class Lora(Section):
     """Of the adapter's weights. pissa, olora and corda begin at a part of the base's own weights; that part is taken off again
     by a frozen second adapter, so that the base stays the base."""
 
+    @model_validator(mode="after")
+    def _can_begin(self) -> "Lora":
+        if self.use_dora and self.converted:
+            raise ValueError(f"init {self.init} begins at the base's weights, which use_dora rescales; choose one of the two")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise ValueError(f"init orthogonal needs an even rank, but got {self.rank}")
+        return self
+
+    @property
+    def converted(self) -> bool:
+        """Whether the adapter begins at a part of the base, and a frozen one as large takes that part off."""
+        return self.init in ("pissa", "olora", "corda")
+
 
 class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
@@ -265,6 +278,13 @@ class TrialSpec(Section):
     def _update_is_a_product(self) -> "TrialSpec":
         if self.lora.use_dora and self.train.l2 > 0:
             raise ValueError("train.l2 is the size of B @ A, which is not what lora.use_dora adds to the base; use train.kl")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_error_to_begin_at(self) -> "TrialSpec":
+        if self.lora.init == "loftq" and (self.base.quantization == "none" or self.base.gguf is not None):
+            has = "base.gguf has none" if self.base.gguf is not None else "base.quantization is none"
+            raise ValueError(f"lora.init loftq compares unquantised safetensors with their quantisation, and {has}")
         return self
 
     @model_validator(mode="after")

@@ -38,3 +38,18 @@ def chosen(target_modules: str | Iterable[str], linear: Iterable[str]) -> list[s
             f"groups are {', '.join(_GROUPS)}"
         )
     return sorted(names)
+
+
+def blocks(layers: str | Iterable[int], count: int) -> list[int]:
+    """The numbers of the blocks that `lora.layers` means, of a base that has `count`; InputError where there are none such."""
+    if layers == "all":
+        return list(range(count))
+    if isinstance(layers, str):
+        third = ("first-third", "middle-third", "last-third").index(layers)
+        numbers = list(range(round(count * third / 3), round(count * (third + 1) / 3)))
+    else:
+        numbers = sorted(set(layers))
+    if not numbers or numbers[0] < 0 or numbers[-1] >= count:
+        told = layers if isinstance(layers, str) else ", ".join(map(str, numbers))
+        raise InputError(f"lora.layers: the base has {count} blocks, 0 to {count - 1}, but got {told}")
+    return numbers

@@ -218,8 +218,12 @@ class Worker:
                 # the parent was trained when nobody asked for this one
                 again = self._trained(loaded, record, partial, origin, (), derive.samples)
                 shutil.copytree(again[0], source, dirs_exist_ok=True)
-            with writing(partial.folder):
-                return partial.save_adapter(lambda target: adapter.derive(source, target, derive))
+            with adapter.borrowed(loaded, source) as model:
+                if derive.rank is not None:
+                    adapter.truncate(model, derive.rank)
+                adapter.strengthen(model, derive.strength)
+                with writing(partial.folder):
+                    return partial.save_adapter(functools.partial(adapter.save, model))
 
     def _load(self, wanted: Base) -> base.LoadedBase:
         if self._base is None or self._base[0] != wanted:
