@@ -50,7 +50,9 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
     names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
     yield from (name for name in names if hub.locate(name) == name)
     tasks = Tasks(hub)
-    yield from (name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name))
+    for name in {name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name)}:
+        if hub.mirror is None or any(hub.locate(dataset) == dataset for dataset in tasks.datasets(name)):
+            yield name
 
 
 def _fetch(config: str) -> str | None:

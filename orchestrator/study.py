@@ -8,11 +8,13 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
@@ -21,10 +23,11 @@ from trials.errors import InputError
 from trials.storage import is_local
 
 _TRIES = 5  # of opening a server's database
+_LOCKED = 60.0  # seconds to wait for another process that writes the file
 
 
 def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None]) -> optuna.Study:
-    """The study of the sweep in `folder`, made where there is none; InputError where its database cannot be had."""
+    """The study of the sweep in `folder`, made where there is none; call it in `opening`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     kind = config.search.study
     if kind == "journal" and not is_local(folder):
@@ -32,22 +35,18 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
             f"search.study: a journal needs a folder that all commands share, not {folder}; there several share postgresql://..."
         )
     place = study_folder(folder)
-    try:
-        if kind == "sqlite":
-            storage: BaseStorage = _sqlite(place / "study.db", notice)
-        elif kind == "journal":
-            storage = _journal(place / "study.journal", notice)
-        else:
-            storage = _server(kind)
-        study = optuna.create_study(
-            study_name=config.name,
-            storage=storage,
-            directions=[objective.direction for objective in config.search.objectives],
-            load_if_exists=True,
-        )
-    except (sqlalchemy.exc.OperationalError, sqlite3.OperationalError) as error:
-        place_name = place / "study.db" if kind == "sqlite" else kind
-        raise InputError(f"search.study: {place_name}: {' '.join(str(getattr(error, 'orig', error)).split())[:200]}") from error
+    if kind == "sqlite":
+        storage: BaseStorage = _sqlite(place / "study.db", notice)
+    elif kind == "journal":
+        storage = _journal(place / "study.journal", notice)
+    else:
+        storage = _server(kind)
+    study = optuna.create_study(
+        study_name=config.name,
+        storage=storage,
+        directions=[objective.direction for objective in config.search.objectives],
+        load_if_exists=True,
+    )
     names = [objective.metric for objective in config.search.objectives]
     if study.metric_names != names:
         with warnings.catch_warnings():
@@ -61,6 +60,25 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
             f"search.study: {kind} has a study {config.name!r} of the sweep in {owner}; give this sweep another `name`"
         )
     return study
+
+
+@contextmanager
+def opening(config: SweepConfig, folder: Path) -> Iterator[None]:
+    """Around all that is done to open the study: a database that cannot be had, read or written is one line, an InputError."""
+    try:
+        yield
+    except (
+        StorageInternalError,
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.ProgrammingError,
+        sqlite3.OperationalError,
+    ) as error:
+        kind = config.search.study
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # what the database said is the innermost
+            cause = cause.__cause__
+        place = study_folder(folder) / "study.db" if kind == "sqlite" else kind
+        raise InputError(f"search.study: {place}: {' '.join(str(cause).split())[:200]}") from error
 
 
 def study_folder(folder: Path) -> Path:
@@ -78,7 +96,7 @@ def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
     if path.exists() and (problem := _damage(path)):
         _set_aside(path, problem, notice)
     try:
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCKED}})
     except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
         if isinstance(error, sqlalchemy.exc.OperationalError):
             raise  # a full disk, a folder without write permission: nothing is wrong with the file
@@ -89,7 +107,7 @@ def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
 def _damage(path: Path) -> str | None:
     """What is wrong with a sqlite file; a journal that a killed process left beside it is played back first."""
     try:
-        connection = sqlite3.connect(path, timeout=60)
+        connection = sqlite3.connect(path, timeout=_LOCKED)
         try:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:

@@ -28,7 +28,7 @@ from orchestrator.drivers import Drivers
 from orchestrator.errors import SweepFailed
 from orchestrator.events import Event, Kind
 from orchestrator.front import RunningFront
-from orchestrator.study import open_study
+from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
@@ -41,6 +41,8 @@ _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
 _BUDGETS = {"trials", "gpu_hours", "hours", "study"}
 FREE = "free"  # marks trials derived from the training of another
+_CONTRADICTORY = "the settings contradict each other"
+_NO_BASELINE = "its baseline failed"
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
 
 End = Literal["record", "held", "storage", "died"]
@@ -67,7 +69,7 @@ class Asked:
     specs: list[TrialSpec]
     """One per replicate."""
     failure: str | None = None
-    """The kind of failure, of a replicate or of the baseline."""
+    """The kind of failure of a replicate, or that it is the baseline that failed."""
 
     @property
     def base(self) -> str:
@@ -122,14 +124,15 @@ class Sweep:
         self._half = "search" if config.search.documents == "half" else ALL
         self._exhausted = False
         self._claim_folder()
-        self.study = open_study(config, self.folder, notice)
-        self.drivers = Drivers(self.study, self.folder, shared=config.search.study != "sqlite")
-        self._spent_before = self.drivers.spent()
         self._gpu_seconds = 0.0
-        asked = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = sampling.make_sampler(config, asked, self._seen)
-        with self.drivers.alone():
-            self._reconcile()
+        with opening(config, self.folder):
+            self.study = open_study(config, self.folder, notice)
+            self.drivers = Drivers(self.study, self.folder, shared=config.search.study != "sqlite")
+            self._spent_before = self.drivers.spent()
+            asked = len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = sampling.make_sampler(config, asked, self._seen)
+            with self.drivers.alone():
+                self._reconcile()
 
     # ------------------------------------------------------------------ opening
 
@@ -205,11 +208,9 @@ class Sweep:
         """A trial that the study has been told about: its place in the manifest; records that are gone are made again."""
         if "key" not in frozen.user_attrs:
             self.counts["failed"] += 1
-            self._note(frozen.number, frozen.user_attrs.get("settings", {}), [], "the settings contradict each other")
+            self._note(frozen.number, frozen.user_attrs.get("settings", {}), [], _CONTRADICTORY)
             return
-        settings = sampling.suggest(self.config, frozen)
-        asked = Asked(None, frozen.number, settings, self.config.specs(settings))
-        self._note(asked.number, asked.settings, asked.specs, free=FREE in frozen.user_attrs)
+        asked = self._recall(frozen)
         if frozen.state == TrialState.FAIL:
             self.counts["failed"] += 1
             return
@@ -222,6 +223,14 @@ class Sweep:
             self.notice(f"trial {frozen.number}: its record is gone from {self.ledger.root}; it runs again")
             self._open[frozen.number] = asked
             self._queue.extend(lost)
+
+    def _recall(self, frozen: FrozenTrial) -> Asked:
+        """A valid trial as the study knows it, noted."""
+        settings = sampling.suggest(self.config, frozen)
+        asked = Asked(None, frozen.number, settings, self.config.specs(settings))
+        told = frozen.user_attrs
+        self._note(asked.number, settings, asked.specs, told.get("failure"), free=FREE in told)
+        return asked
 
     # ------------------------------------------------------------------ asking
 
@@ -333,9 +342,11 @@ class Sweep:
     def _learn_from_others(self) -> None:
         self._spent_before = (self.drivers.spent()[0], self._spent_before[1])
         for frozen in self.study.get_trials(deepcopy=False):
-            if frozen.number not in self._manifest and frozen.state != TrialState.WAITING and "key" in frozen.user_attrs:
-                settings = sampling.suggest(self.config, frozen)
-                self._note(frozen.number, settings, self.config.specs(settings), free=FREE in frozen.user_attrs)
+            if frozen.state == TrialState.WAITING or "key" not in frozen.user_attrs:
+                continue
+            noted = self._manifest.get(frozen.number)
+            if noted is None or noted.get("failure") != frozen.user_attrs.get("failure"):
+                self._recall(frozen)
 
     def _derive(self, settings: dict[str, Any]) -> None:
         """Takes up the other points that the training at `settings` gives; they count as no trials."""
@@ -352,14 +363,14 @@ class Sweep:
             trial.set_user_attr("settings", settings)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             self.counts["failed"] += 1
-            self._note(trial.number, settings, [], "the settings contradict each other")
+            self._note(trial.number, settings, [], _CONTRADICTORY)
             return
         trial.set_user_attr("key", specs[0].key)
         asked = Asked(trial, trial.number, settings, specs)
         self._note(asked.number, settings, specs, free=FREE in trial.user_attrs)
         self._open[asked.number] = asked
         if asked.base in self._dead:
-            asked.failure = "Baseline"
+            asked.failure = _NO_BASELINE
             self._settle(asked)
             return
         self._queue.extend(asked.jobs())
@@ -404,7 +415,7 @@ class Sweep:
             self._judge(job, record)
             wanting = [asked for asked in self._open.values() if asked.number == job.number or asked.base in self._dead]
             for asked in wanting:
-                asked.failure = record.failure.kind
+                asked.failure = record.failure.kind if asked.number == job.number else _NO_BASELINE
                 self._settle(asked)
             return
         if job.number is None:
@@ -502,6 +513,9 @@ class Sweep:
         with self._lock:
             doubtful, self._doubtful = self._doubtful, []
             for asked in doubtful:
+                if asked.trial is not None and asked.failure == _NO_BASELINE:
+                    asked.trial.set_user_attr("failure", _NO_BASELINE)
+                    self._note(asked.number, asked.settings, asked.specs, _NO_BASELINE, FREE in asked.trial.user_attrs)
                 if asked.trial is not None:
                     self.study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
                 self.counts["failed"] += 1
@@ -574,15 +588,17 @@ class Sweep:
         failure: str | None = None,
         free: bool = False,
     ) -> None:
+        """`failure` says why there is nothing to run; without `specs` because there can be none."""
         keys = [spec.key for spec in specs]
-        entry: dict[str, Any] = {"number": number, "key": keys[0] if keys else None, "params": settings}
+        entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
         if failure is None:
-            entry["baseline"] = self.config.spec(settings).baseline().key
+            entry |= {"key": keys[0], "baseline": self.config.spec(settings).baseline().key}
+            if len(keys) > 1:
+                entry["keys"] = keys
         else:
             entry["failure"] = failure
+        if not keys:
             self._keys.add(repr(sorted(settings.items())))
-        if len(keys) > 1:
-            entry["keys"] = keys
         if free:
             entry[FREE] = True
         self._keys.update(keys)

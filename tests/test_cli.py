@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator import cli
+from orchestrator.config import SweepConfig
+from orchestrator.sweep import Sweep
 from tests.conftest import CONFIG, deep
+from tests.test_sweep import complete, fail_next
 from trials.record import Ledger
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +108,35 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, change, ex
     assert expected in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def ended(monkeypatch, *arguments: object) -> int:
+    """The exit code of the command, run in this process: for what ends before it starts a Ray."""
+    monkeypatch.setattr(sys, "argv", ["slimsweep", *map(str, arguments)])
+    with pytest.raises(SystemExit) as found:
+        cli.main()
+    return int(found.value.code or 0)
+
+
+def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_look(tmp_path, monkeypatch, capsys):
+    (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
+    sweep = Sweep(SweepConfig.model_validate(CONFIG), tmp_path / "runs")
+    with sweep.going():
+        complete(sweep, sweep.next_job())
+        fail_next(sweep, 2, "NonFiniteLoss")
+    command = ("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
+    assert ended(monkeypatch, *command) == 1
+    said = capsys.readouterr()
+    assert f"every trial failed; slimsweep status {tmp_path}/runs/little says why" in said.err
+    assert "all 2 trials are done" in said.out
+
+
+def test_a_study_that_cannot_be_opened_is_exit_code_2_and_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
+    (tmp_path / "runs" / "little" / "study.db").mkdir(parents=True)
+    assert ended(monkeypatch, "run", tmp_path / "little.yaml", "--storage", tmp_path / "runs") == 2
+    path = tmp_path / "runs" / "little" / "study.db"
+    assert capsys.readouterr().err == f"search.study: {path}: unable to open database file\n"
 
 
 def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path):

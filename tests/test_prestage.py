@@ -121,6 +121,26 @@ def test_workers_that_need_the_same_at_the_same_time_fetch_it_once(hub, config, 
     assert hub[WEIGHTS] == 1
 
 
+def test_a_stock_task_is_fetched_only_where_the_mirror_does_not_have_its_data(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.ray, "nodes", list)
+    parts["hub_mirror"] = str(tmp_path)
+    parts["eval"] = {
+        "commonsense": {"task": "hellaswag", "metric": "acc_norm"},
+        "math": {"task": "gsm8k", "metric": "exact_match", "filter": "strict-match"},
+        "knowledge": {"task": ["mmlu_college_computer_science", "mmlu_stem"], "metric": "acc"},
+    }
+    said: list[str] = []
+    for there, wanted in (
+        ("openai/gsm8k", "hellaswag, mmlu_college_computer_science, mmlu_stem"),
+        ("cais/mmlu", "hellaswag"),
+        ("Rowan/hellaswag", None),
+    ):
+        (tmp_path / there).mkdir(parents=True)
+        prestage(SweepConfig.model_validate(parts), said.append)
+        assert said == ([f"fetching {wanted} on 0 node, where it is not there yet ..."] if wanted else [])
+        said.clear()
+
+
 def test_what_lies_in_folders_is_not_fetched(parts, monkeypatch):
     monkeypatch.setattr(launch.ray, "nodes", lambda: pytest.fail("nothing is to be fetched"))
     said: list[str] = []

@@ -1,16 +1,22 @@
 """The state of a sweep: nothing lost, nothing run twice, the study told everything. Records are written by hand."""
 
+import contextlib
+import itertools
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
+from analysis.load import load
+from orchestrator import study
 from orchestrator.config import SweepConfig
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep import Sweep
 from trials.errors import InputError
 from trials.record import Failure, Score, TrialRecord
+from trials.spec import TrialSpec
 
 
 @pytest.fixture
@@ -30,6 +36,13 @@ def leave(sweep: Sweep, job, commonsense: float = 0.6, math: float = 0.8, second
 def fail(sweep: Sweep, job, kind: str = "ValueError") -> None:
     failure = Failure(kind=kind, message="no luck", traceback="Traceback ...")
     sweep.ledger.write(TrialRecord(key=job.spec.key, state="failed", spec=job.spec, failure=failure))
+
+
+def fail_next(sweep: Sweep, times: int = 1, kind: str = "ValueError") -> None:
+    for _ in range(times):
+        job = sweep.next_job()
+        fail(sweep, job, kind)
+        sweep.finish(job.spec.key)
 
 
 def complete(sweep: Sweep, job, **scores: float) -> None:
@@ -118,9 +131,7 @@ def test_the_same_setting_asked_twice_at_once_runs_once_and_is_told_twice(parts,
 def test_a_failed_trial_is_told_as_failed_and_the_sweep_goes_on(config, tmp_path):
     sweep = Sweep(config, tmp_path)
     complete(sweep, sweep.next_job())
-    job = sweep.next_job()
-    fail(sweep, job)
-    sweep.finish(job.spec.key)
+    fail_next(sweep)
     assert len(run_out(sweep)) == 2
     assert states(sweep) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert sweep.counts == {"done": 2, "failed": 1}
@@ -147,16 +158,13 @@ def test_an_objective_that_is_undefined_is_told_as_failed(parts, tmp_path):
 
 def test_a_failed_baseline_or_nothing_but_failures_stops_the_sweep_with_its_cause(config, tmp_path):
     sweep = Sweep(config, tmp_path / "a")
-    fail(sweep, baseline := sweep.next_job())
-    sweep.finish(baseline.spec.key)
+    fail_next(sweep)
     assert sweep.next_job() is None
     assert isinstance(sweep.failed, SweepFailed)
     assert "no luck" in str(sweep.failed)
     sweep = Sweep(config, tmp_path / "b")
     complete(sweep, sweep.next_job())
-    for _ in range(3):
-        fail(sweep, job := sweep.next_job())
-        sweep.finish(job.spec.key)
+    fail_next(sweep, 3)
     assert "trials all failed" in str(sweep.failed)
 
 
@@ -234,25 +242,24 @@ def test_a_corrupt_study_is_set_aside_and_made_again_from_manifest_and_ledger(co
         assert (tmp_path / "little" / "study.db.corrupt").exists()
 
 
-def test_failures_wait_for_a_success_and_are_told_then_or_at_the_end(config, tmp_path):
-    sweep = Sweep(config, tmp_path)
+@pytest.mark.parametrize("then", ["success", "end"])
+def test_failures_wait_for_a_success_and_are_told_then_or_at_the_end(parts, tmp_path, then):
+    parts["space"]["lora.rank"]["choices"] = [2, 4, 8] if then == "success" else [2, 4]
+    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
     complete(sweep, sweep.next_job())
     with sweep.going():
-        for _ in range(2):
-            fail(sweep, job := sweep.next_job())
-            sweep.finish(job.spec.key)
+        fail_next(sweep, 2)
         assert TrialState.FAIL not in states(sweep)
-        complete(sweep, sweep.next_job())
-        assert states(sweep).count(TrialState.FAIL) == 2
+        assert len(run_out(sweep)) == (then == "success")
+        assert states(sweep).count(TrialState.FAIL) == (2 if then == "success" else 0)
+    assert states(sweep).count(TrialState.FAIL) == 2
 
 
 def test_what_failed_when_everything_failed_runs_again_once_the_cause_is_mended(config, tmp_path):
     sweep = Sweep(config, tmp_path)
     complete(sweep, sweep.next_job())
     with sweep.going():
-        for _ in range(3):
-            fail(sweep, job := sweep.next_job())
-            sweep.finish(job.spec.key)
+        fail_next(sweep, 3)
     assert sweep.failed
     again = Sweep(config, tmp_path)
     assert len(run_out(again)) == 3
@@ -265,10 +272,7 @@ def test_a_run_of_like_failures_in_the_middle_stops_the_sweep_but_not_failures_o
         sweep = Sweep(SweepConfig.model_validate(parts), tmp_path / kind)
         complete(sweep, sweep.next_job())
         complete(sweep, sweep.next_job())
-        for _ in range(7):
-            if (job := sweep.next_job()) is not None:
-                fail(sweep, job, kind)
-                sweep.finish(job.spec.key)
+        fail_next(sweep, 6, kind)
         assert (sweep.failed is not None) == stops
 
 
@@ -283,7 +287,7 @@ def test_storage_that_takes_no_more_stops_the_sweep_and_its_trial_runs_on_the_ne
 
 
 def test_a_trial_that_another_process_runs_waits_for_its_record(config, tmp_path):
-    sweep = Sweep(config, tmp_path, clock=(ticks := iter(range(0, 10_000, 5))).__next__)
+    sweep = Sweep(config, tmp_path, clock=itertools.count(0, 5).__next__)
     complete(sweep, sweep.next_job())
     job = sweep.next_job()
     with sweep.ledger.lease(job.spec.key):  # as another sweep's worker would
@@ -295,19 +299,18 @@ def test_a_trial_that_another_process_runs_waits_for_its_record(config, tmp_path
     assert sweep.next_job() is None
     assert sweep.over
     assert states(sweep) == [TrialState.COMPLETE] * 3
-    assert next(ticks) > 0
 
 
 def test_replicates_run_under_their_own_seeds_and_are_told_as_their_mean(parts, tmp_path):
     parts["search"]["replicates"] = 3
     sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
     complete(sweep, sweep.next_job(), commonsense=0.5, math=0.8)
-    for commonsense in (0.6, 0.7, 0.8):
-        assert states(sweep)[:1] in ([], [TrialState.RUNNING])
-        complete(sweep, sweep.next_job(), commonsense=commonsense, math=0.8)
+    with sweep.going():
+        for commonsense in (0.6, 0.7, 0.8):
+            job = sweep.next_job()
+            assert states(sweep) == [TrialState.RUNNING]
+            complete(sweep, job, commonsense=commonsense, math=0.8)
     assert sweep.study.trials[0].values == pytest.approx([0.2, 0.0])
-    entry = json.loads((tmp_path / "little" / "manifest.json").read_text())
-    sweep._write_manifest(at_once=True)
     entry = json.loads((tmp_path / "little" / "manifest.json").read_text())["trials"][0]
     assert len({*entry["keys"]}) == 3
     assert {sweep.ledger.read(key).spec.train.seed for key in entry["keys"]} == {0, 1, 2}
@@ -318,8 +321,7 @@ def test_a_replicate_that_fails_fails_its_trial_and_the_rest_of_it_is_not_run(pa
     sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
     with sweep.going():
         complete(sweep, sweep.next_job())
-        fail(sweep, job := sweep.next_job())
-        sweep.finish(job.spec.key)
+        fail_next(sweep)
         jobs = run_out(sweep)
     assert {job.number for job in jobs} == {1}
     assert states(sweep) == [TrialState.FAIL, TrialState.COMPLETE]
@@ -347,8 +349,7 @@ def test_events_tell_the_whole_story(config, tmp_path):
     with sweep.going():
         complete(sweep, sweep.next_job(), commonsense=0.5)
         complete(sweep, sweep.next_job(), commonsense=0.7)
-        fail(sweep, job := sweep.next_job())
-        sweep.finish(job.spec.key)
+        fail_next(sweep)
         run_out(sweep)
     assert [event.event for event in events] == [
         "sweep_started",
@@ -481,15 +482,47 @@ def test_replicates_of_one_bad_setting_do_not_count_as_three_failures(parts, tmp
     assert sweep.failed is None
 
 
-def test_a_base_whose_baseline_fails_fails_its_own_trials_alone(parts, tmp_path):
+def test_a_base_whose_baseline_fails_fails_its_own_trials_alone_and_the_manifest_says_why(parts, tmp_path):
     parts["space"]["base.dtype"] = {"type": "categorical", "choices": ["float32", "bfloat16"]}
-    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
+    config = SweepConfig.model_validate(parts)
+    sweep = Sweep(config, tmp_path)
     with sweep.going():
-        fail(sweep, first := sweep.next_job())
-        sweep.finish(first.spec.key)
+        fail_next(sweep)
         jobs = run_out(sweep)
     assert {job.spec.base.dtype for job in jobs} == {"bfloat16"}
     assert states(sweep).count(TrialState.COMPLETE) == states(sweep).count(TrialState.FAIL) == 2
+    for _ in range(2):
+        found = load(tmp_path / "little").trials
+        assert sorted(found["state"]) == ["complete", "complete", "failed", "failed"]
+        assert set(found.loc[found["state"] == "failed", "base.dtype"]) == {"float32"}
+        trials = json.loads((tmp_path / "little" / "manifest.json").read_text())["trials"]
+        assert [trial["failure"] for trial in trials if trial["key"] is None] == ["its baseline failed"] * 2
+        with (again := Sweep(config, tmp_path)).going():  # only the baseline is tried again
+            fail_next(again)
+            assert again.next_job() is None
+
+
+def test_trials_that_wait_for_their_verdict_when_a_baseline_fails_run_once_it_is_mended(parts, tmp_path):
+    parts["space"]["base.dtype"] = {"type": "categorical", "choices": ["float32", "bfloat16"]}
+    config = SweepConfig.model_validate(parts)
+    with (sweep := Sweep(config, tmp_path)).going():
+        fail_next(sweep)
+        complete(sweep, sweep.next_job())
+        while sweep.next_job() is not None:
+            pass  # cut off before any of them has ended
+    assert len(run_out(Sweep(config, tmp_path))) == 1 + 4
+
+
+def test_a_study_that_another_process_keeps_locked_is_one_line(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_LOCKED", 0.1)
+    Sweep(config, tmp_path)
+    path = tmp_path / "little" / "study.db"
+    for lock in ("IMMEDIATE", "EXCLUSIVE"):  # others may read it still, or not even that
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute(f"BEGIN {lock}")
+            with pytest.raises(InputError, match=f"^search.study: {path}: database is locked$"):
+                Sweep(config, tmp_path)
+    assert Sweep(config, tmp_path).unfinished == 4
 
 
 def test_a_worker_that_dies_is_not_taken_for_an_earlier_failure(config, tmp_path):
@@ -498,3 +531,21 @@ def test_a_worker_that_dies_is_not_taken_for_an_earlier_failure(config, tmp_path
     fail(sweep, job := sweep.next_job())
     sweep.finish(job.spec.key, "died", "the node is gone")
     assert sweep.ledger.read(job.spec.key).failure.message == "the node is gone"
+
+
+def test_a_worker_that_cannot_start_is_a_failed_record_that_says_why(config, tmp_path, monkeypatch):
+    from orchestrator.launch import TrialActor
+    from orchestrator.search import StudySearcher
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker sets it
+    sweep = Sweep(config, tmp_path)
+    complete(sweep, sweep.next_job())
+    searcher = StudySearcher(sweep, lambda: 1)
+    suggested = searcher.suggest("trial")
+    actor = object.__new__(TrialActor)  # as in a worker process, less what Ray does around it
+    actor.setup(suggested, storage=str(tmp_path), mirror=str(tmp_path / "nowhere"))
+    searcher.on_trial_complete("trial", actor.step())
+    failed = sweep.ledger.read(TrialSpec.model_validate_json(suggested["spec"]).key)
+    assert failed.state == "failed"
+    where = tmp_path / "nowhere"
+    assert failed.failure.message == f"the worker cannot start: InputError: hub_mirror: {where} is not a folder"

@@ -4,7 +4,7 @@ import difflib
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
+@cache
+def _stock_tasks() -> TaskManager:
+    """Those that lm-eval brings. Their index takes ten seconds to build."""
+    return TaskManager()
+
+
 class Tasks:
     """lm-eval's tasks, each built once per process and read from where `hub` finds its data."""
 
@@ -36,22 +42,19 @@ class Tasks:
     def _bundled(self) -> TaskManager:
         return TaskManager(include_path=[str(folder) for folder in TASK_FOLDERS], include_defaults=False)
 
-    @cached_property
-    def _stock(self) -> TaskManager:
-        return TaskManager()
-
     def bundled(self, name: str) -> bool:
         """Whether a package here brings the task, and so its data."""
         return name in self._bundled.task_index
 
     def _manager(self, name: str) -> TaskManager:
-        """The manager that knows the task. lm-eval's own index takes ten seconds to build, so it is asked last."""
+        """The manager that knows the task; lm-eval's own is asked last."""
         if self.bundled(name):
             return self._bundled
-        if name not in self._stock.task_index:
-            near = difflib.get_close_matches(name, [*self._bundled.all_tasks, *self._stock.all_tasks], n=3)
+        stock = _stock_tasks()
+        if name not in stock.task_index:
+            near = difflib.get_close_matches(name, [*self._bundled.all_tasks, *stock.all_tasks], n=3)
             raise InputError(f"eval: lm-eval has no task {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
-        return self._stock
+        return stock
 
     def _leaves(self, manager: TaskManager, name: str) -> list[str]:
         """The single tasks behind a task, group or tag."""
@@ -63,6 +66,14 @@ class Tasks:
         members = entry.tags if entry.kind is Kind.TAG else (entry.cfg or {}).get("task", [])
         names = [member if isinstance(member, str) else member["task"] for member in members]
         return [leaf for member in names for leaf in self._leaves(manager, member)]
+
+    def datasets(self, name: str) -> set[str]:
+        """The data sets of the tasks behind `name`, as they name them; for a task that names none, itself."""
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        manager = self._manager(name)
+        paths = {leaf: manager.task_index[leaf].yaml_path for leaf in self._leaves(manager, name)}
+        return {(load_yaml(path) if path else {}).get("dataset_path", leaf) for leaf, path in paths.items()}
 
     def build(self, evaluation: Evaluation) -> dict[str, Any]:
         """Task name -> lm-eval Task, for every single task of the role; raises InputError when one cannot be had."""
