@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,21 @@ class Scorer(HFLM):
         return found
 
     def _logits(self, batch: torch.Tensor, last: int) -> tuple[torch.Tensor, int]:
-        """Logits of the `last` positions, and how many before them are left out; all, where the model cannot leave any out."""
+        """Logits of the `last` positions, and how many before them are left out; all, where the model cannot leave any out.
+
+        What all rows begin with, the few-shot examples as a rule, goes through the model once for all of them.
+        """
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         if "logits_to_keep" not in inspect.signature(base.forward).parameters:
             return self._model_call(batch), 0
-        precision = self.mixed_precision_dtype
+        length, precision = batch.shape[1], self.mixed_precision_dtype
+        shared = int((batch == batch[0]).all(dim=0).cumprod(dim=0).sum())
+        shared = min(shared, length - last)
         with torch.autocast(device_type=self.device.type, dtype=precision, enabled=precision is not None):
-            return self.model(batch, logits_to_keep=last).logits, batch.shape[1] - last
+            if shared > 0 and len(batch) > 1:
+                cache = self.model(batch[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
+                if type(cache) is DynamicCache:  # others cannot be lent to several rows
+                    cache.batch_repeat_interleave(len(batch))
+                    rest = batch[:, shared:]
+                    return self.model(rest, past_key_values=cache, logits_to_keep=last).logits, length - last
+            return self.model(batch, logits_to_keep=last).logits, length - last
