@@ -235,6 +235,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    base.check_template(spec.base, spec.data, hub)
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
         for role, evaluation in spec.eval.items():
