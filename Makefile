@@ -44,6 +44,7 @@ chaos: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver
+	$(BIN)/python -m tests.benchmarks.trial
 
 check: $(READY)
 	$(BIN)/ruff format --check .

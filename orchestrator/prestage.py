@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.config import SweepConfig
 from trials.errors import InputError
+from trials.gguf import TOKENIZER
 from trials.hub import SELF, Hub, find_source
 
 _OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transformers reads safetensors
@@ -66,7 +67,9 @@ def _fetch(config: str) -> str | None:
     try:
         check_inputs(wanted)
         for base in {spec.base for spec in wanted.baseline_specs()}:
-            if hub.locate(base.model) == base.model:
+            if hub.locate(base.model) == base.model and base.gguf:
+                huggingface_hub.snapshot_download(base.model, revision=base.revision, allow_patterns=[base.gguf, *TOKENIZER])
+            elif hub.locate(base.model) == base.model:
                 huggingface_hub.snapshot_download(base.model, revision=base.revision, ignore_patterns=_OTHER_FORMATS)
     except (InputError, OSError) as error:
         return " ".join(str(error).split())[:300]

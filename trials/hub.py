@@ -6,6 +6,7 @@ as a mirror), a `sources.yaml` or a folder `tasks`.
 
 import difflib
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SELF = "self"
 """The source whose text the base samples itself."""
 _HERE = Path(__file__).parent
 _FILES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}  # by their ending, what reads them
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 TASK_FOLDERS = sorted(_HERE.glob("*/tasks"))
 
 
@@ -49,10 +51,14 @@ class Hub:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return {"path": str(path), "cache_dir": _cache_of(files)}
 
-    def missing(self, what: str, name: str, error: BaseException) -> InputError | StorageFailed:
+    def missing(self, what: str, name: str, error: BaseException, revision: str | None = None) -> InputError | StorageFailed:
         """The one line for a model or data set that no place has, or for which the disk has no room."""
         if full := disk_failure(error):
             return storage_failed(f"{what} {name!r}: {getattr(error, 'filename', None) or 'the cache of the hub'}", full)
+        if refused := _refused(what, name, error, revision):
+            return InputError(f"{what} {name!r} {refused}")
+        if (folder := self.locate(name)) != name or Path(name).is_dir():
+            return InputError(f"{what} {name!r} in {folder} cannot be read: {_reason(error)}")
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
@@ -97,14 +103,40 @@ def _cache_of(files: list[Path]) -> str:
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16])
 
 
-def _reason(error: BaseException) -> str:
+def _refused(what: str, name: str, error: BaseException, revision: str | None) -> str | None:
+    """What the hub has against the request, where that is something that its reader can put right."""
+    from huggingface_hub.errors import DisabledRepoError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    told = _answer(error)
+    if isinstance(told, GatedRepoError):
+        page = f"https://huggingface.co/{'datasets/' if what.startswith('data set') else ''}{name}"
+        if told.response.status_code == 401:  # 403: the hub knows who asks
+            return f"is gated: accept its licence at {page}, then log in with `hf auth login` or set HF_TOKEN"
+        return f"is gated: the account of this token has no access; accept its licence at {page}, or wait until it is granted"
+    if isinstance(told, DisabledRepoError):
+        return "has been disabled on the hub"
+    if isinstance(told, RevisionNotFoundError):
+        return f"has no revision {revision!r} on the hub; https://huggingface.co/{name}/tree/main lists its branches and tags"
+    if isinstance(told, RepositoryNotFoundError) and told.response.status_code != 404:
+        return (
+            "is not to be had from the hub: no such public repository; if it is private, log in with `hf auth login` or set "
+            "HF_TOKEN"
+        )
+    return None
+
+
+def _answer(error: BaseException) -> BaseException | None:
     """The hub's own answer where it gave one: what is raised around it often ends where that begins."""
     from huggingface_hub.errors import HfHubHTTPError
 
     told: BaseException | None = error
     while told is not None and not isinstance(told, HfHubHTTPError):
         told = told.__cause__
-    text = str(told or error)
+    return told
+
+
+def _reason(error: BaseException) -> str:
+    text = _TOKEN.sub("hf_***", str(_answer(error) or error))
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:160]
 
 

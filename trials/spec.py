@@ -33,8 +33,9 @@ class Base(Section):
     quantization: Literal["nf4", "fp4", "none"] = "nf4"
     double_quantization: bool = True
     """Quantise the quantisation constants as well (QLoRA, arXiv 2305.14314, section 3)."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the weights that stay unquantised, and of the arithmetic."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Of the weights that stay unquantised, and of the arithmetic. `auto` is float16 on GPUs without units for bfloat16 and
+    bfloat16 elsewhere; it is settled when a file is read, so that a key holds the type itself."""
 
 
 class Source(Section):

@@ -25,6 +25,7 @@ from trials import (
     drift,
     environment,
     evaluate,
+    initial,
     memory,
     mix,
     overlap,
@@ -182,7 +183,10 @@ class Worker:
             record.rows = dict(Counter(example.source for example in examples))
         rows = train.epochs(examples, spec.train, spec.data.seed)
         steps = {wanted // spec.train.batch_size: f"adapter-{wanted}" for wanted in keep}
-        with adapter.adapted(loaded, spec.lora, spec.train.seed, examples) as model:
+        begins_at: Sequence[mix.Example] = examples
+        if spec.lora.init == "corda":  # it leaves alone what matters to these rows: what the base says by itself
+            begins_at = [mix.Example(SELF, ids, ids) for ids, _ in own(initial.ROWS)]
+        with adapter.adapted(loaded, spec.lora, spec.train.seed, begins_at) as model:
             save = functools.partial(adapter.save, model)
 
             def reached(step: int) -> None:
@@ -368,6 +372,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    base.check_template(spec.base, spec.data, hub)
     if spec.train.backend == "unsloth":
         unsloth.check_settings(spec)
     needed = Counter(mix.order_of_rows(spec.data))
