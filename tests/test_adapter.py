@@ -83,6 +83,27 @@ def test_every_init_leaves_the_base_the_base_and_one_seed_repeats(loaded, rows, 
     assert torch.equal(one, other) == (init in ("eva", "olora", "corda")), "those that draw nothing"
 
 
+@pytest.mark.parametrize("init", ["default", "eva", "orthogonal"])
+def test_a_dora_adapter_begins_as_the_base_up_to_rounding(loaded, rows, init):
+    before = logits(loaded.model)
+    with adapter.adapted(loaded, Lora(rank=4, init=init, use_dora=True, target_modules="all-linear"), 0, rows) as model:
+        assert any("magnitude" in name for name, weight in model.named_parameters() if weight.requires_grad)
+        assert close(logits(model), before, 1e-5)
+    assert torch.equal(logits(loaded.model), before)
+
+
+def test_what_a_converted_adapter_began_at_is_never_trained(loaded, rows, spec):
+    with adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
+        began = {name: (down[4:].clone(), up[:, 4:].clone()) for name, (down, up) in factors(model).items()}
+        with model.disable_adapter():  # on leaving it PEFT asks for the gradients of all that is active
+            pass
+        trained(model, loaded, rows, spec)
+        for name, (down, up) in factors(model).items():
+            assert torch.equal(down[4:], began[name][0])
+            assert torch.equal(up[:, 4:], began[name][1])
+            assert not torch.equal(down[:4], down[4:])
+
+
 @pytest.mark.parametrize("init", CONVERTED)
 def test_a_converted_init_begins_at_a_part_of_the_bases_weight(loaded, rows, init):
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, init=init, target_modules="mlp"), 0, rows) as model:
