@@ -14,6 +14,7 @@ from orchestrator.sweep import Sweep
 from tests.conftest import CONFIG, deep
 from tests.test_sweep import complete, fail_next
 from trials.record import Ledger
+from trials.spec import TrialSpec
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "cluster")
@@ -62,15 +63,15 @@ def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept, co
     assert before == {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
 
 
-def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, tmp_path):
+def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, another):
+    """In this process; that `python -m trials` gives the same as this is held by test_trial.py."""
     runs, _, _ = swept
     key = json.loads((runs / "little" / "manifest.json").read_text())["trials"][0]["key"]
-    spec = runs / "ledger" / key / "spec.yaml"
-    line = [sys.executable, "-m", "trials", str(spec), "--storage", str(tmp_path)]
-    subprocess.run(line, cwd=ROOT, check=True, capture_output=True)
-    alone, swept_record = Ledger(tmp_path), Ledger(runs)
-    assert alone.read(key).scores == swept_record.read(key).scores
-    assert alone.documents(key).equals(swept_record.documents(key))
+    spec = TrialSpec.model_validate(yaml.safe_load((runs / "ledger" / key / "spec.yaml").read_text()))
+    worker, swept_ledger = another(), Ledger(runs)
+    assert worker.run(spec).key == key
+    assert worker.ledger.read(key).scores == swept_ledger.read(key).scores
+    assert worker.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
 def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept, command):
