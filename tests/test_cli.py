@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator import cli
 from orchestrator.config import SweepConfig
 from orchestrator.sweep import Sweep
 from tests.conftest import CONFIG, deep
 from tests.test_sweep import complete, fail_next
 from trials.record import Ledger
+from trials.spec import TrialSpec
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "cluster")
@@ -51,42 +51,42 @@ def test_a_sweep_ends_with_a_front_a_picture_and_a_report(swept):
     assert "Trials did not complete" not in ran.stderr
     row = json.loads((runs / "little" / "front.json").read_text())[0]
     assert set(row["params"]) == {"lora.rank"}
-    assert {"value", "stderr"} == set(row["metrics"]["commonsense.gain"])
+    assert {"value", "stderr", "search"} == set(row["metrics"]["commonsense.gain"])
 
 
-def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept):
+def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept, command):
     runs, path, _ = swept
     before = {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
-    again = slimsweep("run", path, "--storage", runs)
+    again = command("run", path, "--storage", runs)
     assert again.returncode == 0, again.stderr
     assert "all 2 trials are done" in again.stdout
     assert before == {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
 
 
-def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, tmp_path):
+def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, another):
+    """In this process; that `python -m trials` gives the same as this is held by test_trial.py."""
     runs, _, _ = swept
     key = json.loads((runs / "little" / "manifest.json").read_text())["trials"][0]["key"]
-    spec = runs / "ledger" / key / "spec.yaml"
-    command = [sys.executable, "-m", "trials", str(spec), "--storage", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    alone, swept_record = Ledger(tmp_path), Ledger(runs)
-    assert alone.read(key).scores == swept_record.read(key).scores
-    assert alone.documents(key).equals(swept_record.documents(key))
+    spec = TrialSpec.model_validate(yaml.safe_load((runs / "ledger" / key / "spec.yaml").read_text()))
+    worker, swept_ledger = another(), Ledger(runs)
+    assert worker.run(spec).key == key
+    assert worker.ledger.read(key).scores == swept_ledger.read(key).scores
+    assert worker.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
-def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept):
+def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept, command):
     runs, path, _ = swept
-    status = json.loads(slimsweep("status", runs / "little", "--json").stdout)
+    status = json.loads(command("status", runs / "little", "--json").stdout)
     assert (status["complete"], status["failed"], status["budget"]) == (2, 0, 2)
-    assert json.loads(slimsweep("front", runs / "little", "--format", "csv", "--json").stdout) == status["front"]
-    assert json.loads(slimsweep("plan", path, "--storage", runs, "--json").stdout)["trials_done"] == 2
-    assert slimsweep("report", runs / "little").returncode == 0
-    assert json.loads(slimsweep("run", path, "--storage", runs, "--json").stdout)["front"] == status["front"]
+    assert json.loads(command("front", runs / "little", "--format", "csv", "--json").stdout) == status["front"]
+    assert json.loads(command("plan", path, "--storage", runs, "--json").stdout)["trials_done"] == 2
+    assert command("report", runs / "little").returncode == 0
+    assert json.loads(command("run", path, "--storage", runs, "--json").stdout)["front"] == status["front"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_loads_and_is_planned(path, tmp_path):
-    planned = slimsweep("plan", path, "--storage", tmp_path, "--json")
+def test_every_shipped_config_loads_and_is_planned(path, tmp_path, command):
+    planned = command("plan", path, "--storage", tmp_path, "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["trials"] >= 1
 
@@ -99,56 +99,48 @@ def test_every_shipped_config_loads_and_is_planned(path, tmp_path):
         (lambda p: p["data"].update(samples=5_000), "needs 2500 rows"),
     ],
 )
-def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, change, expected):
+def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, command, change, expected):
     parts = deep(CONFIG)
     change(parts)
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(parts))
-    ran = slimsweep("run", tmp_path / "bad.yaml", "--storage", tmp_path / "runs")
+    ran = command("run", tmp_path / "bad.yaml", "--storage", tmp_path / "runs")
     assert ran.returncode == 2
     assert expected in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def ended(monkeypatch, *arguments: object) -> int:
-    """The exit code of the command, run in this process: for what ends before it starts a Ray."""
-    monkeypatch.setattr(sys, "argv", ["slimsweep", *map(str, arguments)])
-    with pytest.raises(SystemExit) as found:
-        cli.main()
-    return int(found.value.code or 0)
-
-
-def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_look(tmp_path, monkeypatch, capsys):
+def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_look(tmp_path, command):
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
     sweep = Sweep(SweepConfig.model_validate(CONFIG), tmp_path / "runs")
     with sweep.going():
         complete(sweep, sweep.next_job())
         fail_next(sweep, 2, "NonFiniteLoss")
-    command = ("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
-    assert ended(monkeypatch, *command) == 1
-    said = capsys.readouterr()
-    assert f"every trial failed; slimsweep status {tmp_path}/runs/little says why" in said.err
-    assert "all 2 trials are done" in said.out
+    ran = command("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
+    assert ran.returncode == 1
+    assert f"every trial failed; slimsweep status {tmp_path}/runs/little says why" in ran.stderr
+    assert "all 2 trials are done" in ran.stdout
 
 
-def test_a_study_that_cannot_be_opened_is_exit_code_2_and_one_line(tmp_path, monkeypatch, capsys):
+def test_a_study_that_cannot_be_opened_is_exit_code_2_and_one_line(tmp_path, command):
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
     (tmp_path / "runs" / "little" / "study.db").mkdir(parents=True)
-    assert ended(monkeypatch, "run", tmp_path / "little.yaml", "--storage", tmp_path / "runs") == 2
+    ran = command("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
     path = tmp_path / "runs" / "little" / "study.db"
-    assert capsys.readouterr().err == f"search.study: {path}: unable to open database file\n"
+    assert ran.returncode == 2
+    assert ran.stderr == f"search.study: {path}: unable to open database file\n"
 
 
-def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path):
-    for command in ("status", "front", "report"):
-        ran = slimsweep(command, tmp_path / "none")
+def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path, command):
+    for name in ("status", "front", "report"):
+        ran = command(name, tmp_path / "none")
         assert ran.returncode == 2
         assert str(tmp_path / "none") in ran.stderr
 
 
-def test_every_command_has_help_with_an_example():
-    for command in ("run", "submit", "plan", "status", "front", "report"):
-        assert "Example:" in slimsweep(command, "--help").stdout
+def test_every_command_has_help_with_an_example(command):
+    for name in ("run", "submit", "plan", "status", "front", "report"):
+        assert "Example:" in command(name, "--help").stdout
 
 
 def test_a_second_driver_of_the_same_sweep_is_refused(tmp_path):

@@ -249,7 +249,7 @@ def test_a_constraint_turns_a_sampler_away_from_what_it_forbids(config, parts, s
     def allowed(constraint):
         search = Search(found)
         search.run(10 if sampler == "gp" else 40, values=values, constraint=constraint)
-        later = search.run(6 if sampler == "gp" else 120, values=values, constraint=constraint)
+        later = search.run(4 if sampler == "gp" else 120, values=values, constraint=constraint)
         return sum(settings["train.warmup"] <= 0.4 for settings in later) / len(later)
 
     kept, unaware = allowed(lambda settings: settings["train.warmup"] - 0.4), allowed(lambda settings: -1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.creators import create_all
 from trials import storage
 from trials.errors import InputError
 from trials.record import Ledger, Score, TrialRecord
@@ -142,23 +143,13 @@ def test_files_and_folders_are_renamed_and_removed(place):
 # ---------------------------------------------------------------------- creation
 
 
-def _create_all(start, root: Path, name: str, rounds: int, links: bool, won) -> None:
-    if not links:
-        os.link = _no_link
-    start.wait(60)
-    for number in range(rounds):
-        if storage.create(root / f"{number}", name):
-            won.put((number, name))
-    won.put(None)
-
-
 @pytest.mark.parametrize("where", ["folder", "folder without links", "s3"])
 def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_text(where, request, tmp_path):
     place = storage.root(tmp_path if where != "s3" else request.getfixturevalue("s3"))
     context, rounds, names = multiprocessing.get_context("spawn"), 20, ["a", "b", "c"]
     start, won = context.Barrier(len(names)), context.Queue()
     links = where != "folder without links"
-    workers = [context.Process(target=_create_all, args=(start, place, name, rounds, links, won)) for name in names]
+    workers = [context.Process(target=create_all, args=(start, place, name, rounds, links, won)) for name in names]
     for worker in workers:
         worker.start()
     wins, ended = [], 0
@@ -171,10 +162,6 @@ def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_tex
     assert sorted(number for number, _ in wins) == list(range(rounds))
     for number, name in wins:
         assert storage.read_text(place / str(number)) == name
-
-
-def _no_link(*_: object) -> None:
-    raise OSError(errno.EPERM, "no links here")
 
 
 def test_a_created_file_has_its_text_from_the_first_moment(tmp_path, monkeypatch):
