@@ -27,7 +27,7 @@ TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "
 
 
 def file(base: Base, hub: Hub, *, fetch: bool = True) -> Path | None:
-    """base.gguf in this machine's file system; None where it would have to be fetched and `fetch` is false. Raises InputError."""
+    """base.gguf on this machine; None where it would have to be fetched and `fetch` is false. Raises InputError."""
     assert base.gguf is not None
     if not is_gguf_available():
         raise InputError("base.gguf: reading GGUF files needs the package `gguf`: pip install gguf")
