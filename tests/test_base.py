@@ -2,17 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from trials import base, hardware
+from orchestrator.config import SweepConfig
+from orchestrator.plan import plan
+from trials import base, hardware, targets, trial
 from trials.errors import InputError
 from trials.hub import Hub
-from trials.spec import Base, Data
+from trials.record import Ledger
+from trials.spec import Base, Data, TrialSpec
 
 MICRO = Path(__file__).parent.parent / "trials" / "micro" / "hub" / "micro"
 IDS = torch.tensor([[5, 6, 7, 200, 31, 8]])
@@ -278,3 +283,118 @@ def test_a_base_whose_type_is_not_settled_is_refused():
     for refusing in (base.check, base.load):
         with pytest.raises(InputError, match="auto stands for a type that is chosen before a trial gets its key"):
             refusing(Base(model="micro"), Hub())
+
+
+# ---------------------------------------------------------------------- other architectures
+
+SMALL = {"vocab_size": 1536, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GATED = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2}
+OLD = {"vocab_size": 1536, "n_layer": 2, "n_head": 4}
+LLAMA_LIKE = {"qkv": "q_proj k_proj v_proj", "output": "o_proj", "mlp": "gate_proj up_proj down_proj"}
+NEOX_LIKE = {"qkv": "query_key_value", "output": "dense", "mlp": "dense_h_to_4h dense_4h_to_h"}
+ARCHITECTURES = {
+    "llama": (GATED, LLAMA_LIKE),
+    "qwen2": (GATED, LLAMA_LIKE),
+    "qwen3": (GATED, LLAMA_LIKE),
+    "mistral": (GATED, LLAMA_LIKE),
+    "gemma": ({**GATED, "head_dim": 8}, LLAMA_LIKE),
+    "gemma3_text": ({**GATED, "head_dim": 8}, LLAMA_LIKE),
+    "olmo2": ({**GATED, "pad_token_id": 1, "eos_token_id": 0}, LLAMA_LIKE),
+    "phi": ({**SMALL, "intermediate_size": 64}, {"qkv": "q_proj k_proj v_proj", "output": "dense", "mlp": "fc1 fc2"}),
+    "phi3": ({**GATED, "pad_token_id": 0}, {"qkv": "qkv_proj", "output": "o_proj", "mlp": "gate_up_proj down_proj"}),
+    "gpt_neox": ({**SMALL, "intermediate_size": 64}, NEOX_LIKE),
+    "falcon": (SMALL, NEOX_LIKE),
+    "bloom": ({**OLD, "hidden_size": 32}, NEOX_LIKE),
+    "gpt2": ({**OLD, "n_embd": 32}, {"qkv": "c_attn", "output": "attn.c_proj", "mlp": "c_fc mlp.c_proj"}),
+    "gptj": (
+        {**OLD, "n_embd": 32, "rotary_dim": 4},
+        {"qkv": "q_proj k_proj v_proj", "output": "out_proj", "mlp": "fc_in fc_out"},
+    ),
+    "mpt": (
+        {"vocab_size": 1536, "d_model": 32, "n_layers": 2, "n_heads": 4},
+        {"qkv": "Wqkv", "output": "out_proj", "mlp": "up_proj down_proj"},
+    ),
+}
+
+
+def miniature(kind: str, **more) -> Any:
+    """The architecture in miniature, its weights drawn at random."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **ARCHITECTURES[kind][0], **more))
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_the_groups_of_layers_are_those_of_the_architecture(kind):
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [name for name, module in miniature(kind).named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    qkv, output, mlp = (set(ARCHITECTURES[kind][1][name].split()) for name in ("qkv", "output", "mlp"))
+    for group, wanted in {"qkv": qkv, "attention": qkv | output, "mlp": mlp}.items():
+        assert set(targets.chosen(group, linear)) == wanted
+    everything = targets.chosen("all-linear", linear)
+    assert [name for name in linear if not targets.meant(name, everything)] in (["lm_head"], [])
+    assert not targets.meant("lm_head", everything)
+
+
+def test_layers_may_be_named_and_one_that_is_not_there_is_told_with_those_that_are():
+    linear = ["h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_proj", "lm_head"]
+    assert targets.chosen(["attn.c_proj"], linear) == ["attn.c_proj"]
+    assert targets.chosen(["c_proj"], linear) == ["c_proj"]
+    with pytest.raises(InputError, match=r"the base has no o_proj; it has c_attn, c_proj, lm_head, and the groups are qkv,"):
+        targets.chosen(["o_proj"], linear)
+
+
+@pytest.fixture(scope="module", params=["gpt_neox", "qwen2"])
+def another_base(request, tmp_path_factory) -> Path:
+    """Another architecture than Llama on disk, with micro's tokenizer."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model = miniature(request.param, bos_token_id=0, eos_token_id=0, pad_token_id=1, max_position_embeddings=1024)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):  # nought as it is drawn, which would hide one that is lost
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MICRO).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("group", ["qkv", "all-linear"])
+def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, group, spec, worker, tmp_path):
+    parts = spec.model_dump(mode="json")
+    parts["base"] |= {"model": str(another_base), "quantization": "nf4"}
+    parts["data"] |= {"samples": 24}
+    parts["lora"] |= {"target_modules": group}
+    for evaluation in parts["eval"].values():
+        evaluation["documents"] = 4
+    asked = TrialSpec.model_validate(parts)
+    trial.check(asked, worker.hub, worker.tasks)
+    mine = trial.Worker(Ledger(tmp_path), worker.hub)
+    mine.tasks = worker.tasks
+    baseline, record = mine.run(asked.baseline()), mine.run(asked)
+    assert (baseline.state, record.state) == ("complete", "complete"), record.failure
+    assert record.base_checksum == baseline.base_checksum is not None
+    assert {role: score.n for role, score in record.scores.items()} == {"commonsense": 4, "math": 4}
+    assert record.losses
+    weights = load_file(mine.ledger.folder(asked.key) / "adapter" / "adapter_model.safetensors")
+    kind = AutoConfig.from_pretrained(another_base).model_type
+    names = ARCHITECTURES[kind][1]["qkv"] if group == "qkv" else " ".join(ARCHITECTURES[kind][1].values())
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights} == set(names.split())
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+def test_the_biases_of_a_quantised_base_are_kept(another_base):
+    loaded = base.load(Base(model=str(another_base), dtype="float32"), Hub())
+    wanted = AutoModelForCausalLM.from_pretrained(another_base, dtype=torch.float32).state_dict()
+    found = {name: weight for name, weight in loaded.model.state_dict().items() if name.endswith("bias")}
+    assert found
+    assert all(torch.equal(weight, wanted[name]) for name, weight in found.items())
+
+
+def test_a_base_whose_costs_cannot_be_counted_is_planned_without_them(another_base, parts, tmp_path):
+    parts["base"]["model"] = str(another_base)
+    planned = plan(SweepConfig.model_validate(parts), tmp_path)
+    assert planned.trials == 2
+    if "gpt_neox" in another_base.name:
+        assert planned.memory is None
+        assert any("nothing can be counted for this base" in note for note in planned.notes)
+    else:
+        assert planned.memory is not None

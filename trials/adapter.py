@@ -95,8 +95,9 @@ def _lent(loaded: LoadedBase, config: LoraConfig) -> Iterator[PeftModel]:
 
 def _config(base: Any, lora: Lora) -> LoraConfig:
     linear = {name: module for name, module in base.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
-    wanted = targets.chosen(lora.target_modules, {name.rpartition(".")[2] for name in linear})
-    found = [match for name in linear if name.rpartition(".")[2] in wanted and (match := _BLOCK.match(name))]
+    wanted = targets.chosen(lora.target_modules, linear)
+    adapted = {name: module for name, module in linear.items() if targets.meant(name, wanted)}
+    found = [match for name in adapted if (match := _BLOCK.match(name))]
     count = max((int(match[2]) for match in found), default=-1) + 1
     numbers = targets.blocks(lora.layers, count)
     return LoraConfig(
@@ -107,7 +108,7 @@ def _config(base: Any, lora: Lora) -> LoraConfig:
         target_modules=wanted,
         layers_to_transform=None if lora.layers == "all" else numbers,
         layers_pattern=None if lora.layers == "all" else sorted({match[1] for match in found}),
-        fan_in_fan_out=all(isinstance(module, Conv1D) for name, module in linear.items() if name.rpartition(".")[2] in wanted),
+        fan_in_fan_out=all(isinstance(module, Conv1D) for module in adapted.values()),
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         **initial.settings(lora),
