@@ -37,6 +37,10 @@ class Hub:
                 return str(candidate.resolve())
         return name
 
+    def has(self, name: str) -> bool:
+        """Whether a folder holds `name`; else only the hub can."""
+        return Path(self.locate(name)).is_dir()
+
     def dataset_arguments(self, name: str) -> dict[str, str]:
         """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
 
@@ -58,8 +62,8 @@ class Hub:
             return storage_failed(f"{what} {name!r}: {getattr(error, 'filename', None) or 'the cache of the hub'}", full)
         if refused := _refused(what, name, error, revision):
             return InputError(f"{what} {name!r} {refused}")
-        if (folder := self.locate(name)) != name or Path(name).is_dir():
-            return InputError(f"{what} {name!r} in {folder} cannot be read: {_reason(error)}")
+        if self.has(name):
+            return InputError(f"{what} {name!r} in {self.locate(name)} cannot be read: {_reason(error)}")
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
@@ -71,7 +75,7 @@ class Hub:
             return datasets.load_dataset(**self.dataset_arguments(source.dataset), name=source.config, split=source.split)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
-            if self.locate(source.dataset) == source.dataset or isinstance(missing, StorageFailed):
+            if not self.has(source.dataset) or isinstance(missing, StorageFailed):
                 raise missing from error
             reason = " ".join(str(error).split())[:160]
             raise InputError(
