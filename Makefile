@@ -26,7 +26,7 @@ smollm2: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
-# What takes minutes: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
+# What takes long: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 

@@ -139,6 +139,7 @@ def test_a_sample_of_documents_is_seeded_sorted_and_nested():
     assert max(large["a"]) > 60, "the first documents only, as limit would give"
 
 
+@pytest.mark.slow
 def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record, worker, module_spec, tmp_path):
     """The command gets the base quantised by the same configuration, the adapter, the same tasks, documents and batch size."""
     loaded = base.load(module_spec.base, Hub())
