@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from analysis import front
 from analysis.measure import ALL, COLUMNS, measure, scores
 from analysis.metrics import (
+    LEARNING,
     Constraint,
     Estimate,
     Objective,
@@ -358,7 +359,7 @@ def _failure_frame(base: Iterable[Outcome], asked: Sequence[Asked]) -> pd.DataFr
 
 
 def _is_paired(estimates: dict[str, Estimate | None]) -> bool:
-    gains = [estimate for name, estimate in estimates.items() if name.endswith(".gain")]
+    gains = [one for name, one in estimates.items() if name.endswith(".gain") and name != f"{LEARNING}.gain"]
     return bool(gains) and all(gain is not None and gain.paired for gain in gains)
 
 

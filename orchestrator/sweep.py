@@ -163,11 +163,12 @@ class Sweep:
         for frozen in told:
             if frozen.state in (TrialState.COMPLETE, TrialState.FAIL):
                 self._remember(frozen)
+        for frozen in self.drivers.adopt(told):
+            self._take(self.drivers.trial(frozen))
+        self._keys.update(one.user_attrs["key"] for one in told if "key" in one.user_attrs)  # those of other drivers too
         for frozen in told:  # a command may have ended between a trial and what is derived from it
             if frozen.state == TrialState.COMPLETE:
                 self._derive(self._manifest[frozen.number]["params"])
-        for frozen in self.drivers.adopt(told):
-            self._take(self.drivers.trial(frozen))
         self._enqueue_what_is_missing(told)
         self._write_manifest(at_once=True)
 
@@ -464,6 +465,8 @@ class Sweep:
         if asked.failure is not None:
             del self._open[asked.number]
             self._doubtful.append(asked)
+            # what the same training would give has failed with it, and is not asked for
+            self._keys.update(self.config.spec(point).key for point in self.config.siblings(asked.settings))
             if asked.failure in _OWN_FAULT:
                 self.tell_failed()
             return
