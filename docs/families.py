@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from analysis.load import load
+from analysis.dissect import learning
+from analysis.load import load, read_manifest
 
 KNOBS = {
     "train.learning_rate": "learning rate",
@@ -45,8 +47,30 @@ def _row(family: str, value: str, trial: pd.Series) -> dict:
     return found | {f"{name}{part}": trial.get(f"{name}{part}") for name in COLUMNS for part in ("", "_sd")}
 
 
+def below(storage: Path) -> dict[str, np.ndarray]:
+    """Point -> (seeds,) how much less it forgets than the learning-rate curve of the same seed does at equal learning.gain."""
+    points: dict[str, np.ndarray] = {}
+    for name in ("families", "families-strength"):
+        sweep = load(storage / name)
+        for trial in read_manifest(sweep.folder).trials:
+            base = sweep.records[trial.baseline or ""].scores["math"].value
+            records = [sweep.records[key] for key in trial.keys]
+            gains = [learning(record)["learning.gain"] for record in records]
+            told = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in trial.params.items() if path in KNOBS)
+            forgotten = [1 - record.scores["math"].value / base for record in records]
+            points[told] = np.array([[one.value for one in gains if one is not None], forgotten])
+    rates = [told for told in points if "kl 0.0, l2 0.0" in told and "rank 8, samples 256" in told and "share 0.0" in told]
+    curve = np.array(sorted((points[told] for told in rates), key=lambda one: one[0].mean()))
+    return {
+        told: np.array([np.interp(one[0, i], curve[:, 0, i], curve[:, 1, i]) - one[1, i] for i in range(one.shape[1])])
+        for told, one in points.items()
+    }
+
+
 def main(storage: Path) -> None:
     frame = families(storage)
+    for told, found in below(storage).items():
+        print(f"{told}: below the learning-rate curve by {np.round(found, 2)}, mean {found.mean():.3f}")
     print("| family | value | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 2))
     for _, row in frame.iterrows():
         cells = [f"{row[name]:+.3f} (sd {row[f'{name}_sd']:.3f})" for name in COLUMNS]
