@@ -56,10 +56,14 @@ def below(storage: Path) -> dict[str, np.ndarray]:
             base = sweep.records[trial.baseline or ""].scores["math"].value
             records = [sweep.records[key] for key in trial.keys]
             gains = [learning(record)["learning.gain"] for record in records]
-            told = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in trial.params.items() if path in KNOBS)
+            told = ", ".join(
+                f"{path.partition('.')[2]} {value}"
+                for path, value in trial.params.items()
+                if path in {*KNOBS, "data.replay.source"}
+            )
             forgotten = [1 - record.scores["math"].value / base for record in records]
             points[told] = np.array([[one.value for one in gains if one is not None], forgotten])
-    rates = [told for told in points if "kl 0.0, l2 0.0" in told and "rank 8, samples 256" in told and "share 0.0" in told]
+    rates = [told for told in points if told.endswith("share 0.0, kl 0.0, l2 0.0") and "rank 8, samples 256" in told]
     curve = np.array(sorted((points[told] for told in rates), key=lambda one: one[0].mean()))
     return {
         told: np.array([np.interp(one[0, i], curve[:, 0, i], curve[:, 1, i]) - one[1, i] for i in range(one.shape[1])])
