@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow cluster-test chaos benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# Each preset against lm-eval's own command line, 50 documents of the real data; HUB_MIRROR names the mirror folder.
+parity: $(READY)
+	$(BIN)/python -m pytest -rs tests/test_parity.py
+
 # A cluster of network namespaces that loses a node and gets one, alone; needs root, 6 minutes.
 cluster-test: $(READY)
 	$(BIN)/python -m pytest tests/test_cluster.py
@@ -40,6 +44,7 @@ chaos: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver
+	$(BIN)/python -m tests.benchmarks.trial
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -286,6 +286,8 @@ def _probes(current: Axis) -> list[dict[str, Any]]:
 
 
 def _invalid(config: "SweepConfig", settings: dict[str, Any]) -> str | None:
+    if settings.get("base.dtype") == "auto":
+        return "auto is one type on each machine; name those to be compared, such as bfloat16 and float16"
     try:
         config.spec(settings)
     except ValidationError as error:

@@ -127,7 +127,7 @@ def plan(
     from orchestrator.config import load
     from orchestrator.plan import plan as plan_sweep
 
-    sweep_config = load(config, override or [])
+    sweep_config = load(config, override or [], gpu)
     found = plan_sweep(sweep_config, root(storage or sweep_config.storage), gpu, price_per_gpu_hour)
     if as_json:
         _print_json(found.as_dict())

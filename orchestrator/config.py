@@ -15,9 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from orchestrator import checks, space
+from orchestrator import checks, gpus, space
 from orchestrator.parameters import Parameter
 from orchestrator.space import Axis
+from trials import hardware
 from trials.errors import InputError
 from trials.spec import Base, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
 from trials.yamlfile import YamlFile
@@ -112,6 +113,8 @@ class Derived(Section):
 
 class SweepConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: dict[str, Any] = Field(default={})
+    """Whatever is worth knowing of the model or the sweep, in any keys; `plan` shows it, and nothing depends on it."""
     base: Base
     data: Data
     lora: Lora = Lora()
@@ -164,6 +167,12 @@ class SweepConfig(Section):
         """The other points that the same training gives; those that contradict it left out."""
         others = ({**params, **point} for point in self.derive.points())
         return [point for point in others if point != params and self.valid(point)]
+
+    def kept(self, spec: TrialSpec) -> list[int]:
+        """The numbers of rows after which the training of this spec is to keep a copy of its adapter."""
+        if spec.is_baseline or spec.parent is not None:
+            return []
+        return [rows for rows in self.derive.samples if rows <= spec.data.rows and rows % spec.train.batch_size == 0]
 
     def baseline_specs(self) -> list[TrialSpec]:
         """One per distinct base and evaluation in the space."""
@@ -251,16 +260,56 @@ def remix(mix: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, fl
     }
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Reads and checks a config; raises InputError with a line `file:line:column: ...` for every problem."""
+def load(path: Path, overrides: Sequence[str] = (), gpu: str | None = None) -> SweepConfig:
+    """Reads and checks a config; raises InputError with a line `file:line:column: ...` for every problem.
+
+    `gpu` names the kind that the trials will have, for base.dtype auto; None leaves it to resources and this machine.
+    """
     file = YamlFile(path)
+    _take_base(file)
     for override in overrides:
         _override(file, override)
+        _take_base(file)
     config = file.check(SweepConfig)
     problems = list(checks.problems(config))
     if problems:
         raise InputError("\n".join(dict.fromkeys(f"{file.where(place)}: {text}" for place, text in problems)))
-    return config
+    return settled(config, gpu)
+
+
+def settled(config: SweepConfig, gpu: str | None = None) -> SweepConfig:
+    """The config with the type that base.dtype auto stands for."""
+    if config.base.dtype != "auto":
+        return config
+    dtype = hardware.half_type(_capability(config.resources, gpu))
+    return config.model_copy(update={"base": config.base.model_copy(update={"dtype": dtype})})
+
+
+def _capability(resources: Resources, gpu: str | None) -> hardware.Capability | None:
+    """Of the GPU that trials will have; None where they have none or a newer one. torch is loaded where a GPU is here alone."""
+    if not resources.gpus_per_trial:
+        return None
+    if named := gpu or resources.accelerator_type:
+        return gpus.before_bfloat16(named)
+    return hardware.capability() if gpus.local() else None
+
+
+def _take_base(file: YamlFile) -> None:
+    """A base that is a text names a file whose base it is, beside the config or in the working directory."""
+    named = file.data.get("base")
+    if not isinstance(named, str):
+        return
+    places = [Path(file.path).parent / named, Path(named)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        folders = " nor ".join(str(folder) for folder in dict.fromkeys(str(place.parent) for place in places))
+        raise InputError(
+            f"{file.where(('base',))}: base: no file {named!r}; it is neither in {folders}. A hub id goes into base.model"
+        )
+    other = YamlFile(found)
+    if not isinstance(other.data.get("base"), dict):
+        raise InputError(f"{file.where(('base',))}: base: {found} has no section `base`")
+    file.take("base", other)
 
 
 def _override(file: YamlFile, override: str) -> None:

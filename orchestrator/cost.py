@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from orchestrator.gpus import GpuKind
 from trials import mix
 from trials.errors import InputError
-from trials.hub import Hub, find_source
-from trials.spec import Base, Evaluation, TrialSpec
-from trials.targets import chosen
+from trials.hub import SELF, Hub, find_source
+from trials.spec import Base, Evaluation, Replay, TrialSpec
+from trials.targets import blocks, chosen
 
 GIB = 2**30
 LAUNCH = 10e-6  # seconds until a small operation is launched from Python
@@ -84,9 +84,15 @@ class Shape:
         return self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
 
     def adapter(self, spec: TrialSpec) -> int:
-        """Weights of the trial's adapter."""
-        sizes = [sum(self.projections[name]) for name in chosen(spec.lora.target_modules, self.projections)]
-        return self.layers * spec.lora.rank * sum(sizes)
+        """Weights of the trial's adapter that are trained."""
+        lora = spec.lora
+        sizes = [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
+        magnitudes = sum(outputs for _, outputs in sizes) if lora.use_dora else 0
+        return len(blocks(lora.layers, self.layers)) * (lora.rank * sum(map(sum, sizes)) + magnitudes)
+
+    def begun(self, spec: TrialSpec) -> int:
+        """Weights that are kept of how the adapter began, where it began at a part of the base."""
+        return self.adapter(spec) if spec.lora.converted else 0
 
 
 def read_shape(base: Base, hub: Hub) -> Shape:
@@ -131,17 +137,19 @@ class RowLengths:
         self._tokenizers: dict[str, _Tokenizer] = {}
 
     def mean(self, spec: TrialSpec) -> float | None:
-        """Of the spec's mix; None where a source's rows or the tokenizer are not at hand."""
-        total = 0.0
+        """Of the spec's mix, what the base samples from itself being as long as the rest of it; None where a source's rows or
+        the tokenizer are not at hand."""
+        total = read = 0.0
         for name, share in spec.data.shares.items():
-            if share > 0:
+            if name != SELF:
+                read += share
                 if (spec.base.model, name) not in self._lengths:
                     self._lengths[spec.base.model, name] = self._read(name, spec)
                 rows = self._lengths[spec.base.model, name]
                 if not rows:
                     return None
                 total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
-        return total
+        return total / read if read else None
 
     def _read(self, name: str, spec: TrialSpec) -> list[int]:
         """Tokens of some of the source's rows, uncut; none where they are not at hand."""
@@ -149,7 +157,10 @@ class RowLengths:
         if not file.is_file() or not Path(self._hub.locate(find_source(spec.data, name).dataset)).is_dir():
             return []
         tokenizer = self._tokenizers.setdefault(str(file), _Tokenizer(file))
-        some = spec.data.model_copy(update={"samples": _ROWS, "mix": {name: 1.0}, "max_length": _UNCUT})
+        some = spec.data.model_copy(
+            # a chat template is about as long as Alpaca's, and needs transformers
+            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
+        )
         try:
             return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]
         except InputError:  # fewer rows than that; `run` says so before it starts
@@ -262,7 +273,8 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     tokens = rows * length * (PADDING if micro > 1 else 1.0)
     # attention's backward pass is twice its forward pass: one forward more than the two that the weights cost
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim
-    work = 2 * forward(shape, tokens, length) + attention + 6 * tokens * shape.adapter(spec)
+    adapter = tokens * (6 * shape.adapter(spec) + 4 * shape.begun(spec))
+    work = 2 * forward(shape, tokens, length) + attention + adapter
     return max(work / machine.rate, math.ceil(rows / micro) * 3 * OPERATIONS * shape.layers * LAUNCH)
 
 
@@ -297,7 +309,7 @@ class Memory:
 
     weights: float
     adapter: float
-    """With its gradients and AdamW's two moments."""
+    """With its gradients and AdamW's two moments; what it began at has neither."""
     activations: float
     """Kept by a full micro-batch of longest rows for its backward pass."""
     logits: float
@@ -316,8 +328,8 @@ def memory(shape: Shape, spec: TrialSpec) -> Memory:
     tokens = min(spec.train.micro_batch_size, spec.train.batch_size) * spec.data.max_length
     return Memory(
         weights=shape.linear * _linear_bytes(spec.base) + shape.rest * size,
-        adapter=shape.adapter(spec) * 16.0,
-        activations=tokens * shape.layers * _kept(shape, spec),
+        adapter=shape.adapter(spec) * 16.0 + shape.begun(spec) * 4.0,
+        activations=tokens * _kept(shape, spec),
         # the logits, their float32 copy where they are narrower, log-softmax and its gradient
         logits=12.0 * tokens * shape.vocab,
         evaluation=max(_evaluation_bytes(shape, evaluation, size) for evaluation in spec.eval.values()),
@@ -332,16 +344,17 @@ def _linear_bytes(base: Base) -> float:
 
 
 def _kept(shape: Shape, spec: TrialSpec) -> float:
-    """Bytes per token that a block keeps for its backward pass."""
+    """Bytes per token that the blocks keep for their backward pass; below the first adapter there is none."""
     size, attended = _BYTES[spec.base.dtype], shape.heads * shape.head_dim
     norms = 2 * 4 * shape.hidden  # in float32, whatever the model's type
     attention = size * (2 * attended + 2 * shape.kv_heads * shape.head_dim)  # queries, keys, values and what comes out
     mlp = size * 3 * shape.intermediate  # the gate before and after its activation, the other half
-    return norms + attention + mlp + _kept_by_adapters(shape, spec)
+    adapted = blocks(spec.lora.layers, shape.layers)
+    return (shape.layers - adapted[0]) * (norms + attention + mlp) + len(adapted) * _kept_by_adapters(shape, spec)
 
 
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
-    """Each adapter keeps its input and its inner activation in float32."""
+    """Of a block: each adapter keeps its input and its inner activation in float32; what is frozen keeps nothing."""
     adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
     if spec.lora.dropout > 0:
@@ -369,4 +382,4 @@ def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:
 def disk_bytes(shape: Shape, spec: TrialSpec) -> float:
     """What a trial leaves: its adapter in float32, a row per document, and small files."""
     documents = sum(count for evaluation in spec.eval.values() for _, count in lengths(evaluation))
-    return shape.adapter(spec) * 4.0 + documents * 200.0 + 50_000.0
+    return (shape.adapter(spec) + shape.begun(spec)) * 4.0 + documents * 200.0 + 50_000.0

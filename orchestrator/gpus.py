@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 
 from trials.errors import InputError
+from trials.hardware import Capability
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ def lookup(name: str) -> GpuKind | None:
     sized = [kind for kind in fitting if words & {_size(kind), f"{_size(kind)}G", f"{_size(kind)}GB"}]
     # a kind of two sizes, named without one, is the smaller: a plan that fits there fits both
     return min(sized or fitting, key=lambda kind: kind.memory, default=None)
+
+
+# Compute capabilities below 8.0 of the cards that clouds and clusters still have (NVIDIA's list of CUDA GPUs), by the word that
+# names the model; everything newer has units for bfloat16.
+_OLD: dict[str, Capability] = {
+    **{"T4": (7, 5), "V100": (7, 0), "TITAN": (7, 0), "P100": (6, 0), "P40": (6, 1), "P4": (6, 1)},
+    **{"M60": (5, 2), "M40": (5, 2), "K80": (3, 7)},
+    **dict.fromkeys(("2060", "2070", "2080", "1660", "1650"), (7, 5)),
+    **dict.fromkeys(("1080", "1070", "1060"), (6, 1)),
+}
+
+
+def before_bfloat16(name: str) -> Capability | None:
+    """The compute capability of a GPU that is known here to have no units for bfloat16, by its name; None for any other."""
+    words = re.findall(r"[A-Z0-9]+", name.upper().replace("RTX", " ").replace("GTX", " "))
+    return next((_OLD[word] for word in words if word in _OLD), None)
 
 
 def _model(kind: GpuKind) -> str:

@@ -67,6 +67,7 @@ class TrialActor(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.spec = TrialSpec.model_validate_json(new_config["spec"])
+        self.keep: list[int] = new_config["keep"]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -76,14 +77,14 @@ class TrialActor(tune.Trainable):
             return {"end": "died", "reason": f"the worker cannot start: {type(error).__name__}: {error}", "done": True}
         from trials.trial import HeldElsewhere
 
-        end, reason = "record", ""
+        end, reason, began = "record", "", time.monotonic()
         try:
-            worker.run(self.spec)
+            worker.run(self.spec, self.keep)
         except HeldElsewhere:
             end = "held"
         except StorageFailed as error:
             end, reason = "storage", str(error)
-        return {"end": end, "reason": reason, "done": True}
+        return {"end": end, "reason": reason, "seconds": time.monotonic() - began, "done": True}
 
 
 def environment(resources: Resources) -> dict[str, str]:

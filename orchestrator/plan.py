@@ -176,15 +176,15 @@ def _free(storage: Path) -> float | None:
 
 
 def _warnings(made: Plan, config: SweepConfig) -> Iterator[str]:
-    memory, kind = made.memory, gpus.lookup(made.gpu) if made.gpu else None
+    memory = made.memory
     if memory is not None and memory.fits is False and memory.available is not None:
         at = ", ".join(f"{path} {value}" for path, value in memory.settings.items())
         yield (
             f"a trial needs about {memory.total / GIB:.1f} GiB{f' at {at}' if at else ''}; of {made.gpu} it has "
             f"{memory.available / GIB:.1f} GiB: a smaller train.micro_batch_size, data.max_length or eval batch_size needs less"
         )
-    if kind is not None and kind.name == "T4" and any(spec.base.dtype == "bfloat16" for spec in config.baseline_specs()):
-        yield "a T4 computes bfloat16 slowly, for want of units that do: base.dtype float16"
+    if made.gpu and gpus.before_bfloat16(made.gpu) and any(spec.base.dtype == "bfloat16" for spec in config.baseline_specs()):
+        yield f"{made.gpu} has no units for bfloat16, and a trial refuses it there: base.dtype float16, or auto"
     if made.disk_bytes is not None and made.disk_free is not None and made.disk_bytes > made.disk_free:
         yield f"the trials will write about {made.disk_bytes / GIB:.1f} GiB; {made.disk_free / GIB:.1f} GiB are free"
     if made.price_per_gpu_hour is not None and made.gpu is None:

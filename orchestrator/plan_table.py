@@ -1,5 +1,7 @@
 """A plan as a table and lines for a person to read."""
 
+from typing import Any
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,6 +13,8 @@ from orchestrator.progress import duration
 
 def table(plan: Plan, config: SweepConfig) -> Table:
     made = Table(title=plan.name, title_justify="left", show_header=False)
+    for name, value in config.about.items():
+        made.add_row(escape(name), escape(_told(value)))
     made.add_row("trials", _trials(plan, config))
     if derived := len(config.derive.points()[1:]):
         made.add_row("derived", f"{derived} points of each training, each evaluated without another")
@@ -36,6 +40,13 @@ def table(plan: Plan, config: SweepConfig) -> Table:
 
 def lines(plan: Plan) -> list[str]:
     return [f"note: {text}" for text in plan.notes] + [f"warning: {text}" for text in plan.warnings]
+
+
+def _told(value: Any) -> str:
+    """Of the section `about`: a list or mapping as a line for each of its parts."""
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_told(inner)}" for name, inner in value.items())
+    return "\n".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 
 def _trials(plan: Plan, config: SweepConfig) -> str:

@@ -10,7 +10,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.config import SweepConfig
 from trials.errors import InputError
-from trials.hub import Hub, find_source
+from trials.gguf import TOKENIZER
+from trials.hub import SELF, Hub, find_source
 
 _OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transformers reads safetensors
 
@@ -46,7 +47,8 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
 
     hub = Hub(config.hub_mirror)
     names = [spec.base.model for spec in config.baseline_specs()]
-    names += [find_source(config.data, name).dataset for name in config.data.mix]
+    replayed = [config.data.replay.source] if config.data.replay.source else []
+    names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
     yield from (name for name in names if hub.locate(name) == name)
     tasks = Tasks(hub)
     for name in {name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name)}:
@@ -65,7 +67,9 @@ def _fetch(config: str) -> str | None:
     try:
         check_inputs(wanted)
         for base in {spec.base for spec in wanted.baseline_specs()}:
-            if hub.locate(base.model) == base.model:
+            if hub.locate(base.model) == base.model and base.gguf:
+                huggingface_hub.snapshot_download(base.model, revision=base.revision, allow_patterns=[base.gguf, *TOKENIZER])
+            elif hub.locate(base.model) == base.model:
                 huggingface_hub.snapshot_download(base.model, revision=base.revision, ignore_patterns=_OTHER_FORMATS)
     except (InputError, OSError) as error:
         return " ".join(str(error).split())[:300]

@@ -32,7 +32,7 @@ class StudySearcher(Searcher):
             job = self._guard(sweep.next_job)
         if job is not None:
             self._keys[trial_id] = job.spec.key
-            return {"spec": job.spec.model_dump_json()}
+            return {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)}
         return Searcher.FINISHED if self.error is not None or sweep.over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -40,7 +40,7 @@ class StudySearcher(Searcher):
         if error or result is None:
             self._guard(lambda: self._sweep.finish(key, "died", "the worker process died, at every attempt"))
         else:
-            self._guard(lambda: self._sweep.finish(key, result["end"], result["reason"]))
+            self._guard(lambda: self._sweep.finish(key, result["end"], result["reason"], result.get("seconds")))
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         """Keeps what goes wrong with study or storage until the running trials have ended."""

@@ -377,9 +377,12 @@ class Sweep:
 
     # ------------------------------------------------------------------ telling
 
-    def finish(self, key: str, end: End = "record", reason: str = "") -> None:
+    def finish(self, key: str, end: End = "record", reason: str = "", seconds: float | None = None) -> None:
         """The trial of this key has ended: with a record, because another process runs it, because the storage takes no more,
-        or with its process, which left no record; `reason` says more about the last two."""
+        or with its process, which left no record; `reason` says more about the last two.
+
+        `seconds` is what the worker was at it, where it tells: more than the record's phases where it ran the parent too.
+        """
         with self._lock:
             job = self.running.pop(key)
             if end == "held":
@@ -393,16 +396,16 @@ class Sweep:
                 failure = Failure(kind="WorkerDied", message=reason or "the worker left no record", traceback="")
                 record = TrialRecord(key=key, state="failed", spec=job.spec, failure=failure)
                 self.ledger.write(record)
-            self._spend(record)
+            self._spend(record, seconds)
             self._arrived(job, record)
             for held in [held for held in self._held if held.spec.key == key]:
                 self._held.remove(held)
                 self._arrived(held, record, ran=False)
             self._write_manifest()
 
-    def _spend(self, record: TrialRecord) -> None:
+    def _spend(self, record: TrialRecord, seconds: float | None) -> None:
         gpus = self.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
-        self._gpu_seconds += sum(record.seconds.values()) * gpus
+        self._gpu_seconds += (sum(record.seconds.values()) if seconds is None else seconds) * gpus
         self.drivers.spend(self._gpu_seconds, self.spent[1])
 
     def _arrived(self, job: Job, record: TrialRecord, ran: bool = True) -> None:

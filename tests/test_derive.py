@@ -70,8 +70,9 @@ def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
     ("change", "expected"),
     [
         ({"derive": {"samples": [16]}, "train": {"schedule": "cosine"}}, "needs a constant or wsd schedule"),
-        ({"derive": {"samples": [33]}}, "beyond the 32 rows"),
-        ({"derive": {"samples": [30]}, "train": {"schedule": "wsd"}}, "beyond the 25 rows"),
+        ({"derive": {"samples": [40]}}, "beyond the 32 rows"),
+        ({"derive": {"samples": [12]}}, "no multiple of train.batch_size 8"),
+        ({"derive": {"samples": [32]}, "train": {"schedule": "wsd"}}, "beyond the 25 rows"),
         ({"derive": {"rank": [16]}, "space": {"train.seed": {"type": "int", "low": 0, "high": 1}}}, "above lora.rank"),
         ({"derive": {"strength": [1.5]}}, "less than or equal to 1.25"),
     ],

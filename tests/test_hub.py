@@ -162,7 +162,7 @@ from trials.spec import Base, Evaluation, Source
 hub = Hub()
 hub._roots = []  # nothing bundled: all of it comes from the server
 found = {}
-loaded = base.load(Base(model="some/model"), hub)
+loaded = base.load(Base(model="some/model", dtype="bfloat16"), hub)
 found["tokens"] = loaded.tokenizer("How many")["input_ids"]
 found["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
 found["rows"] = len(hub.rows("x", Source(dataset="some/gsm8k", config="main", instruction="", response="")))
@@ -172,7 +172,7 @@ found["waits"], waits[:] = list(waits), []
 found["refused"] = []
 for model in ("some/locked", "some/nothing"):
     try:
-        base.check(Base(model=model), hub)
+        base.check(Base(model=model, dtype="bfloat16"), hub)
     except InputError as error:
         found["refused"].append(str(error))
 try:
@@ -222,11 +222,12 @@ def test_a_hub_that_is_busy_is_waited_for_by_models_data_sets_and_tasks(from_a_b
 def test_what_the_hub_refuses_fails_at_once_in_one_line(from_a_busy_hub):
     assert from_a_busy_hub["waits for the refused"] == []
     lines = from_a_busy_hub["refused"]
-    assert [line.partition(" is neither")[0] for line in lines] == [
+    assert [line.partition(" is ")[0] for line in lines] == [
         "base.model 'some/locked'",
         "base.model 'some/nothing'",
         "data set of source 'x', 'some/nothing'",
     ]
+    assert "is gated: accept its licence at https://huggingface.co/some/locked" in lines[0]
     assert not any("\n" in line for line in lines)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from trials.micro import __main__ as recipe
 from trials.micro import arithmetic, datasets, pretrain
-from trials.mix import prompt_of
 from trials.spec import TrialSpec
+from trials.template import alpaca
 
 HUB = recipe.HERE / "hub"
 FOLDER = HUB / "micro"
@@ -61,7 +61,7 @@ def test_the_answers_are_right(rows):
 def test_no_instruction_holds_13_words_in_a_row_of_a_test_document(rows):
     tests = [f"{row['ctx']} {row['endings'][int(row['label'])]}" for row in rows["swag/test"].to_dict("records")]
     tests += [f"{row['question']} {row['answer']}" for row in rows["gsm8k/test"].to_dict("records")]
-    training = [prompt_of(row["instruction"], row["input"]) + row["output"] for row in rows["alpaca/train"].to_dict("records")]
+    training = [alpaca(row["instruction"], row["input"]) + row["output"] for row in rows["alpaca/train"].to_dict("records")]
     assert not grams(tests) & grams(training)
 
 

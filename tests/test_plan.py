@@ -14,7 +14,7 @@ from orchestrator.plan_table import lines, table
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger, Score, TrialRecord
-from trials.spec import Evaluation, TrialSpec
+from trials.spec import Evaluation, Lora, TrialSpec
 
 ROOT = Path(__file__).parent.parent
 QKV = ("q_proj", "k_proj", "v_proj")
@@ -195,7 +195,7 @@ def test_an_object_store_has_no_free_space_to_know():
 @pytest.mark.parametrize("targets", [QKV, ALL], ids=["qkv", "all"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_what_is_counted_for_a_step_is_what_torch_keeps(spec, dtype, targets, dropout):
-    from trials import base
+    from trials import adapter, base
 
     rows, length = 2, 96
     base_spec = spec.base.model_copy(update={"dtype": dtype})
@@ -209,7 +209,7 @@ def test_what_is_counted_for_a_step_is_what_torch_keeps(spec, dtype, targets, dr
     )
     shape = cost.read_shape(base_spec, Hub())
     counted = cost.memory(shape, spec)
-    with base.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
+    with adapter.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == shape.adapter(spec)
         kept = _kept_bytes(model.train(), rows, length)
         weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.base_model.parameters()}
@@ -223,11 +223,57 @@ def test_what_is_counted_for_a_step_is_what_torch_keeps(spec, dtype, targets, dr
     assert (sum(weights.values()) - shape.adapter(spec) * 4) / counted.weights == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    "lora",
+    [{"layers": "last-third"}, {"layers": (1,)}, {"init": "pissa"}, {"init": "olora", "layers": "first-third"}],
+    ids=lambda lora: "-".join(map(str, lora.values())),
+)
+def test_blocks_without_an_adapter_and_what_an_adapter_began_at_are_counted_as_such(spec, lora, tmp_path):
+    from trials import adapter, base
+    from trials.factors import Converted
+
+    rows, length = 2, 96
+    spec = spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"max_length": length}),
+            "lora": Lora(rank=16, target_modules="all-linear", **lora),
+            "train": spec.train.model_copy(update={"batch_size": rows, "micro_batch_size": rows}),
+        }
+    )
+    shape = cost.read_shape(spec.base, Hub())
+    counted = cost.memory(shape, spec)
+    with adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == shape.adapter(spec)
+        variants = [one for module in model.modules() for one in getattr(module, "lora_variant", {}).values()]
+        assert all(isinstance(one, Converted) for one in variants)
+        assert sum(one.down.numel() + one.up.numel() for one in variants) == shape.begun(spec)
+        kept = _kept_bytes(model.train(), rows, length)
+        adapter.save(model, tmp_path / "adapter")
+    assert (sum(kept) - rows * length * shape.vocab * 4) / counted.activations == pytest.approx(1, abs=0.03)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    assert file.stat().st_size == pytest.approx(4 * (shape.adapter(spec) + shape.begun(spec)), rel=0.05)
+
+
+def test_the_weights_of_a_dora_adapter_are_counted_with_its_magnitudes(spec):
+    from trials import adapter, base
+
+    spec = spec.model_copy(update={"lora": Lora(rank=2, use_dora=True)})
+    with adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == cost.read_shape(spec.base, Hub()).adapter(spec)
+
+
 def _kept_bytes(model, rows: int, length: int) -> list[int]:
     """Bytes of each tensor that a forward pass keeps for its backward pass, weights left out."""
     import torch
 
-    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    begun = [
+        tensor
+        for module in model.modules()
+        for one in getattr(module, "lora_variant", {}).values()
+        for tensor in vars(one).values()
+    ]
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers(), *begun]}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -35,9 +35,13 @@ def hard() -> TrialSpec:
 
 @pytest.fixture(scope="module")
 def undisturbed(worker, hard, tmp_path_factory) -> tuple[Ledger, TrialRecord]:
-    alone = Worker(Ledger(tmp_path_factory.mktemp("undisturbed")), worker.hub)
+    return run_alone(worker, hard, tmp_path_factory.mktemp("undisturbed"))
+
+
+def run_alone(worker: Worker, spec: TrialSpec, root: Path) -> tuple[Ledger, TrialRecord]:
+    alone = Worker(Ledger(root), worker.hub)
     alone.tasks, alone._base = worker.tasks, worker._base
-    record = alone.run(hard)
+    record = alone.run(spec)
     worker._base = alone._base
     assert record.training["steps"] == STEPS
     return alone.ledger, record
@@ -87,6 +91,19 @@ def test_a_training_cut_off_anywhere_again_and_again_ends_in_the_same_record(ano
     last = another(EVERY_STEP)
     record = last.run(hard)
     assert record.resumed == [2, 6, 7]
+    assert_same(last.ledger, record, undisturbed)
+
+
+def test_noise_penalties_and_a_decaying_rate_go_on_where_they_were(worker, another, hard, monkeypatch, tmp_path_factory):
+    settings = hard.train.model_copy(update={"schedule": "wsd", "decay": 0.5, "neftune": 5.0, "kl": 0.5, "l2": 0.01})
+    spec = hard.model_copy(update={"train": settings})
+    undisturbed = run_alone(worker, spec, tmp_path_factory.mktemp("undisturbed"))
+    assert {"final_kl", "final_l2"} < undisturbed[1].training.keys()
+    for micro_batches in (6, 7):  # in the middle of step 3, which warms up; of step 6, which decays
+        attempt_that_is_cut_off(monkeypatch, another(EVERY_STEP), spec, Trainer, "training_step", micro_batches)
+    last = another(EVERY_STEP)
+    record = last.run(spec)
+    assert record.resumed == [2, 5]
     assert_same(last.ledger, record, undisturbed)
 
 
@@ -140,7 +157,7 @@ def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another
     monkeypatch.setattr(evaluate, "evaluate", counted)
     record = second.run(hard)
     assert evaluated == ["math"]
-    assert set(record.seconds) == {"load", "mix", "train", "evaluate.commonsense", "evaluate.math"}
+    assert set(record.seconds) == {"load", "mix", "train", "drift", "evaluate.commonsense", "evaluate.math"}
     assert_same(second.ledger, record, undisturbed)
 
 

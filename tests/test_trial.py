@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from trials import base, evaluate, mix, train, trial
+from trials import adapter, base, evaluate, mix, train, trial
 from trials.errors import InputError
 from trials.hub import TASK_FOLDERS, Hub
 from trials.record import Ledger
@@ -43,7 +43,7 @@ def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradient
     assert all(isinstance(module, bnb.nn.Linear4bit) for module in projections)
     state = projections[0].weight.quant_state
     assert (state.quant_type, state.nested, projections[0].weight.dtype) == ("nf4", True, torch.uint8)
-    with base.adapted(loaded, module_spec.lora, seed=0) as model:
+    with adapter.adapted(loaded, module_spec.lora, seed=0) as model:
         examples = mix.build(module_spec.data.model_copy(update={"samples": 2}), Hub(), loaded.tokenizer)
         rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in examples]
         model.train()
@@ -58,7 +58,7 @@ def test_the_base_is_itself_again_after_a_trial_even_one_that_failed(module_spec
     loaded = base.load(module_spec.base, Hub())
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
-    with pytest.raises(RuntimeError, match="in mid-training"), base.adapted(loaded, module_spec.lora, 0) as model:
+    with pytest.raises(RuntimeError, match="in mid-training"), adapter.adapted(loaded, module_spec.lora, 0) as model:
         torch.nn.init.ones_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))
         assert not torch.equal(model(input_ids=ids).logits, before)
         raise RuntimeError("in mid-training")

@@ -29,10 +29,14 @@ def main() -> int:
         spec = YamlFile(root(options.spec)).check(TrialSpec)
         import torch
 
+        from trials import hardware
         from trials.hub import Hub
         from trials.record import Ledger
         from trials.trial import HeldElsewhere, Worker, check
 
+        if spec.base.dtype == "auto":
+            dtype = hardware.half_type(hardware.capability())
+            spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
         if worker.ledger.complete(spec.key) is None:

@@ -1,19 +1,18 @@
-"""The base model: loaded once in 4 bits, lent to one adapter after the other."""
+"""The base model: loaded once, in 4 bits unless asked otherwise."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import targets
+from trials import gguf, hardware
+from trials.errors import InputError
 from trials.hub import Hub
-from trials.spec import Base, Lora
+from trials.spec import Base, Data
 
 
 @dataclass
@@ -39,17 +38,69 @@ def quantization_config(base: Base) -> BitsAndBytesConfig | None:
 
 
 def check(base: Base, hub: Hub) -> None:
-    """Raises InputError when there is no such model; reads its configuration alone."""
+    """Raises InputError when there is no such model or it is none that a trial can tune; reads its configuration alone."""
+    if base.dtype == "auto":
+        hardware.check(base.dtype)
     try:
-        AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False)
+        if base.gguf is None:
+            config = AutoConfig.from_pretrained(
+                hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False
+            )
+        elif file := gguf.file(base, hub, fetch=False):
+            config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        else:
+            return  # what it holds is known when it has been fetched
     except (OSError, ValueError) as error:
-        raise hub.missing("base.model", base.model, error) from error
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"base.model {base.model!r} needs code of its own repository (trust_remote_code), which is never run here; "
+                "take a model whose architecture transformers knows"
+            ) from error
+        raise hub.missing("base.model", base.model, error, base.revision) from error
+    _check_causal(base, config)
+
+
+def _check_causal(base: Base, config: Any) -> None:
+    named = config.architectures or []
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (named and not any(name in causal for name in named)):
+        kind = f"{config.model_type}, {', '.join(named)}" if named else config.model_type
+        raise InputError(
+            f"base.model {base.model!r} is no causal language model ({kind}): it cannot be tuned to go on with a text"
+        )
+
+
+def check_template(base: Base, data: Data, hub: Hub) -> None:
+    """Raises InputError where the data are to be written in the tokenizer's own chat template and it has none."""
+    if data.template == "chat" and not tokenizer(base, hub).chat_template:
+        raise InputError(
+            f"data.template: chat, but the tokenizer of {base.model} has no chat template; take template alpaca or plain, "
+            "or an instruct model"
+        )
+
+
+def tokenizer(base: Base, hub: Hub) -> Any:
+    """The model's tokenizer, with a padding token; raises InputError where it cannot be had."""
+    arguments = {"pretrained_model_name_or_path": hub.locate(base.model), "revision": base.revision or "main"}
+    if base.gguf is not None:
+        arguments = gguf.tokenizer_arguments(base, hub)
+    try:
+        made = AutoTokenizer.from_pretrained(**arguments, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise hub.missing("the tokenizer of base.model", base.model, error, base.revision) from error
+    if made.pad_token is None:
+        made.pad_token = made.eos_token
+    return made
 
 
 def load(base: Base, hub: Hub) -> LoadedBase:
     """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
+    hardware.check(base.dtype)
     check(base, hub)
-    path, revision = hub.locate(base.model), base.revision or "main"
+    path, revision, checksum = hub.locate(base.model), base.revision or "main", None
+    if base.gguf is not None:
+        folder, checksum = gguf.converted(base, hub)
+        path, revision = str(folder), "main"
     model = AutoModelForCausalLM.from_pretrained(
         path,
         revision=revision,
@@ -58,11 +109,8 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         device_map={"": device()},
         trust_remote_code=False,
     )
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return LoadedBase(model.eval(), tokenizer, _checksum(path, model))
+    return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, model))
 
 
 def _checksum(path: str, model: Any) -> str | None:
@@ -73,24 +121,3 @@ def _checksum(path: str, model: Any) -> str | None:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def adapted(loaded: LoadedBase, lora: Lora, seed: int) -> Iterator[PeftModel]:
-    """The base with a fresh adapter on it; afterwards the base is as it was, whatever happened meanwhile."""
-    torch.manual_seed(seed)
-    names = {name.rpartition(".")[2] for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)}
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
-        lora_dropout=lora.dropout,
-        target_modules=targets.chosen(lora.target_modules, names),
-        use_dora=lora.use_dora,
-    )
-    model = get_peft_model(loaded.model, config)
-    try:
-        yield model
-    finally:
-        loaded.model = model.unload().eval()
-        loaded.model.requires_grad_(False)

@@ -3,7 +3,7 @@
     training.json        the newest state of the training, and the name of the file with its tensors
     documents.ROLE.json  of a role that has been evaluated: the name of the file with its documents
     *.safetensors, *.parquet   what those two name
-    adapter/             the trained adapter on its way into the record
+    adapter/, adapter-N/   the trained adapter, and as it stood after N rows, on their way into the record
     damaged.*            a .json that could not be used, set aside
 
 The .json is written last, in one go, and says what the state belongs to and the checksum of everything: it counts whole or not
@@ -14,7 +14,8 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,12 +61,20 @@ class Partial:
         found = self._get(f"documents.{role}", origin)
         return (found[0], pd.read_parquet(io.BytesIO(found[1]))) if found else None
 
-    def save_adapter(self, model: Any) -> Path:
-        """The adapter of a PEFT model in a local folder of its own: in the trial's where that is local."""
-        path = self.folder / "adapter" if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
+    def save_adapter(self, write: Callable[[Path], None], name: str = "adapter") -> Path:
+        """What `write` puts into a local folder: the trial's own of this name where that is local. It is there whole or not."""
+        path = self.local / name
         storage.remove(path)
-        model.save_pretrained(str(path))
+        unfinished = path.with_name(f".{name}")
+        storage.remove(unfinished)
+        write(unfinished)
+        storage.rename(unfinished, path)
         return path
+
+    @cached_property
+    def local(self) -> Path:
+        """Where adapters wait for the record."""
+        return self.folder if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
 
     def remove(self) -> None:
         storage.remove(self.folder)

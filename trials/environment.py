@@ -12,7 +12,18 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("slimsweep", "torch", "transformers", "peft", "bitsandbytes", "datasets", "lm-eval", "accelerate", "numpy")
+_PACKAGES = (
+    "slimsweep",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "lm-eval",
+    "accelerate",
+    "unsloth",
+    "numpy",
+)
 
 
 @cache

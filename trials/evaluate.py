@@ -3,7 +3,7 @@
 import difflib
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import lm_eval
 import numpy as np
 import pandas as pd
 import torch
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from trials import dissect
 from trials.errors import InputError
+from trials.halves import half
 from trials.hub import TASK_FOLDERS, Hub
-from trials.record import Score
+from trials.scorer import Scorer
 from trials.spec import Evaluation
 
 for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_eval.api.task"):
@@ -35,7 +36,7 @@ class Tasks:
 
     def __init__(self, hub: Hub):
         self.hub = hub
-        self._built: dict[tuple[str, int | None], Any] = {}
+        self._built: dict[tuple[str, int | None, str], Any] = {}
 
     @cached_property
     def _bundled(self) -> TaskManager:
@@ -80,12 +81,13 @@ class Tasks:
         for name in evaluation.tasks:
             manager = self._manager(name)
             for leaf in self._leaves(manager, name):
-                if (leaf, evaluation.shots) not in self._built:
-                    self._built[leaf, evaluation.shots] = self._build(manager, leaf, evaluation.shots)
-                built[leaf] = self._built[leaf, evaluation.shots]
+                wanted = (leaf, evaluation.shots, evaluation.sampler)
+                if wanted not in self._built:
+                    self._built[wanted] = self._build(manager, *wanted)
+                built[leaf] = self._built[wanted]
         return built
 
-    def _build(self, manager: TaskManager, name: str, shots: int | None) -> Any:
+    def _build(self, manager: TaskManager, name: str, shots: int | None, sampler: str) -> Any:
         import datasets
         from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -93,6 +95,8 @@ class Tasks:
         config: dict[str, Any] = load_yaml(path) if path else {"task": name}
         if shots is not None:
             config["num_fewshot"] = shots
+        if sampler == "first_n":
+            config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": "first_n"}
         dataset = config.get("dataset_path")
         if dataset:
             found = self.hub.dataset_arguments(dataset)
@@ -112,11 +116,14 @@ def measured(task: Any) -> list[str]:
 
 def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
     """Raises InputError when the role's tasks, metric, filter or number of documents cannot be had."""
-    total, wanted = 0, f"{evaluation.metric},{evaluation.filter}"
+    total = 0
+    filters = [evaluation.filter, *([evaluation.flexible] if evaluation.flexible is not None else [])]
     for name, task in tasks.build(evaluation).items():
         total += len(task.eval_docs)
-        if wanted not in measured(task):
-            raise InputError(f"eval.{role}: task {name} measures {'; '.join(measured(task))}; not {wanted} (metric,filter)")
+        for wanted in [f"{evaluation.metric},{one}" for one in filters]:
+            if wanted not in measured(task):
+                known = "; ".join(measured(task))
+                raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
     if evaluation.documents is not None and evaluation.documents > total:
         raise InputError(f"eval.{role}.documents: {evaluation.documents} asked for, {'+'.join(evaluation.tasks)} has {total}")
 
@@ -141,58 +148,54 @@ def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, task
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
     samples = sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    scorer = Scorer(model, tokenizer, batch_size)
     for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=lm_eval.defaults.DEFAULT_OTHER_SEED)
+        task.set_fewshot_seed(seed=evaluation.fewshot_seed)
     random.seed(lm_eval.defaults.DEFAULT_RANDOM_SEED)
     np.random.seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     torch.manual_seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     results = lm_eval.evaluate(
-        lm=lm,
+        lm=scorer,
         task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
         samples=samples,
         bootstrap_iters=0,
         log_samples=True,
     )
-    return outcomes(role, evaluation, results["samples"])
+    frames = []
+    for name, entries in results["samples"].items():
+        documents = outcomes(role, name, evaluation, entries)
+        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
+        found = dissect.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
+        frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
+    return pd.concat(frames, ignore_index=True)
 
 
-def outcomes(role: str, evaluation: Evaluation, logged: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """lm-eval's logged samples (one per document and filter) as one row per document."""
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for task, entries in logged.items():
-        for entry in entries:
-            row = rows.setdefault(
-                (task, entry["doc_id"]),
-                {"role": role, "task": task, "doc_id": entry["doc_id"], "doc_hash": entry["doc_hash"]},
-            )
-            row["target"] = str(entry["target"])
-            row["response"] = _response(entry["resps"])
-            for metric in entry["metrics"]:
-                row[f"{metric},{entry['filter']}"] = float(entry[metric])
+def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A task's logged samples (one per document and filter) as one row per document."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        row = rows.setdefault(entry["doc_id"], {"role": role, "task": task, "doc_id": entry["doc_id"]})
+        row["doc_hash"] = entry["doc_hash"]
+        row["half"] = half(entry["doc"], entry["doc_hash"])
+        row["target"] = str(entry["target"])
+        row["response"] = response(entry["resps"])
+        for metric in entry["metrics"]:
+            row[f"{metric},{entry['filter']}"] = float(entry[metric])
     documents = pd.DataFrame(list(rows.values()))
-    documents.insert(4, "score", documents[f"{evaluation.metric},{evaluation.filter}"])
+    documents.insert(5, "score", documents[f"{evaluation.metric},{evaluation.filter}"])
+    if evaluation.flexible is not None:
+        if evaluation.flexible != evaluation.filter:
+            documents["strict"] = documents["score"]
+        documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
     return documents
 
 
-def _response(resps: list[Any]) -> str:
-    """The generated text, or the log-likelihoods of the choices."""
+def response(resps: Sequence[Any]) -> str:
+    """The generated text, or the log-likelihoods of the choices, of a logged sample's "resps"."""
     first = [one[0] for one in resps]
     return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)
-
-
-def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
-    """A role's score, and every "metric,filter" of its tasks."""
-    details = {name: score(documents[name].dropna()) for name in documents.columns if "," in name}
-    return score(documents["score"]), details
-
-
-def score(values: pd.Series) -> Score:
-    """Mean and standard error (sample deviation over sqrt(n), as lm-eval's mean_stderr)."""
-    n = len(values)
-    return Score(value=float(values.mean()), stderr=float(values.std(ddof=1) / n**0.5) if n > 1 else 0.0, n=n)
 
 
 def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:

@@ -1,33 +1,32 @@
 """The training rows of a trial: which rows, in which order, as which tokens.
 
 Each source is a seeded permutation of its rows. The mix takes rows from the sources in turn so that every prefix has the asked
-shares as nearly as whole rows can, and the mix of 500 samples is a prefix of the mix of 2,000.
+shares as nearly as whole rows can, and the mix of 500 samples is a prefix of the mix of 2,000. Replayed rows stand between
+those of the mix and move none of them. Some rows of each source of the mix are held out: no trial ever trains on them, so all
+measure what was learnt on the same ones.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from trials.errors import InputError
-from trials.hub import Hub, find_source
-from trials.spec import Data, Source
+from trials.hub import SELF, Hub, find_source
+from trials.overlap import Screen
+from trials.spec import Data
+from trials.template import IGNORED, Encoder, Reader
 
-# Stanford Alpaca's two prompts, as its data card gives them.
-_ALPACA_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-_ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
-IGNORED = -100  # the label that the loss leaves out
+_HELD_OUT = 32  # rows of a source, and at most a tenth of it
+_SMALLEST = 20  # a source with fewer rows holds none out
+_JUDGED = 1_000  # rows that tell a source's overlap with the test documents
+
+Own = Callable[[int], Sequence[tuple[list[int], str]]]
+"""The first so many texts that the base samples from itself, each as its token ids and in words; a larger number begins with
+what a smaller one gives."""
 
 
 @dataclass(frozen=True)
@@ -52,56 +51,79 @@ def order_of_sources(mix: Mapping[str, float], samples: int) -> list[str]:
     return order
 
 
+def order_of_rows(data: Data) -> list[str]:
+    """The source of each row of an epoch. Without its replayed rows it is the order of that many rows of the mix alone."""
+    replay = data.replay
+    if not replay.source or replay.share == 0:
+        return order_of_sources(data.mix, data.rows)
+    places = order_of_sources({"": 1.0 - replay.share, replay.source: replay.share}, data.rows)
+    mixed = iter(order_of_sources(data.mix, places.count("")))
+    return [place or next(mixed) for place in places]
+
+
 def permutation(name: str, rows: int, seed: int) -> np.ndarray:
     """(rows,) row numbers; depends on the seed and the source's name alone, so no source moves another's rows."""
     stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return np.random.default_rng([seed, stream]).permutation(rows)
 
 
-def prompt_of(instruction: str, given: str) -> str:
-    return (_ALPACA_INPUT if given else _ALPACA).format(instruction=instruction, input=given)
+def held_out(rows: int) -> int:
+    """How many of a source's rows are never trained on."""
+    return min(_HELD_OUT, rows // 10) if rows >= _SMALLEST else 0
 
 
-class _Templates:
-    def __init__(self, name: str, source: Source):
-        self.name = name
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-        try:
-            self.parts = [
-                environment.from_string(text) for text in (source.instruction or "", source.input, source.response or "")
-            ]
-        except jinja2.TemplateSyntaxError as error:
-            raise InputError(f"source {name!r}: template: {error}") from error
+class _Source:
+    """A source's rows by number, as its Reader reads them."""
 
-    def __call__(self, row: dict[str, Any]) -> tuple[str, str]:
-        try:
-            instruction, given, response = (part.render(row).strip() for part in self.parts)
-        except jinja2.UndefinedError as error:
-            raise InputError(f"source {self.name!r}: template: {error}; the columns are {', '.join(row)}") from error
-        return prompt_of(instruction, given), response
+    def __init__(self, name: str, data: Data, hub: Hub):
+        definition = find_source(data, name)
+        self._rows, self._read = hub.rows(name, definition), Reader(name, definition)
+        files = tuple(
+            file["filename"] for file in self._rows.cache_files
+        )  # in a folder of their own for each state of the data
+        self.version = (definition.model_dump_json(), files)
+        # an order that no setting of the trial moves: what is held out, and what is judged, is the same for all of a sweep
+        self.fixed = permutation(f"{name}, held out", len(self._rows), 0)
 
+    def __len__(self) -> int:
+        return len(self._rows)
 
-def encode(prompt: str, response: str, data: Data, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids and labels of one row, closed by the end token and cut at data.max_length."""
-    before = tokenizer(prompt)["input_ids"]
-    after = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    labels = [IGNORED] * len(before) + after if data.loss_on == "response" else before + after
-    return (before + after)[: data.max_length], labels[: data.max_length]
+    def __getitem__(self, number: Any) -> tuple[str, ...]:
+        return self._read(self._rows[int(number)])
+
+    def held_out(self) -> list[tuple[str, ...]]:
+        return [self[number] for number in self.fixed[: held_out(len(self))]]
 
 
-def _examples(name: str, data: Data, hub: Hub, tokenizer: Any) -> Iterator[Example]:
-    definition = find_source(data, name)
-    rows, templates = hub.rows(name, definition), _Templates(name, definition)
-    for index in permutation(name, len(rows), data.seed):
-        input_ids, labels = encode(*templates(rows[int(index)]), data, tokenizer)
-        if any(label != IGNORED for label in labels):  # a prompt longer than max_length leaves nothing to learn
-            yield Example(name, input_ids, labels)
+def heldout(data: Data, hub: Hub, tokenizer: Any) -> dict[str, list[Example]]:
+    """Rows of each source of the mix that `build` never gives: the same for every seed, number of samples and share.
+
+    Up to 32 a source and at most a tenth of it; none of a source with fewer than 20 rows, and none of `self`. A row that
+    data.max_length leaves nothing to learn of is left out.
+    """
+    encode, found = Encoder(data, tokenizer), {}
+    for name in _mixed(data):
+        rows = [Example(name, *encode(parts)) for parts in _Source(name, data, hub).held_out()]
+        found[name] = [row for row in rows if _teaches(row)]
+    return {name: rows for name, rows in found.items() if rows}
 
 
-def build(data: Data, hub: Hub, tokenizer: Any) -> list[Example]:
-    """The rows of one epoch, replay included; raises InputError when a source has too few."""
-    order = order_of_sources(data.shares, data.rows)
-    streams = {name: _examples(name, data, hub, tokenizer) for name in dict.fromkeys(order)}
+def build(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, own: Own | None = None) -> list[Example]:
+    """The rows of one epoch, replay included, without those that `screen` finds test documents in.
+
+    `own` gives the text of source `self`. Raises InputError when a source has too few rows, or too many with test documents.
+    """
+    order, encode = order_of_rows(data), Encoder(data, tokenizer)
+    needed = Counter(order)
+    sources = {name: _Source(name, data, hub) for name in sorted({*needed, *_mixed(data)} - {SELF})}
+    # by their text, for a row may stand twice in a source, or in two
+    never = {parts for name in _mixed(data) for parts in sources[name].held_out()}
+    streams = {
+        name: _own(own, needed[name], data, encode, screen)
+        if name == SELF
+        else _examples(name, sources[name], never, data, encode, screen)
+        for name in needed
+    }
     examples: list[Example] = []
     for position, name in enumerate(order):
         example = next(streams[name], None)
@@ -109,7 +131,48 @@ def build(data: Data, hub: Hub, tokenizer: Any) -> list[Example]:
             had = sum(one.source == name for one in examples)
             raise InputError(
                 f"source {name!r} has {had} usable rows, data.samples {data.samples} with a share of {data.shares[name]:g} "
-                f"needs {Counter(order)[name]} (short at row {position + 1}); lower one of the two"
+                f"needs {needed[name]} (short at row {position + 1}); lower one of the two"
             )
         examples.append(example)
     return examples
+
+
+def _mixed(data: Data) -> list[str]:
+    """The sources of the mix that are read, not sampled."""
+    return sorted(name for name, share in data.mix.items() if share > 0 and name != SELF)
+
+
+def _teaches(row: Example) -> bool:
+    return any(label != IGNORED for label in row.labels[1:])  # no token predicts the first
+
+
+def _examples(
+    name: str, source: _Source, never: set[tuple[str, ...]], data: Data, encode: Encoder, screen: Screen | None
+) -> Iterator[Example]:
+    if screen:
+        screen.judge(name, source.version, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
+    for number in permutation(name, len(source), data.seed):
+        parts = source[number]
+        if parts in never or not any(parts) or (screen and screen.holds_back(name, "\n".join(parts))):
+            continue
+        row = Example(name, *encode(parts))
+        if _teaches(row):  # a prompt longer than max_length leaves nothing to learn
+            yield row
+
+
+def _own(own: Own | None, needed: int, data: Data, encode: Encoder, screen: Screen | None) -> Iterator[Example]:
+    """What the base samples from itself, all of it learnt: another text where one has a test document in it.
+
+    However many have: they tell what the base knows, and nothing is given away by leaving them out.
+    """
+    if own is None:
+        raise InputError(f"source {SELF!r} is text that the base samples, and no base is loaded here")
+    most = 2 * needed + 64
+    texts, position = own(needed), 0
+    while position < len(texts):
+        ids, text = texts[position]
+        position += 1
+        if position == len(texts) < most:
+            texts = own(min(len(texts) + 64, most))
+        if text.strip() and not (screen and screen.holds_back(SELF, text)):
+            yield Example(SELF, *encode.tokens(0, ids))

@@ -21,7 +21,8 @@ from trials.spec import TrialSpec
 
 
 class Score(BaseModel):
-    """A role's result: mean over `n` documents and its standard error, both 0..1."""
+    """What is known of a role: mean over `n` documents, or ratio of sums over them, and its standard error. A metric of lm-eval
+    or a share is 0..1, bpb is in bits per byte, margin in nats per character."""
 
     value: float
     stderr: float
@@ -52,9 +53,13 @@ class TrialRecord(BaseModel):
     scores: dict[str, Score] = {}
     """By role, in the role's metric and filter."""
     details: dict[str, dict[str, Score]] = {}
-    """By role, then by "metric,filter" in lm-eval's names: all that the tasks measure, and what is measured beside it."""
+    """By role, then by "metric,filter" in lm-eval's names: all that the tasks measure, and what is measured beside it. Of a
+    generated task: strict, flexible, marker, stopped (shares of the documents) and bpb, bits per byte of the gold solutions,
+    with bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/dissect.py); of a multiple choice: margin,
+    and bpb of the gold endings."""
     halves: dict[str, dict[str, dict[str, Score]]] = {}
-    """By role, then by half ("search", "report"), then as in `details`; "score" is the role's own."""
+    """By role, then by half ("search", "report"; see trials/halves.py), then as in `details`; "score" is the role's own. A half
+    that no document is in is left out."""
     parent: str | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
@@ -155,19 +160,19 @@ class Ledger:
 
     def documents(self, key: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """A row per document: role, task, doc_id, doc_hash, half, score, target, response, lm-eval's "metric,filter" columns,
-        and what else was measured; of `columns` those that are there."""
+        and what they are taken apart into (see trials/dissect.py); of `columns` those that are there."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
         return found.read([name for name in there if columns is None or name in columns]).to_pandas()
 
-    def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapter: Path | None = None) -> None:
-        """Adapter and documents first, the record last: where it stands, all of it stands.
+    def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
+        """Adapters and documents first, the record last: where it stands, all of it stands.
 
-        `adapter` is a local folder and is moved to `KEY/adapter`.
+        `adapters` are local folders and are moved to `KEY/` under their names.
         """
         folder = self.folder(record.key)
-        if adapter is not None:
-            storage.upload(adapter, folder / "adapter")
+        for adapter in adapters:
+            storage.upload(adapter, folder / adapter.name)
         if documents is not None:
             storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
         spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trials import presets
+
 SCHEMA = 2  # part of every key: raise it when the same spec would give other numbers
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -31,15 +33,16 @@ class Base(Section):
     quantization: Literal["nf4", "fp4", "none"] = "nf4"
     double_quantization: bool = True
     """Quantise the quantisation constants as well (QLoRA, arXiv 2305.14314, section 3)."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the weights that stay unquantised, and of the arithmetic."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Of the weights that stay unquantised, and of the arithmetic. `auto` is float16 on GPUs without units for bfloat16 and
+    bfloat16 elsewhere; it is settled when a file is read, so that a key holds the type itself."""
 
 
 class Source(Section):
     """Where a training source's rows come from and what is read from them."""
 
     dataset: str
-    """A hub id, a folder, or the name of a data set in the mirror."""
+    """A hub id, a folder, the name of a data set in the mirror, or a .jsonl, .json or .parquet file or pattern of files."""
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
@@ -142,11 +145,25 @@ class Lora(Section):
     """Of the adapter's weights. pissa, olora and corda begin at a part of the base's own weights; that part is taken off again
     by a frozen second adapter, so that the base stays the base."""
 
+    @model_validator(mode="after")
+    def _can_begin(self) -> "Lora":
+        if self.use_dora and self.converted:
+            raise ValueError(f"init {self.init} begins at the base's weights, which use_dora rescales; choose one of the two")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise ValueError(f"init orthogonal needs an even rank, but got {self.rank}")
+        return self
+
+    @property
+    def converted(self) -> bool:
+        """Whether the adapter begins at a part of the base, and a frozen one as large takes that part off."""
+        return self.init in ("pissa", "olora", "corda")
+
 
 class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
-    """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps."""
+    """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps, and goes down
+    to 0 in a straight line over these."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -176,9 +193,20 @@ class Train(Section):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Train":
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} are shares of the same steps, and add up to more than 1"
+            )
+        return self
+
 
 class Evaluation(Section):
-    """One role's benchmark: lm-eval tasks, pooled over their documents."""
+    """One role's benchmark: lm-eval tasks, pooled over their documents.
+
+    A preset's name, or {preset: NAME} with fields beside it, stands for the preset's fields (see trials/presets.py).
+    """
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
     metric: str
@@ -199,6 +227,16 @@ class Evaluation(Section):
     seed: int = 0
     batch_size: Annotated[int, Field(ge=1)] = 32
     engine: Literal["hf"] = "hf"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        return presets.expand(given)
+
+    @property
+    def sampler(self) -> Literal["first_n", "stock"]:
+        """`fewshot`, decided."""
+        return self.fewshot or ("stock" if self.documents is None else "first_n")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -238,6 +276,19 @@ class TrialSpec(Section):
         return roles
 
     @model_validator(mode="after")
+    def _update_is_a_product(self) -> "TrialSpec":
+        if self.lora.use_dora and self.train.l2 > 0:
+            raise ValueError("train.l2 is the size of B @ A, which is not what lora.use_dora adds to the base; use train.kl")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_error_to_begin_at(self) -> "TrialSpec":
+        if self.lora.init == "loftq" and (self.base.quantization == "none" or self.base.gguf is not None):
+            has = "base.gguf has none" if self.base.gguf is not None else "base.quantization is none"
+            raise ValueError(f"lora.init loftq compares unquantised safetensors with their quantisation, and {has}")
+        return self
+
+    @model_validator(mode="after")
     def _derivable(self) -> "TrialSpec":
         derive, train, samples = self.derive, self.train, self.data.rows
         if derive.rank is not None and derive.rank > self.lora.rank:
@@ -250,6 +301,8 @@ class TrialSpec(Section):
                 f"{train.epochs} epochs: the adapter after {derive.samples} rows is not that of a training with so many"
             )
         steady = samples if train.schedule == "constant" else math.floor(samples * (1 - train.decay))
+        if derive.samples % train.batch_size:
+            raise ValueError(f"derive.samples {derive.samples} is no multiple of train.batch_size {train.batch_size}")
         if derive.samples > steady:
             raise ValueError(f"derive.samples {derive.samples} is beyond the {steady} rows that are trained at a constant rate")
         return self
@@ -273,15 +326,19 @@ class TrialSpec(Section):
     def canonical(self) -> dict[str, Any]:
         """The parts that the numbers depend on: nothing of training where nothing is trained, no source with share 0.
 
-        A replay is a part of the mix like any other.
+        Added or substituted, a replay of as many rows among as many is the same one.
         """
         parts = self.model_dump(mode="json")
+        for role, evaluation in self.eval.items():
+            parts["eval"][role]["fewshot"] = evaluation.sampler
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts
         data, train = parts["data"], parts["train"]
-        del data["replay"]
-        data |= {"mix": self.data.shares, "samples": self.data.rows}
+        replay = data.pop("replay")
+        if self.data.replay.share > 0:
+            data["replay"] = {"source": replay["source"], "share": replay["share"]}
+        data |= {"mix": {name: share for name, share in self.data.mix.items() if share > 0}, "samples": self.data.rows}
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
             del train["decay"]

@@ -9,17 +9,27 @@ import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import TrainerCallback, TrainingArguments, get_scheduler
+from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
-from trials.mix import IGNORED, Example
+from trials import drift
+from trials.batch import collate
+from trials.errors import InputError
+from trials.mix import Example
+from trials.objective import Regularised
 from trials.spec import Train
+
+LOOKS = 20
+"""At most so often train.stop_kl looks at the held-out rows of a training."""
+LOOKED_AT = 32
+"""At most so many held-out rows."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -38,7 +48,11 @@ class State:
     """The optimiser's, as "index.name", and the random generators', as "random.device"; none at the start and at the end."""
     schedule: dict[str, Any] = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)
-    """(step, nats per counted token) of the steps so far."""
+    """(step, what was minimised) of the steps so far: nats per counted token, penalties included."""
+    penalties: dict[str, float] = field(default_factory=dict)
+    """What each penalty was in the loss of the last step."""
+    kl: list[tuple[int, float]] = field(default_factory=list)
+    """(step, KL(base || tuned) in nats per counted token of the held-out rows) as train.stop_kl looked."""
     seconds: float = 0.0
     """Spent on the steps so far, by all attempts."""
 
@@ -56,7 +70,8 @@ class State:
         for name, tensor in tensors.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
-        return cls(**{**values, "losses": [(step, loss) for step, loss in values["losses"]], **parts})
+        lists = {name: [(step, value) for step, value in values[name]] for name in ("losses", "kl")}
+        return cls(**{**values, **lists, **parts})
 
 
 @dataclass(frozen=True)
@@ -81,26 +96,39 @@ def beginning(model: Any, train: Train) -> State:
     return State(0, min(train.micro_batch_size, train.batch_size), weights)
 
 
+def stops(kl: Sequence[tuple[int, float]], train: Train) -> bool:
+    """Whether the last look went beyond train.stop_kl."""
+    return train.stop_kl is not None and bool(kl) and kl[-1][1] > train.stop_kl
+
+
 def smaller(micro_batch_size: int, batch_size: int) -> int:
     """Half the micro-batch, or the next smaller size that divides the batch."""
     return next(size for size in range(micro_batch_size // 2, 0, -1) if batch_size % size == 0)
 
 
 class _Watch(TrainerCallback):
-    """Follows a training from `start`: puts its state back, keeps its losses, saves it, stops it at a number that is none."""
+    """Follows a training from `start`: puts its state back, keeps its losses, saves it, stops it at a number that is none.
+
+    `look`, where given, is asked for the KL after every `every` steps and may stop it as well.
+    """
 
     def __init__(
         self,
         start: State,
-        model: Any,
-        optimizer: torch.optim.Optimizer,
+        trainer: Regularised,
         schedule: Any,
+        train: Train,
         save: Callable[[State], None],
         pace: Pace,
+        every: int,
+        look: Callable[[], float] | None,
+        reached: Callable[[int], None],
     ):
-        self.start, self.model, self.optimizer, self.schedule = start, model, optimizer, schedule
+        self.start, self.trainer, self.schedule, self.train = start, trainer, schedule, train
         self.save, self.pace = save, pace
-        self.losses = list(start.losses)
+        self.every, self.look, self.reached = every, look, reached
+        self.losses, self.kl = list(start.losses), list(start.kl)
+        self.penalties = dict(start.penalties)
         self.began = self.saved = time.perf_counter()
         self.cost = 0.0
 
@@ -118,6 +146,13 @@ class _Watch(TrainerCallback):
                 name = {"loss": "the loss", "grad_norm": "the gradient's norm"}[what]
                 raise NonFiniteLoss(f"{name} was {logs[what]} at step {step}; a lower train.learning_rate may help")
         self.losses.append((step, float(logs["loss"])))
+        self.penalties = self.trainer.penalties()
+        self.reached(step)
+        if self.look is not None and step % self.every == 0:
+            self.kl.append((step, self.look()))
+            if not math.isfinite(self.kl[-1][1]):
+                raise NonFiniteLoss(f"the KL on held-out rows was {self.kl[-1][1]} at step {step}")
+            control.should_training_stop = control.should_training_stop or stops(self.kl, self.train)
         now = time.perf_counter()
         if self.pace.due(now - self.saved, self.cost):
             self.save(self.state())
@@ -126,18 +161,21 @@ class _Watch(TrainerCallback):
 
     def state(self) -> State:
         """As it is between two steps."""
+        optimizer = self.trainer.optimizer
+        assert optimizer is not None
+        return replace(self.end(), others={**_optimizer_tensors(optimizer), **_random()}, schedule=self.schedule.state_dict())
+
+    def end(self) -> State:
+        """As it is when no step will follow."""
         return State(
             step=self.losses[-1][0],
             micro_batch_size=self.start.micro_batch_size,
-            weights={name: weight.detach() for name, weight in trainable(self.model).items()},
-            others={**_optimizer_tensors(self.optimizer), **_random()},
-            schedule=self.schedule.state_dict(),
+            weights={name: weight.detach() for name, weight in trainable(self.trainer.model).items()},
             losses=list(self.losses),
-            seconds=self.seconds(),
+            penalties=dict(self.penalties),
+            kl=list(self.kl),
+            seconds=round(self.start.seconds + time.perf_counter() - self.began, 3),
         )
-
-    def seconds(self) -> float:
-        return round(self.start.seconds + time.perf_counter() - self.began, 3)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -191,25 +229,18 @@ def digest(rows: Sequence[Example]) -> str:
     return found.hexdigest()
 
 
-def summary(rows: Sequence[Example], end: State) -> dict[str, float]:
-    """rows, tokens, steps and final_loss (nats per counted token, last step)."""
-    return {
-        "rows": len(rows),
-        "tokens": sum(len(row.input_ids) for row in rows),
+def summary(rows: Sequence[Example], end: State, train: Train) -> dict[str, float]:
+    """rows, tokens and steps that were trained on; final_loss (the last step's, penalties included) and, where there are
+    penalties, final_PENALTY, its part of that; with train.stop_kl whether the training was stopped_early (1 or 0)."""
+    done = rows[: end.step * train.batch_size]
+    found: dict[str, float] = {
+        "rows": len(done),
+        "tokens": sum(len(row.input_ids) for row in done),
         "steps": end.step,
         "final_loss": end.losses[-1][1],
+        **{f"final_{name}": value for name, value in end.penalties.items()},
     }
-
-
-def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    """(micro-batch, longest row) tensors, padded on the right; labels are padded with IGNORED."""
-    ids = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = [torch.tensor(row["labels"]) for row in rows]
-    return {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-    }
+    return found if train.stop_kl is None else {**found, "stopped_early": float(len(done) < len(rows))}
 
 
 def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
@@ -220,8 +251,6 @@ def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
         num_train_epochs=1,  # the epochs are laid out in the rows
         train_sampling_strategy="sequential",
         learning_rate=train.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if train.schedule == "constant" else train.schedule,
-        warmup_steps=train.warmup,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused",
@@ -240,6 +269,29 @@ def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
     return chosen
 
 
+def schedule_of(train: Train, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    """The learning rate over all steps of a training."""
+    warmup = math.ceil(steps * train.warmup)
+    names = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+    extra: dict[str, Any] = {}
+    if train.schedule == "wsd":
+        extra = {"num_decay_steps": min(max(1, round(steps * train.decay)), steps - warmup), "decay_type": "linear"}
+    return get_scheduler(names.get(train.schedule, train.schedule), optimizer, warmup, steps, scheduler_specific_kwargs=extra)
+
+
+@contextmanager
+def noisy(model: Any, size: float) -> Iterator[None]:
+    """NEFTune's noise on the embeddings while the model trains; the Trainer's own would stay on a training that fails."""
+    if size == 0:
+        yield
+        return
+    hook = activate_neftune(model, size)
+    try:
+        yield
+    finally:
+        deactivate_neftune(model, hook)
+
+
 def fit(
     model: Any,
     pad_id: int,
@@ -248,38 +300,48 @@ def fit(
     start: State,
     save: Callable[[State], None],
     pace: Pace,
+    heldout: Sequence[Example] = (),
+    reached: Callable[[int], None] = lambda step: None,
+    until: int | None = None,
 ) -> State:
     """Trains the adapter of `model` in place on what `start` leaves of the rows (all epochs'), and returns the end.
 
-    `save` gets a state now and then, at the given pace. Raises NonFiniteLoss.
+    `save` gets a state now and then, at the given pace; `reached` is called after every step. With `until` the training is
+    left after so many steps, as if it had been cut off. train.stop_kl looks at the first LOOKED_AT rows of `heldout`. Raises
+    NonFiniteLoss, and InputError for train.stop_kl without such rows.
     """
+    if train.stop_kl is not None and not heldout:
+        raise InputError("train.stop_kl needs held-out rows to look at, and there are none")
     steps = math.ceil(len(rows) / train.batch_size)
-    left = rows[start.step * train.batch_size :]
+    left = [] if stops(start.kl, train) else rows[start.step * train.batch_size : until and until * train.batch_size]
+
+    def look() -> float:
+        looked_at = {"held out": heldout[:LOOKED_AT]}
+        return drift.measure(model, pad_id, looked_at, start.micro_batch_size)["held out"]["kl"]
+
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
-        args = arguments(train, start.micro_batch_size, folder)
-        trainer = Trainer(
+        trainer = Regularised(
             model=model,
-            args=args,
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],  # type: ignore[arg-type]
+            args=arguments(train, start.micro_batch_size, folder),
+            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],
             data_collator=lambda batch: collate(batch, pad_id),
+            kl=train.kl,
+            l2=train.l2,
         )
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         optimizer = trainer.create_optimizer()
-        schedule = get_scheduler(args.lr_scheduler_type, optimizer, args.get_warmup_steps(steps), steps)
+        schedule = schedule_of(train, optimizer, steps)
         trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
         _put_back(start, model, optimizer, schedule)
-        watch = _Watch(start, model, optimizer, schedule, save, pace)
+        every = math.ceil(steps / LOOKS)
+        look_at = look if train.stop_kl is not None else None
+        watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
         trainer.add_callback(watch)
         if left:
-            trainer.train()
+            with noisy(model, train.neftune):
+                trainer.train()
     model.eval()
-    weights = trainable(model)
-    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise NonFiniteLoss(f"a weight is no number after step {steps}; a lower train.learning_rate may help")
-    return State(
-        steps,
-        start.micro_batch_size,
-        {name: weight.detach() for name, weight in weights.items()},
-        losses=watch.losses,
-        seconds=watch.seconds(),
-    )
+    end = watch.end()
+    if not all(bool(torch.isfinite(weight).all()) for weight in end.weights.values()):
+        raise NonFiniteLoss(f"a weight is no number after step {end.step}; a lower train.learning_rate may help")
+    return end

@@ -3,23 +3,42 @@
 While a trial runs, `partial/` in its folder holds what it has done so far, and an attempt that finds it goes on from there.
 """
 
-import hashlib
+import functools
 import platform
+import shutil
+import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from trials import base, environment, evaluate, memory, mix, revision, train
-from trials.checkpoint import Origin, Partial, serialized
+from trials import (
+    adapter,
+    base,
+    drift,
+    environment,
+    evaluate,
+    initial,
+    memory,
+    mix,
+    overlap,
+    revision,
+    scores,
+    selfgen,
+    storage,
+    train,
+    unsloth,
+)
+from trials.checkpoint import Origin, Partial
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
-from trials.hub import Hub, find_source
+from trials.hub import SELF, Hub, find_source
 from trials.lease import Lease
 from trials.record import Failure, Halving, Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
@@ -27,6 +46,16 @@ from trials.spec import Base, TrialSpec
 
 class HeldElsewhere(Exception):
     """Another process runs this trial; its record will be in the ledger."""
+
+
+class _ParentFailed(Exception):
+    """There is no adapter to derive from; `failure` is the parent's."""
+
+    def __init__(self, parent: TrialRecord):
+        assert parent.failure is not None
+        super().__init__(parent.failure.message)
+        message = f"its training, {parent.key}, failed: {parent.failure.message}"
+        self.failure = parent.failure.model_copy(update={"message": message})
 
 
 class Worker:
@@ -40,8 +69,11 @@ class Worker:
         self.tasks = evaluate.Tasks(hub)
         self._base: tuple[Base, base.LoadedBase] | None = None
 
-    def run(self, spec: TrialSpec) -> TrialRecord:
+    def run(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord:
         """The spec's record: the ledger's if it is complete there, else a new one, written to the ledger.
+
+        A derived point's parent is run first where it has no record. `keep` are numbers of rows after which a copy of the
+        adapter is kept, for points that will be derived; they change nothing else.
 
         A trial that fails becomes a failed record with its traceback. Raises HeldElsewhere where another process runs it, and
         StorageFailed where nothing can be written; the trial is then unfinished, not failed.
@@ -53,17 +85,18 @@ class Worker:
         if lease is None:
             raise HeldElsewhere(f"{spec.key}: another process runs this trial")
         try:
-            return self.ledger.complete(spec.key) or self._run_alone(spec, lease)
+            return self.ledger.complete(spec.key) or self._run_alone(spec, lease, keep)
         finally:
             lease.release()
 
-    def _run_alone(self, spec: TrialSpec, lease: Lease) -> TrialRecord:
+    def _run_alone(self, spec: TrialSpec, lease: Lease, keep: Collection[int]) -> TrialRecord:
         record = TrialRecord(key=spec.key, state="complete", spec=spec)
         partial = Partial(self.ledger.folder(spec.key) / "partial")
-        documents = adapter = None
+        documents: pd.DataFrame | None = None
+        adapters: list[Path] = []
         try:
-            documents, adapter = self._run(spec, record, partial)
-        except StorageFailed:
+            documents, adapters = self._run(spec, record, partial, keep)
+        except (StorageFailed, HeldElsewhere):
             raise
         except Exception as error:
             if reason := disk_failure(error):  # another disk than the storage's: a cache, a temporary folder
@@ -71,6 +104,8 @@ class Worker:
             self._base = None  # whatever state it is in, the next trial does not inherit it
             record.state = "failed"
             record.failure = Failure(kind=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            if isinstance(error, _ParentFailed):
+                record.failure = error.failure
         if record.failure:
             memory.release()
         record.versions = environment.versions()
@@ -84,12 +119,19 @@ class Worker:
         if lease.lost:
             raise HeldElsewhere(f"{spec.key}: this process was taken for dead, and another runs the trial now")
         with writing(self.ledger.folder(spec.key)):
-            self.ledger.write(record, documents, adapter)
+            self.ledger.write(record, documents, adapters)
             if record.failure is None or record.failure.kind == train.NonFiniteLoss.__name__:  # going on ends there again
                 partial.remove()
         return record
 
-    def _run(self, spec: TrialSpec, record: TrialRecord, partial: Partial) -> tuple[pd.DataFrame, Any]:
+    def _run(
+        self, spec: TrialSpec, record: TrialRecord, partial: Partial, keep: Collection[int]
+    ) -> tuple[pd.DataFrame, list[Path]]:
+        """The outcomes, and the local folders with the adapters."""
+        if spec.train.backend == "unsloth" and not spec.is_baseline:
+            unsloth.check_settings(spec)
+            unsloth.check_machine()
+        parent = self._parent(spec) if spec.parent is not None else None
         with _timed(record, "load"):
             loaded = self._load(spec.base)
             record.base_checksum = loaded.checksum
@@ -101,19 +143,91 @@ class Worker:
             "device": base.device().type,
         }
         if spec.is_baseline:
-            return self._evaluate(loaded.model, loaded.tokenizer, record, partial, origin), None
+            return self._evaluate(loaded.model, loaded.tokenizer, record, partial, origin), []
         record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
+        if parent is None:
+            adapters = self._trained(loaded, record, partial, origin, keep)
+        else:
+            record.parent, record.rows = parent.key, parent.rows
+            adapters = [self._derived(loaded, record, partial, origin)]
+        with adapter.borrowed(loaded, adapters[0]) as model:
+            origin["weights"] = adapter.checksum(adapters[0])
+            with _timed(record, "drift"):
+                heldout = mix.heldout(spec.data, self.hub, loaded.tokenizer)
+                rows = spec.train.micro_batch_size
+                measure = functools.partial(drift.measure, model, loaded.tokenizer.pad_token_id, heldout)
+                record.learning = memory.within("drift", rows, measure, lambda rows: rows // 2, record.out_of_memory)
+            documents = self._evaluate(model, loaded.tokenizer, record, partial, origin)
+        return documents, adapters
+
+    def _trained(
+        self,
+        loaded: base.LoadedBase,
+        record: TrialRecord,
+        partial: Partial,
+        origin: Origin,
+        keep: Collection[int],
+        until: int | None = None,
+    ) -> list[Path]:
+        """Trains on the record's spec; the adapter's folder, then those of the adapter as it stood after `keep` rows each.
+
+        With `until` training ends after so many rows, as if it had been cut off.
+        """
+        spec, pad_id = record.spec, loaded.tokenizer.pad_token_id
         with _timed(record, "mix"):
-            examples = mix.build(spec.data, self.hub, loaded.tokenizer)
+            screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
+            own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
+            examples = mix.build(spec.data, self.hub, loaded.tokenizer, screen, own)
+            heldout = drift.sample(mix.heldout(spec.data, self.hub, loaded.tokenizer), train.LOOKED_AT)
+            record.overlap = screen.seen
             record.rows = dict(Counter(example.source for example in examples))
         rows = train.epochs(examples, spec.train, spec.data.seed)
-        with base.adapted(loaded, spec.lora, spec.train.seed) as model:
-            end = self._train(model, loaded.tokenizer.pad_token_id, rows, record, partial, origin)
+        steps = {wanted // spec.train.batch_size: f"adapter-{wanted}" for wanted in keep}
+        begins_at: Sequence[mix.Example] = examples
+        if spec.lora.init == "corda":  # it leaves alone what matters to these rows: what the base says by itself
+            begins_at = [mix.Example(SELF, ids, ids) for ids, _ in own(initial.ROWS)]
+        with adapter.adapted(loaded, spec.lora, spec.train.seed, begins_at) as model:
+            save = functools.partial(adapter.save, model)
+
+            def reached(step: int) -> None:
+                if step in steps:
+                    with writing(partial.folder):
+                        partial.save_adapter(save, steps[step])
+
+            self._train(
+                model, pad_id, rows, heldout, record, partial, origin, reached, until and until // spec.train.batch_size
+            )
             with writing(partial.folder):
-                adapter = partial.save_adapter(model)
-            origin["weights"] = hashlib.sha256(serialized(end.weights)).hexdigest()
-            documents = self._evaluate(model, loaded.tokenizer, record, partial, origin)
-        return documents, adapter
+                whole = partial.save_adapter(save)
+        kept = [partial.local / name for name in steps.values()]
+        return [whole, *(folder for folder in kept if folder.is_dir())]
+
+    def _parent(self, spec: TrialSpec) -> TrialRecord:
+        """The record of the trial that this one is derived from, trained here where it is not there yet."""
+        assert spec.parent is not None
+        record = self.run(spec.parent, keep=[spec.derive.samples] if spec.derive.samples else [])
+        if record.failure is not None:
+            raise _ParentFailed(record)
+        return record
+
+    def _derived(self, loaded: base.LoadedBase, record: TrialRecord, partial: Partial, origin: Origin) -> Path:
+        """The folder of the adapter that the record's spec derives from its parent's."""
+        derive = record.spec.derive
+        name = "adapter" if derive.samples is None else f"adapter-{derive.samples}"
+        with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
+            source, there = Path(folder), self.ledger.folder(record.parent or "") / name
+            if not _fetched(there, source):
+                if derive.samples is None:
+                    raise InputError(f"{there} is gone; move its record.json away, and it is trained again")
+                # the parent was trained when nobody asked for this one
+                again = self._trained(loaded, record, partial, origin, (), derive.samples)
+                shutil.copytree(again[0], source, dirs_exist_ok=True)
+            with adapter.borrowed(loaded, source) as model:
+                if derive.rank is not None:
+                    adapter.truncate(model, derive.rank)
+                adapter.strengthen(model, derive.strength)
+                with writing(partial.folder):
+                    return partial.save_adapter(functools.partial(adapter.save, model))
 
     def _load(self, wanted: Base) -> base.LoadedBase:
         if self._base is None or self._base[0] != wanted:
@@ -122,15 +236,27 @@ class Worker:
         return self._base[1]
 
     def _train(
-        self, model: Any, pad_id: int, rows: Sequence[mix.Example], record: TrialRecord, partial: Partial, origin: Origin
-    ) -> train.State:
+        self,
+        model: Any,
+        pad_id: int,
+        rows: Sequence[mix.Example],
+        heldout: Sequence[mix.Example],
+        record: TrialRecord,
+        partial: Partial,
+        origin: Origin,
+        reached: Callable[[int], None],
+        until: int | None,
+    ) -> None:
         settings = record.spec.train
         progress = _Progress(record, partial, {**origin, "rows": train.digest(rows)})
         beginning = train.beginning(model, settings)
 
         def attempt(micro_batch_size: int) -> train.State:
             start = replace(progress.newest() or beginning, micro_batch_size=micro_batch_size)
-            return train.fit(model, pad_id, rows, settings, start, progress.save, self.pace)
+            if settings.backend == "unsloth":
+                path = self.hub.locate(record.spec.base.model)
+                return unsloth.fit(model, pad_id, rows, record.spec, path, start, progress.save, self.pace)
+            return train.fit(model, pad_id, rows, settings, start, progress.save, self.pace, heldout, reached, until)
 
         with _timed(record, "train"):
             start = progress.resume() or beginning
@@ -144,14 +270,15 @@ class Worker:
             progress.save(end)
         record.seconds["train"] = round(record.seconds["train"] + start.seconds, 3)
         record.losses = end.losses
-        record.training = train.summary(rows, end)
-        return end
+        record.kl = end.kl
+        record.training = train.summary(rows, end, settings)
 
     def _evaluate(self, model: Any, tokenizer: Any, record: TrialRecord, partial: Partial, origin: Origin) -> pd.DataFrame:
         frames = []
         for role in record.spec.eval:
             documents = self._role(model, tokenizer, role, record, partial, origin)
-            record.scores[role], record.details[role] = evaluate.scores(documents)
+            record.scores[role], record.details[role] = scores.scores(documents)
+            record.halves[role] = scores.halves(documents)
             frames.append(documents)
         return pd.concat(frames, ignore_index=True)
 
@@ -181,6 +308,15 @@ class Worker:
         with writing(partial.folder):
             partial.save_documents(origin, role, state, documents)
         return documents
+
+
+def _fetched(there: Path, folder: Path) -> bool:
+    with writing(there):
+        try:
+            storage.download(there, folder)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 class _Progress:
@@ -236,17 +372,24 @@ def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
+    base.check_template(spec.base, spec.data, hub)
+    if spec.train.backend == "unsloth":
+        unsloth.check_settings(spec)
+    needed = Counter(mix.order_of_rows(spec.data))
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
+        if name == SELF:
+            continue
         for role, evaluation in spec.eval.items():
             if task := evaluate.same_split(evaluation, source.dataset, source.config, source.split, tasks):
                 raise InputError(
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
                     f"(eval.{role}) is scored on; train on another split"
                 )
-        needed, rows = mix.order_of_sources(spec.data.shares, spec.data.rows).count(name), hub.rows(name, source)
-        if needed > len(rows):
+        rows = len(hub.rows(name, source))
+        kept = mix.held_out(rows) if name in spec.data.mix else 0
+        if needed[name] > rows - kept:
             raise InputError(
-                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed} rows of {name!r}; "
-                f"it has {len(rows)}"
+                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
+                f"it has {rows}" + (f", of which {kept} are held out" if kept else "")
             )

@@ -85,6 +85,13 @@ class YamlFile:
         """Says where a value comes from that was put in after reading."""
         self._named[place] = where
 
+    def take(self, key: str, other: "YamlFile") -> None:
+        """Puts another file's section in the place of this one's; problems in it are then that file's."""
+        self.data[key] = other.data[key]
+        for place in other._positions:
+            if place[:1] == (key,):
+                self._named[place] = other.where(place)
+
     def check(self, model: type[Model]) -> Model:
         """The data as `model`; raises InputError with a line for every problem."""
         try:

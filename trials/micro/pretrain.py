@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trials.micro import arithmetic, everyday, facts
-from trials.mix import prompt_of
+from trials.template import alpaca
 
 END = "<|end|>"
 PAD = "<|pad|>"
@@ -48,7 +48,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE over micro's own text, one token a digit, no unknown token: any text can be encoded."""
     rng = random.Random(1)
     rows = (everyday.instruction_row(rng) for _ in range(4_000))
-    instructions = (prompt_of(row["instruction"], row["input"]) + row["output"] for row in rows)
+    instructions = (alpaca(row["instruction"], row["input"]) + row["output"] for row in rows)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -1,0 +1,24 @@
+"""Rows as padded tensors, and the positions of them that the loss counts."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from trials.mix import IGNORED
+
+
+def collate(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    """(micro-batch, longest row) tensors, padded on the right; labels are padded with IGNORED."""
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    labels = [torch.tensor(row["labels"]) for row in rows]
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+    }
+
+
+def counted(labels: torch.Tensor) -> torch.Tensor:
+    """(rows, length - 1) whether the token after each position is one that the loss counts; the first of a row never is."""
+    return labels[:, 1:] != IGNORED

@@ -1,0 +1,132 @@
+"""lm-eval's Hugging Face model, telling besides which generations stopped by themselves and what each gold token cost."""
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lm_eval.api.model import CacheHook
+from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a continuation: its bits, and the characters of the continuation, begin to end, that its text covers."""
+
+    bits: float
+    begin: int
+    end: int
+
+
+class _Stops(CacheHook):
+    """Told every prompt as its response is done, in the order of generation; lm-eval hands results on in another order."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.waiting: deque[bool] = deque()
+        self.by_prompt: dict[str, bool] = {}
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        if attr == "generate_until":
+            self.by_prompt[req[0]] = self.waiting.popleft()
+
+
+class Scorer(HFLM):
+    """HFLM whose responses and log-likelihoods are untouched."""
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int):
+        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        self._stops = _Stops()
+        self.set_cache_hook(self._stops)
+
+    def stopped(self, prompt: str) -> bool:
+        """Whether the response to the prompt ended by an end token or a stop string, rather than at the most tokens allowed."""
+        return self._stops.by_prompt[prompt]
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
+        out = super()._model_generate(context=context, max_length=max_length, stop=stop, **kwargs)
+        configured = self.model.generation_config.eos_token_id
+        ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+        for row in out[:, context.shape[1] :].tolist():
+            # with the special tokens, since a stop string may be one; padding comes after an end token alone
+            text = self.tok_decode(row, skip_special_tokens=False)
+            self._stops.waiting.append(not ends.isdisjoint(row) or any(term in text for term in stop if term))
+        return out
+
+    def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:
+        """The tokens of every (context, continuation), as lm-eval splits them, `batch_size` rows at once.
+
+        Their bits add up to the log-likelihood that lm-eval gives the continuation; the softmax is in float32 whatever the
+        model's type, since a bfloat16 log-likelihood of 5 nats has steps of 0.03. What is too long for the model is cut from
+        the left, as lm-eval cuts it; tokens of the continuation that fall away so are not there.
+        """
+        encoded = [self._encoded(*pair) for pair in pairs]
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i][0]))  # as long as their neighbours: less padding
+        found: list[list[Token]] = [[] for _ in pairs]
+        for start in range(0, len(order), self.batch_size):
+            chunk = order[start : start + self.batch_size]
+            for i, bits in zip(chunk, self._bits([encoded[i][:2] for i in chunk]), strict=True):
+                found[i] = [Token(value, *span) for value, span in zip(bits, encoded[i][2][-len(bits) :], strict=True)]
+        return found
+
+    def _encoded(self, context: str, continuation: str) -> tuple[list[int], int, list[tuple[int, int]]]:
+        """Token numbers of both, how many are the continuation's, and the characters of it that each of those covers.
+
+        A character belongs to the first token that reaches its end, white space to the token after it: each to one.
+        """
+        context_ids, ids = self._encode_pair(context, continuation)
+        text = context + continuation
+        special = self.tok_encode(text[:64]) != self.tok_encode(text[:64], add_special_tokens=False)
+        whole = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
+        if whole["input_ids"][len(context_ids) :] != ids:
+            raise RuntimeError("the tokenizer's offsets are of other tokens than those that are scored")
+        spans, covered = [], 0
+        for _, end in whole["offset_mapping"][len(context_ids) :]:
+            end = min(max(end - len(context), covered), len(continuation))
+            spans.append((covered, end))
+            covered = end
+        if spans:
+            spans[-1] = (spans[-1][0], len(continuation))
+        return context_ids + ids, len(ids), spans
+
+    @torch.no_grad()
+    def _bits(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
+        """Bits of the last `count` tokens of every row; padded on the right, and the head sees no more than it must."""
+        cut = [(tokens[-(self.max_length + 1) :], min(count, self.max_length)) for tokens, count in rows]
+        longest = max(len(tokens) for tokens, _ in cut) - 1
+        batch = torch.zeros(len(cut), longest, dtype=torch.long, device=self.device)
+        for i, (tokens, _) in enumerate(cut):
+            batch[i, : len(tokens) - 1] = torch.tensor(tokens[:-1], device=self.device)
+        first = min(len(tokens) - 1 - count for tokens, count in cut)
+        logits, skipped = self._logits(batch, longest - first)
+        found = []
+        for i, (tokens, count) in enumerate(cut):
+            end = len(tokens) - 1 - skipped
+            part = torch.log_softmax(logits[i, end - count : end], dim=-1, dtype=self.softmax_dtype or torch.float32)
+            gold = torch.tensor(tokens[-count:], device=self.device)
+            found.append((part.gather(1, gold[:, None])[:, 0].double() / -math.log(2)).tolist())
+        return found
+
+    def _logits(self, batch: torch.Tensor, last: int) -> tuple[torch.Tensor, int]:
+        """Logits of the `last` positions, and how many before them are left out; all, where the model cannot leave any out.
+
+        What all rows begin with, the few-shot examples as a rule, goes through the model once for all of them.
+        """
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        if "logits_to_keep" not in inspect.signature(base.forward).parameters:
+            return self._model_call(batch), 0
+        length, precision = batch.shape[1], self.mixed_precision_dtype
+        shared = int((batch == batch[0]).all(dim=0).cumprod(dim=0).sum())
+        shared = min(shared, length - last)
+        with torch.autocast(device_type=self.device.type, dtype=precision, enabled=precision is not None):
+            if shared > 0 and len(batch) > 1:
+                cache = self.model(batch[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
+                if type(cache) is DynamicCache:  # others cannot be lent to several rows
+                    cache.batch_repeat_interleave(len(batch))
+                    rest = batch[:, shared:]
+                    return self.model(rest, past_key_values=cache, logits_to_keep=last).logits, length - last
+            return self.model(batch, logits_to_keep=last).logits, length - last
