@@ -38,7 +38,7 @@ CPU_BANDWIDTH = 10e9
 RESERVE = 0.6 * GIB  # CUDA context, workspaces
 FILLED = 0.9  # of a GPU's memory; the allocator's fragments take the rest
 _BLOCK = 64  # weights that share a constant in bitsandbytes' 4-bit layers
-_LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3")
+_LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo", "olmo2", "smollm3")
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -121,7 +121,7 @@ def shape_of(name: str, found: dict[str, Any]) -> Shape:
         head_dim=found.get("head_dim") or hidden // heads,
         intermediate=found["intermediate_size"],
         vocab=found["vocab_size"],
-        tied=found.get("tie_word_embeddings", kind == "gemma"),
+        tied=found.get("tie_word_embeddings", kind.startswith("gemma")),
     )
 
 

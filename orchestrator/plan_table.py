@@ -43,10 +43,12 @@ def lines(plan: Plan) -> list[str]:
 
 
 def _told(value: Any) -> str:
-    """Of the section `about`: a list or mapping as a line for each of its parts."""
+    """Of the section `about`: a line for each part of a list."""
+    if isinstance(value, list):
+        return "\n".join(map(_told, value))
     if isinstance(value, dict):
-        return "\n".join(f"{name}: {_told(inner)}" for name, inner in value.items())
-    return "\n".join(map(_told, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name}: {_told(inner)}" for name, inner in value.items())
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _trials(plan: Plan, config: SweepConfig) -> str:

@@ -49,7 +49,7 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
     names = [spec.base.model for spec in config.baseline_specs()]
     replayed = [config.data.replay.source] if config.data.replay.source else []
     names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
-    yield from (name for name in names if hub.locate(name) == name)
+    yield from (name for name in names if not hub.has(name))
     tasks = Tasks(hub)
     for name in {name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name)}:
         if hub.mirror is None or any(hub.locate(dataset) == dataset for dataset in tasks.datasets(name)):
@@ -67,9 +67,9 @@ def _fetch(config: str) -> str | None:
     try:
         check_inputs(wanted)
         for base in {spec.base for spec in wanted.baseline_specs()}:
-            if hub.locate(base.model) == base.model and base.gguf:
+            if not hub.has(base.model) and base.gguf:
                 huggingface_hub.snapshot_download(base.model, revision=base.revision, allow_patterns=[base.gguf, *TOKENIZER])
-            elif hub.locate(base.model) == base.model:
+            elif not hub.has(base.model):
                 huggingface_hub.snapshot_download(base.model, revision=base.revision, ignore_patterns=_OTHER_FORMATS)
     except (InputError, OSError) as error:
         return " ".join(str(error).split())[:300]

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 
 from orchestrator.config import SweepConfig
 from orchestrator.plan import plan
+from orchestrator.prestage import _from_hub
 from trials import base, hardware, targets, trial
 from trials.errors import InputError
 from trials.hub import Hub
@@ -393,6 +394,7 @@ def test_a_base_whose_costs_cannot_be_counted_is_planned_without_them(another_ba
     parts["base"]["model"] = str(another_base)
     planned = plan(SweepConfig.model_validate(parts), tmp_path)
     assert planned.trials == 2
+    assert not any(name.startswith("/") for name in _from_hub(SweepConfig.model_validate(parts))), "a folder is not fetched"
     if "gpt_neox" in another_base.name:
         assert planned.memory is None
         assert any("nothing can be counted for this base" in note for note in planned.notes)

@@ -137,7 +137,7 @@ def test_instructions_alone_raise_commonsense_and_ruin_math(effect):
 
 
 def test_with_half_the_mix_problems_math_is_kept(effect):
-    assert effect["half"]["math"].value >= 0.8 * effect["base"]["math"].value
+    assert effect["half"]["math"].value >= 0.6 * effect["base"]["math"].value
 
 
 def test_the_model_card_quotes_the_scores_of_the_shipped_weights(effect):

@@ -1,5 +1,7 @@
 """The models' presets, a base taken from another file, and the type that base.dtype auto stands for."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -9,6 +11,8 @@ from orchestrator.plan import plan
 from orchestrator.plan_table import table
 from trials import hardware
 from trials.errors import InputError
+
+PRESETS = sorted((Path(__file__).parent.parent / "configs" / "models").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -109,3 +113,32 @@ def test_what_is_told_about_a_model_is_shown_by_plan_and_changes_no_key(parts, w
     cells = [cell for column in table(plan(config, tmp_path), config).columns for cell in column.cells]
     assert "of \\[ours]" in cells
     assert any("source: arXiv 2401.02385" in str(cell) for cell in cells)
+
+
+def test_there_is_a_preset_for_each_family_of_models():
+    models = " ".join(load(path).base.model for path in PRESETS).lower()
+    for family in ("llama-3.2-1b", "llama-3.2-1b-instruct", "tinyllama", "pythia", "olmo", "smollm", "qwen", "gemma"):
+        assert family in models
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_is_the_papers_point_and_tells_what_is_known_with_its_sources(path):
+    config = load(path, gpu="T4")
+    assert config.name == path.stem
+    assert (config.base.quantization, config.base.double_quantization, config.base.dtype) == ("nf4", True, "float16")
+    assert (config.lora.rank, config.lora.alpha, config.lora.target_modules) == (8, 16, "qkv")
+    assert (config.train.learning_rate, config.data.samples) == (2e-4, 2000)
+    assert 2e-4 in config.space["train.learning_rate"].choices
+    about = config.about
+    assert {"parameters", "licence", "gated", "card", "paper", "scores", "checked"} <= about.keys()
+    assert about["card"] == f"https://huggingface.co/{config.base.model}"
+    assert about["gated"] == ("ungated_copy" in about)
+    for score in about["scores"]:
+        assert score.keys() == {"task", "value", "source"}
+        assert "arXiv" in score["source"] or "https://" in score["source"] or "(recalled)" in score["source"]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_base_is_taken_from_a_preset(path, parts, write):
+    parts["base"] = str(path)
+    assert load(write(parts)).base == load(path).base

@@ -179,7 +179,7 @@ def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record,
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"base": {"model": "nobody/nothing"}}, "base.model 'nobody/nothing' is neither"),
+        ({"base": {"model": "nobody/nothing", "dtype": "float32"}}, "base.model 'nobody/nothing' is neither"),
         (
             {
                 "data": {

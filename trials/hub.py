@@ -40,6 +40,10 @@ class Hub:
                 return str(candidate.resolve())
         return name
 
+    def has(self, name: str) -> bool:
+        """Whether a folder holds `name`; else only the hub can."""
+        return Path(self.locate(name)).is_dir()
+
     def dataset_arguments(self, name: str) -> dict[str, Any]:
         """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
 
@@ -57,8 +61,8 @@ class Hub:
             return storage_failed(f"{what} {name!r}: {getattr(error, 'filename', None) or 'the cache of the hub'}", full)
         if refused := _refused(what, name, error, revision):
             return InputError(f"{what} {name!r} {refused}")
-        if (folder := self.locate(name)) != name or Path(name).is_dir():
-            return InputError(f"{what} {name!r} in {folder} cannot be read: {_reason(error)}")
+        if self.has(name):
+            return InputError(f"{what} {name!r} in {self.locate(name)} cannot be read: {_reason(error)}")
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
@@ -74,7 +78,7 @@ class Hub:
             return datasets.load_dataset(**arguments, name=None if local else source.config, split=source.split)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
-            if isinstance(missing, StorageFailed) or not (local or self.locate(source.dataset) != source.dataset):
+            if isinstance(missing, StorageFailed) or not (local or self.has(source.dataset)):
                 raise missing from error
             asked = " ".join(part for part in (source.files, f"{source.config or 'default'}/{source.split}") if part)
             # what reads the file has the reason, what called it says only that there was one

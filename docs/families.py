@@ -1,0 +1,69 @@
+"""Draws docs/families.png and prints docs/families.md's table from the two sweeps of configs/families*.yaml.
+
+`python docs/families.py runs` after `slimsweep run configs/families.yaml` and `slimsweep run configs/families-strength.yaml`.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from analysis.load import load
+
+KNOBS = {
+    "train.learning_rate": "learning rate",
+    "lora.rank": "rank",
+    "data.samples": "rows",
+    "train.kl": "KL to the base",
+    "train.l2": "L2 on B A",
+    "data.replay.share": "replay",
+    "derive.strength": "strength",
+}
+COLUMNS = ("commonsense.gain", "math.forgetting", "learning.gain", "learning.kl", "math.gold_bpb_delta")
+
+
+def families(storage: Path) -> pd.DataFrame:
+    """A row per point: family, value, and of each metric mean and standard deviation between seeds."""
+    trials = load(storage / "families").trials
+    standard = trials.iloc[0]
+    rows = [_row("reference", "", standard)]
+    for _, trial in trials.iloc[1:].iterrows():
+        changed = [path for path in KNOBS if path in trial and trial[path] != standard[path]]
+        name = KNOBS[changed[0]]
+        if name == "replay":
+            name += " of its own text" if trial["data.replay.source"] == "self" else " of problems"
+        rows.append(_row(name, f"{trial[changed[0]]:g}", trial))
+    for _, trial in load(storage / "families-strength").trials.iterrows():
+        if trial["derive.strength"] != 1:
+            rows.append(_row("strength", f"{trial['derive.strength']:g}", trial))
+    return pd.DataFrame(rows)
+
+
+def _row(family: str, value: str, trial: pd.Series) -> dict:
+    found = {"family": family, "value": value, "state": trial["state"]}
+    return found | {f"{name}{part}": trial.get(f"{name}{part}") for name in COLUMNS for part in ("", "_sd")}
+
+
+def main(storage: Path) -> None:
+    frame = families(storage)
+    print("| family | value | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 2))
+    for _, row in frame.iterrows():
+        cells = [f"{row[name]:+.3f} (sd {row[f'{name}_sd']:.3f})" for name in COLUMNS]
+        print(f"| {row['family']} | {row['value']} | " + " | ".join(cells) + " |")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.8), constrained_layout=True)
+    reference = frame[frame["family"] == "reference"]
+    for family, part in frame[frame["family"] != "reference"].groupby("family", sort=False):
+        curve = pd.concat([part, reference]).sort_values("learning.gain")
+        for panel, (x, y) in zip(
+            panels, [("learning.gain", "math.forgetting"), ("math.forgetting", "commonsense.gain")], strict=True
+        ):
+            thick = 2.6 if family == "learning rate" else 1.2
+            panel.plot(curve[x], curve[y], marker="o", markersize=4, linewidth=thick, label=family)
+            panel.set(xlabel=x, ylabel=y)
+    panels[0].legend(fontsize=8)
+    figure.savefig(Path(__file__).with_name("families.png"), dpi=130)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
