@@ -12,8 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis import front
-from analysis.measure import ALL, COLUMNS, measure
+from analysis.measure import ALL, COLUMNS, measure, scores
 from analysis.metrics import (
+    LEARNING,
     Constraint,
     Estimate,
     Objective,
@@ -210,7 +211,7 @@ def load(folder: Path | str) -> Sweep:
         metrics=metrics,
         half=half,
         trials=trials,
-        baselines=_baseline_frame([outcomes[key] for key in base], against, roles),
+        baselines=_baseline_frame([outcomes[key] for key in base], against, roles, half),
         failures=_failure_frame([outcomes[key] for key in base], asked),
         records=records,
         hypervolume=volume,
@@ -332,14 +333,15 @@ def _judge(
     return front.hypervolume(points[on_front], front.orient(reference, objectives)) if on_front.any() else None
 
 
-def _baseline_frame(base: Iterable[Outcome], asked: Sequence[str], roles: Sequence[str]) -> pd.DataFrame:
+def _baseline_frame(base: Iterable[Outcome], asked: Sequence[str], roles: Sequence[str], half: str | None) -> pd.DataFrame:
+    """On the documents that the trials' metrics are told on."""
     rows = []
     counts = Counter(asked)
     for outcome in base:
         row: dict[str, Any] = {"key": outcome.key, "state": outcome.state, "trials": counts[outcome.key]}
-        scores = outcome.record.scores if outcome.record is not None else {}
+        named = scores(outcome.record, half or ALL) if outcome.record is not None else {}
         for role in roles:
-            score = scores.get(role)
+            score = named[role]["score"] if role in named else None
             row[f"{role}.value"] = score.value if score else np.nan
             row[f"{role}.value_se"] = score.stderr if score else np.nan
             row[f"{role}.n"] = score.n if score else 0
@@ -357,7 +359,7 @@ def _failure_frame(base: Iterable[Outcome], asked: Sequence[Asked]) -> pd.DataFr
 
 
 def _is_paired(estimates: dict[str, Estimate | None]) -> bool:
-    gains = [estimate for name, estimate in estimates.items() if name.endswith(".gain")]
+    gains = [one for name, one in estimates.items() if name.endswith(".gain") and name != f"{LEARNING}.gain"]
     return bool(gains) and all(gain is not None and gain.paired for gain in gains)
 
 

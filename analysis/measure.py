@@ -19,10 +19,16 @@ ALL = "all"
 
 
 def scores(record: TrialRecord, half: str) -> dict[str, dict[str, Score]]:
-    """By role, then by name, the role's own as "score"; of a record that knows no halves those on all documents."""
-    if half != ALL and all(half in record.halves.get(role, {}) for role in record.scores):
-        return {role: record.halves[role][half] for role in record.scores}
-    return {role: {**record.details.get(role, {}), "score": score} for role, score in record.scores.items()}
+    """By role, then by name, the role's own as "score". A role without a document in that half is left out; one of a record
+    that knows no halves has its scores on all documents."""
+    found = {}
+    for role, score in record.scores.items():
+        halves = record.halves.get(role, {})
+        if half == ALL or not halves:
+            found[role] = {**record.details.get(role, {}), "score": score}
+        elif half in halves:
+            found[role] = halves[half]
+    return found
 
 
 def measure(

@@ -84,6 +84,8 @@ def headline(sweep: Sweep) -> str:
 def notices(sweep: Sweep) -> list[str]:
     """What a reader has to know before believing the numbers, a sentence each."""
     found = []
+    if sweep.half is not None:
+        found.append(quoted(sweep))
     missing = sweep.baselines[(sweep.baselines["state"] != "complete") & (sweep.baselines["trials"] > 0)]
     for row in missing.to_dict("records"):
         found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials have nothing to be measured against.")
@@ -92,6 +94,20 @@ def notices(sweep: Sweep) -> list[str]:
     if len(machines) > 1:
         found.append(f"The records come from {len(machines)} kinds of hardware: differences may be theirs.")
     return found
+
+
+def quoted(sweep: Sweep) -> str:
+    """Which documents the metrics are of, where the search saw some of them alone."""
+    counts = [f"{role} {int(sweep.baselines[f'{role}.n'].max())}" for role in _roles(sweep)]
+    told = f" ({', '.join(counts)} documents)" if counts else ""
+    return (
+        f"Metrics are quoted on the {sweep.half} half of the documents{told}; the search saw the other half alone, and that "
+        "one decided which trials are feasible and on the front. A constraint may therefore look broken by a little."
+    )
+
+
+def _roles(sweep: Sweep) -> list[str]:
+    return [name.removesuffix(".n") for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
 
 
 def _unsteady(sweep: Sweep) -> list[str]:

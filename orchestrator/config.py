@@ -170,7 +170,7 @@ class SweepConfig(Section):
 
     def kept(self, spec: TrialSpec) -> list[int]:
         """The numbers of rows after which the training of this spec is to keep a copy of its adapter."""
-        if spec.is_baseline or spec.parent is not None:
+        if spec.is_baseline:
             return []
         return [rows for rows in self.derive.samples if rows <= spec.data.rows and rows % spec.train.batch_size == 0]
 

@@ -58,6 +58,10 @@ class Manifest:
             self.missing.pop(key, None)
         self.trials[number] = entry
 
+    def count_as_seen(self, keys: Iterable[str]) -> None:
+        """Keys that are not to be proposed though no trial of theirs is noted here: not yet, or not at all."""
+        self._seen.update(keys)
+
     def seen(self, settings: dict[str, Any]) -> bool:
         """Whether a trial with these settings was noted."""
         try:

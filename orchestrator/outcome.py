@@ -14,13 +14,15 @@ def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
     how many trials are `complete` and how many `failed`."""
     from analysis.export import export, front_rows
     from analysis.load import load
-    from analysis.report import headline, write_report
+    from analysis.report import headline, quoted, write_report
 
     sweep = load(root(storage) / name)
     written = [*export(sweep), write_report(sweep)]
     if console is not None:
         console.print(headline(sweep))
         console.print(front_table(sweep))
+        if sweep.half is not None:
+            console.print(quoted(sweep))
         for path in written:
             if path.suffix == ".png" or path.name == "report.html":
                 console.print(str(path), soft_wrap=True)

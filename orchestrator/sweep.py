@@ -159,11 +159,12 @@ class Sweep:
         for frozen in told:
             if frozen.state in (TrialState.COMPLETE, TrialState.FAIL):
                 self._remember(frozen)
+        for frozen in self.drivers.adopt(told):
+            self._take(self.drivers.trial(frozen))
+        self._manifest.count_as_seen(one.user_attrs["key"] for one in told if "key" in one.user_attrs)
         for frozen in told:  # a command may have ended between a trial and what is derived from it
             if frozen.state == TrialState.COMPLETE:
                 self._derive(self._manifest.trials[frozen.number]["params"])
-        for frozen in self.drivers.adopt(told):
-            self._take(self.drivers.trial(frozen))
         self._enqueue_what_is_missing(told)
         self._manifest.write(self.spent, at_once=True)
 
@@ -437,6 +438,8 @@ class Sweep:
         if asked.failure is not None:
             del self._open[asked.number]
             self._doubtful.append(asked)
+            # what the same training would give has failed with it, and is not asked for
+            self._manifest.count_as_seen(self.config.spec(point).key for point in self.config.siblings(asked.settings))
             if asked.failure in _OWN_FAULT:
                 self.tell_failed()
             return

@@ -41,6 +41,8 @@ def test_derived_points_that_were_cut_off_or_never_begun_come_on_the_next_start(
     jobs = run_out(resumed)
     assert len([job for job in jobs if job.spec.parent is None]) == 1
     assert len({job.spec.key for job in jobs}) == len(jobs) == 7
+    keys = [trial.user_attrs["key"] for trial in resumed.study.get_trials(deepcopy=False)]
+    assert len(set(keys)) == len(keys) == 8, "nothing is in the study twice"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "gp"])
@@ -74,6 +76,9 @@ def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
         ({"derive": {"samples": [12]}}, "no multiple of train.batch_size 8"),
         ({"derive": {"samples": [32]}, "train": {"schedule": "wsd"}}, "beyond the 25 rows"),
         ({"derive": {"rank": [16]}, "space": {"train.seed": {"type": "int", "low": 0, "high": 1}}}, "above lora.rank"),
+        ({"derive": {"samples": [8]}, "train": {"warmup": 0.25}}, "within the warm-up"),
+        ({"derive": {"samples": [16]}, "train": {"stop_kl": 0.5}}, "does not go with train.stop_kl"),
+        ({"derive": {"rank": [2]}, "lora": {"use_dora": True}}, "does not go with lora.use_dora"),
         ({"derive": {"strength": [1.5]}}, "less than or equal to 1.25"),
     ],
 )
@@ -83,3 +88,27 @@ def test_what_cannot_be_derived_is_refused_with_its_place(parts, write, change, 
     with pytest.raises(InputError, match=expected) as refused:
         load(write(parts))
     assert ".yaml:" in str(refused.value)
+
+
+def test_the_other_points_of_a_training_that_failed_are_not_asked_for(parts, tmp_path):
+    from tests.test_sweep import fail
+
+    parts["space"] = {"train.learning_rate": {"type": "categorical", "choices": [1e-3, 2e-3]}}
+    parts["search"] |= {"sampler": "random", "trials": 6}
+    parts["derive"] = {"strength": [0.25, 0.5]}
+    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
+    complete(sweep, sweep.next_job())
+    first = sweep.next_job()
+    fail(sweep, first, "NonFiniteLoss")
+    sweep.finish(first.spec.key)
+    others = run_out(sweep)
+    failed = (first.spec.parent or first.spec).key
+    assert failed not in {(job.spec.parent or job.spec).key for job in others}
+    assert len(others) == 3
+
+
+def test_a_derived_point_that_is_asked_first_has_its_training_keep_what_the_others_need(parts):
+    parts["derive"] = {"samples": [8, 16]}
+    parts["train"]["warmup"] = 0.0
+    config = SweepConfig.model_validate(parts)
+    assert config.kept(config.spec({"derive.samples": 8})) == config.kept(config.spec({"derive.samples": None})) == [8, 16]

@@ -140,3 +140,21 @@ def test_a_folder_is_loaded_with_what_only_some_trials_have_measured(tmp_path):
     builder.add((30, 30), details=details)
     sweep = load(builder.load().folder)
     assert sweep.trials["math.gold_bpb"].isna().tolist() == [True, False]
+
+
+def test_errors_are_called_paired_whatever_was_learnt(tmp_path):
+    builder = Builder(tmp_path).baseline()
+    learnt = {"a": {"tokens": 9.0, "loss": 1.0, "base_loss": 2.0, "kl": 0.1, "reverse_kl": 0.1}}
+    sweep = builder.add((30, 30), learning=learnt).load()
+    assert sweep.trials["learning.gain"].tolist() == [1.0]
+    assert sweep.trials["paired"].all()
+
+
+def test_a_role_without_a_document_in_the_half_is_undefined_and_no_other_role_falls_back(spec):
+    scores = {name: Score(value=0.4, stderr=0.1, n=10) for name in ("math", "commonsense")}
+    kept = halves(0.2, 0.6)
+    del kept["math"]["report"]
+    record = TrialRecord(key=spec.key, state="complete", spec=spec, scores=scores, halves=kept)
+    found = measure([record], record, half="report")
+    assert "math.value" not in found
+    assert found["commonsense.value"].value == 0.6

@@ -53,8 +53,8 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
     gold = task.doc_to_text(entry["doc"]) if task.multiple_input else entry["target"]
     if isinstance(gold, str) and gold in choices:
         gold = choices.index(gold)
-    if not isinstance(gold, int) or not 0 <= gold < len(choices):
-        return {}  # several gold endings, or none
+    if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2 or not all(choices):
+        return {}  # several gold endings, or none, or nothing to compare
     found = [float(resps[0][0]) for resps in entry["resps"][: len(choices)]]
     each = [nats / len(choice) for nats, choice in zip(found, choices, strict=True)]
     best = max(value for i, value in enumerate(each) if i != gold)

@@ -182,12 +182,16 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
         row["target"] = str(entry["target"])
         row["response"] = response(entry["resps"])
         for metric in entry["metrics"]:
-            row[f"{metric},{entry['filter']}"] = float(entry[metric])
+            if isinstance(entry[metric], (int, float, np.generic)):  # an F1, say, has no value of a single document
+                row[f"{metric},{entry['filter']}"] = float(entry[metric])
     documents = pd.DataFrame(list(rows.values()))
-    documents.insert(5, "score", documents[f"{evaluation.metric},{evaluation.filter}"])
+    wanted = f"{evaluation.metric},{evaluation.filter}"
+    if wanted not in documents:
+        raise InputError(f"eval.{role}: {wanted} of task {task} has no value of a single document; choose another metric")
+    documents.insert(5, "score", documents[wanted])
+    if (evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter:
+        documents["strict"] = documents["score"]
     if evaluation.flexible is not None:
-        if evaluation.flexible != evaluation.filter:
-            documents["strict"] = documents["score"]
         documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
     return documents
 

@@ -21,7 +21,7 @@ def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
     it. Where the field is missing: a WikiHow document goes by its article's title, one of ActivityNet by its activity, of which
     a video has but one. Any other benchmark's document stands alone, by its hash.
     """
-    if doc.get("source_id"):
+    if doc.get("source_id") and "ctx" in doc:  # other data sets may call something else so
         return str(doc["source_id"])
     if {"activity_label", "ctx"} <= doc.keys():
         article = _ARTICLE.match(str(doc["ctx"]))

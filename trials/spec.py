@@ -291,6 +291,8 @@ class TrialSpec(Section):
     @model_validator(mode="after")
     def _derivable(self) -> "TrialSpec":
         derive, train, samples = self.derive, self.train, self.data.rows
+        if derive.rank is not None and self.lora.use_dora:
+            raise ValueError("derive.rank does not go with lora.use_dora: a DoRA adapter has no singular values to cut off")
         if derive.rank is not None and derive.rank > self.lora.rank:
             raise ValueError(f"derive.rank {derive.rank} is above lora.rank {self.lora.rank}")
         if derive.samples is None:
@@ -300,6 +302,11 @@ class TrialSpec(Section):
                 f"derive.samples needs a constant or wsd schedule and one epoch, but train.schedule is {train.schedule} with "
                 f"{train.epochs} epochs: the adapter after {derive.samples} rows is not that of a training with so many"
             )
+        if train.stop_kl is not None:
+            raise ValueError("derive.samples does not go with train.stop_kl, which may end the training before so many rows")
+        warm = math.ceil(math.ceil(samples / train.batch_size) * train.warmup) * train.batch_size
+        if derive.samples <= warm:
+            raise ValueError(f"derive.samples {derive.samples} is within the warm-up, the first {warm} rows of this training")
         steady = samples if train.schedule == "constant" else math.floor(samples * (1 - train.decay))
         if derive.samples % train.batch_size:
             raise ValueError(f"derive.samples {derive.samples} is no multiple of train.batch_size {train.batch_size}")
@@ -329,11 +336,16 @@ class TrialSpec(Section):
         Added or substituted, a replay of as many rows among as many is the same one.
         """
         parts = self.model_dump(mode="json")
+        if self.base.quantization == "none":
+            del parts["base"]["double_quantization"]
         for role, evaluation in self.eval.items():
             parts["eval"][role]["fewshot"] = evaluation.sampler
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts
+        for name in ("target_modules", "layers"):  # a set, whatever its order
+            if not isinstance(parts["lora"][name], str):
+                parts["lora"][name] = sorted(set(parts["lora"][name]))
         data, train = parts["data"], parts["train"]
         replay = data.pop("replay")
         if self.data.replay.share > 0:

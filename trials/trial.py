@@ -131,7 +131,7 @@ class Worker:
         if spec.train.backend == "unsloth" and not spec.is_baseline:
             unsloth.check_settings(spec)
             unsloth.check_machine()
-        parent = self._parent(spec) if spec.parent is not None else None
+        parent = self._parent(spec, keep) if spec.parent is not None else None
         with _timed(record, "load"):
             loaded = self._load(spec.base)
             record.base_checksum = loaded.checksum
@@ -148,7 +148,8 @@ class Worker:
         if parent is None:
             adapters = self._trained(loaded, record, partial, origin, keep)
         else:
-            record.parent, record.rows = parent.key, parent.rows
+            record.parent = parent.key
+            record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
             adapters = [self._derived(loaded, record, partial, origin)]
         with adapter.borrowed(loaded, adapters[0]) as model:
             origin["weights"] = adapter.checksum(adapters[0])
@@ -202,10 +203,13 @@ class Worker:
         kept = [partial.local / name for name in steps.values()]
         return [whole, *(folder for folder in kept if folder.is_dir())]
 
-    def _parent(self, spec: TrialSpec) -> TrialRecord:
+    def _parent(self, spec: TrialSpec, keep: Collection[int]) -> TrialRecord:
         """The record of the trial that this one is derived from, trained here where it is not there yet."""
         assert spec.parent is not None
-        record = self.run(spec.parent, keep=[spec.derive.samples] if spec.derive.samples else [])
+        known = self.ledger.read(spec.parent.key)
+        if known is not None and known.failure is not None and known.failure.kind == train.NonFiniteLoss.__name__:
+            raise _ParentFailed(known)  # it would end there again
+        record = self.run(spec.parent, {*keep, *([spec.derive.samples] if spec.derive.samples else [])})
         if record.failure is not None:
             raise _ParentFailed(record)
         return record
@@ -367,14 +371,14 @@ def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
 
 def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
     """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
+    if spec.train.backend == "unsloth" and not spec.is_baseline:
+        unsloth.check_settings(spec)
     base.check(spec.base, hub)
     for role, evaluation in spec.eval.items():
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
     base.check_template(spec.base, spec.data, hub)
-    if spec.train.backend == "unsloth":
-        unsloth.check_settings(spec)
     needed = Counter(mix.order_of_rows(spec.data))
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
