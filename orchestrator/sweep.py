@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ import yaml
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from analysis.load import ManifestTrial, read_manifest
 from analysis.measure import ALL, measure
 from analysis.metrics import Estimate, parse_constraint
 from orchestrator import sampling
@@ -28,11 +27,12 @@ from orchestrator.drivers import Drivers
 from orchestrator.errors import SweepFailed
 from orchestrator.events import Event, Kind
 from orchestrator.front import RunningFront
+from orchestrator.manifest import FREE, Manifest
 from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
-from trials.storage import read_text, write_json, write_text
+from trials.storage import read_text, write_text
 
 _VIOLATED = 1e6  # a constraint on an undefined metric; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
@@ -40,7 +40,6 @@ _HOPELESS_SETTINGS = 12  # the same where each failure may be the setting's own 
 _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting brings upon itself
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
 _BUDGETS = {"trials", "gpu_hours", "hours", "study"}
-FREE = "free"  # marks trials derived from the training of another
 _CONTRADICTORY = "the settings contradict each other"
 _NO_BASELINE = "its baseline failed"
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
@@ -107,8 +106,7 @@ class Sweep:
         self._constraints = [parse_constraint(text) for text in config.search.constraints]
         self._lock = threading.RLock()
         self._clock, self._began = clock, clock()
-        self._looked = self._manifest_written = -math.inf
-        self._manifest_cost = 0.0
+        self._looked = -math.inf
         self._queue: deque[Job] = deque()
         self._held: list[Job] = []  # their key is being run for another trial, or by another process
         self._open: dict[int, Asked] = {}
@@ -117,9 +115,7 @@ class Sweep:
         self._failures: dict[int, Failure] = {}  # by trial, since the last success
         self._succeeded = False
         self._dead: set[str] = set()  # baselines that failed, while those of other bases did not
-        self._keys: set[str] = set()
-        self._manifest: dict[int, dict[str, Any]] = {}
-        self._known: dict[str | None, ManifestTrial] = {}  # of the last manifest, and not asked for again yet
+        self._manifest = Manifest(config, self.folder, clock)
         self._bases: dict[str, TrialRecord] = {}
         self._half = "search" if config.search.documents == "half" else ALL
         self._exhausted = False
@@ -130,7 +126,7 @@ class Sweep:
             self.drivers = Drivers(self.study, self.folder, shared=config.search.study != "sqlite")
             self._spent_before = self.drivers.spent()
             asked = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = sampling.make_sampler(config, asked, self._seen)
+            self.study.sampler = sampling.make_sampler(config, asked, self._manifest.seen)
             with self.drivers.alone():
                 self._reconcile()
 
@@ -165,31 +161,26 @@ class Sweep:
                 self._remember(frozen)
         for frozen in self.drivers.adopt(told):
             self._take(self.drivers.trial(frozen))
-        self._keys.update(one.user_attrs["key"] for one in told if "key" in one.user_attrs)  # those of other drivers too
+        self._manifest.count_as_seen(one.user_attrs["key"] for one in told if "key" in one.user_attrs)
         for frozen in told:  # a command may have ended between a trial and what is derived from it
             if frozen.state == TrialState.COMPLETE:
-                self._derive(self._manifest[frozen.number]["params"])
+                self._derive(self._manifest.trials[frozen.number]["params"])
         self._enqueue_what_is_missing(told)
-        self._write_manifest(at_once=True)
+        self._manifest.write(self.spent, at_once=True)
 
     def _enqueue_what_is_missing(self, told: list[FrozenTrial]) -> None:
         """Queues the manifest's trials that the study does not know, and the points to try first where it is new.
 
         A study that was set aside, or that lies in another machine's cache, knows less than the manifest.
         """
-        known: list[ManifestTrial] = []
-        if (self.folder / "manifest.json").exists():
-            try:
-                manifest = read_manifest(self.folder)
-                known = [one for one in manifest.trials if one.key is not None and not one.free and self._is_still(one)]
-                if manifest.spent and self._spent_before == (0.0, 0.0):
-                    self.study.set_user_attr("spent.before", manifest.spent)
-                    self._spent_before = self.drivers.spent()
-            except InputError as error:
-                self.notice(f"{error.args[0]}; it is written anew")
-        there = {trial.user_attrs.get("key") for trial in told}
-        self._known = {trial.key: trial for trial in known if trial.key not in there}
-        points: list[dict[str, Any]] = [trial.params for trial in self._known.values()]
+        try:
+            spent = self._manifest.recall({trial.user_attrs.get("key") for trial in told})
+            if spent and self._spent_before == (0.0, 0.0):
+                self.study.set_user_attr("spent.before", spent)
+                self._spent_before = self.drivers.spent()
+        except InputError as error:
+            self.notice(f"{error.args[0]}; it is written anew")
+        points: list[dict[str, Any]] = [trial.params for trial in self._manifest.missing.values()]
         if self.study.user_attrs.get("opened") is None:
             points += [point for point in self.config.search.first if point not in points]
         queued = [trial.system_attrs.get("fixed_params") for trial in told if trial.state == TrialState.WAITING]
@@ -198,18 +189,11 @@ class Sweep:
                 self.study.enqueue_trial(params)
         self.study.set_user_attr("opened", True)
 
-    def _is_still(self, trial: ManifestTrial) -> bool:
-        """Whether these settings still make this key."""
-        try:
-            return self.config.spec(trial.params).key == trial.key
-        except (ValueError, KeyError):
-            return False
-
     def _remember(self, frozen: FrozenTrial) -> None:
         """A trial that the study has been told about: its place in the manifest; records that are gone are made again."""
         if "key" not in frozen.user_attrs:
             self.counts["failed"] += 1
-            self._note(frozen.number, frozen.user_attrs.get("settings", {}), [], _CONTRADICTORY)
+            self._manifest.note(frozen.number, frozen.user_attrs.get("settings", {}), [], _CONTRADICTORY)
             return
         asked = self._recall(frozen)
         if frozen.state == TrialState.FAIL:
@@ -230,7 +214,7 @@ class Sweep:
         settings = sampling.suggest(self.config, frozen)
         asked = Asked(None, frozen.number, settings, self.config.specs(settings))
         told = frozen.user_attrs
-        self._note(asked.number, settings, asked.specs, told.get("failure"), free=FREE in told)
+        self._manifest.note(asked.number, settings, asked.specs, told.get("failure"), free=FREE in told)
         return asked
 
     # ------------------------------------------------------------------ asking
@@ -257,7 +241,7 @@ class Sweep:
                     self.running[job.spec.key] = job
                     self._emit("trial_started", job)
                     return job
-            self._write_manifest()
+            self._manifest.write(self.spent)
             return None
 
     @property
@@ -298,7 +282,7 @@ class Sweep:
                 self._learn_from_others()
                 if not self._may_ask():
                     return False
-            trial = sampling.ask(self.study, self.config, self._seen)
+            trial = sampling.ask(self.study, self.config, self._manifest.seen)
             if trial is None:
                 self._exhausted = True
                 return False
@@ -307,26 +291,21 @@ class Sweep:
         return True
 
     def _may_ask(self) -> bool:
-        if self._known:  # they count already, and most have their records
+        if self._manifest.missing:  # they count already, and most have their records
             return True
         search, budget = self.config.search, self.config.budget
         gpu_seconds, seconds = self.spent
         return (
-            (budget is None or self._counted < budget)
+            (budget is None or self._manifest.counted < budget)
             and (search.gpu_hours is None or gpu_seconds < search.gpu_hours * 3600)
             and (search.hours is None or seconds < search.hours * 3600)
         )
 
     @property
-    def _counted(self) -> int:
-        """Trials that the budget has paid for."""
-        return sum(FREE not in entry for entry in self._manifest.values())
-
-    @property
     def expected(self) -> int | None:
         """Trials that there will be, with what is derived from those that are done; None where only time limits them."""
         budget = self.config.budget
-        return None if budget is None else budget + len(self._manifest) - self._counted
+        return None if budget is None else budget + len(self._manifest.trials) - self._manifest.counted
 
     @property
     def spent(self) -> tuple[float, float]:
@@ -334,25 +313,19 @@ class Sweep:
         gpu_seconds, seconds = self._spent_before
         return gpu_seconds + self._gpu_seconds, seconds + self._clock() - self._began
 
-    def _seen(self, settings: dict[str, Any]) -> bool:
-        try:
-            return self.config.spec(settings).key in self._keys
-        except ValueError:  # settings that contradict each other are told as failed, once
-            return repr(sorted(settings.items())) in self._keys
-
     def _learn_from_others(self) -> None:
         self._spent_before = (self.drivers.spent()[0], self._spent_before[1])
         for frozen in self.study.get_trials(deepcopy=False):
             if frozen.state == TrialState.WAITING or "key" not in frozen.user_attrs:
                 continue
-            noted = self._manifest.get(frozen.number)
+            noted = self._manifest.trials.get(frozen.number)
             if noted is None or noted.get("failure") != frozen.user_attrs.get("failure"):
                 self._recall(frozen)
 
     def _derive(self, settings: dict[str, Any]) -> None:
         """Takes up the other points that the training at `settings` gives; they count as no trials."""
         for point in self.config.siblings(settings):
-            if not self._seen(point):
+            if not self._manifest.seen(point):
                 self._take(self.drivers.trial(sampling.begin(self.study, self.config, point, {FREE: True})))
 
     def _take(self, trial: Trial) -> None:
@@ -364,11 +337,11 @@ class Sweep:
             trial.set_user_attr("settings", settings)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             self.counts["failed"] += 1
-            self._note(trial.number, settings, [], _CONTRADICTORY)
+            self._manifest.note(trial.number, settings, [], _CONTRADICTORY)
             return
         trial.set_user_attr("key", specs[0].key)
         asked = Asked(trial, trial.number, settings, specs)
-        self._note(asked.number, settings, specs, free=FREE in trial.user_attrs)
+        self._manifest.note(asked.number, settings, specs, free=FREE in trial.user_attrs)
         self._open[asked.number] = asked
         if asked.base in self._dead:
             asked.failure = _NO_BASELINE
@@ -402,7 +375,7 @@ class Sweep:
             for held in [held for held in self._held if held.spec.key == key]:
                 self._held.remove(held)
                 self._arrived(held, record, ran=False)
-            self._write_manifest()
+            self._manifest.write(self.spent)
 
     def _spend(self, record: TrialRecord, seconds: float | None) -> None:
         gpus = self.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
@@ -466,7 +439,7 @@ class Sweep:
             del self._open[asked.number]
             self._doubtful.append(asked)
             # what the same training would give has failed with it, and is not asked for
-            self._keys.update(self.config.spec(point).key for point in self.config.siblings(asked.settings))
+            self._manifest.count_as_seen(self.config.spec(point).key for point in self.config.siblings(asked.settings))
             if asked.failure in _OWN_FAULT:
                 self.tell_failed()
             return
@@ -518,7 +491,7 @@ class Sweep:
             for asked in doubtful:
                 if asked.trial is not None and asked.failure == _NO_BASELINE:
                     asked.trial.set_user_attr("failure", _NO_BASELINE)
-                    self._note(asked.number, asked.settings, asked.specs, _NO_BASELINE, FREE in asked.trial.user_attrs)
+                    self._manifest.note(asked.number, asked.settings, asked.specs, _NO_BASELINE, FREE in asked.trial.user_attrs)
                 if asked.trial is not None:
                     self.study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
                 self.counts["failed"] += 1
@@ -541,7 +514,7 @@ class Sweep:
             if done:
                 self._at_the_end(self.tell_failed)
             self._at_the_end(lambda: self.drivers.spend(self._gpu_seconds, self.spent[1]))
-            self._at_the_end(lambda: self._write_manifest(at_once=True))
+            self._at_the_end(lambda: self._manifest.write(self.spent, at_once=True))
             self._emit("sweep_finished", reason=str(self.failed) if self.failed else "done" if done else "stopped")
             self.drivers.leave()
 
@@ -581,63 +554,6 @@ class Sweep:
         """On the documents that the search sees."""
         return _values(measure([record], base, half=self._half))
 
-    # ------------------------------------------------------------------ the manifest
-
-    def _note(
-        self,
-        number: int,
-        settings: dict[str, Any],
-        specs: Iterable[TrialSpec],
-        failure: str | None = None,
-        free: bool = False,
-    ) -> None:
-        """`failure` says why there is nothing to run; without `specs` because there can be none."""
-        keys = [spec.key for spec in specs]
-        entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
-        if failure is None:
-            entry |= {"key": keys[0], "baseline": self.config.spec(settings).baseline().key}
-            if len(keys) > 1:
-                entry["keys"] = keys
-        else:
-            entry["failure"] = failure
-        if not keys:
-            self._keys.add(repr(sorted(settings.items())))
-        if free:
-            entry[FREE] = True
-        self._keys.update(keys)
-        for key in keys:
-            self._known.pop(key, None)
-        self._manifest[number] = entry
-
-    def _write_manifest(self, at_once: bool = False) -> None:
-        """Not after every trial: its length grows with their number, and what it says can be made again from the study."""
-        now = self._clock()
-        if not at_once and now - self._manifest_written < max(1.0, 20 * self._manifest_cost):
-            return
-        write_json(
-            self.folder / "manifest.json",
-            {
-                "schema": 1,
-                "name": self.config.name,
-                "objectives": [objective.model_dump() for objective in self.config.search.objectives],
-                "constraints": list(self.config.search.constraints),
-                "space": self.config.paths(),
-                "trials": [*(self._manifest[number] for number in sorted(self._manifest)), *self._not_asked_yet()],
-                "spent": list(self.spent),
-                "baselines": [spec.key for spec in self.config.baseline_specs()],
-                "budget": self.config.budget,
-                "documents": self.config.search.documents,
-            },
-        )
-        self._manifest_written = self._clock()
-        self._manifest_cost = self._manifest_written - now
-
-    def _not_asked_yet(self) -> Iterator[dict[str, Any]]:
-        number = max(self._manifest, default=-1)
-        for trial in self._known.values():
-            number += 1
-            yield trial.model_dump(exclude_none=True) | {"number": number}
-
     # ------------------------------------------------------------------ what others see of it
 
     def _emit(
@@ -672,7 +588,7 @@ class Sweep:
         if self.config.budget is None:
             return None
         replicates = self.config.search.replicates
-        left = 0 if self._exhausted or not self._may_ask() else max(self.config.budget - self._counted, 0)
+        left = 0 if self._exhausted or not self._may_ask() else max(self.config.budget - self._manifest.counted, 0)
         return left * replicates + len(self._queue) + len(self.running) + len(self._held) + len(self._doubtful)
 
 

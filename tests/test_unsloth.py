@@ -75,7 +75,7 @@ def documented(tmp_path, monkeypatch) -> Path:
 def spec_with(**sections) -> TrialSpec:
     parts = deep(CONFIG)
     parts = {name: parts[name] for name in TrialSpec.model_fields if name in parts}
-    parts["base"] = {"model": "micro"}
+    parts["base"] = {"model": "micro", "dtype": "bfloat16"}
     parts["train"]["backend"] = "unsloth"
     for name, values in sections.items():
         parts[name] |= values

@@ -371,14 +371,14 @@ def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
 
 def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
     """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
+    if spec.train.backend == "unsloth" and not spec.is_baseline:
+        unsloth.check_settings(spec)
     base.check(spec.base, hub)
     for role, evaluation in spec.eval.items():
         evaluate.check(role, evaluation, tasks)
     if spec.is_baseline:
         return
     base.check_template(spec.base, spec.data, hub)
-    if spec.train.backend == "unsloth":
-        unsloth.check_settings(spec)
     needed = Counter(mix.order_of_rows(spec.data))
     for name, share in spec.data.shares.items():
         source = find_source(spec.data, name)
