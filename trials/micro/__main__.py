@@ -3,9 +3,9 @@
 Writes FOLDER/micro: the data sets, the tokenizer, the weights and their checksums. Without FOLDER it is this package's `hub`.
 """
 
+import argparse
 import hashlib
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,4 +46,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "hub")
+    parser = argparse.ArgumentParser(prog="python -m trials.micro", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE / "hub")
+    main(parser.parse_args().folder)
