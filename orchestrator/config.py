@@ -319,6 +319,8 @@ def _override(file: YamlFile, override: str) -> None:
     *parents, last = _keys(file.data, path)
     inner = file.data
     for parent in parents:
+        if parents[0] == "eval" and isinstance(inner, dict) and isinstance(inner.get(parent), str):
+            inner[parent] = {"preset": inner[parent]}
         inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
         if not isinstance(inner, dict):
             raise InputError(f"--set {override}: {path} does not lead to a key")

@@ -396,3 +396,9 @@ def test_a_wide_range_of_whole_numbers_is_not_written_out(parts, write):
     parts["search"].update(sampler="tpe", trials=3)
     parts["space"]["train.seed"] = {"type": "int", "low": 0, "high": 2**62}
     assert load(write(parts)).budget == 3
+
+
+def test_a_field_of_a_preset_is_set_by_its_path(parts, write):
+    parts["eval"]["math"] = "micro_gsm"
+    config = load(write(parts), ["eval.math.documents=40"])
+    assert (config.eval["math"].task, config.eval["math"].documents) == ("micro_gsm", 40)
