@@ -198,7 +198,7 @@ def load(folder: Path | str) -> Sweep:
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *named]))
     space = tuple(dict.fromkeys([*manifest.space, *(path for trial in manifest.trials for path in trial.params)]))
     trials = _trial_frame(asked, space, metrics)
-    reference = front.reference_point(objectives, constraints)
+    reference = front.reference_point(objectives, constraints, _untuned([outcomes[key] for key in base], half))
     volume = _judge(trials, objectives, constraints, reference)
     return Sweep(
         folder=folder,
@@ -285,6 +285,17 @@ def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[st
                 measure(records, against, half=_SEARCHED) if half else {},
             )
         found.append(Asked(trial, own, *estimates.get(keys, ({}, {}))))
+    return found
+
+
+def _untuned(base: Iterable[Outcome], half: str | None) -> dict[str, float]:
+    """ROLE.value of the finished baselines, the lowest of several, on the documents that the search saw."""
+    found: dict[str, float] = {}
+    for outcome in base:
+        if outcome.state == "complete" and outcome.record is not None:
+            for role, named in scores(outcome.record, _SEARCHED if half else ALL).items():
+                value = named["score"].value
+                found[f"{role}.value"] = min(value, found.get(f"{role}.value", value))
     return found
 
 

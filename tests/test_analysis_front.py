@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.front import front, hypervolume, orient, ranks, reference_point
+from analysis.front import front, hypervolume, hypervolumes, orient, ranks, reference_point
 from analysis.metrics import Objective, parse_constraint
 
 
@@ -36,15 +36,38 @@ def brute_volume(points, reference):
     return total
 
 
-@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-@pytest.mark.parametrize("seed", range(25))
-def test_front_and_ranks_are_those_of_the_definition_with_ties_and_duplicates(objectives, seed):
+def brute_grid_volume(points, reference):
+    """The cells of the grid through all coordinates whose lower corner some point dominates."""
+    edges = [np.unique([*points[:, axis], reference[axis]]) for axis in range(len(reference))]
+    edges = [one[one <= reference[axis]] for axis, one in enumerate(edges)]
+    lows = np.stack(np.meshgrid(*(one[:-1] for one in edges), indexing="ij"), axis=-1).reshape(-1, len(reference))
+    sizes = np.stack(np.meshgrid(*(np.diff(one) for one in edges), indexing="ij"), axis=-1).reshape(-1, len(reference))
+    inside = np.array([(points <= low).all(axis=1).any() for low in lows], dtype=bool)
+    return sizes[inside].prod(axis=1).sum()
+
+
+def instance(objectives, seed):
+    """Up to 40 points on a coarse grid, so that there are ties and duplicates, some of them undefined, some infeasible."""
     rng = np.random.default_rng([objectives, seed])
-    points = rng.integers(0, 5, (rng.integers(1, 40), objectives)).astype(float)
+    points = rng.integers(0, 5, (rng.integers(0, 40), objectives)) / 4
     points[rng.random(points.shape) < 0.03] = np.nan
-    feasible = rng.random(len(points)) < 0.8
-    assert (front(points, feasible) == brute_front(points, feasible)).all()
-    assert (ranks(points, feasible) == brute_ranks(points, feasible)).all()
+    return points, rng.random(len(points)) < 0.8
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_front_ranks_and_hypervolume_are_those_of_the_definitions_on_1000_instances(objectives):
+    """Ties, duplicates, undefined values and infeasible points included; 250 instances for each number of objectives."""
+    for seed in range(250):
+        points, feasible = instance(objectives, seed)
+        expected = brute_ranks(points, feasible)
+        assert (front(points, feasible) == brute_front(points, feasible)).all(), seed
+        assert (ranks(points, feasible) == expected).all(), seed
+        assert (ranks(points, feasible, 2) == np.minimum(expected, 2)).all(), seed
+        reference = np.full(objectives, 0.875)
+        taken = points[feasible & np.isfinite(points).all(axis=1)]
+        volume = brute_grid_volume(taken, reference)
+        assert hypervolume(points[feasible], reference) == pytest.approx(volume), seed
+        assert np.append(0, hypervolumes(points, feasible, reference))[-1] == pytest.approx(volume), seed
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
@@ -54,6 +77,15 @@ def test_hypervolume_is_that_of_the_union_of_boxes(objectives, seed):
     points = rng.integers(0, 6, (8, objectives)).astype(float)
     reference = np.full(objectives, 4.5)
     assert hypervolume(points, reference) == pytest.approx(brute_volume(points, reference))
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_the_course_of_hypervolume_is_the_volume_of_every_beginning(objectives):
+    for seed in range(20):
+        points, feasible = instance(objectives, seed)
+        reference = np.full(objectives, 0.875)
+        expected = [hypervolume(points[: end + 1][feasible[: end + 1]], reference) for end in range(len(points))]
+        assert hypervolumes(points, feasible, reference) == pytest.approx(np.array(expected))
 
 
 def test_of_equal_points_all_are_kept():
@@ -84,3 +116,9 @@ def test_the_reference_is_the_constraint_or_what_is_worth_nothing():
     assert reference_point(objectives, []).tolist() == [0.0, 1.0, 0.0]
     bounds = ["b.forgetting <= 0.2", "b.forgetting <= 0.1", "c.value >= 0.3", "a.gain <= 0.5"]
     assert reference_point(objectives, [parse_constraint(text) for text in bounds]).tolist() == [0.0, 0.1, 0.3]
+
+
+def test_the_reference_of_a_score_is_the_baselines_own():
+    objectives = [Objective("a.value", "maximize"), Objective("b.value", "maximize"), Objective("a.gain", "maximize")]
+    assert reference_point(objectives, [], {"a.value": 0.6}).tolist() == [0.6, 0.0, 0.0]
+    assert reference_point(objectives, [parse_constraint("a.value >= 0.7")], {"a.value": 0.6}).tolist() == [0.7, 0.0, 0.0]
