@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -33,16 +34,32 @@ class Theme:
     feasible: str
     infeasible: str
     region: str
+    series: tuple[str, ...]
+    """Of what stands side by side, such as bases or objectives, in this order."""
 
 
-LIGHT = Theme("#ffffff", "#1c2127", "#5f6b76", "#e6e9ec", "#0072B2", "#56B4E9", "#D55E00", "#009E73")
-DARK = Theme("#171a1f", "#e8eaed", "#9aa4af", "#2b3038", "#56B4E9", "#3d7ea6", "#E69F00", "#2fbf94")
+LIGHT = Theme(
+    *("#ffffff", "#1c2127", "#5f6b76", "#e6e9ec", "#0072B2", "#56B4E9", "#D55E00", "#009E73"),
+    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1c2127"),
+)
+DARK = Theme(
+    *("#171a1f", "#e8eaed", "#9aa4af", "#2b3038", "#56B4E9", "#3d7ea6", "#E69F00", "#2fbf94"),
+    ("#56B4E9", "#E69F00", "#2fbf94", "#CC79A7", "#F0E442", "#D55E00", "#e8eaed"),
+)
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of its own size, with nothing of the run in it: equal figures are equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG, its texts as outlines (no reader needs our fonts); equal figures are equal bytes."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "slimsweep"}):
+        figure.savefig(buffer, format="svg", facecolor=figure.get_facecolor(), metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -64,7 +81,7 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
     tall = figure.get_figheight()
     axes = figure.add_axes((0.085, (below + UNDER) / tall, 0.895, (height - UNDER - ABOVE) / tall))
     _title(figure, sweep, theme)
-    _style(axes, theme)
+    style(axes, theme)
     if shown.empty:
         _say_nothing(axes, sweep, theme)
         return figure
@@ -107,7 +124,7 @@ def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
     figure.text(0.022, 1 - 0.46 / tall, "  ·  ".join(parts), size=9, color=theme.muted, va="top")
 
 
-def _style(axes: Axes, theme: Theme) -> None:
+def style(axes: Axes, theme: Theme) -> None:
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
