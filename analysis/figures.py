@@ -1,4 +1,4 @@
-"""The figures of a sweep, one function each, for its report and for a paper: colours are Okabe and Ito's, markers differ as well.
+"""The figures of a sweep, one function each, for its report and for a paper: colours are Okabe and Ito's, markers differ too.
 
 A figure has no title in it: `FIGURES` holds its title and its caption beside it.
 """
@@ -12,14 +12,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis import labels
-from analysis.choose import course, knee, tradeoff, traded
+from analysis.choose import course, knee, traded, tradeoff
 from analysis.load import Sweep
 from analysis.mattered import bases, dependences, importance, interaction, matched, needed, varied
 from analysis.metrics import LEARNING, split_metric
-from analysis.plots import LIGHT, WIDTH, Theme, front_figure, style
+from analysis.plots import LIGHT, LISTED, WIDTH, Theme, front_figure, style
 
 MARKERS = "os^DvPX"
 HATCHES = ("", "////", "....", "xxxx")
@@ -73,6 +74,9 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     axes.step(np.append(x, end), np.append(y, y.iloc[-1]), where="post", color=theme.front, linewidth=1.6)
     axes.errorbar(x, y, errors, fmt="none", ecolor=theme.front, elinewidth=0.9, alpha=0.6)
     axes.scatter(x, y, s=44, marker="o", color=theme.front, edgecolors=theme.paper, linewidths=0.9, zorder=4)
+    if len(steps) <= LISTED:
+        for number, place in zip(steps["number"], zip(x, y, strict=True), strict=True):
+            axes.annotate(f"#{number}", place, (6, -5), textcoords="offset points", size=9, color=theme.ink, va="top")
     best = knee(sweep)
     at = steps["number"] == best
     if best is not None and at.any():
@@ -156,8 +160,10 @@ def _dependence(axes: Axes, sweep: Sweep, path: str, metric: str, line: pd.DataF
     tried = sweep.trials[sweep.trials["state"] == "complete"].iloc[:DOTS]
     dots = [(place(value), factor * told) for value, told in zip(tried[path], tried[metric], strict=True)]
     known = np.array([dot for dot in dots if dot[0] is not None], dtype=float).reshape(-1, 2)
-    axes.scatter(*known.T, s=9, color=theme.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500)
-    x = [place(value) for value in line["value"]]
+    axes.scatter(
+        known[:, 0], known[:, 1], s=9, color=theme.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500
+    )
+    x = np.array([place(value) for value in line["value"]], dtype=float)
     low, mean, high = (factor * line[name].to_numpy(dtype=float) for name in ("low", "mean", "high"))
     if isinstance(line["value"].iloc[0], str):
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3, zorder=4)
@@ -256,9 +262,9 @@ def _plane(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) -
     for name, marker, colour in kinds:
         shown = rows[kind == name]
         if len(shown):
-            edge = {} if marker == "x" else {"edgecolors": theme.paper, "linewidths": 0.7}
+            edge: dict[str, Any] = {} if marker == "x" else {"edgecolors": theme.paper, "linewidths": 0.7}
             axes.scatter(
-                *(100 * shown[part] for part in parts), s=34, marker=marker, color=colour, zorder=3, **edge,
+                100 * shown[parts[0]], 100 * shown[parts[1]], s=34, marker=marker, color=colour, zorder=3, **edge,
                 label="outside the constraints" if name == "outside" else name, rasterized=len(shown) > 500,
             )  # fmt: skip
     axes.axhline(0, color=theme.muted, linewidth=0.8, zorder=1)
@@ -294,9 +300,10 @@ def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) ->
 
 
 def _canvas(theme: Theme, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), dpi=200, facecolor=theme.paper, layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH, height), dpi=200, facecolor=theme.paper, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
+    )
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)  # type: ignore[union-attr]
     panels = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for axes in panels:
         style(axes, theme)
@@ -332,7 +339,7 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
         if few:
             axes.set_xticks(list(values), [labels.setting(value) for value in values])
         else:
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) / min(values) < 50 else (1.0,), numticks=4))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: labels.setting(float(value))))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
@@ -399,8 +406,8 @@ def _together_caption(sweep: Sweep) -> str:
 
 def _learnt_caption(sweep: Sweep) -> str:
     return (
-        "All finished trials by base: lines, where two bases learnt alike, are local linear with 95 % intervals over bootstraps "
-        "of the trials. Forgetting compares at equal learning alone: who learnt little forgot little."
+        "All finished trials by base: lines, where two bases learnt alike, are local linear with 95 % intervals over "
+        "bootstraps of the trials. Forgetting compares at equal learning alone: who learnt little forgot little."
     )
 
 

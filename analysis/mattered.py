@@ -1,4 +1,4 @@
-"""What mattered: how much each setting did to each metric, in which direction, together with which other, and at equal learning.
+"""What mattered: how much each setting did to each metric, in which direction, with which other, and at equal learning.
 
 All of it describes the finished trials of one sweep. It is of settings as the search chose them: where a sampler looked at good
 points more often than at others, an effect is known best there, and the intervals are widest where it hardly looked.
@@ -21,6 +21,8 @@ BAGS, TREES, LEAF = 40, 12, 3  # bootstraps over trials, trees of each, trials i
 GRID = 12  # values that a setting is looked at
 BACKGROUND = 100  # trials over whose other settings is averaged
 NORMAL = 1.96
+FEW = 5  # trials of a base that a line may be drawn through
+BOOTSTRAPS = 200  # of the trials, for a line's interval
 
 
 def varied(sweep: Sweep) -> list[str]:
@@ -35,11 +37,11 @@ def needed(sweep: Sweep) -> int:
 
 
 def importance(sweep: Sweep, evaluator: Evaluator = "fanova") -> pd.DataFrame:
-    """Share of each searched path in what an objective's metric varied by: index the paths, a column an objective, each sums to 1.
+    """Share of each searched path in what an objective's metric varied by: index the paths, a column an objective, sums are 1.
 
-    "fanova": the main effects in a random forest (Hutter et al. 2014), over the whole space; "ped_anova": how much the best tenth
-    of the trials is elsewhere than the others (Watanabe et al. 2023), a second opinion that asks about good points alone. Both are
-    Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed` trials.
+    "fanova": the main effects in a random forest (Hutter et al. 2014), over the whole space; "ped_anova": how much the best
+    tenth of the trials is elsewhere than the others (Watanabe et al. 2023), a second opinion that asks about good points alone.
+    Both are Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed` trials.
     """
     table = pd.DataFrame(np.nan, index=pd.Index(sweep.space, name="path"), columns=[one.metric for one in sweep.objectives])
     paths = varied(sweep)
@@ -51,7 +53,9 @@ def importance(sweep: Sweep, evaluator: Evaluator = "fanova") -> pd.DataFrame:
     return table
 
 
-def _shares(rows: pd.DataFrame, paths: Sequence[str], metric: str, direction: str, evaluator: Evaluator) -> dict[str, float]:
+def _shares(
+    rows: pd.DataFrame, paths: Sequence[str], metric: str, direction: Literal["minimize", "maximize"], evaluator: Evaluator
+) -> dict[str, float]:
     import optuna  # a second, which who only reads a sweep need not wait for
 
     from analysis.study import distribution, quiet
@@ -105,7 +109,7 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
 
 
 def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFrame:
-    """Partial dependence of `metric` on two paths: index the values of `first`, columns those of `second`; empty as `dependence`."""
+    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependence`."""
     forests = _Forests.of(sweep, metric)
     if forests is None or not {first, second} <= set(forests.paths) or first == second:
         return pd.DataFrame()
@@ -170,7 +174,7 @@ def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
 
 
 def _without_gaps(values: pd.Series) -> list[Any]:
-    """A setting's values as all numbers or all texts; of a number that some trials have not, the least less a tenth of the span.
+    """A setting's values as all numbers or all texts; "none", and a tenth of the span below the least, where there is none.
 
     A setting that is not there is one more value: a method that needs it was not used.
     """
@@ -219,12 +223,12 @@ def bases(sweep: Sweep) -> pd.Series:
 
 
 def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.DataFrame:
-    """`metric` of each base at equal learning: columns learnt, base, mean, low, high, difference, difference_low, difference_high.
+    """`metric` of each base at equal learning: columns learnt, base, mean, low, high, difference, difference_low and _high.
 
     Per base a line through its trials by local linear regression (tricube weights over the nearest two thirds, Cleveland 1979,
     doi:10.1080/01621459.1979.10481038), at GRID levels of `learnt` that all bases reached, with the 95 % interval over 200
-    bootstraps of the trials; difference is from the first base at the same level. Empty unless at least two bases have FEW trials
-    each and their learning overlaps: beyond that there is nothing to compare.
+    bootstraps of the trials; difference is from the first base at the same level. Empty unless at least two bases have FEW
+    trials each and their learning overlaps: beyond that there is nothing to compare.
     """
     columns = ["learnt", "base", "mean", "low", "high", "difference", "difference_low", "difference_high"]
     rows = _measured(sweep, metric)
@@ -232,9 +236,7 @@ def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.D
         return pd.DataFrame(columns=columns)
     rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))]
     named = bases(sweep).loc[rows.index]
-    sides = [
-        (name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW and group[learnt].nunique() > 2
-    ]
+    sides = [(name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW]
     if len(sides) < 2:
         return pd.DataFrame(columns=columns)
     low = max(group[learnt].min() for _, group in sides)
@@ -244,10 +246,6 @@ def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.D
     levels = np.linspace(low, high, GRID)
     lines = {str(name): _lines(group[learnt].to_numpy(), group[metric].to_numpy(), levels) for name, group in sides}
     return pd.concat([_beside_the_first(name, lines, levels) for name in lines], ignore_index=True)[columns]
-
-
-FEW = 5  # trials of a base that a line may be drawn through
-BOOTSTRAPS = 200
 
 
 def _lines(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -280,7 +278,7 @@ def _beside_the_first(name: str, lines: dict[str, np.ndarray], levels: np.ndarra
 
 
 def smooth(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Local linear regression of y (n,) on x (n,) at the levels (k,), tricube weights over the nearest two thirds of the points."""
+    """Local linear regression of y (n,) on x (n,) at the levels (k,), tricube weights over the nearest two thirds of points."""
     near = max(3, int(np.ceil(2 * len(x) / 3)))
     away = np.abs(levels[:, None] - x[None, :])
     reach = np.sort(away, axis=1)[:, min(near, len(x)) - 1]
