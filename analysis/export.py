@@ -1,4 +1,7 @@
-"""The front as files that others read: front.csv, .json, .parquet, .html and .png, each written whole or not at all."""
+"""A sweep as files that others read, each written whole or not at all; docs/exports.md says what is in them.
+
+front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and what they show, optuna.db an Optuna study.
+"""
 
 import io
 import json
@@ -13,9 +16,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis import labels
+from analysis.choose import groups, knee
 from analysis.load import Sweep
 from analysis.metrics import split_metric
-from analysis.plots import front_figure, png
+from analysis.plots import front_figure, png, svg
+from analysis.tables import latex, markdown
 from trials.errors import InputError
 from trials.storage import replace_file
 
@@ -31,32 +36,104 @@ TEMPLATES = Environment(
 def export(
     sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet", "html", "png"), folder: Path | None = None
 ) -> list[Path]:
-    """Writes front.FORMAT for each of `formats` to `folder` (the sweep's own when left out) and returns the paths."""
+    """Writes front.FORMAT for each of `formats` to `folder` (the sweep's own when left out) and returns the paths.
+
+    The format "study" is optuna.db, all trials as an Optuna study.
+    """
     formats = list(dict.fromkeys(formats))
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise InputError(f"a format of the front is one of {', '.join(FORMATS)}, but got {', '.join(unknown)}")
+    if unknown := [name for name in formats if name not in (*FORMATS, STUDY)]:
+        raise InputError(f"a format of the front is one of {', '.join((*FORMATS, STUDY))}, but got {', '.join(unknown)}")
+    folder = folder or sweep.folder
+    return [
+        _study(sweep, folder) if name == STUDY else _write(folder / f"front.{name}", FORMATS[name](sweep)) for name in formats
+    ]
+
+
+def export_trials(sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet"), folder: Path | None = None) -> list[Path]:
+    """Writes trials.FORMAT, all trials with all that is known of them, for those of `formats` that hold data."""
+    written = {"csv": trials_table, "parquet": trials_table, "json": trial_rows}
+    return [
+        _write((folder or sweep.folder) / f"trials.{name}", ENCODED[name](written[name](sweep)))
+        for name in dict.fromkeys(formats)
+        if name in written
+    ]
+
+
+def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
+    """Writes figures/NAME.png, .svg and what they show as .csv, for each figure that the sweep has something for."""
+    from analysis.figures import FIGURES
+    from analysis.plots import LIGHT
+
     written = []
-    for name in formats:
-        path = (folder or sweep.folder) / f"front.{name}"
-        replace_file(path, partial(Path.write_bytes, data=FORMATS[name](sweep)))
-        written.append(path)
+    for name, figured in FIGURES.items():
+        figure = figured.draw(sweep, LIGHT)
+        if figure is not None:
+            place = (folder or sweep.folder) / "figures"
+            made = {"png": png(figure), "svg": svg(figure), "csv": _encoded_csv(figured.data(sweep))}
+            written += [_write(place / f"{name}.{kind}", data) for kind, data in made.items()]
     return written
+
+
+def _write(path: Path, data: bytes) -> Path:
+    replace_file(path, partial(Path.write_bytes, data=data))
+    return path
+
+
+def _study(sweep: Sweep, folder: Path) -> Path:
+    from analysis.study import write
+
+    path = folder / "optuna.db"
+    replace_file(path, partial(write, sweep))
+    return path
 
 
 def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
-    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}}; where the search saw one
-    half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A metric of a
-    trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares
+    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}, "group", the number of
+    the point that it is a near-duplicate of (choose.groups), "knee", whether it is the front's (choose.knee)}. Where the search
+    saw one half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A metric
+    of a trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares
     (0..1) but for bits per byte and nats, None where undefined.
     """
     rows = []
+    group, best = groups(sweep), knee(sweep)
     for row in sweep.front.to_dict("records"):
+        number = int(row["number"])
         metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
         params = {path: _plain(row[path]) for path in sweep.space}
-        rows.append({"key": row["key"], "number": int(row["number"]), "params": params, "metrics": metrics})
+        told = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
+        rows.append(told | {"group": int(group[number]), "knee": number == best})
     return rows
+
+
+def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """All trials by number as plain JSON values: "params" and "metrics" as in `front_rows`, every other column by its name.
+
+    Of a metric whatever the frame holds: "value", "stderr", and the rest by the ending of its column ("sd", "search", "low").
+    """
+    endings: dict[str, dict[str, str]] = {}
+    for column in sweep.trials.columns:
+        # the longest: "math.forgetting" is also how "math.forgetting_rate" would begin
+        name = max((one for one in sweep.metrics if column == one or column.startswith(f"{one}_")), key=len, default=None)
+        if name is not None:
+            ending = column.removeprefix(name).removeprefix("_")
+            endings.setdefault(name, {})[{"": "value", "se": "stderr"}.get(ending, ending)] = column
+    taken = {column for of_metric in endings.values() for column in of_metric.values()} | set(sweep.space)
+    rows = []
+    for row in sweep.trials.to_dict("records"):
+        told: dict[str, Any] = {str(name): _plain(value) for name, value in row.items() if name not in taken}
+        told["params"] = {path: _plain(row[path]) for path in sweep.space}
+        told["metrics"] = {
+            name: {ending: _plain(row[column]) for ending, column in endings[name].items()} for name in sweep.metrics
+        }
+        rows.append(told)
+    return rows
+
+
+def trials_table(sweep: Sweep) -> pd.DataFrame:
+    """All trials with every column of `Sweep.trials`, a setting of several types written as JSON."""
+    return _of_one_type(sweep.trials, sweep.space)
 
 
 def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
@@ -75,8 +152,12 @@ def front_table(sweep: Sweep) -> pd.DataFrame:
     parts = ["", "_se", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
     columns = ["number", "key", *(["replicates"] if several else []), *sweep.space]
     columns += [f"{name}{part}" for name in sweep.metrics for part in parts]
-    table = sweep.front[columns].reset_index(drop=True)
-    for path in sweep.space:
+    return _of_one_type(sweep.front[columns].reset_index(drop=True), sweep.space)
+
+
+def _of_one_type(rows: pd.DataFrame, paths: Iterable[str]) -> pd.DataFrame:
+    table = rows.copy()
+    for path in paths:
         kinds = {type(value) for value in table[path] if value is not None}
         if kinds & {list, tuple, dict} or (len(kinds) > 1 and not kinds <= {int, float}):
             # a column of a table has one type: what mixes them is written as JSON
@@ -91,18 +172,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(sweep: Sweep) -> bytes:
-    text: str = front_table(sweep).to_csv(index=False, lineterminator="\n")
+def _encoded_csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()
 
 
-def _json(sweep: Sweep) -> bytes:
-    return (json.dumps(front_rows(sweep), indent=1, allow_nan=False) + "\n").encode()
+def _encoded_json(rows: list[dict[str, Any]]) -> bytes:
+    return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _parquet(sweep: Sweep) -> bytes:
+def _encoded_parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    front_table(sweep).to_parquet(buffer, index=False)
+    table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
@@ -110,11 +191,22 @@ def _html(sweep: Sweep) -> bytes:
     return TEMPLATES.get_template("front.html.j2").render(sweep=sweep, table=table_of(sweep, sweep.front)).encode()
 
 
-def _png(sweep: Sweep) -> bytes:
-    return png(front_figure(sweep))
+def _tex(sweep: Sweep) -> bytes:
+    return latex(table_of(sweep, sweep.front), sweep.name, f"slimsweep front {sweep.folder} --format tex").encode()
 
 
-FORMATS: dict[str, Callable[[Sweep], bytes]] = {"csv": _csv, "json": _json, "parquet": _parquet, "html": _html, "png": _png}
+ENCODED: dict[str, Callable[[Any], bytes]] = {"csv": _encoded_csv, "json": _encoded_json, "parquet": _encoded_parquet}
+FORMATS: dict[str, Callable[[Sweep], bytes]] = {
+    "csv": lambda sweep: _encoded_csv(front_table(sweep)),
+    "json": lambda sweep: _encoded_json(front_rows(sweep)),
+    "parquet": lambda sweep: _encoded_parquet(front_table(sweep)),
+    "html": _html,
+    "png": lambda sweep: png(front_figure(sweep)),
+    "svg": lambda sweep: svg(front_figure(sweep)),
+    "tex": _tex,
+    "md": lambda sweep: markdown(table_of(sweep, sweep.front)).encode(),
+}
+STUDY = "study"
 
 
 def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str, Any]:

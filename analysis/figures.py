@@ -36,6 +36,8 @@ class Figured:
     caption: Callable[[Sweep], str]
     draw: Callable[[Sweep, Theme], Figure | None]
     """None where the sweep has nothing to show."""
+    data: Callable[[Sweep], pd.DataFrame]
+    """What is drawn, in the metrics' own units (shares, not percent)."""
 
 
 def front(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
@@ -418,13 +420,57 @@ def _apart_caption(sweep: Sweep) -> str:
     )
 
 
+def _judged(sweep: Sweep) -> pd.DataFrame:
+    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    columns = [column for name in sweep.judged for column in (name, f"{name}_se")]
+    return rows[["number", "key", *columns, "feasible", "on_front"]]
+
+
+def _shares(sweep: Sweep) -> pd.DataFrame:
+    both = [importance(sweep, name).assign(evaluator=name) for name in ("fanova", "ped_anova")]
+    return pd.concat(both).reset_index()
+
+
+def _dependences(sweep: Sweep) -> pd.DataFrame:
+    paths = _most_important(sweep)[:PATHS]
+    found = [
+        line.assign(metric=one.metric, path=path)
+        for one in sweep.objectives[:2]
+        for path, line in dependences(sweep, one.metric, paths).items()
+    ]
+    return pd.concat(found, ignore_index=True)[["metric", "path", "value", "mean", "low", "high"]]
+
+
+def _interactions(sweep: Sweep) -> pd.DataFrame:
+    first, second = _most_important(sweep)[:2]
+    tables = {one.metric: interaction(sweep, one.metric, first, second) for one in sweep.objectives[:2]}
+    long = [table.stack().rename("mean").reset_index().assign(metric=metric) for metric, table in tables.items() if len(table)]
+    return pd.concat(long, ignore_index=True)
+
+
+def _learnings(sweep: Sweep) -> pd.DataFrame:
+    """The lines, where there are any, below the trials."""
+    metric, gain = forgotten(sweep) or "", f"{LEARNING}.gain"
+    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    dots = pd.DataFrame({"learnt": rows[gain], "base": bases(sweep).loc[rows.index], "number": rows["number"]})
+    lines = matched(sweep, metric)
+    dots["value"] = rows[metric]
+    return pd.concat([dots, lines], ignore_index=True) if len(lines) else dots
+
+
+def _parts(sweep: Sweep) -> pd.DataFrame:
+    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    kinds = ("forgetting", "format_forgetting", "skill_forgetting")
+    return rows[["number", "key", *(name for name in sweep.metrics if split_metric(name)[1] in kinds), "on_front"]]
+
+
 FIGURES: dict[str, Figured] = {
-    "front": Figured("The front", _front_caption, front),
-    "course": Figured("Hypervolume over trials and GPU-hours", _course_caption, hypervolume),
-    "tradeoff": Figured("The best within any bound", _trade_caption, trade),
-    "importance": Figured("What mattered", _mattered_caption, mattered),
-    "dependence": Figured("What each setting did", _depended_caption, depended),
-    "interaction": Figured("Two settings together", _together_caption, together),
-    "learning": Figured("Learning against forgetting", _learnt_caption, learnt),
-    "parts": Figured("Forgetting taken apart", _apart_caption, apart),
+    "front": Figured("The front", _front_caption, front, _judged),
+    "course": Figured("Hypervolume over trials and GPU-hours", _course_caption, hypervolume, course),
+    "tradeoff": Figured("The best within any bound", _trade_caption, trade, tradeoff),
+    "importance": Figured("What mattered", _mattered_caption, mattered, _shares),
+    "dependence": Figured("What each setting did", _depended_caption, depended, _dependences),
+    "interaction": Figured("Two settings together", _together_caption, together, _interactions),
+    "learning": Figured("Learning against forgetting", _learnt_caption, learnt, _learnings),
+    "parts": Figured("Forgetting taken apart", _apart_caption, apart, _parts),
 }

@@ -5,6 +5,7 @@ points more often than at others, an effect is known best there, and the interva
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -41,8 +42,28 @@ def importance(sweep: Sweep, evaluator: Evaluator = "fanova") -> pd.DataFrame:
 
     "fanova": the main effects in a random forest (Hutter et al. 2014), over the whole space; "ped_anova": how much the best
     tenth of the trials is elsewhere than the others (Watanabe et al. 2023), a second opinion that asks about good points alone.
-    Both are Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed` trials.
+    Both are Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed`
+    trials.
     """
+    return _importance(_Same(sweep), evaluator).copy()
+
+
+class _Same:
+    """A sweep as itself, whatever it holds, so that what takes seconds is made once for the figures that share it."""
+
+    def __init__(self, sweep: Sweep):
+        self.sweep = sweep
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.sweep is other.sweep
+
+    def __hash__(self) -> int:
+        return id(self.sweep)
+
+
+@lru_cache(maxsize=2)
+def _importance(same: _Same, evaluator: Evaluator) -> pd.DataFrame:
+    sweep = same.sweep
     table = pd.DataFrame(np.nan, index=pd.Index(sweep.space, name="path"), columns=[one.metric for one in sweep.objectives])
     paths = varied(sweep)
     for objective in sweep.objectives:
@@ -94,7 +115,7 @@ def dependence(sweep: Sweep, path: str, metric: str) -> pd.DataFrame:
 
 def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd.DataFrame]:
     """`dependence` on each of several paths, from the same forests."""
-    forests = _Forests.of(sweep, metric)
+    forests = _forests(_Same(sweep), metric)
     empty = pd.DataFrame(columns=["value", "mean", "low", "high"])
     found = {}
     for path in paths:
@@ -110,7 +131,7 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
 
 def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFrame:
     """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependence`."""
-    forests = _Forests.of(sweep, metric)
+    forests = _forests(_Same(sweep), metric)
     if forests is None or not {first, second} <= set(forests.paths) or first == second:
         return pd.DataFrame()
     (rows, row_codes), (columns, column_codes) = forests.grid(first), forests.grid(second)
@@ -141,11 +162,6 @@ class _Forests:
             self._forests.append(forest.fit(settings[taken], target[taken]))
         self._background = settings[np.unique(np.linspace(0, len(rows) - 1, BACKGROUND).round().astype(int))]
 
-    @classmethod
-    def of(cls, sweep: Sweep, metric: str) -> "_Forests | None":
-        rows, paths = _measured(sweep, metric), varied(sweep)
-        return cls(_thinned(rows), paths, metric) if paths and len(rows) >= needed(sweep) else None
-
     def grid(self, path: str) -> tuple[list[Any], np.ndarray]:
         """Values of the path and their codes, in ascending order where they are numbers."""
         codes = self._codes[path]
@@ -162,6 +178,12 @@ class _Forests:
         for path, of_path in codes.items():
             settings[:, self.paths.index(path)] = np.repeat(of_path, len(self._background))
         return np.array([forest.predict(settings).reshape(k, -1).mean(axis=1) for forest in self._forests])
+
+
+@lru_cache(maxsize=4)
+def _forests(same: _Same, metric: str) -> _Forests | None:
+    rows, paths = _measured(same.sweep, metric), varied(same.sweep)
+    return _Forests(_thinned(rows), paths, metric) if paths and len(rows) >= needed(same.sweep) else None
 
 
 def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:

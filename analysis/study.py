@@ -5,6 +5,7 @@ Optuna takes a second to import, so nothing imports this module at its head.
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.load import Sweep
@@ -34,7 +36,9 @@ def study(sweep: Sweep, storage: str | None = None) -> optuna.Study:
     made = optuna.create_study(
         storage=storage, study_name=sweep.name, directions=[one.direction for one in sweep.objectives], load_if_exists=False
     )
-    made.set_metric_names([one.metric for one in sweep.objectives])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # these names have been so for years, and only label
+        made.set_metric_names([one.metric for one in sweep.objectives])
     among = {path: distribution(sweep.trials[path]) for path in sweep.space}
     made.add_trials([_trial(sweep, row, among) for row in sweep.trials.to_dict("records")])
     return made

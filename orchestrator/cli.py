@@ -189,19 +189,24 @@ def _print_status(sweep: Any) -> None:
 def front(
     folder: Folder,
     formats: Annotated[
-        str, typer.Option("--format", help="Of csv, json, parquet, html, png, with commas.")
+        str, typer.Option("--format", help="Of csv, json, parquet, html, png, svg, tex, md, study, with commas.")
     ] = "csv,json,parquet,html,png",
+    trials: Annotated[bool, typer.Option("--trials", help="All trials too, as those of csv, json, parquet.")] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Every figure too, as PNG, SVG and CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Exports the Pareto front.
+    """Exports the Pareto front: as tables, as a page, as a figure, and as an Optuna study (optuna.db).
 
-    Example: slimsweep front runs/quickstart --format csv,png
+    Example: slimsweep front runs/quickstart --format csv,tex,svg --trials --figures
     """
-    from analysis.export import export, front_rows
+    from analysis.export import export, export_figures, export_trials, front_rows
     from analysis.load import load
 
     sweep = load(root(folder))
-    written = export(sweep, [name.strip() for name in formats.split(",")])
+    wanted = [name.strip() for name in formats.split(",")]
+    written = export(sweep, wanted)
+    written += export_trials(sweep, wanted) if trials else []
+    written += export_figures(sweep) if figures else []
     if as_json:
         _print_json(front_rows(sweep))
         return

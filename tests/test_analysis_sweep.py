@@ -323,7 +323,7 @@ def test_an_export_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(us
 
 def test_an_unknown_format_is_refused_before_anything_is_written(usual):
     sweep = usual.load()
-    with pytest.raises(InputError, match="csv, json, parquet, html, png, but got docx"):
+    with pytest.raises(InputError, match="csv, json, parquet, html, png, svg, tex, md, study, but got docx"):
         export(sweep, ["json", "docx"])
     assert not (usual.folder / "front.json").exists()
 
