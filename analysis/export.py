@@ -92,9 +92,9 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
 
     A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}, "group", the number of
     the point that it is a near-duplicate of (choose.groups), "knee", whether it is the front's (choose.knee)}. Where the search
-    saw one half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A metric
-    of a trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics are shares
-    (0..1) but for bits per byte and nats, None where undefined.
+    saw one half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A
+    metric of a trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics
+    are shares (0..1) but for bits per byte and nats, None where undefined.
     """
     rows = []
     group, best = groups(sweep), knee(sweep)

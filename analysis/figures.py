@@ -3,6 +3,7 @@
 A figure has no title in it: `FIGURES` holds its title and its caption beside it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from analysis import labels
 from analysis.choose import course, knee, traded, tradeoff
@@ -58,7 +59,8 @@ def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         axes.set_xlabel(name)
         axes.set_xlim(0, places[-1] * 1.04 or 1.0)
         axes.set_ylim(0, 1.08 * volume[-1])
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    right.xaxis.set_major_locator(MaxNLocator(6))
     left.set_ylabel("hypervolume")
     return figure
 
@@ -72,7 +74,8 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     figure, (axes,) = _canvas(theme, 4.4, 1)
     x, y = labels.scale(second.metric) * steps["bound"], labels.scale(first.metric) * steps["best"]
     errors = np.nan_to_num(labels.scale(first.metric) * steps["best_se"].to_numpy(dtype=float))
-    end = _end(sweep, second.metric, second.direction == "minimize", x)
+    bounds = [labels.scale(one.metric) * one.bound for one in sweep.constraints if one.metric == second.metric]
+    end = _end(sweep, second.metric, second.direction == "minimize", [*x, *bounds])
     axes.step(np.append(x, end), np.append(y, y.iloc[-1]), where="post", color=theme.front, linewidth=1.6)
     axes.errorbar(x, y, errors, fmt="none", ecolor=theme.front, elinewidth=0.9, alpha=0.6)
     axes.scatter(x, y, s=44, marker="o", color=theme.front, edgecolors=theme.paper, linewidths=0.9, zorder=4)
@@ -96,8 +99,8 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: pd.Series) -> float:
-    """Where the last step ends: at the loosest that any trial was, or a little beyond itself."""
+def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: Sequence[float]) -> float:
+    """Where the last step ends: a little beyond the loosest of the bounds and of what any trial was."""
     values = labels.scale(metric) * sweep.trials[f"{metric}_search"].to_numpy(dtype=float)
     values = np.append(values[np.isfinite(values)], bounds)
     margin = 0.05 * (np.ptp(values) or 1.0)
@@ -190,8 +193,8 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         shown = axes.pcolormesh(labels.scale(metric) * table.to_numpy(dtype=float), cmap="cividis", rasterized=True)
         axes.grid(visible=False)
         for axis, values in ((axes.xaxis, table.columns), (axes.yaxis, table.index)):
-            every = max(1, -(-len(values) // 6))
-            texts = [_short(labels.setting(value), 12) for value in values][::every]
+            every = max(1, -(-len(values) // 4)) if len(values) > 6 else 1
+            texts = [_short(labels.setting(_round(value)), 12) for value in values][::every]
             axis.set_ticks(np.arange(len(values))[::every] + 0.5, texts, parse_math=False)
         axes.set_xlabel(_short(names[paths[0]], 40), parse_math=False)
         bar = figure.colorbar(shown, ax=axes, pad=0.02)
@@ -337,16 +340,19 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
         return lambda value: place.get("none" if _absent(value) else str(value))
     if min(values) > 0 and max(values) / min(values) >= LOG:
         axes.set_xscale("log")
-        few = len(values) <= 6
-        if few:
-            axes.set_xticks(list(values), [labels.setting(value) for value in values])
-        else:
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) / min(values) < 50 else (1.0,), numticks=4))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: labels.setting(float(value))))
+        told = list(values) if len(values) <= 6 else _decades(min(values), max(values))
+        axes.set_xticks(told, [labels.setting(value) for value in told])
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
     return lambda value: None if _absent(value) else float(value)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """At most four round numbers between both, evenly on a log scale."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [digit * 10.0**power for power in powers for digit in (1, 3) if low <= digit * 10.0**power <= high]
+    return found[:: -(-len(found) // 4)] if found else [low, high]
 
 
 def _absent(value: Any) -> bool:
@@ -361,6 +367,11 @@ def _most_important(sweep: Sweep) -> list[str]:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _round(value: Any) -> Any:
+    """A number to the two digits that a tick has room for."""
+    return float(f"{value:.1e}") if isinstance(value, float) else value
 
 
 def _broken(text: str, length: int) -> str:
