@@ -30,7 +30,7 @@ def study(sweep: Sweep, storage: str | None = None) -> optuna.Study:
     """All trials of the sweep, in memory or in Optuna's `storage` (a URL), under the sweep's name.
 
     A trial has its settings under their dotted paths, the objectives, its constraints (bound kept: at most 0), and as user
-    attributes key, number (its own, should some be left out), and every other metric and standard error that is known. A trial
+    attributes key, number (its own, should some be left out), failure, and metrics, {name: {"value", "stderr"}}. One
     that is pending is WAITING; one that is complete but lacks an objective is FAIL, for Optuna knows no undefined values.
     """
     made = optuna.create_study(
@@ -83,8 +83,11 @@ def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistrib
         if range_ is not None and value is not None:
             params[path] = choice(value) if isinstance(range_, CategoricalDistribution) else value
             distributions[path] = range_
-    attributes: dict[str, Any] = {"key": row["key"], "number": row["number"]}
-    attributes |= {column: row[column] for name in sweep.metrics for column in (name, f"{name}_se") if not pd.isna(row[column])}
+    metrics = {
+        name: {"value": row[name], "stderr": plain(row[f"{name}_se"])} for name in sweep.metrics if not pd.isna(row[name])
+    }
+    # one attribute for all: a storage takes milliseconds for each
+    attributes: dict[str, Any] = {"key": row["key"], "number": row["number"], "metrics": metrics}
     done = state == TrialState.COMPLETE
     return create_trial(
         state=state,

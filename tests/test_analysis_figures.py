@@ -46,6 +46,7 @@ def full(sweep, n=60):
     frame["math.forgetting"] += rng.normal(0, 0.05, n)
     frame["math.format_forgetting"] = rng.uniform(-0.1, 0.3, n)
     frame["math.skill_forgetting"] = frame["math.forgetting"] - frame["math.format_forgetting"]
+    frame[["math.format_forgetting_se", "math.skill_forgetting_se"]] = 0.01
     frame["baseline"] = [NASTY if one == "b" else one for one in frame["baseline"]]
     frame["train.schedule"] = [NASTY if one == "linear" else one for one in frame["train.schedule"]]
     metrics = (*found.metrics, "math.format_forgetting", "math.skill_forgetting")

@@ -92,7 +92,8 @@ def test_the_study_holds_all_trials_with_settings_values_constraints_and_keys(us
     assert first.params == {"lora.rank": 1, "train.learning_rate": 1e-4, "train.schedule": WORSE}
     assert first.values == pytest.approx([6 / 50, 3 / 40])
     assert first.user_attrs["key"] == usual.trials["key"][0]
-    assert first.user_attrs["commonsense.gain_se"] == pytest.approx(usual.trials["commonsense.gain_se"][0])
+    gain = first.user_attrs["metrics"]["commonsense.gain"]
+    assert gain["stderr"] == pytest.approx(usual.trials["commonsense.gain_se"][0])
     assert set(first.constraints) == {"math.forgetting <= 0.1"}
     kept = [max(trial.constraints.values()) <= 0 for trial in found.trials[:4]]
     assert kept == usual.trials["feasible"][:4].tolist()
@@ -107,11 +108,8 @@ def test_all_trials_are_written_with_every_column(usual):
     assert list(pd.read_csv(csv)) == expected == list(pd.read_parquet(parquet))
     rows = json.loads(json_path.read_text(encoding="utf-8"))
     assert len(rows) == len(usual.trials)
-    told = {
-        name if part == "value" else f"{name}_{'se' if part == 'stderr' else part}"
-        for name in usual.metrics
-        for part in rows[0]["metrics"][name]
-    }
+    ending = {"value": "", "stderr": "_se", "sd": "_sd", "search": "_search"}
+    told = {f"{name}{ending[part]}" for name in usual.metrics for part in rows[0]["metrics"][name]}
     assert told | set(rows[0]["params"]) | set(rows[0]) - {"params", "metrics"} == set(expected)
     assert rows[4]["metrics"]["commonsense.gain"]["value"] is None
 
