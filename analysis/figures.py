@@ -351,7 +351,8 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
 def _decades(low: float, high: float) -> list[float]:
     """At most four round numbers between both, evenly on a log scale."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [digit * 10.0**power for power in powers for digit in (1, 3) if low <= digit * 10.0**power <= high]
+    digits = (1, 2, 5) if high / low < 30 else (1, 3)
+    found = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
     return found[:: -(-len(found) // 4)] if found else [low, high]
 
 
