@@ -95,7 +95,7 @@ def score_interval(score: Score) -> tuple[float, float]:
     n, p = score.n, score.value
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     reach = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return min(p, centre - reach), max(p, centre + reach)
+    return max(0.0, min(p, centre - reach)), min(1.0, max(p, centre + reach))  # rounding
 
 
 def _score(score: Score) -> dict[str, float]:
