@@ -62,20 +62,25 @@ def numbers(adapter: Side, merged: Side, baseline: Side | None, half: str) -> di
     """
     sides = {"baseline": baseline, "adapter": adapter, "merged": merged}
     of_side = {name: scores(side.record, half) if side else {} for name, side in sides.items()}
-    between = measure([merged.record], adapter.record, [merged.documents], adapter.documents, half)
+    between = _against(merged, adapter, half)
     roles: dict[str, Any] = {}
     for role in of_side["adapter"]:
         own = {name: _score(found[role]["score"]) if role in found else None for name, found in of_side.items()}
-        difference = _interval(between.get(f"{role}.gain"))
+        difference = between.get(f"{role}.gain")
         inside = own["adapter"]["low"] <= own["merged"]["value"] <= own["adapter"]["high"] if own["merged"] else False  # type: ignore[index]
         roles[role] = {"n": of_side["adapter"][role]["score"].n, **own, "difference": difference, "inside": inside}
     metrics: dict[str, Any] = {}
-    against = baseline.record if baseline else None
     for name, side in (("adapter", adapter), ("merged", merged)):
-        found = measure([side.record], against, [side.documents], baseline.documents if baseline else None, half)
-        for metric, estimate in found.items():
-            metrics.setdefault(metric, {"adapter": None, "merged": None})[name] = _interval(estimate)
+        for metric, told in _against(side, baseline, half).items():
+            metrics.setdefault(metric, {"adapter": None, "merged": None})[name] = told
     return {"documents": half, "roles": roles, "metrics": metrics}
+
+
+def _against(tuned: Side, base: Side | None, half: str) -> dict[str, dict[str, float | None] | None]:
+    """Every metric of `tuned` beside `base`, with its interval."""
+    other = (base.record, base.documents) if base else (None, None)
+    found = measure([tuned.record], other[0], [tuned.documents], other[1], half)
+    return {name: _interval(estimate) for name, estimate in found.items()}
 
 
 def outside(found: Mapping[str, Any]) -> list[str]:

@@ -258,6 +258,31 @@ def publish(
     say(told["url"] or told["folder"])
 
 
+@app.command()
+def compare(
+    folder: Folder,
+    other: Annotated[str, typer.Argument(help="The other sweep's folder.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Where the page, the pictures and the numbers go.")] = Path("compare"),
+    as_json: AsJson = False,
+) -> None:
+    """Lays two sweeps' fronts over each other and says which is better, as far as that can be said.
+
+    Example: slimsweep compare runs/plain runs/replay --to compare
+    """
+    from analysis import compare_page
+    from analysis.compare import as_dict, verdict
+    from analysis.compare import compare as compare_sweeps
+    from analysis.load import load
+
+    found = compare_sweeps(load(root(folder)), load(root(other)))
+    written = compare_page.write(found, to)
+    if as_json:
+        _print_json(as_dict(found))
+        return
+    for line in (verdict(found), *found.warnings, *map(str, written)):
+        out.print(line, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     try:
         app()
