@@ -235,7 +235,6 @@ def _staged(place: Path) -> Iterator[Path]:
 def _hub_api(repository: str) -> Any:
     """huggingface_hub's API with the environment's token, which is tried before any work is done."""
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
         raise InputError(f"--hub: a repository is ORG/NAME, but got {repository!r}")
@@ -244,22 +243,27 @@ def _hub_api(repository: str) -> Any:
     api = HfApi()
     try:
         api.whoami()
-    except (HfHubHTTPError, OSError) as error:
+    except _hub_errors() as error:
         raise InputError(f"--hub: the hub does not take the token: {_reason(error)}") from error
     return api
 
 
 def _uploaded(api: Any, repository: str, folder: Path, public: bool) -> str:
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
         url = str(api.create_repo(repository, private=not public, exist_ok=True))
         api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Published by slimsweep")
-    except (HfHubHTTPError, OSError) as error:
+    except _hub_errors() as error:
         raise SweepFailed(
             f"{repository}: the hub refused the upload: {_reason(error)}; {folder} is whole: hf upload {repository} {folder}"
         ) from error
     return url
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What a hub that refuses, or that is not reached, raises."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__  # OSError, and that of the client that huggingface_hub asks with: others in other versions
 
 
 def _reason(error: BaseException) -> str:

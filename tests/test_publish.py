@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,6 +17,7 @@ from orchestrator import publish as publishing
 from orchestrator.errors import SweepFailed
 from tests.conftest import CONFIG, deep
 from tests.test_analysis_sweep import Builder
+from tests.test_base import MICRO, beside_tokenizer
 from trials import adapter, base, evaluate, merge
 from trials.errors import InputError
 from trials.factors import factors
@@ -45,11 +47,11 @@ def as_sweep(folder, *specs):
 
 @pytest.fixture(scope="module")
 def storage(worker):
-    """A storage root with a trained trial and its baseline, by the real stack."""
-    spec = spec_of()
-    for one in (spec.baseline(), spec):
+    """A storage root with a trained trial, a point derived from it and their baseline, by the real stack."""
+    spec, derived = spec_of(), spec_of(derive={"strength": 0.5, "rank": 2})
+    for one in (spec.baseline(), spec, derived):
         assert worker.run(one).failure is None
-    as_sweep(worker.ledger.root.parent / "little", spec)
+    as_sweep(worker.ledger.root.parent / "little", spec, derived)
     return worker.ledger.root.parent
 
 
@@ -126,6 +128,13 @@ def test_nothing_published_names_this_machine_or_a_folder_of_it(published, stora
     assert all(file.stat().st_mode & 0o444 == 0o444 for file in place.rglob("*"))
 
 
+def test_an_id_is_what_others_find_on_the_hub(tmp_path):
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    hub = Hub(tmp_path)
+    assert all(hub.is_id(name) for name in ("org/model", "nobody/nothing"))
+    assert not any(hub.is_id(name) for name in ("micro", "micro/alpaca", str(tmp_path / "org" / "model"), "~/model", "./model"))
+
+
 def test_a_folder_shows_its_name_alone():
     shared = publishing._shared(
         spec_of(
@@ -146,9 +155,9 @@ def test_a_merged_model_is_evaluated_once_however_often_it_is_published(publishe
     assert again["merged"] == published[1]["merged"]
 
 
-def merged_by_hand(lora, dtype, folder):
+def merged_by_hand(lora, dtype, folder, **of_base):
     """(the base, the folder of the merged model): an adapter whose weights are drawn, not trained."""
-    spec = spec_of(lora=lora, base={"model": "micro", "dtype": dtype, "quantization": "none"})
+    spec = spec_of(lora=lora, base={"model": "micro", "dtype": dtype, "quantization": "none", **of_base})
     ledger, hub = Ledger(folder / "runs"), Hub()
     loaded = base.load(spec.base, hub)
     with adapter.adapted(loaded, spec.lora, seed=0) as model:
@@ -183,6 +192,23 @@ def test_every_kind_of_adapter_merges_into_what_it_is_on_the_base(lora, tmp_path
             wanted = model(input_ids=ids).logits
         found = merged(input_ids=ids).logits
     assert (found - wanted).abs().max() < 1e-4 * (wanted - before).abs().max()
+
+
+def test_an_adapter_on_a_gguf_file_merges_into_the_files_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    file = beside_tokenizer(tmp_path / "file", MICRO)
+    loaded, place = merged_by_hand({"rank": 4}, "float32", tmp_path, model=str(file), gguf="model.gguf")
+    merged, ids = AutoModelForCausalLM.from_pretrained(place, dtype="auto").eval(), torch.tensor([[5, 6, 7, 8]])
+    assert not hasattr(merged.config, "quantization_config")
+    with torch.no_grad(), adapter.borrowed(loaded, place / "adapter") as model:
+        assert torch.allclose(merged(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-4)
+
+
+def test_a_derived_point_is_published_as_it_stands(storage, tmp_path):
+    told = publishing.publish(load(storage / "little"), "#1", tmp_path / "model", None, False, False, str)
+    assert json.loads((tmp_path / "model" / "adapter" / "adapter_config.json").read_text())["r"] == 2
+    assert "`derive.strength` | 0.5" in (tmp_path / "model" / "README.md").read_text()
+    assert told["merged"] != told["key"]
 
 
 def test_merged_weights_are_of_the_specs_type_and_rounded_once(tmp_path):
