@@ -25,7 +25,9 @@ def front(points: np.ndarray, feasible: np.ndarray) -> np.ndarray:
 
     `points` (n, m) are oriented, `feasible` is a mask (n,). A point with an objective that is not finite takes no part.
     """
-    mask: np.ndarray = ranks(points, feasible) == 0
+    mask = np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1)
+    if mask.any():
+        mask[mask] = moocore.is_nondominated(np.ascontiguousarray(points[mask]), keep_weakly=True)
     return mask
 
 
