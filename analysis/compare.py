@@ -33,7 +33,9 @@ class Comparison:
     reference: tuple[float, ...]
     volumes: tuple[float, float]
     ratio: float | None
-    """Volume of B over that of A; 1 where both are 0, None where A's alone is."""
+    """Volume of B over that of A, as measured; 1 where both are 0, None where A's alone is."""
+    corrected: float | None
+    """The median over the draws, which know that the best of many was picked; None without draws, or where it is infinite."""
     interval: tuple[float, float] | None
     """95 %, of the ratio; the upper end is inf where A may be worth nothing. None without draws."""
     probability: float | None
@@ -60,7 +62,7 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
     points = [_points(sweep, objectives) for sweep in (a, b)]
     volumes = [front.hypervolume(one, oriented) for one in points]
     drawn = [_drawn(sweep, objectives, oriented) for sweep in (a, b)]
-    interval, probability = _certainty(drawn)
+    corrected, interval, probability = _certainty(drawn)
     return Comparison(
         a=a,
         b=b,
@@ -68,6 +70,7 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         reference=tuple(reference.tolist()),
         volumes=(volumes[0], volumes[1]),
         ratio=_finite(_ratio(np.array(volumes[1]), np.array(volumes[0]))),
+        corrected=corrected,
         interval=interval,
         probability=probability,
         dominated=(_dominated(points[0], points[1]), _dominated(points[1], points[0])),
@@ -93,17 +96,17 @@ def _drawn(sweep: Sweep, objectives: Sequence[Objective], reference: np.ndarray)
     return np.array([front.hypervolume(one, reference) for one in points])
 
 
-def _certainty(drawn: Sequence[np.ndarray | None]) -> tuple[tuple[float, float] | None, float | None]:
-    """The interval of the ratio B / A, and the probability that B is larger."""
+def _certainty(drawn: Sequence[np.ndarray | None]) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """The median of the ratio B / A, its interval, and the probability that B is larger."""
     one, other = drawn
     if one is None or other is None:
-        return None, None
+        return None, None, None
     count = min(len(one), len(other))
     ratios = _ratio(other[:count], one[:count])
     # an order statistic, not a mean of two: one of them may be infinite
-    low, high = (float(np.quantile(ratios, share, method="inverted_cdf")) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, middle, high = np.quantile(ratios, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], method="inverted_cdf")
     larger = (other[:count] > one[:count]) + 0.5 * (other[:count] == one[:count])
-    return (low, high), float(larger.mean())
+    return _finite(middle), (float(low), float(high)), float(larger.mean())
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
@@ -142,7 +145,7 @@ def verdict(comparison: Comparison) -> str:
             "the outcomes of single documents are missing."
         )
     low, high = comparison.interval
-    span = f"{_times(comparison.ratio)} the volume of {a}'s (95 %: {low:.2f} to {_end(high)})"
+    span = f"{_times(comparison.corrected)} the volume of {a}'s (95 %: {low:.2f} to {_end(high)})"
     if low == high == 1:
         return f"{a} and {b} have fronts of the same volume in every draw: there is no difference."
     if low <= 1 <= high:
@@ -269,6 +272,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "objectives": [{"metric": one.metric, "direction": one.direction} for one in comparison.objectives],
         "reference": list(comparison.reference),
         "ratio": comparison.ratio,
+        "corrected": comparison.corrected,
         "interval": None if comparison.interval is None else [_known(end) for end in comparison.interval],
         "probability": comparison.probability,
         "warnings": list(comparison.warnings),

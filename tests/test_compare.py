@@ -38,7 +38,7 @@ def equal(tmp_path):
 
 def test_equal_sweeps_have_the_ratio_1_exactly_in_every_draw(equal):
     found = compare(*equal)
-    assert (found.ratio, found.interval, found.probability) == (1.0, (1.0, 1.0), 0.5)
+    assert (found.ratio, found.corrected, found.interval, found.probability) == (1.0, 1.0, (1.0, 1.0), 0.5)
     assert found.coverage == (0.0, 0.0)
     assert "there is no difference" in verdict(found)
     assert found.warnings == ()
