@@ -9,28 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis import labels
-from analysis.measure import measure, scores
-from analysis.metrics import Estimate
-from trials.record import Score, TrialRecord
+from analysis.measure import Setting, measure_all, scores
+from trials.record import TrialRecord
 
-Z = 1.959964  # the normal distribution's 97.5 % point
 _TEMPLATES = Environment(  # Markdown: nothing to escape but what `_cell` does
     loader=PackageLoader("analysis", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
-_PARTS = ("gain", "drop", "forgetting")
-
-
-@dataclass(frozen=True)
-class Side:
-    """A record and its documents (see Ledger.documents), which pair it with the others."""
-
-    record: TrialRecord
-    documents: pd.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -53,34 +41,43 @@ class Facts:
     """Whether it was published although a role lies outside."""
 
 
-def numbers(adapter: Side, merged: Side, baseline: Side | None, half: str) -> dict[str, Any]:
+def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: str) -> dict[str, Any]:
     """What `record.json` and the card tell: "documents" (the half that is quoted, or "all"), "roles" and "metrics".
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
     "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval. A metric (see
     analysis.metrics), both times against the same baseline, has the same for adapter and merged.
     """
-    sides = {"baseline": baseline, "adapter": adapter, "merged": merged}
-    of_side = {name: scores(side.record, half) if side else {} for name, side in sides.items()}
+    own = {"adapter": _against(adapter, baseline, half), "merged": _against(merged, baseline, half)}
+    start = _against(baseline, None, half) if baseline else {}
     between = _against(merged, adapter, half)
     roles: dict[str, Any] = {}
-    for role in of_side["adapter"]:
-        own = {name: _score(found[role]["score"]) if role in found else None for name, found in of_side.items()}
-        difference = between.get(f"{role}.gain")
-        inside = own["adapter"]["low"] <= own["merged"]["value"] <= own["adapter"]["high"] if own["merged"] else False  # type: ignore[index]
-        roles[role] = {"n": of_side["adapter"][role]["score"].n, **own, "difference": difference, "inside": inside}
-    metrics: dict[str, Any] = {}
-    for name, side in (("adapter", adapter), ("merged", merged)):
-        for metric, told in _against(side, baseline, half).items():
-            metrics.setdefault(metric, {"adapter": None, "merged": None})[name] = told
+    for role, of_role in scores(adapter, half).items():
+        value = f"{role}.value"
+        told = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
+        inside = _within(told["merged"], told["adapter"])
+        roles[role] = {"n": of_role["score"].n, **told, "difference": between.get(f"{role}.gain"), "inside": inside}
+    names = dict.fromkeys([*own["adapter"], *own["merged"]])
+    metrics = {metric: {name: found.get(metric) for name, found in own.items()} for metric in names}
     return {"documents": half, "roles": roles, "metrics": metrics}
 
 
-def _against(tuned: Side, base: Side | None, half: str) -> dict[str, dict[str, float | None] | None]:
-    """Every metric of `tuned` beside `base`, with its interval."""
-    other = (base.record, base.documents) if base else (None, None)
-    found = measure([tuned.record], other[0], [tuned.documents], other[1], half)
-    return {name: _interval(estimate) for name, estimate in found.items()}
+def _against(tuned: TrialRecord, base: TrialRecord | None, half: str) -> dict[str, dict[str, float | None] | None]:
+    """Every metric of `tuned` beside `base`, with its interval; None where it is undefined."""
+    found: dict[str, dict[str, float | None] | None] = {}
+    for name, one in measure_all([Setting([tuned], base)], half).items():
+        value, low, high = (float(part[0]) for part in (one.value, one.low, one.high))
+        if one.known[0]:
+            ends = (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+            found[name] = {"value": value, "low": ends[0], "high": ends[1]} if math.isfinite(value) else None
+    return found
+
+
+def _within(merged: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None) -> bool:
+    """Whether the merged model's value lies in the adapter's interval."""
+    if merged is None or adapter is None or adapter["low"] is None:
+        return False
+    return bool(adapter["low"] <= merged["value"] <= adapter["high"])
 
 
 def outside(found: Mapping[str, Any]) -> list[str]:
@@ -91,29 +88,6 @@ def outside(found: Mapping[str, Any]) -> list[str]:
         for role, one in found["roles"].items()
         if not one["inside"]
     ]
-
-
-def score_interval(score: Score) -> tuple[float, float]:
-    """95 %: Wilson's for a share, which has a width at 0 and 1 too (doi:10.1080/01621459.1927.10502953), else 1.96 errors."""
-    if not 0 <= score.value <= 1:
-        return score.value - Z * score.stderr, score.value + Z * score.stderr
-    n, p = score.n, score.value
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return max(0.0, min(p, centre - reach)), min(1.0, max(p, centre + reach))  # rounding
-
-
-def _score(score: Score) -> dict[str, float]:
-    low, high = score_interval(score)
-    return {"value": score.value, "low": low, "high": high}
-
-
-def _interval(estimate: Estimate | None) -> dict[str, float | None] | None:
-    if estimate is None:
-        return None
-    reach = None if estimate.stderr is None else Z * estimate.stderr
-    ends = (None, None) if reach is None else (estimate.value - reach, estimate.value + reach)
-    return {"value": estimate.value, "low": ends[0], "high": ends[1]}
 
 
 def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping[str, Any]) -> str:

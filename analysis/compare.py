@@ -86,7 +86,7 @@ def _points(sweep: Sweep, objectives: Sequence[Objective]) -> np.ndarray:
 def _drawn(sweep: Sweep, objectives: Sequence[Objective], reference: np.ndarray) -> np.ndarray | None:
     """Volume (draws,) of the front's trials under each draw of their true values; None where there is a front without draws."""
     on_front = sweep.trials["on_front"].to_numpy(dtype=bool)
-    draws: np.ndarray = sweep.draws  # type: ignore[attr-defined]
+    draws: np.ndarray = sweep.draws
     if not len(draws):
         return None
     columns = [sweep.judged.index(one.metric) for one in objectives]

@@ -108,8 +108,7 @@ def _made(
 
     hub = Hub((yaml.safe_load(sweep.config) or {}).get("hub_mirror") if sweep.config else None)
     merged = _merged(sweep, record, hub, folder, say)
-    sides = [_side(sweep, one) if one is not None else None for one in (record, merged, baseline)]
-    found = card.numbers(sides[0], sides[1], sides[2], sweep.half or "all")  # type: ignore[arg-type]
+    found = card.numbers(record, merged, baseline, sweep.half or "all")
     beyond = card.outside(found)
     if beyond and not force:
         raise SweepFailed(f"not published: {'; '.join(beyond)}. --force publishes it all the same, and the card says so")
@@ -144,16 +143,6 @@ def _merged(sweep: "Sweep", record: TrialRecord, hub: Hub, folder: Path, say: Sa
     if merged.failure is not None:
         raise SweepFailed(f"not published: scoring the merged model failed: {merged.failure.kind}: {merged.failure.message}")
     return merged
-
-
-def _side(sweep: "Sweep", record: TrialRecord) -> Any:
-    from analysis.card import Side
-    from analysis.measure import COLUMNS
-
-    try:
-        return Side(record, sweep.ledger.documents(record.key, COLUMNS))
-    except (OSError, ValueError, KeyError):  # not there or not whole: differences are then not paired
-        return Side(record, None)
 
 
 # ---------------------------------------------------------------------- what others may read

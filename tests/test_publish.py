@@ -11,7 +11,6 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis import card
 from analysis.load import load
 from orchestrator import publish as publishing
 from orchestrator.errors import SweepFailed
@@ -316,13 +315,6 @@ def test_a_record_is_named_by_number_key_or_a_unique_beginning(tmp_path):
     }.items():
         with pytest.raises(InputError, match=said):
             publishing.chosen(sweep, asked)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_an_interval_has_a_width_and_holds_its_value(value):
-    low, high = card.score_interval(Score(value=value, stderr=(value * (1 - value) / 199) ** 0.5, n=200))
-    assert 0 <= low <= value <= high <= 1
-    assert 0.018 < high - low < 0.14
 
 
 # ---------------------------------------------------------------------- the hub
