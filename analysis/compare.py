@@ -84,10 +84,10 @@ def _points(sweep: Sweep, objectives: Sequence[Objective]) -> np.ndarray:
 
 
 def _drawn(sweep: Sweep, objectives: Sequence[Objective], reference: np.ndarray) -> np.ndarray | None:
-    """Volume (draws,) of the front's trials under each draw of their true values; None where there is a front without draws."""
+    """Volume (draws,) of the front's trials under each draw of their true values; None without a front, or without draws."""
     on_front = sweep.trials["on_front"].to_numpy(dtype=bool)
-    draws: np.ndarray = sweep.draws
-    if not len(draws):
+    draws = sweep.draws
+    if not len(draws) or not on_front.any():
         return None
     columns = [sweep.judged.index(one.metric) for one in objectives]
     points = front.orient(draws[:, on_front][:, :, columns], objectives)

@@ -126,6 +126,7 @@ def test_without_draws_the_ratio_is_told_without_an_interval(tmp_path):
     unknown = sweep_of(tmp_path / "c", (26, 39))
     unknown.draws[:] = math.nan
     assert compare(a, unknown).interval is None
+    assert compare(a, sweep_of(tmp_path / "d")).interval is None
     assert json.loads(json.dumps(as_dict(found), allow_nan=False))["interval"] is None
 
 
