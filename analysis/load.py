@@ -12,11 +12,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis import front
-from analysis.measure import ALL, COLUMNS, measure, scores
+from analysis.answers import ALL
+from analysis.errors import errors
+from analysis.intervals import LEVEL
+from analysis.judge import judge
+from analysis.measure import Measured, Setting, empty, measure_all, scores
 from analysis.metrics import (
     LEARNING,
     Constraint,
-    Estimate,
     Objective,
     metric_names,
     parse_constraint,
@@ -96,9 +99,6 @@ class Asked:
 
     trial: ManifestTrial
     outcomes: tuple[Outcome, ...]
-    metrics: dict[str, Estimate | None]
-    searched: dict[str, Estimate | None]
-    """The same on the half of the documents that the search saw; empty where it saw all."""
 
     @property
     def state(self) -> str:
@@ -137,10 +137,12 @@ class Sweep:
     trials: pd.DataFrame
     """A row per trial by number: number, key (of its first replicate; empty for a point that is no valid trial), replicates,
     baseline, state (complete, failed, pending), the dotted paths, the metrics (means over the replicates, with the standard
-    deviation between them under "ROLE.KIND_sd", NaN for a single one; see metrics.replicate_metrics; and under
-    "ROLE.KIND_search" as the search saw it, which decides on feasible and front), paired (all its standard
-    errors of differences are paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1:
-    takes no part), seconds (of all phases and replicates), failure (text, empty where there is none)."""
+    deviation between them under "ROLE.KIND_sd", NaN for a single one; the 95 % interval under "_low" and "_high"; and under
+    "_search" as the search saw it, which decides on feasible and front), paired (all its standard errors of differences are
+    paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1: takes no part), p_front
+    (probability to be on the front), p_feasible, "p:CONSTRAINT", of each objective "_corrected" with "_corrected_low" and
+    "_corrected_high" (without the luck of the best of many; see `shrinkage`), correlation (between the errors of the first two
+    objectives), seconds (of all phases and replicates), failure (text, empty where there is none)."""
     baselines: pd.DataFrame
     """A row per baseline: key, state, trials (how many are measured against it), per role ROLE.value, ROLE.value_se and ROLE.n
     (documents), seconds, failure."""
@@ -152,6 +154,11 @@ class Sweep:
     """Of the front, as the search saw it, from `reference`; None while there is no front."""
     reference: tuple[float, ...]
     """See front.reference_point; one number per objective."""
+    draws: np.ndarray
+    """Shape (draws, trials in the frame's order, judged): joint draws of the true values of the metrics `judged`; NaN for a
+    trial that has not all of them. Documents weigh the same in the draws of all sweeps."""
+    hypervolume_interval: tuple[float, float] | None
+    """95 % of the draws' hypervolumes; None where no trial is finished."""
 
     @property
     def ledger(self) -> Ledger:
@@ -190,16 +197,23 @@ def load(folder: Path | str) -> Sweep:
     keys = dict.fromkeys([*base, *(key for trial in manifest.trials for key in trial.keys)])
     outcomes = {key: _outcome(ledger, key) for key in keys}
     half = _REPORTED if manifest.documents == "half" else None
-    asked = _measured(ledger, manifest.trials, outcomes, half)
+    asked = [
+        Asked(trial, tuple(outcomes[key] for key in trial.keys))
+        for trial in sorted(manifest.trials, key=lambda trial: trial.number)
+    ]
+    settings = _settings(asked, outcomes)
+    measured = measure_all(settings, half or ALL)
+    searched = measure_all(settings, _SEARCHED, errors=False) if half else measured
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
-    measured = [name for one in asked for name in one.metrics]
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *named]))
     space = tuple(dict.fromkeys([*manifest.space, *(path for trial in manifest.trials for path in trial.params)]))
-    trials = _trial_frame(asked, space, metrics)
+    trials = _trial_frame(asked, space, metrics, measured, searched)
     reference = front.reference_point(objectives, constraints, _untuned([outcomes[key] for key in base], half))
     volume = _judge(trials, objectives, constraints, reference)
+    judged = tuple(dict.fromkeys(named))
+    draws, volumes = _judgement(trials, settings, measured, judged, objectives, constraints, reference, half or ALL)
     return Sweep(
         folder=folder,
         name=manifest.name,
@@ -216,6 +230,8 @@ def load(folder: Path | str) -> Sweep:
         records=records,
         hypervolume=volume,
         reference=tuple(reference.tolist()),
+        draws=draws,
+        hypervolume_interval=volumes,
     )
 
 
@@ -256,35 +272,13 @@ def _outcome(ledger: Ledger, key: str) -> Outcome:
     return Outcome(key, record, None)
 
 
-def _documents(ledger: Ledger, outcome: Outcome) -> pd.DataFrame | None:
-    if outcome.state != "complete":
-        return None
-    try:
-        return ledger.documents(outcome.key, COLUMNS)
-    except (OSError, ValueError, KeyError):  # not there or not whole: standard errors are then unpaired, and the frame says so
-        return None
-
-
-def _measured(ledger: Ledger, trials: Sequence[ManifestTrial], outcomes: dict[str, Outcome], half: str | None) -> list[Asked]:
-    """The manifest's trials by number. Documents are let go when a trial is measured: all need not fit in memory."""
+def _settings(asked: Sequence[Asked], outcomes: dict[str, Outcome]) -> list[Setting]:
+    """What can be measured of each trial: no record where it is not complete, no baseline where that is not."""
     found = []
-    base_documents: dict[str, pd.DataFrame | None] = {}
-    estimates: dict[tuple[str, ...], tuple[dict[str, Estimate | None], dict[str, Estimate | None]]] = {}
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        own = tuple(outcomes[key] for key in trial.keys)
-        keys = tuple(trial.keys)
-        if keys not in estimates and trial.baseline is not None and all(one.state == "complete" for one in own):
-            base = outcomes[trial.baseline]
-            if base.key not in base_documents:
-                base_documents[base.key] = _documents(ledger, base)
-            records = [one.record for one in own if one.record is not None]
-            against = base.record if base.state == "complete" else None
-            documents = [_documents(ledger, one) for one in own]
-            estimates[keys] = (
-                measure(records, against, documents, base_documents[base.key], half or ALL),
-                measure(records, against, half=_SEARCHED) if half else {},
-            )
-        found.append(Asked(trial, own, *estimates.get(keys, ({}, {}))))
+    for one in asked:
+        base = outcomes[one.trial.baseline] if one.trial.baseline is not None else None
+        records = [outcome.record for outcome in one.outcomes if outcome.record is not None] if one.state == "complete" else []
+        found.append(Setting(records, base.record if base is not None and base.state == "complete" else None))
     return found
 
 
@@ -299,7 +293,13 @@ def _untuned(base: Iterable[Outcome], half: str | None) -> dict[str, float]:
     return found
 
 
-def _trial_frame(asked: Sequence[Asked], space: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+def _trial_frame(
+    asked: Sequence[Asked],
+    space: Sequence[str],
+    metrics: Sequence[str],
+    measured: dict[str, Measured],
+    searched: dict[str, Measured],
+) -> pd.DataFrame:
     """The frame `Sweep.trials` without what `_judge` adds."""
     columns: dict[str, Any] = {
         "number": pd.Series([one.trial.number for one in asked], dtype=int),
@@ -310,16 +310,16 @@ def _trial_frame(asked: Sequence[Asked], space: Sequence[str], metrics: Sequence
     }
     for path in space:
         columns[path] = pd.Series([one.trial.params.get(path) for one in asked], dtype=object).infer_objects()
+    nothing = empty(len(asked))
     for name in metrics:
-        found = [one.metrics.get(name) for one in asked]
-        columns[name] = pd.Series([np.nan if one is None else one.value for one in found], dtype=float)
-        columns[f"{name}_se"] = pd.Series(
-            [math.nan if one is None or one.stderr is None else one.stderr for one in found], dtype=float
-        )
-        columns[f"{name}_sd"] = pd.Series([math.nan if one is None or one.sd is None else one.sd for one in found], dtype=float)
-        seen = [one.searched.get(name) if one.searched else one.metrics.get(name) for one in asked]
-        columns[f"{name}_search"] = pd.Series([np.nan if one is None else one.value for one in seen], dtype=float)
-    columns["paired"] = pd.Series([_is_paired(one.metrics) for one in asked], dtype=bool)
+        found = measured.get(name, nothing)
+        columns |= {name: found.value, f"{name}_se": found.stderr, f"{name}_sd": found.sd}
+        columns |= {f"{name}_low": found.low, f"{name}_high": found.high}
+        columns[f"{name}_search"] = searched.get(name, nothing).value
+    gains = [measured[name] for name in measured if name.endswith(".gain") and name != f"{LEARNING}.gain"]
+    # a role that a trial has not measured says nothing against the others
+    paired = [one.paired | ~one.known for one in gains]
+    columns["paired"] = np.logical_and.reduce([*paired, np.any([one.known for one in gains], axis=0)]) if gains else False
     columns["seconds"] = pd.Series([_seconds(one.outcomes) for one in asked], dtype=float)
     columns["failure"] = pd.Series(
         ["; ".join(_failure_text(failure) for *_, failure in one.failures) for one in asked], dtype=object
@@ -342,6 +342,43 @@ def _judge(
     trials["on_front"] = trials["front_rank"] == 0
     on_front = trials["on_front"].to_numpy(dtype=bool)
     return front.hypervolume(points[on_front], front.orient(reference, objectives)) if on_front.any() else None
+
+
+def _judgement(
+    trials: pd.DataFrame,
+    settings: Sequence[Setting],
+    measured: dict[str, Measured],
+    judged: Sequence[str],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    reference: np.ndarray,
+    half: str,
+) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Adds to `trials` what the errors mean for each; returns `Sweep.draws` and `Sweep.hypervolume_interval`."""
+    noise = errors(settings, measured, judged, half)
+    values = trials[list(judged)].to_numpy(dtype=float)
+    found = judge(values, noise, judged, objectives, constraints, reference)
+    trials["p_front"], trials["p_feasible"] = found.p_front, found.p_feasible
+    for constraint, probability in zip(constraints, found.p_constraint, strict=True):
+        trials[f"p:{constraint}"] = probability
+    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
+    for objective in objectives:
+        place = list(judged).index(objective.metric)
+        trials[f"{objective.metric}_corrected"] = found.corrected[:, place]
+        ends = np.percentile(found.draws[:, :, place], tails, axis=0)
+        trials[f"{objective.metric}_corrected_low"], trials[f"{objective.metric}_corrected_high"] = ends
+    if len(objectives) > 1:
+        trials["correlation"] = _correlation(noise[:, :, 0], noise[:, :, 1])
+    known = np.isfinite(found.draws).any()
+    ends = np.percentile(found.hypervolumes, tails)
+    return found.draws, (float(ends[0]), float(ends[1])) if known else None
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of the columns of two arrays (draws, t) with mean 0; NaN where one does not move."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        together: np.ndarray = (one * other).mean(axis=0) / np.sqrt((one**2).mean(axis=0) * (other**2).mean(axis=0))
+    return together
 
 
 def _baseline_frame(base: Iterable[Outcome], asked: Sequence[str], roles: Sequence[str], half: str | None) -> pd.DataFrame:
@@ -367,11 +404,6 @@ def _failure_frame(base: Iterable[Outcome], asked: Sequence[Asked]) -> pd.DataFr
         for what, key, failure in [*failed, *(found for one in asked for found in one.failures)]
     ]
     return pd.DataFrame(rows, columns=["what", "key", "kind", "message", "traceback"])
-
-
-def _is_paired(estimates: dict[str, Estimate | None]) -> bool:
-    gains = [one for name, one in estimates.items() if name.endswith(".gain") and name != f"{LEARNING}.gain"]
-    return bool(gains) and all(gain is not None and gain.paired for gain in gains)
 
 
 def _seconds(outcomes: Iterable[Outcome]) -> float:

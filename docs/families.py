@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from analysis.dissect import learning
 from analysis.load import load, read_manifest
+from analysis.measure import learning
 
 KNOBS = {
     "train.learning_rate": "learning rate",
@@ -55,7 +55,7 @@ def below(storage: Path) -> dict[str, np.ndarray]:
         for trial in read_manifest(sweep.folder).trials:
             base = sweep.records[trial.baseline or ""].scores["math"].value
             records = [sweep.records[key] for key in trial.keys]
-            gains = [learning(record)["learning.gain"] for record in records]
+            gains = [learning(record)["gain"] for record in records]
             told = ", ".join(
                 f"{path.partition('.')[2]} {value}"
                 for path, value in trial.params.items()

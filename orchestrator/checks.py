@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from analysis.metrics import (
-    CLASS_KINDS,
-    FLEXIBLE_KINDS,
-    GOLD_KINDS,
-    LEARNING,
-    LEARNING_KINDS,
-    MARKER_KINDS,
-    metric_names,
-    parse_constraint,
-)
+from analysis.kinds import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
+from analysis.metrics import LEARNING, LEARNING_KINDS, metric_names, parse_constraint
 from orchestrator.parameters import MIX, PAIRED, Categorical, Paired, Simplex
 from orchestrator.space import Axis, Mixture, Pairs, Single, axis, every_point, with_parents
 from trials.errors import InputError

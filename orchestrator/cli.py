@@ -231,6 +231,63 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
         out.print(str(path), soft_wrap=True)
 
 
+@app.command()
+def publish(
+    folder: Folder,
+    key: Annotated[
+        str, typer.Argument(help="A record's key, a beginning of it, or a trial's number (#7).", show_default=False)
+    ],
+    to: Annotated[Path | None, typer.Option(help="The folder to make; published/SWEEP-KEY when left out.")] = None,
+    hub: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Uploads the folder to the hub as well.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Makes a new repository on the hub public.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if the merged model does not score as the adapter.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Merges an adapter into its base's 16-bit weights, scores the merged model again and writes it with a model card.
+
+    Example: slimsweep publish runs/quickstart "#7" --to my-model
+    """
+    from analysis.load import load
+    from orchestrator import publish as publishing
+
+    console = err if as_json else out
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    told = publishing.publish(load(root(folder)), key, to, hub, public, force, say)
+    if as_json:
+        _print_json(told)
+        return
+    out.print(publishing.table(told))
+    say(told["url"] or told["folder"])
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    other: Annotated[str, typer.Argument(help="The other sweep's folder.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Where the page, the pictures and the numbers go.")] = Path("compare"),
+    as_json: AsJson = False,
+) -> None:
+    """Lays two sweeps' fronts over each other and says which is better, as far as that can be said.
+
+    Example: slimsweep compare runs/plain runs/replay --to compare
+    """
+    from analysis import compare_page
+    from analysis.compare import as_dict, verdict
+    from analysis.compare import compare as compare_sweeps
+    from analysis.load import load
+
+    found = compare_sweeps(load(root(folder)), load(root(other)))
+    written = compare_page.write(found, to)
+    if as_json:
+        _print_json(as_dict(found))
+        return
+    for line in (verdict(found), *found.warnings, *map(str, written)):
+        out.print(line, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     try:
         app()

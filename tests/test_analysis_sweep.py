@@ -533,7 +533,7 @@ def test_exports_say_the_spread_of_replicates_and_nothing_of_it_without_them(bui
     assert table["math.drop_sd"].isna().tolist() == [False, True]
     page = " ".join("".join(Page(report(builder.load())).words).split())
     assert "means over up to 2 replicates" in page
-    assert "+8.0 ± 5.2, sd 5.7" in page
+    assert "+8.0 ± 4.8, sd 5.7" in page
     builder.trials = builder.trials[1:]
     assert not [name for name in front_table(builder.load()) if name.endswith("_sd") or name == "replicates"]
     assert "replicates" not in "".join(Page(report(builder.load())).words)

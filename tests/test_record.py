@@ -14,7 +14,7 @@ def record(spec) -> TrialRecord:
 
 def test_what_is_written_is_read_back(tmp_path, record):
     ledger = Ledger(tmp_path)
-    documents = pd.DataFrame({"role": ["math"], "score": [1.0]})
+    documents = pd.DataFrame({"role": ["math"], "task": ["gsm"], "doc_hash": ["h"], "score": [1.0]})
     ledger.write(record, documents)
     assert ledger.read(record.key) == record
     assert ledger.documents(record.key).equals(documents)

@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 
 from trials import dissect
 from trials.errors import InputError
-from trials.halves import half
+from trials.halves import cluster, half
 from trials.hub import TASK_FOLDERS, Hub
 from trials.scorer import Scorer
 from trials.spec import Evaluation
@@ -166,6 +166,8 @@ def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, task
     frames = []
     for name, entries in results["samples"].items():
         documents = outcomes(role, name, evaluation, entries)
+        questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
+        documents["question"] = documents["doc_id"].map(questions)
         first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
         found = dissect.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
@@ -179,6 +181,7 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
         row = rows.setdefault(entry["doc_id"], {"role": role, "task": task, "doc_id": entry["doc_id"]})
         row["doc_hash"] = entry["doc_hash"]
         row["half"] = half(entry["doc"], entry["doc_hash"])
+        row["cluster"] = cluster(entry["doc"], entry["doc_hash"])
         row["target"] = str(entry["target"])
         row["response"] = response(entry["resps"])
         for metric in entry["metrics"]:
@@ -194,6 +197,14 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
     if evaluation.flexible is not None:
         documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
     return documents
+
+
+def question(task: Any, doc: Mapping[str, Any]) -> str:
+    """What is asked, without few-shot rows; a multiple choice with its choices, numbered from 0 as targets are."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return str(task.doc_to_text(doc))
+    choices = [f"({number}) {choice}" for number, choice in enumerate(task.doc_to_choice(doc))]
+    return "\n".join([*([] if task.multiple_input else [str(task.doc_to_text(doc))]), *choices])
 
 
 def response(resps: Sequence[Any]) -> str:

@@ -44,6 +44,13 @@ class Hub:
         """Whether a folder holds `name`; else only the hub can."""
         return Path(self.locate(name)).is_dir()
 
+    def is_id(self, name: str) -> bool:
+        """Whether others find `name` on the hub as well: no folder of this machine or of the package."""
+        place = Path(self.locate(name))
+        return re.fullmatch(r"[^/~.][^/]*/[^/]+", name) is not None and (
+            not place.is_dir() or (self.mirror is not None and place.is_relative_to(self.mirror))
+        )
+
     def dataset_arguments(self, name: str) -> dict[str, Any]:
         """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
 

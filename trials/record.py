@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trials import lease, storage
 from trials.errors import InputError
+from trials.outcomes import Packed, pack
 from trials.spec import TrialSpec
 
 
@@ -60,6 +61,8 @@ class TrialRecord(BaseModel):
     halves: dict[str, dict[str, dict[str, Score]]] = {}
     """By role, then by half ("search", "report"; see trials/halves.py), then as in `details`; "score" is the role's own. A half
     that no document is in is left out."""
+    outcomes: dict[str, Packed] = {}
+    """By role: what each document came to, for comparisons between trials."""
     parent: str | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
@@ -160,7 +163,8 @@ class Ledger:
 
     def documents(self, key: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """A row per document: role, task, doc_id, doc_hash, half, score, target, response, lm-eval's "metric,filter" columns,
-        and what they are taken apart into (see trials/dissect.py); of `columns` those that are there."""
+        and what they are taken apart into (see trials/dissect.py); a baseline's also have question (with the choices, where
+        there are) and cluster (see trials/halves.py). Of `columns` those that are there."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
         return found.read([name for name in there if columns is None or name in columns]).to_pandas()
@@ -168,12 +172,13 @@ class Ledger:
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
         """Adapters and documents first, the record last: where it stands, all of it stands.
 
-        `adapters` are local folders and are moved to `KEY/` under their names.
+        `adapters` are local folders and are moved to `KEY/` under their names. The record's outcomes are those of `documents`.
         """
         folder = self.folder(record.key)
         for adapter in adapters:
             storage.upload(adapter, folder / adapter.name)
         if documents is not None:
+            record.outcomes = pack(documents, record.spec.is_baseline)
             storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
         spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)
         storage.write_text(folder / "spec.yaml", spec)

@@ -284,7 +284,9 @@ class Worker:
             record.scores[role], record.details[role] = scores.scores(documents)
             record.halves[role] = scores.halves(documents)
             frames.append(documents)
-        return pd.concat(frames, ignore_index=True)
+        together = pd.concat(frames, ignore_index=True)
+        # texts are long and the same for all models: the baseline keeps them
+        return together if record.spec.is_baseline else together.drop(columns=["question", "cluster"])
 
     def _role(
         self, model: Any, tokenizer: Any, role: str, record: TrialRecord, partial: Partial, origin: Origin

@@ -1,0 +1,71 @@
+"""A role's outcomes packed small enough for the record itself, so that thousands of trials compare without a file more each.
+
+Rows are in one order whatever order the documents were answered in: by task, then doc_hash, copies of a document as they came.
+"""
+
+import base64
+import hashlib
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+SHARES = ("score", "strict", "flexible", "marker", "stopped")
+_OF_A_DOCUMENT = ("half", "cluster")  # these and the bytes are the same for every model, so the baseline alone keeps them
+
+
+class Packed(BaseModel):
+    """The outcomes of `n` documents."""
+
+    documents: str
+    """Of which documents, in their order: equal where two records answered the same ones."""
+    n: int
+    columns: dict[str, str]
+    """Name to "CODE:BASE64": b, a bit each; h and f, floats of 16 and 32 bits; u, unsigned integers of 32 bits; little-endian.
+    The names are those of `Ledger.documents`; `half` is 1 in the report half."""
+
+    def column(self, name: str) -> np.ndarray | None:
+        """Shape (n,), or None where there is no such column."""
+        if name not in self.columns:
+            return None
+        code, _, text = self.columns[name].partition(":")
+        raw = base64.b64decode(text)
+        if code == "b":
+            return np.unpackbits(np.frombuffer(raw, np.uint8), count=self.n)
+        return np.frombuffer(raw, {"h": "<f2", "f": "<f4", "u": "<u4"}[code])
+
+
+def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
+    """By role; `documents` as in `Ledger.documents`."""
+    found = {}
+    for role, rows in documents.groupby("role", sort=False):
+        ordered = rows.sort_values(["task", "doc_hash"], kind="stable")
+        identity = "\n".join(f"{task}\t{doc}" for task, doc in zip(ordered["task"], ordered["doc_hash"], strict=True))
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        wanted = [name for name in ordered if name in SHARES or name.partition(".")[0] == "bits"]
+        if baseline:
+            wanted += [name for name in ordered if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
+        columns = {str(name): _packed(str(name), ordered[name]) for name in wanted if ordered[name].notna().any()}
+        found[str(role)] = Packed(documents=digest, n=len(ordered), columns=columns)
+    return found
+
+
+def _packed(name: str, values: pd.Series) -> str:
+    if name == "half":
+        return _text("b", np.packbits((values == "report").to_numpy()))
+    if name == "cluster":
+        return _text("u", np.array([label(one) for one in values], "<u4"))
+    numbers = values.to_numpy(dtype=float)
+    if name in SHARES and np.isin(numbers, (0.0, 1.0)).all():
+        return _text("b", np.packbits(numbers.astype(bool)))
+    # three digits of a document's bits are enough for a standard error
+    return _text("h", numbers.astype("<f2")) if name.startswith("bits") else _text("f", numbers.astype("<f4"))
+
+
+def label(cluster: str) -> int:
+    """A number of 32 bits that stands for a cluster of documents in every record."""
+    return int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:4], "little")
+
+
+def _text(code: str, values: np.ndarray) -> str:
+    return f"{code}:{base64.b64encode(values.tobytes()).decode()}"
