@@ -6,7 +6,7 @@ scores' own standard errors, as of independent samples, which is too wide for do
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,16 +78,26 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def measure_all(settings: Sequence[Setting], half: str = ALL, errors: bool = True) -> dict[str, Measured]:
-    """Every metric by name, arrays in the settings' order. Without `errors` values alone, which takes a tenth of the time."""
+Watch = Callable[[str, np.ndarray, Answers], None]
+
+
+def measure_all(
+    settings: Sequence[Setting], half: str = ALL, errors: bool = True, watch: Watch | None = None
+) -> dict[str, Measured]:
+    """Every metric by name, arrays in the settings' order. Without `errors` values alone, which takes a tenth of the time.
+
+    `watch` is shown all answers that pair with the baseline's: the role, the settings' places, and the answers.
+    """
     found: dict[str, Measured] = {}
-    for places, group in groups(settings, half if errors else ALL):
+    for places, group in _groups(settings):
         named = [[scores(record, half) for record in setting.records] for setting in group]
         base = group[0].base
         base_named = scores(base, half) if base is not None else {}
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
             columns = _Columns([[one.get(role, {}) for one in replicates] for replicates in named], base_named.get(role, {}))
             pairing = answers([one.records for one in group], base, role, half) if errors else None
+            if watch is not None and pairing is not None:
+                watch(role, places[pairing[1]], pairing[0])
             for name, kind in columns.kinds():
                 whole = found.setdefault(f"{role}.{name}", empty(len(settings)))
                 _put(whole, places, _measured(name, kind, columns, pairing))
@@ -97,7 +107,7 @@ def measure_all(settings: Sequence[Setting], half: str = ALL, errors: bool = Tru
     return found
 
 
-def groups(settings: Sequence[Setting], half: str = ALL) -> Iterator[tuple[np.ndarray, list[Setting]]]:
+def _groups(settings: Sequence[Setting]) -> Iterator[tuple[np.ndarray, list[Setting]]]:
     """Settings of one baseline and one number of replicates, and their places; so few that their outcomes fit in memory."""
     alike: dict[tuple[str, int], list[int]] = defaultdict(list)
     for place, setting in enumerate(settings):

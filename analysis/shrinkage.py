@@ -11,6 +11,7 @@ hardly differ.
 import numpy as np
 
 FEWEST = 4  # points from which a distribution is estimated
+_ENOUGH = 1000  # and those that suffice
 _SCALES = np.concatenate([[0.0], 2.0 ** np.arange(-10, 5)])
 
 
@@ -28,13 +29,16 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     noise = np.einsum("btm,btk->tmk", own, own) / len(errors)
     scale = points.std(axis=0)  # so that the tolerances below mean the same for every unit
     scale = np.where(scale > 0, scale, 1.0)
-    centre, spread, share = _fit(points / scale, noise / np.outer(scale, scale))
+    noise = noise / np.outer(scale, scale)
     random = np.random.default_rng(0)
-    gains = _gains(spread, noise / np.outer(scale, scale))  # (k, t, m, m)
+    some = np.arange(t) if t <= _ENOUGH else np.sort(random.choice(t, _ENOUGH, replace=False))
+    centre, spread, weight = _fit((points / scale)[some], noise[some])
+    share = _shares(points / scale - centre, noise, spread, weight)[0]
+    gains = _gains(spread, noise)  # (k, t, m, m)
     away = points / scale - centre
     mean = np.einsum("kt,ktmn,tn->tm", share, gains, away) + centre
     # a draw picks a component for each point, then follows its posterior: (1 - K) z - K e about its mean
-    picked = np.array([random.choice(len(_SCALES), size=len(errors), p=share[:, place]) for place in range(t)]).T
+    picked = (random.random((len(errors), t))[None] > share.cumsum(axis=0)[:-1, None]).sum(axis=0)
     chosen = gains[picked, np.arange(t)]
     root = _root(spread)
     fresh = random.standard_normal((len(errors), t, m)) @ root.T * np.sqrt(_SCALES)[picked][..., None]
@@ -46,28 +50,31 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _fit(points: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre (m,), T (m, m) and the points' shares in the components (k, t), by expectation maximisation."""
+    """Centre (m,), T (m, m) and the components' weights (k,), by expectation maximisation."""
     t, m = points.shape
     centre = np.median(points, axis=0)
     spread = _above_noise(np.cov(points.T).reshape(m, m), noise.mean(axis=0))
     weight = np.full(len(_SCALES), 1.0 / len(_SCALES))
-    share = np.tile(weight[:, None], (1, t))
-    for _ in range(200):
-        total = _SCALES[:, None, None, None] * spread + noise + 1e-12 * np.eye(m)  # (k, t, m, m)
-        precise = np.linalg.inv(total)
-        away = points - centre
-        likelihood = -0.5 * (np.einsum("tm,ktmn,tn->kt", away, precise, away) + np.linalg.slogdet(total)[1])
-        share = weight[:, None] * np.exp(likelihood - likelihood.max(axis=0))
-        share /= share.sum(axis=0)
+    for _ in range(100):
+        share, precise = _shares(points - centre, noise, spread, weight)
         # a little of every component stays: else a handful of points settles on one scale as if that were known
         updated = (share.sum(axis=1) + 1.0 / len(_SCALES)) / (t + 1.0)
         pull = np.einsum("kt,ktmn->mn", share, precise)
         moved = np.linalg.solve(pull, np.einsum("kt,ktmn,tn->m", share, precise, points))
-        done = np.abs(updated - weight).max() < 1e-6 and np.abs(moved - centre).max() < 1e-6
+        done = np.abs(updated - weight).max() < 1e-4 and np.abs(moved - centre).max() < 1e-4
         weight, centre = updated, moved
         if done:
             break
-    return centre, spread, share
+    return centre, spread, weight
+
+
+def _shares(away: np.ndarray, noise: np.ndarray, spread: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points' shares in the components (k, t), and each one's precision there (k, t, m, m)."""
+    total = _SCALES[:, None, None, None] * spread + noise + 1e-12 * np.eye(len(spread))
+    precise = np.linalg.inv(total)
+    likelihood = -0.5 * (np.einsum("tm,ktmn,tn->kt", away, precise, away) + np.linalg.slogdet(total)[1])
+    share = weight[:, None] * np.exp(likelihood - likelihood.max(axis=0))
+    return share / share.sum(axis=0), precise
 
 
 def _gains(spread: np.ndarray, noise: np.ndarray) -> np.ndarray:
