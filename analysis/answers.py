@@ -30,6 +30,10 @@ class Answers:
     def n(self) -> int:
         return len(self.base["score"])
 
+    @property
+    def replicates(self) -> int:
+        return int(self.tuned["score"].shape[1])
+
     def has(self, kind: Kind) -> bool:
         return all(name in side for name in kind.columns for side in (self.tuned, self.base))
 

@@ -29,6 +29,7 @@ class Errors:
         self._draws = np.zeros((draws_for(settings), settings, len(self.names)))
         self._paired = np.zeros((settings, len(self.names)), bool)
         self._weights: dict[bytes, np.ndarray] = {}
+        self._random = np.random.default_rng(0)
 
     def see(self, role: str, places: np.ndarray, own: Answers) -> None:
         """The answers of the settings at `places` to a role's documents."""
@@ -41,13 +42,20 @@ class Errors:
             redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
             self._draws[:, places, metric] = np.nan_to_num(redrawn - redrawn.mean(axis=0))
             self._paired[places, metric] = True
+            if (unit := ALL_KINDS[name].unit) is not None:
+                # as in intervals.interval, a flip each way: few flips by luck are not to be taken for certainty
+                flips = unit({column: values.mean(dtype=float) for column, values in own.base.items()})
+                noise = self._random.standard_normal((len(self._draws), len(places)))
+                self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (own.n * own.replicates + 2))
 
     def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], half: str) -> np.ndarray:
         """Shape (draws, t, m), with mean 0; 0 where nothing is known of a metric's error."""
-        random = np.random.default_rng(0)
-        replicates = np.array([max(len(one.records), 1) for one in settings])
-        of_seeds = random.standard_normal(self._draws.shape) @ _root(seed_covariance(settings, self.names, half)).T
-        found = self._draws + self._paired * of_seeds / np.sqrt(replicates)[:, None]
+        random = self._random
+        replicates = np.array([max(len(one.records), 1) for one in settings], dtype=float)
+        found = self._draws
+        if (covariance := seed_covariance(settings, self.names, half)).any():
+            of_seeds = random.standard_normal(found.shape) @ _root(covariance).T
+            found = found + self._paired * of_seeds / np.sqrt(replicates)[:, None]
         for metric, name in enumerate(self.names):
             if name in measured:  # documents that do not pair: each error is its own, and counts the seeds already
                 alone = np.flatnonzero(~self._paired[:, metric] & ~np.isnan(measured[name].stderr))

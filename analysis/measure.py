@@ -193,19 +193,19 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     value = values.mean(axis=1)
     sd = values.std(axis=1, ddof=1) if r > 1 and name != "base" else np.full(t, np.nan)
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
-    freedom = np.full(t, r - 1.0) if r > 1 else columns.n - 1.0
+    steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
     paired = np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing
-        variance[places], freedom[places] = intervals.spread(own.influence(kind), values[places])
+        variance[places], steps[places] = intervals.spread(own.influence(kind), values[places])
         paired[places] = ~np.isnan(variance[places])
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
         if name in ("value", "base") and np.nanmin(value, initial=0) >= 0 and np.nanmax(value, initial=0) <= 1:
-            low, high = intervals.share_interval(value, variance, freedom, columns.n)
+            low, high = intervals.share_interval(value, variance, steps, columns.n)
         else:
             unit = kind.unit(columns.base) if kind.unit and columns.base else None
-            low, high = intervals.interval(value, variance, freedom, None if unit is None else unit.reshape(-1), columns.n)
+            low, high = intervals.interval(value, variance, steps, None if unit is None else unit.reshape(-1), columns.n * r)
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
         return Measured(value, np.sqrt(variance), sd, low, high, paired, known & columns.there)
 
