@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -42,8 +42,13 @@ cluster-test: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos
 
+# The statistics on simulated outcomes whose truth is known; 6 minutes.
+calibrate: $(READY)
+	$(BIN)/python -m tests.calibrate
+
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver
+	$(BIN)/python -m tests.benchmarks.load
 	$(BIN)/python -m tests.benchmarks.trial
 
 check: $(READY)

@@ -30,6 +30,10 @@ class Answers:
     def n(self) -> int:
         return len(self.base["score"])
 
+    @property
+    def replicates(self) -> int:
+        return int(self.tuned["score"].shape[1])
+
     def has(self, kind: Kind) -> bool:
         return all(name in side for name in kind.columns for side in (self.tuned, self.base))
 
@@ -108,16 +112,17 @@ def answers(
     clusters, starts = np.unique(labels[keep], return_index=True)
     if not pairs or len(clusters) < 2:
         return None
-    base_columns = {name: _column(own.column(name), keep) for name in own.columns}
-    names = [name for name in base_columns if name not in ("half", "cluster") and not name.startswith("bytes")]
-    tuned = {}
-    for name in names:
-        # of a record that lacks the column, and of a document without a value, nothing is known
-        rows = [[_of(one, role, name, keep) for one in settings[place]] for place in pairs]
-        tuned[name] = np.array(rows)
     shape = (len(pairs), len(settings[pairs[0]]), len(keep))
-    sizes = {name: column for name, column in base_columns.items() if name.startswith("bytes")}
-    tuned |= {name: np.broadcast_to(column, shape) for name, column in sizes.items()}
+    base_columns, tuned = {}, {}
+    for name in own.columns:
+        if name in ("half", "cluster"):
+            continue
+        base_columns[name] = _float(own.column(name))[keep]
+        if name.startswith("bytes"):
+            tuned[name] = np.broadcast_to(base_columns[name], shape)
+        else:
+            rows = [one.outcomes[role].column(name) for place in pairs for one in settings[place]]
+            tuned[name] = _stacked(rows, own.n)[:, keep].reshape(shape)
     return Answers(tuned, base_columns, clusters, starts), np.array(pairs)
 
 
@@ -125,14 +130,16 @@ def _same(record: TrialRecord, role: str, documents: str) -> bool:
     return role in record.outcomes and record.outcomes[role].documents == documents
 
 
-def _of(record: TrialRecord, role: str, name: str, keep: np.ndarray) -> np.ndarray:
-    found = record.outcomes[role].column(name)
-    return np.full(len(keep), np.nan, np.float32) if found is None else _column(found, keep)
+def _stacked(rows: Sequence[np.ndarray | None], n: int) -> np.ndarray:
+    """Shape (len(rows), n); NaN for a record that lacks the column."""
+    if all(row is not None for row in rows):
+        return _float(np.stack(rows))  # type: ignore[arg-type]
+    return np.stack([np.full(n, np.nan, np.float32) if row is None else _float(row) for row in rows])
 
 
-def _column(values: np.ndarray | None, keep: np.ndarray) -> np.ndarray:
+def _float(values: np.ndarray | None) -> np.ndarray:
     assert values is not None
-    return values[keep].astype(np.float32)
+    return values.astype(np.float32)
 
 
 def weights(clusters: np.ndarray, draws: int) -> np.ndarray:

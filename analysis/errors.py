@@ -9,62 +9,58 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.answers import answers, weights
+from analysis.answers import Answers, weights
 from analysis.kinds import ALL_KINDS
-from analysis.measure import Measured, Setting, groups, measure_all
-from analysis.metrics import LEARNING, split_metric
+from analysis.measure import Measured, Setting, measure_all
+from analysis.metrics import split_metric
 
 
 def draws_for(settings: int) -> int:
     """As many as a probability needs (its own error is then below 0.016), fewer where thousands of settings are drawn."""
-    return 1000 if settings <= 2000 else 250
+    return 1000 if settings <= 1000 else 250
 
 
-def errors(settings: Sequence[Setting], measured: dict[str, Measured], names: Sequence[str], half: str) -> np.ndarray:
-    """Shape (draws, t, m) for the metrics `names`, with mean 0; 0 where nothing is known of a metric's error."""
-    t, count = len(settings), draws_for(len(settings))
-    random = np.random.default_rng(0)
-    found = np.zeros((count, t, len(names)))
-    drawn: dict[bytes, np.ndarray] = {}
-    left = {name: ~np.isnan(measured[name].stderr) if name in measured else np.zeros(t, bool) for name in names}
-    for places, group in groups(settings, half):
-        for role in dict.fromkeys(split_metric(name)[0] for name in names):
-            pairing = None if role == LEARNING else answers([one.records for one in group], group[0].base, role, half)
-            if pairing is None:
+class Errors:
+    """Gathers the draws for `names` while the settings are measured (`see` is measure_all's `watch`)."""
+
+    def __init__(self, settings: int, names: Sequence[str]):
+        self.names = list(names)
+        self._kinds = [split_metric(name) for name in names]
+        self._draws = np.zeros((draws_for(settings), settings, len(self.names)))
+        self._paired = np.zeros((settings, len(self.names)), bool)
+        self._weights: dict[bytes, np.ndarray] = {}
+        self._random = np.random.default_rng(0)
+
+    def see(self, role: str, places: np.ndarray, own: Answers) -> None:
+        """The answers of the settings at `places` to a role's documents."""
+        for metric, (of_role, name) in enumerate(self._kinds):
+            if of_role != role or not own.has(ALL_KINDS[name]):
                 continue
-            own, inside = pairing
             label = own.clusters.tobytes()
-            if label not in drawn:
-                drawn[label] = weights(own.clusters, count)
-            for metric, name in enumerate(names):
-                if split_metric(name)[0] != role or not own.has(kind := ALL_KINDS[split_metric(name)[1]]):
-                    continue
-                redrawn = own.redrawn(kind, drawn[label]).mean(axis=2)
-                found[:, places[inside], metric] = np.nan_to_num(redrawn - redrawn.mean(axis=0))
-                left[name][places[inside]] = False
-    for metric, name in enumerate(names):  # documents that do not pair: each setting's error is its own
-        alone = np.flatnonzero(left[name])
-        if len(alone):
-            found[:, alone, metric] = random.standard_normal((count, len(alone))) * measured[name].stderr[alone]
-    return found + _of_seeds(settings, names, half, left, random, count)
+            if label not in self._weights:
+                self._weights[label] = weights(own.clusters, len(self._draws))
+            redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
+            self._draws[:, places, metric] = np.nan_to_num(redrawn - redrawn.mean(axis=0))
+            self._paired[places, metric] = True
+            if (unit := ALL_KINDS[name].unit) is not None:
+                # as in intervals.interval, a flip each way: few flips by luck are not to be taken for certainty
+                flips = unit({column: values.mean(dtype=float) for column, values in own.base.items()})
+                noise = self._random.standard_normal((len(self._draws), len(places)))
+                self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (own.n * own.replicates + 2))
 
-
-def _of_seeds(
-    settings: Sequence[Setting],
-    names: Sequence[str],
-    half: str,
-    counted: dict[str, np.ndarray],
-    random: np.random.Generator,
-    count: int,
-) -> np.ndarray:
-    """Shape (draws, t, m). `counted` are those whose standard error holds the seeds already."""
-    covariance = seed_covariance(settings, names, half)
-    replicates = np.array([max(len(one.records), 1) for one in settings])
-    noise = random.standard_normal((count, len(settings), len(names))) @ _root(covariance).T
-    noise /= np.sqrt(replicates)[:, None]
-    for metric, name in enumerate(names):
-        noise[:, counted[name], metric] = 0.0
-    return noise
+    def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], half: str) -> np.ndarray:
+        """Shape (draws, t, m), with mean 0; 0 where nothing is known of a metric's error."""
+        random = self._random
+        replicates = np.array([max(len(one.records), 1) for one in settings], dtype=float)
+        found = self._draws
+        if (covariance := seed_covariance(settings, self.names, half)).any():
+            of_seeds = random.standard_normal(found.shape) @ _root(covariance).T
+            found = found + self._paired * of_seeds / np.sqrt(replicates)[:, None]
+        for metric, name in enumerate(self.names):
+            if name in measured:  # documents that do not pair: each error is its own, and counts the seeds already
+                alone = np.flatnonzero(~self._paired[:, metric] & ~np.isnan(measured[name].stderr))
+                found[:, alone, metric] = random.standard_normal((len(found), len(alone))) * measured[name].stderr[alone]
+        return found
 
 
 def seed_covariance(settings: Sequence[Setting], names: Sequence[str], half: str) -> np.ndarray:

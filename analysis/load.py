@@ -1,8 +1,10 @@
 """A sweep's folder read into one frame of trials: what was asked for, what came of it, and what is on the front."""
 
+import gc
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from analysis import front
 from analysis.answers import ALL
-from analysis.errors import errors
+from analysis.errors import Errors
 from analysis.intervals import LEVEL
 from analysis.judge import judge
 from analysis.measure import Measured, Setting, empty, measure_all, scores
@@ -195,25 +197,28 @@ def load(folder: Path | str) -> Sweep:
     against = [trial.baseline for trial in manifest.trials if trial.baseline is not None]
     base = list(dict.fromkeys([*manifest.baselines, *against]))
     keys = dict.fromkeys([*base, *(key for trial in manifest.trials for key in trial.keys)])
-    outcomes = {key: _outcome(ledger, key) for key in keys}
+    with _no_collection():
+        outcomes = {key: _outcome(ledger, key) for key in keys}
     half = _REPORTED if manifest.documents == "half" else None
     asked = [
         Asked(trial, tuple(outcomes[key] for key in trial.keys))
         for trial in sorted(manifest.trials, key=lambda trial: trial.number)
     ]
     settings = _settings(asked, outcomes)
-    measured = measure_all(settings, half or ALL)
+    named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
+    judged = tuple(dict.fromkeys(named))
+    errors = Errors(len(settings), judged)
+    measured = measure_all(settings, half or ALL, watch=errors.see)
     searched = measure_all(settings, _SEARCHED, errors=False) if half else measured
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
-    named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *named]))
     space = tuple(dict.fromkeys([*manifest.space, *(path for trial in manifest.trials for path in trial.params)]))
     trials = _trial_frame(asked, space, metrics, measured, searched)
     reference = front.reference_point(objectives, constraints, _untuned([outcomes[key] for key in base], half))
     volume = _judge(trials, objectives, constraints, reference)
-    judged = tuple(dict.fromkeys(named))
-    draws, volumes = _judgement(trials, settings, measured, judged, objectives, constraints, reference, half or ALL)
+    noise = errors.draws(settings, measured, half or ALL)
+    draws, volumes = _judgement(trials, noise, judged, objectives, constraints, reference)
     return Sweep(
         folder=folder,
         name=manifest.name,
@@ -270,6 +275,18 @@ def _outcome(ledger: Ledger, key: str) -> Outcome:
     if record.state == "failed":
         return Outcome(key, record, record.failure or Failure(kind="Failure", message="it left no reason", traceback=""))
     return Outcome(key, record, None)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Of thousands of new records none is garbage; to look through them again and again would take longer than to read them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _settings(asked: Sequence[Asked], outcomes: dict[str, Outcome]) -> list[Setting]:
@@ -346,16 +363,13 @@ def _judge(
 
 def _judgement(
     trials: pd.DataFrame,
-    settings: Sequence[Setting],
-    measured: dict[str, Measured],
+    noise: np.ndarray,
     judged: Sequence[str],
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     reference: np.ndarray,
-    half: str,
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Adds to `trials` what the errors mean for each; returns `Sweep.draws` and `Sweep.hypervolume_interval`."""
-    noise = errors(settings, measured, judged, half)
+    """Adds to `trials` what `noise` (draws, trials, judged) means for each; returns Sweep's draws and hypervolume_interval."""
     values = trials[list(judged)].to_numpy(dtype=float)
     found = judge(values, noise, judged, objectives, constraints, reference)
     trials["p_front"], trials["p_feasible"] = found.p_front, found.p_feasible

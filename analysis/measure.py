@@ -6,7 +6,7 @@ scores' own standard errors, as of independent samples, which is too wide for do
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,16 +78,26 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def measure_all(settings: Sequence[Setting], half: str = ALL, errors: bool = True) -> dict[str, Measured]:
-    """Every metric by name, arrays in the settings' order. Without `errors` values alone, which takes a tenth of the time."""
+Watch = Callable[[str, np.ndarray, Answers], None]
+
+
+def measure_all(
+    settings: Sequence[Setting], half: str = ALL, errors: bool = True, watch: Watch | None = None
+) -> dict[str, Measured]:
+    """Every metric by name, arrays in the settings' order. Without `errors` values alone, which takes a tenth of the time.
+
+    `watch` is shown all answers that pair with the baseline's: the role, the settings' places, and the answers.
+    """
     found: dict[str, Measured] = {}
-    for places, group in groups(settings, half if errors else ALL):
+    for places, group in _groups(settings):
         named = [[scores(record, half) for record in setting.records] for setting in group]
         base = group[0].base
         base_named = scores(base, half) if base is not None else {}
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
             columns = _Columns([[one.get(role, {}) for one in replicates] for replicates in named], base_named.get(role, {}))
             pairing = answers([one.records for one in group], base, role, half) if errors else None
+            if watch is not None and pairing is not None:
+                watch(role, places[pairing[1]], pairing[0])
             for name, kind in columns.kinds():
                 whole = found.setdefault(f"{role}.{name}", empty(len(settings)))
                 _put(whole, places, _measured(name, kind, columns, pairing))
@@ -97,7 +107,7 @@ def measure_all(settings: Sequence[Setting], half: str = ALL, errors: bool = Tru
     return found
 
 
-def groups(settings: Sequence[Setting], half: str = ALL) -> Iterator[tuple[np.ndarray, list[Setting]]]:
+def _groups(settings: Sequence[Setting]) -> Iterator[tuple[np.ndarray, list[Setting]]]:
     """Settings of one baseline and one number of replicates, and their places; so few that their outcomes fit in memory."""
     alike: dict[tuple[str, int], list[int]] = defaultdict(list)
     for place, setting in enumerate(settings):
@@ -183,19 +193,19 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     value = values.mean(axis=1)
     sd = values.std(axis=1, ddof=1) if r > 1 and name != "base" else np.full(t, np.nan)
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
-    freedom = np.full(t, r - 1.0) if r > 1 else columns.n - 1.0
+    steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
     paired = np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing
-        variance[places], freedom[places] = intervals.spread(own.influence(kind), values[places])
+        variance[places], steps[places] = intervals.spread(own.influence(kind), values[places])
         paired[places] = ~np.isnan(variance[places])
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
         if name in ("value", "base") and np.nanmin(value, initial=0) >= 0 and np.nanmax(value, initial=0) <= 1:
-            low, high = intervals.share_interval(value, variance, freedom, columns.n)
+            low, high = intervals.share_interval(value, variance, steps, columns.n)
         else:
             unit = kind.unit(columns.base) if kind.unit and columns.base else None
-            low, high = intervals.interval(value, variance, freedom, None if unit is None else unit.reshape(-1), columns.n)
+            low, high = intervals.interval(value, variance, steps, None if unit is None else unit.reshape(-1), columns.n * r)
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
         return Measured(value, np.sqrt(variance), sd, low, high, paired, known & columns.there)
 

@@ -2,16 +2,46 @@
 
 The best of many estimates owes part of its place to luck, so that it looks better than it is (the winner's curse). Empirical
 Bayes takes that part off: the true points are taken to be drawn from one distribution, which is estimated from all points, and
-each point's posterior leans towards the rest as far as its own error is large beside their spread. The distribution has one
-peak: a mixture of normal ones about one centre, N(mu, s T) over a grid of scales s, as in adaptive shrinkage (Stephens 2017,
-doi:10.1093/biostatistics/kxw041), here in m dimensions. A few settings that ruin everything then do not hide that the others
-hardly differ.
+each point's posterior leans towards its like as far as its own error is large beside their spread. The distribution is a
+mixture of at most three normal ones (a few settings ruin everything, and say nothing of the rest), fitted to points with known
+errors by extreme deconvolution (Bovy, Hogg and Roweis 2011, doi:10.1214/10-AOAS439), their number by BIC. Few points tell badly
+what they were drawn from: the posterior is an average over fits to reweighted points, after the bootstrap of Laird and Louis
+(1987, doi:10.1080/01621459.1987.10478490), and over wider and narrower distributions as likely as these make the points.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 FEWEST = 4  # points from which a distribution is estimated
-_SCALES = np.concatenate([[0.0], 2.0 ** np.arange(-10, 5)])
+_ENOUGH = 300  # and those that suffice
+_MOST = {1: FEWEST, 2: 12, 3: 30}  # components, and the points that so many of them need
+_REFITS = 8  # to as many reweighted samples, where a distribution of few points is known badly
+_FEW = 100
+_SCALES = 2.0 ** np.arange(-8, 2.5, 0.5)  # of the components' covariances, all as likely beforehand
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Components k: weights (k,), means (k, m), covariances (k, m, m)."""
+
+    weight: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+    def shares(self, points: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """The points' shares in the components (k, t), the precision of each there (k, t, m, m), and the log-likelihood."""
+        total = self.spread[:, None] + noise + _TINY * np.eye(points.shape[1])
+        precise = np.linalg.inv(total)
+        away = points - self.mean[:, None]
+        each = np.log(self.weight)[:, None] - 0.5 * (
+            np.einsum("ktm,ktmn,ktn->kt", away, precise, away) + np.linalg.slogdet(2 * np.pi * total)[1]
+        )
+        most = each.max(axis=0)
+        share = np.exp(each - most)
+        return share / share.sum(axis=0), precise, float((most + np.log(share.sum(axis=0))).sum())
 
 
 def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,76 +50,113 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     What all points share of their error (the mean over points in each draw: the base's answers above all) moves none against
     another and is left in. With fewer than FEWEST points nothing is known of a distribution, and nothing is shrunk.
     """
-    t, m = points.shape
+    t = len(points)
     shared = errors.mean(axis=1, keepdims=True)
     if t < FEWEST:
         return points, points - errors
-    own = errors - shared
-    noise = np.einsum("btm,btk->tmk", own, own) / len(errors)
-    scale = points.std(axis=0)  # so that the tolerances below mean the same for every unit
+    scale = points.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    centre, spread, share = _fit(points / scale, noise / np.outer(scale, scale))
+    own = (errors - shared) / scale
+    noise = np.einsum("btm,btk->tmk", own, own) / len(errors)
     random = np.random.default_rng(0)
-    gains = _gains(spread, noise / np.outer(scale, scale))  # (k, t, m, m)
-    away = points / scale - centre
-    mean = np.einsum("kt,ktmn,tn->tm", share, gains, away) + centre
-    # a draw picks a component for each point, then follows its posterior: (1 - K) z - K e about its mean
-    picked = np.array([random.choice(len(_SCALES), size=len(errors), p=share[:, place]) for place in range(t)]).T
-    chosen = gains[picked, np.arange(t)]
-    root = _root(spread)
-    fresh = random.standard_normal((len(errors), t, m)) @ root.T * np.sqrt(_SCALES)[picked][..., None]
-    noisy = away - own / scale - fresh
-    drawn = centre + fresh + np.einsum("btmn,btn->btm", chosen, noisy)
-    # the centre is itself estimated: it moves with what its points happened to be
-    moved = np.einsum("btmn,bn->btm", np.eye(m) - chosen, _of_centre(random, spread, share, len(errors), root))
-    return mean * scale, (drawn + moved) * scale - shared
+    some = np.arange(t) if t <= _ENOUGH else np.sort(random.choice(t, _ENOUGH, replace=False))
+    points = points / scale
+    mixture = _fit(points[some], noise[some])
+    mean, drawn = np.zeros_like(points), np.empty_like(errors)
+    for these in np.array_split(random.permutation(len(errors)), _REFITS if t <= _FEW else 2):
+        # other settings would have been as good a sample
+        again = _maximised(mixture, points[some], noise[some], random.standard_exponential(len(some)))
+        for scaled, chance in _scaled(again, points[some], noise[some], len(these), random):
+            own_mean, drawn[these[chance]] = _given(scaled, points, noise, own[these[chance]], random)
+            mean += own_mean * chance.sum() / len(errors)
+    return mean * scale, drawn * scale - shared
 
 
-def _fit(points: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre (m,), T (m, m) and the points' shares in the components (k, t), by expectation maximisation."""
+def _scaled(
+    mixture: _Mixture, points: np.ndarray, noise: np.ndarray, draws: int, random: np.random.Generator
+) -> Iterator[tuple[_Mixture, np.ndarray]]:
+    """Narrower and wider distributions, each with a mask (draws,) of the draws that are its own, by how likely it is."""
+    each = [_Mixture(mixture.weight, mixture.mean, mixture.spread * by) for by in _SCALES]
+    likely = np.array([one.shares(points, noise)[2] for one in each])
+    chance = np.exp(likely - likely.max())
+    of_draw = random.choice(len(each), size=draws, p=chance / chance.sum())
+    for place in np.unique(of_draw):
+        yield each[place], of_draw == place
+
+
+def _given(
+    mixture: _Mixture, points: np.ndarray, noise: np.ndarray, own: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means (t, m), and a draw for each of the errors `own` (draws, t, m), under one distribution."""
+    draws, t, m = own.shape
+    share, precise, _ = mixture.shares(points, noise)
+    gains = mixture.spread[:, None] @ precise  # (k, t, m, m): the part of a deviation that is believed
+    away = points - mixture.mean[:, None]
+    mean = np.einsum("kt,ktm->tm", share, mixture.mean[:, None] + np.einsum("ktmn,ktn->ktm", gains, away))
+    picked = (random.random((draws, t))[None] > share.cumsum(axis=0)[:-1, None]).sum(axis=0)
+    root = np.array([_root(spread) for spread in mixture.spread])
+    # Matheron's rule: a draw of the prior, moved towards the point as the point would move it, were it the truth plus an error
+    fresh = _times(root[picked], random.standard_normal((draws, t, m)))
+    centre, gain = mixture.mean[picked], gains[picked, np.arange(t)]
+    drawn = centre + fresh + _times(gain, points - centre - fresh - own)
+    # the centres are themselves estimated, from so many points each
+    alike = np.maximum(share.sum(axis=1), 1.0)
+    moved = _times(root / np.sqrt(alike)[:, None, None], random.standard_normal((draws, len(alike), m)))
+    moved = moved[np.arange(draws)[:, None], picked]
+    return mean, drawn + moved - _times(gain, moved)
+
+
+def _fit(points: np.ndarray, noise: np.ndarray) -> _Mixture:
+    """The mixture of the lowest BIC."""
     t, m = points.shape
-    centre = np.median(points, axis=0)
-    spread = _above_noise(np.cov(points.T).reshape(m, m), noise.mean(axis=0))
-    weight = np.full(len(_SCALES), 1.0 / len(_SCALES))
-    share = np.tile(weight[:, None], (1, t))
-    for _ in range(200):
-        total = _SCALES[:, None, None, None] * spread + noise + 1e-12 * np.eye(m)  # (k, t, m, m)
-        precise = np.linalg.inv(total)
-        away = points - centre
-        likelihood = -0.5 * (np.einsum("tm,ktmn,tn->kt", away, precise, away) + np.linalg.slogdet(total)[1])
-        share = weight[:, None] * np.exp(likelihood - likelihood.max(axis=0))
-        share /= share.sum(axis=0)
-        # a little of every component stays: else a handful of points settles on one scale as if that were known
-        updated = (share.sum(axis=1) + 1.0 / len(_SCALES)) / (t + 1.0)
-        pull = np.einsum("kt,ktmn->mn", share, precise)
-        moved = np.linalg.solve(pull, np.einsum("kt,ktmn,tn->m", share, precise, points))
-        done = np.abs(updated - weight).max() < 1e-6 and np.abs(moved - centre).max() < 1e-6
-        weight, centre = updated, moved
-        if done:
+    best, lowest = None, np.inf
+    for count, fewest in _MOST.items():
+        if t < fewest:
             break
-    return centre, spread, share
+        found = _maximised(_begin(points, count), points, noise, np.ones(t))
+        size = count * (1 + m + m * (m + 1) / 2) - 1
+        criterion = size * np.log(t) - 2 * found.shares(points, noise)[2]
+        if criterion < lowest:
+            best, lowest = found, criterion
+    assert best is not None
+    return best
 
 
-def _gains(spread: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Shape (k, t, m, m): s T (s T + S)^-1, the part of a deviation that is believed."""
-    signal = _SCALES[:, None, None, None] * spread
-    gains: np.ndarray = signal @ np.linalg.inv(signal + noise + 1e-12 * np.eye(len(spread)))
-    return gains
+def _begin(points: np.ndarray, count: int) -> _Mixture:
+    """Shells about the median point, the same number of points in each."""
+    away = np.abs(points - np.median(points, axis=0)) / (np.median(np.abs(points - np.median(points, axis=0)), axis=0) + 0.1)
+    shell = np.array_split(np.argsort(away.max(axis=1)), count)
+    least = 0.01 * np.eye(points.shape[1])
+    spread = [np.cov(points[one].T).reshape(least.shape) + least for one in shell]
+    return _Mixture(np.full(count, 1 / count), np.array([points[one].mean(axis=0) for one in shell]), np.array(spread))
 
 
-def _above_noise(covariance: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """What of the points' covariance their errors do not explain, at least a thousandth of it in every direction."""
-    values, vectors = np.linalg.eigh(covariance - noise)
-    least = 1e-3 * np.trace(covariance) / len(covariance)
-    spread: np.ndarray = (vectors * np.maximum(values, least)) @ vectors.T
-    return spread
+def _maximised(mixture: _Mixture, points: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> _Mixture:
+    """Expectation maximisation from there, each point counted so often, until nothing moves any more."""
+    for _ in range(100):
+        share, precise, _ = mixture.shares(points, noise)
+        before, mixture = mixture, _Mixture(*_step(mixture, points, share * counts, precise))
+        if np.abs(mixture.spread - before.spread).max() < 1e-3 and np.abs(mixture.mean - before.mean).max() < 1e-3:
+            break
+    return mixture
 
 
-def _of_centre(random: np.random.Generator, spread: np.ndarray, share: np.ndarray, draws: int, root: np.ndarray) -> np.ndarray:
-    """Shape (draws, m): the estimated centre's error."""
-    t = share.shape[1]
-    scale = float(share.mean(axis=1) @ _SCALES)
-    return random.standard_normal((draws, len(spread))) @ root.T * np.sqrt(scale / t)
+def _step(mixture: _Mixture, points: np.ndarray, share: np.ndarray, precise: np.ndarray) -> Iterator[np.ndarray]:
+    gains = mixture.spread[:, None] @ precise
+    believed = mixture.mean[:, None] + np.einsum("ktmn,ktn->ktm", gains, points - mixture.mean[:, None])
+    left = mixture.spread[:, None] - gains @ mixture.spread[:, None]
+    total = share.sum(axis=1) + _TINY
+    yield total / total.sum()
+    mean = np.einsum("kt,ktm->km", share, believed) / total[:, None]
+    yield mean
+    away = believed - mean[:, None]
+    spread = np.einsum("kt,ktm,ktn->kmn", share, away, away) + np.einsum("kt,ktmn->kmn", share, left)
+    # a component of a handful of points must not settle on a single one of them; one degree of freedom went to its mean
+    yield (spread + 0.01 * np.eye(points.shape[1])) / np.maximum(total - 1.0, 1.0)[:, None, None]
+
+
+def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    return (matrices @ vectors[..., None])[..., 0]
 
 
 def _root(spread: np.ndarray) -> np.ndarray:

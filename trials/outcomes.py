@@ -4,6 +4,7 @@ Rows are in one order whatever order the documents were answered in: by task, th
 """
 
 import base64
+import binascii
 import hashlib
 
 import numpy as np
@@ -29,7 +30,7 @@ class Packed(BaseModel):
         if name not in self.columns:
             return None
         code, _, text = self.columns[name].partition(":")
-        raw = base64.b64decode(text)
+        raw = binascii.a2b_base64(text)
         if code == "b":
             return np.unpackbits(np.frombuffer(raw, np.uint8), count=self.n)
         return np.frombuffer(raw, {"h": "<f2", "f": "<f4", "u": "<u4"}[code])
