@@ -41,13 +41,11 @@ class Plane:
         left, right, top, bottom = self.box
         parts = []
         for tick, place in zip(up, self.at(np.zeros(len(up)), np.array(up))[1], strict=True):
-            parts.append(
-                f'<path d="M{left:g} {place:.1f}H{right:g}"/><text x="{left - 8:g}" y="{place + 4:.1f}" class="e">{number(tick)}</text>'
-            )
+            text = f'<text x="{left - 8:g}" y="{place + 4:.1f}" class="e">{number(tick)}</text>'
+            parts.append(f'<path d="M{left:g} {place:.1f}H{right:g}"/>{text}')
         for tick, place in zip(across, self.at(np.array(across), np.zeros(len(across)))[0], strict=True):
-            parts.append(
-                f'<path d="M{place:.1f} {top:g}V{bottom:g}"/><text x="{place:.1f}" y="{bottom + 17:g}" class="m">{number(tick)}</text>'
-            )
+            text = f'<text x="{place:.1f}" y="{bottom + 17:g}" class="m">{number(tick)}</text>'
+            parts.append(f'<path d="M{place:.1f} {top:g}V{bottom:g}"/>{text}')
         named = Markup('<text x="{}" y="{}" class="e">{}</text>').format(right, bottom + 29, name) if name else ""
         return Markup('<g class="grid">{}{}</g>').format(Markup("".join(parts)), named)
 

@@ -14,11 +14,13 @@ from markupsafe import Markup
 from analysis import front, labels, told
 from analysis.drawing import Plane, number, ticks
 from analysis.load import Sweep
+from analysis.metrics import Constraint
 from analysis.plots import baseline_places, coordinates, front_line
 from analysis.signatures import paper_point
 
 ELLIPSES = 3_000  # above so many finished trials only the front's have their ellipse
 LINES = 600  # at most so many trials are drawn as lines over all objectives
+NEAR = 0.4  # the paper's point is in the picture if that widens an axis by no more than this share of it, at each end
 NAMED = 14  # front points that are numbered in the picture
 _PLANE = {"wide": (920, 540, (64, 24, 18, 56)), "narrow": (400, 420, (46, 12, 14, 52))}
 _RADIUS95 = float(np.sqrt(-2 * np.log(0.05)))  # of the ellipse that holds 95 % of a bivariate normal, in standard errors
@@ -82,7 +84,7 @@ def _scene(sweep: Sweep, shown: pd.DataFrame, shape: str) -> Scene:
     x_range, y_range = _ranges(sweep, shown, x, y)
     inside = paper is not None
     for place, (low, high) in zip(paper or (), (x_range, y_range), strict=False):
-        inside &= low - 0.5 * (high - low) <= place <= high + 0.5 * (high - low)
+        inside &= low - NEAR * (high - low) <= place <= high + NEAR * (high - low)
     if inside and paper is not None:
         x_range, y_range = (
             (min(low, place), max(high, place)) for place, (low, high) in zip(paper, (x_range, y_range), strict=True)
@@ -232,7 +234,7 @@ def _region(scene: Scene) -> Markup:
     )
 
 
-def _plotted_bounds(sweep: Sweep) -> Iterator[tuple[str, "object", float]]:
+def _plotted_bounds(sweep: Sweep) -> Iterator[tuple[str, Constraint, float]]:
     """(axis, constraint, where its edge is) of the constraints on plotted metrics."""
     for plotted, objective in enumerate(sweep.objectives[:2]):
         for one in sweep.constraints:
@@ -246,11 +248,23 @@ def _bounds(scene: Scene) -> Markup:
     for along, one, edge in _plotted_bounds(scene.sweep):
         x, y = (float(place[0]) for place in scene.plane.at(np.array([edge]), np.array([edge])))
         path = f"M{left:g} {y:.1f}H{right:g}" if along == "y" else f"M{x:.1f} {top:g}V{bottom:g}"
-        place = Markup('x="{:.1f}" y="{:.1f}" class="e"').format(right - 4, y - 6)
+        text = labels.constraint_sign(one)
+        at_end = _crowd(scene, (right - 7 * len(text), right), (y - 20, y)) <= _crowd(
+            scene, (left, left + 7 * len(text)), (y - 20, y)
+        )
+        place = Markup('x="{:.1f}" y="{:.1f}" class="{}"').format(
+            right - 4 if at_end else left + 6, y - 6, "e" if at_end else "s"
+        )
         if along == "x":
             place = Markup('transform="translate({:.1f} {:.1f}) rotate(-90)" class="e"').format(x - 6, top + 4)
-        found.append(Markup('<path d="{}"/><text {}>{}</text>').format(path, place, labels.constraint_sign(one)))  # type: ignore[arg-type]
+        found.append(Markup('<path d="{}"/><text {}>{}</text>').format(path, place, text))
     return Markup('<g class="bounds">{}</g>').format(Markup("").join(found))
+
+
+def _crowd(scene: Scene, across: tuple[float, float], up: tuple[float, float]) -> int:
+    """How many points lie in that part of the drawing."""
+    x, y = _places(scene, scene.shown)
+    return int(((x > across[0] - 6) & (x < across[1] + 6) & (y > up[0] - 6) & (y < up[1] + 6)).sum())
 
 
 def _line(scene: Scene) -> Markup:
@@ -295,10 +309,16 @@ def _paper(scene: Scene) -> Markup:
     x, y = float(np.clip(x, left + 9, right - 9)), float(np.clip(y, top + 9, bottom - 9))
     beside = "paper" if scene.paper_inside else "paper, off the picture"
     at_end = x > (left + right) / 2
-    said = ", ".join(
-        f"{labels.metric_name(one.metric)} {'above ' if one.metric == 'math.forgetting' else ''}{number(place)}{labels.unit(one.metric)}"
+    told_of = [
+        (
+            labels.metric_name(one.metric),
+            "above " if one.metric == "math.forgetting" else "",
+            number(place),
+            labels.unit(one.metric),
+        )
         for one, place in zip(scene.sweep.objectives, scene.paper, strict=False)
-    )
+    ]
+    said = ", ".join(f"{name} {above}{place}{unit}" for name, above, place, unit in told_of)
     return Markup(
         '<g class="paper"><path class="mark" d="M{:.1f} {:.1f}l7 12h-14z"><title>{}</title></path>'
         '<text x="{:.1f}" y="{:.1f}" class="{}">{}</text></g>'

@@ -1,4 +1,4 @@
-"""Tables of trials as the report shows them: what was set, what came of it with its interval, and how far that can be believed."""
+"""Tables of trials as the report shows them: what was set, what came of it with its interval, how far that can be believed."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -18,10 +18,11 @@ Cell = tuple[Any, Any, str]
 def listing(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Collection[int], brief: bool) -> dict[str, Any]:
     """`rows` of `sweep.trials` for the templates' `show`: heads (text, meaning, is a number) and rows of cells.
 
-    `flags` holds the words of each row's failure signatures, by the frame's index; `pages` the trials that have a page. A `brief`
-    table is of one state: it says neither the state nor the time and the key, and every interval of a corrected value.
+    `flags` holds the words of each row's failure signatures, by the frame's index; `pages` the trials that have a page. A
+    `brief` table is of one state: it says neither state, time and key nor the score of a role that decides nothing, but every
+    interval.
     """
-    metrics = shown_metrics(sweep)
+    metrics = [name for name in shown_metrics(sweep) if not brief or not name.endswith(".value") or name in sweep.judged]
     flagged = bool(len(rows)) and any(flags[index] for index in rows.index)
     heads = list(_heads(sweep, rows, metrics, brief, flagged))
     cells = []

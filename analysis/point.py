@@ -58,7 +58,8 @@ class Point:
     settings: list[tuple[str, str]]
     roles: list[tuple[str, list[Markup]]]
     """A role and its base score, own score, gain, and forgetting rate."""
-    parts: list[tuple[str, Markup]]
+    parts: list[tuple[str, list[tuple[str, Markup]]]]
+    """Role, and its forgetting taken apart: what, and the value."""
     learning: list[tuple[str, Markup]]
     curves: list[tuple[str, Markup]]
     flips: list[Flips]
@@ -73,7 +74,7 @@ class Point:
 
 
 def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
-    """Of a finished trial, a row of `sweep.trials`; what holds of single documents and of a training is its first replicate's."""
+    """Of a finished trial, a row of `sweep.trials`; what is told of documents and of the training is its first replicate's."""
     record = sweep.records[row["key"]]
     names = labels.setting_names(sweep.space)
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
@@ -83,8 +84,8 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
         row=row,
         settings=[(names[path], labels.setting(row[path])) for path in sweep.space],
         roles=[(role, [told.both(row, f"{role}.{kind}") for kind in kinds]) for role in roles],
-        parts=[(labels.axis(name), told.both(row, name)) for name in _named(sweep, row, PART_KINDS)],
-        learning=[(labels.axis(name), told.both(row, name)) for name in _of_learning(sweep, row)],
+        parts=[(role, parts) for role in roles if (parts := _parts(sweep, row, role))],
+        learning=[(labels.axis(name).removeprefix(f"{LEARNING} "), told.both(row, name)) for name in _of_learning(sweep, row)],
         curves=[(name, drawn) for name, drawn in _curves(record) if drawn],
         flips=list(_flips(sweep, row, roles)),
         phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
@@ -97,12 +98,9 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
     )
 
 
-def _named(sweep: Sweep, row: Mapping[Any, Any], kinds: Sequence[str]) -> list[str]:
-    return [
-        name
-        for name in sweep.metrics
-        if split_metric(name)[1] in kinds and split_metric(name)[0] != LEARNING and not np.isnan(row[name])
-    ]
+def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Markup]]:
+    names = [f"{role}.{kind}" for kind in PART_KINDS if f"{role}.{kind}" in sweep.metrics]
+    return [(labels.axis(name).removeprefix(f"{role} "), told.both(row, name)) for name in names if not np.isnan(row[name])]
 
 
 def _of_learning(sweep: Sweep, row: Mapping[Any, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from analysis.interactive import ELLIPSES, LINES, front_svg, parallel_svg
 from analysis.listing import listing
 from analysis.load import Sweep
 from analysis.plots import DARK, LIGHT, png
-from analysis.point import Point, command, facts, point
+from analysis.point import Point, facts, point
 from analysis.signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
 from trials.record import TrialRecord
 from trials.storage import write_text
@@ -104,10 +104,10 @@ def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
 def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
     """What report.json holds, as plain JSON values.
 
-    `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of the
-    trials by verdict; `paper`, its table in shares; `baselines`, by key, role to value, stderr and documents; `cost` and `phases`
-    (see `analysis.cost`); `hypervolume` with its `reference`, and its interval; `points`, per page the number, key, seconds and
-    bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of
+    the trials by verdict; `paper`, its table in shares; `baselines`, the rows of `sweep.baselines`; `cost` and `phases` (see
+    `analysis.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and bytes by
+    phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
     """
     found = verdicts(sweep)
     return {
@@ -147,10 +147,11 @@ def _errors(sweep: Sweep) -> str:
     )
     over = "documents. They hold no spread between training seeds, for each setting was trained once"
     if sweep.replicates > 1:
-        over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds); sd is the standard deviation between these"
+        over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds; sd: between these)"
     return (
-        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the best "
-        "of many trials, which makes a picked point look better than it is. P(front): the probability that nothing here beats it."
+        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the "
+        "best of many trials, which makes a picked point look better than it is. P(front): the probability that nothing here "
+        "beats it."
     )
 
 
