@@ -20,6 +20,7 @@ from analysis.signatures import paper_point
 
 ELLIPSES = 3_000  # above so many finished trials only the front's have their ellipse
 LINES = 600  # at most so many trials are drawn as lines over all objectives
+CLOSER = 0.5  # a closer look at the front is offered if it fills no more than this share of an axis
 NEAR = 0.4  # the paper's point is in the picture if that widens an axis by no more than this share of it, at each end
 NAMED = 14  # front points that are numbered in the picture
 _PLANE = {"wide": (920, 540, (64, 24, 18, 56)), "narrow": (400, 420, (46, 12, 14, 52))}
@@ -33,20 +34,21 @@ class Scene:
 
     sweep: Sweep
     shown: pd.DataFrame
-    x: np.ndarray
-    y: np.ndarray
     plane: Plane
     narrow: bool
     paper: tuple[float, float] | None
     paper_inside: bool
 
 
-def front_svg(sweep: Sweep, pages: Collection[int], shape: str) -> Markup:
-    """`shape` is "wide" or "narrow", `pages` are the trials that have a page. Empty where no finished trial has a place."""
+def front_svg(sweep: Sweep, pages: Collection[int], shape: str, near: bool = False) -> Markup:
+    """`shape` is "wide" or "narrow", `pages` are the trials that have a page. Empty where no finished trial has a place.
+
+    With `near` only the surroundings of the front; empty where these are nearly all there is.
+    """
     shown = _shown(sweep)
-    if shown.empty:
+    if shown.empty or (near and not _worth_a_closer_look(sweep, shown)):
         return Markup("")
-    scene = _scene(sweep, shown, shape)
+    scene = _scene(sweep, shown, shape, near)
     plane = scene.plane
     few = 7 if not scene.narrow else 4
     parts = [
@@ -63,7 +65,11 @@ def front_svg(sweep: Sweep, pages: Collection[int], shape: str) -> Markup:
     ]
     name = f"The trials of {sweep.name}: {' against '.join(labels.axis(one.metric) for one in reversed(sweep.objectives[:2]))}"
     return Markup('<svg class="front {}" viewBox="0 0 {:g} {:g}" role="group" aria-label="{}">{}</svg>').format(
-        "narrow" if scene.narrow else "wide-shape", plane.width, plane.height, name, Markup("").join(parts)
+        f"{'narrow' if scene.narrow else 'wide-shape'}{' near' if near else ''}",
+        plane.width,
+        plane.height,
+        name,
+        Markup("").join(parts),
     )
 
 
@@ -73,15 +79,25 @@ def _shown(sweep: Sweep) -> pd.DataFrame:
     return done[np.isfinite(plotted).all(axis=1)]
 
 
-def _scene(sweep: Sweep, shown: pd.DataFrame, shape: str) -> Scene:
-    x, y = coordinates(sweep, shown)
+def _worth_a_closer_look(sweep: Sweep, shown: pd.DataFrame) -> bool:
+    if len(sweep.objectives) < 2 or not shown["on_front"].any():
+        return False
+    spans = [[high - low for low, high in _ranges(sweep, rows)] for rows in (shown[shown["on_front"]], shown)]
+    return min(close / (whole or 1.0) for close, whole in zip(*spans, strict=True)) < CLOSER
+
+
+def _scene(sweep: Sweep, shown: pd.DataFrame, shape: str, near: bool) -> Scene:
     width, height, margins = _PLANE[shape]
     shares = paper_point(sweep.objectives[:2]) if len(sweep.objectives) > 1 else None
     paper = None
     if shares is not None:
         scaled = [labels.scale(one.metric) * share for one, share in zip(sweep.objectives, shares, strict=False)]
         paper = (scaled[0], scaled[1])
-    x_range, y_range = _ranges(sweep, shown, x, y)
+    x_range, y_range = _ranges(sweep, shown[shown["on_front"]] if near else shown)
+    if near:
+        x, y = coordinates(sweep, shown)
+        within = (x >= x_range[0]) & (x <= x_range[1]) & (y >= y_range[0]) & (y <= y_range[1])
+        shown = shown[within | shown["on_front"]]
     inside = paper is not None
     for place, (low, high) in zip(paper or (), (x_range, y_range), strict=False):
         inside &= low - NEAR * (high - low) <= place <= high + NEAR * (high - low)
@@ -90,11 +106,12 @@ def _scene(sweep: Sweep, shown: pd.DataFrame, shape: str) -> Scene:
             (min(low, place), max(high, place)) for place, (low, high) in zip(paper, (x_range, y_range), strict=True)
         )
     plane = Plane(width, height, margins, _padded(*x_range), _padded(*y_range))
-    return Scene(sweep, shown, x, y, plane, shape == "narrow", paper, inside)
+    return Scene(sweep, shown, plane, shape == "narrow", paper, inside)
 
 
-def _ranges(sweep: Sweep, shown: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+def _ranges(sweep: Sweep, shown: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float]]:
     """Of x and y: all points, the front's ellipses, the baseline, and the bounds."""
+    x, y = coordinates(sweep, shown)
     ends = [[*x], [*y]]
     x_error, y_error = _errors(sweep, shown)
     on_front = shown["on_front"].to_numpy(dtype=bool)

@@ -67,7 +67,7 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         headline=headline(sweep),
         claims=claims(sweep),
         notices=notices(sweep),
-        pictures=[front_svg(sweep, pages, shape) for shape in ("wide", "narrow")],
+        pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
         parallel=parallel_svg(sweep, pages),
         most_lines=LINES,
         caption=_caption(sweep),

@@ -42,8 +42,8 @@ PAPER: tuple[dict[str, Any], ...] = (
 
 CAVEATS = (
     "Read the paper's rows with care: its Llama baseline of 60.77 is probably the Instruct model's, and 60.77 to 61.20 is 43 "
-    "of 10,042 documents, z = 0.62 without pairing, from one seed; 59.20 is TinyLlama's published score and no measurement of the "
-    "paper's. Its numbers are HellaSwag, GSM8K and MMLU computer science: another task in a role compares in kind only."
+    "of 10,042 documents, z = 0.62 without pairing, from one seed; 59.20 is TinyLlama's published score and not measured in "
+    "the paper. Its numbers are HellaSwag, GSM8K and MMLU computer science: another task in a role compares in kind only."
 )
 
 _AT = {  # where the paper's Llama lies in a metric
