@@ -56,9 +56,9 @@ def _best(sweep: Sweep) -> list[str]:
     if np.isfinite(best[f"{objective}_corrected"]) and len(sweep.trials) > 1:
         text += f"; corrected for having picked the best of many, {told.corrected_sentence(best, objective)}"
     found.append(f"{text}.")
-    low, high = (best[f"{objective}{end}"] for end in ("_corrected_low", "_corrected_high"))
-    if split_metric(objective)[1] in ("gain", "drop") and low <= 0 <= high:
-        found.append(f"That interval spans 0: this sweep does not show that the {name} is other than none.")
+    ends = [[best[f"{objective}{of}{end}"] for end in ("_low", "_high")] for of in ("", "_corrected")]
+    if split_metric(objective)[1] in ("gain", "drop") and any(low <= 0 <= high for low, high in ends):
+        found.append(f"An interval of these spans 0: the sweep does not establish that the {name} is other than none.")
     if sweep.constraints and np.isfinite(best["p_feasible"]):
         every = "the constraint" if len(sweep.constraints) == 1 else "every constraint"
         found.append(f"It keeps {every} with a probability of {told.probability(best['p_feasible'])}.")

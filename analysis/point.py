@@ -14,9 +14,10 @@ from markupsafe import Markup
 from analysis import labels, told
 from analysis.curve import curve
 from analysis.load import Sweep
-from analysis.metrics import IDENTITY, LEARNING, PART_KINDS, split_metric
+from analysis.metrics import LEARNING, PART_KINDS, split_metric
 from trials.record import TrialRecord
 
+_IDENTITY = ["task", "doc_hash"]  # of a document, within its role
 QUOTED = 4  # documents quoted a role, of those lost and of those won
 SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and at all
 
@@ -146,7 +147,7 @@ def _documents(sweep: Sweep, key: str) -> pd.DataFrame | None:
 def _paired(tuned: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Documents that both have answered, a row each, with the columns of either under NAME_tuned and NAME_base."""
     # a data set may hold a document twice: its copies are told apart by their order
-    frames = [one.assign(copy=one.groupby(IDENTITY).cumcount()).set_index([*IDENTITY, "copy"]) for one in (tuned, base)]
+    frames = [one.assign(copy=one.groupby(_IDENTITY).cumcount()).set_index([*_IDENTITY, "copy"]) for one in (tuned, base)]
     return frames[0].add_suffix("_tuned").join(frames[1].add_suffix("_base"), how="inner")
 
 

@@ -150,8 +150,8 @@ def _errors(sweep: Sweep) -> str:
         over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds; sd: between these)"
     return (
         f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the "
-        "best of many trials, which makes a picked point look better than it is. P(front): the probability that nothing here "
-        "beats it."
+        "best of many trials, which makes a picked point look better than it is. P(front): the probability that it keeps the "
+        "constraints and that no other that keeps them beats it."
     )
 
 

@@ -21,6 +21,7 @@ from analysis.signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
 from tests.test_analysis_sweep import FOUR, NASTY, TWO, Builder, Page, oom
 from trials.record import Failure, TrialRecord
 
+NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e-?\d+)?")
 KNOWN = {"95", "1", "99", "0.62", "60.77", "61.20", "43", "10,042", "59.20", "3.2", "1.1", "80", "10", "0.001", "0"}
 """Numbers of the page's own sentences: confidence, the paper's caveats and bounds."""
 
@@ -291,7 +292,7 @@ def test_every_number_of_the_page_is_in_an_export(three):
     text = path.read_text(encoding="utf-8")
     for hidden in (r"<pre.*?</pre>", r'<details class="flip.*?</details>', r'<td class="key".*?</td>', r"<code>.*?</code>"):
         text = re.sub(hidden, " ", text, flags=re.DOTALL)
-    shown = re.findall(r"(?<![\w.#/-])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w-])", words(text))
+    shown = [bare for word in words(text).split() if NUMBER.fullmatch(bare := word.strip("(),;:.%+\N{MINUS SIGN}"))]
     counts = {str(len(rows)) for _, rows in sweep.trials.groupby("state")} | {
         str(len(sweep.trials)),
         str(sweep.budget),
