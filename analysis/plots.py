@@ -85,13 +85,13 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
     if shown.empty:
         _say_nothing(axes, sweep, theme)
         return figure
-    x, y = _coordinates(sweep, shown)
-    line = _front_line(sweep, shown)
+    x, y = coordinates(sweep, shown)
+    line = front_line(sweep, shown)
     _points(axes, sweep, shown, x, y, line, theme)
     _limits(axes, sweep, shown, x, y)
     taken = [placement.whiskers(x, y, *_errors(sweep, shown)), placement.along(line)]
     if len(sweep.objectives) > 1:
-        taken.append(_baseline_places(sweep))
+        taken.append(baseline_places(sweep))
     room = placement.Room(axes, taken)
     _constraints(axes, sweep, room, theme)
     _axis_names(axes, sweep, theme)
@@ -146,7 +146,7 @@ def _say_nothing(axes: Axes, sweep: Sweep, theme: Theme) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=13, color=theme.muted, linespacing=1.6)
 
 
-def _coordinates(sweep: Sweep, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def coordinates(sweep: Sweep, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Of shape (n,) each, in the unit of their labels; with one objective x is the trial's number."""
     shown = [labels.scale(one.metric) * rows[one.metric].to_numpy(dtype=float) for one in sweep.objectives[:2]]
     return (rows["number"].to_numpy(dtype=float), shown[0]) if len(shown) == 1 else (shown[0], shown[1])
@@ -215,7 +215,7 @@ def _points(
     _baseline(axes, sweep, theme)
 
 
-def _front_line(sweep: Sweep, shown: pd.DataFrame) -> np.ndarray:
+def front_line(sweep: Sweep, shown: pd.DataFrame) -> np.ndarray:
     """The corners (k, 2) of the edge of what the front dominates; with one objective those of the best so far.
 
     With more than two objectives the front has no such edge in the plane of the first two, and k is 0.
@@ -226,15 +226,15 @@ def _front_line(sweep: Sweep, shown: pd.DataFrame) -> np.ndarray:
         return np.empty((0, 2))
     largest = sweep.objectives[0].direction == "maximize"
     if len(sweep.objectives) == 2:
-        x, y = _coordinates(sweep, front)
+        x, y = coordinates(sweep, front)
         order = np.lexsort((y, x))
         return placement.stairs(x[order], y[order], "pre" if largest else "post")
-    x, y = _coordinates(sweep, feasible)
+    x, y = coordinates(sweep, feasible)
     best = (np.maximum if largest else np.minimum).accumulate(y)
     return placement.stairs(np.append(x, shown["number"].max()), np.append(best, best[-1]), "post")
 
 
-def _baseline_places(sweep: Sweep) -> np.ndarray:
+def baseline_places(sweep: Sweep) -> np.ndarray:
     """Where the finished baselines lie in the plotted objectives, in their labels' unit: shape (baselines, plotted objectives).
 
     NaN where a baseline has no such number in its row: its own loss and bits.
@@ -253,7 +253,7 @@ def _baseline_places(sweep: Sweep) -> np.ndarray:
 
 
 def _baseline(axes: Axes, sweep: Sweep, theme: Theme) -> None:
-    places = _baseline_places(sweep)
+    places = baseline_places(sweep)
     places = places[np.isfinite(places).all(axis=1)]
     if not len(places):
         return
@@ -283,7 +283,7 @@ def _limits(axes: Axes, sweep: Sweep, shown: pd.DataFrame, x: np.ndarray, y: np.
         np.concatenate([x - (0 if x_error is None else x_error), x + (0 if x_error is None else x_error)]),
         np.concatenate([y - y_error, y + y_error]),
     ]
-    base = _baseline_places(sweep)
+    base = baseline_places(sweep)
     for plotted, (_, bounds) in enumerate(_plotted(sweep)):
         along = plotted if len(sweep.objectives) > 1 else 1
         places = base[:, plotted]
@@ -391,7 +391,7 @@ def _legend(figure: Figure, axes: Axes, theme: Theme) -> None:
 def _number(axes: Axes, sweep: Sweep, listed: pd.DataFrame, room: placement.Room, theme: Theme) -> None:
     """Writes each listed point's trial number where it covers least; points in one place share a label."""
     at_place: dict[tuple[float, float], list[str]] = {}
-    for place, number in zip(np.column_stack(_coordinates(sweep, listed)).tolist(), listed["number"], strict=True):
+    for place, number in zip(np.column_stack(coordinates(sweep, listed)).tolist(), listed["number"], strict=True):
         at_place.setdefault((place[0], place[1]), []).append(f"#{number}")
     words: dict[str, Any] = {"size": 9.5, "weight": "bold", "color": theme.ink, "zorder": 9, "ha": "center", "va": "center"}
     for place, numbers in at_place.items():

@@ -1,132 +1,141 @@
-"""report.html: a sweep's result on one page that needs nothing else: words first, then picture, tables and config."""
+"""report.html: a sweep's result on one page that needs nothing else: words first, then the front, its points, and all the rest.
+
+Beside it stands report.json, the numbers that the page tells and front.json and trials.csv do not have.
+"""
 
 import base64
 import json
-import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from analysis import labels
-from analysis.export import TEMPLATES, table_of
+from analysis import labels, told
+from analysis.claims import claims, headline, notices, quoted
+from analysis.cost import cost, phases
+from analysis.export import TEMPLATES
+from analysis.figures import FIGURES
+from analysis.interactive import ELLIPSES, LINES, front_svg, parallel_svg
+from analysis.listing import listing
 from analysis.load import Sweep
-from analysis.metrics import split_metric
-from analysis.plots import DARK, LIGHT, front_figure, png
+from analysis.plots import DARK, LIGHT, png
+from analysis.point import Point, facts, point
+from analysis.signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
 from trials.record import TrialRecord
 from trials.storage import write_text
 
-STEADY = 10  # a forgetting rate is read only where its base is above this many standard errors
+__all__ = ["headline", "notices", "quoted", "report", "report_numbers", "write_report"]
+
+PAGES = 20  # front points that have a page: more would not be read
+TRACED = 6_000  # characters of a traceback, its end
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as the page shows it: PNGs for light and dark."""
+
+    title: str
+    caption: str
+    light: str
+    dark: str
 
 
 def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
-    """Writes report.html to `folder` (the sweep's own when left out)."""
+    """Writes report.html and report.json to `folder` (the sweep's own when left out); returns the former."""
     path = (folder or sweep.folder) / "report.html"
-    write_text(path, report(sweep))
+    marks = _flags(sweep)
+    points = [point(sweep, row, marks[index]) for index, row in _paged(sweep)]
+    write_text(path.with_name("report.json"), json.dumps(report_numbers(sweep, points), indent=1, allow_nan=False) + "\n")
+    write_text(path, _page(sweep, points, marks))
     return path
 
 
 def report(sweep: Sweep) -> str:
     """The page as text."""
-    best = sweep.front.iloc[0] if len(sweep.front) else None
-    pictures = {
-        name: _inline(png(front_figure(sweep, theme, table=False))) for name, theme in (("light", LIGHT), ("dark", DARK))
-    }
-    headline_text = headline(sweep)
+    marks = _flags(sweep)
+    return _page(sweep, [point(sweep, row, marks[index]) for index, row in _paged(sweep)], marks)
+
+
+def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
+    pages = [one.number for one in points]
     return TEMPLATES.get_template("report.html.j2").render(
         sweep=sweep,
-        headline=headline_text,
+        labels=labels,
+        told=told,
+        headline=headline(sweep),
+        claims=claims(sweep),
         notices=notices(sweep),
-        pictures=pictures,
-        alt=f"Trials of {sweep.name} in the plane of its objectives. {headline_text}",
+        pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
+        parallel=parallel_svg(sweep, pages),
+        most_lines=LINES,
         caption=_caption(sweep),
-        front=table_of(sweep, sweep.front),
+        front=listing(sweep, sweep.front, marks, pages, brief=True),
         errors=_errors(sweep),
-        best=best,
-        command=_command(sweep, best["key"]) if best is not None else "",
-        failures=sweep.failures.to_dict("records"),
-        trials=table_of(sweep, sweep.trials, state=True),
+        points=points,
+        failures=_failures(sweep),
+        figures=_figures(sweep),
+        paper=_paper(sweep, pages),
+        caveats=CAVEATS,
+        trials=listing(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),
+        cost=_cost(sweep),
         phases=_phases(sweep),
         machines=_machines(list(sweep.records.values())),
         progress=_progress(sweep),
     )
 
 
-def headline(sweep: Sweep) -> str:
-    """The result in one or two sentences: how many trials keep the constraints, and the best first objective among them."""
-    complete = int((sweep.trials["state"] == "complete").sum())
-    feasible = int(sweep.trials["feasible"].sum())
-    if not len(sweep.trials):
-        return "No trial has been asked for yet."
-    if not complete:
-        failed = int((sweep.trials["state"] == "failed").sum())
-        return (
-            f"All {failed} trials failed."
-            if failed == len(sweep.trials)
-            else f"None of {len(sweep.trials)} trials has finished yet."
-        )
-    words = " and ".join(labels.constraint_words(constraint) for constraint in sweep.constraints)
-    finished = f"{complete} finished trial{'s' if complete > 1 else ''}"
-    keep = "keeps" if feasible <= 1 else "keep"
-    text = f"{feasible or 'None'} of {finished} {keep} {words}" if words else finished
-    if not len(sweep.front):
-        return f"{text}."
-    objective, best = sweep.objectives[0], sweep.front.iloc[0]
-    among = " among them" if words else ""
-    name = labels.metric_name(objective.metric)
-    level = labels.percent(objective.metric, best[objective.metric], best[f"{objective.metric}_se"])
-    return f"{text}; best {name}{among} {level}{labels.unit(objective.metric)} (trial #{best['number']})."
+def _flags(sweep: Sweep) -> pd.Series:
+    """The words of each trial's failure signatures, by the frame's index."""
+    found = verdicts(sweep)
+    return pd.Series([flags(row) for _, row in found.iterrows()], index=found.index, dtype=object)
 
 
-def notices(sweep: Sweep) -> list[str]:
-    """What a reader has to know before believing the numbers, a sentence each."""
-    found = []
-    if sweep.half is not None:
-        found.append(quoted(sweep))
-    missing = sweep.baselines[(sweep.baselines["state"] != "complete") & (sweep.baselines["trials"] > 0)]
-    for row in missing.to_dict("records"):
-        found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials have nothing to be measured against.")
-    found += _unsteady(sweep)
-    machines = _hardware([record for record in sweep.records.values() if record.state == "complete"])
-    if len(machines) > 1:
-        found.append(f"The records come from {len(machines)} kinds of hardware: differences may be theirs.")
-    return found
+def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
+    """(index, row) of the front points that have a page, in the front's order: the likeliest to be on it, at most PAGES."""
+    rows = sweep.front
+    likely = rows.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
+    rows = rows[rows.index.isin(likely)]
+    return list(zip(rows.index, rows.to_dict("records"), strict=True))
 
 
-def quoted(sweep: Sweep) -> str:
-    """Which documents the metrics are of, where the search saw some of them alone."""
-    counts = [f"{role} {int(sweep.baselines[f'{role}.n'].max())}" for role in _roles(sweep)]
-    told = f" ({', '.join(counts)} documents)" if counts else ""
-    return (
-        f"Metrics are quoted on the {sweep.half} half of the documents{told}; the search saw the other half alone, and that "
-        "one decided which trials are feasible and on the front. A constraint may therefore look broken by a little."
-    )
+def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
+    """What report.json holds, as plain JSON values.
+
+    `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of
+    the trials by verdict; `paper`, its table in shares; `baselines`, the rows of `sweep.baselines`; `cost` and `phases` (see
+    `analysis.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and bytes by
+    phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    """
+    found = verdicts(sweep)
+    return {
+        "schema": 1,
+        "headline": headline(sweep),
+        "claims": claims(sweep),
+        "notices": notices(sweep),
+        "signatures": [
+            {"name": one.name, "metric": one.metric, "bound": one.bound}
+            | {verdict: sweep.trials.loc[found[one.name] == verdict, "number"].tolist() for verdict in ("yes", "cannot tell")}
+            for one in SIGNATURES
+        ],
+        "paper": list(PAPER),
+        "baselines": json.loads(sweep.baselines.to_json(orient="records", double_precision=15)),
+        "cost": cost(sweep),
+        "phases": phases(sweep),
+        "hypervolume": sweep.hypervolume,
+        "hypervolume_interval": sweep.hypervolume_interval,
+        "reference": list(sweep.reference),
+        "points": [_numbers(sweep, one) for one in points],
+    }
 
 
-def _roles(sweep: Sweep) -> list[str]:
-    return [name.removesuffix(".n") for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
-
-
-def _unsteady(sweep: Sweep) -> list[str]:
-    """A sentence for each role whose forgetting rate is asked for on a base too small for it."""
-    roles = dict.fromkeys(split_metric(name)[0] for name in sweep.judged if split_metric(name)[1] == "forgetting")
-    found = []
-    for role in roles:
-        for row in sweep.baselines[sweep.baselines["state"] == "complete"].to_dict("records"):
-            value, error = row.get(f"{role}.value"), row.get(f"{role}.value_se")
-            if value is None or error is None or pd.isna(value):
-                continue
-            base = labels.percent(f"{role}.base", value, error)
-            if value == 0:
-                found.append(f"The {role} base is 0 %, so its forgetting rate is undefined; read the drop.")
-            elif value < STEADY * error:
-                found.append(
-                    f"The {role} base is {base} %, less than {STEADY} standard errors: read the drop, not the forgetting rate."
-                )
-    return found
+def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
+    record = sweep.records[one.row["key"]]
+    flips = [{"role": flip.role, "documents": flip.n, "lost": flip.lost, "won": flip.won, "p": flip.p} for flip in one.flips]
+    told_of = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
+    return told_of | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
 
 
 def _errors(sweep: Sweep) -> str:
@@ -136,27 +145,28 @@ def _errors(sweep: Sweep) -> str:
         if complete["paired"].all()
         else "not paired for every trial, and then too wide"
     )
-    picked = "that the best of many trials was picked: a point picked here looks better than it is."
+    over = "documents. They hold no spread between training seeds, for each setting was trained once"
     if sweep.replicates > 1:
-        return (
-            f"Metrics are in percent, means over up to {sweep.replicates} replicates (the same setting under other seeds). "
-            f"± is one standard error over replicates and documents, {how}; sd is the standard deviation between replicates. "
-            f"The error does not hold {picked}"
-        )
+        over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds; sd: between these)"
     return (
-        f"Metrics are in percent. ± is one standard error over documents, {how}. It holds neither the spread between "
-        f"training seeds nor {picked}"
+        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the "
+        "best of many trials, which makes a picked point look better than it is. P(front): the probability that it keeps the "
+        "constraints and that no other that keeps them beats it."
     )
 
 
 def _caption(sweep: Sweep) -> str:
-    shade = (
-        " The shaded area keeps the constraints."
-        if any(one.metric in [bound.metric for bound in sweep.constraints] for one in sweep.objectives[:2])
-        else ""
-    )
-    over = "replicates and documents" if sweep.replicates > 1 else "documents"
-    return f"Each finished trial, ± one standard error over {over}.{shade}"
+    one = len(sweep.objectives) == 1
+    shape = "Bars" if one else "Ellipses"
+    texts = [f"Each finished trial; {shape.lower()} hold the true value with 95 % confidence."]
+    texts.append("Point at one, tap it or tab to it for what it says; follow it to its page.")
+    if any(bound.metric in [objective.metric for objective in sweep.objectives[:2]] for bound in sweep.constraints):
+        texts.append("The shaded area keeps the constraints.")
+    if len(sweep.objectives) > 2:
+        texts.append(f"The front is one in {len(sweep.objectives)} objectives, of which the first two are the axes here.")
+    if int((sweep.trials["state"] == "complete").sum()) > ELLIPSES:
+        texts.append(f"With so many trials only the front's have {'a bar' if one else 'an ellipse'}.")
+    return " ".join(texts)
 
 
 def _progress(sweep: Sweep) -> str:
@@ -166,16 +176,32 @@ def _progress(sweep: Sweep) -> str:
     return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
 
 
-def _command(sweep: Sweep, key: str) -> str:
-    """What runs the trial again: into a storage of its own, for the sweep's ledger has its record already."""
-    words = ["python", "-m", "trials", str(sweep.ledger.folder(key) / "spec.yaml"), "--storage", "repeated"]
-    record = sweep.records.get(key)
-    if record is not None and record.hardware.get("threads", 1) != 1:
-        words += ["--threads", str(record.hardware["threads"])]
-    config = yaml.safe_load(sweep.config) if sweep.config else None
-    if isinstance(config, dict) and config.get("hub_mirror"):
-        words += ["--hub-mirror", str(config["hub_mirror"])]
-    return shlex.join(words)
+def _failures(sweep: Sweep) -> list[dict[str, Any]]:
+    """Equal ones together, the most frequent first."""
+    found = []
+    for (kind, message), rows in sweep.failures.groupby(["kind", "message"], sort=False):
+        trace = str(rows["traceback"].iloc[0])
+        cut = len(trace) - TRACED
+        found.append(
+            {
+                "what": rows["what"].tolist(),
+                "keys": [key for key in rows["key"] if key],
+                "kind": kind,
+                "message": message,
+                "traceback": trace if cut <= 0 else f"({cut} characters before)\n{trace[cut:]}",
+            }
+        )
+    return sorted(found, key=lambda one: -len(one["what"]))
+
+
+def _figures(sweep: Sweep) -> list[Drawn]:
+    """Those of `analysis.figures` that this sweep has something for."""
+    found = []
+    for figured in FIGURES.values():
+        light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
+        if light is not None and dark is not None:
+            found.append(Drawn(figured.title, figured.caption(sweep), _inline(png(light)), _inline(png(dark))))
+    return found
 
 
 def _inline(picture: bytes) -> str:
@@ -185,77 +211,72 @@ def _inline(picture: bytes) -> str:
 def _table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]], kinds: Sequence[str] = ()) -> dict[str, Any]:
     """A table as the templates show it, from heads (text, is a number) and rows of texts."""
     kinds = kinds or [""] * len(heads)
-    cells = [{"kind": "", "cells": [(text, text, kind) for text, kind in zip(row, kinds, strict=True)]} for row in rows]
+    cells = [{"kind": "", "cells": [(text, None, kind) for text, kind in zip(row, kinds, strict=True)]} for row in rows]
     return {"heads": [(text, "", is_number) for text, is_number in heads], "rows": cells}
+
+
+def _paper(sweep: Sweep, pages: Sequence[int]) -> dict[str, Any]:
+    """The paper's own table, with the points of the front that have a page below it."""
+    metrics = ("commonsense.base", "commonsense.value", "math.forgetting", "knowledge.drop")
+    heads = [("", False), ("model", False), ("samples", True)]
+    heads += [(f"{labels.metric_name(name)} ({labels.unit(name).strip()})", True) for name in metrics]
+    rows: list[list[Any]] = []
+    for one in PAPER:
+        texts = [labels.percent(name, one.get(name), digits=2 if name.startswith("c") else 0) for name in metrics]
+        texts[2] = f"above {texts[2]}" if "math.forgetting" in one else texts[2]
+        rows.append(["paper", one["model"], f"{one['samples']:,}", *texts])
+    for row in sweep.front[sweep.front["number"].isin(pages)].to_dict("records"):
+        spec = sweep.records[row["key"]].spec
+        texts = [told.both(row, name) if name in sweep.metrics else labels.MISSING for name in metrics]
+        rows.append([f"#{row['number']}", spec.base.model, f"{spec.data.samples:,}", *texts])
+    return _table(heads, rows)
 
 
 def _baselines(sweep: Sweep) -> dict[str, Any]:
     frame = sweep.baselines
     roles = [column.removesuffix(".n") for column in frame.columns if column.endswith(".n")]
     heads = [("model", False), ("quantisation", False), ("state", False), ("trials", True)]
-    heads += [head for role in roles for head in ((f"{role} score (%)", True), ("documents", True))] + [
-        ("time", True),
-        ("key", False),
-    ]
-    rows = []
+    for role in roles:
+        heads += [(f"{role} score (%)", True), ("documents", True)]
+    heads += [("time", True), ("key", False)]
+    rows: list[list[Any]] = []
     for row in frame.to_dict("records"):
         record = sweep.records.get(row["key"])
-        base = [record.spec.base.model, record.spec.base.quantization] if record else [labels.MISSING] * 2
-        scores = [
-            (labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]) for role in roles
-        ]
-        rows.append(
-            [
-                *base,
-                row["state"],
-                row["trials"],
-                *(cell for pair in scores for cell in pair),
-                labels.duration(row["seconds"]),
-                row["key"],
-            ]
-        )
+        cells = [record.spec.base.model, record.spec.base.quantization] if record else [labels.MISSING] * 2
+        cells += [row["state"], row["trials"]]
+        for role in roles:
+            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
+        rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
     return _table(heads, rows, [""] * (len(heads) - 1) + ["key"])
 
 
+def _cost(sweep: Sweep) -> dict[str, Any]:
+    found = cost(sweep)
+    named = {
+        "gpu_hours": "GPU-hours spent",
+        "hours": "hours that the sweep ran",
+        "trial_hours": "hours of all records together",
+    }
+    rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
+    if found["trials"]:
+        rows += [["a trial, median", labels.duration(found["median"])], ["a trial, longest", labels.duration(found["longest"])]]
+    return _table([("cost", False), ("", True)], rows if sweep.records else [])
+
+
 def _phases(sweep: Sweep) -> dict[str, Any]:
-    """Time of each phase over all records that have it, failed ones included, the longest first."""
-    seconds = pd.DataFrame([record.seconds for record in sweep.records.values()], dtype=float)
-    order = seconds.sum().sort_values(ascending=False).index
     rows = [
-        [
-            phase,
-            seconds[phase].count(),
-            *(labels.duration(measure) for measure in (seconds[phase].median(), seconds[phase].max(), seconds[phase].sum())),
-        ]
-        for phase in order
+        [one["phase"], one["records"], *(labels.duration(one[what]) for what in ("median", "longest", "together"))]
+        for one in phases(sweep)
     ]
     return _table([("phase", False), ("records", True), ("median", True), ("longest", True), ("together", True)], rows)
 
 
-def _hardware(records: Sequence[TrialRecord]) -> set[str]:
-    return {json.dumps(record.hardware, sort_keys=True) for record in records}
-
-
 def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
     """Each combination of versions and hardware, the most frequent first."""
-    counts: dict[str, int] = {}
-    facts: dict[str, dict[str, Any]] = {}
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
     for record in records:
-        found = record.hardware | record.versions | ({"git": record.git} if record.git else {})
-        text = json.dumps(found, sort_keys=True, default=str)
-        counts[text] = counts.get(text, 0) + 1
-        facts[text] = found
-    order = sorted((text for text in counts if facts[text]), key=lambda text: -counts[text])
+        found = tuple(facts(record))
+        counts[found] = counts.get(found, 0) + 1
+    order = sorted((found for found in counts if found), key=lambda found: -counts[found])
     heads = [("what", False), ("which", False)]
-    return [
-        {
-            "records": counts[text],
-            "of": len(records),
-            "table": _table(heads, [[name, _fact(value)] for name, value in facts[text].items()], ["", "text"]),
-        }
-        for text in order
-    ]
-
-
-def _fact(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return [{"records": counts[found], "of": len(records), "table": _table(heads, found, ["", "text"])} for found in order]
