@@ -22,8 +22,8 @@ def spread(influence: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
         (MS_seed + MS_document - MS_rest) / (r c),    never less than MS_seed or MS_document alone would say,
 
     with Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). Where seeds agree better than single documents would
-    let them, that is luck: the interval is then the wider one of what documents and what so few seeds say (1.3 is calibrated, see
-    tests/calibrate.py). With one replicate the variance is that over clusters, and holds nothing of the seed.
+    let them, that is luck: the interval is then the wider one of what documents and what so few seeds say (1.3 is calibrated,
+    see tests/calibrate.py). With one replicate the variance is that over clusters, and holds nothing of the seed.
     """
     t, r, c = influence.shape
     by_document = r * np.square(influence.mean(axis=1)).sum(axis=1) / (c - 1)

@@ -1,10 +1,11 @@
 """Whether the statistics are right where the truth is known: `make calibrate` (python -m tests.calibrate), some minutes.
 
-1. Coverage: of 2,000 simulated trials each, how many 95 % intervals hold the truth (93 % to 97 % are asked for), and their width.
+1. Coverage: of 2,000 simulated trials each, how many 95 % intervals hold the truth (93 % to 97 % are asked for), how wide.
 2. Probabilities to be on the front, and to keep a constraint: of all points told p, a share of p has to be there.
 3. The winner's curse: what the best of 40 looks like, and what it is said to be worth after the correction.
 
-Outcomes are simulated document by document, as a base and its fine-tunings answer: shared documents, a base that all trials have, few flips, seeds that shift all documents, HellaSwag's clusters. Truths are those of the population of documents and seeds.
+Outcomes are simulated document by document, as a base and its fine-tunings answer: shared documents, a base that all trials
+have, few flips, seeds that shift all documents, HellaSwag's clusters. Truths are those of the population of documents and seeds.
 """
 
 import argparse
