@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import front
-from analysis.load import Sweep
 from analysis.metrics import Constraint, Objective
-
-ONE_ERROR = 1.0  # standard errors of their difference within which two points are taken for one
+from analysis.sweep import Sweep
 
 
 def knee(sweep: Sweep) -> int | None:
@@ -105,18 +103,19 @@ def _within_the_rest(sweep: Sweep, second: Objective) -> pd.DataFrame:
 def groups(sweep: Sweep) -> pd.Series:
     """By trial number of the front's points: the number of the point that it is a near-duplicate of, its own where of none.
 
-    Two points are near-duplicates where no objective differs by more than one standard error of the difference: what nobody can
-    tell apart by what it does, whatever its settings. From the best in the first objective on each point joins the first such
-    point that joined none itself, so that a chain of small steps does not make one group of both ends.
+    Two points are near-duplicates where no objective's difference is more than one standard deviation from 0 in the draws of
+    their true values: what nobody can tell apart by what it does, whatever its settings. From the best in the first objective
+    on each point joins the first such point that joined none itself, so that a chain of small steps does not make one group of
+    both ends.
     """
     rows = sweep.front
-    values = _seen(sweep, rows)
-    errors = np.nan_to_num(rows[[f"{one.metric}_se" for one in sweep.objectives]].to_numpy(dtype=float))
+    judged = [sweep.judged.index(one.metric) for one in sweep.objectives]
+    draws = sweep.draws[:, sweep.trials.index.get_indexer(rows.index)][:, :, judged]
     leaders: list[int] = []
     label = []
     for place in range(len(rows)):
-        apart = np.abs(values[leaders] - values[place])
-        near = (apart <= ONE_ERROR * np.hypot(errors[leaders], errors[place]) + 1e-12).all(axis=1)
+        apart = draws[:, leaders] - draws[:, [place]]
+        near = (np.abs(apart.mean(axis=0)) <= apart.std(axis=0) + 1e-12).all(axis=1)
         if not near.any():
             leaders.append(place)
         label.append(int(rows["number"].iloc[leaders[int(np.argmax(near)) if near.any() else -1]]))

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import labels, told
-from analysis.load import Sweep
 from analysis.metrics import Constraint, split_metric
 from analysis.signatures import SIGNATURES, verdicts
+from analysis.sweep import Sweep
 from trials.record import TrialRecord
 
 STEADY = 10  # a forgetting rate is read only where its base is above this many standard errors

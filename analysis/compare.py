@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from analysis import front, labels
-from analysis.load import Sweep
 from analysis.metrics import Objective
+from analysis.sweep import Sweep
 from trials.errors import InputError
 from trials.record import TrialRecord
 

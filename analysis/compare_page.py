@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from analysis import labels, placement
 from analysis.compare import Comparison, as_dict, heads, rows, verdict
 from analysis.export import TEMPLATES
-from analysis.load import Sweep
 from analysis.plots import DARK, LIGHT, Theme, png
+from analysis.sweep import Sweep
 from trials.storage import replace_file
 
 # Okabe-Ito's blue and vermilion (orange in the dark): told apart by the colour-blind, and by their markers by everyone

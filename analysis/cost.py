@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import Sweep, read_manifest
+from analysis.sweep import Sweep, read_manifest
 
 
 def cost(sweep: Sweep) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis import labels
 from analysis.choose import groups, knee
-from analysis.load import Sweep
 from analysis.metrics import split_metric
 from analysis.plots import front_figure, png, svg
+from analysis.sweep import Sweep
 from analysis.tables import latex, markdown
 from trials.errors import InputError
 from trials.storage import replace_file
@@ -90,11 +90,12 @@ def _study(sweep: Sweep, folder: Path) -> Path:
 def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
-    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr"}}, "group", the number of
-    the point that it is a near-duplicate of (choose.groups), "knee", whether it is the front's (choose.knee)}. Where the search
-    saw one half of the documents, value and stderr are of the other half and "search" is the value that the search saw. A
-    metric of a trial with replicates also has "sd", the standard deviation between them, and "n", how many they are. Metrics
-    are shares (0..1) but for bits per byte and nats, None where undefined.
+    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr", "low", "high"}}, "p_front",
+    "p_feasible", "group", the number of the point that it is a near-duplicate of (choose.groups), "knee", whether it is the
+    front's (choose.knee)}. Where the search saw one half of the documents, all this is of the other half and a metric's
+    "search" is the value that the search saw. An objective also has "corrected", "corrected_low" and "corrected_high"; a metric
+    of a trial with replicates "sd", the standard deviation between them, and "n", how many they are. Metrics are shares (0..1)
+    but for bits per byte and nats, None where undefined.
     """
     rows = []
     group, best = groups(sweep), knee(sweep)
@@ -103,6 +104,7 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
         metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
         params = {path: _plain(row[path]) for path in sweep.space}
         told = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
+        told |= {"p_front": _plain(row["p_front"]), "p_feasible": _plain(row["p_feasible"])}
         rows.append(told | {"group": int(group[number]), "knee": number == best})
     return rows
 
@@ -137,21 +139,24 @@ def trials_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
-    found = {"value": _plain(row[name]), "stderr": _plain(row[f"{name}_se"])}
+    found = {"value": _plain(row[name])}
+    endings = {"stderr": "se", **{one: one for one in ("low", "high", "corrected", "corrected_low", "corrected_high")}}
+    found |= {told: _plain(row[f"{name}_{ending}"]) for told, ending in endings.items() if f"{name}_{ending}" in row}
     found |= {"search": _plain(row[f"{name}_search"])} if halves else {}
     return found | ({"sd": _plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
 
 def front_table(sweep: Sweep) -> pd.DataFrame:
-    """The front with a column each for number, key, the searched paths, every metric and its standard error ("NAME_se").
+    """The front with a column each for number, key, p_front, p_feasible, the searched paths, every metric, its standard error
+    ("NAME_se") and its 95 % interval ("NAME_low", "NAME_high"); an objective also "NAME_corrected".
 
     Where the search saw one half of the documents, what it saw is under "NAME_search". A sweep with replicates also has their
     number ("replicates") and the standard deviation between them ("NAME_sd").
     """
     several = sweep.replicates > 1
-    parts = ["", "_se", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
-    columns = ["number", "key", *(["replicates"] if several else []), *sweep.space]
-    columns += [f"{name}{part}" for name in sweep.metrics for part in parts]
+    parts = ["", "_se", "_low", "_high", "_corrected", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
+    columns = ["number", "key", "p_front", "p_feasible", *(["replicates"] if several else []), *sweep.space]
+    columns += [f"{name}{part}" for name in sweep.metrics for part in parts if f"{name}{part}" in sweep.trials]
     return _of_one_type(sweep.front[columns].reset_index(drop=True), sweep.space)
 
 

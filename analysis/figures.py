@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from analysis import labels
 from analysis.choose import course, knee, traded, tradeoff
-from analysis.load import Sweep
 from analysis.mattered import bases, dependences, importance, interaction, matched, needed, varied
 from analysis.metrics import LEARNING, split_metric
 from analysis.plots import LIGHT, LISTED, WIDTH, Theme, front_figure, style
+from analysis.sweep import Sweep
 
 MARKERS = "os^DvPX"
 HATCHES = ("", "////", "....", "xxxx")

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from analysis import front, labels, told
 from analysis.drawing import Plane, number, ticks
-from analysis.load import Sweep
 from analysis.metrics import Constraint
 from analysis.plots import baseline_places, coordinates, front_line
 from analysis.signatures import paper_point
+from analysis.sweep import Sweep
 
 ELLIPSES = 3_000  # above so many finished trials only the front's have their ellipse
 LINES = 600  # at most so many trials are drawn as lines over all objectives

@@ -8,8 +8,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis import labels, told
-from analysis.load import Sweep
 from analysis.metrics import split_metric
+from analysis.sweep import Sweep
 
 Cell = tuple[Any, Any, str]
 """Text, what it sorts by (None where the text will do), class."""

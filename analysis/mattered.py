@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
 from analysis.metrics import LEARNING, split_metric
+from analysis.sweep import Sweep
 
 Evaluator = Literal["fanova", "ped_anova"]
 NEEDED = 12  # finished trials from which anything is said about settings, and PER_SETTING for each setting that varied

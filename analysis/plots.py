@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis import labels, placement
-from analysis.load import Sweep
 from analysis.metrics import LEARNING, Constraint, Objective, split_metric
+from analysis.sweep import Sweep
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches; 100 of its 200 dots an inch make a picture of 900 px
 EMPTY = 2.8  # the height where there is nothing to show

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from analysis import labels, told
 from analysis.curve import curve
-from analysis.load import Sweep
 from analysis.metrics import LEARNING, PART_KINDS, split_metric
+from analysis.sweep import Sweep
 from trials.record import TrialRecord
 
 _IDENTITY = ["task", "doc_hash"]  # of a document, within its role

@@ -15,14 +15,14 @@ import pandas as pd
 from analysis import labels, told
 from analysis.claims import claims, headline, notices, quoted
 from analysis.cost import cost, phases
-from analysis.export import TEMPLATES
+from analysis.export import TEMPLATES, export_trials
 from analysis.figures import FIGURES
 from analysis.interactive import ELLIPSES, LINES, front_svg, parallel_svg
 from analysis.listing import listing
-from analysis.load import Sweep
 from analysis.plots import DARK, LIGHT, png
 from analysis.point import Point, facts, point
 from analysis.signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
+from analysis.sweep import Sweep
 from trials.record import TrialRecord
 from trials.storage import write_text
 
@@ -43,11 +43,12 @@ class Drawn:
 
 
 def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
-    """Writes report.html and report.json to `folder` (the sweep's own when left out); returns the former."""
+    """Writes report.html, report.json and trials.csv to `folder` (the sweep's own when left out); returns the former."""
     path = (folder or sweep.folder) / "report.html"
     marks = _flags(sweep)
     points = [point(sweep, row, marks[index]) for index, row in _paged(sweep)]
     write_text(path.with_name("report.json"), json.dumps(report_numbers(sweep, points), indent=1, allow_nan=False) + "\n")
+    export_trials(sweep, ["csv"], path.parent)
     write_text(path, _page(sweep, points, marks))
     return path
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
 from analysis.metrics import Objective
+from analysis.sweep import Sweep
 
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
 

@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.load import Sweep
 from analysis.metrics import Constraint
+from analysis.sweep import Sweep
 
 LOG_SPAN = 50  # times the lowest, from which a positive setting is taken to have been searched on a log scale
 UNDEFINED = 1e6  # a constraint on an undefined metric: Optuna's storages take no infinity

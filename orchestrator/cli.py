@@ -147,7 +147,7 @@ def status(
 
     Example: slimsweep status runs/quickstart
     """
-    from analysis.load import load
+    from analysis.sweep import load
 
     if as_json:
         _print_json(_status(load(root(folder))))
@@ -200,7 +200,7 @@ def front(
     Example: slimsweep front runs/quickstart --format csv,tex,svg --trials --figures
     """
     from analysis.export import export, export_figures, export_trials, front_rows
-    from analysis.load import load
+    from analysis.sweep import load
 
     sweep = load(root(folder))
     wanted = [name.strip() for name in formats.split(",")]
@@ -221,8 +221,8 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: slimsweep report runs/quickstart
     """
-    from analysis.load import load
     from analysis.report import write_report
+    from analysis.sweep import load
 
     path = write_report(load(root(folder)))
     if as_json:
@@ -247,7 +247,7 @@ def publish(
 
     Example: slimsweep publish runs/quickstart "#7" --to my-model
     """
-    from analysis.load import load
+    from analysis.sweep import load
     from orchestrator import publish as publishing
 
     console = err if as_json else out
@@ -277,7 +277,7 @@ def compare(
     from analysis import compare_page
     from analysis.compare import as_dict, verdict
     from analysis.compare import compare as compare_sweeps
-    from analysis.load import load
+    from analysis.sweep import load
 
     found = compare_sweeps(load(root(folder)), load(root(other)))
     written = compare_page.write(found, to)

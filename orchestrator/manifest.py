@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.load import ManifestTrial, read_manifest
+from analysis.sweep import ManifestTrial, read_manifest
 from orchestrator.config import SweepConfig
 from trials.spec import TrialSpec
 from trials.storage import write_json

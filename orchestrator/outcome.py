@@ -13,8 +13,8 @@ def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
     """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
     how many trials are `complete` and how many `failed`."""
     from analysis.export import export, front_rows
-    from analysis.load import load
     from analysis.report import headline, quoted, write_report
+    from analysis.sweep import load
 
     sweep = load(root(storage) / name)
     written = [*export(sweep), write_report(sweep)]

@@ -341,7 +341,7 @@ def _draws(config: SweepConfig) -> Iterator[TrialSpec]:
 
 
 def _told_keys(folder: Path) -> set[str]:
-    from analysis.load import read_manifest
+    from analysis.sweep import read_manifest
 
     if not (folder / "manifest.json").exists():
         return set()

@@ -26,7 +26,7 @@ from trials.record import TrialRecord
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from analysis.load import Sweep
+    from analysis.sweep import Sweep
 
 SCHEMA = 1
 _PRIVATE = {"host", "set_aside", "failure"}  # of a record: what speaks of the machine and its folders

@@ -5,7 +5,7 @@
 3. The winner's curse: what the best of 40 looks like, and what it is said to be worth after the correction.
 
 Outcomes are simulated document by document, as a base and its fine-tunings answer: shared documents, a base that all trials
-have, few flips, seeds that shift all documents, HellaSwag's clusters. Truths are those of the population of documents and seeds.
+have, few flips, seeds that shift all documents, clusters. Truths are those of the population of documents and seeds.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import front
 from analysis.choose import best_within, course, groups, knee, tradeoff
-from analysis.load import load
+from analysis.sweep import load
 from tests.test_analysis_sweep import FOUR, OBJECTIVES, SITUATIONS, TWO, Builder, oom
 
 
@@ -29,7 +29,8 @@ def with_points(sweep, gains, losses, errors=0.0):
     points = front.orient(frame[["commonsense.gain_search", "math.forgetting_search"]].to_numpy(), sweep.objectives)
     frame["front_rank"] = front.ranks(points, frame["feasible"].to_numpy(dtype=bool))
     frame["on_front"] = frame["front_rank"] == 0
-    return dataclasses.replace(sweep, trials=frame)
+    noise = np.random.default_rng(0).standard_normal((500, len(frame), 2)) * errors
+    return dataclasses.replace(sweep, trials=frame, draws=frame[["commonsense.gain", "math.forgetting"]].to_numpy() + noise)
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_ten_thousand_trials_in_four_objectives_are_chosen_from(builder):
         frame[name] = frame[f"{name}_search"] = rng.normal(0, 0.1, 10_000)
     points = front.orient(frame[names].to_numpy(), sweep.objectives)
     frame["on_front"] = front.front(points, np.ones(10_000, dtype=bool))
-    found = dataclasses.replace(sweep, trials=frame)
+    found = dataclasses.replace(sweep, trials=frame, draws=frame[list(sweep.judged)].to_numpy()[None])
     reference = front.orient(np.array(sweep.reference), sweep.objectives)
     assert course(found)["hypervolume"].iloc[-1] == pytest.approx(front.hypervolume(points, reference))
     assert knee(found) is not None

@@ -18,9 +18,9 @@ from matplotlib.image import imread
 from analysis import placement
 from analysis.export import export, front_rows, front_table
 from analysis.labels import setting_names
-from analysis.load import load
 from analysis.plots import DARK, LIGHT, front_figure
 from analysis.report import headline, notices, report, write_report
+from analysis.sweep import load
 from trials.errors import InputError
 from trials.record import Failure, Ledger, Score, TrialRecord
 from trials.spec import TrialSpec
@@ -261,14 +261,15 @@ def test_front_json_carries_key_number_params_and_metrics(usual):
     assert first["key"] == usual.trials[0]["key"]
     assert first["params"] == {"lora.rank": 1, "train.learning_rate": 1e-4}
     assert set(first["metrics"]) == set(sweep.metrics)
-    assert first["metrics"]["commonsense.gain"] == {"value": pytest.approx(0.12), "stderr": pytest.approx(0.0464, abs=1e-4)}
+    assert first["metrics"]["commonsense.gain"]["value"] == pytest.approx(0.12)
+    assert first["metrics"]["commonsense.gain"]["stderr"] == pytest.approx(0.0464, abs=1e-4)
 
 
 def test_an_undefined_metric_is_null_in_json(builder):
     sweep = builder.baseline((20, 0)).add((25, 0)).load(objectives=TWO[:1], constraints=[])
     (path,) = export(sweep, ["json"])
     (row,) = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
-    assert row["metrics"]["math.forgetting"] == {"value": None, "stderr": None}
+    assert {*row["metrics"]["math.forgetting"].values()} == {None}
 
 
 def test_csv_and_parquet_read_back_as_the_front(usual, tmp_path):
@@ -523,9 +524,9 @@ def test_a_trial_is_complete_when_all_its_replicates_are_and_failed_when_one_is(
 
 def test_exports_say_the_spread_of_replicates_and_nothing_of_it_without_them(builder):
     rows = {row["number"]: row for row in front_rows(builder.baseline().replicate((26, 37), (22, 39)).add((21, 40)).load())}
-    assert set(rows[0]["metrics"]["math.drop"]) == {"value", "stderr", "sd", "n"}
+    assert set(rows[0]["metrics"]["math.drop"]) == {"value", "stderr", "low", "high", "sd", "n"}
     assert rows[0]["metrics"]["math.drop"]["n"] == 2
-    assert set(rows[1]["metrics"]["math.drop"]) == {"value", "stderr"}
+    assert set(rows[1]["metrics"]["math.drop"]) == {"value", "stderr", "low", "high"}
     table = front_table(builder.load())
     assert table["replicates"].tolist() == [2, 1]
     assert table["math.drop_sd"].isna().tolist() == [False, True]

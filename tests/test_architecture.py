@@ -46,7 +46,7 @@ def test_only_the_orchestrator_imports_ray():
 
 
 def test_reading_records_and_configs_loads_no_torch():
-    code = "import sys, analysis.load, orchestrator.config; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    code = "import sys, analysis.sweep, orchestrator.config; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

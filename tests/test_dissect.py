@@ -3,8 +3,8 @@
 import pytest
 
 from analysis.kinds import PART_KINDS
-from analysis.load import load
 from analysis.metrics import LEARNING_KINDS, split_metric
+from analysis.sweep import load
 from tests.test_analysis_sweep import Builder
 from trials.record import Score
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.load import load
+from analysis.sweep import load
 from orchestrator import publish as publishing
 from orchestrator.errors import SweepFailed
 from tests.conftest import CONFIG, deep

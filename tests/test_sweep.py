@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from analysis.load import load
+from analysis.sweep import load
 from orchestrator import study
 from orchestrator.config import SweepConfig
 from orchestrator.errors import SweepFailed

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.load import load
+from analysis.sweep import load
 from trials.outcomes import pack
 from trials.record import Ledger, TrialRecord
 from trials.scores import halves, scores

@@ -240,6 +240,24 @@ def load(folder: Path | str) -> Sweep:
     )
 
 
+def trials(*folders: Path | str) -> pd.DataFrame:
+    """`Sweep.trials` of several sweeps below each other, with each sweep's name in the column "sweep", its folder in "folder".
+
+    A folder is a sweep's, or a storage root, which stands for all sweeps in it.
+    """
+    found = []
+    for one in folders:
+        place = root(one)
+        inside = folders_with(place, "manifest.json") if place.is_dir() else []
+        for folder in [place / name for name in inside] or [place]:
+            sweep = load(folder)
+            frame = sweep.trials.copy()
+            frame.insert(0, "sweep", sweep.name)
+            frame.insert(1, "folder", str(folder))
+            found.append(frame)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """`folder/manifest.json`, or an InputError of one line."""
     path = folder / "manifest.json"
