@@ -198,7 +198,9 @@ def _failures(sweep: Sweep) -> list[dict[str, Any]]:
 def _figures(sweep: Sweep) -> list[Drawn]:
     """Those of `analysis.figures` that this sweep has something for."""
     found = []
-    for figured in FIGURES.values():
+    for name, figured in FIGURES.items():
+        if name == "front":  # the page begins with a better one
+            continue
         light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
         if light is not None and dark is not None:
             found.append(Drawn(figured.title, figured.caption(sweep), _inline(png(light)), _inline(png(dark))))

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from analysis.export import FORMATS, export, export_figures, export_trials, front_rows, trial_rows, trials_table
+from analysis.export import FORMATS, export, export_figures, export_trials, front_rows, trial_rows
 from analysis.study import study
 from analysis.sweep import load
 from analysis.tables import latex_text, markdown_text
