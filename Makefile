@@ -49,6 +49,7 @@ calibrate: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver
 	$(BIN)/python -m tests.benchmarks.load
+	$(BIN)/python -m tests.benchmarks.front
 	$(BIN)/python -m tests.benchmarks.trial
 
 check: $(READY)

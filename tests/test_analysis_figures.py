@@ -12,7 +12,7 @@ from analysis import front
 from analysis.figures import FIGURES
 from analysis.plots import DARK, LIGHT, png, svg
 from tests.test_analysis_mattered import planted, two_bases
-from tests.test_analysis_sweep import NASTY, OBJECTIVES, SITUATIONS, Builder
+from tests.test_analysis_sweep import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
 
 LEARNT = {"shop": {"tokens": 10.0, "loss": 1.0, "base_loss": 2.0, "kl": 0.3, "reverse_kl": 0.2}}
 
@@ -72,7 +72,7 @@ def test_every_figure_is_drawn_whole_and_its_data_told(sweep, name, theme):
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
-@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("situation", NAMED)
 def test_a_figure_of_every_situation_is_whole_or_not_there(tmp_path, situation, objectives):
     sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives], name=NASTY)
     for figured in FIGURES.values():
@@ -83,6 +83,7 @@ def test_a_figure_of_every_situation_is_whole_or_not_there(tmp_path, situation, 
             assert isinstance(figured.data(sweep), pd.DataFrame)
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_are_drawn_and_their_svg_stays_small(sweep):
     found = full(sweep, 10_000)
     for name, figured in FIGURES.items():

@@ -19,7 +19,7 @@ from analysis.study import study
 from analysis.sweep import load
 from analysis.tables import latex_text, markdown_text
 from orchestrator.cli import app
-from tests.test_analysis_sweep import NASTY, OBJECTIVES, SITUATIONS, Builder
+from tests.test_analysis_sweep import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
 
 WORSE = (
     "a|b \\ {c}_$d$ 50% #1 ~^ [link](http://x.y) www.x.y me@x.y ![i](j) `code` *b*\n| --- |\r\n\\end{tabular} \u2028<b>&amp;"
@@ -115,7 +115,7 @@ def test_all_trials_are_written_with_every_column(usual):
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
-@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("situation", NAMED)
 def test_every_situation_is_written_in_every_format(builder, situation, objectives):
     sweep = SITUATIONS[situation](builder).load(objectives=OBJECTIVES[objectives], name=WORSE)
     written = export(sweep, FORMATS) + export_trials(sweep)
@@ -170,6 +170,7 @@ def test_the_defaults_are_the_five_files_of_the_front(usual):
     }
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_are_written(builder):
     sweep = builder.baseline().add((26, 37)).load()
     frame = sweep.trials.iloc[[0] * 10_000].reset_index(drop=True)

@@ -78,6 +78,7 @@ def test_out_of_memory_in_training_halves_the_micro_batch_and_the_result_is_the_
         torch.testing.assert_close(weight, theirs[name], rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_that_runs_out_of_memory_goes_on_from_its_last_state(another, little, undisturbed):
     tight = another(EVERY_STEP)
     with memory_for(tight, little, rows=4, training=True, after=2) as calls:

@@ -205,6 +205,7 @@ def from_a_busy_hub(tmp_path_factory):
     return json.loads(ran.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_busy_is_waited_for_by_models_data_sets_and_tasks(from_a_busy_hub):
     from transformers import AutoTokenizer
 

@@ -122,6 +122,7 @@ def effect(worker):
     return {name: worker.run(TrialSpec.model_validate({**setting, "data": data})).scores for name, data in specs.items()}
 
 
+@pytest.mark.slow
 def test_the_base_knows_what_it_should(effect):
     scores = effect["base"]
     assert min(score.n for score in scores.values()) >= 200
@@ -130,16 +131,19 @@ def test_the_base_knows_what_it_should(effect):
     assert 0.45 <= scores["commonsense"].value <= 0.85
 
 
+@pytest.mark.slow
 def test_instructions_alone_raise_commonsense_and_ruin_math(effect):
     before, after = effect["base"], effect["instructions"]
     assert after["commonsense"].value - before["commonsense"].value >= 0.05
     assert after["math"].value <= 0.5 * before["math"].value
 
 
+@pytest.mark.slow
 def test_with_half_the_mix_problems_math_is_kept(effect):
     assert effect["half"]["math"].value >= 0.6 * effect["base"]["math"].value
 
 
+@pytest.mark.slow
 def test_the_model_card_quotes_the_scores_of_the_shipped_weights(effect):
     card = (FOLDER / "README.md").read_text()
     for name in ("base", "instructions", "half"):

@@ -18,7 +18,7 @@ from analysis.point import SHORT, mcnemar, shortened
 from analysis.report import PAGES, report, write_report
 from analysis.signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
 from analysis.sweep import load
-from tests.test_analysis_sweep import FOUR, NASTY, TWO, Builder, Page, oom
+from tests.test_analysis_sweep import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.record import Failure, TrialRecord
 
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e-?\d+)?")
@@ -81,10 +81,13 @@ PAGES_OF = {
 }
 
 
-@pytest.mark.parametrize("objectives", [TWO[:1], TWO, FOUR], ids=["one", "two", "four"])
-@pytest.mark.parametrize("situation", PAGES_OF)
+PAGED = [(name, objectives) for name in PAGES_OF for objectives in ("one", "two", "four")]
+PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
+
+
+@pytest.mark.parametrize(("situation", "objectives"), PAGED)
 def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situation, objectives):
-    text = report(PAGES_OF[situation](builder).load(objectives=objectives))
+    text = report((SITUATIONS | PAGES_OF)[situation](builder).load(objectives=OBJECTIVES[objectives]))
     page = Page(text)
     assert re.search(r'class="headline">[^<]+\.</p>', text)
     assert all(link.startswith(("data:", "#")) for link in page.links)

@@ -94,6 +94,7 @@ def test_a_training_cut_off_anywhere_again_and_again_ends_in_the_same_record(ano
     assert_same(last.ledger, record, undisturbed)
 
 
+@pytest.mark.slow
 def test_noise_penalties_and_a_decaying_rate_go_on_where_they_were(worker, another, hard, monkeypatch, tmp_path_factory):
     settings = hard.train.model_copy(update={"schedule": "wsd", "decay": 0.5, "neftune": 5.0, "kl": 0.5, "l2": 0.01})
     spec = hard.model_copy(update={"train": settings})
@@ -135,6 +136,7 @@ Worker(Ledger(sys.argv[1]), Hub()).run(TrialSpec.model_validate_json(sys.argv[2]
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_saves_leaves_the_state_before_to_the_next_one(another, hard, undisturbed, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), hard.model_dump_json()]
     killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, env={**os.environ})

@@ -241,7 +241,7 @@ def test_a_folder_on_another_disk_is_copied_and_then_moved(tmp_path, adapter, mo
 
 def test_a_record_goes_to_any_root_with_its_adapter_and_documents(place, record, adapter, tmp_path):
     ledger, files = Ledger(place), tree(adapter)
-    documents = pd.DataFrame({"role": ["math"], "score": [1.0]})
+    documents = pd.DataFrame({"role": ["math"], "task": ["gsm"], "doc_hash": ["h"], "score": [1.0]})
     ledger.write(record, documents, [adapter])
     assert Ledger(str(place)).read(record.key) == record
     assert ledger.documents(record.key, ["score"]).equals(documents[["score"]])

@@ -353,6 +353,7 @@ def test_a_training_of_many_steps_is_looked_at_about_twenty_times(loaded, mixed,
     assert [step for step, _ in end.kl] == list(range(3, 46, 3))
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_from_any_step_looks_and_stops_at_the_same_steps(loaded, mixed, heldout):
     lora = Lora(rank=4, dropout=0.2)
     settings = changed(batch_size=4, micro_batch_size=2, kl=0.3, l2=0.01, neftune=5.0, schedule="wsd", warmup=0.2, stop_kl=0.03)

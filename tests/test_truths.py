@@ -81,6 +81,7 @@ def test_what_was_trained_has_moved_from_the_base_and_learnt(whole, base):
     assert base.learning == {}
 
 
+@pytest.mark.slow
 def test_the_adapter_after_n_rows_is_what_a_training_of_n_rows_gives(worker, another, module_spec, whole):
     """Without a warm-up, whose length depends on the number of rows."""
     plain = changed(module_spec, train={"warmup": 0.0})

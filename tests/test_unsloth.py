@@ -154,6 +154,7 @@ def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, mon
         trained(loaded, rows, nowhere, elsewhere(rows, nowhere))
 
 
+@pytest.mark.slow
 def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, rows, monkeypatch):
     monkeypatch.setenv("HANGS", "1")
     request = {
