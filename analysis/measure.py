@@ -131,10 +131,9 @@ class _Columns:
     """A role's means, and their standard errors, by column of the documents: of t settings (t, r), and of the base ()."""
 
     def __init__(self, tuned: Sequence[Sequence[Mapping[str, Score]]], base: Mapping[str, Score]):
-        names = {name for one in tuned for replicate in one for name in replicate}
-        grids = {name: [[replicate.get(name) for replicate in one] for one in tuned] for name in names}
+        grids = {name: [[replicate.get(name) for replicate in one] for one in tuned] for name in _NEEDED}
         self.tuned, self.tuned_se = _means(grids)
-        self.base, self.base_se = _means({name: [[score]] for name, score in base.items()})
+        self.base, self.base_se = _means({name: [[base.get(name)]] for name in _NEEDED})
         self.shape = (len(tuned), len(tuned[0]))
         self.n = np.array([replicates[0]["score"].n if replicates[0] else 1 for replicates in tuned], dtype=float)
         self.there = np.array([all("score" in replicate for replicate in replicates) for replicates in tuned])
@@ -171,17 +170,24 @@ class _Columns:
 
 
 _UNKNOWN = np.full((1, 1), np.nan)
+_NEEDED = sorted(
+    {column.replace("bits", "bpb") for kind in ALL_KINDS.values() for column in kind.columns if not column.startswith("bytes")}
+)
+"""Names of scores that some metric is made of."""
+_ABSENT = (np.nan, np.nan)
 
 
 def _means(grids: Mapping[str, Sequence[Sequence[Score | None]]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Values and standard errors by column; bits per byte are told as the bits of one byte."""
+    """Values and standard errors by column, where any is known; bits per byte are told as the bits of one byte."""
     values: dict[str, np.ndarray] = {}
     errors: dict[str, np.ndarray] = {}
     for name, grid in grids.items():
         own, dot, part = name.partition(".")
         column = f"bits{dot}{part}" if own == "bpb" else name
-        values[column] = np.array([[score.value if score else np.nan for score in row] for row in grid])
-        errors[column] = np.array([[score.stderr if score else np.nan for score in row] for row in grid])
+        both = np.array([[(score.value, score.stderr) if score else _ABSENT for score in row] for row in grid])
+        if np.isnan(both[..., 0]).all():
+            continue
+        values[column], errors[column] = both[..., 0], both[..., 1]
         if own == "bpb":
             values[f"bytes{dot}{part}"], errors[f"bytes{dot}{part}"] = np.ones_like(values[column]), np.zeros((1, 1))
     return values, errors

@@ -187,7 +187,11 @@ class Sweep:
 
 def load(folder: Path | str) -> Sweep:
     """Reads a sweep's folder and, once each, the records that it names from the ledger beside it."""
-    folder = root(folder)
+    with _no_collection():
+        return _load(root(folder))
+
+
+def _load(folder: Path) -> Sweep:
     manifest = read_manifest(folder)
     objectives = tuple(Objective(entry.metric, entry.direction) for entry in manifest.objectives)
     constraints = tuple(parse_constraint(text) for text in manifest.constraints)
@@ -197,8 +201,7 @@ def load(folder: Path | str) -> Sweep:
     against = [trial.baseline for trial in manifest.trials if trial.baseline is not None]
     base = list(dict.fromkeys([*manifest.baselines, *against]))
     keys = dict.fromkeys([*base, *(key for trial in manifest.trials for key in trial.keys)])
-    with _no_collection():
-        outcomes = {key: _outcome(ledger, key) for key in keys}
+    outcomes = {key: _outcome(ledger, key) for key in keys}
     half = _REPORTED if manifest.documents == "half" else None
     asked = [
         Asked(trial, tuple(outcomes[key] for key in trial.keys))
