@@ -104,9 +104,11 @@ def answers(
     if own is None:
         return None
     pairs = [place for place, records in enumerate(settings) if all(_same(one, role, own.documents) for one in records)]
-    in_half = own.column("half")
+    sides = [own, *(one.outcomes[role] for place in pairs[:1] for one in settings[place])]
+    in_half, labels = (
+        next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
+    )
     keep = np.arange(own.n) if half == ALL or in_half is None else np.flatnonzero(in_half == (half == "report"))
-    labels = own.column("cluster")
     labels = np.arange(own.n) if labels is None else labels
     keep = keep[np.argsort(labels[keep], kind="stable")]
     clusters, starts = np.unique(labels[keep], return_index=True)

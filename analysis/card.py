@@ -81,13 +81,19 @@ def _within(merged: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None)
 
 
 def outside(found: Mapping[str, Any]) -> list[str]:
-    """A line for each role of the merged model that lies outside of the adapter's interval."""
-    return [
-        f"{role} {100 * one['merged']['value']:.1f} % is outside of the adapter's {100 * one['adapter']['value']:.1f} % "
-        f"(95 %: {100 * one['adapter']['low']:.1f} to {100 * one['adapter']['high']:.1f})"
-        for role, one in found["roles"].items()
-        if not one["inside"]
-    ]
+    """A line for each role of the merged model that lies outside of the adapter's interval, or cannot be held against it."""
+    told = []
+    for role, one in found["roles"].items():
+        if one["inside"]:
+            continue
+        if one["merged"] is None or one["adapter"] is None or one["adapter"]["low"] is None:
+            told.append(f"{role} has too few documents for an interval ({one['n']})")
+            continue
+        merged, value, low, high = (
+            100 * x for x in (one["merged"]["value"], *map(one["adapter"].get, ("value", "low", "high")))
+        )
+        told.append(f"{role} {merged:.1f} % is outside of the adapter's {value:.1f} % (95 %: {low:.1f} to {high:.1f})")
+    return told
 
 
 def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping[str, Any]) -> str:

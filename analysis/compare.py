@@ -57,7 +57,10 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         told = [", ".join(f"{one.metric} {one.direction}" for one in sweep.objectives) for sweep in (a, b)]
         raise InputError(f"the sweeps have other objectives: {a.name} has {told[0]}, {b.name} has {told[1]}")
     objectives = a.objectives
-    reference = front.reference_point(objectives, [*a.constraints, *b.constraints])
+    untuned = [sweep.baselines.loc[sweep.baselines["state"] == "complete"].min(numeric_only=True) for sweep in (a, b)]
+    names = {name for one in untuned for name in one.index if name.endswith(".value")}
+    least = {name: min(one[name] for one in untuned if name in one) for name in names}
+    reference = front.reference_point(objectives, [*a.constraints, *b.constraints], least)
     oriented = front.orient(reference, objectives)
     points = [_points(sweep, objectives) for sweep in (a, b)]
     volumes = [front.hypervolume(one, oriented) for one in points]
@@ -255,7 +258,9 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             {
                 "number": int(row["number"]),
                 "key": row["key"],
-                "metrics": {metric: {"value": row[metric], "stderr": _known(row[f"{metric}_se"])} for metric in metrics},
+                "metrics": {
+                    metric: {"value": _known(row[metric]), "stderr": _known(row[f"{metric}_se"])} for metric in metrics
+                },
                 "dominated": bool(beaten),
             }
             for row, beaten in zip(sweep.front.to_dict("records"), mask, strict=True)

@@ -5,6 +5,7 @@ that what two settings share, the base's own answers above all, is shared in eve
 between settings, whose covariance is pooled over all settings with replicates; where none has any, seeds are left out.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,16 +24,18 @@ def draws_for(settings: int) -> int:
 class Errors:
     """Gathers the draws for `names` while the settings are measured (`see` is measure_all's `watch`)."""
 
-    def __init__(self, settings: int, names: Sequence[str]):
+    def __init__(self, settings: int, names: Sequence[str], keys: str = ""):
+        """`keys` names the settings: the noise of its own that a setting has is another one in another sweep."""
         self.names = list(names)
         self._kinds = [split_metric(name) for name in names]
         self._draws = np.zeros((draws_for(settings), settings, len(self.names)))
         self._paired = np.zeros((settings, len(self.names)), bool)
         self._weights: dict[bytes, np.ndarray] = {}
-        self._random = np.random.default_rng(0)
+        self._random = np.random.default_rng(zlib.crc32(keys.encode()))
 
     def see(self, role: str, places: np.ndarray, own: Answers) -> None:
         """The answers of the settings at `places` to a role's documents."""
+        everywhere = places
         for metric, (of_role, name) in enumerate(self._kinds):
             if of_role != role or not own.has(ALL_KINDS[name]):
                 continue
@@ -40,7 +43,9 @@ class Errors:
             if label not in self._weights:
                 self._weights[label] = weights(own.clusters, len(self._draws))
             redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
-            self._draws[:, places, metric] = np.nan_to_num(redrawn - redrawn.mean(axis=0))
+            whole = np.isfinite(redrawn).all(axis=0)  # a document without a value leaves the setting to its own standard error
+            places = everywhere[whole]
+            self._draws[:, places, metric] = (redrawn - redrawn.mean(axis=0))[:, whole]
             self._paired[places, metric] = True
             if (unit := ALL_KINDS[name].unit) is not None:
                 # as in intervals.interval, a flip each way: few flips by luck are not to be taken for certainty

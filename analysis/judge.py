@@ -25,6 +25,17 @@ class Judgement:
     hypervolumes: np.ndarray
     """Shape (draws,)."""
 
+    def of(self, places: np.ndarray) -> "Judgement":
+        """That of other settings, each one of these; the volumes stay."""
+        return Judgement(
+            self.draws[:, places],
+            self.corrected[places],
+            self.p_front[places],
+            self.p_feasible[places],
+            self.p_constraint[:, places],
+            self.hypervolumes,
+        )
+
 
 def judge(
     values: np.ndarray,

@@ -114,8 +114,8 @@ def _groups(settings: Sequence[Setting]) -> Iterator[tuple[np.ndarray, list[Sett
         if setting.records:
             alike[setting.base.key if setting.base else "", len(setting.records)].append(place)
     for (_, replicates), places in alike.items():
-        outcomes = settings[places[0]].records[0].outcomes
-        largest = max([packed.n for packed in outcomes.values()], default=1)
+        base = settings[places[0]].base
+        largest = max([packed.n for packed in base.outcomes.values()] if base else [], default=1)
         size = max(1, _AT_ONCE // (largest * replicates))
         for start in range(0, len(places), size):
             some = np.array(places[start : start + size])
@@ -203,8 +203,10 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     paired = np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing
-        variance[places], steps[places] = intervals.spread(own.influence(kind), values[places])
-        paired[places] = ~np.isnan(variance[places])
+        found, reached = intervals.spread(own.influence(kind), values[places])
+        whole = np.isfinite(found)  # a document without a value leaves the setting to its scores' own errors
+        places = places[whole]
+        variance[places], steps[places], paired[places] = found[whole], reached[whole], True
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
         if name in ("value", "base") and np.nanmin(value, initial=0) >= 0 and np.nanmax(value, initial=0) <= 1:

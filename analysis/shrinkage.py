@@ -9,6 +9,7 @@ what they were drawn from: the posterior is an average over fits to reweighted p
 (1987, doi:10.1080/01621459.1987.10478490), and over wider and narrower distributions as likely as these make the points.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     scale = np.where(scale > 0, scale, 1.0)
     own = (errors - shared) / scale
     noise = np.einsum("btm,btk->tmk", own, own) / len(errors)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(zlib.crc32(points.tobytes()))  # its own for every sweep
     some = np.arange(t) if t <= _ENOUGH else np.sort(random.choice(t, _ENOUGH, replace=False))
     points = points / scale
     mixture = _fit(points[some], noise[some])

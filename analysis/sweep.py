@@ -210,7 +210,7 @@ def _load(folder: Path) -> Sweep:
     settings = _settings(asked, outcomes)
     named = [objective.metric for objective in objectives] + [constraint.metric for constraint in constraints]
     judged = tuple(dict.fromkeys(named))
-    errors = Errors(len(settings), judged)
+    errors = Errors(len(settings), judged, " ".join(key for one in asked for key in one.trial.keys))
     measured = measure_all(settings, half or ALL, watch=errors.see)
     searched = measure_all(settings, _SEARCHED, errors=False) if half else measured
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
@@ -391,8 +391,12 @@ def _judgement(
     reference: np.ndarray,
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Adds to `trials` what `noise` (draws, trials, judged) means for each; returns Sweep's draws and hypervolume_interval."""
-    values = trials[list(judged)].to_numpy(dtype=float)
-    found = judge(values, noise, judged, objectives, constraints, reference)
+    values = trials[list(judged)].to_numpy(dtype=float, copy=True)
+    # of a metric without an error (what was learnt, from one seed) no probability follows
+    values[np.isnan(trials[[f"{name}_se" for name in judged]].to_numpy(dtype=float)).any(axis=1)] = np.nan
+    # two trials of one key are one point
+    _, first, own = np.unique(trials["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
+    found = judge(values[first], noise[:, first], judged, objectives, constraints, reference).of(own)
     trials["p_front"], trials["p_feasible"] = found.p_front, found.p_feasible
     for constraint, probability in zip(constraints, found.p_constraint, strict=True):
         trials[f"p:{constraint}"] = probability

@@ -281,3 +281,28 @@ def test_mcnemar_is_the_binomial_of_the_flips():
     tail = sum(math.comb(10, k) for k in range(3)) / 2**10
     assert mcnemar(tuned, base) == (8, 2, pytest.approx(2 * tail))
     assert mcnemar(base, base) == (0, 0, 1.0)
+
+
+def test_a_half_is_that_of_either_side_that_tells_it(record):
+    """A merged model's record, itself a baseline, beside the adapter's, which is none."""
+    halves = ["search", "report"] * 4
+    adapter, merged = record(BASE, halves=halves), record(TUNED, baseline=True, halves=halves)
+    for one, outcomes in ((adapter, BASE), (merged, TUNED)):
+        one.halves = {"math": {half: {"score": share(outcomes[place::2])} for place, half in enumerate(["search", "report"])}}
+    differences = np.array(TUNED[1::2]) - np.array(BASE[1::2])
+    assert measure([merged], adapter, half="report")["math.gain"].stderr == pytest.approx(differences.std(ddof=1) / 2)
+
+
+def test_a_document_without_bits_leaves_the_scores_own_error_and_many_bits_are_kept(record):
+    random = np.random.default_rng(0)
+    sides = [{"score": np.ones(50), "bits": random.normal(80, 9, 50), "bytes": np.full(50, 100.0)} for _ in range(2)]
+    sides[0]["bits"][3] = 70_000.0
+    assert measure([detailed(record, sides[0])], detailed(record, sides[1], baseline=True))["math.gold_bpb_delta"].paired
+    sides[0]["bits"][3] = math.nan
+    made = [
+        detailed(record, {**one, "bits": np.nan_to_num(one["bits"])}, baseline=place == 1) for place, one in enumerate(sides)
+    ]
+    made[0].outcomes = record({"math": sides[0]}).outcomes
+    found = measure([made[0]], made[1])["math.gold_bpb_delta"]
+    assert not found.paired
+    assert found.stderr == pytest.approx(math.hypot(0.01, 0.01))

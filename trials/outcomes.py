@@ -60,7 +60,8 @@ def _packed(name: str, values: pd.Series) -> str:
     if name in SHARES and np.isin(numbers, (0.0, 1.0)).all():
         return _text("b", np.packbits(numbers.astype(bool)))
     # three digits of a document's bits are enough for a standard error
-    return _text("h", numbers.astype("<f2")) if name.startswith("bits") else _text("f", numbers.astype("<f4"))
+    small = name.startswith("bits") and not (numbers > np.finfo("<f2").max).any()
+    return _text("h", numbers.astype("<f2")) if small else _text("f", numbers.astype("<f4"))
 
 
 def label(cluster: str) -> int:

@@ -286,7 +286,7 @@ class Worker:
             frames.append(documents)
         together = pd.concat(frames, ignore_index=True)
         # texts are long and the same for all models: the baseline keeps them
-        return together if record.spec.is_baseline else together.drop(columns=["question", "cluster"])
+        return together if record.spec.is_baseline else together.drop(columns=["question", "cluster"], errors="ignore")
 
     def _role(
         self, model: Any, tokenizer: Any, role: str, record: TrialRecord, partial: Partial, origin: Origin
