@@ -110,10 +110,10 @@ def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: Sequence[
 def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """The share of each setting in what the objectives varied by, after two methods."""
     table, second = importance(sweep), importance(sweep, "ped_anova")
-    metrics = [name for name in table if table[name].notna().any()]
+    metrics = [str(name) for name in table if table[name].notna().any()]
     if not metrics:
         return None
-    table = table.loc[varied(sweep), metrics]
+    table = table.loc[varied(sweep)][metrics]
     order = table.max(axis=1).sort_values().index
     names = labels.setting_names(sweep.space)
     high = 0.8 / len(metrics)
@@ -122,16 +122,17 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         level = np.arange(len(order)) + 0.4 - (place + 0.5) * high
         colour = theme.series[place % len(theme.series)]
         axes.barh(
-            level, 100 * table.loc[order, metric], 0.9 * high, color=colour, edgecolor=theme.paper, linewidth=0,
+            level, 100 * table[metric][order], 0.9 * high, color=colour, edgecolor=theme.paper, linewidth=0,
             hatch=HATCHES[place % len(HATCHES)], label=labels.metric_name(metric),
         )  # fmt: skip
         axes.plot(
-            100 * second.loc[order, metric], level, "D", color=theme.paper, markeredgecolor=theme.ink, markersize=5,
+            100 * second[metric][order], level, "D", color=theme.paper, markeredgecolor=theme.ink, markersize=5,
             linestyle="none", label="among the best tenth (PED-ANOVA)" if place == len(metrics) - 1 else None,
         )  # fmt: skip
     axes.set_yticks(np.arange(len(order)), [_short(names[path], 40) for path in order], parse_math=False)
     axes.set_xlabel("share in what the objective varied by (%)")
-    axes.set_xlim(0, max(5.0, 106 * float(np.nanmax(np.maximum(table, second.loc[table.index, metrics]).to_numpy()))))
+    largest = np.nanmax(np.maximum(table.to_numpy(dtype=float), second.loc[table.index][metrics].to_numpy(dtype=float)))
+    axes.set_xlim(0, max(5.0, 106 * float(largest)))
     axes.grid(visible=False, axis="y")
     _legend(axes, theme)
     return figure
@@ -456,7 +457,11 @@ def _dependences(sweep: Sweep) -> pd.DataFrame:
 def _interactions(sweep: Sweep) -> pd.DataFrame:
     first, second = _most_important(sweep)[:2]
     tables = {one.metric: interaction(sweep, one.metric, first, second) for one in sweep.objectives[:2]}
-    long = [table.stack().rename("mean").reset_index().assign(metric=metric) for metric, table in tables.items() if len(table)]
+    long = [
+        pd.Series(table.stack(), name="mean").reset_index().assign(metric=metric)
+        for metric, table in tables.items()
+        if len(table)
+    ]
     return pd.concat(long, ignore_index=True)
 
 

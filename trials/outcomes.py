@@ -43,10 +43,11 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
         ordered = rows.sort_values(["task", "doc_hash"], kind="stable")
         identity = "\n".join(f"{task}\t{doc}" for task, doc in zip(ordered["task"], ordered["doc_hash"], strict=True))
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        wanted = [name for name in ordered if name in SHARES or name.partition(".")[0] == "bits"]
+        names = [str(name) for name in ordered]
+        wanted = [name for name in names if name in SHARES or name.partition(".")[0] == "bits"]
         if baseline:
-            wanted += [name for name in ordered if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
-        columns = {str(name): _packed(str(name), ordered[name]) for name in wanted if ordered[name].notna().any()}
+            wanted += [name for name in names if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
+        columns = {name: _packed(name, ordered[name]) for name in wanted if ordered[name].notna().any()}
         found[str(role)] = Packed(documents=digest, n=len(ordered), columns=columns)
     return found
 
