@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.kinds import Kind, Means
+from trials.outcomes import stack
 from trials.record import TrialRecord
 
 ALL = "all"
@@ -123,20 +124,13 @@ def answers(
         if name.startswith("bytes"):
             tuned[name] = np.broadcast_to(base_columns[name], shape)
         else:
-            rows = [one.outcomes[role].column(name) for place in pairs for one in settings[place]]
-            tuned[name] = _stacked(rows, own.n)[:, keep].reshape(shape)
+            rows = [one.outcomes[role] for place in pairs for one in settings[place]]
+            tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
     return Answers(tuned, base_columns, clusters, starts), np.array(pairs)
 
 
 def _same(record: TrialRecord, role: str, documents: str) -> bool:
     return role in record.outcomes and record.outcomes[role].documents == documents
-
-
-def _stacked(rows: Sequence[np.ndarray | None], n: int) -> np.ndarray:
-    """Shape (len(rows), n); NaN for a record that lacks the column."""
-    if all(row is not None for row in rows):
-        return _float(np.stack(rows))  # type: ignore[arg-type]
-    return np.stack([np.full(n, np.nan, np.float32) if row is None else _float(row) for row in rows])
 
 
 def _float(values: np.ndarray | None) -> np.ndarray:

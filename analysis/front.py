@@ -25,7 +25,12 @@ def front(points: np.ndarray, feasible: np.ndarray) -> np.ndarray:
 
     `points` (n, m) are oriented, `feasible` is a mask (n,). A point with an objective that is not finite takes no part.
     """
-    mask: np.ndarray = ranks(points, feasible, deepest=1) == 0
+    mask = np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1)
+    if mask.any():  # one good point beats most of the others, and costs one look at each
+        part = points[mask]
+        good = part[np.argmin((part / np.maximum(np.abs(part).mean(axis=0), np.finfo(float).tiny)).sum(axis=1))]
+        mask[mask] = (part <= good).any(axis=1)
+    mask[mask] = ranks(points[mask], np.ones(mask.sum(), bool), deepest=1) == 0
     return mask
 
 

@@ -27,6 +27,8 @@ class Judgement:
 
     def of(self, places: np.ndarray) -> "Judgement":
         """That of other settings, each one of these; the volumes stay."""
+        if np.array_equal(places, np.arange(len(self.corrected))):
+            return self
         return Judgement(
             self.draws[:, places],
             self.corrected[places],
@@ -56,16 +58,21 @@ def judge(
     p_front, p_feasible, p_constraint = np.full(t, np.nan), np.full(t, np.nan), np.full((len(constraints), t), np.nan)
     if not len(part):
         return Judgement(draws, corrected, p_front, p_feasible, p_constraint, np.zeros(len(errors)))
-    corrected[part], draws[:, part] = shrinkage.posterior(values[part], errors[:, part])
+    whole = len(part) == t  # copies of thousands of settings' draws are what costs here
+    corrected[part], own_draws = shrinkage.posterior(values[part], errors if whole else errors[:, part])
+    if whole:
+        draws = own_draws
+    else:
+        draws[:, part] = own_draws
     kept = np.ones((len(errors), len(part)), bool)
     for place, constraint in enumerate(constraints):
-        own = draws[:, part, list(names).index(constraint.metric)]
+        own = own_draws[:, :, list(names).index(constraint.metric)]
         holds = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
         p_constraint[place, part] = holds.mean(axis=0)
         kept &= holds
     p_feasible[part] = kept.mean(axis=0)
     columns = [list(names).index(objective.metric) for objective in objectives]
-    points = front.orient(draws[:, part][:, :, columns], objectives)
+    points = front.orient(own_draws[:, :, columns], objectives)
     on_front = np.array([front.front(*one) for one in zip(points, kept, strict=True)])
     p_front[part] = on_front.mean(axis=0)
     oriented = front.orient(reference, objectives)

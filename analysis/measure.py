@@ -131,10 +131,9 @@ class _Columns:
     """A role's means, and their standard errors, by column of the documents: of t settings (t, r), and of the base ()."""
 
     def __init__(self, tuned: Sequence[Sequence[Mapping[str, Score]]], base: Mapping[str, Score]):
-        grids = {name: [[replicate.get(name) for replicate in one] for one in tuned] for name in _NEEDED}
-        self.tuned, self.tuned_se = _means(grids)
-        self.base, self.base_se = _means({name: [[base.get(name)]] for name in _NEEDED})
         self.shape = (len(tuned), len(tuned[0]))
+        self.tuned, self.tuned_se = _means([replicate for one in tuned for replicate in one], self.shape)
+        self.base, self.base_se = _means([base], (1, 1))
         self.n = np.array([replicates[0]["score"].n if replicates[0] else 1 for replicates in tuned], dtype=float)
         self.there = np.array([all("score" in replicate for replicate in replicates) for replicates in tuned])
 
@@ -170,21 +169,22 @@ class _Columns:
 
 
 _UNKNOWN = np.full((1, 1), np.nan)
-_NEEDED = sorted(
-    {column.replace("bits", "bpb") for kind in ALL_KINDS.values() for column in kind.columns if not column.startswith("bytes")}
+_NEEDED = frozenset(
+    column.replace("bits", "bpb") for kind in ALL_KINDS.values() for column in kind.columns if not column.startswith("bytes")
 )
 """Names of scores that some metric is made of."""
 _ABSENT = (np.nan, np.nan)
 
 
-def _means(grids: Mapping[str, Sequence[Sequence[Score | None]]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _means(named: Sequence[Mapping[str, Score]], shape: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Values and standard errors by column, where any is known; bits per byte are told as the bits of one byte."""
     values: dict[str, np.ndarray] = {}
     errors: dict[str, np.ndarray] = {}
-    for name, grid in grids.items():
+    for name in _NEEDED.intersection(frozenset().union(*named)):
         own, dot, part = name.partition(".")
         column = f"bits{dot}{part}" if own == "bpb" else name
-        both = np.array([[(score.value, score.stderr) if score else _ABSENT for score in row] for row in grid])
+        found = [one.get(name) for one in named]
+        both = np.array([(score.value, score.stderr) if score else _ABSENT for score in found]).reshape(*shape, 2)
         if np.isnan(both[..., 0]).all():
             continue
         values[column], errors[column] = both[..., 0], both[..., 1]

@@ -6,6 +6,7 @@ Rows are in one order whatever order the documents were answered in: by task, th
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,13 +28,26 @@ class Packed(BaseModel):
 
     def column(self, name: str) -> np.ndarray | None:
         """Shape (n,), or None where there is no such column."""
-        if name not in self.columns:
-            return None
-        code, _, text = self.columns[name].partition(":")
-        raw = binascii.a2b_base64(text)
-        if code == "b":
-            return np.unpackbits(np.frombuffer(raw, np.uint8), count=self.n)
-        return np.frombuffer(raw, {"h": "<f2", "f": "<f4", "u": "<u4"}[code])
+        return _numbers([self.columns[name]], self.n)[0] if name in self.columns else None
+
+
+def stack(rows: Sequence[Packed], name: str) -> np.ndarray:
+    """One column of records of the same n documents, shape (len(rows), n); NaN for a record that has no such column."""
+    texts = [row.columns.get(name, "") for row in rows]
+    n = rows[0].n
+    if len({text[:2] for text in texts}) == 1 and texts[0]:
+        return _numbers(texts, n)
+    absent = np.full(n, np.nan, np.float32)
+    return np.stack([_numbers([text], n)[0].astype(np.float32) if text else absent for text in texts])
+
+
+def _numbers(texts: Sequence[str], n: int) -> np.ndarray:
+    """Of columns of one code."""
+    code = texts[0][0]
+    raw = b"".join(binascii.a2b_base64(text[2:]) for text in texts)
+    if code == "b":
+        return np.unpackbits(np.frombuffer(raw, np.uint8).reshape(len(texts), -1), axis=1, count=n)
+    return np.frombuffer(raw, {"h": "<f2", "f": "<f4", "u": "<u4"}[code]).reshape(len(texts), n)
 
 
 def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
