@@ -27,8 +27,6 @@ class Judgement:
 
     def of(self, places: np.ndarray) -> "Judgement":
         """That of other settings, each one of these; the volumes stay."""
-        if np.array_equal(places, np.arange(len(self.corrected))):
-            return self
         return Judgement(
             self.draws[:, places],
             self.corrected[places],

@@ -398,10 +398,8 @@ def _judgement(
     # of a metric without an error (what was learnt, from one seed) no probability follows
     values[np.isnan(trials[[f"{name}_se" for name in judged]].to_numpy(dtype=float)).any(axis=1)] = np.nan
     # two trials of one key are one point
-    own, _ = pd.factorize(trials["key"])
-    first = np.unique(own, return_index=True)[1]
-    of_points = noise if len(first) == len(own) else noise[:, first]
-    found = judge(values[first], of_points, judged, objectives, constraints, reference).of(own)
+    _, first, own = np.unique(trials["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
+    found = judge(values[first], noise[:, first], judged, objectives, constraints, reference).of(own)
     trials["p_front"], trials["p_feasible"] = found.p_front, found.p_feasible
     for constraint, probability in zip(constraints, found.p_constraint, strict=True):
         trials[f"p:{constraint}"] = probability

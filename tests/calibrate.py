@@ -1,6 +1,6 @@
 """Whether the statistics are right where the truth is known: `make calibrate` (python -m tests.calibrate), some minutes.
 
-1. Coverage: of 2,000 simulated trials each, how many 95 % intervals hold the truth (93 % to 97 % are asked for), how wide.
+1. Coverage: of 8,000 simulated trials each, how many 95 % intervals hold the truth (93 % to 97 % are asked for), how wide.
 2. Probabilities to be on the front, and to keep a constraint: of all points told p, a share of p has to be there.
 3. The winner's curse: what the best of 40 looks like, and what it is said to be worth after the correction.
 
@@ -152,7 +152,7 @@ def table(told: np.ndarray, true: np.ndarray) -> Iterator[tuple[float, float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2000, help="simulated trials for each coverage")
+    parser.add_argument("--runs", type=int, default=8_000, help="simulated trials for each coverage")
     parser.add_argument("--sweeps", type=int, default=300, help="simulated sweeps of 40 trials for each kind of truth")
     options = parser.parse_args()
     random, wrong = np.random.default_rng(0), []
