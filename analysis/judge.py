@@ -56,21 +56,17 @@ def judge(
     p_front, p_feasible, p_constraint = np.full(t, np.nan), np.full(t, np.nan), np.full((len(constraints), t), np.nan)
     if not len(part):
         return Judgement(draws, corrected, p_front, p_feasible, p_constraint, np.zeros(len(errors)))
-    whole = len(part) == t  # copies of thousands of settings' draws are what costs here
-    corrected[part], own_draws = shrinkage.posterior(values[part], errors if whole else errors[:, part])
-    if whole:
-        draws = own_draws
-    else:
-        draws[:, part] = own_draws
+    corrected[part], known = shrinkage.posterior(values[part], errors[:, part])
+    draws[:, part] = known
     kept = np.ones((len(errors), len(part)), bool)
     for place, constraint in enumerate(constraints):
-        own = own_draws[:, :, list(names).index(constraint.metric)]
+        own = known[:, :, list(names).index(constraint.metric)]
         holds = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
         p_constraint[place, part] = holds.mean(axis=0)
         kept &= holds
     p_feasible[part] = kept.mean(axis=0)
     columns = [list(names).index(objective.metric) for objective in objectives]
-    points = front.orient(own_draws[:, :, columns], objectives)
+    points = front.orient(known[:, :, columns], objectives)
     on_front = np.array([front.front(*one) for one in zip(points, kept, strict=True)])
     p_front[part] = on_front.mean(axis=0)
     oriented = front.orient(reference, objectives)

@@ -19,7 +19,7 @@ FEWEST = 4  # points from which a distribution is estimated
 _ENOUGH = 300  # and those that suffice
 _MOST = {1: FEWEST, 2: 12, 3: 30}  # components, and the points that so many of them need
 _REFITS = 8  # to as many reweighted samples, where a distribution of few points is known badly
-_FEW, _MANY = 100, 3000
+_FEW = 100
 _SCALES = 2.0 ** np.arange(-8, 2.5, 0.5)  # of the components' covariances, all as likely beforehand
 _TINY = 1e-9
 
@@ -64,7 +64,7 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     points = points / scale
     mixture = _fit(points[some], noise[some])
     mean, drawn = np.zeros_like(points), np.empty_like(errors)
-    for these in np.array_split(random.permutation(len(errors)), _REFITS if t <= _FEW else 2 if t <= _MANY else 1):
+    for these in np.array_split(random.permutation(len(errors)), _REFITS if t <= _FEW else 2):
         # other settings would have been as good a sample
         again = _maximised(mixture, points[some], noise[some], random.standard_exponential(len(some)))
         for scaled, chance in _scaled(again, points[some], noise[some], len(these), random):

@@ -22,7 +22,7 @@ from trials.outcomes import Packed, pack
 from trials.spec import TrialSpec
 
 
-@dataclass(slots=True)  # a record holds dozens: a model of each would be a third slower to read
+@dataclass(slots=True)  # a record holds dozens, and a model of each takes a quarter longer to read
 class Score:
     """What is known of a role: mean over `n` documents, or ratio of sums over them, and its standard error. A metric of lm-eval
     or a share is 0..1, bpb is in bits per byte, margin in nats per character."""
@@ -116,7 +116,7 @@ class Ledger:
 
     def read(self, key: str) -> TrialRecord | None:
         """The record, or None where there is none; raises InputError when the file is there but is not a whole record."""
-        path = self.root / f"{key}/record.json"
+        path = self.folder(key) / "record.json"
         try:
             record = TrialRecord.model_validate_json(storage.read_bytes(path))
         except FileNotFoundError:
