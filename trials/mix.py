@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trials import controls
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
 from trials.overlap import Screen
@@ -81,15 +82,24 @@ class _Source:
         files = tuple(
             file["filename"] for file in self._rows.cache_files
         )  # in a folder of their own for each state of the data
-        self.version = (definition.model_dump_json(), files)
+        self._name, self._control = name, data.replay.control if name == data.replay.source else "true"
+        self.version = (definition.model_dump_json(), files, self._control)
         # an order that no setting of the trial moves: what is held out, and what is judged, is the same for all of a sweep
         self.fixed = permutation(f"{name}, held out", len(self._rows), 0)
+        self._others = controls.others(self.fixed) if self._control == "permuted" else {}
+        if self._control != "true" and definition.text is not None:
+            raise InputError(f"data.replay.control {self._control} is of solutions; source {name!r} is plain text")
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, number: Any) -> tuple[str, ...]:
-        return self._read(self._rows[int(number)])
+        parts = self._read(self._rows[int(number)])
+        if self._control == "permuted":
+            return (*parts[:-1], self._read(self._rows[self._others[int(number)]])[-1])
+        if self._control == "prose":
+            return (*parts[:-1], controls.prose(self._name, parts[-1]))
+        return parts
 
     def held_out(self) -> list[tuple[str, ...]]:
         return [self[number] for number in self.fixed[: held_out(len(self))]]

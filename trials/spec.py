@@ -72,11 +72,16 @@ class Replay(Section):
     """Of all rows that are trained on."""
     how: Literal["substitute", "add"] = "substitute"
     """`substitute`: they take places among data.samples; `add`: they come on top, and data.samples rows of the mix stay."""
+    control: Literal["true", "permuted", "prose"] = "true"
+    """The replayed rows' responses: their own, each other's (the format without the mathematics), or written as prose (the
+    mathematics without the format); see trials/controls.py. The rows and their order are the same."""
 
     @model_validator(mode="after")
     def _from_somewhere(self) -> "Replay":
         if self.share > 0 and self.source is None:
             raise ValueError("a share above 0 needs a source, or `self`")
+        if self.share > 0 and self.source == "self" and self.control != "true":
+            raise ValueError(f"control {self.control} is of solutions; the text of source `self` has none")
         return self
 
 
@@ -350,6 +355,8 @@ class TrialSpec(Section):
         replay = data.pop("replay")
         if self.data.replay.share > 0:
             data["replay"] = {"source": replay["source"], "share": replay["share"]}
+            if replay["control"] != "true":
+                data["replay"]["control"] = replay["control"]
         data |= {"mix": {name: share for name, share in self.data.mix.items() if share > 0}, "samples": self.data.rows}
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
