@@ -15,7 +15,7 @@ _RESULT = re.compile(r"\s*####\s*(\S[^\n]*?)\s*$")
 
 
 def others(numbers: np.ndarray) -> dict[int, int]:
-    """For each of the row numbers (n,) another one of them, each taken once: the next in their order, for the last the first."""
+    """For each of the row numbers (n,) another one of them, each taken once: the next, for the last the first."""
     return dict(zip(numbers.tolist(), np.roll(numbers, -1).tolist(), strict=True))
 
 
@@ -24,6 +24,7 @@ def prose(name: str, response: str) -> str:
     plain, results = _RESULT.subn(r"\nThe answer is \1.", _CALCULATOR.sub("", response))
     if not results:
         raise InputError(
-            f"data.replay.control: source {name!r} has a response without a line '#### RESULT' to write as prose: {response[-60:]!r}"
+            f"data.replay.control: source {name!r} has a response without a line '#### RESULT' to write as prose: "
+            f"{response[-60:]!r}"
         )
     return " ".join(plain.split())

@@ -29,6 +29,7 @@ from trials import (
     memory,
     mix,
     overlap,
+    representation,
     revision,
     scores,
     selfgen,
@@ -158,6 +159,8 @@ class Worker:
                 rows = spec.train.micro_batch_size
                 measure = functools.partial(drift.measure, model, loaded.tokenizer.pad_token_id, heldout)
                 record.learning = memory.within("drift", rows, measure, lambda rows: rows // 2, record.out_of_memory)
+                alike = functools.partial(representation.measure, model, loaded.tokenizer.pad_token_id, heldout)
+                record.similarity = memory.within("drift", rows, alike, lambda rows: rows // 2, record.out_of_memory)
             documents = self._evaluate(model, loaded.tokenizer, record, partial, origin)
         return documents, adapters
 
