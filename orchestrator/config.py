@@ -100,6 +100,8 @@ class Derived(Section):
     """Ranks that it is truncated to."""
     samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of rows after which it is taken."""
+    off: tuple[Literal["q", "k", "v", "first-third", "middle-third", "last-third"], ...] = ()
+    """Parts of the network in which it is switched off."""
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
