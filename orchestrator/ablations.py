@@ -143,6 +143,11 @@ class Ablations:
                 raise InputError(f"{file.where(('bases', base))}: bases: frame.yaml has {', '.join(self.frame.bases)}; not {base!r}")
         return ablation
 
+    def can(self, name: str, base: str | None) -> bool:
+        """Whether the ablation can be run on the base: one that compares bases needs several."""
+        compares = self.read(name).together
+        return not compares or base is None or (base in self.frame.twins and bool(self.frame.twins[base].models))
+
     def plan(self, name: str, base: str | None = None, scale: Scale = "full") -> list[Planned]:
         """The sweeps of an ablation: on the bases of its file, on one of them, on a twin's, or on any other model (ORG/NAME)."""
         ablation = self.read(name)
@@ -158,10 +163,14 @@ class Ablations:
             return HUB, own
         if base in self.frame.twins:
             twin = self.frame.twins[base]
-            if not ablation.together or len(own) == 1 or not twin.models:
+            if not ablation.together:
                 return base, {base: twin.bases[base]}
+            if not twin.models:
+                raise InputError(f"ablate: {ablation.name} compares bases, and {base} has nothing to compare with")
             models = [twin.models.get(name) for name in own]
             return base, {model: twin.bases[model] for model in dict.fromkeys(models) if model is not None}
+        if ablation.together:
+            raise InputError(f"ablate: {ablation.name} compares bases; --base names a twin ({', '.join(self.frame.twins)}) or is left out")
         if base in self.frame.bases:
             return HUB, {base: self.frame.bases[base]}
         if "/" not in base:
@@ -270,7 +279,9 @@ class _Change:
         return path
 
     def derive(self, derive: Settings) -> Settings:
-        return {name: self.value(f"derive.{name}", some) for name, some in derive.items()}
+        changed = {name: self.value(f"derive.{name}", some) for name, some in derive.items() if name != "of"}
+        of = {self.path(path): self.value(path, value) for path, value in derive.get("of", {}).items()}
+        return changed | ({"of": of} if of else {})
 
     def question(self, question: Question) -> Question:
         """With the cells that stand for its own."""
@@ -284,7 +295,9 @@ class _Change:
         return [self._cells(one) for one in value] if isinstance(value, list | tuple) else value
 
     def _groups(self, groups: Settings) -> Settings:
-        return {**groups, "groups": [[self.value(groups["path"], one) for one in group] for group in groups["groups"]]}
+        """Those that a twin has no base for are left out."""
+        kept = [[one for one in group if not self.twin.models or one in self.twin.models] for group in groups["groups"]]
+        return {**groups, "groups": [[self.value(groups["path"], one) for one in group] for group in kept]}
 
 
 def _points(ablation: Ablation, data: Settings, change: _Change, bases: Mapping[str, Base]) -> Iterator[Settings]:
@@ -324,7 +337,7 @@ def _default(data: Settings, path: str) -> Any:
 def _check_selections(planned: Planned, where: Path) -> None:
     """Every rule has cells to look at."""
     config = planned.config
-    points = [{**point, **derived} for point in config.grid() for derived in config.derive.points() or [{}]]
+    points = [one for point in config.grid() for one in (point, *config.siblings(point))]
     for question in planned.questions:
         for name, effect in question.effects.items():
             for wanted in effect.selections():
