@@ -222,11 +222,12 @@ class Evaluation(Section):
     """Of a generated task: the text that an answer in the trained format carries before its final result."""
     shots: Annotated[int, Field(ge=0)] | None = None
     """Few-shot examples; None is the task's own number."""
-    fewshot: Literal["first_n", "stock"] | None = None
-    """The first rows for every document, or as the task draws them; None is `first_n` for a sample of the documents, whose
-    draws would not be those of a full run, and `stock` for all."""
+    fewshot: Literal["first_n", "stock", "drawn"] | None = None
+    """The first rows for every document, as the task has it, or drawn for each document, whatever the task has: some take the
+    first rows themselves, and know no seed. None is `first_n` for a sample of the documents, whose draws would not be those of
+    a full run, and `stock` for all."""
     fewshot_seed: int = 1234
-    """Of the task's draws; lm-eval's default."""
+    """Of the draws; lm-eval's default."""
     documents: Annotated[int, Field(ge=1)] | None = None
     """Size of a seeded sample; None evaluates all."""
     seed: int = 0
@@ -239,7 +240,7 @@ class Evaluation(Section):
         return presets.expand(given)
 
     @property
-    def sampler(self) -> Literal["first_n", "stock"]:
+    def sampler(self) -> Literal["first_n", "stock", "drawn"]:
         """`fewshot`, decided."""
         return self.fewshot or ("stock" if self.documents is None else "first_n")
 
