@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from trials.micro import datasets, pretrain
 
 HERE = Path(__file__).parent
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def effect_setting() -> dict[str, Any]:
@@ -39,12 +40,13 @@ def main(target: Path, name: str) -> None:
     if name == "micro":
         datasets.write(folder)
         tokenizer = pretrain.train_tokenizer()
+        tokenizer.save_pretrained(folder)
+        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(HERE / "hub" / "micro")
-    model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer)
-    if name != "micro":
-        model = model.half()  # half the file; a base is loaded in a precision of the trial's own
-    tokenizer.save_pretrained(folder)
+        for file in TOKENIZER:
+            shutil.copy(HERE / "hub" / "micro" / file, folder / file)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer).half()  # half the file; a trial names its own precision
     model.save_pretrained(folder)
     card = HERE / "hub" / name / "README.md"
     if card.exists() and card.parent.resolve() != folder.resolve():
