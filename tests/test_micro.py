@@ -50,9 +50,10 @@ def test_a_variant_is_micro_with_other_weights(name):
     assert not any(torch.equal(weights[key], those[key]) for key in weights if key.endswith("_proj.weight"))
 
 
-def test_the_variants_are_two_corpora_with_two_seeds_each():
-    found = {(variant.shares, variant.seed) for variant in pretrain.VARIANTS.values()}
-    assert found == {(shares, seed) for shares in (pretrain.SHARES, pretrain.WORDS) for seed in (0, 1)}
+def test_the_variants_differ_in_their_corpus_or_their_seed():
+    found = [(variant.shares, variant.seed) for variant in pretrain.VARIANTS.values()]
+    assert len(set(found)) == len(found)
+    assert {pretrain.SHARES, pretrain.WORDS} == {shares for shares, _ in found}
     assert sum(pretrain.SHARES) == pytest.approx(1)
     assert sum(pretrain.WORDS) == pytest.approx(1)
     many, few = (

@@ -35,7 +35,6 @@ VARIANTS = {
     "micro": Variant(),
     "micro-seed1": Variant(seed=1),
     "micro-words": Variant(shares=WORDS),
-    "micro-words-seed1": Variant(shares=WORDS, seed=1),
 }
 
 
