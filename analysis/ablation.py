@@ -113,7 +113,14 @@ def told_value(effect: Effect) -> str:
     value, low, high = (f"{scale * one:+.{digits}f}" for one in (effect.value, effect.low, effect.high))
     if effect.unit == "share":
         value, low, high = (one.lstrip("+") for one in (value, low, high))
-    return " ".join(f"{value} {unit}".split()) + f" ({low} to {high})"
+    return (" ".join(f"{value} {unit}".split()) + f" ({low} to {high})").replace("-", "\N{MINUS SIGN}")
+
+
+def told_bound(ruling: Ruling) -> str:
+    """ "above +2 points"."""
+    scale, unit = (100.0, " points") if ruling.effect.unit == "points" else (1.0, f" {ruling.effect.unit}".replace(" share", ""))
+    sign = "\N{PLUS-MINUS SIGN}" if ruling.relation == "within" else ""
+    return f"{ruling.relation} {sign}{scale * ruling.bound:g}{unit}".replace("-", "\N{MINUS SIGN}")
 
 
 def needed(rulings: Sequence[Ruling], seeds: int) -> str:
@@ -136,11 +143,9 @@ def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
     if truth is None or not rests:
         return "Any of the open rules, once it is decided."
     nearest = min(rests, key=lambda ruling: _margin(ruling))
-    scale, unit = (100.0, "points") if nearest.effect.unit == "points" else (1.0, nearest.effect.unit)
-    bound = f"{'±' if nearest.relation == 'within' else ''}{scale * nearest.bound:g} {unit}"
     return (
-        f"The rule that is nearest to turning: {nearest.effect.text}, {told_value(nearest.effect)}, against a bound of {bound}. "
-        f"An interval that holds the bound would leave it open."
+        f"The rule that is nearest to turning asks for {nearest.effect.text} {told_bound(nearest)}, and found "
+        f"{told_value(nearest.effect)}. An interval that holds the bound would leave it open."
     )
 
 
