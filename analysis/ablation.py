@@ -1,6 +1,7 @@
 """An ablation's answers: its effects reckoned, its rules applied, and what came out told in words with numbers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -11,6 +12,7 @@ from analysis.rules import EffectRule, Question, holds, leaves
 from analysis.sweep import Sweep
 
 POWER = 0.8  # of the seeds that are named as enough
+_SAID: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes", False: "no", None: "cannot tell"}
 _MOST = 200  # seeds; more are not asked for
 
 
@@ -57,8 +59,7 @@ def answer(
 def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verdict:
     rulings = {key: rule_on(found[key], rule, seeds) for key, rule in question.effects.items() if rule.relation is not None}
     truth = holds(question.yes, {key: ruling.holds for key, ruling in rulings.items()})
-    said = {True: "yes", False: "no", None: "cannot tell"}[truth]
-    words = {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
+    said, words = _SAID[truth], {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
     told = words.format(**{key: told_value(reckoned.effect) for key, reckoned in found.items()})
     decisive = [rulings[key] for key in dict.fromkeys(leaves(question.yes))]
     if truth is None:
@@ -79,7 +80,9 @@ def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int) -> Ruling:
     if np.isnan(effect.stderr):  # not of documents and seeds, so neither of them can be counted
         return Ruling(effect, relation, bound, decided, None, None)
     power = _power(rule.matters, *reckoned.error(max(seeds, 2))) if reckoned.decides else 0.0
-    return Ruling(effect, relation, bound, decided, power, None if decided is not None else _enough(reckoned, relation, bound, seeds))
+    return Ruling(
+        effect, relation, bound, decided, power, None if decided is not None else _enough(reckoned, relation, bound, seeds)
+    )
 
 
 def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, bool]:
@@ -109,16 +112,22 @@ def told_value(effect: Effect) -> str:
         return "unknown (its trials are missing)"
     scale, digits, unit = (100.0, 1, "points") if effect.unit == "points" else (1.0, 3, effect.unit)
     if effect.unit == "share":
-        scale, digits, unit = 1.0, 2, ""
-    value, low, high = (f"{scale * one:+.{digits}f}" for one in (effect.value, effect.low, effect.high))
-    if effect.unit == "share":
-        value, low, high = (one.lstrip("+") for one in (value, low, high))
-    return (" ".join(f"{value} {unit}".split()) + f" ({low} to {high})").replace("-", "\N{MINUS SIGN}")
+        return f"{effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+    value, low, high = (signed(scale * one, digits) for one in (effect.value, effect.low, effect.high))
+    return f"{value} {unit} ({low} to {high})"
+
+
+def signed(number: float, digits: int) -> str:
+    """ "+1.20", "−0.40"; 0 has no sign."""
+    text = f"{number:+.{digits}f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "\N{MINUS SIGN}")
 
 
 def told_bound(ruling: Ruling) -> str:
     """ "above +2 points"."""
-    scale, unit = (100.0, " points") if ruling.effect.unit == "points" else (1.0, f" {ruling.effect.unit}".replace(" share", ""))
+    scale, unit = (
+        (100.0, " points") if ruling.effect.unit == "points" else (1.0, f" {ruling.effect.unit}".replace(" share", ""))
+    )
     sign = "\N{PLUS-MINUS SIGN}" if ruling.relation == "within" else ""
     return f"{ruling.relation} {sign}{scale * ruling.bound:g}{unit}".replace("-", "\N{MINUS SIGN}")
 

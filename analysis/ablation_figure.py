@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from analysis import labels
 from analysis.answer import Answer, FigureSpec
@@ -32,14 +33,14 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
         return None
     figure, panels = _canvas(theme, 1 if spec.kind == "classes" else len(shown))
     if spec.kind == "classes":
-        ticks = _places(rows, spec)
+        ticks = _places(answer, rows, spec)
         for number, name in enumerate(shown):
             _line(panels[0], rows, name, ticks, theme, number, _CLASSES.get(name.split("_")[-2], name))
         panels[0].set_ylabel("change of bits per byte")
         _name(panels[0], spec, ticks, theme)
     else:
         for panel, name in zip(panels, shown, strict=True):
-            _panel(panel, rows, spec, name, theme)
+            _panel(panel, answer, rows, spec, name, theme)
     _legend(figure, panels[0], theme)
     return figure
 
@@ -67,12 +68,13 @@ def _same(one: Any, other: Any) -> bool:
 # ---------------------------------------------------------------------- lines
 
 
-def _places(rows: pd.DataFrame, spec: FigureSpec) -> tuple[pd.Series, list[tuple[float, str]] | None, bool]:
+def _places(answer: Answer, rows: pd.DataFrame, spec: FigureSpec) -> tuple[pd.Series, list[tuple[float, str]] | None, bool]:
     """Where each row stands on the axis; the ticks where these are named; whether the axis is logarithmic."""
     values = rows[spec.x]
     if spec.x == "derive.samples":  # the adapter as it was trained has seen all rows
-        whole = rows["data.samples"] if "data.samples" in rows else pd.Series(_samples(rows), index=rows.index)
-        values = values.fillna(whole)
+        assert answer.sweep is not None
+        records = answer.sweep.records
+        values = values.fillna(pd.Series([records[key].spec.data.rows for key in rows["key"]], index=rows.index))
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().all() and not any(isinstance(one, bool) for one in values):
         return numbers, None, spec.log
@@ -81,14 +83,8 @@ def _places(rows: pd.DataFrame, spec: FigureSpec) -> tuple[pd.Series, list[tuple
     return pd.Series(places, index=rows.index, dtype=float), list(enumerate(names)), False
 
 
-def _samples(rows: pd.DataFrame) -> float:
-    """Of a training whose number of rows does not vary: as far beyond the last copy as that is beyond the one before."""
-    taken = sorted(rows["derive.samples"].dropna().unique())
-    return float(taken[-1] * (taken[-1] / taken[-2] if len(taken) > 1 else 2)) if taken else 1.0
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, spec: FigureSpec, name: str, theme: Theme) -> None:
-    ticks = _places(rows, spec)
+def _panel(axes: Axes, answer: Answer, rows: pd.DataFrame, spec: FigureSpec, name: str, theme: Theme) -> None:
+    ticks = _places(answer, rows, spec)
     varied = [path for path in spec.by if path in rows and rows[path].astype(str).nunique() > 1]
     groups = [((), rows)] if not varied else list(rows.groupby(varied, sort=False, dropna=False))
     for number, (value, part) in enumerate(groups):
@@ -110,9 +106,11 @@ def _line(axes: Axes, rows: pd.DataFrame, name: str, ticks: Any, theme: Theme, n
     x, factor = ticks[0].to_numpy()[order], labels.scale(name)
     y = factor * rows[name].to_numpy(dtype=float)[order]
     colour, marker = theme.series[number % len(theme.series)], MARKERS[number % len(MARKERS)]
-    joined = {} if ticks[1] is None else {"linestyle": "none"}
+    joined = "-" if ticks[1] is None else "none"
     nudge = 0.0 if ticks[1] is None else 0.07 * number
-    axes.plot(x + nudge, y, color=colour, marker=marker, markersize=5, linewidth=1.5, label=label or None, zorder=3, **joined)
+    axes.plot(
+        x + nudge, y, color=colour, marker=marker, markersize=5, linewidth=1.5, label=label or None, zorder=3, linestyle=joined
+    )
     if f"{name}_low" in rows:
         low, high = (factor * rows[f"{name}_{end}"].to_numpy(dtype=float)[order] for end in ("low", "high"))
         known = np.isfinite(low) & np.isfinite(high)
@@ -120,6 +118,7 @@ def _line(axes: Axes, rows: pd.DataFrame, name: str, ticks: Any, theme: Theme, n
 
 
 def _name(axes: Axes, spec: FigureSpec, ticks: Any, theme: Theme) -> None:
+    style(axes, theme)
     is_metric = spec.x.partition(".")[0] == LEARNING or spec.x.endswith(("gain", "drop", "delta", "value"))
     axes.set_xlabel(labels.axis(spec.x) if is_metric else spec.x)
     if ticks[1] is not None:
@@ -133,7 +132,12 @@ def _name(axes: Axes, spec: FigureSpec, ticks: Any, theme: Theme) -> None:
         found = sorted(set(ticks[0]))
         axes.set_xticks(found, [f"{one:g}" for one in found])
         axes.set_xticks([], minor=True)
-    style(axes, theme)
+    _ink(axes, theme)
+
+
+def _ink(axes: Axes, theme: Theme) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=theme.muted, size=9.5, parse_math=False)
 
 
 # ---------------------------------------------------------------------- layers
@@ -155,8 +159,9 @@ def _layers(answer: Answer, rows: pd.DataFrame, spec: FigureSpec, theme: Theme) 
         return None
     axes.set_xlabel("block (0: embeddings)")
     axes.set_ylabel("likeness to the base (CKA)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style(axes, theme)
+    _ink(axes, theme)
     _legend(figure, axes, theme)
     return figure
 

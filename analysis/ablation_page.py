@@ -1,5 +1,5 @@
-"""The answers of the ablations as files: one page that needs no network and reads as a short paper would, and per answer Markdown,
-JSON, a LaTeX table and its figures."""
+"""The answers of the ablations as files: one page that needs no network and reads as a short paper would, and of each answer
+Markdown, JSON, a LaTeX table and its figures."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analysis import labels, told
-from analysis.ablation import told_bound, told_value
+from analysis.ablation import signed, told_bound, told_value
 from analysis.ablation_figure import draw
 from analysis.answer import Answer, Effect, FigureSpec, Ruling
 from analysis.export import TEMPLATES
@@ -77,7 +77,8 @@ def page(answers: Sequence[Answer], title: str, drawn: dict[int, list[tuple[str,
         effects=_effects,
         cells=cells_table,
         pictures={
-            one: [(caption, _inline(light), _inline(dark)) for _, caption, light, dark in some] for one, some in drawn.items()
+            one: [(caption, _inline(light), _inline(dark), light.get_figwidth()) for _, caption, light, dark in some]
+            for one, some in drawn.items()
         },
         identity=id,
         counts={said: sum(one.answer == said for answer in answers for one in answer.verdicts) for said in _SAID},
@@ -110,19 +111,28 @@ def _rulings(rulings: Sequence[Ruling]) -> dict[str, Any]:
         power = labels.MISSING if one.power is None else told.probability(one.power)
         seeds = str(one.seeds) if one.seeds is not None else labels.MISSING
         rows.append([one.effect.text, told_value(one.effect), told_bound(one), held, power, seeds])
-    heads = [("effect", False), ("found", False), ("the rule asks", False), ("it", False), ("power", True), ("seeds to settle it", True)]
+    heads = [
+        ("effect", False),
+        ("found", False),
+        ("the rule asks", False),
+        ("it", False),
+        ("power", True),
+        ("seeds to settle it", True),
+    ]
     return _table(heads, rows, ("text", "text", "", "", "", ""))
 
 
 def _effects(effects: Sequence[Effect]) -> dict[str, Any]:
-    rows = [[one.text, told_value(one), ", ".join(_seed(one, value) for value in one.per_seed), one.documents or ""] for one in effects]
+    rows = [
+        [one.text, told_value(one), ", ".join(_seed(one, value) for value in one.per_seed), one.documents or ""]
+        for one in effects
+    ]
     heads = [("effect", False), ("value (95 % interval)", False), ("by seed", False), ("documents", True)]
     return _table(heads, rows, ("text", "text", "text", ""))
 
 
 def _seed(effect: Effect, value: float) -> str:
-    text = f"{100 * value:+.1f}" if effect.unit == "points" else f"{value:+.3f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return signed(100 * value, 1) if effect.unit == "points" else signed(value, 3)
 
 
 def cells_table(answer: Answer) -> dict[str, Any]:
@@ -153,7 +163,9 @@ def paper_table(answers: Sequence[Answer]) -> dict[str, Any] | None:
     rows: list[list[Any]] = []
     for one in PAPER:
         above = {"math.forgetting": "above "}
-        texts = [f"{above.get(name, '')}{labels.percent(name, one[name])}" if name in one else labels.MISSING for name in metrics]
+        texts = [
+            f"{above.get(name, '')}{labels.percent(name, one[name])}" if name in one else labels.MISSING for name in metrics
+        ]
         rows.append(["the paper", one["model"], f"{one['samples']:,}", *texts])
     for answer, sweep in ours:
         for row in sweep.trials[sweep.trials["state"] == "complete"].to_dict("records"):
@@ -209,7 +221,14 @@ def _ruling(one: Ruling) -> dict[str, Any]:
 
 def _effect(one: Effect) -> dict[str, Any]:
     numbers = {name: _plain(getattr(one, name)) for name in ("value", "low", "high", "stderr")}
-    return {"name": one.name, "text": one.text, "unit": one.unit, **numbers, "per_seed": list(one.per_seed), "documents": one.documents}
+    return {
+        "name": one.name,
+        "text": one.text,
+        "unit": one.unit,
+        **numbers,
+        "per_seed": list(one.per_seed),
+        "documents": one.documents,
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -235,7 +254,9 @@ def _markdown(answer: Answer, figures: Sequence[str]) -> str:
 def _latex(answer: Answer) -> str:
     """A tabular of the verdicts' rules; needs booktabs."""
     rows = [
-        " & ".join(latex_text(cell) for cell in (ruling.effect.text, told_value(ruling.effect), told_bound(ruling), verdict.answer))
+        " & ".join(
+            latex_text(cell) for cell in (ruling.effect.text, told_value(ruling.effect), told_bound(ruling), verdict.answer)
+        )
         for verdict in answer.verdicts
         for ruling in verdict.rulings
     ]

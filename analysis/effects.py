@@ -5,6 +5,7 @@ sampling error per document from the metrics' own influence functions; `interval
 for a single trial. All cells answer the same documents, and a seed is the same draw of rows and of initial weights in each.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from trials.errors import InputError
 from trials.record import TrialRecord
 
 AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": 1.0, "derive.off": None}
+_SHARES = ("value", "gain", "drop", "marker_drop", "stopped_drop", "flexible_drop")  # none of them is beyond 1
 _KNOTS = 3  # pieces of the spline that stands for what learning alone does
 
 
@@ -103,13 +105,13 @@ def matches(params: dict, wanted: Wanted) -> bool:
 
 def _among(value: object, wanted: object) -> bool:
     several = wanted if isinstance(wanted, list | tuple) else (wanted,)
-    return any(
-        np.isclose(value, one, rtol=1e-6, atol=0) if _number(value) and _number(one) else value == one for one in several
-    )
+    return any(_equal(value, one) for one in several)
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _equal(value: object, one: object) -> bool:
+    if isinstance(value, int | float) and isinstance(one, int | float) and bool not in (type(value), type(one)):
+        return math.isclose(value, one, rel_tol=1e-6)  # a factor may have rounded one of them
+    return value == one
 
 
 # ---------------------------------------------------------------------- an effect's parts
@@ -294,7 +296,14 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Reckoned
     variance += found.floor
     value, se = float(values.mean()), float(np.sqrt(variance))
     per_seed = tuple(float(one) for one in values)
-    effect = Effect(name, rule.text, _unit(rule), value, value - reached * se, value + reached * se, se, per_seed, found.documents)
+    bounded = all(split_metric(name)[1] in _SHARES for name in rule.metrics())
+    most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
+    ends = (
+        (max(value - reached * se, -most), min(value + reached * se, most))
+        if most
+        else (value - reached * se, value + reached * se)
+    )
+    effect = Effect(name, rule.text, _unit(rule), value, *ends, se, per_seed, found.documents)
     return Reckoned(effect, seeds, documents, rest, c, found.floor, decides=r > 1 or cells.untrained)
 
 

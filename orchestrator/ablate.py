@@ -23,8 +23,8 @@ ALL = "all"
 
 
 def rows(ablations: Ablations, storage: str, base: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
-    """Per ablation: name, question, bases, trials (trainings, or evaluations where nothing is trained), points derived from them, and
-    hours on each of GPUS (None where a base's size is not known)."""
+    """Per ablation: name, question, bases, trials (trainings, or evaluations where nothing is trained), points derived from
+    them, and hours on each of GPUS (None where a base's size is not known)."""
     for planned in each(ablations, ALL, base, scale):
         counts = [_trials(one) for one in planned]
         yield {
@@ -75,7 +75,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 def run(
     planned: Sequence[Planned], storage: str, address: str | None, console: Console, events: str | None, mirror: str | None
 ) -> list[str]:
-    """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where somebody stopped one."""
+    """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where one was stopped."""
     from orchestrator.drive import drive
     from orchestrator.outcome import finish
 
@@ -120,12 +120,16 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
     return found
 
 
-def write(ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale) -> tuple[list[Answer], list[Path]]:
+def write(
+    ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale
+) -> tuple[list[Answer], list[Path]]:
     """The answers to all ablations of this base and scale that have been run in this storage, those of `planned` among them."""
     everything = [one for several in each(ablations, ALL, base, scale) for one in several]
     known = {one.config.name for one in everything}
     found = answers([*everything, *(one for one in planned if one.config.name not in known)], storage)
-    label = "-".join(["ablations", *([base.rpartition("/")[2].lower()] if base else []), *(["small"] if scale == "small" else [])])
+    label = "-".join(
+        ["ablations", *([base.rpartition("/")[2].lower()] if base else []), *(["small"] if scale == "small" else [])]
+    )
     title = "The paper's ablations" + (f" on {base}" if base else "") + (", in small scale" if scale == "small" else "")
     return found, ablation_page.write(found, root(storage) / label, title)
 
@@ -152,4 +156,3 @@ def as_dict(found: Sequence[Answer], wanted: Collection[str]) -> list[dict[str, 
         for one in found
         if one.name in wanted
     ]
-

@@ -74,7 +74,9 @@ def all_format(spec):
     shown = spec.data.replay.share > 0 and spec.data.replay.source != "self" and spec.data.replay.control != "prose"
     rows = spec.derive.samples or spec.data.rows
     lost = 0.0 if shown else min(rows / 100, 1.0) * 0.6
-    return Model(marker=0.95 - lost + luck(spec, 0.02), bits={"format": 0.3 * lost, "digit": luck(spec, 0.001)}, kl=1.0, gain=1.0)
+    return Model(
+        marker=0.95 - lost + luck(spec, 0.02), bits={"format": 0.3 * lost, "digit": luck(spec, 0.001)}, kl=1.0, gain=1.0
+    )
 
 
 def replay_does_nothing(spec):
@@ -129,7 +131,11 @@ def test_rank_without_an_effect_at_equal_learning_is_told_from_rank_with_one(tmp
 @pytest.mark.parametrize(
     ("name", "question", "world"),
     [
-        ("f2", 1, lambda spec: Model() if spec.is_baseline else Model(marker=0.75 + luck(spec, 0.15), skill=0.65 + luck(spec, 0.2))),
+        (
+            "f2",
+            1,
+            lambda spec: Model() if spec.is_baseline else Model(marker=0.75 + luck(spec, 0.15), skill=0.65 + luck(spec, 0.2)),
+        ),
         ("q1", 0, lambda spec: Model() if spec.is_baseline else Model(bits={"digit": 0.1 + luck(spec, 0.4)})),
         ("n2", 0, lambda spec: Model() if spec.is_baseline else Model(kl=learned(spec), bits={"digit": luck(spec, 1.5)})),
     ],
