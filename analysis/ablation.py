@@ -8,6 +8,7 @@ from scipy import special
 
 from analysis.answer import Answer, Effect, FigureSpec, Ruling, Verdict
 from analysis.effects import Cells, Reckoned, reckon
+from analysis.intervals import reach
 from analysis.rules import EffectRule, Question, holds, leaves
 from analysis.sweep import Sweep
 
@@ -93,9 +94,11 @@ def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, 
     return -bound < low and high < bound, low >= bound or high <= -bound
 
 
-def _power(distance: float, stderr: float, reached: float) -> float:
-    """Probability that a true value this far from the bound leaves the bound outside of its interval."""
-    return float(special.ndtr(distance / stderr - reached)) if stderr > 0 else 1.0
+def _power(distance: float, stderr: float, freedom: float) -> float:
+    """Probability that a true value this far from the bound leaves the bound outside of its interval (noncentral t)."""
+    if stderr == 0:
+        return 1.0
+    return 1.0 - float(special.nctdtr(freedom, distance / stderr, float(reach(freedom))))
 
 
 def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int) -> int | None:

@@ -250,13 +250,13 @@ class Reckoned:
     """Whether there are seeds enough to decide anything by it."""
 
     def error(self, seeds: int) -> tuple[float, float]:
-        """Its standard error with so many seeds, and how many of them a 95 % interval reaches."""
+        """Its standard error with so many seeds, and that error's degrees of freedom."""
         seed = self.of_seeds / seeds
         document = self.of_documents / self.clusters + self.floor
         variance = seed + document + self.of_rest / (seeds * self.clusters)
         parts = seed**2 / max(seeds - 1, 1) + document**2 / max(self.clusters - 1, 1)
         freedom = variance**2 / parts if parts > 0 else self.clusters - 1.0
-        return float(np.sqrt(variance)), float(intervals.reach(max(freedom, 1.0)))
+        return float(np.sqrt(variance)), max(float(freedom), 1.0)
 
 
 def reckon(cells: Cells, name: str, rule: EffectRule) -> Reckoned:

@@ -1,4 +1,4 @@
-"""The notebook of the paper's setting: how it is kept, what it asks of the command line, and a run of it on the miniature base."""
+"""The notebook of the paper's setting: how it is kept, what it asks of the command line, and a run of it on micro."""
 
 import ast
 import json
