@@ -31,6 +31,8 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     shown = [name for name in spec.y if name in rows and rows[name].notna().any()]
     if not shown:
         return None
+    if spec.kind == "metrics":
+        return _metrics(rows.iloc[0], shown, theme)
     figure, panels = _canvas(theme, 1 if spec.kind == "classes" else len(shown))
     if spec.kind == "classes":
         ticks = _places(answer, rows, spec)
@@ -138,6 +140,23 @@ def _name(axes: Axes, spec: FigureSpec, ticks: Any, theme: Theme) -> None:
 def _ink(axes: Axes, theme: Theme) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set(color=theme.muted, size=9.5, parse_math=False)
+
+
+def _metrics(row: pd.Series, shown: list[str], theme: Theme) -> Figure:
+    """One point's metrics, of one unit, side by side."""
+    figure, (axes, *_) = _canvas(theme, 1)
+    for place, name in enumerate(shown):
+        factor, colour = labels.scale(name), theme.series[place % len(theme.series)]
+        low, high = (factor * row.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
+        axes.vlines(place, low, high, color=colour, linewidth=2)
+        axes.plot(place, factor * row[name], marker=MARKERS[place % len(MARKERS)], markersize=8, color=colour)
+    axes.axhline(0, color=theme.muted, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    axes.set_xticks(range(len(shown)), [labels.metric_name(name) for name in shown])
+    axes.set_ylabel(labels.axis(shown[0]).partition("(")[2].rstrip(")"))
+    axes.margins(x=0.15)
+    style(axes, theme)
+    _ink(axes, theme)
+    return figure
 
 
 # ---------------------------------------------------------------------- layers

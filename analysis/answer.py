@@ -47,7 +47,7 @@ class FigureSpec:
     by: tuple[str, ...] = ()
     log: bool = False
     only: dict[str, Any] = field(default_factory=dict)
-    kind: Literal["lines", "classes", "layers"] = "lines"
+    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Figured(_Model):
     by: tuple[str, ...] = ()
     log: bool = False
     only: dict[str, Any] = {}
-    kind: Literal["lines", "classes", "layers"] = "lines"
+    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 class Ablation(_Model):

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 
 from orchestrator.ablations import Ablations
 from orchestrator.cli import app
+from orchestrator.cost import GIB
+from orchestrator.plan import plan
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -64,6 +66,22 @@ def test_every_command_of_the_notebook_is_one_that_the_program_takes():
         for scale in ("full", "small"):
             assert Ablations().plan("paper", base, scale)
     assert Ablations().plan("paper", values["BASE"], values["SCALE"])
+
+
+def test_what_the_notebook_says_of_a_t4_is_what_the_plan_counts(tmp_path):
+    (told,) = [cell.source for cell in read().cells if cell.id == "costs"]
+    ablations = Ablations()
+    counted = {}
+    for base in ("instruct", "tinyllama"):
+        (planned,) = ablations.plan("paper", base)
+        assert planned.config.resources.cpus_per_trial <= 2  # Colab's runtime has no more, and a trial must find room there
+        counted[base] = plan(planned.config, tmp_path, "T4", shapes=ablations.frame.shapes)
+    for base, found in counted.items():
+        assert f"{found.memory.total / GIB:.1f} GiB" in told, base
+    instruct = counted["instruct"]
+    assert f"about {instruct.gpu_hours:.1f} hours" in told
+    assert f"{instruct.memory.parts['weights'] / GIB:.1f} GiB of 4-bit weights" in told
+    assert f"{instruct.memory.available / GIB:.1f} GiB that are counted on" in " ".join(told.split())
 
 
 def test_a_command_that_fails_stops_the_notebook(capsys, monkeypatch):
