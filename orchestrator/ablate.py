@@ -53,6 +53,15 @@ def _trials(planned: Planned) -> tuple[int, int]:
     return len(points) * planned.config.search.replicates, derived * planned.config.search.replicates
 
 
+def shared(ablations: Ablations, base: str | None, scale: Scale) -> tuple[int, int]:
+    """Trials of all ablations, and how many of them are distinct: what several ask for is run once."""
+    keys = []
+    for planned in each(ablations, ALL, base, scale):
+        for one in planned:
+            keys += [spec.key for point in one.config.grid() for spec in one.config.specs(point)]
+    return len(keys), len(set(keys))
+
+
 def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: str) -> float | None:
     shapes = ablations.frame.shapes
     hours = [plan(one.config, root(storage), gpu, shapes=shapes).gpu_hours for one in planned]
@@ -67,7 +76,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     for column in ("trials", "derived", *(f"h on {gpu}" for gpu in GPUS)):
         made.add_column(column, justify="right", no_wrap=True)
     for row in found:
-        hours = [f"{one:.1f}" if one is not None else "?" for one in row["gpu_hours"].values()]
+        hours = ["?" if one is None else "< 0.1" if one < 0.1 else f"{one:.1f}" for one in row["gpu_hours"].values()]
         made.add_row(row["name"], row["question"], str(row["trials"]), str(row["derived"] or "-"), *hours)
     return made
 

@@ -297,6 +297,10 @@ def ablate(
             _print_json(found)
         else:
             out.print(ablating.table(found))
+            trials, distinct = ablating.shared(ablations, base, scale)
+            out.print(
+                f"{trials} trials, {distinct} of them distinct: what several ask for is run once. Hours as plan counts them."
+            )
         return
     planned = [one for several in ablating.each(ablations, name.lower(), base, scale) for one in several]
     console = err if as_json else out

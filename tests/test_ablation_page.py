@@ -1,4 +1,4 @@
-"""The written answers: what the page tells is in the JSON, nothing comes from outside, and nothing unknown looks like a number."""
+"""The written answers: what the page tells is in the JSON, nothing comes from outside, nothing unknown looks like a number."""
 
 import json
 import math
@@ -65,7 +65,9 @@ def test_an_answer_leaves_a_page_and_markdown_json_latex_and_figures(answers, fo
     for answer in answers:
         names = {path.name.removeprefix(label(answer)) for path in folder.glob(f"{label(answer)}*")}
         assert {".md", ".json", ".tex"} <= names
-        assert {f"-{one.name}.png" for one in answer.figures} <= names and {f"-{one.name}.svg" for one in answer.figures} <= names
+        assert {f"-{one.name}.png" for one in answer.figures} <= names and {
+            f"-{one.name}.svg" for one in answer.figures
+        } <= names
     assert (folder / "index.html").is_file()
 
 
@@ -131,4 +133,6 @@ def test_every_figure_of_every_ablation_is_of_metrics_and_settings_that_there_ar
         for one in ablations.plan(name, "micro"):
             paths = {*one.config.paths(), "data.samples"}
             for figure in one.figures:
-                assert figure.kind == "layers" or {figure.x, *figure.by} <= paths | {"learning.gain", "learning.kl"}, figure.name
+                assert figure.kind == "layers" or {figure.x, *figure.by} <= paths | {"learning.gain", "learning.kl"}, (
+                    figure.name
+                )
