@@ -92,7 +92,9 @@ class Cells:
             clusters, n = pairs.clusters, pairs.n
             influence = np.zeros((*values.shape, len(clusters))) if influence is None else influence
             values[places], influence[places] = pairs.value(kind), pairs.influence(kind)
-            if kind.unit is not None:
+            if name == "value":
+                flip = 1.0
+            elif kind.unit is not None:
                 flip = max(flip, float(np.nan_to_num(kind.unit({k: v.mean(dtype=float) for k, v in pairs.base.items()})).max()))
         return Column(values, influence, role, n, flip)
 
