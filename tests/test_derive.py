@@ -131,3 +131,9 @@ def test_a_derived_point_that_is_asked_first_has_its_training_keep_what_the_othe
     parts["train"]["warmup"] = 0.0
     config = SweepConfig.model_validate(parts)
     assert config.kept(config.spec({"derive.samples": 8})) == config.kept(config.spec({"derive.samples": None})) == [8, 16]
+
+
+def test_points_are_derived_from_the_named_trainings_alone(parts, tmp_path):
+    parts["derive"] = {"strength": [0.5], "of": {"lora.rank": 4}}
+    jobs = run_out(Sweep(SweepConfig.model_validate(parts), tmp_path))
+    assert [job.spec.lora.rank for job in jobs if job.spec.parent is not None] == [4]
