@@ -65,8 +65,9 @@ lock: $(READY)
 	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
+# The miniature base from nothing, 10 minutes; VARIANT names another corpus or seed (see python -m trials.micro --help).
 micro: $(READY)
-	$(BIN)/python -m trials.micro
+	$(BIN)/python -m trials.micro $(if $(VARIANT),--variant $(VARIANT))
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -264,6 +264,54 @@ def publish(
 
 
 @app.command()
+def ablate(
+    name: Annotated[str | None, typer.Argument(help="An ablation, or all; a list of them when left out.", show_default=False)] = None,
+    base: Annotated[
+        str | None, typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME; its own when left out.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="full, or small: the same design with fewer levels and seeds.")] = "full",
+    storage: Storage = None,
+    address: Address = None,
+    events: Events = None,
+    hub_mirror: Annotated[str | None, typer.Option(metavar="DIR", help="Folder laid out as org/name, read before the hub.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the paper's ablations, or runs one (or all) and answers its questions; the same command again is the resume.
+
+    Example: slimsweep ablate q1 --base micro
+    """
+    from orchestrator import ablate as ablating
+    from orchestrator.ablations import Ablations
+
+    if scale not in ("full", "small"):
+        raise InputError(f"ablate --scale: full or small, but got {scale!r}")
+    ablations, place = Ablations(), str(root(storage or "runs"))
+    if name is None:
+        found = list(ablating.rows(ablations, place, base, scale))
+        if as_json:
+            _print_json(found)
+        else:
+            out.print(ablating.table(found))
+        return
+    planned = [one for several in ablating.each(ablations, name.lower(), base, scale) for one in several]
+    console = err if as_json else out
+    try:
+        lost = ablating.run(planned, place, address, console, events, hub_mirror)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on where it was")
+        raise typer.Exit(130) from None
+    told, written = ablating.write(ablations, planned, place, base, scale)
+    wanted = {one.ablation.name for one in planned}
+    if as_json:
+        _print_json(ablating.as_dict(told, wanted))
+    else:
+        ablating.say(told, wanted, lambda line: out.print(line, markup=False, soft_wrap=True))
+        out.print(str(written[0]), soft_wrap=True)
+    if lost:
+        raise SweepFailed(f"every trial of {', '.join(lost)} failed; slimsweep status {place}/{lost[0]} says why")
+
+
+@app.command()
 def compare(
     folder: Folder,
     other: Annotated[str, typer.Argument(help="The other sweep's folder.", show_default=False)],

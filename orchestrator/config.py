@@ -3,6 +3,7 @@
 Dotted paths (`lora.rank`, `data.mix.gsm8k`) address everything a trial depends on, in `space` and in `--set`.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, field_validator
 
 from orchestrator import checks, gpus, space
-from orchestrator.parameters import Parameter
+from orchestrator.parameters import Parameter, Value
 from orchestrator.space import Axis
 from trials import hardware
 from trials.errors import InputError
@@ -100,6 +101,16 @@ class Derived(Section):
     """Ranks that it is truncated to."""
     samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of rows after which it is taken."""
+    off: tuple[Literal["q", "k", "v", "first-third", "middle-third", "last-third"], ...] = ()
+    """Parts of the network in which it is switched off."""
+
+    of: dict[str, Value] = Field(default={})
+    """Only from trainings with these settings, by dotted path; from all when left out."""
+
+    def applies(self, spec: TrialSpec) -> bool:
+        """Whether points are derived from this training."""
+        dumped = spec.model_dump(mode="json")
+        return all(functools.reduce(lambda inner, name: inner[name], path.split("."), dumped) == of for path, of in self.of.items())
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
@@ -165,6 +176,8 @@ class SweepConfig(Section):
 
     def siblings(self, params: Params) -> list[dict[str, Any]]:
         """The other points that the same training gives; those that contradict it left out."""
+        if not self.derive.applies(self.spec(params)):
+            return []
         others = ({**params, **point} for point in self.derive.points())
         return [point for point in others if point != params and self.valid(point)]
 

@@ -7,7 +7,7 @@ counted (orchestrator.cost) where it has none; each phase says which.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -90,11 +90,18 @@ class Plan:
         return asdict(self)
 
 
-def plan(config: SweepConfig, storage: Path, gpu: str | None = None, price: float | None = None) -> Plan:
-    """`gpu` is a kind's name, this machine's own when left out; `price` of an hour of it, in any currency."""
+def plan(
+    config: SweepConfig,
+    storage: Path,
+    gpu: str | None = None,
+    price: float | None = None,
+    shapes: Mapping[str, dict[str, Any]] | None = None,
+) -> Plan:
+    """`gpu` is a kind's name, this machine's own when left out; `price` of an hour of it, in any currency; `shapes`, by model,
+    what its config.json says where that is not at hand."""
     ledger = Ledger(storage)
     records = {key: record for key in ledger if (record := ledger.complete(key)) is not None}
-    estimate = _Estimate(config, records.values(), gpu)
+    estimate = _Estimate(config, records.values(), gpu, shapes or {})
     points = list(_grid(config)) if config.search.sampler == "grid" else None
     asked = {spec.key for spec in points} if points is not None else _told_keys(storage / config.name)
     baselines = config.baseline_specs()
@@ -196,7 +203,9 @@ def _warnings(made: Plan, config: SweepConfig) -> Iterator[str]:
 class _Estimate:
     """Seconds, memory and disk of this config's trials on one kind of machine."""
 
-    def __init__(self, config: SweepConfig, records: Iterable[TrialRecord], gpu: str | None):
+    def __init__(
+        self, config: SweepConfig, records: Iterable[TrialRecord], gpu: str | None, shapes: Mapping[str, dict[str, Any]]
+    ):
         self.config = config
         named = gpus.find(gpu).name if gpu else gpus.local()
         self.gpu = named if config.resources.gpus_per_trial else None
@@ -208,7 +217,8 @@ class _Estimate:
         self._rows = cost.RowLengths(hub)
         for base in {spec.base: None for spec in config.baseline_specs()}:
             try:
-                self._shapes[base] = cost.read_shape(base, hub)
+                known = shapes.get(base.model)
+                self._shapes[base] = cost.shape_of(base.model, known) if known else cost.read_shape(base, hub)
             except InputError as error:
                 self._notes[f"nothing can be counted for this base: {error}"] = None
         self._machine: Machine | None = None
@@ -266,7 +276,8 @@ class _Estimate:
         phases = self.seconds(spec)
         if phases is None:
             return None
-        again = 0 if spec.is_baseline else len(self.config.derive.points()[1:])
+        derive = self.config.derive
+        again = len(derive.points()[1:]) if not spec.is_baseline and derive.applies(spec) else 0
         return sum(phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items())
 
     def mean(self, specs: list[TrialSpec]) -> float | None:

@@ -17,7 +17,8 @@ def table(plan: Plan, config: SweepConfig) -> Table:
         made.add_row(escape(name), escape(_told(value)))
     made.add_row("trials", _trials(plan, config))
     if derived := len(config.derive.points()[1:]):
-        made.add_row("derived", f"{derived} points of each training, each evaluated without another")
+        of = ", ".join(f"{path} {value}" for path, value in config.derive.of.items())
+        made.add_row("derived", f"{derived} points of each training{f' at {of}' if of else ''}, each evaluated without another")
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():

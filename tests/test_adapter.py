@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import CONFIG, deep
 from trials import adapter, base, initial, mix, storage, train
@@ -231,6 +231,14 @@ def test_other_architectures_blocks_are_found_and_their_adapters_read_again(arch
         changed(model)
         live = logits(model)
         adapter.save(model, tmp_path / "adapter")
+        if architecture == "gpt_neox":
+            fused = "k is a part of query_key_value in this base, and one layer cannot be taken apart"
+        else:
+            fused = "k is a part of c_attn in this base"
+        with pytest.raises(InputError, match=fused):
+            adapter.switch_off(model, "k")
+        adapter.switch_off(model, "last-third")
+        assert torch.equal(logits(model), before)
     assert torch.equal(logits(loaded.model), before)
     with adapter.borrowed(loaded, tmp_path / "adapter") as model:
         assert close(logits(model), live)
@@ -403,6 +411,84 @@ def test_truncation_is_the_best_of_its_rank_and_at_full_rank_the_adapter(loaded,
             assert torch.equal(logits(model), after)
         tensors = load_file(tmp_path / str(rank) / "adapter_model.safetensors")
         assert {weight.shape[0] for name, weight in tensors.items() if "lora_A" in name} == {rank}
+
+
+OFF = ["q", "k", "v", "first-third", "middle-third", "last-third"]
+BLOCKS = {"first-third": {0}, "middle-third": {1, 2}, "last-third": {3}}  # of micro's four
+
+
+def in_part(layer: str, off: str) -> bool:
+    if off in BLOCKS:
+        return int(layer.split(".layers.")[1].split(".")[0]) in BLOCKS[off]
+    return layer.endswith(f".{off}_proj")
+
+
+@pytest.mark.parametrize("off", OFF)
+@pytest.mark.parametrize("name", ["default", "pissa", "dora", "dora-loftq", "rslora"])
+def test_a_part_switched_off_is_the_base_to_the_bit_and_the_rest_as_it_was(loaded, rows, tmp_path, name, off):
+    settings = {"use_rslora": True} if name == "rslora" else SETTINGS[name]
+    with adapter.adapted(loaded, Lora(rank=4, alpha=6, **settings, target_modules="all-linear"), 0, rows) as model:
+        changed(model)
+        adapter.save(model, tmp_path / "whole")
+        model.base_model.disable_adapter_layers()
+        base_weights = {name: seen(module) for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    with adapter.borrowed(loaded, tmp_path / "whole") as model:
+        whole = {name: seen(module) for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+        adapter.switch_off(model, off)
+        adapter.save(model, tmp_path / "part")
+    with adapter.borrowed(loaded, tmp_path / "part") as model:
+        found = {name: seen(module) for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    assert 0 < sum(in_part(layer, off) for layer in found) < len(found) == 28
+    for layer, weight in found.items():
+        assert not torch.equal(whole[layer], base_weights[layer])
+        assert torch.equal(weight, (base_weights if in_part(layer, off) else whole)[layer])
+
+
+@pytest.mark.parametrize("parts", [OFF[:3], OFF[3:]])
+def test_all_parts_switched_off_one_after_the_other_are_the_base(loaded, parts):
+    before = logits(loaded.model)
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        changed(model)
+        for off in parts:
+            assert not torch.equal(logits(model), before)
+            adapter.switch_off(model, off)
+        assert torch.equal(logits(model), before)
+
+
+def test_an_adapter_without_q_is_one_whose_b_of_q_is_zero(loaded, tmp_path):
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        changed(model)
+        adapter.save(model, tmp_path / "whole")
+        adapter.switch_off(model, "q")
+        without = logits(model)
+    weights = load_file(tmp_path / "whole" / "adapter_model.safetensors")
+    for name, weight in weights.items():
+        if "q_proj.lora_B" in name:
+            weight.zero_()
+    save_file(weights, tmp_path / "whole" / "adapter_model.safetensors")
+    with adapter.borrowed(loaded, tmp_path / "whole") as model:
+        assert torch.equal(logits(model), without)
+
+
+@pytest.mark.parametrize(
+    ("lora", "off", "expected"),
+    [
+        ({"target_modules": ("up_proj",)}, "k", "nothing in k; it is on up_proj"),
+        ({"layers": (0, 1)}, "last-third", "nothing in last-third"),
+    ],
+)
+def test_a_part_without_an_adapter_is_not_switched_off(loaded, lora, off, expected):
+    with adapter.adapted(loaded, Lora(rank=2, **lora), 0) as model, pytest.raises(InputError, match=expected):
+        adapter.switch_off(model, off)
+
+
+def test_a_third_is_one_of_the_bases_blocks_not_of_the_adapted_ones(loaded):
+    with adapter.adapted(loaded, Lora(rank=2, layers=(0, 1)), 0) as model:
+        changed(model)
+        adapter.switch_off(model, "first-third")
+        assert {name: bool(up.any()) for name, (_, up) in factors(model).items()} == {
+            name: ".1." in name for name in factors(model)
+        }
 
 
 def test_a_dora_adapter_is_not_truncated(loaded):

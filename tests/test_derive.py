@@ -66,6 +66,10 @@ def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
     assert with_derive(strength=1.0).key == spec.key
     assert with_derive(strength=1.0).parent is None
     assert half.baseline().key == spec.baseline().key
+    keyless = with_derive(off="q")
+    assert keyless.parent == spec
+    assert len({keyless.key, half.key, spec.key, with_derive(off="k").key}) == 4
+    assert "off" not in spec.canonical()["derive"], "keys of before there was such a thing stay"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,9 @@ def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
         ({"derive": {"samples": [8]}, "train": {"warmup": 0.25}}, "within the warm-up"),
         ({"derive": {"samples": [16]}, "train": {"stop_kl": 0.5}}, "does not go with train.stop_kl"),
         ({"derive": {"rank": [2]}, "lora": {"use_dora": True}}, "does not go with lora.use_dora"),
+        ({"derive": {"off": ["k"]}, "lora": {"target_modules": "mlp"}}, "does not go with lora.target_modules mlp"),
+        ({"derive": {"off": ["last-third"]}, "lora": {"layers": "first-third"}}, "does not go with lora.layers first-third"),
+        ({"derive": {"off": ["o"]}}, "'q', 'k', 'v'"),
         ({"derive": {"strength": [1.5]}}, "less than or equal to 1.25"),
     ],
 )
@@ -88,6 +95,18 @@ def test_what_cannot_be_derived_is_refused_with_its_place(parts, write, change, 
     with pytest.raises(InputError, match=expected) as refused:
         load(write(parts))
     assert ".yaml:" in str(refused.value)
+
+
+def test_each_part_that_is_switched_off_is_a_point_of_its_own(parts):
+    parts["derive"] = {"off": ["q", "last-third"], "strength": [0.5]}
+    config = SweepConfig.model_validate(parts)
+    assert config.derive.points() == [
+        {"derive.strength": 1.0, "derive.off": None},
+        {"derive.strength": 0.5, "derive.off": None},
+        {"derive.strength": 1.0, "derive.off": "q"},
+        {"derive.strength": 1.0, "derive.off": "last-third"},
+    ]
+    assert config.spec(config.derive.points()[2]).derive.off == "q"
 
 
 def test_the_other_points_of_a_training_that_failed_are_not_asked_for(parts, tmp_path):

@@ -136,6 +136,48 @@ def test_the_seed_of_the_shots_draws_others(micro, drawn):
     assert bits(fewshot_seed=1) != bits() == bits(fewshot_seed=1234)
 
 
+def shown(tasks: evaluate.Tasks, **fields) -> dict[str, list[str]]:
+    """Few-shot rows by what they are shown before, of the first 40 documents."""
+    evaluation = Evaluation.model_validate(fields)
+    (task,) = tasks.build(evaluation).values()
+    task.set_fewshot_seed(seed=evaluation.fewshot_seed)
+    asked = list(task.eval_docs)[:40]
+    texts = [task.fewshot_context(doc, evaluation.shots) for doc in asked]
+    return {rows[-1]: rows[:-1] for text in texts if (rows := text.split("\n\n"))}
+
+
+def test_rows_that_are_drawn_are_drawn_whatever_the_task_has(tasks):
+    """micro_gsm itself shows the first rows, so that its seed moves nothing."""
+    stock = [shown(tasks, preset="micro_gsm", fewshot="stock", fewshot_seed=seed) for seed in (1, 2)]
+    assert stock[0] == stock[1]
+    drawn = [shown(tasks, preset="micro_gsm", fewshot="drawn", fewshot_seed=seed) for seed in (1, 1, 2, 3, 4)]
+    assert drawn[0] == drawn[1]
+    for question, rows in drawn[0].items():
+        assert len(rows) == 2
+        assert all(other[question] != rows for other in drawn[2:])
+
+
+@pytest.mark.parametrize("fewshot", ["first_n", "stock", "drawn"])
+@pytest.mark.parametrize(("preset", "shots"), [("micro_swag", 4), ("micro_cs", 5)])
+def test_no_document_is_shown_its_own_answer(tasks, preset, shots, fewshot):
+    found = shown(tasks, preset=preset, shots=shots, fewshot=fewshot, fewshot_seed=3)
+    assert {len(rows) for rows in found.values()} == {shots}
+    assert not any(row.startswith(question) for question, rows in found.items() for row in rows)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"preset": "micro_swag", "shots": 4, "fewshot": "stock"},
+        {"preset": "micro_gsm", "fewshot": "drawn"},
+        {"preset": "micro_cs", "shots": 5},
+    ],
+)
+def test_micro_is_measured_with_rows_before_its_documents(micro, tasks, fields):
+    evaluation = Evaluation.model_validate({**fields, "fewshot_seed": 3, "documents": 8})
+    assert evaluate.evaluate(micro.model, micro.tokenizer, "role", evaluation, tasks, 8)["score"].mean() >= 0.5
+
+
 def test_who_says_the_default_sampler_gets_the_same_key(spec):
     def key(**fields) -> str:
         return spec.model_copy(update={"eval": {"math": Evaluation.model_validate({"preset": "gsm8k", **fields})}}).key

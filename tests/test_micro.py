@@ -1,13 +1,17 @@
 """The embedded base: its data is honest, its files are whole, and it shows the paper's effect."""
 
+import itertools
 import re
 
 import pandas as pd
 import pytest
+import torch
 
+from trials import base
+from trials.hub import Hub
 from trials.micro import __main__ as recipe
 from trials.micro import arithmetic, datasets, pretrain
-from trials.spec import TrialSpec
+from trials.spec import Base, TrialSpec
 from trials.template import alpaca
 
 HUB = recipe.HERE / "hub"
@@ -27,8 +31,48 @@ def rows() -> dict[str, pd.DataFrame]:
     return {f"{path.parent.parent.name}/{path.name.split('-')[0]}": pd.read_parquet(path) for path in FOLDER.rglob("*.parquet")}
 
 
-def test_the_shipped_files_are_those_that_the_checksums_name():
-    assert (FOLDER / "SHA256SUMS").read_text() == recipe.checksums(FOLDER)
+@pytest.mark.parametrize("name", pretrain.VARIANTS)
+def test_the_shipped_files_are_those_that_the_checksums_name(name):
+    assert (HUB / name / "SHA256SUMS").read_text() == recipe.checksums(HUB / name)
+
+
+@pytest.mark.parametrize("name", [name for name in pretrain.VARIANTS if name != "micro"])
+def test_a_variant_is_micro_with_other_weights(name):
+    for file in recipe.TOKENIZER:
+        assert (HUB / name / file).read_bytes() == (FOLDER / file).read_bytes()
+    base.check(Base(model=name, dtype="float32"), Hub())
+    loaded, micro = (base.load(Base(model=one, dtype="float32", quantization="none"), Hub()) for one in (name, "micro"))
+    assert loaded.checksum != micro.checksum
+    weights, those = loaded.model.state_dict(), micro.model.state_dict()
+    assert {key: (weight.shape, weight.dtype) for key, weight in weights.items()} == {
+        key: (weight.shape, weight.dtype) for key, weight in those.items()
+    }
+    assert not any(torch.equal(weights[key], those[key]) for key in weights if key.endswith("_proj.weight"))
+
+
+def test_the_variants_differ_in_their_corpus_or_their_seed():
+    found = [(variant.shares, variant.seed) for variant in pretrain.VARIANTS.values()]
+    assert len(set(found)) == len(found)
+    assert {pretrain.SHARES, pretrain.WORDS} == {shares for shares, _ in found}
+    assert sum(pretrain.SHARES) == pytest.approx(1)
+    assert sum(pretrain.WORDS) == pytest.approx(1)
+    many, few = (
+        sum("Question:" in text for text in itertools.islice(pretrain.documents(0, shares), 4_000)) / 4_000
+        for shares in (pretrain.SHARES, pretrain.WORDS)
+    )
+    assert many == pytest.approx(0.32, abs=0.03)
+    assert few == pytest.approx(0.08, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in pretrain.VARIANTS if name != "micro"])
+def test_a_variants_card_quotes_the_scores_of_its_weights(worker, name):
+    setting = recipe.effect_setting()
+    parts = {**setting, "base": {**setting["base"], "model": name}, "data": {**setting["data"], "samples": 0}}
+    scores = worker.run(TrialSpec.model_validate(parts)).scores
+    row = next(line for line in (HUB / name / "README.md").read_text().splitlines() if line.startswith("| base |"))
+    quoted = [float(cell) for cell in row.split("|")[2:5]]
+    assert quoted == pytest.approx([scores[role].value for role in ("commonsense", "math", "knowledge")], abs=0.03)
 
 
 def test_the_shipped_data_is_what_the_seeded_generator_makes(rows, tmp_path):
@@ -66,8 +110,6 @@ def test_no_instruction_holds_13_words_in_a_row_of_a_test_document(rows):
 
 
 def test_the_pretraining_text_holds_no_test_document(rows):
-    import itertools
-
     text = set(itertools.islice(pretrain.documents(seed=0), 20_000))
     stories = {f"{row['ctx']} {row['endings'][int(row['label'])]}" for row in rows["swag/test"].to_dict("records")}
     assert not stories & text
@@ -100,8 +142,6 @@ def test_a_problem_of_one_split_is_never_made_for_the_other():
 
 def test_the_recipe_starts_from_nothing_and_is_seeded():
     tokenizer = pretrain.train_tokenizer()
-    import torch
-
     first, second = (pretrain.new_model(tokenizer, seed=0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert 1_000_000 <= first.num_parameters() <= 3_000_000

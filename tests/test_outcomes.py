@@ -32,3 +32,15 @@ def test_records_that_are_packed_otherwise_stack_by_value_and_a_missing_column_i
     found = stack(rows, "bits")
     assert found[0].tolist() == bits.tolist() and found[1] == pytest.approx(bits + 70_000)
     assert np.isnan(found[2]).all()
+
+
+def test_the_margin_is_packed_where_acc_norm_is_measured_and_keeps_its_sign():
+    margin = np.array([0.3, -0.2, -1e-4, 0.25, 2.0, -3.0, 1e-4, -0.5, 0.7])
+    normed = packed(score=RIGHT, **{"acc_norm,none": (margin > 0).astype(float), "margin": margin})
+    assert normed.columns["margin"][0] == "h"
+    found = normed.column("margin")
+    assert found == pytest.approx(margin, rel=1e-3)
+    assert ((found > 0) == (margin > 0)).all()
+    assert packed(score=RIGHT, **{"acc,none": RIGHT, "margin": margin}).column("margin") is None
+    other_roles = packed(score=RIGHT, **{"acc_norm,none": np.full(9, np.nan), "margin": margin})
+    assert other_roles.column("margin") is None

@@ -47,6 +47,25 @@ def test_strength_0_is_the_base_document_by_document(worker, module_spec, whole,
     assert all(part["kl"] == part["reverse_kl"] == 0 for part in nothing.learning.values())
 
 
+def test_an_adapter_switched_off_wherever_it_is_is_the_base_document_by_document(worker, module_spec, base):
+    nothing = worker.run(changed(module_spec, lora={"layers": "first-third"}, derive={"off": "first-third"}))
+    pd.testing.assert_frame_equal(outcomes(worker, nothing), outcomes(worker, base), check_exact=True)
+    assert nothing.parent == changed(module_spec, lora={"layers": "first-third"}).key
+    assert all(part["kl"] == 0 for part in nothing.learning.values())
+
+
+def test_an_adapter_without_its_queries_is_another_than_the_adapter_and_than_the_base(worker, module_spec, whole, base):
+    part = worker.run(changed(module_spec, derive={"off": "q"}))
+    assert part.parent == whole.key
+    bits = [outcomes(worker, record)["bits"].tolist() for record in (part, whole, base)]
+    assert bits[0] not in bits[1:]
+
+
+def test_a_part_without_an_adapter_fails_in_one_line(worker, module_spec):
+    record = worker.run(changed(module_spec, lora={"target_modules": ["up_proj"]}, derive={"off": "k"}))
+    assert record.failure.message == "derive.off: the adapter has nothing in k; it is on up_proj"
+
+
 def test_the_full_rank_is_the_adapter(worker, module_spec, whole):
     full = worker.run(changed(module_spec, derive={"rank": 4}))
     assert outcomes(worker, full)["score"].equals(outcomes(worker, whole)["score"])

@@ -6,7 +6,6 @@ A saved adapter is a plain LoRA (or DoRA) of PEFT on the base as it is, however 
 import copy
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from trials.initial import ADAPTER
 from trials.mix import Example
 from trials.spec import Lora
 
-_BLOCK = re.compile(r"(?:.*?\.)?([^.]+)\.(\d+)\.")  # the first numbered part of a layer's name: model.layers.3.mlp.up_proj
 _READ = (
     "r",
     "lora_alpha",
@@ -97,7 +95,7 @@ def _config(base: Any, lora: Lora) -> LoraConfig:
     linear = {name: module for name, module in base.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
     wanted = targets.chosen(lora.target_modules, linear)
     adapted = {name: module for name, module in linear.items() if targets.meant(name, wanted)}
-    found = [match for name in adapted if (match := _BLOCK.match(name))]
+    found = [match for name in adapted if (match := targets.BLOCK.match(name))]
     count = max((int(match[2]) for match in found), default=-1) + 1
     numbers = targets.blocks(lora.layers, count)
     return LoraConfig(
@@ -185,6 +183,25 @@ def strengthen(model: PeftModel, strength: float) -> None:
         magnitude.copy_(kept * torch.linalg.norm(weight + scale * up @ down, dim=1))
     if strength == 0:  # adding nothing would be enough for LoRA, but not for DoRA's division
         model.base_model.disable_adapter_layers()  # type: ignore[operator]  # nn.Module's attributes are untyped
+
+
+@torch.no_grad()
+def switch_off(model: PeftModel, off: str) -> None:
+    """Takes away what the adapter adds in one part of the network (see Derive.off): there the layers are the base's to the bit.
+
+    InputError where the adapter has nothing there, or where q, k and v are one layer.
+    """
+    layers = _layers(model)
+    stacks = {match[1] for name in layers if (match := targets.BLOCK.match(name))}
+    found = [match for name, _ in model.named_modules() if (match := targets.BLOCK.match(f"{name}.")) and match[1] in stacks]
+    count = max((int(match[2]) for match in found), default=-1) + 1
+    for name in targets.part(off, layers, count):
+        module, variant = layers[name], layers[name].lora_variant.get(ADAPTER)
+        module.lora_B[ADAPTER].weight.zero_()
+        if isinstance(variant, Converted):
+            variant.up.zero_()
+        elif variant is not None:  # DoRA's magnitudes: those of the base again
+            variant.init(module, adapter_name=ADAPTER)
 
 
 @torch.no_grad()

@@ -95,8 +95,9 @@ class Tasks:
         config: dict[str, Any] = load_yaml(path) if path else {"task": name}
         if shots is not None:
             config["num_fewshot"] = shots
-        if sampler == "first_n":
-            config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": "first_n"}
+        if sampler != "stock":
+            named = {"first_n": "first_n", "drawn": "default"}[sampler]
+            config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": named}
         dataset = config.get("dataset_path")
         if dataset:
             found = self.hub.dataset_arguments(dataset)

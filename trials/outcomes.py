@@ -59,6 +59,8 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         names = [str(name) for name in ordered]
         wanted = [name for name in names if name in SHARES or name.partition(".")[0] == "bits"]
+        if "margin" in names and any(name.startswith("acc_norm,") and ordered[name].notna().any() for name in names):
+            wanted.append("margin")  # it is acc_norm's, so a benchmark without that has no use for it
         if baseline:
             wanted += [name for name in names if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
         columns = {name: _packed(name, ordered[name]) for name in wanted if ordered[name].notna().any()}
@@ -74,8 +76,8 @@ def _packed(name: str, values: pd.Series) -> str:
     numbers = values.to_numpy(dtype=float)
     if name in SHARES and np.isin(numbers, (0.0, 1.0)).all():
         return _text("b", np.packbits(numbers.astype(bool)))
-    # three digits of a document's bits are enough for a standard error
-    small = name.startswith("bits") and not (numbers > np.finfo("<f2").max).any()
+    # three digits of a document's bits or margin are enough for a standard error
+    small = (name.startswith("bits") or name == "margin") and not (numbers > np.finfo("<f2").max).any()
     return _text("h", numbers.astype("<f2")) if small else _text("f", numbers.astype("<f4"))
 
 

@@ -71,8 +71,8 @@ class TrialRecord(BaseModel):
     """By source, on rows that are held out of every training: tokens; loss and base_loss (nats per token); kl, of the tuned
     model from the base KL(base || tuned), and reverse_kl, KL(tuned || base) (nats per token)."""
     similarity: dict[str, list[float]] = {}
-    """By source, on the same rows: how alike the hidden states are to the base's, of the embeddings and then of each block (linear
-    centred kernel alignment; see trials/representation.py)."""
+    """By source, on the same rows: how alike the hidden states are to the base's, of the embeddings and then of each block
+    (linear centred kernel alignment; see trials/representation.py)."""
     kl: list[tuple[int, float]] = []
     """(step, kl on the held-out rows) as train.stop_kl looked at it."""
     overlap: dict[str, dict[str, int]] = {}

@@ -222,11 +222,12 @@ class Evaluation(Section):
     """Of a generated task: the text that an answer in the trained format carries before its final result."""
     shots: Annotated[int, Field(ge=0)] | None = None
     """Few-shot examples; None is the task's own number."""
-    fewshot: Literal["first_n", "stock"] | None = None
-    """The first rows for every document, or as the task draws them; None is `first_n` for a sample of the documents, whose
-    draws would not be those of a full run, and `stock` for all."""
+    fewshot: Literal["first_n", "stock", "drawn"] | None = None
+    """The first rows for every document, as the task has it, or drawn for each document, whatever the task has: some take the
+    first rows themselves, and know no seed. None is `first_n` for a sample of the documents, whose draws would not be those of
+    a full run, and `stock` for all."""
     fewshot_seed: int = 1234
-    """Of the task's draws; lm-eval's default."""
+    """Of the draws; lm-eval's default."""
     documents: Annotated[int, Field(ge=1)] | None = None
     """Size of a seeded sample; None evaluates all."""
     seed: int = 0
@@ -239,7 +240,7 @@ class Evaluation(Section):
         return presets.expand(given)
 
     @property
-    def sampler(self) -> Literal["first_n", "stock"]:
+    def sampler(self) -> Literal["first_n", "stock", "drawn"]:
         """`fewshot`, decided."""
         return self.fewshot or ("stock" if self.documents is None else "first_n")
 
@@ -257,6 +258,8 @@ class Derive(Section):
     """Its best approximation of this rank (SVD)."""
     strength: Annotated[float, Field(ge=0.0, le=1.25)] = 1.0
     """Factor on all that the adapter adds."""
+    off: Literal["q", "k", "v", "first-third", "middle-third", "last-third"] | None = None
+    """Where it is switched off: the query, key or value projections, or a third of the blocks. The rest stays as it is."""
 
 
 class TrialSpec(Section):
@@ -296,6 +299,7 @@ class TrialSpec(Section):
     @model_validator(mode="after")
     def _derivable(self) -> "TrialSpec":
         derive, train, samples = self.derive, self.train, self.data.rows
+        self._check_off()
         if derive.rank is not None and self.lora.use_dora:
             raise ValueError("derive.rank does not go with lora.use_dora: a DoRA adapter has no singular values to cut off")
         if derive.rank is not None and derive.rank > self.lora.rank:
@@ -318,6 +322,15 @@ class TrialSpec(Section):
         if derive.samples > steady:
             raise ValueError(f"derive.samples {derive.samples} is beyond the {steady} rows that are trained at a constant rate")
         return self
+
+    def _check_off(self) -> None:
+        """As far as it can be told without the base; targets.part tells the rest."""
+        off, modules, layers = self.derive.off, self.lora.target_modules, self.lora.layers
+        if off in ("q", "k", "v"):
+            if modules == "mlp":
+                raise ValueError(f"derive.off {off} does not go with lora.target_modules mlp: the adapter has nothing there")
+        elif off is not None and isinstance(layers, str) and layers not in ("all", off):
+            raise ValueError(f"derive.off {off} does not go with lora.layers {layers}: the adapter has nothing there")
 
     def baseline(self) -> "TrialSpec":
         """The same base, quantisation and evaluation with nothing trained."""
@@ -361,6 +374,8 @@ class TrialSpec(Section):
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
             del train["decay"]
+        if self.derive.off is None:
+            del parts["derive"]["off"]
         return parts
 
     @property

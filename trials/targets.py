@@ -1,12 +1,17 @@
 """The linear layers that an adapter is put on: groups by what a layer does, whatever the architecture calls it."""
 
+import re
 from collections.abc import Iterable
 
 from trials.errors import InputError
 
+BLOCK = re.compile(r"(?:.*?\.)?([^.]+)\.(\d+)\.")
+"""The first numbered part of a layer's name: model.layers.3.mlp.up_proj."""
+
 # Llama, Mistral, Qwen, Gemma, OLMo, Phi-2, GPT-J, GPT-Neo, OPT | GPT-NeoX, Falcon, BLOOM | Phi-3 | GPT-2 | MPT
 _QKV = {"q_proj", "k_proj", "v_proj", "query_key_value", "qkv_proj", "c_attn", "Wqkv"}
 _OUTPUT = {"o_proj", "out_proj", "dense", "c_proj"}
+_FUSED = _QKV - {"q_proj", "k_proj", "v_proj"}
 _MLP = {
     *("gate_proj", "up_proj", "down_proj", "gate_up_proj"),
     *("dense_h_to_4h", "dense_4h_to_h", "fc1", "fc2", "fc_in", "fc_out", "c_fc"),
@@ -79,3 +84,23 @@ def blocks(layers: str | Iterable[int], count: int) -> list[int]:
         told = layers if isinstance(layers, str) else ", ".join(map(str, numbers))
         raise InputError(f"lora.layers: the base has {count} blocks, 0 to {count - 1}, but got {told}")
     return numbers
+
+
+def part(off: str, adapted: Iterable[str], count: int) -> list[str]:
+    """Of the adapted layers those in a part of the network: q, k or v, or a third of the base's `count` blocks.
+
+    Raises InputError where there are none, or where q, k and v are one layer.
+    """
+    layers = list(adapted)
+    if off in ("q", "k", "v"):
+        found = [name for name in layers if _last(name) == f"{off}_proj"]
+        if not found and (fused := sorted({_last(name) for name in layers} & _FUSED)):
+            raise InputError(f"derive.off: {off} is a part of {fused[0]} in this base, and one layer cannot be taken apart")
+    else:
+        numbers = set(blocks(off, count))
+        found = [name for name in layers if (match := BLOCK.match(name)) and int(match[2]) in numbers]
+    if not found:
+        raise InputError(
+            f"derive.off: the adapter has nothing in {off}; it is on {', '.join(sorted({_last(n) for n in layers}))}"
+        )
+    return found

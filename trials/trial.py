@@ -233,6 +233,8 @@ class Worker:
                 if derive.rank is not None:
                     adapter.truncate(model, derive.rank)
                 adapter.strengthen(model, derive.strength)
+                if derive.off is not None:
+                    adapter.switch_off(model, derive.off)
                 with writing(partial.folder):
                     return partial.save_adapter(functools.partial(adapter.save, model))
 

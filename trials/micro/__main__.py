@@ -1,6 +1,7 @@
-"""Makes the miniature base from nothing: `python -m trials.micro [FOLDER]`, about 10 minutes on two CPU cores.
+"""Makes the miniature base, or a variant of it, from nothing: `python -m trials.micro [FOLDER]`, 10 minutes on two CPU cores.
 
-Writes FOLDER/micro: the data sets, the tokenizer, the weights and their checksums. Without FOLDER it is this package's `hub`.
+Writes FOLDER/VARIANT: the tokenizer, the weights and their checksums, and for `micro` the data sets. Without FOLDER it is this
+package's `hub`. The variants differ from micro in their pretraining text or its seed; tokenizer and data sets are micro's.
 """
 
 import argparse
@@ -11,10 +12,12 @@ from typing import Any
 
 import torch
 import yaml
+from transformers import PreTrainedTokenizerFast
 
 from trials.micro import datasets, pretrain
 
 HERE = Path(__file__).parent
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def effect_setting() -> dict[str, Any]:
@@ -30,15 +33,22 @@ def checksums(folder: Path) -> str:
     )
 
 
-def main(target: Path) -> None:
+def main(target: Path, name: str) -> None:
     torch.set_num_threads(2)
-    folder = target / "micro"
+    folder = target / name
     folder.mkdir(parents=True, exist_ok=True)
-    datasets.write(folder)
-    tokenizer, model = pretrain.pretrain()
-    tokenizer.save_pretrained(folder)
+    if name == "micro":
+        datasets.write(folder)
+        tokenizer = pretrain.train_tokenizer()
+        tokenizer.save_pretrained(folder)
+        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer)
+    else:
+        for file in TOKENIZER:
+            shutil.copy(HERE / "hub" / "micro" / file, folder / file)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer).half()  # half the file; a trial names its own precision
     model.save_pretrained(folder)
-    card = HERE / "hub" / "micro" / "README.md"
+    card = HERE / "hub" / name / "README.md"
     if card.exists() and card.parent.resolve() != folder.resolve():
         shutil.copy(card, folder / "README.md")
     (folder / "SHA256SUMS").write_text(checksums(folder))
@@ -48,4 +58,6 @@ def main(target: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m trials.micro", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=HERE / "hub")
-    main(parser.parse_args().folder)
+    parser.add_argument("--variant", choices=pretrain.VARIANTS, default="micro")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.variant)

@@ -1,10 +1,11 @@
-"""Pretrains micro from nothing: its text, its tokenizer, its weights. Seeded; about ten minutes on two CPU cores."""
+"""Pretrains micro and its variants from nothing: text, tokenizer, weights. Seeded; about ten minutes on two CPU cores each."""
 
 import itertools
 import math
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -18,12 +19,28 @@ PAD = "<|pad|>"
 # What the pretraining text consists of, by documents.
 KINDS = ("problems", "exam", "statement", "story", "how to", "mention")
 SHARES = (0.32, 0.20, 0.08, 0.18, 0.08, 0.14)
+WORDS = (0.08, 0.20, 0.12, 0.28, 0.12, 0.20)
 SEQUENCE, ROWS, STEPS, WARMUP, PEAK_RATE = 256, 8, 2_600, 200, 3e-3
 
 
-def document(rng: random.Random) -> str:
+@dataclass(frozen=True)
+class Variant:
+    """What a pretraining run differs by: its corpus, as the shares of KINDS, and the seed of its weights and its order."""
+
+    shares: tuple[float, ...] = SHARES
+    seed: int = 0
+
+
+VARIANTS = {
+    "micro": Variant(),
+    "micro-seed1": Variant(seed=1),
+    "micro-words": Variant(shares=WORDS),
+}
+
+
+def document(rng: random.Random, shares: tuple[float, ...] = SHARES) -> str:
     """One pretraining text: problems, a story, a fact, or exam questions. Several of a kind in a row teach few-shot prompts."""
-    kind = rng.choices(KINDS, SHARES)[0]
+    kind = rng.choices(KINDS, shares)[0]
     if kind == "problems":
         rows = [arithmetic.problem(rng, test=False) for _ in range(rng.randint(1, 3))]
         return "\n\n".join(f"Question: {row['question']}\nAnswer: {row['answer']}" for row in rows)
@@ -38,10 +55,10 @@ def document(rng: random.Random) -> str:
     return makers[kind](rng)
 
 
-def documents(seed: int) -> Iterator[str]:
+def documents(seed: int, shares: tuple[float, ...] = SHARES) -> Iterator[str]:
     rng = random.Random(seed)
     while True:
-        yield document(rng)
+        yield document(rng, shares)
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
@@ -82,9 +99,9 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[torch.Tensor]:
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, shares: tuple[float, ...] = SHARES) -> Iterator[torch.Tensor]:
     """Endless (ROWS, SEQUENCE) token ids: documents one after the other, each closed by the end token."""
-    texts = documents(seed)
+    texts = documents(seed, shares)
     held: list[int] = []
     while True:
         while len(held) < ROWS * SEQUENCE:
@@ -101,12 +118,11 @@ def learning_rate(step: int) -> float:
     return PEAK_RATE * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def pretrain(seed: int = 0) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
-    tokenizer = train_tokenizer()
-    model = new_model(tokenizer, seed).train()
+def pretrain(variant: Variant, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    model = new_model(tokenizer, variant.seed).train()
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     began = time.monotonic()
-    for step, ids in enumerate(itertools.islice(batches(tokenizer, seed), STEPS)):
+    for step, ids in enumerate(itertools.islice(batches(tokenizer, variant.seed, variant.shares), STEPS)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         loss = model(input_ids=ids, labels=ids).loss
@@ -116,4 +132,4 @@ def pretrain(seed: int = 0) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
         optimizer.zero_grad()
         if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step:>5} of {STEPS}  loss {loss.item():.3f}  {time.monotonic() - began:4.0f} s", flush=True)
-    return tokenizer, model.eval()
+    return model.eval()
