@@ -96,8 +96,8 @@ def caption(answer: Answer, spec: FigureSpec) -> str:
     """What the figure shows, in words."""
     if spec.kind == "layers":
         return (
-            "Hidden states on held-out rows against the base's, layer by layer from the embeddings on (linear CKA): 1 is alike. "
-            "Means over sources and seeds."
+            "Hidden states on held-out rows against the base's, layer by layer from the embeddings on (linear CKA): 1 is "
+            "alike. Means over sources and seeds."
         )
     seeds = f" and {answer.seeds} seeds" if answer.seeds > 1 else ""
     parts = [f"Bars are 95 % intervals over documents{seeds}."]
@@ -117,15 +117,14 @@ def numbers(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
         return [{"line": name, "similarity": values.tolist()} for name, values in _similarities(answer, spec)]
     metrics = _measured(answer, spec)
     return [
-        {
-            "line": line.label,
-            "points": [
-                {"x": row["x"]} | {name: {e or "value": row[f"{name}_{e}".rstrip("_")] for e in ("", "low", "high")} for name in metrics}
-                for row in line.rows.to_dict("records")
-            ],
-        }
+        {"line": line.label, "points": [_point(row, metrics) for row in line.rows.to_dict("records")]}
         for line in lines(answer, spec)
-    ]  # fmt: skip
+    ]
+
+
+def _point(row: dict[Any, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    ends = {"value": "", "low": "_low", "high": "_high"}
+    return {"x": row["x"]} | {name: {told: row[f"{name}{end}"] for told, end in ends.items()} for name in metrics}
 
 
 # ---------------------------------------------------------------------- what is shown
@@ -155,7 +154,7 @@ def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
 
 
 def _rows(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
-    """The complete rows that `only` leaves, in order of x where that has one. Derived ones only where the figure is about these."""
+    """The complete rows that `only` leaves, in order of x where that has one; derived ones where the figure is about these."""
     if answer.sweep is None:
         return pd.DataFrame()
     trials = answer.sweep.trials
