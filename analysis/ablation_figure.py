@@ -101,13 +101,14 @@ def caption(answer: Answer, spec: FigureSpec) -> str:
         )
     seeds = f" and {answer.seeds} seeds" if answer.seeds > 1 else ""
     parts = [f"Bars are 95 % intervals over documents{seeds}."]
-    split = [split_metric(name)[1] for name in spec.y]
-    if any(kind.endswith(("gain", "drop", "forgetting", "delta")) for kind in split):
+    found = lines(answer, spec)
+    levels = [_base_level(found, name) for name in _measured(answer, spec)]
+    if 0.0 in levels:
         parts.append("The line at 0 is the base.")
-    if any(kind == "value" for kind in split):
+    if any(levels):
         parts.append("The dashed line is the base.")
-    if spec.kind == "lines" and len(lines(answer, spec)) > LINES:
-        parts.append(f"The first {LINES} of {len(lines(answer, spec))} groups are in colour, the others grey.")
+    if spec.kind == "lines" and len(found) > LINES:
+        parts.append(f"The first {LINES} of {len(found)} groups are in colour, the others grey.")
     return " ".join(parts)
 
 
@@ -301,15 +302,19 @@ def _line(axes: Axes, axis: Axis, line: Line, metric: str, n: int, of: int, them
 
 
 def _reference(axes: Axes, found: Sequence[Line], metric: str, theme: Theme) -> None:
-    """The base: at 0 of a difference, at its own score of a score (where all rows have the same base)."""
+    level = _base_level(found, metric)
+    if level is not None:
+        look = {"linestyle": (0, (5, 3)), "linewidth": 1.1} if level else {"linewidth": 0.9}
+        axes.axhline(labels.scale(metric) * level, color=theme.muted, zorder=1, **look)
+
+
+def _base_level(found: Sequence[Line], metric: str) -> float | None:
+    """Where the base is: at 0 of a difference, at its own score of a score; None where the rows have several bases."""
     role, kind = split_metric(metric)
     if kind == "value":
         own = {round(float(one), 12) for line in found for one in line.rows[f"{role}.base"].dropna()}
-        if len(own) == 1:
-            level = labels.scale(metric) * own.pop()
-            axes.axhline(level, color=theme.muted, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1)
-    elif kind.endswith(("gain", "drop", "forgetting", "delta", "kl")):
-        axes.axhline(0, color=theme.muted, linewidth=0.9, zorder=1)
+        return own.pop() if len(own) == 1 else None
+    return 0.0 if kind.endswith(("gain", "drop", "forgetting", "delta", "kl")) else None
 
 
 def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, panels: int, theme: Theme) -> None:

@@ -120,6 +120,7 @@ def page(sections: Sequence[Section], title: str) -> str:
         effects=partial(effects_table, html=True),
         cells=partial(cells_table, html=True),
         same=same,
+        said=said,
         ruling=ruling_words,
         holding=holding,
         power=POWER,
@@ -133,19 +134,19 @@ def text(section: Section) -> str:
     parts = [f"# {told_as(answer.title)}", f"*{told_as(answer.name)} on {told_as(answer.base)}, {seeds(answer.seeds)}.*"]
     for head, words in (("Question", answer.question), ("Why", answer.why), ("Design", answer.design)):
         parts += [f"## {head}", told_as(words)]
-    parts.append("## Answers")
-    for verdict in answer.verdicts:
-        parts += [f"### {told_as(verdict.question)}", f"**{told_as(verdict.answer.capitalize())}.** {told_as(verdict.words)}"]
-        parts.append("\n".join(f"- **{holding(one)}**: {told_as(ruling_words(one, answer.seeds))}" for one in verdict.rulings))
-        parts.append(f"What would change this verdict: {told_as(verdict.change)}")
     for picture in section.pictures:
         parts += [f"![{told_as(picture.title)}]({picture.name}.png)", f"*{told_as(picture.title)}.* {told_as(picture.caption)}"]
     if answer.effects:
         parts += ["## Effects", markdown(effects_table(answer)), told_as(POWER)]
-    if answer.sweep is not None:
-        parts += ["## Points", told_as(same(answer)), markdown(cells_table(answer))]
+    parts.append("## Answers")
+    for verdict in answer.verdicts:
+        parts += [f"### {told_as(verdict.question)}", f"**{told_as(verdict.answer.capitalize())}.** {told_as(said(verdict))}"]
+        parts.append("\n".join(f"- **{holding(one)}**: {told_as(ruling_words(one, answer.seeds))}" for one in verdict.rulings))
+        parts.append(f"What would change this verdict: {told_as(verdict.change)}")
     if answer.caveats:
         parts += ["## Caveats", "\n".join(f"- {told_as(one)}" for one in answer.caveats)]
+    if answer.sweep is not None:
+        parts += ["## Points", told_as(same(answer)), markdown(cells_table(answer))]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
@@ -258,11 +259,17 @@ def _plain(value: Any) -> Any:
 
 def headline(answers: Sequence[Answer]) -> str:
     """ "12 questions: 5 yes, 3 no, 4 cannot be told yet."."""
-    found = Counter(verdict.answer for answer in answers for verdict in answer.verdicts)
+    found: Counter[str] = Counter(verdict.answer for answer in answers for verdict in answer.verdicts)
     words = {"yes": "yes", "no": "no", "cannot tell": "cannot be told yet"}
     counted = ", ".join(f"{found[name]} {said}" for name, said in words.items() if found[name])
     asked = sum(found.values())
     return f"{asked} question{'s' * (asked != 1)}: {counted}." if asked else "No question has an answer yet."
+
+
+def said(verdict: Verdict) -> str:
+    """Its words without the answer that they may begin with, which is told before them."""
+    words = re.sub(rf"^{verdict.answer}[:.,]\s*", "", verdict.words, flags=re.IGNORECASE)
+    return words[:1].upper() + words[1:]
 
 
 def told_number(unit: str, value: float, signed: bool = True) -> str:
@@ -370,7 +377,7 @@ def effects_table(answer: Answer, html: bool = False) -> Table:
     for one in answer.effects:
         each = [told_number(one.unit, value) for value in one.per_seed] if 1 < len(one.per_seed) <= _PER_SEED else []
         counted = [_beside(len(one.per_seed) or labels.MISSING, ", ".join(each), html), one.documents or labels.MISSING]
-        rows.append(_row([one.text, _beside(*told_value(one), html), *counted], ["text", "", "", ""]))
+        rows.append(_row([one.text, _beside(*told_value(one), html), *counted], ["text", "", "each", ""]))
     return {"heads": heads, "rows": rows}
 
 
@@ -391,7 +398,7 @@ def cells_table(answer: Answer, html: bool = False) -> Table:
         number = f"#{row['number']}" + ("" if row["state"] == "complete" else f" {row['state']}")
         settings = [labels.setting(row[path]) for path in paths]
         found = [_beside(told.value(row, name), told.interval(row, name), html) for name in metrics]
-        rows.append(_row([number, *settings, *found]))
+        rows.append(_row([number, *settings, *found], ["number", *[""] * (len(paths) + len(metrics))]))
     return {"heads": heads, "rows": rows}
 
 
@@ -421,21 +428,11 @@ def paper_table(answers: Sequence[Answer], html: bool = False) -> Table | None:
     if not ours:
         return None
     roles = dict.fromkeys([*(role for one in PAPER for role in _roles(one)), *(row["role"] for row in ours)])
-    heads = [
-        ("skill", "", False),
-        ("whose", "", False),
-        ("model", "", False),
-        ("rows", "trained on", True),
-        ("base (%)", "", True),
-    ]
-    heads += [
-        ("tuned (%)", "", True),
-        ("gain (points)", "tuned minus base", True),
-        ("forgetting (%)", "of the base's score", True),
-    ]
+    heads = [("skill", "", False), ("model", "", False), ("base (%)", "", True), ("tuned (%)", "", True)]
+    heads += [("gain (points)", "tuned minus base", True), ("forgetting (%)", "of the base's score", True)]
     rows = []
     for role in roles:
-        rows += [_row(_papers(one, role)) for one in PAPER if role in _roles(one)]
+        rows += [_row(_papers(one, role, html)) for one in PAPER if role in _roles(one)]
         rows += [_row(_told_ours(row, html)) for row in ours if row["role"] == role]
     return {"heads": heads, "rows": rows}
 
@@ -444,16 +441,18 @@ def _roles(one: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(name.partition(".")[0] for name in one if "." in name))
 
 
-def _papers(one: dict[str, Any], role: str) -> list[str]:
+def _papers(one: dict[str, Any], role: str, html: bool) -> list[str]:
     before, after, drop = (one.get(f"{role}.{kind}") for kind in ("base", "value", "drop"))
     gain = after - before if after is not None and before is not None else -drop if drop is not None else None
-    said = [
-        labels.percent(f"{role}.{kind}", value, digits=2)
-        for kind, value in (("base", before), ("value", after), ("gain", gain))
-    ]
+    shares = {"base": before, "value": after, "gain": gain}
     forgot = one.get(f"{role}.forgetting")
-    lost = labels.MISSING if forgot is None else f"above {labels.percent(f'{role}.forgetting', forgot, digits=0)}"
-    return [role, "paper", one["model"], f"{one['samples']:,}", *said, lost]
+    lost = labels.percent(f"{role}.forgetting", forgot, digits=0).lstrip("+")
+    return [
+        role,
+        _beside(one["model"], f"the paper, {one['samples']:,} rows", html),
+        *(labels.percent(f"{role}.{kind}", value, digits=2) for kind, value in shares.items()),
+        lost if forgot is None else f"above {lost}",
+    ]
 
 
 def _ours(answer: Answer) -> list[dict[str, Any]]:
@@ -476,5 +475,5 @@ def _told_ours(row: dict[str, Any], html: bool) -> list[str]:
     names = [f"{row['role']}.{kind}" for kind in ("base", "value", "gain", "forgetting")]
     plain = [told.value(row, name) for name in names[:2]]
     with_interval = [_beside(told.value(row, name), told.interval(row, name), html) for name in names[2:]]
-    whose = f"ours, {seeds(int(row['replicates']))}"
-    return [row["role"], whose, row["model"].rsplit("/", 1)[-1], f"{row['samples']:,}", *plain, *with_interval]
+    whose = _beside(row["model"].rsplit("/", 1)[-1], f"ours, {row['samples']:,} rows, {seeds(int(row['replicates']))}", html)
+    return [row["role"], whose, *plain, *with_interval]
