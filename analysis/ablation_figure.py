@@ -29,6 +29,7 @@ from trials.errors import InputError
 WIDTH = 7.2  # inches: letters of 9 points are still read where the picture is 500 px wide
 LINES = 8  # in colour; more are not told apart, and stand behind in grey
 TICKS = 8  # values of x that are ticks themselves
+TURNED = 22  # letters of a name that stands aslant
 STEPS = [1, 2, 2.5, 5, 10]
 NAMES = {
     "data.samples": "training rows",
@@ -60,12 +61,21 @@ class Axis:
     measured: bool
     """Whether x is a metric."""
 
-    @property
-    def step(self) -> float:
-        """How far lines stand apart, that their bars do not cover each other: so little that nobody reads another number."""
+    def step(self, of: int) -> float:
+        """How far `of` lines stand apart, that bars do not cover each other; of numbers too little to be read as another one."""
         if not self.numeric:
-            return 0.09
-        return 0.0 if self.measured or self.log else 0.007 * float(max(self.values) - min(self.values))
+            return min(0.16, 0.7 / of)
+        return 0.0 if self.measured or self.log else 0.004 * float(max(self.values) - min(self.values))
+
+    @property
+    def names(self) -> list[str]:
+        """Of what is no number, in lines."""
+        return [] if self.numeric else [_broken(_text(value), 14) for value in self.values]
+
+    def turned(self, letters: int) -> bool:
+        """Whether the names find no room side by side in a panel that is so many letters wide."""
+        widest = max((len(line) for name in self.names for line in name.split("\n")), default=0)
+        return widest + 1 > letters / len(self.values)
 
     def place(self, value: Any) -> float:
         return float(value) if self.numeric else float(next(n for n, one in enumerate(self.values) if _same(one, value)))
@@ -81,13 +91,15 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     axis = _axis(spec, found)
     if spec.kind == "classes":
         return _classes(answer, spec, found, metrics, axis, theme)
-    figure, panels = _canvas(theme, len(metrics), len(found) > 1)
+    columns = _columns(len(metrics), len(found) > 1 or axis.turned(_letters(3)))
+    letters = _letters(columns)
+    figure, panels = _canvas(theme, len(metrics), columns, len(found) > 1, axis.turned(letters))
     for metric, axes in zip(metrics, panels, strict=True):
         for n, line in enumerate(found):
             _line(axes, axis, line, metric, n, len(found), theme)
-        axes.set_title(_broken(_metric(metric), 40 if len(metrics) > 1 else 80), **_words(theme))
+        axes.set_title(_broken(_metric(metric), letters - (TURNED // 2 if axis.turned(letters) else 0)), **_words(theme))
         _reference(axes, found, metric, theme)
-        _ticks(axes, axis, spec, len(panels), theme)
+        _ticks(axes, axis, spec, letters, theme)
     _legend(figure, panels, len(found), theme)
     return figure
 
@@ -250,13 +262,13 @@ def _classes(
     answer: Answer, spec: FigureSpec, found: Sequence[Line], metrics: Sequence[str], axis: Axis, theme: Theme
 ) -> Figure:
     """Metrics of one role and unit as lines of one panel; of several lines the rows are one."""
-    figure, (axes,) = _canvas(theme, 1, True)
+    figure, (axes,) = _canvas(theme, 1, 1, True)
     whole = Line("", pd.concat([line.rows for line in found]))
     for n, metric in enumerate(metrics):
         _line(axes, axis, Line(_class(metric), whole.rows), metric, n, len(metrics), theme)
-    axes.set_title(_broken(_shared([_metric(name) for name in metrics]), 80), **_words(theme))
+    axes.set_title(_broken(_shared([_metric(name) for name in metrics]), _letters(1)), **_words(theme))
     _reference(axes, [whole], metrics[0], theme)
-    _ticks(axes, axis, spec, 1, theme)
+    _ticks(axes, axis, spec, _letters(1), theme)
     _legend(figure, [axes], len(metrics), theme)
     return figure
 
@@ -265,7 +277,7 @@ def _layers(answer: Answer, spec: FigureSpec, theme: Theme) -> Figure | None:
     found = _similarities(answer, spec)
     if not found:
         return None
-    figure, (axes,) = _canvas(theme, 1, len(found) > 1)
+    figure, (axes,) = _canvas(theme, 1, 1, len(found) > 1)
     for n, (name, values) in enumerate(found):
         colour, marker = _look(n, theme)
         axes.plot(
@@ -285,7 +297,7 @@ def _line(axes: Axes, axis: Axis, line: Line, metric: str, n: int, of: int, them
     if rows.empty:
         return
     factor = labels.scale(metric)
-    aside = axis.step * (n - (min(of, LINES) - 1) / 2)
+    aside = axis.step(of) * (n - (of - 1) / 2)
     x = np.array([axis.place(value) for value in rows["x"]])
     y, low, high = (factor * rows[f"{metric}{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
     errors = np.nan_to_num(np.array([y - low, high - y])).clip(min=0)
@@ -317,29 +329,29 @@ def _base_level(found: Sequence[Line], metric: str) -> float | None:
     return 0.0 if kind.endswith(("gain", "drop", "forgetting", "delta", "kl")) else None
 
 
-def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, panels: int, theme: Theme) -> None:
+def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, letters: int, theme: Theme) -> None:
+    """In a panel that is so many letters wide."""
     axes.set_xlabel(_axis_name(spec.x), color=theme.ink, size=9.5, parse_math=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     if not axis.numeric:
-        texts = [_broken(_text(value), 14) for value in axis.values]
-        turned = sum(max(map(len, text.split("\n"))) + 2 for text in texts) > 84 / min(panels, 3)
-        look: dict[str, Any] = {"rotation": 28, "ha": "right", "rotation_mode": "anchor"} if turned else {}
-        axes.set_xticks(
-            range(len(texts)), [text.replace("\n", " ") for text in texts] if turned else texts, parse_math=False, **look
-        )
+        texts, look = axis.names, {}
+        if axis.turned(letters):
+            texts = [text if len(text) <= TURNED else f"{text[: TURNED - 1]}…" for text in map(_text, axis.values)]
+            look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(texts)), texts, parse_math=False, **look)
         axes.set_xlim(-0.6, len(texts) - 0.4)
         return
     axes.margins(x=0.06)
     if axis.log:
-        _logarithmic(axes, axis)
+        _logarithmic(axes, axis, letters)
     elif len(axis.values) == 1:
         axes.set_xticks(axis.values, [_text(axis.values[0])])
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(5 if panels > 2 else 7, steps=STEPS))
+        axes.xaxis.set_major_locator(MaxNLocator(letters // 6, steps=STEPS))
 
 
-def _logarithmic(axes: Axes, axis: Axis) -> None:
-    """A zero stands at the left end."""
+def _logarithmic(axes: Axes, axis: Axis, letters: int) -> None:
+    """A zero stands at the left end; of values that are ticks those that would cover the one before are left out."""
     above = [float(value) for value in axis.values if value > 0]
     if not above:
         return
@@ -347,21 +359,36 @@ def _logarithmic(axes: Axes, axis: Axis) -> None:
         axes.set_xscale("log")
     else:
         axes.set_xscale("symlog", linthresh=min(above), linscale=0.6)
-    if len(axis.values) <= TICKS:
-        axes.set_xticks([float(value) for value in axis.values], [_text(value) for value in axis.values])
+    values = [float(value) for value in axis.values]
+    places = axes.transData.transform([(value, 0.0) for value in values])[:, 0]
+    if len(values) <= TICKS:
+        shown: list[int] = []
+        for n in range(len(values)):
+            room = 0.5 * (len(_text(axis.values[n])) + len(_text(axis.values[shown[-1]])) + 2) / letters if shown else 0.0
+            if not shown or places[n] - places[shown[-1]] > room * (places[-1] - places[0]):
+                shown.append(n)
+        axes.set_xticks([values[n] for n in shown], [_text(axis.values[n]) for n in shown])
     axes.xaxis.set_minor_locator(NullLocator())
-    low, high = (axes.transData.transform((end, 0))[0] for end in (min(axis.values), max(axis.values)))
+    low, high = (axes.transData.transform((end, 0.0))[0] for end in (values[0], values[-1]))  # ticks have moved them
     edge = 0.06 * (high - low)
     inverse = axes.transData.inverted()
     axes.set_xlim(inverse.transform((low - edge, 0))[0], inverse.transform((high + edge, 0))[0])
 
 
-def _canvas(theme: Theme, panels: int, keyed: bool) -> tuple[Figure, list[Axes]]:
-    """At most two panels side by side, or three that need no legend: that takes the fourth place else."""
-    columns = panels if panels < 3 or (panels == 3 and not keyed) else 2
+def _columns(panels: int, narrow: bool) -> int:
+    """Three panels side by side leave no room for a legend or for long names."""
+    return panels if panels < 3 or (panels == 3 and not narrow) else 2
+
+
+def _letters(columns: int) -> int:
+    """How many letters of a tick's size are as wide as a panel."""
+    return int((72 * WIDTH / columns - 40) / 5.4)
+
+
+def _canvas(theme: Theme, panels: int, columns: int, keyed: bool, turned: bool = False) -> tuple[Figure, list[Axes]]:
     rows = math.ceil(panels / columns)
     figure = Figure(
-        figsize=(WIDTH, 0.3 + 2.75 * rows + 0.3 * (keyed and panels < 3)), dpi=200, facecolor=theme.paper,
+        figsize=(WIDTH, 0.3 + (3.4 if turned else 2.75) * rows + 0.3 * (keyed and panels < 3)), dpi=200, facecolor=theme.paper,
         layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08),
     )  # fmt: skip
     FigureCanvasAgg(figure)

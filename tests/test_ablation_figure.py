@@ -5,7 +5,7 @@ import pytest
 
 from analysis.ablation_figure import LINES, caption, draw, lines, numbers
 from analysis.answer import Answer, FigureSpec
-from analysis.plots import DARK, LIGHT, png
+from analysis.plots import DARK, png
 from tests.test_analysis_sweep import NASTY, Builder
 
 
@@ -159,16 +159,35 @@ def test_scores_stand_beside_the_base_s_and_differences_beside_0(tmp_path):
     assert "dashed" in caption(answer, spec) and "at 0" in caption(answer, spec)
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
+LONG = [({"data.replay.share": f"org/a-model-of-{n}-billion-words"}, (20, 30)) for n in range(4)]
+
+
+@pytest.mark.parametrize("points", [DOSE, LONG])
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 @pytest.mark.parametrize("by", [(), ("data.replay.source",)])
-def test_no_text_of_a_figure_leaves_it_or_covers_another_panel(tmp_path, theme, panels, by):
-    metrics = ("math.drop", "commonsense.gain", "math.value", "commonsense.forgetting")[:panels]
-    figure = draw(asked(swept(tmp_path, DOSE)), FigureSpec("f", "F", "data.replay.share", metrics, by=by), theme)
+def test_no_text_of_a_figure_leaves_it_or_covers_another_panel(tmp_path, points, panels, by):
+    metrics = ("math.drop", "math.value", "commonsense.forgetting", "commonsense.gain")[:panels]
+    figure = draw(asked(swept(tmp_path, points)), FigureSpec("f", "F", "data.replay.share", metrics, by=by), DARK)
     figure.canvas.draw()
+    # a title takes no part in the layout where it is wider than its axes
+    titles = [axes._left_title.get_window_extent() for axes in figure.axes]
     boxes = [axes.get_tightbbox() for axes in figure.axes]
-    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1 for box in boxes)
+    for box in [*boxes, *(title for title in titles if title.width)]:
+        assert figure.bbox.x0 - 1 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_no_two_names_of_ticks_cover_each_other(tmp_path, log):
+    for n, values in enumerate([(0, 25, 50, 64, 100, 2000), ("q", "k", "v", "bottom third", "middle third", "top third")]):
+        points = [({"derive.off": value}, (20, 30)) for value in values]
+        metrics = ("math.drop", "commonsense.gain", "math.value")
+        figure = draw(asked(swept(tmp_path / str(n), points)), FigureSpec("f", "F", "derive.off", metrics, log=log))
+        figure.canvas.draw()
+        for axes in figure.axes:
+            named = [tick for tick in axes.get_xticklabels() if tick.get_text() and tick.get_rotation() == 0]
+            boxes = [tick.get_window_extent() for tick in named]
+            assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
 
 
 def test_there_is_no_figure_of_nothing(tmp_path):

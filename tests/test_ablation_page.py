@@ -1,4 +1,4 @@
-"""The written answers of ablations: nothing is told that the JSON has not, nothing unknown as a number, whatever the texts are."""
+"""The written answers of ablations: nothing told that the JSON has not, nothing unknown as a number, whatever the texts."""
 
 import dataclasses
 import json
