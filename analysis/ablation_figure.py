@@ -62,7 +62,7 @@ class Axis:
     """Whether x is a metric."""
 
     def step(self, of: int) -> float:
-        """How far `of` lines stand apart, that bars do not cover each other; of numbers too little to be read as another one."""
+        """How far `of` lines stand apart, their bars uncovered; of numbers too little to be read as another one."""
         if not self.numeric:
             return min(0.16, 0.7 / of)
         return 0.0 if self.measured or self.log else 0.004 * float(max(self.values) - min(self.values))
@@ -162,8 +162,7 @@ def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
         shared = pd.concat([found.pop(key) for key in lacking])
         found = {key: pd.concat([shared, group]) for key, group in found.items()}
     several = [path for path in spec.by if len({_key(value) for value in rows[path]}) > 1]
-    own = {key: group[several].iloc[-1].to_dict() for key, group in found.items()}
-    return [Line(", ".join(_value(path, value) for path, value in own[key].items()), group) for key, group in found.items()]
+    return [Line(", ".join(_value(path, group[path].iloc[-1]) for path in several), group) for group in found.values()]
 
 
 def _rows(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
@@ -334,7 +333,8 @@ def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, letters: int, theme: Theme)
     axes.set_xlabel(_axis_name(spec.x), color=theme.ink, size=9.5, parse_math=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     if not axis.numeric:
-        texts, look = axis.names, {}
+        texts = axis.names
+        look: dict[str, Any] = {}
         if axis.turned(letters):
             texts = [text if len(text) <= TURNED else f"{text[: TURNED - 1]}…" for text in map(_text, axis.values)]
             look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
