@@ -1,16 +1,19 @@
 """An ablation's answers: its effects reckoned, its rules applied, and what came out told in words with numbers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
 from analysis.answer import Answer, Effect, FigureSpec, Ruling, Verdict
 from analysis.effects import Cells, Reckoned, reckon
+from analysis.intervals import reach
 from analysis.rules import EffectRule, Question, holds, leaves
 from analysis.sweep import Sweep
 
 POWER = 0.8  # of the seeds that are named as enough
+_SAID: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes", False: "no", None: "cannot tell"}
 _MOST = 200  # seeds; more are not asked for
 
 
@@ -57,8 +60,7 @@ def answer(
 def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verdict:
     rulings = {key: rule_on(found[key], rule, seeds) for key, rule in question.effects.items() if rule.relation is not None}
     truth = holds(question.yes, {key: ruling.holds for key, ruling in rulings.items()})
-    said = {True: "yes", False: "no", None: "cannot tell"}[truth]
-    words = {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
+    said, words = _SAID[truth], {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
     told = words.format(**{key: told_value(reckoned.effect) for key, reckoned in found.items()})
     decisive = [rulings[key] for key in dict.fromkeys(leaves(question.yes))]
     if truth is None:
@@ -79,7 +81,9 @@ def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int) -> Ruling:
     if np.isnan(effect.stderr):  # not of documents and seeds, so neither of them can be counted
         return Ruling(effect, relation, bound, decided, None, None)
     power = _power(rule.matters, *reckoned.error(max(seeds, 2))) if reckoned.decides else 0.0
-    return Ruling(effect, relation, bound, decided, power, None if decided is not None else _enough(reckoned, relation, bound, seeds))
+    return Ruling(
+        effect, relation, bound, decided, power, None if decided is not None else _enough(reckoned, relation, bound, seeds)
+    )
 
 
 def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, bool]:
@@ -90,9 +94,11 @@ def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, 
     return -bound < low and high < bound, low >= bound or high <= -bound
 
 
-def _power(distance: float, stderr: float, reached: float) -> float:
-    """Probability that a true value this far from the bound leaves the bound outside of its interval."""
-    return float(special.ndtr(distance / stderr - reached)) if stderr > 0 else 1.0
+def _power(distance: float, stderr: float, freedom: float) -> float:
+    """Probability that a true value this far from the bound leaves the bound outside of its interval (noncentral t)."""
+    if stderr == 0:
+        return 1.0
+    return 1.0 - float(special.nctdtr(freedom, distance / stderr, float(reach(freedom))))
 
 
 def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int) -> int | None:
@@ -109,11 +115,24 @@ def told_value(effect: Effect) -> str:
         return "unknown (its trials are missing)"
     scale, digits, unit = (100.0, 1, "points") if effect.unit == "points" else (1.0, 3, effect.unit)
     if effect.unit == "share":
-        scale, digits, unit = 1.0, 2, ""
-    value, low, high = (f"{scale * one:+.{digits}f}" for one in (effect.value, effect.low, effect.high))
-    if effect.unit == "share":
-        value, low, high = (one.lstrip("+") for one in (value, low, high))
-    return " ".join(f"{value} {unit}".split()) + f" ({low} to {high})"
+        return f"{effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+    value, low, high = (signed(scale * one, digits) for one in (effect.value, effect.low, effect.high))
+    return f"{value} {unit} ({low} to {high})"
+
+
+def signed(number: float, digits: int) -> str:
+    """ "+1.20", "−0.40"; 0 has no sign."""
+    text = f"{number:+.{digits}f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "\N{MINUS SIGN}")
+
+
+def told_bound(ruling: Ruling) -> str:
+    """ "above +2 points"."""
+    scale, unit = (
+        (100.0, " points") if ruling.effect.unit == "points" else (1.0, f" {ruling.effect.unit}".replace(" share", ""))
+    )
+    sign = "\N{PLUS-MINUS SIGN}" if ruling.relation == "within" else ""
+    return f"{ruling.relation} {sign}{scale * ruling.bound:g}{unit}".replace("-", "\N{MINUS SIGN}")
 
 
 def needed(rulings: Sequence[Ruling], seeds: int) -> str:
@@ -136,11 +155,9 @@ def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
     if truth is None or not rests:
         return "Any of the open rules, once it is decided."
     nearest = min(rests, key=lambda ruling: _margin(ruling))
-    scale, unit = (100.0, "points") if nearest.effect.unit == "points" else (1.0, nearest.effect.unit)
-    bound = f"{'±' if nearest.relation == 'within' else ''}{scale * nearest.bound:g} {unit}"
     return (
-        f"The rule that is nearest to turning: {nearest.effect.text}, {told_value(nearest.effect)}, against a bound of {bound}. "
-        f"An interval that holds the bound would leave it open."
+        f"The rule that is nearest to turning asks for {nearest.effect.text} {told_bound(nearest)}, and found "
+        f"{told_value(nearest.effect)}. An interval that holds the bound would leave it open."
     )
 
 

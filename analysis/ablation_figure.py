@@ -59,7 +59,7 @@ class Axis:
     numeric: bool
     log: bool
     measured: bool
-    """Whether x is a metric."""
+    """Whether x is a metric, or names metrics."""
 
     def step(self, of: int) -> float:
         """How far `of` lines stand apart, their bars uncovered; of numbers too little to be read as another one."""
@@ -89,6 +89,8 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     if not found or not metrics:
         return None
     axis = _axis(spec, found)
+    if spec.kind == "metrics":
+        return _metrics(found, metrics, theme)
     if spec.kind == "classes":
         return _classes(answer, spec, found, metrics, axis, theme)
     columns = _columns(len(metrics), len(found) > 1 or axis.turned(_letters(3)))
@@ -96,7 +98,7 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     figure, panels = _canvas(theme, len(metrics), columns, len(found) > 1, axis.turned(letters))
     for metric, axes in zip(metrics, panels, strict=True):
         for n, line in enumerate(found):
-            _line(axes, axis, line, metric, n, len(found), theme)
+            _line(axes, axis, line, metric, n, len(found), theme, labels.scale(metric))
         axes.set_title(_broken(_metric(metric), letters - (TURNED // 2 if axis.turned(letters) else 0)), **_words(theme))
         _reference(axes, found, metric, theme)
         _ticks(axes, axis, spec, letters, theme)
@@ -172,8 +174,8 @@ def _rows(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
     trials = answer.sweep.trials
     rows = trials[trials["state"] == "complete"]
     for path in [spec.x, *spec.by, *spec.only]:
-        if path not in rows:
-            rows = rows.assign(**{path: None})
+        if path not in rows:  # the same in all points: what the trials were asked for says it
+            rows = rows.assign(**{path: [_setting(answer.sweep, key, path) for key in rows["key"]]})
     asked = dict(spec.only)
     for path in ("derive.off", "derive.samples", "derive.rank", "derive.strength"):
         if path in rows and path not in (spec.x, *spec.by, *asked):
@@ -200,8 +202,15 @@ def _x(sweep: Sweep, row: dict[Any, Any], path: str) -> Any:
         return trained
     if not _null(row.get(trained)):
         return row[trained]
-    section, name = trained.split(".")
-    return getattr(getattr(sweep.records[row["key"]].spec, section), name)
+    return _setting(sweep, row["key"], trained)
+
+
+def _setting(sweep: Sweep, key: str, path: str) -> Any:
+    """From a trial's spec; None of what it does not have."""
+    found: Any = sweep.records[key].spec
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def _families(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, list[Any]]:
@@ -264,11 +273,28 @@ def _classes(
     figure, (axes,) = _canvas(theme, 1, 1, True)
     whole = Line("", pd.concat([line.rows for line in found]))
     for n, metric in enumerate(metrics):
-        _line(axes, axis, Line(_class(metric), whole.rows), metric, n, len(metrics), theme)
+        _line(axes, axis, Line(_class(metric), whole.rows), metric, n, len(metrics), theme, labels.scale(metric))
     axes.set_title(_broken(_shared([_metric(name) for name in metrics]), _letters(1)), **_words(theme))
     _reference(axes, [whole], metrics[0], theme)
     _ticks(axes, axis, spec, _letters(1), theme)
     _legend(figure, [axes], len(metrics), theme)
+    return figure
+
+
+def _metrics(found: Sequence[Line], metrics: Sequence[str], theme: Theme) -> Figure:
+    """Metrics of one unit side by side in one panel."""
+    axis = Axis(tuple(labels.metric_name(name) for name in metrics), numeric=False, log=False, measured=True)
+    figure, (axes,) = _canvas(theme, 1, 1, len(found) > 1, axis.turned(_letters(1)))
+    ends = ("", "_low", "_high")
+    for n, line in enumerate(found):
+        # a row for each point and metric, under the name that the one panel draws
+        parts = [line.rows[[f"{name}{end}" for end in ends]].set_axis([f"y{end}" for end in ends], axis=1) for name in metrics]
+        rows = pd.concat([part.assign(x=name) for part, name in zip(parts, axis.values, strict=True)], ignore_index=True)
+        _line(axes, axis, Line(line.label, rows), "y", n, len(found), theme, labels.scale(metrics[0]))
+    axes.set_title(_metric(metrics[0]).partition("(")[2].rstrip(")"), **_words(theme))
+    _reference(axes, found, metrics[0], theme)
+    _names(axes, axis, _letters(1))
+    _legend(figure, [axes], len(found), theme)
     return figure
 
 
@@ -290,12 +316,11 @@ def _layers(answer: Answer, spec: FigureSpec, theme: Theme) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, axis: Axis, line: Line, metric: str, n: int, of: int, theme: Theme) -> None:
+def _line(axes: Axes, axis: Axis, line: Line, metric: str, n: int, of: int, theme: Theme, factor: float) -> None:
     """Points with their intervals, joined through the mean of those at the same x."""
     rows = line.rows[line.rows[metric].notna()]
     if rows.empty:
         return
-    factor = labels.scale(metric)
     aside = axis.step(of) * (n - (of - 1) / 2)
     x = np.array([axis.place(value) for value in rows["x"]])
     y, low, high = (factor * rows[f"{metric}{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
@@ -306,7 +331,7 @@ def _line(axes: Axes, axis: Axis, line: Line, metric: str, n: int, of: int, them
         x + aside, y, errors, fmt=marker, color=colour, markersize=5.5, markeredgecolor=theme.paper, markeredgewidth=0.7,
         elinewidth=1.1, capsize=2.5, alpha=strength, zorder=3 if n < LINES else 2, label=line.label if n < LINES else None,
     )  # fmt: skip
-    if len(set(x)) > 1 and (axis.numeric or of > 1):
+    if len(set(x)) > 1 and (axis.numeric or (of > 1 and not axis.measured)):
         places = np.unique(x)
         means = [y[x == place].mean() for place in places]
         axes.plot(places + aside, means, color=colour, linewidth=1.5, alpha=0.75 * strength, zorder=2)
@@ -333,13 +358,7 @@ def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, letters: int, theme: Theme)
     axes.set_xlabel(_axis_name(spec.x), color=theme.ink, size=9.5, parse_math=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     if not axis.numeric:
-        texts = axis.names
-        look: dict[str, Any] = {}
-        if axis.turned(letters):
-            texts = [text if len(text) <= TURNED else f"{text[: TURNED - 1]}…" for text in map(_text, axis.values)]
-            look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(len(texts)), texts, parse_math=False, **look)
-        axes.set_xlim(-0.6, len(texts) - 0.4)
+        _names(axes, axis, letters)
         return
     axes.margins(x=0.06)
     if axis.log:
@@ -348,6 +367,16 @@ def _ticks(axes: Axes, axis: Axis, spec: FigureSpec, letters: int, theme: Theme)
         axes.set_xticks(axis.values, [_text(axis.values[0])])
     else:
         axes.xaxis.set_major_locator(MaxNLocator(letters // 6, steps=STEPS))
+
+
+def _names(axes: Axes, axis: Axis, letters: int) -> None:
+    texts = axis.names
+    look: dict[str, Any] = {}
+    if axis.turned(letters):
+        texts = [text if len(text) <= TURNED else f"{text[: TURNED - 1]}…" for text in map(_text, axis.values)]
+        look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(texts)), texts, parse_math=False, **look)
+    axes.set_xlim(-0.6, len(texts) - 0.4)
 
 
 def _logarithmic(axes: Axes, axis: Axis, letters: int) -> None:

@@ -60,13 +60,11 @@ class Section:
 
 
 def write(answers: Sequence[Answer], folder: Path, title: str) -> list[Path]:
-    """Writes index.html, index.json and of each answer NAME.md, NAME.json, NAME.tex and NAME-FIGURE.png and .svg.
+    """Writes index.html, index.json and of each answer NAME-BASE.md, .json and .tex, and NAME-BASE-FIGURE.png and .svg.
 
-    NAME is the answer's, with its base where several bases have been asked the same. Returns the paths, index.html first.
+    Returns the paths, index.html first.
     """
-    sections = [
-        Section(stem, answer, tuple(_pictures(answer, stem))) for stem, answer in zip(stems(answers), answers, strict=True)
-    ]
+    sections = [Section(label(answer), answer, tuple(_pictures(answer, label(answer)))) for answer in answers]
     texts = {"index.html": page(sections, title), "index.json": _json(_overview(sections, title))}
     for one in sections:
         texts |= {
@@ -87,11 +85,9 @@ def write(answers: Sequence[Answer], folder: Path, title: str) -> list[Path]:
     return [folder / name for name in (*texts, *pictures)]
 
 
-def stems(answers: Sequence[Answer]) -> list[str]:
-    """A name for the files of each."""
-    counts = Counter(one.name for one in answers)
-    names = [one.name if counts[one.name] == 1 else f"{one.name}-{one.base}" for one in answers]
-    return [re.sub(r"[^\w.-]+", "-", name) for name in names]
+def label(answer: Answer) -> str:
+    """NAME-BASE, of its files."""
+    return re.sub(r"[^\w.-]+", "-", f"{answer.name}-{answer.base}")
 
 
 def _pictures(answer: Answer, stem: str) -> list[Picture]:
@@ -180,7 +176,7 @@ def _tabular(table: Table, columns: Sequence[str]) -> list[str]:
 
 
 def numbers(answer: Answer) -> dict[str, Any]:
-    """What NAME.json holds: the answer with its rulings by their effects' names, its points, and what its figures draw.
+    """What NAME-BASE.json holds: the answer with its rulings by their effects' names, its points, and what its figures draw.
 
     Differences of shares are in shares. A ruling has the seeds that would settle it, and how many more these are.
     """
@@ -362,9 +358,10 @@ def _summary(sections: Sequence[Section]) -> Table:
 
 
 def _key_number(verdict: Verdict) -> str:
-    """Of the rule that left it open, or else the first, with its interval."""
-    left = [one for one in verdict.rulings if one.holds is None] if verdict.answer == "cannot tell" else []
-    first = next(iter([*left, *verdict.rulings]), None)
+    """Of the first rule that came out as the verdict did, with its interval."""
+    outcome = {"yes": True, "no": False, "cannot tell": None}[verdict.answer]
+    alike = [one for one in verdict.rulings if one.holds is outcome]
+    first = next(iter([*alike, *verdict.rulings]), None)
     if first is None:
         return labels.MISSING
     value, interval = told_value(first.effect)

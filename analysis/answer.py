@@ -73,7 +73,7 @@ class FigureSpec:
     """Whether x is logarithmic."""
     only: dict[str, Any] = field(default_factory=dict)
     """Dotted path to the value, or the list of values, of the rows that are shown; None matches rows without one."""
-    kind: Literal["lines", "classes", "layers"] = "lines"
+    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ sampling error per document from the metrics' own influence functions; `interval
 for a single trial. All cells answer the same documents, and a seed is the same draw of rows and of initial weights in each.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from trials.errors import InputError
 from trials.record import TrialRecord
 
 AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": 1.0, "derive.off": None}
+_SHARES = ("value", "gain", "drop", "marker_drop", "stopped_drop", "flexible_drop")  # none of them is beyond 1
 _KNOTS = 3  # pieces of the spline that stands for what learning alone does
 
 
@@ -90,7 +92,9 @@ class Cells:
             clusters, n = pairs.clusters, pairs.n
             influence = np.zeros((*values.shape, len(clusters))) if influence is None else influence
             values[places], influence[places] = pairs.value(kind), pairs.influence(kind)
-            if kind.unit is not None:
+            if name == "value":
+                flip = 1.0
+            elif kind.unit is not None:
                 flip = max(flip, float(np.nan_to_num(kind.unit({k: v.mean(dtype=float) for k, v in pairs.base.items()})).max()))
         return Column(values, influence, role, n, flip)
 
@@ -103,13 +107,13 @@ def matches(params: dict, wanted: Wanted) -> bool:
 
 def _among(value: object, wanted: object) -> bool:
     several = wanted if isinstance(wanted, list | tuple) else (wanted,)
-    return any(
-        np.isclose(value, one, rtol=1e-6, atol=0) if _number(value) and _number(one) else value == one for one in several
-    )
+    return any(_equal(value, one) for one in several)
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _equal(value: object, one: object) -> bool:
+    if isinstance(value, int | float) and isinstance(one, int | float) and bool not in (type(value), type(one)):
+        return math.isclose(value, one, rel_tol=1e-6)  # a factor may have rounded one of them
+    return value == one
 
 
 # ---------------------------------------------------------------------- an effect's parts
@@ -248,13 +252,13 @@ class Reckoned:
     """Whether there are seeds enough to decide anything by it."""
 
     def error(self, seeds: int) -> tuple[float, float]:
-        """Its standard error with so many seeds, and how many of them a 95 % interval reaches."""
+        """Its standard error with so many seeds, and that error's degrees of freedom."""
         seed = self.of_seeds / seeds
         document = self.of_documents / self.clusters + self.floor
         variance = seed + document + self.of_rest / (seeds * self.clusters)
         parts = seed**2 / max(seeds - 1, 1) + document**2 / max(self.clusters - 1, 1)
         freedom = variance**2 / parts if parts > 0 else self.clusters - 1.0
-        return float(np.sqrt(variance)), float(intervals.reach(max(freedom, 1.0)))
+        return float(np.sqrt(variance)), max(float(freedom), 1.0)
 
 
 def reckon(cells: Cells, name: str, rule: EffectRule) -> Reckoned:
@@ -294,7 +298,14 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Reckoned
     variance += found.floor
     value, se = float(values.mean()), float(np.sqrt(variance))
     per_seed = tuple(float(one) for one in values)
-    effect = Effect(name, rule.text, _unit(rule), value, value - reached * se, value + reached * se, se, per_seed, found.documents)
+    bounded = all(split_metric(name)[1] in _SHARES for name in rule.metrics())
+    most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
+    ends = (
+        (max(value - reached * se, -most), min(value + reached * se, most))
+        if most
+        else (value - reached * se, value + reached * se)
+    )
+    effect = Effect(name, rule.text, _unit(rule), value, *ends, se, per_seed, found.documents)
     return Reckoned(effect, seeds, documents, rest, c, found.floor, decides=r > 1 or cells.untrained)
 
 

@@ -31,8 +31,9 @@ class Term(_Model):
 
 
 class Slope(_Model):
-    """How much the metric rises while log2 of the setting `over` goes from its least to its greatest value in the cells, at equal
-    `at`: the coefficient in a least-squares fit of the metric by a linear spline of `at` and by log2(over), within each seed."""
+    """How much the metric rises while log2 of the setting `over` goes from its least to its greatest value in the cells, at
+    equal `at`: its coefficient in a least-squares fit of the metric by a linear spline of `at` and by log2(over), within each
+    seed."""
 
     metric: str
     over: str
@@ -71,8 +72,7 @@ class Groups(_Model):
 
 
 class Exceeds(_Model):
-    """The share of the documents whose margin with the untrained base is larger than the tuned model's shift of it; mean over the
-    cells."""
+    """The share of the documents whose margin with the untrained base is larger than the tuned model's shift of it."""
 
     role: str
     cells: Cells = {}

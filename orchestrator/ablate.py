@@ -23,8 +23,8 @@ ALL = "all"
 
 
 def rows(ablations: Ablations, storage: str, base: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
-    """Per ablation: name, question, bases, trials (trainings, or evaluations where nothing is trained), points derived from them, and
-    hours on each of GPUS (None where a base's size is not known)."""
+    """Per ablation: name, question, bases, trials (trainings, or evaluations where nothing is trained), points derived from
+    them, and hours on each of GPUS (None where a base's size is not known)."""
     for planned in each(ablations, ALL, base, scale):
         counts = [_trials(one) for one in planned]
         yield {
@@ -53,6 +53,15 @@ def _trials(planned: Planned) -> tuple[int, int]:
     return len(points) * planned.config.search.replicates, derived * planned.config.search.replicates
 
 
+def shared(ablations: Ablations, base: str | None, scale: Scale) -> tuple[int, int]:
+    """Trials of all ablations, and how many of them are distinct: what several ask for is run once."""
+    keys = []
+    for planned in each(ablations, ALL, base, scale):
+        for one in planned:
+            keys += [spec.key for point in one.config.grid() for spec in one.config.specs(point)]
+    return len(keys), len(set(keys))
+
+
 def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: str) -> float | None:
     shapes = ablations.frame.shapes
     hours = [plan(one.config, root(storage), gpu, shapes=shapes).gpu_hours for one in planned]
@@ -67,7 +76,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     for column in ("trials", "derived", *(f"h on {gpu}" for gpu in GPUS)):
         made.add_column(column, justify="right", no_wrap=True)
     for row in found:
-        hours = [f"{one:.1f}" if one is not None else "?" for one in row["gpu_hours"].values()]
+        hours = ["?" if one is None else "< 0.1" if one < 0.1 else f"{one:.1f}" for one in row["gpu_hours"].values()]
         made.add_row(row["name"], row["question"], str(row["trials"]), str(row["derived"] or "-"), *hours)
     return made
 
@@ -75,7 +84,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 def run(
     planned: Sequence[Planned], storage: str, address: str | None, console: Console, events: str | None, mirror: str | None
 ) -> list[str]:
-    """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where somebody stopped one."""
+    """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where one was stopped."""
     from orchestrator.drive import drive
     from orchestrator.outcome import finish
 
@@ -120,12 +129,16 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
     return found
 
 
-def write(ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale) -> tuple[list[Answer], list[Path]]:
+def write(
+    ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale
+) -> tuple[list[Answer], list[Path]]:
     """The answers to all ablations of this base and scale that have been run in this storage, those of `planned` among them."""
     everything = [one for several in each(ablations, ALL, base, scale) for one in several]
     known = {one.config.name for one in everything}
     found = answers([*everything, *(one for one in planned if one.config.name not in known)], storage)
-    label = "-".join(["ablations", *([base.rpartition("/")[2].lower()] if base else []), *(["small"] if scale == "small" else [])])
+    label = "-".join(
+        ["ablations", *([base.rpartition("/")[2].lower()] if base else []), *(["small"] if scale == "small" else [])]
+    )
     title = "The paper's ablations" + (f" on {base}" if base else "") + (", in small scale" if scale == "small" else "")
     return found, ablation_page.write(found, root(storage) / label, title)
 
@@ -152,4 +165,3 @@ def as_dict(found: Sequence[Answer], wanted: Collection[str]) -> list[dict[str, 
         for one in found
         if one.name in wanted
     ]
-

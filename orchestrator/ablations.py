@@ -1,7 +1,7 @@
 """The paper's ablations: read from configs/ablations, turned into sweeps on a base, and answered from what these left.
 
 An ablation's file holds its question, its design (arms of settings, seeds, bases) and its decision rules; frame.yaml beside it
-what all of them share: the bases, the settings, and the twins, which are the same designs for machines and models of another size.
+what all of them share: the bases, the settings, and the twins, which are the same designs for models of another size.
 Sweeps of one base share their baseline and every setting that they have in common through the ledger.
 """
 
@@ -17,7 +17,7 @@ from analysis.answer import FigureSpec
 from analysis.effects import matches
 from analysis.rules import Question
 from orchestrator import checks
-from orchestrator.config import Derived, SweepConfig, settled
+from orchestrator.config import SweepConfig, settled
 from trials.errors import InputError
 from trials.spec import Base
 from trials.yamlfile import YamlFile
@@ -74,7 +74,7 @@ class Figured(_Model):
     by: tuple[str, ...] = ()
     log: bool = False
     only: dict[str, Any] = {}
-    kind: Literal["lines", "classes", "layers"] = "lines"
+    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 class Ablation(_Model):
@@ -140,7 +140,9 @@ class Ablations:
             raise InputError(f"{file.where(('name',))}: name: the file's own, {name.lower()!r}, but got {ablation.name!r}")
         for base in ablation.bases:
             if base not in self.frame.bases:
-                raise InputError(f"{file.where(('bases', base))}: bases: frame.yaml has {', '.join(self.frame.bases)}; not {base!r}")
+                raise InputError(
+                    f"{file.where(('bases', base))}: bases: frame.yaml has {', '.join(self.frame.bases)}; not {base!r}"
+                )
         return ablation
 
     def can(self, name: str, base: str | None) -> bool:
@@ -149,12 +151,14 @@ class Ablations:
         return not compares or base is None or (base in self.frame.twins and bool(self.frame.twins[base].models))
 
     def plan(self, name: str, base: str | None = None, scale: Scale = "full") -> list[Planned]:
-        """The sweeps of an ablation: on the bases of its file, on one of them, on a twin's, or on any other model (ORG/NAME)."""
+        """The sweeps of an ablation: on the bases of its file, on one of them, on a twin's, or on any model (ORG/NAME)."""
         ablation = self.read(name)
         twin, bases = self._bases(ablation, base)
         sized = _sized(ablation, scale, twin)
         where = self._files[ablation.name]
-        together = [(twin if twin != HUB else "", bases)] if ablation.together else [(key, {key: one}) for key, one in bases.items()]
+        together = (
+            [(twin if twin != HUB else "", bases)] if ablation.together else [(key, {key: one}) for key, one in bases.items()]
+        )
         return [self._planned(sized, twin, label, some, scale, where) for label, some in together]
 
     def _bases(self, ablation: Ablation, base: str | None) -> tuple[str, dict[str, Base]]:
@@ -170,7 +174,9 @@ class Ablations:
             models = [twin.models.get(name) for name in own]
             return base, {model: twin.bases[model] for model in dict.fromkeys(models) if model is not None}
         if ablation.together:
-            raise InputError(f"ablate: {ablation.name} compares bases; --base names a twin ({', '.join(self.frame.twins)}) or is left out")
+            raise InputError(
+                f"ablate: {ablation.name} compares bases; --base names a twin ({', '.join(self.frame.twins)}) or is left out"
+            )
         if base in self.frame.bases:
             return HUB, {base: self.frame.bases[base]}
         if "/" not in base:
@@ -304,9 +310,7 @@ def _points(ablation: Ablation, data: Settings, change: _Change, bases: Mapping[
     """The points of all arms, each once, with the same paths."""
     arms = []
     for factors in ablation.arms.values():
-        levels = {
-            change.path(path): [change.value(path, value) for value in some] for path, some in factors.items()
-        }
+        levels = {change.path(path): [change.value(path, value) for value in some] for path, some in factors.items()}
         arms += [dict(zip(levels, combination, strict=True)) for combination in itertools.product(*levels.values())]
     paths = list(dict.fromkeys(path for arm in arms for path in arm))
     seen = set()

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -33,6 +33,8 @@ Address = Annotated[
 ]
 Events = Annotated[str | None, typer.Option(metavar="FILE", help="Appends a JSON line for every event.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
+
+Scale = Literal["full", "small"]
 
 _WATCH = 5.0  # seconds
 
@@ -265,15 +267,20 @@ def publish(
 
 @app.command()
 def ablate(
-    name: Annotated[str | None, typer.Argument(help="An ablation, or all; a list of them when left out.", show_default=False)] = None,
-    base: Annotated[
-        str | None, typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME; its own when left out.")
+    name: Annotated[
+        str | None, typer.Argument(help="An ablation, or all; a list of them when left out.", show_default=False)
     ] = None,
-    scale: Annotated[str, typer.Option(help="full, or small: the same design with fewer levels and seeds.")] = "full",
+    base: Annotated[
+        str | None,
+        typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME; its own when left out."),
+    ] = None,
+    scale: Annotated[Scale, typer.Option(help="full, or small: the same design with fewer levels and seeds.")] = "full",
     storage: Storage = None,
     address: Address = None,
     events: Events = None,
-    hub_mirror: Annotated[str | None, typer.Option(metavar="DIR", help="Folder laid out as org/name, read before the hub.")] = None,
+    hub_mirror: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder laid out as org/name, read before the hub.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists the paper's ablations, or runs one (or all) and answers its questions; the same command again is the resume.
@@ -283,8 +290,6 @@ def ablate(
     from orchestrator import ablate as ablating
     from orchestrator.ablations import Ablations
 
-    if scale not in ("full", "small"):
-        raise InputError(f"ablate --scale: full or small, but got {scale!r}")
     ablations, place = Ablations(), str(root(storage or "runs"))
     if name is None:
         found = list(ablating.rows(ablations, place, base, scale))
@@ -292,6 +297,10 @@ def ablate(
             _print_json(found)
         else:
             out.print(ablating.table(found))
+            trials, distinct = ablating.shared(ablations, base, scale)
+            out.print(
+                f"{trials} trials, {distinct} of them distinct: what several ask for is run once. Hours as plan counts them."
+            )
         return
     planned = [one for several in ablating.each(ablations, name.lower(), base, scale) for one in several]
     console = err if as_json else out

@@ -110,7 +110,9 @@ class Derived(Section):
     def applies(self, spec: TrialSpec) -> bool:
         """Whether points are derived from this training."""
         dumped = spec.model_dump(mode="json")
-        return all(functools.reduce(lambda inner, name: inner[name], path.split("."), dumped) == of for path, of in self.of.items())
+        return all(
+            functools.reduce(lambda inner, name: inner[name], path.split("."), dumped) == of for path, of in self.of.items()
+        )
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of each, that of the adapter as trained first; empty where nothing is derived."""

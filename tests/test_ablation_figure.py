@@ -66,8 +66,9 @@ def test_what_lacks_the_setting_that_lines_differ_in_begins_every_line(tmp_path)
         ({"data.replay.share": [0.1, 0.5], "data.replay.source": "gsm8k"}, [1, 2]),
         ({"data.replay.source": None}, [0]),
         ({"data.replay.source": [None, "self"]}, [0, 4, 3]),
-        ({"data.replay.how": None}, [0, 1, 4, 2, 3]),
-        ({"data.replay.how": "add"}, []),
+        ({"data.samples": 64}, [0, 1, 4, 2, 3]),
+        ({"data.samples": 128}, []),
+        ({"data.unheard_of": None}, [0, 1, 4, 2, 3]),
     ],
 )
 def test_only_the_rows_that_are_asked_for_are_shown(tmp_path, only, shown):
@@ -120,6 +121,18 @@ def test_classes_are_lines_of_one_panel_named_by_their_class(tmp_path):
         "digits": [0.2, 0.2],
     }
     assert "bits per byte" in figure.axes[0].get_title(loc="left")
+
+
+def test_metrics_of_one_unit_stand_side_by_side_in_one_panel(tmp_path):
+    spec = FigureSpec(
+        "f", "F", "data.replay.source", ("math.drop", "commonsense.gain"), kind="metrics", only={"data.replay.share": 0.1}
+    )
+    figure = draw(asked(swept(tmp_path, DOSE)), spec)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["math drop", "commonsense\ngain"]
+    (bars,) = axes.containers
+    places, values = bars.lines[0].get_data()
+    assert list(places) == [0, 0, 1, 1] and list(values) == pytest.approx([8, 30, 2, 0])
 
 
 def test_layers_are_means_over_sources_of_what_the_records_hold(tmp_path):

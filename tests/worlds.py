@@ -1,4 +1,4 @@
-"""Ledgers of worlds whose truth is known: for every trial of an ablation a record as that truth would leave it, without a training.
+"""Ledgers of worlds whose truth is known: for every trial of an ablation a record as that truth would leave it, untrained.
 
 A world says what a trial's setting does to the model; outcomes are drawn for documents that are the same for all trials.
 """
