@@ -110,10 +110,7 @@ class Planned:
     twin: str
     config: SweepConfig
     questions: tuple[Question, ...]
-
-    @property
-    def figures(self) -> tuple[FigureSpec, ...]:
-        return tuple(FigureSpec(**one.model_dump()) for one in self.ablation.figures)
+    figures: tuple[FigureSpec, ...]
 
 
 class Ablations:
@@ -210,7 +207,8 @@ class Ablations:
         if problems:
             raise InputError("\n".join(f"{where}: {text}" for text in problems))
         asked = [change.question(one) for one in ablation.questions if one.of is None or twin in one.of]
-        planned = Planned(ablation, label or twin, twin, settled(config), tuple(asked))
+        figures = tuple(change.figure(one) for one in ablation.figures)
+        planned = Planned(ablation, label or twin, twin, settled(config), tuple(asked), figures)
         _check_selections(planned, where)
         return planned
 
@@ -292,6 +290,11 @@ class _Change:
     def question(self, question: Question) -> Question:
         """With the cells that stand for its own."""
         return Question.model_validate(self._cells(question.model_dump(exclude_unset=True)))
+
+    def figure(self, figure: Figured) -> FigureSpec:
+        only = {self.path(path): self.value(path, value) for path, value in figure.only.items()}
+        told = figure.model_dump() | {"only": only, "x": self.path(figure.x), "by": tuple(map(self.path, figure.by))}
+        return FigureSpec(**told)
 
     def _cells(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict) and key in ("cells", "curve"):

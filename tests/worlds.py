@@ -6,7 +6,7 @@ A world says what a trial's setting does to the model; outcomes are drawn for do
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def planned(name: str, seeds: int | None = None) -> Planned:
     (one,) = Ablations().plan(name, "micro")
     if seeds is not None:
         search = one.config.search.model_copy(update={"replicates": seeds})
-        one = Planned(one.ablation, one.base, one.twin, one.config.model_copy(update={"search": search}), one.questions)
+        one = replace(one, config=one.config.model_copy(update={"search": search}))
     return one
 
 
