@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from analysis import told
 from analysis.answer import Answer, Effect, FigureSpec, Ruling, Verdict
 from analysis.effects import Cells, Reckoned, reckon
 from analysis.intervals import reach
@@ -61,11 +62,11 @@ def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verd
     rulings = {key: rule_on(found[key], rule, seeds) for key, rule in question.effects.items() if rule.relation is not None}
     truth = holds(question.yes, {key: ruling.holds for key, ruling in rulings.items()})
     said, words = _SAID[truth], {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
-    told = words.format(**{key: told_value(reckoned.effect) for key, reckoned in found.items()})
+    answered = words.format(**{key: _told(reckoned.effect) for key, reckoned in found.items()})
     decisive = [rulings[key] for key in dict.fromkeys(leaves(question.yes))]
     if truth is None:
-        told = f"{told} {needed(decisive, seeds)}"
-    return Verdict(question.ask, said, told, tuple(rulings.values()), change(truth, decisive))
+        answered = f"{answered} {needed(decisive, seeds)}"
+    return Verdict(question.ask, said, answered, tuple(rulings.values()), change(truth, decisive))
 
 
 def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int) -> Ruling:
@@ -109,30 +110,10 @@ def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int) -> int 
     return next((n for n in more if _power(distance, *reckoned.error(n)) >= POWER), None)
 
 
-def told_value(effect: Effect) -> str:
-    """ "-1.2 points (-2.0 to -0.4)"."""
-    if np.isnan(effect.value):
-        return "unknown (its trials are missing)"
-    scale, digits, unit = (100.0, 1, "points") if effect.unit == "points" else (1.0, 3, effect.unit)
-    if effect.unit == "share":
-        return f"{effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f})"
-    value, low, high = (signed(scale * one, digits) for one in (effect.value, effect.low, effect.high))
-    return f"{value} {unit} ({low} to {high})"
-
-
-def signed(number: float, digits: int) -> str:
-    """ "+1.20", "−0.40"; 0 has no sign."""
-    text = f"{number:+.{digits}f}"
-    return (text if float(text) else text.lstrip("+-")).replace("-", "\N{MINUS SIGN}")
-
-
-def told_bound(ruling: Ruling) -> str:
-    """ "above +2 points"."""
-    scale, unit = (
-        (100.0, " points") if ruling.effect.unit == "points" else (1.0, f" {ruling.effect.unit}".replace(" share", ""))
-    )
-    sign = "\N{PLUS-MINUS SIGN}" if ruling.relation == "within" else ""
-    return f"{ruling.relation} {sign}{scale * ruling.bound:g}{unit}".replace("-", "\N{MINUS SIGN}")
+def _told(effect: Effect) -> str:
+    """ "−1.2 points (−2.0 to −0.4)"."""
+    value, interval = told.effect(effect)
+    return f"{value} ({interval})" if interval else "unknown (its trials are missing)"
 
 
 def needed(rulings: Sequence[Ruling], seeds: int) -> str:
@@ -156,8 +137,8 @@ def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
         return "Any of the open rules, once it is decided."
     nearest = min(rests, key=lambda ruling: _margin(ruling))
     return (
-        f"The rule that is nearest to turning asks for {nearest.effect.text} {told_bound(nearest)}, and found "
-        f"{told_value(nearest.effect)}. An interval that holds the bound would leave it open."
+        f"The rule that is nearest to turning asks for {nearest.effect.text} to be {told.asked(nearest)}, and found "
+        f"{_told(nearest.effect)}. An interval that holds the bound would leave it open."
     )
 
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from analysis import ablation_figure, labels, told
 from analysis.ablation_figure import path_name
-from analysis.answer import Answer, Effect, Ruling, Verdict
+from analysis.answer import Answer, Ruling, Verdict
 from analysis.export import TEMPLATES
 from analysis.metrics import split_metric
 from analysis.plots import DARK, LIGHT, png, svg
@@ -116,7 +116,6 @@ def page(sections: Sequence[Section], title: str) -> str:
         effects=partial(effects_table, html=True),
         cells=partial(cells_table, html=True),
         same=same,
-        said=said,
         ruling=ruling_words,
         holding=holding,
         power=POWER,
@@ -136,7 +135,7 @@ def text(section: Section) -> str:
         parts += ["## Effects", markdown(effects_table(answer)), told_as(POWER)]
     parts.append("## Answers")
     for verdict in answer.verdicts:
-        parts += [f"### {told_as(verdict.question)}", f"**{told_as(verdict.answer.capitalize())}.** {told_as(said(verdict))}"]
+        parts += [f"### {told_as(verdict.question)}", f"**{told_as(verdict.answer.capitalize())}.** {told_as(verdict.words)}"]
         parts.append("\n".join(f"- **{holding(one)}**: {told_as(ruling_words(one, answer.seeds))}" for one in verdict.rulings))
         parts.append(f"What would change this verdict: {told_as(verdict.change)}")
     if answer.caveats:
@@ -262,47 +261,14 @@ def headline(answers: Sequence[Answer]) -> str:
     return f"{asked} question{'s' * (asked != 1)}: {counted}." if asked else "No question has an answer yet."
 
 
-def said(verdict: Verdict) -> str:
-    """Its words without the answer that they may begin with, which is told before them."""
-    words = re.sub(rf"^{verdict.answer}[:.,]\s*", "", verdict.words, flags=re.IGNORECASE)
-    return words[:1].upper() + words[1:]
-
-
-def told_number(unit: str, value: float, signed: bool = True) -> str:
-    """ "+1.2", "−0.031"; a dash where it is unknown."""
-    if not math.isfinite(value):
-        return labels.MISSING
-    factor, digits = {"points": (100.0, 1), "share": (1.0, 2)}.get(unit, (1.0, 3))
-    said = f"{factor * value:{'+' if signed and unit != 'share' else ''}.{digits}f}"
-    return (said.lstrip("+-") if float(said) == 0 else said).replace("-", "\N{MINUS SIGN}")
-
-
-def told_value(effect: Effect) -> tuple[str, str]:
-    """The value with its unit, and its interval (empty where that is unknown)."""
-    value = told_number(effect.unit, effect.value)
-    if value == labels.MISSING:
-        return value, ""
-    low, high = (told_number(effect.unit, end) for end in (effect.low, effect.high))
-    shown = "" if labels.MISSING in (low, high) else f"{low} to {high}"
-    return f"{value} {_unit(effect)}".rstrip(), shown
-
-
-def _unit(effect: Effect) -> str:
-    return "" if effect.unit == "share" else effect.unit
-
-
 def holding(ruling: Ruling) -> str:
     return {True: "holds", False: "does not hold", None: "open"}[ruling.holds]
 
 
 def ruling_words(ruling: Ruling, of: int) -> str:
     """The rule, what was found, and, of `of` seeds, what would settle it."""
-    effect = ruling.effect
-    signed = ruling.relation != "within"
-    bound = f"{told_number(effect.unit, ruling.bound, signed)} {_unit(effect)}".rstrip()
-    asked = f"{ruling.relation} {bound}" if ruling.relation != "within" else f"within {bound} of 0"
-    value, interval = told_value(effect)
-    parts = [f"{effect.text}, asked to be {asked}: {value}{f' ({interval})' if interval else ''}."]
+    value, interval = told.effect(ruling.effect)
+    parts = [f"{ruling.effect.text}, asked to be {told.asked(ruling)}: {value}{f' ({interval})' if interval else ''}."]
     if ruling.power is not None:
         parts.append(f"Power {told.probability(ruling.power)}.")
     if ruling.holds is None:
@@ -364,7 +330,7 @@ def _key_number(verdict: Verdict) -> str:
     first = next(iter([*alike, *verdict.rulings]), None)
     if first is None:
         return labels.MISSING
-    value, interval = told_value(first.effect)
+    value, interval = told.effect(first.effect)
     return _beside(value, ". ".join(part for part in (interval, first.effect.text) if part), html=True)
 
 
@@ -372,9 +338,9 @@ def effects_table(answer: Answer, html: bool = False) -> Table:
     heads = [("effect", "", False), ("value", "with its 95 % interval", True), ("seeds", "", True), ("documents", "", True)]
     rows = []
     for one in answer.effects:
-        each = [told_number(one.unit, value) for value in one.per_seed] if 1 < len(one.per_seed) <= _PER_SEED else []
+        each = [told.number(one.unit, value) for value in one.per_seed] if 1 < len(one.per_seed) <= _PER_SEED else []
         counted = [_beside(len(one.per_seed) or labels.MISSING, ", ".join(each), html), one.documents or labels.MISSING]
-        rows.append(_row([one.text, _beside(*told_value(one), html), *counted], ["text", "", "each", ""]))
+        rows.append(_row([one.text, _beside(*told.effect(one), html), *counted], ["text", "", "each", ""]))
     return {"heads": heads, "rows": rows}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis import labels
+from analysis.answer import Effect, Ruling
 
 RESOLUTION = 0.01  # of a probability that is told: the draws behind it resolve no more
 
@@ -79,3 +80,33 @@ def p_value(p: float) -> str:
 def memory(size: float) -> str:
     """Bytes as "812 MB" or "3.4 GB" (powers of ten)."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def number(unit: str, value: float, signed: bool = True) -> str:
+    """Of an effect: "+1.2" points of a share, "−0.031" bits; a dash where it is unknown, no sign at 0."""
+    if not math.isfinite(value):
+        return labels.MISSING
+    factor, digits = {"points": (100.0, 1), "share": (1.0, 2)}.get(unit, (1.0, 3))
+    text = f"{factor * value:{'+' if signed and unit != 'share' else ''}.{digits}f}"
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def effect(found: Effect) -> tuple[str, str]:
+    """The value with its unit, and its interval (empty where that is unknown)."""
+    value = number(found.unit, found.value)
+    if value == labels.MISSING:
+        return value, ""
+    low, high = (number(found.unit, end) for end in (found.low, found.high))
+    shown = "" if labels.MISSING in (low, high) else f"{low} to {high}"
+    return f"{value} {_unit(found)}".rstrip(), shown
+
+
+def asked(ruling: Ruling) -> str:
+    """ "above +2.0 points", "within 0.050 bits a byte of 0"."""
+    around = ruling.relation == "within"
+    bound = f"{number(ruling.effect.unit, ruling.bound, not around)} {_unit(ruling.effect)}".rstrip()
+    return f"within {bound} of 0" if around else f"{ruling.relation} {bound}"
+
+
+def _unit(found: Effect) -> str:
+    return "" if found.unit == "share" else found.unit

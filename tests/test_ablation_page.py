@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.ablation_page import latex, numbers, ruling_words, text, told_number, told_value, write
+from analysis import told
+from analysis.ablation_page import latex, numbers, ruling_words, text, write
 from analysis.answer import Effect, FigureSpec, Ruling, Verdict
 from tests.test_ablation_figure import BY_SOURCE, DOSE, asked, swept
 from tests.test_analysis_sweep import NASTY
@@ -125,11 +126,11 @@ def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answer
     either = dataclasses.replace(answers[1], verdicts=(Verdict("Either?", "yes", "Yes.", rules, "Less."),))
     html = write([either], tmp_path / "out", "Ablations")[0].read_text()
     summary = html[html.index('id="summary"') :].split("</table>")[0]
-    assert told_value(HALVED)[0] in summary and told_value(KEPT)[0] not in summary
+    assert told.effect(HALVED)[0] in summary and told.effect(KEPT)[0] not in summary
 
 
 @pytest.mark.parametrize(
-    ("effect", "told"),
+    ("effect", "expected"),
     [
         (KEPT, ("+1.2 points", "−2.1 to +4.6")),
         (HALVED, ("−0.031 bits a byte", "−0.055 to −0.007")),
@@ -139,14 +140,14 @@ def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answer
         (dataclasses.replace(KEPT, low=-math.inf), ("+1.2 points", "")),
     ],
 )
-def test_shares_are_told_in_points_and_bits_with_three_decimals(effect, told):
-    assert told_value(effect) == told
+def test_shares_are_told_in_points_and_bits_with_three_decimals(effect, expected):
+    assert told.effect(effect) == expected
 
 
 def test_a_bound_of_both_sides_has_no_sign():
     assert "within 2.0 points of 0" in ruling_words(verdicts()[2].rulings[0], 3)
     assert "above −0.5 points" in ruling_words(verdicts()[1].rulings[0], 3)
-    assert told_number("points", -0.2, signed=False) == "−20.0"
+    assert told.number("points", -0.2, signed=False) == "−20.0"
 
 
 def test_what_is_unknown_is_a_dash_and_never_nan_or_none(answers, tmp_path):
@@ -219,8 +220,8 @@ def test_every_table_has_as_many_cells_in_each_row_as_heads(answers, tmp_path):
 def test_the_paper_s_table_stands_beside_ours_where_ours_is_there(answers, tmp_path):
     html = write(answers, tmp_path / "a", "Ablations")[0].read_text()
     seen = " ".join(Page(html[html.index('id="beside') :].split("</section>")[0]).texts)
-    for told in ("Llama 3.2 1B", "60.77", "61.20", "+0.43", "above 88", "−13.00", "micro", "−4.0", "+10.0"):
-        assert told in seen, told
+    for expected in ("Llama 3.2 1B", "60.77", "61.20", "+0.43", "above 88", "−13.00", "micro", "−4.0", "+10.0"):
+        assert expected in seen, expected
     ours = json.loads((tmp_path / "a" / "index.json").read_text())["ours"]
     assert {row["role"] for row in ours} == {"commonsense", "math"} and len(ours) == 2 * len(DOSE)
     assert "beside-the-paper" not in write(answers[1:], tmp_path / "b", "Ablations")[0].read_text()
