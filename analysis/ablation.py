@@ -121,6 +121,8 @@ def needed(rulings: Sequence[Ruling], seeds: int) -> str:
     left = [ruling for ruling in rulings if ruling.holds is None]
     if any(np.isnan(ruling.effect.value) for ruling in left):
         return "Trials that it needs are missing: the same command again runs them."
+    if all(np.isnan(ruling.effect.stderr) for ruling in left):  # of neither documents nor seeds
+        return "More bases would settle it, not more seeds."
     counts = [ruling.seeds for ruling in left]
     known = [count for count in counts if count is not None]
     if not known or len(known) < len(counts):

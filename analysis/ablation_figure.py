@@ -182,7 +182,7 @@ def _rows(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
             asked[path] = [None, 1.0] if path == "derive.strength" else None
     for path, wanted in asked.items():
         several = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-        rows = rows[[any(_same(value, one) for one in several) for value in rows[path]]]
+        rows = rows[np.array([any(_same(value, one) for one in several) for value in rows[path]], dtype=bool)]
     rows = rows.assign(
         x=pd.Series([_x(answer.sweep, row, spec.x) for row in rows.to_dict("records")], rows.index, dtype=object)
     )

@@ -279,6 +279,8 @@ def ruling_words(ruling: Ruling, of: int) -> str:
 def _settling(ruling: Ruling, of: int) -> str:
     if not math.isfinite(ruling.effect.value):
         return "Its trials are missing."
+    if math.isnan(ruling.effect.stderr):
+        return "More bases would settle it, not more seeds."
     if ruling.seeds is None:
         return "No number of seeds would settle it: more documents must."
     return f"{seeds(ruling.seeds - of).replace(' ', ' more ')} would settle it ({ruling.seeds} in all)."
