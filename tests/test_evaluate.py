@@ -17,6 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from trials import base, dissect, evaluate, halves, presets, scores
 from trials.errors import InputError
+from trials.exact import Exact
 from trials.hub import TASK_FOLDERS, Hub
 from trials.scorer import Scorer
 from trials.spec import Base, Evaluation
@@ -386,7 +387,7 @@ def test_the_classes_add_up_to_the_whole_in_bits_and_in_bytes(documents):
 
 def test_a_response_without_the_marker_and_one_that_is_lax_are_told_apart(micro, tasks, monkeypatch):
     answers = iter(["12 - 5 = 7\n#### 7", "it makes 7", "#### 9 and 7", "nothing"])
-    monkeypatch.setattr(HFLM, "generate_until", lambda self, asked, **_: [next(answers) for _ in asked])
+    monkeypatch.setattr(Exact, "generate_until", lambda self, asked, **_: [next(answers) for _ in asked])
     monkeypatch.setattr(Scorer, "stopped", lambda self, prompt: False)
     tasks_of = tasks.build(Evaluation.model_validate({"preset": "micro_gsm", "documents": 4}))["micro_gsm"]
     monkeypatch.setattr(type(tasks_of), "doc_to_target", lambda self, doc, *_: "2 + 5 = 7\n#### 7")

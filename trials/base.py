@@ -9,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import gguf, hardware
+from trials import dense, gguf, hardware
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data
@@ -110,6 +110,7 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         trust_remote_code=False,
     )
     model.requires_grad_(False)
+    dense.unpack(model)
     return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, model))
 
 

@@ -4,7 +4,9 @@ bfloat16 came to NVIDIA's GPUs with compute capability 8.0 (Ampere); what is old
 fraction of its float16 rate. CPUs take bfloat16: they compute it in 32 bits where they have nothing better.
 """
 
-from typing import Literal
+from typing import Any, Literal
+
+import psutil
 
 from trials.errors import InputError
 
@@ -40,3 +42,12 @@ def check(dtype: str) -> None:
             f"base.dtype: this GPU (compute capability {found[0]}.{found[1]}) has no units for bfloat16; "
             "use base.dtype: float16"
         )
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that are free on the torch.device."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -47,14 +47,22 @@ class Scorer(HFLM):
         """Whether the response to the prompt ended by an end token or a stop string, rather than at the most tokens allowed."""
         return self._stops.by_prompt[prompt]
 
+    def note_stopped(self, by_itself: bool) -> None:
+        """Of the next response that the cache hook is told."""
+        self._stops.waiting.append(by_itself)
+
+    def end_tokens(self) -> set[int | None]:
+        """The tokens that end a response."""
+        configured = self.model.generation_config.eos_token_id
+        return {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         out = super()._model_generate(context=context, max_length=max_length, stop=stop, **kwargs)
-        configured = self.model.generation_config.eos_token_id
-        ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+        ends = self.end_tokens()
         for row in out[:, context.shape[1] :].tolist():
             # with the special tokens, since a stop string may be one; padding comes after an end token alone
             text = self.tok_decode(row, skip_special_tokens=False)
-            self._stops.waiting.append(not ends.isdisjoint(row) or any(term in text for term in stop if term))
+            self.note_stopped(not ends.isdisjoint(row) or any(term in text for term in stop if term))
         return out
 
     def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:

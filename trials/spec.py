@@ -207,6 +207,10 @@ class Train(Section):
         return self
 
 
+_STOCK = "hf"
+"""What the keys call every engine, and the records of before there were two call lm-eval's own."""
+
+
 class Evaluation(Section):
     """One role's benchmark: lm-eval tasks, pooled over their documents.
 
@@ -232,12 +236,18 @@ class Evaluation(Section):
     """Size of a seeded sample; None evaluates all."""
     seed: int = 0
     batch_size: Annotated[int, Field(ge=1)] = 32
-    engine: Literal["hf"] = "hf"
+    engine: Literal["exact", "hflm"] = "exact"
+    """Who runs the model: this project's engine, or lm-eval's own HFLM. The numbers are the same, so the key does not tell."""
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
         return presets.expand(given)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _renamed(cls, name: Any) -> Any:
+        return "hflm" if name == _STOCK else name
 
     @property
     def sampler(self) -> Literal["first_n", "stock", "drawn"]:
@@ -358,6 +368,7 @@ class TrialSpec(Section):
             del parts["base"]["double_quantization"]
         for role, evaluation in self.eval.items():
             parts["eval"][role]["fewshot"] = evaluation.sampler
+            parts["eval"][role]["engine"] = _STOCK
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts

@@ -1,0 +1,136 @@
+"""Greedy decoding in which a row leaves the batch as it stops and the next prompt takes its place.
+
+The tokens are those that transformers' `generate` chooses. What is saved are the steps of rows that have stopped already:
+`generate` goes on until the last row of its batch has stopped, and with several stop strings until all rows have met the
+same one or the end token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from trials import prefix
+
+
+@dataclass
+class Row:
+    prompt: list[int]
+    generated: list[int] = field(default_factory=list)
+    stopped: bool = False
+    """By itself, and not at the most tokens allowed."""
+
+
+@dataclass
+class _Flight:
+    """The rows under way: their past, padded on the left to one length, and what each goes on with."""
+
+    rows: list[Row]
+    past: DynamicCache
+    seen: torch.Tensor
+    """(rows, length), whether a position is a token and not padding."""
+
+    def keep(self, chosen: list[int]) -> None:
+        self.rows = [self.rows[i] for i in chosen]
+        if not chosen:
+            return
+        numbers = torch.tensor(chosen, device=self.seen.device)
+        self.seen = self.seen[numbers]
+        spare = int(self.seen.long().argmax(dim=1).min())  # columns that are padding to all who stay
+        self.seen = self.seen[:, spare:]
+        for layer in self.past.layers:
+            layer.keys, layer.values = layer.keys[numbers, :, spare:], layer.values[numbers, :, spare:]
+
+    def join(self, other: "_Flight") -> None:
+        self.rows += other.rows
+        length = max(self.seen.shape[1], other.seen.shape[1])
+        self.seen = torch.cat([_padded(one.seen, length, -1) for one in (self, other)])
+        for mine, theirs in zip(self.past.layers, other.past.layers, strict=True):
+            mine.keys = torch.cat([_padded(one.keys, length, -2) for one in (mine, theirs)])
+            mine.values = torch.cat([_padded(one.values, length, -2) for one in (mine, theirs)])
+
+
+def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
+    """Generates into the rows, at most `most` tokens each, `batch` rows at once; `ends` says whether tokens end a response."""
+    waiting = list(rows)
+    flight: _Flight | None = None
+    while waiting or (flight and flight.rows):
+        free = batch - (len(flight.rows) if flight else 0)
+        if waiting and free >= min(len(waiting), max(1, batch // 4)):  # a pass over prompts for a few rows costs as a step
+            begun = _begun(model, waiting[:free])
+            waiting = waiting[free:]
+            _settle(begun, most, ends)
+            if flight and flight.rows:
+                flight.join(begun)
+            else:
+                flight = begun
+        if flight and flight.rows:
+            _step(model, flight)
+            _settle(flight, most, ends)
+
+
+def _begun(model: Any, rows: list[Row]) -> _Flight:
+    """The rows with their prompts run and their first token chosen."""
+    shared = prefix.common([row.prompt[:-1] for row in rows])
+    longest = max(len(row.prompt) for row in rows) - shared
+    ids = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
+    seen = torch.zeros(len(rows), shared + longest, dtype=torch.bool, device=model.device)
+    seen[:, :shared] = True
+    for i, row in enumerate(rows):
+        rest = torch.tensor(row.prompt[shared:], device=model.device)
+        ids[i, longest - len(rest) :] = rest
+        seen[i, shared + longest - len(rest) :] = True
+    past = prefix.cache(model, rows[0].prompt[:shared], len(rows)) or DynamicCache(config=model.config)
+    out = model(
+        ids,
+        attention_mask=seen,
+        position_ids=_places(seen)[:, shared:],
+        past_key_values=past,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    for row, token in zip(rows, _likeliest(out.logits), strict=True):
+        row.generated.append(token)
+    return _Flight(list(rows), past, seen)
+
+
+def _step(model: Any, flight: _Flight) -> None:
+    flight.seen = torch.nn.functional.pad(flight.seen, (0, 1), value=True)
+    out = model(
+        torch.tensor([row.generated[-1:] for row in flight.rows], device=model.device),
+        attention_mask=None if bool(flight.seen.all()) else flight.seen,
+        position_ids=_places(flight.seen)[:, -1:],
+        past_key_values=flight.past,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    for row, token in zip(flight.rows, _likeliest(out.logits), strict=True):
+        row.generated.append(token)
+
+
+def _settle(flight: _Flight, most: int, ends: Callable[[list[int]], bool]) -> None:
+    """Lets the rows go that have ended."""
+    for row in flight.rows:
+        row.stopped = ends(row.generated)
+    staying = [i for i, row in enumerate(flight.rows) if not row.stopped and len(row.generated) < most]
+    if len(staying) < len(flight.rows):
+        flight.keep(staying)
+
+
+def _places(seen: torch.Tensor) -> torch.Tensor:
+    """Positions of the tokens among the tokens, from 0; of padding anything that is one."""
+    return (seen.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _likeliest(logits: torch.Tensor) -> list[int]:
+    return logits[:, -1].float().argmax(dim=-1).tolist()
+
+
+def _padded(values: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+    """With zeros before them, up to the length."""
+    missing = length - values.shape[dim]
+    if not missing:
+        return values
+    return torch.nn.functional.pad(values, (missing, 0) if dim == -1 else (0, 0, missing, 0))
