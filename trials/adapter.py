@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from trials import initial, storage, targets
 from trials.base import LoadedBase
+from trials.dense import Unpacked
 from trials.errors import InputError
 from trials.factors import Converted, factors
 from trials.initial import ADAPTER
@@ -75,6 +76,45 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
         set_peft_model_state_dict(model, weights)
         model.requires_grad_(False)
         yield model
+
+
+@contextmanager
+def merged(model: PeftModel) -> Iterator[Any]:
+    """The model for evaluation with the adapter's sums in its weights, where every one of them is of float32; the same model else.
+
+    In 16 bits a merged weight is rounded once more, and the numbers would be others than the adapter's.
+    """
+    base: Any = model.get_base_model()
+    layers = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    if not all(_mergeable(layer) for layer in layers.values()):
+        yield model
+        return
+    try:
+        for name, layer in layers.items():
+            base.set_submodule(name, _sum(layer))
+        yield base
+    finally:
+        for name, layer in layers.items():
+            base.set_submodule(name, layer)
+
+
+def _mergeable(layer: Any) -> bool:
+    base = layer.get_base_layer()
+    weight = base.unpacked if isinstance(base, Unpacked) else base.weight
+    linear = isinstance(base, Unpacked) or type(base) is torch.nn.Linear
+    return linear and weight.dtype == torch.float32 and not layer.lora_variant and not layer.disable_adapters
+
+
+@torch.no_grad()
+def _sum(layer: Any) -> torch.nn.Linear:
+    base = layer.get_base_layer()
+    weight = base.unpacked if isinstance(base, Unpacked) else base.weight
+    (name,) = layer.active_adapters
+    with torch.device("meta"):
+        made = torch.nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
+    made.weight = torch.nn.Parameter(weight + layer.get_delta_weight(name), requires_grad=False)
+    made.bias = base.bias
+    return made.eval()
 
 
 @contextmanager

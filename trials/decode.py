@@ -2,7 +2,7 @@
 
 The tokens are those that transformers' `generate` chooses. What is saved are the steps of rows that have stopped already:
 `generate` goes on until the last row of its batch has stopped, and with several stop strings until all rows have met the
-same one or the end token.
+same one or the end token. What a gold solution costs after the prompt is told from the same pass over the prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,10 @@ class Row:
     generated: list[int] = field(default_factory=list)
     stopped: bool = False
     """By itself, and not at the most tokens allowed."""
+    gold: list[int] = field(default_factory=list)
+    """What could have followed, to be scored along."""
+    gold_nats: list[float] = field(default_factory=list)
+    """The log-likelihood of each of its tokens."""
 
 
 @dataclass
@@ -93,7 +97,33 @@ def _begun(model: Any, rows: list[Row]) -> _Flight:
     )
     for row, token in zip(rows, _likeliest(out.logits), strict=True):
         row.generated.append(token)
+    if any(row.gold for row in rows):
+        _score(model, rows, past, seen, out.logits)
     return _Flight(list(rows), past, seen)
+
+
+def _score(model: Any, rows: list[Row], past: DynamicCache, seen: torch.Tensor, first: torch.Tensor) -> None:
+    """Fills in the gold's log-likelihoods, given the logits after the prompts; the past is left as it was."""
+    longest = max(len(row.gold) for row in rows) - 1
+    logits = first[:, -1:]
+    if longest > 0:
+        ids = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.gold) - 1] = torch.tensor(row.gold[:-1], device=model.device)
+        wider = torch.nn.functional.pad(seen, (0, longest), value=True)  # causal: no gold token sees the padding after it
+        rest = model(
+            ids,
+            attention_mask=wider,
+            position_ids=_places(wider)[:, -longest:],
+            past_key_values=past,
+            use_cache=True,
+        ).logits
+        past.crop(-longest)
+        logits = torch.cat([logits, rest], dim=1)
+    for row, of_row in zip(rows, logits, strict=True):
+        nats = torch.log_softmax(of_row[: len(row.gold)], dim=-1, dtype=torch.float32)
+        gold = torch.tensor(row.gold, dtype=torch.long, device=nats.device)
+        row.gold_nats = nats.gather(1, gold[:, None])[:, 0].tolist()
 
 
 def _step(model: Any, flight: _Flight) -> None:

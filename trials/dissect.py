@@ -64,7 +64,7 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
 
 def _generated(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
     prompts = [entry["arguments"][0][0] for entry in entries]
-    golds = [f"{task.config.target_delimiter}{_solution(task, entry)}" for entry in entries]
+    golds = [solution(task, entry["doc"], entry["target"]) for entry in entries]
     found = []
     tokens = scorer.continuation_bits(list(zip(prompts, golds, strict=True)))
     for entry, prompt, gold, parts in zip(entries, prompts, golds, tokens, strict=True):
@@ -76,12 +76,11 @@ def _generated(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Seque
     return found
 
 
-def _solution(task: Any, entry: Entry) -> str:
-    """The gold solution's text, as it stands in a few-shot row."""
-    target = entry["target"]
+def solution(task: Any, doc: Any, target: Any) -> str:
+    """The gold solution's text with what stands before it, as in a few-shot row; `target` is the task's for the document."""
     if task.config.doc_to_choice is not None and isinstance(target, int):
-        target = task.doc_to_choice(entry["doc"])[target]
-    return str(target[0] if isinstance(target, list) else target)
+        target = task.doc_to_choice(doc)[target]
+    return f"{task.config.target_delimiter}{target[0] if isinstance(target, list) else target}"
 
 
 def classes(gold: str, question: str, marker: str | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
 
 import difflib
+import functools
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
-# lm-eval compiles a template anew for every text that it writes with it: half of the time of a small model's evaluation
+# lm-eval compiles a task's template anew for every text that it writes with it: a third of the time of a small model's trial
 lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 
@@ -156,6 +157,8 @@ def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, task
     built = tasks.build(evaluation)
     samples = sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
     scorer = {"exact": Exact, "hflm": Scorer}[evaluation.engine](model, tokenizer, batch_size)
+    if isinstance(scorer, Exact):
+        scorer.gold = functools.partial(_solution, built)
     for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -179,6 +182,12 @@ def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, task
         found = dissect.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     return pd.concat(frames, ignore_index=True)
+
+
+def _solution(built: Mapping[str, Any], request: Any) -> str:
+    """What could have answered a request of a generated task."""
+    task = built[request.task_name]
+    return dissect.solution(task, request.doc, task.doc_to_target(request.doc))
 
 
 def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

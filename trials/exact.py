@@ -5,6 +5,7 @@ what was tokenised once in a process stays so. What it does not know, it leaves 
 the greedy one, contexts that must be cut, architectures whose attention is not told by a mask alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from trials import decode, endings, prefix
-from trials.scorer import Scorer
+from trials.scorer import Scorer, Token
 
 _HARMLESS = frozenset(
     "bos_token_id eos_token_id pad_token_id transformers_version _from_model_config use_cache "
@@ -33,6 +34,9 @@ class Exact(Scorer):
         self._core = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._fits = prefix.fits(self._core)
         self._known = _tokens.setdefault(self.tokenizer, {})
+        self.gold: Callable[[Any], str] | None = None
+        """The text that could have answered a request, which will be asked for: scored while its prompt is at hand."""
+        self._golds: dict[tuple[str, str], list[float]] = {}
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
@@ -85,9 +89,17 @@ class Exact(Scorer):
             raise ValueError(f"{most} tokens to generate do not leave room for a prompt within {self.max_length}")
         prompts = [request.args[0] for request in requests]
         rows = [decode.Row(self._prompt(prompt)[-room:]) for prompt in prompts]
+        golds = [self.gold(request) for request in requests] if self.gold else []
+        for row, prompt, gold in zip(rows, prompts, golds, strict=False):
+            ids, count, _ = self._encoded(prompt, gold)
+            if ids[:-count] == row.prompt and len(ids) <= self.max_length:
+                row.gold = ids[-count:]
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].prompt))
         with self._precision():
             decode.greedy(self._core, [rows[i] for i in order], most, self.batch_size, self._ends(stops))
+        for row, prompt, gold in zip(rows, prompts, golds, strict=False):
+            if row.gold:
+                self._golds[prompt, gold] = [nats / -math.log(2) for nats in row.gold_nats]
         found = []
         for request, row in zip(requests, rows, strict=True):
             self.note_stopped(row.stopped)
@@ -95,6 +107,15 @@ class Exact(Scorer):
             self.cache_hook.add_partial("generate_until", request.args, text)
             found.append(text)
         return found
+
+    def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:
+        new = [pair for pair in pairs if pair not in self._golds]
+        others = dict(zip(new, super().continuation_bits(new), strict=True))
+        return [others[pair] if pair in others else self._told(pair) for pair in pairs]
+
+    def _told(self, pair: tuple[str, str]) -> list[Token]:
+        spans = self._encoded(*pair)[2]
+        return [Token(bits, *span) for bits, span in zip(self._golds[pair], spans, strict=True)]
 
     def _ends(self, stops: Sequence[str]) -> Callable[[list[int]], bool]:
         """Whether tokens end a response: the last by itself, or the text of the last few by a stop string in it."""

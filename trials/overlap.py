@@ -9,9 +9,8 @@ more than ten): they are the prompt's own. A text without spaces between its wor
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -80,8 +79,7 @@ def documents(tasks: "Tasks", evaluations: Iterable[Evaluation]) -> Documents:
         built |= tasks.build(evaluation)
     kept, names = _known.setdefault(tasks, {}), tuple(sorted(built))
     if names not in kept:
-        with _templates_compiled_once():
-            kept[names] = of_texts({name: _texts(built[name]) for name in names})
+        kept[names] = of_texts({name: _texts(built[name]) for name in names})
     return kept[names]
 
 
@@ -96,19 +94,6 @@ def of_texts(texts: dict[str, Iterable[str]]) -> Documents:
         owners.append(np.full(len(distinct), index, np.int32))
     found, first = np.unique(np.concatenate(hashes), return_index=True)
     return Documents(names, found, np.concatenate(owners)[first])
-
-
-@contextmanager
-def _templates_compiled_once() -> Iterator[None]:
-    """lm-eval compiles a task's templates anew for each document, which takes ten times as long as all else here."""
-    from lm_eval.utils import env
-
-    changeable: Any = env
-    changeable.from_string = cache(env.from_string)
-    try:
-        yield
-    finally:
-        del changeable.from_string  # the class's own again
 
 
 def _texts(task: Any) -> Iterator[str]:

@@ -161,7 +161,8 @@ class Worker:
                 record.learning = memory.within("drift", rows, measure, lambda rows: rows // 2, record.out_of_memory)
                 alike = functools.partial(representation.measure, model, loaded.tokenizer.pad_token_id, heldout)
                 record.similarity = memory.within("drift", rows, alike, lambda rows: rows // 2, record.out_of_memory)
-            documents = self._evaluate(model, loaded.tokenizer, record, partial, origin)
+            with adapter.merged(model) as whole:
+                documents = self._evaluate(whole, loaded.tokenizer, record, partial, origin)
         return documents, adapters
 
     def _trained(
