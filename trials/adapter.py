@@ -80,7 +80,7 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
 
 @contextmanager
 def merged(model: PeftModel) -> Iterator[Any]:
-    """The model for evaluation with the adapter's sums in its weights, where every one of them is of float32; the same model else.
+    """The model for evaluation with the adapter's sums in its weights where all are of float32; the same model else.
 
     In 16 bits a merged weight is rounded once more, and the numbers would be others than the adapter's.
     """

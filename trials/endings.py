@@ -27,7 +27,7 @@ class Question:
 
 
 def batches(questions: Sequence[Question], endings: int) -> Iterator[list[int]]:
-    """Numbers of the questions, those of about one length together, so that a batch has at most so many endings (or one question)."""
+    """Numbers of the questions, those of about one length together: at most so many endings a batch, or one question."""
     chunk: list[int] = []
     for number in sorted(range(len(questions)), key=lambda i: (-questions[i].length, questions[i].context)):
         if chunk and sum(len(questions[i].endings) for i in [*chunk, number]) > endings:

@@ -16,10 +16,9 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from trials import decode, endings, prefix
 from trials.scorer import Scorer, Token
 
-_HARMLESS = frozenset(
-    "bos_token_id eos_token_id pad_token_id transformers_version _from_model_config use_cache "
-    "do_sample temperature top_k top_p max_length max_new_tokens".split()
-)
+_HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"} | {
+    *("do_sample", "temperature", "top_k", "top_p", "max_length", "max_new_tokens")
+}
 """What a model's own generation settings may say without a greedy choice being another one for it."""
 
 _tokens: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
