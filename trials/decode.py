@@ -44,14 +44,16 @@ class _Flight:
         self.seen = self.seen[numbers]
         spare = int(self.seen.long().argmax(dim=1).min())  # columns that are padding to all who stay
         self.seen = self.seen[:, spare:]
-        for layer in self.past.layers:
+        layers: Any = self.past.layers  # DynamicLayers, as prefix.fits has seen to
+        for layer in layers:
             layer.keys, layer.values = layer.keys[numbers, :, spare:], layer.values[numbers, :, spare:]
 
     def join(self, other: "_Flight") -> None:
         self.rows += other.rows
         length = max(self.seen.shape[1], other.seen.shape[1])
         self.seen = torch.cat([_padded(one.seen, length, -1) for one in (self, other)])
-        for mine, theirs in zip(self.past.layers, other.past.layers, strict=True):
+        pairs: Any = zip(self.past.layers, other.past.layers, strict=True)
+        for mine, theirs in pairs:
             mine.keys = torch.cat([_padded(one.keys, length, -2) for one in (mine, theirs)])
             mine.values = torch.cat([_padded(one.values, length, -2) for one in (mine, theirs)])
 

@@ -29,7 +29,7 @@ class Unpacked(bnb.nn.Linear4bit):
 
 def unpack(model: Any) -> bool:
     """Has every 4-bit layer of the model keep its unpacked weights, if all of them fit; whether it does."""
-    layers = [module for module in model.modules() if type(module) is bnb.nn.Linear4bit]
+    layers: list[Any] = [module for module in model.modules() if type(module) is bnb.nn.Linear4bit]
     if not layers or any(layer.compute_dtype is None for layer in layers):
         return False
     wanted = sum(layer.in_features * layer.out_features * layer.compute_dtype.itemsize for layer in layers)

@@ -22,7 +22,7 @@ def fits(model: Any) -> bool:
     )
 
 
-def common(rows: Sequence[Sequence[int]]) -> int:
+def common(rows: Sequence[list[int]]) -> int:
     """How many tokens all rows begin with; 0 where it is not worth a pass of their own."""
     if len(rows) < 2:
         return 0
