@@ -258,7 +258,8 @@ def requests(texts: list[str], **settings) -> list[Instance]:
     return [Instance("generate_until", {}, (text, settings), i) for i, text in enumerate(texts)]
 
 
-def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap(micro, tasks):
+@pytest.mark.parametrize("engine", [Scorer, Exact])
+def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap(micro, tasks, engine):
     task = tasks.build(Evaluation.model_validate("micro_gsm"))["micro_gsm"]
     task.set_fewshot_seed(seed=1)
     task.build_all_requests(samples=list(range(9)))
@@ -271,7 +272,7 @@ def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap
         ("####", 40, {True}),
         ("?", 5, {False}),
     ):
-        scorer = Scorer(micro.model, micro.tokenizer, 4)
+        scorer = engine(micro.model, micro.tokenizer, 4)
         asked = {"until": [until], "max_gen_toks": cap, "do_sample": False}
         given = scorer.generate_until(requests(texts, **asked))
         assert given == stock.generate_until(requests(texts, **asked))
@@ -283,7 +284,8 @@ def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap
         assert {scorer.stopped(text) for text in texts} == expected
 
 
-def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch):
+@pytest.mark.parametrize("engine", [Scorer, Exact])
+def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch, engine):
     """Llama 3 has three; the tokenizer knows one of them."""
     text = "Question: Tom has 7 apples and buys 5 more. How many apples does Tom have?\nAnswer:"
     (response,) = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer).generate_until(
@@ -291,7 +293,7 @@ def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch):
     )
     first = micro.tokenizer.encode(response, add_special_tokens=False)[0]
     monkeypatch.setattr(micro.model.generation_config, "eos_token_id", [micro.tokenizer.eos_token_id, first])
-    scorer = Scorer(micro.model, micro.tokenizer, 1)
+    scorer = engine(micro.model, micro.tokenizer, 1)
     assert len(scorer.generate_until(requests([text], until=[], max_gen_toks=9))[0]) < len(response)
     assert scorer.stopped(text)
 

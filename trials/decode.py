@@ -68,10 +68,10 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
             begun = _begun(model, waiting[:free])
             waiting = waiting[free:]
             _settle(begun, most, ends)
-            if flight and flight.rows:
-                flight.join(begun)
-            else:
+            if not flight or not flight.rows:
                 flight = begun
+            elif begun.rows:  # and not all of them ended with their first token
+                flight.join(begun)
         if flight and flight.rows:
             _step(model, flight)
             _settle(flight, most, ends)
