@@ -24,6 +24,19 @@ def squared_update(model: Any) -> torch.Tensor:
     return torch.stack(norms).sum()
 
 
+def counted_loss(model: Any, head: Any, inputs: dict[str, Any], here: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the counted tokens (`here`, see batch.counted); the head sees their positions alone.
+
+    Of an instruction's tokens the loss counts the response's, and the head is a fifth to a half of a small model.
+    """
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0][:, :-1][here][None], *given[1:]))
+    try:
+        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+    finally:
+        hook.remove()
+    return torch.nn.functional.cross_entropy(logits[0].float(), inputs["labels"][:, 1:][here], reduction="sum")
+
+
 class Regularised(Trainer):
     """A Trainer whose loss may carry `kl` x KL(base || tuned) and `l2` x squared_update. With both 0 it is the Trainer."""
 
@@ -41,9 +54,12 @@ class Regularised(Trainer):
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if self.kl == 0 and self.l2 == 0:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         here = counted(inputs["labels"])
+        if self.kl == 0 and self.l2 == 0:
+            head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            if num_items_in_batch is None or return_outputs or head is None:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return counted_loss(model, head, inputs, here) / num_items_in_batch
         if num_items_in_batch is None:  # a model that cannot take it: the Trainer averages over the micro-batches
             raise InputError("train.kl and train.l2 need a base whose loss can be scaled by the tokens of the whole batch")
         base = None
