@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from trials.batch import collate, counted
+from trials.head import logits_at, predicting
 from trials.mix import Example
 
 
@@ -37,8 +38,9 @@ def base_alone(model: Any) -> Iterator[None]:
 
 def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(counted tokens, vocabulary), float32: what the model expects at each token of the rows that the loss counts."""
-    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-    return functional.log_softmax(logits[:, :-1][counted(inputs["labels"])].float(), dim=-1)
+    asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    logits = logits_at(model, asked, predicting(counted(inputs["labels"])))
+    return functional.log_softmax(logits.float(), dim=-1)
 
 
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

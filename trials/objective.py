@@ -4,6 +4,7 @@ Both penalties are per optimiser step: a micro-batch contributes its share of th
 cut into micro-batches moves the result by rounding alone.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from trials import drift
 from trials.batch import counted
 from trials.errors import InputError
 from trials.factors import factors
+from trials.head import logits_at, predicting
 
 
 def squared_update(model: Any) -> torch.Tensor:
@@ -24,17 +26,11 @@ def squared_update(model: Any) -> torch.Tensor:
     return torch.stack(norms).sum()
 
 
-def counted_loss(model: Any, head: Any, inputs: dict[str, Any], here: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the counted tokens (`here`, see batch.counted); the head sees their positions alone.
-
-    Of an instruction's tokens the loss counts the response's, and the head is a fifth to a half of a small model.
-    """
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0][:, :-1][here][None], *given[1:]))
-    try:
-        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
-    finally:
-        hook.remove()
-    return torch.nn.functional.cross_entropy(logits[0].float(), inputs["labels"][:, 1:][here], reduction="sum")
+def counted_loss(model: Any, inputs: Mapping[str, Any], here: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the counted tokens (`here`, see batch.counted)."""
+    asked = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = logits_at(model, asked, predicting(here))
+    return torch.nn.functional.cross_entropy(logits.float(), inputs["labels"][:, 1:][here], reduction="sum")
 
 
 class Regularised(Trainer):
@@ -56,10 +52,9 @@ class Regularised(Trainer):
     ) -> Any:
         here = counted(inputs["labels"])
         if self.kl == 0 and self.l2 == 0:
-            head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            if num_items_in_batch is None or return_outputs or head is None:
+            if num_items_in_batch is None or return_outputs:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            return counted_loss(model, head, inputs, here) / num_items_in_batch
+            return counted_loss(model, inputs, here) / num_items_in_batch
         if num_items_in_batch is None:  # a model that cannot take it: the Trainer averages over the micro-batches
             raise InputError("train.kl and train.l2 need a base whose loss can be scaled by the tokens of the whole batch")
         base = None

@@ -70,7 +70,8 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
 
 def _hidden(model: Any, inputs: Mapping[str, torch.Tensor], most: int) -> list[torch.Tensor]:
     """By layer, at the first so many of the places that predict a token which the loss counts."""
-    states = model(
+    inner = model.get_base_model().base_model  # without the head
+    states = inner(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_hidden_states=True
     ).hidden_states
     predicts = counted(inputs["labels"])
