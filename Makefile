@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate bench benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -45,6 +45,11 @@ chaos: $(READY)
 # The statistics on simulated outcomes whose truth is known; 6 minutes.
 calibrate: $(READY)
 	$(BIN)/python -m tests.calibrate
+
+# The same sweep as a plain script, a tuned one and slimsweep; with MIRROR on SmolLM2 as well, an hour. On an idle machine.
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks.programs micro
+	$(if $(MIRROR),$(BIN)/python -m tests.benchmarks.programs smollm2 --hub-mirror $(MIRROR))
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver

@@ -398,6 +398,8 @@ def _logarithmic(axes: Axes, axis: Axis, letters: int) -> None:
                 shown.append(n)
         axes.set_xticks([values[n] for n in shown], [_text(axis.values[n]) for n in shown])
     axes.xaxis.set_minor_locator(NullLocator())
+    if values[0] == values[-1]:
+        return
     low, high = (axes.transData.transform((end, 0.0))[0] for end in (values[0], values[-1]))  # ticks have moved them
     edge = 0.06 * (high - low)
     inverse = axes.transData.inverted()
