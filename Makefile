@@ -23,8 +23,11 @@ quickstart: $(READY)
 smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
+# Two processes, a file's tests in one of them; none of the tests uses more than a core for long.
+TESTS := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS)
 
 # What takes long: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
@@ -61,7 +64,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS)
 
 # torch's own wheel says which CUDA packages it needs; a lock that named them would force them on machines without a GPU.
 lock: $(READY)

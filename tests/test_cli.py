@@ -17,7 +17,7 @@ from trials.record import Ledger
 from trials.spec import TrialSpec
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "cluster")
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("cluster", "ablations"))
 
 
 def slimsweep(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

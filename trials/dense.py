@@ -12,7 +12,7 @@ from bitsandbytes.functional import dequantize_4bit
 
 from trials import hardware
 
-SHARE = 0.2
+SHARE = 0.1
 """The unpacked weights take at most so much of the memory that is free."""
 
 
