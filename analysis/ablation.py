@@ -113,14 +113,17 @@ def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int) -> int 
 def _told(effect: Effect) -> str:
     """ "−1.2 points (−2.0 to −0.4)"."""
     value, interval = told.effect(effect)
-    return f"{value} ({interval})" if interval else "unknown (its trials are missing)"
+    return f"{value} ({interval})" if interval else "unknown"
 
 
 def needed(rulings: Sequence[Ruling], seeds: int) -> str:
     """What would let the open rules be decided."""
     left = [ruling for ruling in rulings if ruling.holds is None]
     if any(np.isnan(ruling.effect.value) for ruling in left):
-        return "Trials that it needs are missing: the same command again runs them."
+        return (
+            "Trials that it needs are missing, and the same command again runs them; or it asks for shares of a score of 0, "
+            "which there are none of."
+        )
     if all(np.isnan(ruling.effect.stderr) for ruling in left):  # of neither documents nor seeds
         return "More bases would settle it, not more seeds."
     counts = [ruling.seeds for ruling in left]

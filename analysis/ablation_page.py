@@ -278,7 +278,7 @@ def ruling_words(ruling: Ruling, of: int) -> str:
 
 def _settling(ruling: Ruling, of: int) -> str:
     if not math.isfinite(ruling.effect.value):
-        return "Its trials are missing."
+        return "Trials are missing, or a share of 0 is asked for."
     if math.isnan(ruling.effect.stderr):
         return "More bases would settle it, not more seeds."
     if ruling.seeds is None:
