@@ -1,7 +1,7 @@
 """An ablation's answers: its effects reckoned, its rules applied, and what came out told in words with numbers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import special
@@ -9,8 +9,8 @@ from scipy import special
 from analysis import told
 from analysis.answer import Answer, Effect, FigureSpec, Ruling, Verdict
 from analysis.effects import Cells, Reckoned, reckon
-from analysis.intervals import reach
-from analysis.rules import EffectRule, Question, holds, leaves
+from analysis.intervals import LEVEL, reach
+from analysis.rules import EffectRule, Question, chances, holds, leaves
 from analysis.sweep import Sweep
 
 POWER = 0.8  # of the seeds that are named as enough
@@ -22,6 +22,7 @@ def answer(
     sweep: Sweep,
     questions: Sequence[Question],
     *,
+    planned: Sequence[Mapping[str, Any]] = (),
     name: str,
     title: str,
     question: str,
@@ -32,8 +33,8 @@ def answer(
     table: Sequence[str] = (),
     caveats: Sequence[str] = (),
 ) -> Answer:
-    """What an ablation's sweep says to its questions; to those whose cells are not there it says that it cannot tell."""
-    cells = Cells(sweep)
+    """What an ablation's sweep says to its questions; where cells of the `planned` ones are missing, that it cannot tell."""
+    cells = Cells(sweep, planned)
     verdicts, effects = [], []
     for one in questions:
         found = {key: reckon(cells, key, rule) for key, rule in one.effects.items()}
@@ -59,7 +60,9 @@ def answer(
 
 
 def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verdict:
-    rulings = {key: rule_on(found[key], rule, seeds) for key, rule in question.effects.items() if rule.relation is not None}
+    among = chances(question.yes)
+    rules = {key: rule for key, rule in question.effects.items() if rule.relation is not None}
+    rulings = {key: rule_on(found[key], rule, seeds, *among.get(key, (1, 1))) for key, rule in rules.items()}
     truth = holds(question.yes, {key: ruling.holds for key, ruling in rulings.items()})
     said, words = _SAID[truth], {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
     answered = words.format(**{key: _told(reckoned.effect) for key, reckoned in found.items()})
@@ -69,22 +72,29 @@ def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verd
     return Verdict(question.ask, said, answered, tuple(rulings.values()), change(truth, decisive))
 
 
-def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int) -> Ruling:
-    """The rule holds where the whole interval keeps it, does not where the whole interval breaks it, and is open between."""
+def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int, held: int = 1, failed: int = 1) -> Ruling:
+    """The rule holds where the whole interval keeps it, does not where the whole interval breaks it, and is open between.
+
+    The intervals are those of one of `held` and of one of `failed` rules that could each decide the answer (`rules.chances`).
+    """
     effect, relation, bound = reckoned.effect, rule.relation, rule.bound
     assert relation is not None and rule.matters is not None
     if np.isnan(effect.value):
         return Ruling(effect, relation, bound, None, None, None)
-    kept, broken = _sides(relation, effect.low, effect.high, bound)
+    kept = _sides(relation, *reckoned.interval(held), bound)[0]
+    broken = _sides(relation, *reckoned.interval(failed), bound)[1]
     decided = True if kept else False if broken else None
     if not reckoned.decides:
         decided = None
+    of = {True: held, False: failed, None: held if _sides(relation, effect.value, effect.value, bound)[0] else failed}[decided]
+    level = 1 - (1 - LEVEL) / of
     if np.isnan(effect.stderr):  # not of documents and seeds, so neither of them can be counted
-        return Ruling(effect, relation, bound, decided, None, None)
-    power = _power(rule.matters, *reckoned.error(max(seeds, 2))) if reckoned.decides else 0.0
-    return Ruling(
-        effect, relation, bound, decided, power, None if decided is not None else _enough(reckoned, relation, bound, seeds)
-    )
+        return Ruling(effect, relation, bound, decided, None, None, level)
+    side = "within" if relation == "within" and rule.matters <= bound else "beyond"
+    distances = (rule.matters, 2 * bound - rule.matters) if side == "within" else (rule.matters,)
+    power = _power(distances, *reckoned.error(max(seeds, 2)), of) if reckoned.decides else 0.0
+    enough = None if decided is not None else _enough(reckoned, relation, bound, seeds, of)
+    return Ruling(effect, relation, bound, decided, power, enough, level)
 
 
 def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, bool]:
@@ -95,19 +105,23 @@ def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, 
     return -bound < low and high < bound, low >= bound or high <= -bound
 
 
-def _power(distance: float, stderr: float, freedom: float) -> float:
-    """Probability that a true value this far from the bound leaves the bound outside of its interval (noncentral t)."""
+def _power(distances: Sequence[float], stderr: float, freedom: float, of: int) -> float:
+    """Probability that a true value so far from each of its bounds leaves all of them outside of its interval (noncentral t;
+    of two bounds at least, by Bonferroni's inequality)."""
     if stderr == 0:
         return 1.0
-    return 1.0 - float(special.nctdtr(freedom, distance / stderr, float(reach(freedom))))
+    missed = (float(special.nctdtr(freedom, distance / stderr, float(reach(freedom, of)))) for distance in distances)
+    return max(1.0 - sum(missed), 0.0)
 
 
-def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int) -> int | None:
+def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int, of: int) -> int | None:
     """The fewest seeds, more than there are, that would decide in four of five cases if the true value were what was found."""
     value = reckoned.effect.value
-    distance = abs(value - bound) if relation != "within" else abs(abs(value) - bound)
+    distances: tuple[float, ...] = (abs(value - bound),)
+    if relation == "within":
+        distances = (bound - value, bound + value) if abs(value) < bound else (abs(value) - bound,)
     more = range(seeds + 1, _MOST + 1)
-    return next((n for n in more if _power(distance, *reckoned.error(n)) >= POWER), None)
+    return next((n for n in more if _power(distances, *reckoned.error(n), of) >= POWER), None)
 
 
 def _told(effect: Effect) -> str:
@@ -121,8 +135,8 @@ def needed(rulings: Sequence[Ruling], seeds: int) -> str:
     left = [ruling for ruling in rulings if ruling.holds is None]
     if any(np.isnan(ruling.effect.value) for ruling in left):
         return (
-            "Trials that it needs are missing, and the same command again runs them; or it asks for shares of a score of 0, "
-            "which there are none of."
+            "Trials that it needs are missing, and the same command again runs them; or it asks for shares of a base's score "
+            "that is within ten standard errors of 0."
         )
     if all(np.isnan(ruling.effect.stderr) for ruling in left):  # of neither documents nor seeds
         return "More bases would settle it, not more seeds."

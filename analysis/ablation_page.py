@@ -22,6 +22,7 @@ from analysis import ablation_figure, labels, told
 from analysis.ablation_figure import path_name
 from analysis.answer import Answer, Ruling, Verdict
 from analysis.export import TEMPLATES
+from analysis.intervals import LEVEL
 from analysis.metrics import split_metric
 from analysis.plots import DARK, LIGHT, png, svg
 from analysis.signatures import CAVEATS, PAPER
@@ -269,6 +270,8 @@ def ruling_words(ruling: Ruling, of: int) -> str:
     """The rule, what was found, and, of `of` seeds, what would settle it."""
     value, interval = told.effect(ruling.effect)
     parts = [f"{ruling.effect.text}, asked to be {told.asked(ruling)}: {value}{f' ({interval})' if interval else ''}."]
+    if ruling.level > LEVEL:
+        parts.append(f"One of several rules that could decide, so it is held against its {100 * ruling.level:.1f} % interval.")
     if ruling.power is not None:
         parts.append(f"Power {told.probability(ruling.power)}.")
     if ruling.holds is None:
@@ -278,7 +281,7 @@ def ruling_words(ruling: Ruling, of: int) -> str:
 
 def _settling(ruling: Ruling, of: int) -> str:
     if not math.isfinite(ruling.effect.value):
-        return "Trials are missing, or a share of 0 is asked for."
+        return "Trials are missing, or the base's score is too near to 0 for shares of it."
     if math.isnan(ruling.effect.stderr):
         return "More bases would settle it, not more seeds."
     if ruling.seeds is None:

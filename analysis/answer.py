@@ -7,7 +7,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from analysis.intervals import LEVEL
 from analysis.sweep import Sweep
+
+RATE = "% of the base's score"
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Effect:
     text: str
     """What it is, in words."""
     unit: str
-    """ "points" (of differences of shares), "share", "bits a byte" or "nats a token"."""
+    """ "points" (of differences of shares), "% of the base's score", "share", "bits a byte" or "nats a token"."""
     value: float
     low: float
     """`low` to `high` is the 95 % interval."""
@@ -42,6 +45,8 @@ class Ruling:
     """The probability that an effect of the size that matters would have been settled."""
     seeds: int | None
     """Seeds that would settle it; None where no number of seeds would and more documents must."""
+    level: float = LEVEL
+    """Of the interval that it was held against: above the effect's own where several rules could each decide the answer."""
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@ sampling error per document from the metrics' own influence functions; `interval
 for a single trial. All cells answer the same documents, and a seed is the same draw of rows and of initial weights in each.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from analysis import intervals
-from analysis.answer import Effect
+from analysis.answer import RATE, Effect
 from analysis.answers import ALL, answers
 from analysis.kinds import ALL_KINDS
 from analysis.measure import learning
@@ -26,7 +29,9 @@ from trials.errors import InputError
 from trials.record import TrialRecord
 
 AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": 1.0, "derive.off": None}
-_SHARES = ("value", "gain", "drop", "marker_drop", "stopped_drop", "flexible_drop")  # none of them is beyond 1
+_SHARES = ("value", "base", "gain", "drop", "marker_drop", "stopped_drop", "flexible_drop")  # none of them is beyond 1
+_RATES = ("forgetting", "format_forgetting", "skill_forgetting")  # shares of the base's score
+_SURE = 10.0  # standard errors that a base's score is to be away from 0, or a share of it says nothing
 _KNOTS = 3  # pieces of the spline that stands for what learning alone does
 
 
@@ -38,7 +43,8 @@ class Column:
     """Shape (t, r)."""
     influence: np.ndarray | None
     """Shape (t, r, c), see Answers.influence; None of what has no documents."""
-    role: str
+    asked: str
+    """Which documents: roles that ask the same ones have the same."""
     documents: int
     flip: float
     """What one document that flips moves the metric by; 0 where that is not what it is made of."""
@@ -47,13 +53,16 @@ class Column:
 class Cells:
     """The complete points of a sweep with their records, r seeds of each."""
 
-    def __init__(self, sweep: Sweep):
+    def __init__(self, sweep: Sweep, planned: Sequence[Mapping[str, Any]] = ()):
+        """`planned` are the points of the design: those that are not complete are missing."""
         done = set(sweep.trials.loc[sweep.trials["state"] == "complete", "number"])
         asked = [trial for trial in read_manifest(sweep.folder).trials if trial.number in done]
         most = max((len(trial.keys) for trial in asked), default=0)
         self._asked = [trial for trial in asked if len(trial.keys) == most and trial.baseline in sweep.records]
         self.seeds = most
         self.params = [trial.params for trial in self._asked]
+        there = {_canonical(params) for params in self.params}
+        self._missing = [params for params in planned if _canonical(params) not in there]
         self.records = [[sweep.records[key] for key in trial.keys] for trial in self._asked]
         self.bases = [sweep.records[str(trial.baseline)] for trial in self._asked]
         self._columns: dict[str, Column] = {}
@@ -63,7 +72,13 @@ class Cells:
         return all(record.spec.is_baseline for records in self.records for record in records)
 
     def find(self, wanted: Wanted) -> np.ndarray:
-        """The places of the cells that match; what is derived is left out unless `wanted` names how."""
+        """The places of the cells that match; what is derived is left out unless `wanted` names how.
+
+        Raises Unknown where one of them is missing: a mean over those that are there would be another effect.
+        """
+        gone = sum(matches(params, wanted) for params in self._missing)
+        if gone:
+            raise Unknown(f"{gone} cells of {wanted}")
         return np.array([place for place, params in enumerate(self.params) if matches(params, wanted)], dtype=int)
 
     def column(self, metric: str) -> Column:
@@ -86,6 +101,8 @@ class Cells:
             found = answers([self.records[place] for place in own], base, role, ALL)
             if found is None or not found[0].has(kind):
                 continue
+            if name in _RATES and not _sure(found[0].base["score"]):
+                continue
             pairs, places = found[0], np.array(own)[found[1]]
             if clusters is not None and not np.array_equal(clusters, pairs.clusters):
                 raise InputError(f"{role}: the bases have not answered the same documents")
@@ -96,10 +113,20 @@ class Cells:
                 flip = 1.0
             elif kind.unit is not None:
                 flip = max(flip, float(np.nan_to_num(kind.unit({k: v.mean(dtype=float) for k, v in pairs.base.items()})).max()))
-        return Column(values, influence, role, n, flip)
+        asked = role if clusters is None else hashlib.sha256(clusters.tobytes()).hexdigest()
+        return Column(values, influence, asked, n, flip)
 
 
-def matches(params: dict, wanted: Wanted) -> bool:
+def _sure(base: np.ndarray) -> bool:
+    score, n = float(base.mean(dtype=float)), len(base)
+    return score > 0 and score >= _SURE * math.sqrt(score * (1 - score) / n)
+
+
+def _canonical(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True, default=list)
+
+
+def matches(params: Mapping[str, Any], wanted: Wanted) -> bool:
     """Whether a point's settings are among those that are wanted, what is not named being as it was trained."""
     derived = {path: value for path, value in AS_TRAINED.items() if path in params and path not in wanted}
     return all(path in params and _among(params[path], value) for path, value in {**derived, **wanted}.items())
@@ -130,22 +157,22 @@ class Sum:
     values: np.ndarray
     """Shape (r,)."""
     influence: dict[str, np.ndarray]
-    """By role, (r, c): several metrics of a role are of the same documents."""
+    """By the documents that are asked, (r, c): several metrics, or roles, of the same ones move together."""
     floor: float
     """Variance that a few flips of documents, seen or not, stand for."""
     documents: int
 
     def __iadd__(self, other: "Sum") -> "Sum":
         self.values = self.values + other.values
-        for role, moved in other.influence.items():
-            self.influence[role] = self.influence.get(role, 0.0) + moved
+        for asked, moved in other.influence.items():
+            self.influence[asked] = self.influence.get(asked, 0.0) + moved
         self.floor = max(self.floor, other.floor)
         self.documents = max(self.documents, other.documents)
         return self
 
     @cached_property
     def moved(self) -> np.ndarray:
-        """Shape (r, c) over the documents of all roles, such that the mean over c is the sum's sampling error."""
+        """Shape (r, c) over all documents, such that the mean over c is the sum's sampling error."""
         parts = list(self.influence.values())
         total = sum(part.shape[1] for part in parts)
         return np.concatenate([part * (total / part.shape[1]) for part in parts], axis=1)
@@ -160,9 +187,10 @@ def weighted(cells: Cells, metric: str, weights: np.ndarray) -> Sum:
         raise Unknown(metric)
     found = Sum(values, {}, 0.0, column.documents)
     if column.influence is not None:
-        found.influence[column.role] = np.einsum("tr,trc->rc", weights[used], column.influence[used])
+        found.influence[column.asked] = np.einsum("tr,trc->rc", weights[used], column.influence[used])
         largest = float(np.abs(weights).max())
-        found.floor = 2 * (largest * column.flip / (column.documents * cells.seeds + 2)) ** 2
+        # the flips of one document under several seeds tell of each other, so seeds make no documents
+        found.floor = 2 * (largest * column.flip / (column.documents + 2)) ** 2
     return found
 
 
@@ -208,6 +236,7 @@ def _beyond(cells: Cells, beyond: Beyond) -> Sum:
     learned = cells.column(beyond.at).values
     if not len(own) or not len(curve) or not np.isfinite(learned[np.append(own, curve)]).all():
         raise Unknown(beyond.at)
+    curve = unbeaten(curve, learned, cells.column(beyond.metric).values)
     weights = np.zeros((len(cells.records), cells.seeds))
     for seed in range(cells.seeds):
         order = curve[np.argsort(learned[curve, seed])]
@@ -219,19 +248,24 @@ def _beyond(cells: Cells, beyond: Beyond) -> Sum:
     return weighted(cells, beyond.metric, weights)
 
 
+def unbeaten(curve: np.ndarray, learned: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """The points of a curve than which no other one has, in the mean over seeds, more learnt and less of the metric."""
+    x, y = learned[curve].mean(axis=1), metric[curve].mean(axis=1)
+    beaten = ((x[None] >= x[:, None]) & (y[None] < y[:, None])).any(axis=1)
+    return curve[~beaten]
+
+
 def _spread(cells: Cells, spread: Spread) -> Sum:
     mean = _mean(cells, spread.cells)
     parts = [weighted(cells, name, mean) for name in spread.metrics]
     values = np.array([part.values for part in parts])
     sd = values.std(axis=0, ddof=1)
     gradient = (values - values.mean(axis=0)) / np.maximum((len(parts) - 1) * sd, 1e-12)
-    first, *_ = (next(iter(part.influence.values())) for part in parts)
-    # roles that are asked the same documents are one set of documents here
-    moved = sum(
-        (one[:, None] * next(iter(part.influence.values())) for one, part in zip(gradient, parts, strict=True)),
-        np.zeros_like(first),
-    )
-    return Sum(sd, {"fewshot": moved}, max(part.floor for part in parts), parts[0].documents)
+    together = Sum(sd, {}, 0.0, parts[0].documents)
+    for one, part in zip(gradient, parts, strict=True):
+        moved = {asked: one[:, None] * influence for asked, influence in part.influence.items()}
+        together += Sum(np.zeros_like(sd), moved, part.floor, part.documents)
+    return together
 
 
 # ---------------------------------------------------------------------- a number with its interval
@@ -250,13 +284,17 @@ class Reckoned:
     floor: float
     decides: bool
     """Whether there are seeds enough to decide anything by it."""
+    interval: Callable[[int], tuple[float, float]]
+    """Its ends, as of one of so many (see intervals.reach)."""
 
     def error(self, seeds: int) -> tuple[float, float]:
         """Its standard error with so many seeds, and that error's degrees of freedom."""
         seed = self.of_seeds / seeds
         document = self.of_documents / self.clusters + self.floor
-        variance = seed + document + self.of_rest / (seeds * self.clusters)
-        parts = seed**2 / max(seeds - 1, 1) + document**2 / max(self.clusters - 1, 1)
+        rest = self.of_rest / (seeds * self.clusters)
+        variance = seed + document + rest
+        clusters = max(self.clusters - 1, 1)
+        parts = seed**2 / max(seeds - 1, 1) + document**2 / clusters + rest**2 / (max(seeds - 1, 1) * clusters)
         freedom = variance**2 / parts if parts > 0 else self.clusters - 1.0
         return float(np.sqrt(variance)), max(float(freedom), 1.0)
 
@@ -278,7 +316,7 @@ def reckon(cells: Cells, name: str, rule: EffectRule) -> Reckoned:
         return _interval(cells, name, rule, found)
     except Unknown:
         nothing = Effect(name, rule.text, _unit(rule), np.nan, np.nan, np.nan, np.nan, (), 0)
-        return Reckoned(nothing, np.nan, np.nan, np.nan, 1, 0.0, decides=False)
+        return Reckoned(nothing, np.nan, np.nan, np.nan, 1, 0.0, False, lambda of: (np.nan, np.nan))
 
 
 def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Reckoned:
@@ -288,25 +326,27 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Reckoned
     if found.influence:
         moved = found.moved
         c = moved.shape[1]
-        variance, reached = (float(one[0]) for one in intervals.spread(moved[None], values[None]))
+        variance = float(intervals.spread(moved[None], values[None])[0][0])
         rest = float(np.square(moved - moved.mean(axis=0)).sum() / ((r - 1) * (c - 1))) if r > 1 else 0.0
         documents = max(float(r * np.square(moved.mean(axis=0)).sum() / (c - 1)) - rest, 0.0) / r
         seeds = max(c * seeds_only - rest, 0.0) / c
     else:
         c, rest, documents, seeds = 1, 0.0, 0.0, float(seeds_only)
-        variance, reached = seeds / r, float(intervals.reach(max(r - 1, 1)))
-    variance += found.floor
-    value, se = float(values.mean()), float(np.sqrt(variance))
+        variance = seeds / r
+    value, se = float(values.mean()), float(np.sqrt(variance + found.floor))
     per_seed = tuple(float(one) for one in values)
     bounded = all(split_metric(name)[1] in _SHARES for name in rule.metrics())
     most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
-    ends = (
-        (max(value - reached * se, -most), min(value + reached * se, most))
-        if most
-        else (value - reached * se, value + reached * se)
-    )
-    effect = Effect(name, rule.text, _unit(rule), value, *ends, se, per_seed, found.documents)
-    return Reckoned(effect, seeds, documents, rest, c, found.floor, decides=r > 1 or cells.untrained)
+
+    def ends(of: int) -> tuple[float, float]:
+        reached = intervals.reach(max(r - 1, 1), of)
+        if found.influence:
+            reached = intervals.spread(found.moved[None], values[None], of)[1][0]
+        low, high = value - float(reached) * se, value + float(reached) * se
+        return (max(low, -most), min(high, most)) if most else (low, high)
+
+    effect = Effect(name, rule.text, _unit(rule), value, *ends(1), se, per_seed, found.documents)
+    return Reckoned(effect, seeds, documents, rest, c, found.floor, r > 1 or cells.untrained, ends)
 
 
 def _grouped(cells: Cells, name: str, rule: EffectRule, groups: Groups) -> Reckoned:
@@ -321,14 +361,17 @@ def _grouped(cells: Cells, name: str, rule: EffectRule, groups: Groups) -> Recko
     between = sum(len(one) * (np.mean(one) - everything.mean()) ** 2 for one in means) / (k - 1)
     inside = sum(((np.array(one) - np.mean(one)) ** 2).sum() for one in means) / (n - k)
     ratio = between / inside if inside > 0 else np.inf
-    tail = (1 - intervals.LEVEL) / 2
 
     def share(f: float) -> float:
         return 1.0 if np.isinf(f) else float(np.clip((f - 1) / (f + size - 1), 0.0, 1.0))
 
-    low, high = ratio / stats.f.ppf(1 - tail, k - 1, n - k), ratio / stats.f.ppf(tail, k - 1, n - k)
-    told = Effect(name, rule.text, "share", share(ratio), share(low), share(high), np.nan, tuple(map(float, everything)), 0)
-    return Reckoned(told, np.nan, np.nan, np.nan, 1, 0.0, decides=True)
+    def ends(of: int) -> tuple[float, float]:
+        tail = (1 - intervals.LEVEL) / (2 * of)
+        low, high = (share(ratio / stats.f.ppf(p, k - 1, n - k)) for p in (1 - tail, tail))
+        return low, high
+
+    told = Effect(name, rule.text, "share", share(ratio), *ends(1), np.nan, tuple(map(float, everything)), 0)
+    return Reckoned(told, np.nan, np.nan, np.nan, 1, 0.0, True, ends)
 
 
 def _exceeding(cells: Cells, name: str, rule: EffectRule, exceeds: Exceeds) -> Reckoned:
@@ -340,9 +383,19 @@ def _exceeding(cells: Cells, name: str, rule: EffectRule, exceeds: Exceeds) -> R
     if not len(places) or not rows[0].size:
         raise Unknown(exceeds.role)
     shares = np.array(rows)
-    values = shares.mean(axis=1)
-    floor = 2 * (1 / (shares.shape[1] + 2)) ** 2
-    return _interval(cells, name, rule, Sum(values, {exceeds.role: shares - values[:, None]}, floor, shares.shape[1]))
+    values, documents = shares.mean(axis=1), shares.shape[1]
+    labels = cells.bases[places[0]].outcomes[exceeds.role].column("cluster")
+    moved = _within(shares - values[:, None], np.arange(documents) if labels is None else labels)
+    floor = 2 * (1 / (documents + 2)) ** 2
+    return _interval(cells, name, rule, Sum(values, {exceeds.role: moved}, floor, documents))
+
+
+def _within(moved: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Documents (r, n) added up within clusters, (r, c), such that the mean stays."""
+    clusters, places = np.unique(labels, return_inverse=True)
+    found = np.zeros((len(moved), len(clusters)))
+    np.add.at(found.T, places, moved.T)
+    return found * (len(clusters) / moved.shape[1])
 
 
 def _larger(record: TrialRecord, base: TrialRecord, role: str) -> np.ndarray:
@@ -361,4 +414,6 @@ def _unit(rule: EffectRule) -> str:
     role, kind = split_metric(first)
     if role == LEARNING:
         return "nats a token"
+    if kind in _RATES:
+        return RATE
     return "bits a byte" if "bpb" in kind else "points"

@@ -6,15 +6,17 @@ from scipy import special
 LEVEL = 0.95  # of every interval
 
 
-def reach(freedom: np.ndarray | float) -> np.ndarray:
-    """How many standard errors a 95 % interval of so many degrees of freedom reaches to each side."""
+def reach(freedom: np.ndarray | float, of: int = 1) -> np.ndarray:
+    """How many standard errors a 95 % interval of so many degrees of freedom reaches to each side; as one `of`
+    several (Bonferroni) such that all of them together hold the truth in 95 %."""
     several, places = np.unique(freedom, return_inverse=True)  # of thousands of settings few differ, and each is dear
-    found: np.ndarray = special.stdtrit(several, (1 + LEVEL) / 2)[places.reshape(np.shape(freedom))]
+    found: np.ndarray = special.stdtrit(several, 1 - (1 - LEVEL) / (2 * of))[places.reshape(np.shape(freedom))]
     return found
 
 
-def spread(influence: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of the mean over replicates, and how many standard errors an interval reaches, both of shape (t,).
+def spread(influence: np.ndarray, values: np.ndarray, of: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of the mean over replicates, and how many standard errors an interval reaches (as one
+    `of` several, see `reach`), both of shape (t,).
 
     `influence` (t, r, c) has mean 0 along c; `values` (t, r) are the replicates' own. All replicates answer the same
     documents, so seeds and documents are crossed: outcome = mean + seed + document + rest, and the variance of the mean is
@@ -29,16 +31,16 @@ def spread(influence: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
     t, r, c = influence.shape
     by_document = r * np.square(influence.mean(axis=1)).sum(axis=1) / (c - 1)
     if r == 1:
-        return by_document / c, np.full(t, reach(c - 1))
+        return by_document / c, np.full(t, reach(c - 1, of))
     by_seed = c * values.var(axis=1, ddof=1)
     rest = np.square(influence - influence.mean(axis=1, keepdims=True)).sum(axis=(1, 2)) / ((r - 1) * (c - 1))
     together = by_seed + by_document - rest
     parts = by_seed**2 / (r - 1) + by_document**2 / (c - 1) + rest**2 / ((r - 1) * (c - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(parts > 0, np.square(together) / parts, c - 1)
-        lucky = np.fmax(reach(c - 1), reach(1.3 * (r - 1)) * np.sqrt(by_seed / by_document))
+        lucky = np.fmax(reach(c - 1, of), reach(1.3 * (r - 1), of) * np.sqrt(by_seed / by_document))
     freedom = np.where(by_seed > together, r - 1, np.clip(freedom, r - 1, c - 1))
-    steps = np.where(by_document > together, lucky, reach(freedom))
+    steps = np.where(by_document > together, lucky, reach(freedom, of))
     return np.maximum(together, np.maximum(by_seed, by_document)) / (r * c), steps
 
 

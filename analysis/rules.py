@@ -44,7 +44,9 @@ class Slope(_Model):
 class Beyond(_Model):
     """Mean over the cells of the metric minus what the curve of the cells `curve` has at the same `at`, within each seed.
 
-    The curve begins at the untrained base, where a change is 0, and is taken to be level beyond its last point.
+    The curve begins at the untrained base, where a change is 0, and is taken to be level beyond its last point. A point of it
+    that another one beats, with more of `at` and less of the metric, is left out: nobody would choose it, and to lie below it
+    is no merit.
     """
 
     metric: str
@@ -189,6 +191,26 @@ def leaves(logic: Logic) -> Iterator[str]:
     ((operator, inside),) = logic.items()
     for part in [inside] if operator == "not" else inside:
         yield from leaves(part)
+
+
+def chances(logic: Logic, yes: int = 1, no: int = 1) -> dict[str, tuple[int, int]]:
+    """By rule: among how many rules one that holds by luck alone, and one that fails by luck alone, would decide the answer.
+
+    Any of k rules makes `any` true, so each is to hold with the certainty of one of k (Bonferroni); each of k makes
+    `all` false.
+    """
+    if isinstance(logic, str):
+        return {logic: (yes, no)}
+    ((operator, inside),) = logic.items()
+    if operator == "not":
+        return chances(inside, no, yes)
+    times = (len(inside), 1) if operator == "any" else (1, len(inside))
+    found: dict[str, tuple[int, int]] = {}
+    for part in inside:
+        for name, (held, failed) in chances(part, yes * times[0], no * times[1]).items():
+            before = found.get(name, (1, 1))
+            found[name] = (max(held, before[0]), max(failed, before[1]))
+    return found
 
 
 def holds(logic: Logic, rulings: dict[str, bool | None]) -> bool | None:

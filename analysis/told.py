@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis import labels
-from analysis.answer import Effect, Ruling
+from analysis.answer import RATE, Effect, Ruling
 
 RESOLUTION = 0.01  # of a probability that is told: the draws behind it resolve no more
 
@@ -86,7 +86,7 @@ def number(unit: str, value: float, signed: bool = True) -> str:
     """Of an effect: "+1.2" points of a share, "−0.031" bits; a dash where it is unknown, no sign at 0."""
     if not math.isfinite(value):
         return labels.MISSING
-    factor, digits = {"points": (100.0, 1), "share": (1.0, 2)}.get(unit, (1.0, 3))
+    factor, digits = {"points": (100.0, 1), RATE: (100.0, 1), "share": (1.0, 2)}.get(unit, (1.0, 3))
     text = f"{factor * value:{'+' if signed and unit != 'share' else ''}.{digits}f}"
     return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
 

@@ -115,6 +115,7 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
             answer(
                 sweep,
                 one.questions,
+                planned=one.points(),
                 name=ablation.name,
                 title=ablation.title,
                 question=ablation.question,

@@ -112,6 +112,10 @@ class Planned:
     questions: tuple[Question, ...]
     figures: tuple[FigureSpec, ...]
 
+    def points(self) -> list[dict[str, Any]]:
+        """The settings of all its points, derived ones included."""
+        return [params for point in self.config.grid() for params in (point, *self.config.siblings(point))]
+
 
 class Ablations:
     """Those of a folder."""

@@ -44,13 +44,12 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
     """The answer that the ablation's own rules give to the world's records."""
     config, ledger = planned.config, Ledger(storage)
     trials, specs = [], {}
-    for point in config.grid():
-        for params in (point, *config.siblings(point)):
-            own = config.specs(params)
-            base = own[0].baseline()
-            specs |= {spec.key: spec for spec in (*own, base)}
-            keys = [spec.key for spec in own]
-            trials.append({"number": len(trials), "key": keys[0], "keys": keys, "baseline": base.key, "params": params})
+    for params in planned.points():
+        own = config.specs(params)
+        base = own[0].baseline()
+        specs |= {spec.key: spec for spec in (*own, base)}
+        keys = [spec.key for spec in own]
+        trials.append({"number": len(trials), "key": keys[0], "keys": keys, "baseline": base.key, "params": params})
     for spec in specs.values():
         ledger.write(*_record(spec, world(spec), documents))
     manifest = {
@@ -63,9 +62,14 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
         "documents": "all",
     }
     write_text(storage / config.name / "manifest.json", json.dumps(manifest))
+    return answered(planned, storage)
+
+
+def answered(planned: Planned, storage: Path) -> Answer:
+    """From what is in the storage."""
     one = planned.ablation
     told = {"name": one.name, "title": one.title, "question": one.question, "why": one.why, "design": one.design}
-    return answer(load(storage / config.name), planned.questions, base=planned.base, **told)
+    return answer(load(storage / planned.config.name), planned.questions, planned=planned.points(), base=planned.base, **told)
 
 
 def planned(name: str, seeds: int | None = None) -> Planned:
