@@ -7,6 +7,7 @@ et al. (arXiv 2205.05198, section 4), for a Llama block whose own weights are fr
 that carry an adapter. A test holds it to what torch keeps.
 """
 
+import functools
 import json
 import math
 import os
@@ -99,13 +100,23 @@ def read_shape(base: Base, hub: Hub) -> Shape:
     """From the model's config.json; raises InputError where it cannot be had or is laid out in another way."""
     folder = Path(hub.locate(base.model))
     try:
-        path = folder / "config.json"
-        if not folder.is_dir():
-            path = Path(huggingface_hub.hf_hub_download(base.model, "config.json", revision=base.revision, etag_timeout=3))
+        path = folder / "config.json" if folder.is_dir() else _downloaded(base.model, base.revision)
+        if isinstance(path, Exception):
+            raise path
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise hub.missing("base.model", base.model, error) from error
     return shape_of(base.model, found)
+
+
+@functools.cache
+def _downloaded(model: str, revision: str | None) -> Path | Exception:
+    """config.json of a model of the hub, or why it cannot be had: without a network that takes half a minute to know, and the
+    plans of all ablations ask for it."""
+    try:
+        return Path(huggingface_hub.hf_hub_download(model, "config.json", revision=revision, etag_timeout=3))
+    except (OSError, ValueError) as error:
+        return error
 
 
 def shape_of(name: str, found: dict[str, Any]) -> Shape:

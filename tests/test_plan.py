@@ -14,7 +14,7 @@ from orchestrator.plan_table import lines, table
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger, Score, TrialRecord
-from trials.spec import Evaluation, Lora, TrialSpec
+from trials.spec import Base, Evaluation, Lora, TrialSpec
 
 ROOT = Path(__file__).parent.parent
 QKV = ("q_proj", "k_proj", "v_proj")
@@ -409,3 +409,17 @@ def test_what_is_derived_costs_its_evaluations_and_no_training(parts, tmp_path):
     evaluation = sum(phase.seconds for name, phase in alone.phases.items() if name.startswith("evaluate."))
     assert derived.trials == alone.trials
     assert derived.seconds_per_trial == pytest.approx(alone.seconds_per_trial + 2 * evaluation)
+
+
+def test_a_model_that_the_hub_does_not_give_is_asked_for_once_by_all_plans(monkeypatch):
+    asked = []
+
+    def unreachable(model, *_, **__):
+        asked.append(model)
+        raise OSError("no network")
+
+    monkeypatch.setattr(cost.huggingface_hub, "hf_hub_download", unreachable)
+    for _ in range(3):
+        with pytest.raises(InputError, match="nor to be had from the hub: no network"):
+            cost.read_shape(Base(model="nobody/nowhere"), Hub())
+    assert asked == ["nobody/nowhere"]
