@@ -124,7 +124,7 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
                 base=one.base,
                 figures=one.figures,
                 table=ablation.table,
-                caveats=ablation.caveats,
+                caveats=(*one.notes, *ablation.caveats),
             )
         )
     return found

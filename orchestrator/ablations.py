@@ -111,6 +111,8 @@ class Planned:
     config: SweepConfig
     questions: tuple[Question, ...]
     figures: tuple[FigureSpec, ...]
+    notes: tuple[str, ...]
+    """What its design, which is told in the paper's sizes, is here."""
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of all its points, derived ones included."""
@@ -212,7 +214,11 @@ class Ablations:
             raise InputError("\n".join(f"{where}: {text}" for text in problems))
         asked = [change.question(one) for one in ablation.questions if one.of is None or twin in one.of]
         figures = tuple(change.figure(one) for one in ablation.figures)
-        planned = Planned(ablation, label or twin, twin, settled(config), tuple(asked), figures)
+        notes = (
+            *change.notes(twin),
+            *(["In small scale: fewer levels and seeds than the design has."] if scale == "small" else []),
+        )
+        planned = Planned(ablation, label or twin, twin, settled(config), tuple(asked), figures, notes)
         _check_selections(planned, where)
         return planned
 
@@ -245,6 +251,12 @@ class _Change:
     @property
     def factors(self) -> dict[str, float]:
         return {**self.twin.scale, **self.part.scale}
+
+    def notes(self, twin: str) -> tuple[str, ...]:
+        if not self.factors:
+            return ()
+        told = " and ".join(f"{path} times {factor:g}" for path, factor in self.factors.items())
+        return (f"The texts tell the paper's sizes; on {twin} they are other ones: {told}.",)
 
     def settings(self, settings: Settings) -> Settings:
         changed = _merged(settings, {})
@@ -348,7 +360,7 @@ def _default(data: Settings, path: str) -> Any:
 def _check_selections(planned: Planned, where: Path) -> None:
     """Every rule has cells to look at."""
     config = planned.config
-    points = [one for point in config.grid() for one in (point, *config.siblings(point))]
+    points = planned.points()
     for question in planned.questions:
         for name, effect in question.effects.items():
             for wanted in effect.selections():

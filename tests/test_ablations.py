@@ -59,6 +59,13 @@ def test_the_miniature_twin_has_the_design_of_the_real_one(name):
         assert real.size() == twin.size() and len(real.derive.points()) == len(twin.derive.points())
 
 
+def test_a_twin_says_what_its_sizes_are_beside_those_of_the_design():
+    (note,) = ABLATIONS.plan("q1", "micro")[0].notes
+    assert "data.samples times 0.128" in note and "train.learning_rate times 30" in note
+    assert not ABLATIONS.plan("q1", "instruct")[0].notes
+    assert "small scale" in ABLATIONS.plan("q1", "smollm2", "small")[0].notes[1]
+
+
 def test_settings_of_two_ablations_that_are_the_same_have_one_key():
     configs = {name: planned(name).config for name in ("n1", "n2", "q1")}
     keys = {name: {spec.key for p in one.grid() for spec in one.specs(p)} for name, one in configs.items()}
