@@ -26,6 +26,7 @@ import ray
 from ray import tune
 
 from orchestrator.config import Resources
+from orchestrator.errors import SweepFailed
 from orchestrator.search import StudySearcher
 from orchestrator.sweep import Sweep
 from trials.errors import InputError, StorageFailed
@@ -34,6 +35,7 @@ from trials.spec import TrialSpec
 if TYPE_CHECKING:
     from trials.trial import Worker
 
+_TRIES = 3  # to start a Ray of this machine's own
 _ATTEMPTS = 3  # of a trial whose worker or node dies
 _MANY = 100_000  # the searcher limits what runs at once, by what the cluster has at that moment
 _LOOK_AGAIN = 2.0  # seconds between two looks at the cluster's nodes
@@ -109,13 +111,7 @@ def cluster(address: str | None, resources: Resources, runtime_env: dict[str, An
     runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **common,
-        )
+        _start(common)
     else:
         try:
             ray.init(address=address, **common)
@@ -125,6 +121,29 @@ def cluster(address: str | None, resources: Resources, runtime_env: dict[str, An
         yield
     finally:
         ray.shutdown()
+
+
+def _start(common: dict[str, Any]) -> None:
+    """A Ray of this machine's own. It gives itself half a minute, which a busy machine may exceed: that is tried again."""
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **common,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out" not in str(error):
+                raise
+            if not left:
+                raise SweepFailed(
+                    f"Ray did not start on this machine in {_TRIES} tries: it may be too busy, or other Rays run on it; "
+                    "the same command again goes on"
+                ) from error
 
 
 def unreachable(address: str, error: Exception) -> InputError:
