@@ -188,6 +188,29 @@ def _print_status(sweep: Any) -> None:
 
 
 @app.command()
+def replay(
+    folder: Folder,
+    orders: Annotated[int, typer.Option(min=1, help="Random orders of the points that it is replayed in.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Replays a finished sweep under levers that spend less on losers: what they save, and whether they find the front.
+
+    Example: slimsweep replay runs/quickstart
+    """
+    from analysis.replay import saving, stored
+    from analysis.sweep import load
+    from orchestrator import replay_table
+
+    found = stored(load(root(folder)))
+    rows = list(saving(found, orders))
+    if as_json:
+        _print_json({"points": len(found.points), "front": len(found.front), "orders": orders, "levers": rows})
+    else:
+        out.print(replay_table.table(rows))
+        out.print(replay_table.words(found, orders))
+
+
+@app.command()
 def front(
     folder: Folder,
     formats: Annotated[

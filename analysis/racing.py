@@ -1,0 +1,104 @@
+"""Racing: whether a trial that has answered a part of the documents can still reach the front, judged against those on it.
+
+A trial's documents are answered in stages, each twice as large as the one before it and holding it, the same in every trial.
+After a stage the trial is compared with each trial of the front over the documents that both have answered, paired. What both
+will come to over all documents is the value so far with an error that shrinks as the rest does: for a mean over n of N
+documents with a standard deviation s per document the variance of (final - so far) is s^2 (N - n) / (N n), that of a sample
+without replacement (Cochran 1977, Sampling Techniques, section 2.6). Two documents that flip are added, one each way, as to
+every interval here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from analysis import front
+from analysis.answers import ALL, Answers, answers
+from analysis.kinds import ALL_KINDS
+from analysis.measure import learning
+from analysis.metrics import LEARNING, Objective, split_metric
+from analysis.sweep import Sweep
+from trials.record import TrialRecord
+
+STAGES = (0.125, 0.25, 0.5)
+"""Shares of the documents after which a trial is judged."""
+LEVEL = 0.99
+"""A trial is given up where some trial of the front beats it in every objective with at least this probability."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What t trials have come to in m objectives on a share of the documents; less is better."""
+
+    share: float
+    values: np.ndarray
+    """Shape (t, m)."""
+    moved: tuple[np.ndarray, ...]
+    """By objective, (t, c): the influence of each cluster of documents, its mean over c the sampling error; c is 0 of what is
+    no mean over documents."""
+    flips: np.ndarray
+    """Shape (m,): variance that two flips stand for."""
+
+    def p_beaten(self, one: int, members: Sequence[int]) -> float:
+        """The probability that the member that most surely does so beats the trial in every objective over all documents."""
+        if not len(members):
+            return 0.0
+        others = np.asarray(members)
+        chance = np.ones(len(others))
+        for k, moved in enumerate(self.moved):
+            behind = self.values[one, k] - self.values[others, k]
+            variance = np.zeros(len(others))
+            if moved.shape[1] > 1:
+                variance = (moved[one] - moved[others]).var(axis=1, ddof=1) / moved.shape[1] + self.flips[k]
+            error = np.sqrt(variance * (1 - self.share))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                chance *= np.where(error > 0, special.ndtr(behind / error), (behind > 0).astype(float))
+        return float(np.nan_to_num(chance).max())
+
+
+def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
+    """Of the complete trials at these places of the sweep's frame, as they stood after each of STAGES and at the end."""
+    rows = sweep.trials.iloc[list(places)]
+    records = [[sweep.records[key]] for key in rows["key"]]
+    base = sweep.records[rows["baseline"].iloc[0]]
+    half = ALL if sweep.half is None else "search"
+    return [_seen(records, base, sweep.objectives, half, share) for share in (*STAGES, 1.0)]
+
+
+def _seen(
+    records: Sequence[Sequence[TrialRecord]], base: TrialRecord, objectives: Sequence[Objective], half: str, share: float
+) -> Seen:
+    values, moved, flips = np.full((len(records), len(objectives)), np.nan), [], np.zeros(len(objectives))
+    for k, objective in enumerate(objectives):
+        role, name = split_metric(objective.metric)
+        influence = np.zeros((len(records), 0))
+        if role == LEARNING:  # known before the first document is answered
+            values[:, k] = [learning(one[0]).get(name, np.nan) for one in records]
+        elif (found := answers(records, base, role, half)) is not None and found[0].has(ALL_KINDS[name]):
+            kind, part = ALL_KINDS[name], first(found[0], share)
+            influence = np.zeros((len(records), len(part.starts)))
+            values[found[1], k], influence[found[1]] = part.value(kind)[:, 0], part.influence(kind)[:, 0]
+            if kind.unit is not None:
+                unit = float(np.max(kind.unit({column: one.mean(dtype=float) for column, one in part.base.items()})))
+                flips[k] = 2 * (unit / (part.n + 2)) ** 2
+        moved.append(influence)
+    return Seen(share, front.orient(values, objectives), tuple(moved), flips)
+
+
+def first(whole: Answers, share: float) -> Answers:
+    """The answers to the clusters that come first in an order that follows from their labels alone."""
+    if share >= 1:
+        return whole
+    shuffled = np.random.default_rng(len(whole.clusters)).permutation(len(whole.clusters))
+    kept = np.sort(shuffled[: max(2, round(share * len(shuffled)))])
+    sizes = np.diff(np.append(whole.starts, whole.n))
+    documents = np.concatenate([np.arange(whole.starts[one], whole.starts[one] + sizes[one]) for one in kept])
+    starts = np.concatenate([[0], np.cumsum(sizes[kept])[:-1]])
+    return Answers(
+        {name: values[..., documents] for name, values in whole.tuned.items()},
+        {name: values[documents] for name, values in whole.base.items()},
+        whole.clusters[kept],
+        starts,
+    )
