@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,20 @@ SWEEPS: dict[str, dict[str, Any]] = {
 }
 
 
-def jobs(name: str, mirror: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the scripts read, and slimsweep's config."""
+def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[int, float]], workers: int) -> dict[str, Any]:
+    """What the scripts read: a baseline and a trial for each rank and learning rate."""
     from trials import base, evaluate, mix, overlap
     from trials.hub import Hub
     from trials.spec import TrialSpec
 
-    sweep = {key: value for key, value in SWEEPS[name].items() if key != "rates"}
-    rates = SWEEPS[name]["rates"]
     spec, hub = TrialSpec.model_validate(sweep), Hub(mirror)
     screen = overlap.Screen(overlap.documents(evaluate.Tasks(hub), spec.eval.values()), spec.data.max_overlap)
     rows = mix.build(spec.data, hub, base.tokenizer(spec.base, hub), screen)
     steps = math.ceil(len(rows) / spec.train.batch_size)
     shared = {"alpha": spec.lora.alpha, "seed": spec.train.seed, "warmup_steps": math.ceil(steps * spec.train.warmup)}
-    trials = [{"name": "baseline", "rank": 0}]
-    for rank, rate in itertools.product(RANKS, rates):
-        trials.append({"name": f"{rank}-{rate:g}", "rank": rank, "learning_rate": rate, **shared})
-    job = {
+    trials: list[dict[str, Any]] = [{"name": "baseline", "rank": 0}]
+    trials += [{"name": f"{rank}-{rate:g}", "rank": rank, "learning_rate": rate, **shared} for rank, rate in settings]
+    return {
         "model": hub.locate(spec.base.model),
         "dtype": spec.base.dtype,
         "double_quantization": spec.base.double_quantization,
@@ -77,9 +75,16 @@ def jobs(name: str, mirror: str | None) -> tuple[dict[str, Any], dict[str, Any]]
         "eval": sweep["eval"],
         "mirror": mirror,
         "threads": 1,
-        "workers": 2,
+        "workers": workers,
         "trials": trials,
     }
+
+
+def jobs(name: str, mirror: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the scripts read, and slimsweep's config."""
+    sweep = {key: value for key, value in SWEEPS[name].items() if key != "rates"}
+    rates = SWEEPS[name]["rates"]
+    job = job_of(sweep, mirror, list(itertools.product(RANKS, rates)), 2)
     space = {
         "lora.rank": {"type": "categorical", "choices": RANKS},
         "train.learning_rate": {"type": "categorical", "choices": rates},
@@ -128,12 +133,17 @@ def slimsweep(config: dict[str, Any], folder: Path, mirror: str | None) -> tuple
         spec = record.spec
         name = "baseline" if spec.is_baseline else f"{spec.lora.rank}-{spec.train.learning_rate:g}"
         documents = ledger.documents(record.key, ["role", "task", "doc_id", "score", "response"])
-        phases = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
-        for phase, value in record.seconds.items():
-            part = "evaluate" if phase.startswith("evaluate") else "train" if phase == "train" else "load"
-            phases[part] += value
-        found[name] = {"seconds": phases, "documents": documents.to_dict("records")}
+        found[name] = {"seconds": record.seconds, "documents": documents.to_dict("records")}
     return seconds, found
+
+
+def parts(seconds: Mapping[str, float]) -> dict[str, float]:
+    """A trial's seconds by phase in three parts: `load` is whatever is neither training nor evaluation."""
+    found = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
+    for phase, value in seconds.items():
+        part = phase.partition(".")[0]
+        found[part if part in found else "load"] += value
+    return found
 
 
 def compare(tuned: dict[str, Any], ours: dict[str, Any]) -> str:
@@ -176,7 +186,8 @@ def main() -> None:
             else:
                 found[program] = script(job, folder, tuned=program == "tuned")
             seconds, trials = found[program]
-            phases = {part: sum(one["seconds"][part] for one in trials.values()) for part in ("load", "train", "evaluate")}
+            each = [parts(one["seconds"]) for one in trials.values()]
+            phases = {part: sum(one[part] for one in each) for part in ("load", "train", "evaluate")}
             told = "  ".join(f"{part} {value:.1f} s" for part, value in phases.items())
             print(f"{program:<10} {seconds:8.1f} s  all trials together: {told}", flush=True)
     for program in ("tuned", "plain"):

@@ -9,6 +9,7 @@ numbers and labels), the evaluations and the trials; each trial leaves its secon
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def train(model: Any, tokenizer: Any, job: dict[str, Any], trial: dict[str, Any]
     return model.eval()
 
 
-def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool) -> list[dict[str, Any]]:
-    """A row per document: task, doc_id, score, response."""
+def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A row per document: task, doc_id, score, response. `done` is told every role as it ends."""
     import lm_eval
     import lm_eval.utils
     from lm_eval.models.huggingface import HFLM
@@ -104,6 +105,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool) -> list[
         for name, entries in found["samples"].items():
             outcome = evaluate.outcomes(role, name, evaluation, entries)
             rows += outcome[["role", "task", "doc_id", "score", "response"]].to_dict("records")
+        done(f"evaluate.{role}")
     return rows
 
 
@@ -124,10 +126,9 @@ def run(job: dict[str, Any], trial: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tuned = train(model, tokenizer, job, trial, folder) if trial["rank"] else model
     lap("train")
-    documents = score(tuned, tokenizer, job, job["tuned"])
+    documents = score(tuned, tokenizer, job, job["tuned"], lap)
     if job["tuned"] and trial["rank"]:
         tuned.unload()
-    lap("evaluate")
     out = Path(job["out"]) / f"{trial['name']}.json"
     out.write_text(json.dumps({"seconds": seconds, "documents": documents}))
 

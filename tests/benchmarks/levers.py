@@ -1,0 +1,219 @@
+"""What each lever is worth by itself: its phase of one trial with it and without it, in one warm process of one thread.
+
+`python -m tests.benchmarks.levers micro`, or `... smollm2 --hub-mirror DIR`. A lever is switched off from here, all others
+stay on; with and without take turns, `--times` of each, and the least counts. The first row is another comparison: the second
+trial of a process against the imports and the first. Prints a Markdown table.
+"""
+
+import argparse
+import functools
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import lm_eval.utils
+import torch
+
+from tests.benchmarks.programs import SWEEPS
+from trials import adapter, base, decode, dense, drift, evaluate, exact, mix, objective, prefix, representation, train
+from trials.hub import Hub
+from trials.record import Ledger, TrialRecord
+from trials.scorer import Scorer
+from trials.spec import TrialSpec
+from trials.trial import Worker
+
+STEPS = 8
+"""Of the training that is timed."""
+
+
+@dataclass(frozen=True)
+class Lever:
+    name: str
+    phase: str
+    off: Callable[[], AbstractContextManager[Any]]
+    """The block in which the lever is off."""
+
+
+# ---------------------------------------------------------------------- switched off
+
+
+def _held(flight: Any, most: int, ends: Callable[[list[int]], bool]) -> None:
+    """decode._settle for rows that wait until all of their batch have ended; what they generate meanwhile is thrown away."""
+    for row in flight.rows:
+        if not hasattr(row, "end") and (ends(row.generated) or len(row.generated) >= most):
+            row.end, row.stopped = len(row.generated), ends(row.generated)
+    if all(hasattr(row, "end") for row in flight.rows):
+        for row in flight.rows:
+            row.generated = row.generated[: row.end]
+        flight.keep([])
+
+
+def _everywhere(model: Any, inputs: Any, places: torch.Tensor) -> torch.Tensor:
+    """head.logits_at that asks the head at every token."""
+    found: torch.Tensor = model(**inputs).logits[places]
+    return found
+
+
+@contextmanager
+def _head_everywhere() -> Iterator[None]:
+    with mock.patch.object(objective, "logits_at", _everywhere), mock.patch.object(drift, "logits_at", _everywhere):
+        yield
+
+
+@contextmanager
+def _gold_apart() -> Iterator[None]:
+    greedy = exact.Exact._greedy
+
+    def without(self: Any, requests: Any) -> list[str]:
+        self.gold = None
+        return greedy(self, requests)
+
+    with mock.patch.object(exact.Exact, "_greedy", without):
+        yield
+
+
+@contextmanager
+def _compiled_each_time() -> Iterator[None]:
+    kept = vars(lm_eval.utils.env).pop("from_string")
+    try:
+        yield
+    finally:
+        lm_eval.utils.env.from_string = kept  # type: ignore[method-assign]
+
+
+@contextmanager
+def _tokenised_each_time() -> Iterator[None]:
+    """Every evaluation begins with nothing tokenised."""
+    whole = exact.Exact.__init__
+
+    def forgetting(self: Any, *given: Any) -> None:
+        exact._tokens.clear()
+        whole(self, *given)
+
+    with mock.patch.object(exact.Exact, "__init__", forgetting):
+        yield
+
+
+def _patched(owner: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[Any]]:
+    return functools.partial(mock.patch.object, owner, name, value)
+
+
+# ---------------------------------------------------------------------- the trial's phases
+
+
+class Trial:
+    """One trial's phases, each to be run again and again: `run(phase)` gives its seconds."""
+
+    def __init__(self, spec: TrialSpec, worker: Worker, record: TrialRecord):
+        self.spec, self.worker, self.record = spec, worker, record
+        self.loaded = worker._load(spec.base)
+        with mock.patch.object(dense, "SHARE", 0.0):
+            self.packed = base.load(spec.base, worker.hub)
+        self.rows = mix.build(spec.data, worker.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
+        self.heldout = mix.heldout(spec.data, worker.hub, self.loaded.tokenizer)
+        self.unpacked = True
+
+    @contextmanager
+    def still_packed(self) -> Iterator[None]:
+        self.unpacked = False
+        try:
+            yield
+        finally:
+            self.unpacked = True
+
+    def run(self, phase: str) -> float:
+        loaded = self.loaded if self.unpacked else self.packed
+        if phase == "train":
+            with adapter.adapted(loaded, self.spec.lora, 0) as model:
+                return self._train(model, loaded.tokenizer.pad_token_id)
+        with adapter.borrowed(loaded, self.worker.ledger.folder(self.record.key) / "adapter") as model:
+            if phase == "drift":
+                return self._drift(model, loaded.tokenizer.pad_token_id)
+            began = time.perf_counter()
+            with adapter.merged(model) as whole:
+                for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
+                    evaluation = self.spec.eval[role]
+                    tasks, size = self.worker.tasks, evaluation.batch_size
+                    evaluate.evaluate(whole, loaded.tokenizer, role, evaluation, tasks, size)
+            return time.perf_counter() - began
+
+    def _train(self, model: Any, pad_id: int) -> float:
+        start = train.beginning(model, self.spec.train)
+        began = time.perf_counter()
+        train.fit(model, pad_id, self.rows, self.spec.train, start, lambda state: None, train.Pace(math.inf))
+        return time.perf_counter() - began
+
+    def _drift(self, model: Any, pad_id: int) -> float:
+        rows, began = self.spec.train.micro_batch_size, time.perf_counter()
+        drift.measure(model, pad_id, self.heldout, rows)
+        representation.measure(model, pad_id, self.heldout, rows)
+        return time.perf_counter() - began
+
+
+def levers(trial: Trial) -> Sequence[Lever]:
+    stock = Scorer._loglikelihood_tokens
+    return (
+        Lever("4-bit weights unpacked once", "train", trial.still_packed),
+        Lever("4-bit weights unpacked once (and so merged)", "evaluate", trial.still_packed),
+        Lever("adapter merged for evaluation", "evaluate", _patched(adapter, "_mergeable", lambda layer: False)),
+        Lever("endings share their context", "evaluate.commonsense", _patched(exact.Exact, "_loglikelihood_tokens", stock)),
+        Lever("few-shot rows run once a batch", "evaluate.math", _patched(prefix, "common", lambda rows: 0)),
+        Lever("responses leave as they end", "evaluate.math", _patched(decode, "_settle", _held)),
+        Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
+        Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
+        Lever("templates compiled once a process", "evaluate", _compiled_each_time),
+        Lever("head at counted tokens alone", "train", _head_everywhere),
+        Lever("head at counted tokens alone", "drift", _head_everywhere),
+    )
+
+
+def measure(trial: Trial, lever: Lever, times: int) -> tuple[float, float]:
+    """Least seconds with and without it."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for _ in range(times):
+        for seconds, block in zip(found, (nullcontext, lever.off), strict=True):
+            with block():
+                seconds.append(trial.run(lever.phase))
+    return min(found[0]), min(found[1])
+
+
+def told(name: str, phase: str, seconds: float, without: float) -> None:
+    print(f"| {name} | {phase} | {seconds:.2f} s | {without:.2f} s | {without / seconds:.2f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", choices=SWEEPS)
+    parser.add_argument("--hub-mirror")
+    parser.add_argument("--times", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sweep = {key: value for key, value in SWEEPS[options.sweep].items() if key != "rates"}
+    specs = [
+        TrialSpec.model_validate({**sweep, "train": {**sweep["train"], "learning_rate": rate}})
+        for rate in SWEEPS[options.sweep]["rates"]
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        worker, ends = Worker(Ledger(folder), Hub(options.hub_mirror)), [time.perf_counter()]
+        subprocess.run([sys.executable, "-c", "import trials.trial"], check=True)
+        for spec in specs:
+            record = worker.run(spec)
+            if record.failure:
+                raise SystemExit(record.failure.traceback)
+            ends.append(time.perf_counter())
+        print("| lever | phase | with | without | factor |\n|---|---|---:|---:|---:|")
+        told("a worker keeps what it has made", "a trial", ends[2] - ends[1], ends[1] - ends[0])
+        trial = Trial(specs[0], worker, worker.run(specs[0]))
+        for lever in levers(trial):
+            told(lever.name, lever.phase, *measure(trial, lever, options.times))
+
+
+if __name__ == "__main__":
+    main()
