@@ -24,6 +24,7 @@ def kept(name: str, make: Any, tuned: bool) -> Any:
 
 
 def load(job: dict[str, Any]) -> tuple[Any, Any]:
+    import bitsandbytes
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -32,6 +33,9 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
     quantized.bnb_4bit_use_double_quant = job["double_quantization"]
     place = {"": 0 if torch.cuda.is_available() else "cpu"}
     model = AutoModelForCausalLM.from_pretrained(job["model"], quantization_config=quantized, dtype=dtype, device_map=place)
+    for module in model.modules():  # on some CPUs bitsandbytes would evaluate in bfloat16, and train on weights rounded for it
+        if isinstance(module, bitsandbytes.nn.Linear4bit) and dtype == torch.float32:
+            module.support_avx512bf16_for_cpu = False
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return model, tokenizer

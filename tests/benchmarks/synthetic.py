@@ -97,7 +97,7 @@ def _model(folder: Path, shape: dict[str, int], dtype: str) -> list[str]:
     is not the embedding, or the likeliest next token of a random model would be the last one again.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     special = ["<unk>", "<pad>", "</s>"]
@@ -105,7 +105,6 @@ def _model(folder: Path, shape: dict[str, int], dtype: str) -> list[str]:
     words = [f"w{number}" for number in range(shape["vocab_size"] - len(known))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*known, *words])}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    tokenizer.decoder = decoders.WordPiece(prefix="")  # type: ignore[assignment]  # words with a space between them
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="</s>", model_max_length=4096
     ).save_pretrained(str(folder))
