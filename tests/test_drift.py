@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trials import adapter, base, drift, mix, train
+from trials import adapter, base, drift, mix, representation, train
 from trials.batch import collate
 from trials.hub import Hub
 from trials.spec import Base, Data, Lora
@@ -68,6 +68,41 @@ def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
             assert found[source].pop("tokens") == sums[0]
             assert found[source] == pytest.approx(expected, rel=1e-4)
             assert expected["kl"] > 1e-3
+
+
+def test_the_base_is_asked_once_about_the_same_rows_and_every_number_is_that_of_asking_it_again(loaded, rows):
+    passes = []
+    hook = loaded.model.model.register_forward_hook(lambda *_: passes.append(1))
+    found = []
+    try:
+        for again in (True, False, True):
+            if again:
+                drift._of_base.clear()
+            with adapter.adapted(loaded, Lora(rank=4), 1) as model:  # another adapter each time, which is the same
+                moved(model)
+                found.append((drift.measure(model, PAD, rows, 4), representation.measure(model, PAD, rows, 4), len(passes)))
+            passes.clear()
+    finally:
+        hook.remove()
+    assert [one[:2] for one in found[1:]] == [found[0][:2]] * 2
+    assert [one[2] for one in found] == [16, 8, 16]
+
+
+def test_logits_that_a_model_changes_after_its_head_are_asked_for_again(loaded, rows, monkeypatch):
+    forward = loaded.model.forward
+
+    def capped(*given, **named):
+        out = forward(*given, **named)
+        out.logits = 30.0 * torch.tanh(out.logits / 30.0)
+        return out
+
+    monkeypatch.setattr(loaded.model, "forward", capped)
+    drift._of_base.clear()
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        once, twice = (drift.measure(model, PAD, rows, 4) for _ in range(2))
+        assert once == twice
+        assert all(one["kl"] == 0.0 for one in once.values())  # nothing is trained: both sides are capped
+    drift._of_base.clear()
 
 
 def test_how_many_rows_are_measured_at_once_moves_the_result_by_rounding_alone(loaded, rows):

@@ -1,15 +1,22 @@
 """How far a tuned model has drifted from its base: KL divergences and losses on given rows, adapter on against adapter off."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional
 
 from trials.batch import collate, counted
-from trials.head import logits_at, predicting
+from trials.head import logits_and_states, logits_at, logits_of, predicting
 from trials.mix import Example
+
+Value = TypeVar("Value")
+
+_of_base: WeakKeyDictionary[Any, dict[tuple[str, bytes], Any]] = WeakKeyDictionary()
+"""Of each base, what was once found out about it on some rows: one trial after the other asks for the same held-out rows."""
 
 
 @contextmanager
@@ -43,6 +50,35 @@ def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.T
     return functional.log_softmax(logits.float(), dim=-1)
 
 
+def of_base(model: Any, what: str, inputs: Mapping[str, torch.Tensor], find: Callable[[], Value]) -> Value:
+    """What `find` finds out about the base alone on these rows, in evaluation mode; kept as long as the base is."""
+    digest = hashlib.sha256()
+    for name in ("input_ids", "attention_mask", "labels"):
+        digest.update(repr(tuple(inputs[name].shape)).encode() + inputs[name].cpu().numpy().tobytes())
+    known, key = _of_base.setdefault(model.get_base_model(), {}), (what, digest.digest())
+    if key not in known:
+        with base_alone(model):
+            known[key] = find()
+    found: Value = known[key]
+    return found
+
+
+def _base_log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """log_probabilities of the base, equal to the bit however often: kept is what its head is given, which is much less."""
+    asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    places = predicting(counted(inputs["labels"]))
+
+    def find() -> torch.Tensor | None:
+        logits, states = logits_and_states(model, asked, places)
+        # a model may change its logits after the head
+        return states if states is not None and torch.equal(logits_of(model, states), logits) else None
+
+    states = of_base(model, "states", inputs, find)
+    with base_alone(model):
+        logits = logits_at(model, asked, places) if states is None else logits_of(model, states)
+    return functional.log_softmax(logits.float(), dim=-1)
+
+
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) of log-probabilities (tokens, vocabulary), in nats, summed over the tokens."""
     return functional.kl_div(q, p, reduction="sum", log_target=True)
@@ -66,8 +102,7 @@ def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
             inputs = {name: tensor.to(model.device) for name, tensor in collate(part, pad_id).items()}
             targets = inputs["labels"][:, 1:][counted(inputs["labels"])]
             tuned = log_probabilities(model, inputs)
-            with base_alone(model):
-                base = log_probabilities(model, inputs)
+            base = _base_log_probabilities(model, inputs)
             sums["tokens"] += len(targets)
             sums["loss"] += float(functional.nll_loss(tuned, targets, reduction="sum"))
             sums["base_loss"] += float(functional.nll_loss(base, targets, reduction="sum"))

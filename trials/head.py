@@ -8,14 +8,31 @@ import torch
 
 def logits_at(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> torch.Tensor:
     """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true; in the order of the rows."""
+    return logits_and_states(model, inputs, places)[0]
+
+
+def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """logits_at, and what the head was given for them, (places, hidden); None of a model that has no head of its own."""
     head = model.get_output_embeddings()
     if head is None:
-        return model(**inputs).logits[places]
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0][places][None], *given[1:]))
+        return model(**inputs).logits[places], None
+    states: list[torch.Tensor] = []
+
+    def chosen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        states.append(given[0][places])
+        return states[0][None], *given[1:]
+
+    hook = head.register_forward_pre_hook(chosen)
     try:
-        return model(**inputs).logits[0]
+        return model(**inputs).logits[0], states[0]
     finally:
         hook.remove()
+
+
+def logits_of(model: Any, states: torch.Tensor) -> torch.Tensor:
+    """(places, vocabulary): what the head makes of its input; the model's logits, unless it changes them after the head."""
+    found: torch.Tensor = model.get_output_embeddings()(states[None])[0]
+    return found
 
 
 def predicting(counted: torch.Tensor) -> torch.Tensor:

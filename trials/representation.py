@@ -5,13 +5,14 @@ independence criterion (Song et al. 2012, JMLR 13, equation 5): of fewer tokens 
 the states are. 1: alike up to rotation and scale; about 0: nothing in common.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from trials.batch import collate, counted
-from trials.drift import base_alone, evaluating
+from trials.drift import evaluating, of_base
 from trials.mix import Example
 
 _TOKENS = 512  # of a source; the kernels are so many squared
@@ -60,9 +61,9 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
                 break
             part = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[first : first + batch_size]]
             inputs = {name: tensor.to(model.device) for name, tensor in collate(part, pad_id).items()}
-            sides[0].append(_hidden(model, inputs, _TOKENS - taken))
-            with base_alone(model):
-                sides[1].append(_hidden(model, inputs, _TOKENS - taken))
+            hidden = functools.partial(_hidden, model, inputs, _TOKENS - taken)
+            sides[0].append(hidden())
+            sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))
             taken += len(sides[0][-1][0])
     tuned, base = ([torch.cat(layer) for layer in zip(*side, strict=True)] for side in sides)
     return tuned, base
