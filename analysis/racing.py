@@ -5,18 +5,17 @@ After a stage the trial is compared with each trial of the front over the docume
 will come to over all documents is the value so far with an error that shrinks as the rest does: for a mean over n of N
 documents with a standard deviation s per document the variance of (final - so far) is s^2 (N - n) / (N n), that of a sample
 without replacement (Cochran 1977, Sampling Techniques, section 2.6). Two documents that flip are added, one each way, as to
-every interval here.
+every interval here. Errors are drawn jointly for all trials, with the same weight for a document in each (answers.weights).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from analysis import front
-from analysis.answers import ALL, Answers, answers
-from analysis.kinds import ALL_KINDS
+from analysis.answers import ALL, Answers, answers, weights
+from analysis.kinds import ALL_KINDS, Kind
 from analysis.measure import learning
 from analysis.metrics import LEARNING, Objective, split_metric
 from analysis.sweep import Sweep
@@ -25,7 +24,8 @@ from trials.record import TrialRecord
 STAGES = (0.125, 0.25, 0.5)
 """Shares of the documents after which a trial is judged."""
 LEVEL = 0.99
-"""A trial is given up where some trial of the front beats it in every objective with at least this probability."""
+"""A trial is given up where with at least this probability some trial of the front dominates it."""
+_DRAWS = 500
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,16 @@ class Seen:
     share: float
     values: np.ndarray
     """Shape (t, m)."""
-    moved: tuple[np.ndarray, ...]
-    """By objective, (t, c): the influence of each cluster of documents, its mean over c the sampling error; c is 0 of what is
-    no mean over documents."""
-    flips: np.ndarray
-    """Shape (m,): variance that two flips stand for."""
+    draws: np.ndarray
+    """Shape (draws, t, m): what they may come to over all documents."""
 
     def p_beaten(self, one: int, members: Sequence[int]) -> float:
-        """The probability that the member that most surely does so beats the trial in every objective over all documents."""
+        """The probability that one of the members dominates the trial over all documents."""
         if not len(members):
             return 0.0
-        others = np.asarray(members)
-        chance = np.ones(len(others))
-        for k, moved in enumerate(self.moved):
-            behind = self.values[one, k] - self.values[others, k]
-            variance = np.zeros(len(others))
-            if moved.shape[1] > 1:
-                variance = (moved[one] - moved[others]).var(axis=1, ddof=1) / moved.shape[1] + self.flips[k]
-            error = np.sqrt(variance * (1 - self.share))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                chance *= np.where(error > 0, special.ndtr(behind / error), (behind > 0).astype(float))
-        return float(np.nan_to_num(chance).max())
+        own, others = self.draws[:, one, None], self.draws[:, list(members)]
+        beaten = np.all(others <= own, axis=2) & np.any(others < own, axis=2)
+        return float(np.any(beaten, axis=1).mean())
 
 
 def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
@@ -70,21 +59,28 @@ def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
 def _seen(
     records: Sequence[Sequence[TrialRecord]], base: TrialRecord, objectives: Sequence[Objective], half: str, share: float
 ) -> Seen:
-    values, moved, flips = np.full((len(records), len(objectives)), np.nan), [], np.zeros(len(objectives))
+    values = np.full((len(records), len(objectives)), np.nan)
+    errors = np.zeros((_DRAWS, *values.shape))
     for k, objective in enumerate(objectives):
         role, name = split_metric(objective.metric)
-        influence = np.zeros((len(records), 0))
         if role == LEARNING:  # known before the first document is answered
             values[:, k] = [learning(one[0]).get(name, np.nan) for one in records]
         elif (found := answers(records, base, role, half)) is not None and found[0].has(ALL_KINDS[name]):
-            kind, part = ALL_KINDS[name], first(found[0], share)
-            influence = np.zeros((len(records), len(part.starts)))
-            values[found[1], k], influence[found[1]] = part.value(kind)[:, 0], part.influence(kind)[:, 0]
-            if kind.unit is not None:
-                unit = float(np.max(kind.unit({column: one.mean(dtype=float) for column, one in part.base.items()})))
-                flips[k] = 2 * (unit / (part.n + 2)) ** 2
-        moved.append(influence)
-    return Seen(share, front.orient(values, objectives), tuple(moved), flips)
+            part = first(found[0], share)
+            values[found[1], k] = part.value(ALL_KINDS[name])[:, 0]
+            errors[:, found[1], k] = drawn(part, ALL_KINDS[name]) * np.sqrt(1 - share)
+    return Seen(share, front.orient(values, objectives), front.orient(values + errors, objectives))
+
+
+def drawn(part: Answers, kind: Kind) -> np.ndarray:
+    """Shape (draws, t): errors of the metric over these documents, for those that they were drawn from."""
+    influence = part.influence(kind)[:, 0]
+    moved = (weights(part.clusters, _DRAWS) - 1) @ influence.T / influence.shape[1]
+    if kind.unit is None:
+        return moved
+    unit = float(np.max(kind.unit({column: one.mean(dtype=float) for column, one in part.base.items()})))
+    flips = np.random.default_rng(part.n).standard_normal(moved.shape) * unit / (part.n + 2)  # one each: two for a difference
+    return moved + flips
 
 
 def first(whole: Answers, share: float) -> Answers:

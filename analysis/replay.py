@@ -4,8 +4,8 @@
                 evaluation
     nested      points that differ in their number of rows alone share the longest one's training, from which the others are
                 derived; they must be trained at a constant rate without warm-up, or the points would be other ones
-    promising   of the points still to run, the one comes next that a Gaussian process over those that ran thinks likeliest to
-                reach the front, instead of the next one of the order
+    promising   of the points still to run, the one comes next from which a Gaussian process over those that ran expects most
+                hypervolume (Emmerich, Giannakoglou and Naujoks 2006, doi:10.1109/TEVC.2005.859463), not the next of the order
 
 Seconds are those of the records, on one worker. A replay begins with the points in an order; several random orders stand for
 several searches. The final hypervolume is that of all points, the front that of all points as the search saw them.
@@ -32,7 +32,8 @@ SHARE = 0.95  # of the final hypervolume that is waited for
 LEVERS = ("racing", "nested", "promising")
 _BEGINNING = 12  # points that are run before a Gaussian process is asked
 _AGAIN = 1.5  # its kernel is fitted again when there are so many times the points
-_DRAWS = 256
+_DRAWS = 64
+_PLACES = 1024  # of the space in front of the reference, that stand for its volume
 _ROWS = "data.samples"
 
 
@@ -156,7 +157,7 @@ def _evaluate(sweep: Stored, one: int, course: Course, racing: bool) -> None:
 
 
 class _Promise:
-    """How likely a point is to reach the front, from those that are known."""
+    """How much hypervolume a point is expected to add, from those that are known."""
 
     def __init__(self, sweep: Stored):
         self.sweep = sweep
@@ -170,15 +171,22 @@ class _Promise:
             return left[0]
         seen = [self.sweep.points[course.known], *(part.values[[one]] for one, part in course.given_up.items())]
         values = np.concatenate(seen)
-        draws = self._draws(self.sweep.settings[known], values, self.sweep.settings[list(left)])
+        doubt = np.zeros_like(values)  # of what was given up little is known
+        for place, (one, part) in enumerate(course.given_up.items(), start=len(course.known)):
+            doubt[place] = part.draws[:, one].var(axis=0)
+        draws = self._draws(self.sweep.settings[known], values, doubt, self.sweep.settings[list(left)])
         own = np.array(course.known, dtype=int)
         members = self.sweep.points[own[front.front(self.sweep.points[own], self.sweep.feasible[own])]]
-        inside = (draws < self.sweep.reference).all(axis=2)
-        beaten = (members[None, None] <= draws[:, :, None]).all(axis=3).any(axis=2)
-        return left[int(np.argmax((inside & ~beaten).mean(axis=0)))]
+        least, reference = np.minimum(draws.min(axis=(0, 1)), values.min(axis=0)), self.sweep.reference
+        if (least >= reference).any():
+            return left[0]
+        places = least + self._random.random((_PLACES, values.shape[1])) * (reference - least)
+        free = places[~(members[None] <= places[:, None]).all(axis=2).any(axis=1)]
+        gained = (draws[:, :, None] <= free).all(axis=3).sum(axis=(0, 2))
+        return left[int(np.argmax(gained))]
 
-    def _draws(self, x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Shape (draws, points, objectives)."""
+    def _draws(self, x: np.ndarray, y: np.ndarray, doubt: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Shape (draws, points, objectives); `doubt` is the variance of each value beside what all have."""
         again = len(x) >= _AGAIN * self._fitted
         if again:
             self._kernels, self._fitted = [], len(x)
@@ -187,7 +195,9 @@ class _Promise:
             kernel = (
                 Matern([0.5] * x.shape[1], (0.05, 10.0), nu=2.5) + WhiteKernel(0.1, (1e-3, 1.0)) if again else self._kernels[k]
             )
-            process = GaussianProcessRegressor(kernel, normalize_y=True, optimizer="fmin_l_bfgs_b" if again else None)
+            noise = doubt[:, k] / max(float(y[:, k].var()), 1e-12) + 1e-10  # in units of the values' own variance
+            optimizer = "fmin_l_bfgs_b" if again else None
+            process = GaussianProcessRegressor(kernel, alpha=noise, normalize_y=True, optimizer=optimizer)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a setting without effect
                 process.fit(x, y[:, k])
