@@ -40,8 +40,8 @@ class Unstackable(Exception):
 def stackable(spec: TrialSpec) -> str | None:
     """Specs with the same one can be trained in one pass; None of a spec that is trained alone, or not at all.
 
-    Alone are trained: what draws random numbers as it trains (dropout, NEFTune's noise), adapters that are more than B @ A (DoRA,
-    a beginning at a part of the base), penalties and train.stop_kl, which look at the base beside it, and other backends.
+    Alone are trained: what draws random numbers as it trains (dropout, NEFTune's noise), adapters that are more than B @ A
+    (DoRA, a beginning at a part of the base), penalties and train.stop_kl, which look at the base beside it, other backends.
     """
     lora, settings = spec.lora, spec.train
     alone = (
@@ -229,13 +229,18 @@ class Stack:
         for name in names:
             downs, ups = ([one.weights[f"{_PREFIX}{name}{end}"] for one in trainings] for end in (_DOWN, _UP))
             self.layers[name] = Layer(model.get_submodule(name), downs, ups, scaling)
-        self.own, self.slots, self.gradients = [], [], []  # the trainings' weights; their places in the stack; their gradients'
+        self.own: list[torch.Tensor] = []
+        """The trainings' weights, then their gradients, their places in the stack and the gradients' places, in one order."""
+        self.own_gradients: list[torch.Tensor] = []
+        self.slots: list[torch.Tensor] = []
+        self.gradients: list[torch.Tensor] = []
         for number, training in enumerate(trainings):
             for name, layer in self.layers.items():
                 down, up = training.weights[f"{_PREFIX}{name}{_DOWN}"], training.weights[f"{_PREFIX}{name}{_UP}"]
                 down.grad, up.grad = torch.empty_like(down), torch.empty_like(up)
                 rank = len(down)
                 self.own += [down, up]
+                self.own_gradients += [down.grad, up.grad]
                 self.slots += [layer.down.data[number, :rank], layer.up.data[number, :, :rank]]
                 assert layer.down.grad is not None
                 assert layer.up.grad is not None
@@ -268,7 +273,7 @@ class Stack:
             found.sum().backward()  # type: ignore[no-untyped-call]
             losses += found.detach()
         with torch.no_grad():
-            torch._foreach_copy_([weight.grad for weight in self.own], self.gradients)
+            torch._foreach_copy_(self.own_gradients, self.gradients)
         return losses
 
     def losses(self, micro: Sequence[Sequence[Example]], tokens: Sequence[int], pad_id: int) -> torch.Tensor:

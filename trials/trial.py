@@ -65,7 +65,7 @@ class _Mixed(NamedTuple):
 
     rows: list[mix.Example]
     """Of all epochs."""
-    heldout: dict[str, list[mix.Example]]
+    heldout: Sequence[mix.Example]
     begins_at: Sequence[mix.Example]
     """What some of lora.init look at."""
 
@@ -235,7 +235,7 @@ class Worker:
             record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
             adapters = [self._derived(loaded, record, partial, origin)]
         with adapter.borrowed(loaded, adapters[0]) as model:
-            origin["weights"] = adapter.checksum(adapters[0])
+            origin = {**origin, "weights": adapter.checksum(adapters[0])}
             with _timed(record, "drift"):
                 heldout = mix.heldout(spec.data, self.hub, loaded.tokenizer)
                 rows = spec.train.micro_batch_size
@@ -247,7 +247,7 @@ class Worker:
                 documents = self._evaluate(whole, loaded.tokenizer, record, partial, origin)
         return documents, adapters
 
-    def _begun(self, record: TrialRecord) -> tuple[base.LoadedBase, dict[str, Any]]:
+    def _begun(self, record: TrialRecord) -> tuple[base.LoadedBase, Origin]:
         """The base of the record's spec, and what a state of this trial must have come from."""
         spec = record.spec
         with _timed(record, "load"):
