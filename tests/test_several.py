@@ -2,19 +2,23 @@
 
 import json
 import math
+import sys
 
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import trials.__main__
 from tests.conftest import CONFIG, deep
 from trials import adapter, base, several, train
 from trials.checkpoint import serialized
 from trials.hub import Hub
 from trials.mix import IGNORED, Example
+from trials.record import Ledger
 from trials.spec import Base, Lora, Train, TrialSpec
-from trials.trial import Worker
+from trials.trial import HeldElsewhere, Worker
 
 PAD = 0
 NEVER = train.Pace(seconds=math.inf)
@@ -297,8 +301,6 @@ def specs(spec) -> list[TrialSpec]:
 
 @pytest.fixture(scope="module")
 def alone(worker, specs, tmp_path_factory) -> Worker:
-    from trials.record import Ledger
-
     made = Worker(Ledger(tmp_path_factory.mktemp("alone")), worker.hub)
     made.tasks, made._base = worker.tasks, worker._base
     for one in specs:
@@ -332,3 +334,85 @@ def test_the_records_are_those_of_each_run_alone(another, alone, specs):
     for one in specs:
         assert_same(together, alone, one)
     assert [record.finished for record in together.run_together(specs)] == [record.finished for record in records[:3]]
+
+
+class CutOff(BaseException):
+    """Ends an attempt as a signal would: no `except Exception` sees it."""
+
+
+def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_records(another, alone, specs, monkeypatch):
+    backward, calls = several.Stack.backward, []
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 3:  # the two short ones have one of two steps, then they leave at the second
+            raise CutOff
+        return backward(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(several.Stack, "backward", cut)
+        first = another(EVERY_STEP)
+        with pytest.raises(CutOff):
+            first.run_together(specs)
+    assert first.run(specs[0]).resumed == [2]
+    second = another()
+    records = second.run_together(specs)
+    assert [record.resumed for record in records] == [[2], [2], [2]]
+    assert [record.together for record in records] == [1, 2, 2]
+    for one in specs:
+        assert_same(second, alone, one)
+
+
+def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone, specs, monkeypatch):
+    hot = changed(specs[0], train={"seed": 11})
+    missing = changed(specs[0], data={"mix": {"micro/alpaca": 0.5, "nowhere": 0.5}})
+    update = several.Training.update
+    monkeypatch.setattr(
+        several.Training, "update", lambda self, loss: update(self, math.nan if self.settings.seed == hot.train.seed else loss)
+    )
+    together = another()
+    records = together.run_together([specs[0], hot, missing, specs[1]])
+    assert [record.state for record in records] == ["complete", "failed", "failed", "complete"]
+    assert (records[1].failure.kind, records[2].failure.kind) == ("NonFiniteLoss", "InputError")
+    assert "Traceback" in records[1].failure.traceback
+    for one in specs[:2]:
+        assert_same(together, alone, one)
+
+
+def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left_to_itself(another, alone, specs, monkeypatch):
+    backward, tried = several.Stack.backward, []
+
+    def scarce(self, pad_id):
+        tried.append(len(self.trainings))
+        if len(self.trainings) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return backward(self, pad_id)
+
+    monkeypatch.setattr(several.Stack, "backward", scarce)
+    together = another()
+    assert [record.together for record in together.run_together(specs)] == [2, 2, 1]
+    assert tried[:2] == [3, 2]
+    for one in specs:
+        assert_same(together, alone, one)
+
+
+def test_what_another_process_runs_is_said_when_the_others_are_done(another, alone, specs):
+    together = another()
+    lease = together.ledger.lease(specs[1].key)
+    with pytest.raises(HeldElsewhere, match=specs[1].key):
+        together.run_together(specs)
+    lease.release()
+    for one in (specs[0], specs[2]):
+        assert_same(together, alone, one)
+
+
+def test_the_command_takes_several_specs(alone, specs, tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / f"{number}.yaml" for number in range(2)]
+    for path, one in zip(paths, specs, strict=False):
+        path.write_text(yaml.safe_dump(one.model_dump(mode="json")))
+    monkeypatch.setattr(sys, "argv", ["trials", *map(str, paths), "--storage", str(tmp_path / "runs")])
+    assert trials.__main__.main() == 0
+    assert [line.rpartition("/")[0][-16:] for line in capsys.readouterr().out.splitlines() if "record.json" in line] == [
+        one.key for one in specs[:2]
+    ]
+    assert {Ledger(tmp_path / "runs").read(one.key).together for one in specs[:2]} == {2}

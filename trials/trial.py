@@ -287,8 +287,9 @@ class Worker:
             except Exception as error:
                 joint.error = error
         ready = [joint for joint in joints if joint.error is None]
-        for micro in {joint.begin().micro_batch_size for joint in ready}:  # one that an earlier attempt had to halve differs
-            self._pass([joint for joint in ready if joint.begin().micro_batch_size == micro])
+        sizes = [joint.begin().micro_batch_size for joint in ready]  # one that an earlier attempt had to halve differs
+        for wanted in sorted(set(sizes)):
+            self._pass([joint for joint, size in zip(ready, sizes, strict=True) if size == wanted])
 
     def _make_ready(self, joint: _Joint) -> None:
         spec, (loaded, origin) = joint.record.spec, self._begun(joint.record)
