@@ -1,16 +1,24 @@
-"""Runs one trial in this process, without Ray: `python -m trials SPEC.yaml`. Prints its scores.
+"""Runs trials in this process, without Ray: `python -m trials SPEC.yaml ...`. Prints their scores.
 
-Exit code 0 when the record is complete, 2 on bad input, 1 otherwise. One that was cut off goes on where it stopped.
+Of several, those that share base, layers, sequence length and batch size are trained in one pass. Exit code 0 when every record
+is complete, 2 on bad input, 1 otherwise. One that was cut off goes on where it stopped.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trials.record import TrialRecord
+    from trials.spec import TrialSpec
+    from trials.trial import Worker
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trials", description=__doc__)
-    parser.add_argument("spec", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
+    parser.add_argument("specs", nargs="+", metavar="SPEC", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
     parser.add_argument("--storage", default="runs", help="storage root; the record goes to its ledger (runs)")
     parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads: the cpus_per_trial of a sweep to repeat (1)")
@@ -26,24 +34,18 @@ def main() -> int:
     from trials.yamlfile import YamlFile
 
     try:
-        spec = YamlFile(root(options.spec)).check(TrialSpec)
+        specs = [YamlFile(root(path)).check(TrialSpec) for path in options.specs]
         import torch
 
-        from trials import hardware
         from trials.hub import Hub
         from trials.record import Ledger
-        from trials.trial import HeldElsewhere, Worker, check
+        from trials.trial import HeldElsewhere, Worker
 
-        if spec.base.dtype == "auto":
-            dtype = hardware.half_type(hardware.capability())
-            spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
-        if worker.ledger.complete(spec.key) is None:
-            check(spec, worker.hub, worker.tasks)
         try:
-            record = worker.run(spec)
-        except (HeldElsewhere, StorageFailed) as error:
+            return max(told(record, worker) for record in run(worker, specs))
+        except HeldElsewhere as error:
             print(error, file=sys.stderr)
             return 1
     except InputError as error:
@@ -52,6 +54,28 @@ def main() -> int:
     except StorageFailed as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord]":
+    """Their records; raises InputError before anything starts where one of them cannot run."""
+    from trials import hardware
+    from trials.trial import check
+
+    settled = []
+    for spec in specs:
+        if spec.base.dtype == "auto":
+            dtype = hardware.half_type(hardware.capability())
+            spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
+        if worker.ledger.complete(spec.key) is None:
+            check(spec, worker.hub, worker.tasks)
+        settled.append(spec)
+    return worker.run_together(settled)
+
+
+def told(record: "TrialRecord", worker: "Worker") -> int:
+    """Prints what became of a trial; the exit code for it."""
+    from trials.errors import InputError
+
     if record.failure and record.failure.kind == InputError.__name__:
         print(record.failure.message, file=sys.stderr)
         return 2
@@ -60,7 +84,7 @@ def main() -> int:
         return 1
     for role, score in record.scores.items():
         print(f"{role:<14} {score.value:.4f} +- {score.stderr:.4f}  ({score.n} documents)")
-    print(f"{sum(record.seconds.values()):.1f} s  {worker.ledger.folder(spec.key) / 'record.json'}")
+    print(f"{sum(record.seconds.values()):.1f} s  {worker.ledger.folder(record.key) / 'record.json'}")
     return 0
 
 

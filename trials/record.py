@@ -79,6 +79,8 @@ class TrialRecord(BaseModel):
     """By source: rows that were looked at, and those of them that share 13 words with a test document and were left out."""
     training: dict[str, float] = {}
     """rows, tokens, steps, final_loss (nats per token of the last step)."""
+    together: int = 1
+    """How many trials were trained in one pass, this one among them; its seconds of training are its share of that."""
     losses: list[tuple[int, float]] = []
     """(step, loss) as training logged them."""
     rows: dict[str, int] = {}

@@ -141,10 +141,7 @@ class _Watch(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         step = self.start.step + state.global_step
-        for what in ("loss", "grad_norm"):
-            if not math.isfinite(logs.get(what, 0.0)):
-                name = {"loss": "the loss", "grad_norm": "the gradient's norm"}[what]
-                raise NonFiniteLoss(f"{name} was {logs[what]} at step {step}; a lower train.learning_rate may help")
+        check_finite(step, logs["loss"], logs.get("grad_norm", 0.0))
         self.losses.append((step, float(logs["loss"])))
         self.penalties = self.trainer.penalties()
         self.reached(step)
@@ -163,7 +160,7 @@ class _Watch(TrainerCallback):
         """As it is between two steps."""
         optimizer = self.trainer.optimizer
         assert optimizer is not None
-        return replace(self.end(), others={**_optimizer_tensors(optimizer), **_random()}, schedule=self.schedule.state_dict())
+        return replace(self.end(), others={**optimizer_tensors(optimizer), **_random()}, schedule=self.schedule.state_dict())
 
     def end(self) -> State:
         """As it is when no step will follow."""
@@ -178,7 +175,21 @@ class _Watch(TrainerCallback):
         )
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def check_finite(step: int, loss: float, norm: float) -> None:
+    """Raises NonFiniteLoss where a step's loss or the norm of its gradient is no number."""
+    for name, value in {"the loss": loss, "the gradient's norm": norm}.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"{name} was {value} at step {step}; a lower train.learning_rate may help")
+
+
+def check_end(end: State) -> State:
+    """The end of a training; raises NonFiniteLoss where one of its weights is no number."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in end.weights.values()):
+        raise NonFiniteLoss(f"a weight is no number after step {end.step}; a lower train.learning_rate may help")
+    return end
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
 
@@ -195,11 +206,16 @@ def _set_random(name: str, state: torch.Tensor) -> None:
     torch.set_rng_state(state) if name == "random.cpu" else torch.cuda.set_rng_state(state)
 
 
-def _put_back(start: State, model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+def put_weights(state: State, model: Any) -> None:
+    """Gives the adapter of `model` the state's weights."""
     with torch.no_grad():
         for name, weight in trainable(model).items():
-            weight.copy_(start.weights[name])
+            weight.copy_(state.weights[name])
             weight.grad = None
+
+
+def put_back(start: State, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+    """Gives optimiser and schedule what the state has of them; at the start of a training it has none."""
     if not start.others:
         return
     whole = optimizer.state_dict()
@@ -332,7 +348,8 @@ def fit(
         optimizer = trainer.create_optimizer()
         schedule = schedule_of(train, optimizer, steps)
         trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
-        _put_back(start, model, optimizer, schedule)
+        put_weights(start, model)
+        put_back(start, optimizer, schedule)
         every = math.ceil(steps / LOOKS)
         look_at = look if train.stop_kl is not None else None
         watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
@@ -341,7 +358,4 @@ def fit(
             with noisy(model, train.neftune):
                 trainer.train()
     model.eval()
-    end = watch.end()
-    if not all(bool(torch.isfinite(weight).all()) for weight in end.weights.values()):
-        raise NonFiniteLoss(f"a weight is no number after step {end.step}; a lower train.learning_rate may help")
-    return end
+    return check_end(watch.end())

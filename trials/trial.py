@@ -11,11 +11,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -33,6 +33,7 @@ from trials import (
     revision,
     scores,
     selfgen,
+    several,
     storage,
     train,
     unsloth,
@@ -59,8 +60,42 @@ class _ParentFailed(Exception):
         self.failure = parent.failure.model_copy(update={"message": message})
 
 
+class _Mixed(NamedTuple):
+    """What a trial is trained on."""
+
+    rows: list[mix.Example]
+    """Of all epochs."""
+    heldout: Sequence[mix.Example]
+    begins_at: Sequence[mix.Example]
+    """What some of lora.init look at."""
+
+
+@dataclass
+class _Joint:
+    """A trial on its way through a training with others."""
+
+    lease: Lease
+    record: TrialRecord
+    partial: Partial
+    origin: Origin | None = None
+    mixed: _Mixed | None = None
+    progress: "_Progress | None" = None
+    beginning: train.State | None = None
+    end: train.State | None = None
+    """None where there was no training together after all: it is then trained alone."""
+    error: Exception | None = None
+    """What ended it."""
+
+    def begin(self) -> train.State:
+        """The newest state, with the weights in the model's order."""
+        assert self.progress is not None
+        assert self.beginning is not None
+        state = self.progress.newest() or self.beginning
+        return replace(state, weights={name: state.weights[name] for name in self.beginning.weights})
+
+
 class Worker:
-    """Runs one trial after the other on this process's device."""
+    """Runs one trial after the other on this process's device; the trainings of some of them together."""
 
     pace = train.Pace()
 
@@ -90,13 +125,67 @@ class Worker:
         finally:
             lease.release()
 
-    def _run_alone(self, spec: TrialSpec, lease: Lease, keep: Collection[int]) -> TrialRecord:
+    def run_together(self, specs: Sequence[TrialSpec]) -> list[TrialRecord]:
+        """The specs' records in their order, as `run` gives them; those that several.stackable puts together are trained in one
+        pass. One that fails ends no other. Raises HeldElsewhere when all are done but those that other processes run."""
+        groups: dict[str, dict[str, TrialSpec]] = {}
+        for spec in specs:
+            shared = several.stackable(spec)
+            if shared is not None:
+                groups.setdefault(shared, {})[spec.key] = spec
+        records: dict[str, TrialRecord] = {}
+        for group in groups.values():
+            records |= self._run_stacked(group.values())
+        elsewhere: HeldElsewhere | None = None
+        for spec in specs:
+            if spec.key not in records:
+                try:
+                    records[spec.key] = self.run(spec)
+                except HeldElsewhere as error:
+                    elsewhere = elsewhere or error
+        if elsewhere is not None:
+            raise elsewhere
+        return [records[spec.key] for spec in specs]
+
+    def _run_stacked(self, specs: Collection[TrialSpec]) -> dict[str, TrialRecord]:
+        """The records, by key, of those that are neither done nor another's; none where that leaves fewer than two."""
+        with ExitStack() as leases:
+            joints = []
+            for spec in specs:
+                if self.ledger.complete(spec.key):
+                    continue
+                with writing(self.ledger.folder(spec.key)):
+                    lease = self.ledger.lease(spec.key)
+                if lease is not None:
+                    leases.callback(lease.release)
+                    if not self.ledger.complete(spec.key):
+                        joints.append(_Joint(lease, *self._blank(spec)))
+            if len(joints) < 2:
+                return {}
+            self._train_together(joints)
+            records = {}
+            for joint in joints:
+                try:
+                    records[joint.record.key] = self._run_alone(joint.record.spec, joint.lease, (), joint)
+                except HeldElsewhere:
+                    continue  # `run` meets it again, when the others are done
+                finally:
+                    joint.lease.release()
+            return records
+
+    def _blank(self, spec: TrialSpec) -> tuple[TrialRecord, Partial]:
         record = TrialRecord(key=spec.key, state="complete", spec=spec)
-        partial = Partial(self.ledger.folder(spec.key) / "partial")
+        return record, Partial(self.ledger.folder(spec.key) / "partial")
+
+    def _run_alone(self, spec: TrialSpec, lease: Lease, keep: Collection[int], joint: _Joint | None = None) -> TrialRecord:
+        """The record of a trial that this process has the lease of; where it was trained in a `joint` training, of the rest."""
+        record, partial = (joint.record, joint.partial) if joint else self._blank(spec)
         documents: pd.DataFrame | None = None
         adapters: list[Path] = []
         try:
-            documents, adapters = self._run(spec, record, partial, keep)
+            if joint and joint.error:
+                raise joint.error
+            documents, adapters = self._run(spec, record, partial, keep, joint)
         except (StorageFailed, HeldElsewhere):
             raise
         except Exception as error:
@@ -126,34 +215,27 @@ class Worker:
         return record
 
     def _run(
-        self, spec: TrialSpec, record: TrialRecord, partial: Partial, keep: Collection[int]
+        self, spec: TrialSpec, record: TrialRecord, partial: Partial, keep: Collection[int], joint: _Joint | None = None
     ) -> tuple[pd.DataFrame, list[Path]]:
         """The outcomes, and the local folders with the adapters."""
         if spec.train.backend == "unsloth" and not spec.is_baseline:
             unsloth.check_settings(spec)
             unsloth.check_machine()
         parent = self._parent(spec, keep) if spec.parent is not None else None
-        with _timed(record, "load"):
-            loaded = self._load(spec.base)
-            record.base_checksum = loaded.checksum
-        record.seeds = {f"eval.{role}": evaluation.seed for role, evaluation in spec.eval.items()}
-        origin = {
-            "key": spec.key,
-            "base": loaded.checksum,
-            "versions": environment.versions(),
-            "device": base.device().type,
-        }
+        if joint is not None and joint.origin is not None:
+            loaded, origin = self._load(spec.base), joint.origin
+        else:
+            loaded, origin = self._begun(record)
         if spec.is_baseline:
             return self._evaluate(loaded.model, loaded.tokenizer, record, partial, origin), []
-        record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
         if parent is None:
-            adapters = self._trained(loaded, record, partial, origin, keep)
+            adapters = self._trained(loaded, record, partial, origin, keep, joint=joint)
         else:
             record.parent = parent.key
             record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
             adapters = [self._derived(loaded, record, partial, origin)]
         with adapter.borrowed(loaded, adapters[0]) as model:
-            origin["weights"] = adapter.checksum(adapters[0])
+            origin = {**origin, "weights": adapter.checksum(adapters[0])}
             with _timed(record, "drift"):
                 heldout = mix.heldout(spec.data, self.hub, loaded.tokenizer)
                 rows = spec.train.micro_batch_size
@@ -165,6 +247,99 @@ class Worker:
                 documents = self._evaluate(whole, loaded.tokenizer, record, partial, origin)
         return documents, adapters
 
+    def _begun(self, record: TrialRecord) -> tuple[base.LoadedBase, Origin]:
+        """The base of the record's spec, and what a state of this trial must have come from."""
+        spec = record.spec
+        with _timed(record, "load"):
+            loaded = self._load(spec.base)
+            record.base_checksum = loaded.checksum
+        record.seeds = {f"eval.{role}": evaluation.seed for role, evaluation in spec.eval.items()}
+        if not spec.is_baseline:
+            record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
+        return loaded, {
+            "key": spec.key,
+            "base": loaded.checksum,
+            "versions": environment.versions(),
+            "device": base.device().type,
+        }
+
+    def _mixed(self, loaded: base.LoadedBase, record: TrialRecord) -> _Mixed:
+        spec = record.spec
+        own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
+        with _timed(record, "mix"):
+            screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
+            examples = mix.build(spec.data, self.hub, loaded.tokenizer, screen, own)
+            heldout = drift.sample(mix.heldout(spec.data, self.hub, loaded.tokenizer), train.LOOKED_AT)
+            record.overlap = screen.seen
+            record.rows = dict(Counter(example.source for example in examples))
+        begins_at: Sequence[mix.Example] = examples
+        if spec.lora.init == "corda":  # it leaves alone what matters to these rows: what the base says by itself
+            begins_at = [mix.Example(SELF, ids, ids) for ids, _ in own(initial.ROWS)]
+        return _Mixed(train.epochs(examples, spec.train, spec.data.seed), heldout, begins_at)
+
+    def _train_together(self, joints: Sequence[_Joint]) -> None:
+        """Gives every trial its `end` or its `error`; neither to one that is to be trained alone."""
+        for joint in joints:
+            try:
+                self._make_ready(joint)
+            except StorageFailed:
+                raise
+            except Exception as error:
+                joint.error = error
+        ready = [joint for joint in joints if joint.error is None]
+        sizes = [joint.begin().micro_batch_size for joint in ready]  # one that an earlier attempt had to halve differs
+        for wanted in sorted(set(sizes)):
+            self._pass([joint for joint, size in zip(ready, sizes, strict=True) if size == wanted])
+
+    def _make_ready(self, joint: _Joint) -> None:
+        spec, (loaded, origin) = joint.record.spec, self._begun(joint.record)
+        joint.origin, joint.mixed = origin, self._mixed(loaded, joint.record)
+        joint.progress = _Progress(joint.record, joint.partial, {**origin, "rows": train.digest(joint.mixed.rows)})
+        with adapter.adapted(loaded, spec.lora, spec.train.seed, joint.mixed.begins_at) as model:
+            joint.beginning = train.beginning(model, spec.train)
+        joint.progress.resume()
+
+    def _pass(self, joints: Sequence[_Joint]) -> None:
+        """Trains them together. Where the memory does not suffice, half as many; one that is left over is trained alone."""
+        if len(joints) < 2:
+            return
+        environment.reset_peak_memory()
+        try:
+            trainings = self._fit_together(joints)
+        except several.Unstackable:
+            return
+        except StorageFailed:
+            raise
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                for joint in joints:
+                    joint.error = error
+                return
+        else:
+            for joint, training in zip(joints, trainings, strict=True):
+                joint.end, joint.error = training.end, training.failure
+                joint.record.together = len(joints)
+                joint.record.seconds["train"] = round(training.seconds, 3)
+                joint.record.memory["train"] = environment.peak_memory()
+            return
+        memory.release()  # the error is gone here, and with it the frames that held the tensors
+        half = (len(joints) + 1) // 2
+        self._pass(joints[:half])
+        self._pass(joints[half:])
+
+    def _fit_together(self, joints: Sequence[_Joint]) -> list[several.Training]:
+        loaded = self._load(joints[0].record.spec.base)
+        trainings = []
+        for joint in joints:
+            assert joint.mixed is not None
+            assert joint.progress is not None
+            spec, save = joint.record.spec, joint.progress.save
+            trainings.append(
+                several.Training(spec.lora, spec.train, joint.mixed.rows, joint.begin(), save, loaded.model.device)
+            )
+        several.fit(loaded.model, loaded.tokenizer.pad_token_id, trainings, self.pace)
+        return trainings
+
     def _trained(
         self,
         loaded: base.LoadedBase,
@@ -173,25 +348,17 @@ class Worker:
         origin: Origin,
         keep: Collection[int],
         until: int | None = None,
+        joint: _Joint | None = None,
     ) -> list[Path]:
         """Trains on the record's spec; the adapter's folder, then those of the adapter as it stood after `keep` rows each.
 
-        With `until` training ends after so many rows, as if it had been cut off.
+        With `until` training ends after so many rows, as if it had been cut off. A `joint` training that has ended is not
+        repeated: the adapter is given its weights.
         """
         spec, pad_id = record.spec, loaded.tokenizer.pad_token_id
-        with _timed(record, "mix"):
-            screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
-            own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
-            examples = mix.build(spec.data, self.hub, loaded.tokenizer, screen, own)
-            heldout = drift.sample(mix.heldout(spec.data, self.hub, loaded.tokenizer), train.LOOKED_AT)
-            record.overlap = screen.seen
-            record.rows = dict(Counter(example.source for example in examples))
-        rows = train.epochs(examples, spec.train, spec.data.seed)
+        mixed = (joint and joint.mixed) or self._mixed(loaded, record)
         steps = {wanted // spec.train.batch_size: f"adapter-{wanted}" for wanted in keep}
-        begins_at: Sequence[mix.Example] = examples
-        if spec.lora.init == "corda":  # it leaves alone what matters to these rows: what the base says by itself
-            begins_at = [mix.Example(SELF, ids, ids) for ids, _ in own(initial.ROWS)]
-        with adapter.adapted(loaded, spec.lora, spec.train.seed, begins_at) as model:
+        with adapter.adapted(loaded, spec.lora, spec.train.seed, mixed.begins_at) as model:
             save = functools.partial(adapter.save, model)
 
             def reached(step: int) -> None:
@@ -199,9 +366,12 @@ class Worker:
                     with writing(partial.folder):
                         partial.save_adapter(save, steps[step])
 
-            self._train(
-                model, pad_id, rows, heldout, record, partial, origin, reached, until and until // spec.train.batch_size
-            )
+            if joint and joint.end:
+                train.put_weights(joint.end, model)
+                _tell(record, mixed.rows, joint.end)
+            else:
+                last = until and until // spec.train.batch_size
+                self._train(model, pad_id, mixed.rows, mixed.heldout, record, partial, origin, reached, last)
             with writing(partial.folder):
                 whole = partial.save_adapter(save)
         kept = [partial.local / name for name in steps.values()]
@@ -279,9 +449,7 @@ class Worker:
             )
             progress.save(end)
         record.seconds["train"] = round(record.seconds["train"] + start.seconds, 3)
-        record.losses = end.losses
-        record.kl = end.kl
-        record.training = train.summary(rows, end, settings)
+        _tell(record, rows, end)
 
     def _evaluate(self, model: Any, tokenizer: Any, record: TrialRecord, partial: Partial, origin: Origin) -> pd.DataFrame:
         frames = []
@@ -320,6 +488,11 @@ class Worker:
         with writing(partial.folder):
             partial.save_documents(origin, role, state, documents)
         return documents
+
+
+def _tell(record: TrialRecord, rows: Sequence[mix.Example], end: train.State) -> None:
+    record.losses, record.kl = end.losses, end.kl
+    record.training = train.summary(rows, end, record.spec.train)
 
 
 def _fetched(there: Path, folder: Path) -> bool:
