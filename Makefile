@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate bench benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate bench bench-gpu benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ calibrate: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.programs micro
 	$(if $(MIRROR),$(BIN)/python -m tests.benchmarks.programs smollm2 --hub-mirror $(MIRROR))
+
+# One trial of the size of Llama 3.2 1B on random words, as a tuned script and as slimsweep run it; needs no download, no Ray.
+bench-gpu: $(READY)
+	$(BIN)/python -m tests.benchmarks.gpu
 
 benchmark: $(READY)
 	$(BIN)/python -m tests.benchmarks.driver
