@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from orchestrator.config import SweepConfig
 from orchestrator.plan import plan
 from orchestrator.prestage import _from_hub
-from trials import base, hardware, targets, trial
+from trials import base, checks, hardware, targets, trial
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger
@@ -367,7 +367,7 @@ def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, gro
     for evaluation in parts["eval"].values():
         evaluation["documents"] = 4
     asked = TrialSpec.model_validate(parts)
-    trial.check(asked, worker.hub, worker.tasks)
+    checks.check(asked, worker.hub, worker.tasks)
     mine = trial.Worker(Ledger(tmp_path), worker.hub)
     mine.tasks = worker.tasks
     baseline, record = mine.run(asked.baseline()), mine.run(asked)

@@ -30,9 +30,10 @@ def main() -> int:
         import torch
 
         from trials import hardware
+        from trials.checks import check
         from trials.hub import Hub
         from trials.record import Ledger
-        from trials.trial import HeldElsewhere, Worker, check
+        from trials.trial import HeldElsewhere, Worker
 
         if spec.base.dtype == "auto":
             dtype = hardware.half_type(hardware.capability())

@@ -9,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import dense, gguf, hardware
+from trials import gguf, hardware
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data
@@ -95,6 +95,8 @@ def tokenizer(base: Base, hub: Hub) -> Any:
 
 def load(base: Base, hub: Hub) -> LoadedBase:
     """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
+    from trials import dense  # bitsandbytes with it, which what is only checked needs not wait for
+
     hardware.check(base.dtype)
     check(base, hub)
     path, revision, checksum = hub.locate(base.model), base.revision or "main", None
