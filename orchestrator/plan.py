@@ -361,8 +361,8 @@ def _told_keys(folder: Path) -> set[str]:
 
 def check_inputs(config: SweepConfig) -> None:
     """Raises InputError when a model, a source, a task or enough rows of a source cannot be had. Reads data, no weights."""
-    from trials.evaluate import Tasks
-    from trials.trial import check
+    from trials.checks import check
+    from trials.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
     tasks = Tasks(hub)

@@ -43,7 +43,7 @@ def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
 
 def _from_hub(config: SweepConfig) -> Iterator[str]:
     """The models, data sets and tasks of which nothing here says that they lie in a folder."""
-    from trials.evaluate import Tasks
+    from trials.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
     names = [spec.base.model for spec in config.baseline_specs()]

@@ -52,6 +52,11 @@ def test_reading_records_and_configs_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_checking_a_sweeps_inputs_waits_for_no_import_that_only_a_trial_needs():
+    code = "import sys, trials.checks; sys.exit(bool({'peft', 'bitsandbytes', 'accelerate'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_the_analysis_loads_optuna_and_scikit_learn_when_they_are_asked_for():
     code = (
         "import sys, analysis.figures, analysis.export, analysis.choose; sys.exit(bool({'optuna', 'sklearn'} & {*sys.modules}))"

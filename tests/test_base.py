@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from orchestrator.config import SweepConfig
 from orchestrator.plan import plan
 from orchestrator.prestage import _from_hub
-from trials import base, hardware, targets, trial
+from trials import base, checks, dense, hardware, targets, trial
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger
@@ -367,7 +367,7 @@ def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, gro
     for evaluation in parts["eval"].values():
         evaluation["documents"] = 4
     asked = TrialSpec.model_validate(parts)
-    trial.check(asked, worker.hub, worker.tasks)
+    checks.check(asked, worker.hub, worker.tasks)
     mine = trial.Worker(Ledger(tmp_path), worker.hub)
     mine.tasks = worker.tasks
     baseline, record = mine.run(asked.baseline()), mine.run(asked)
@@ -380,6 +380,15 @@ def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, gro
     names = ARCHITECTURES[kind][1]["qkv"] if group == "qkv" else " ".join(ARCHITECTURES[kind][1].values())
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights} == set(names.split())
     assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_cpu_that_has_units_for_bfloat16_uses_them_where_that_is_the_type_alone(dtype, monkeypatch):
+    monkeypatch.setattr(bnb.nn.modules, "has_avx512bf16", lambda: True)
+    monkeypatch.setattr(dense, "SHARE", 0.0)
+    model = base.load(Base(model="micro", dtype=dtype), Hub()).model
+    layers = [layer for layer in model.modules() if type(layer) is bnb.nn.Linear4bit]
+    assert layers and all(layer.support_avx512bf16_for_cpu == (dtype == "bfloat16") for layer in layers)
 
 
 def test_the_biases_of_a_quantised_base_are_kept(another_base):

@@ -21,6 +21,7 @@ from trials.exact import Exact
 from trials.hub import TASK_FOLDERS, Hub
 from trials.scorer import Scorer
 from trials.spec import Base, Evaluation
+from trials.tasks import Tasks, check
 from trials.yamlfile import YamlFile
 
 STOCK = Path(lm_eval.__file__).parent / "tasks"
@@ -32,8 +33,8 @@ def micro():
 
 
 @pytest.fixture(scope="module")
-def tasks() -> evaluate.Tasks:
-    return evaluate.Tasks(Hub())
+def tasks() -> Tasks:
+    return Tasks(Hub())
 
 
 @pytest.fixture(scope="module")
@@ -93,23 +94,23 @@ def test_a_preset_has_the_shots_metric_and_filters_of_the_task_as_it_ships(name)
 def test_a_laxer_filter_that_the_task_lacks_is_one_clear_line(tasks):
     evaluation = Evaluation.model_validate({"preset": "micro_gsm", "flexible": "flexible-extrakt"})
     with pytest.raises(InputError, match=r"eval.math: task micro_gsm measures .*; not exact_match,flexible-extrakt"):
-        evaluate.check("math", evaluation, tasks)
+        check("math", evaluation, tasks)
 
 
 # ---------------------------------------------------------------------- few-shot rows
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch) -> evaluate.Tasks:
+def drawn(tmp_path, monkeypatch) -> Tasks:
     """micro_gsm as a task whose few-shot rows are drawn for every document, as stock GSM8K's are."""
     source = load_yaml(TASK_FOLDERS[0] / "micro_gsm.yaml")
     del source["fewshot_config"]
     (tmp_path / "drawn.yaml").write_text(yaml.safe_dump({**source, "task": "drawn"}))
-    monkeypatch.setattr(evaluate, "TASK_FOLDERS", [tmp_path])
-    return evaluate.Tasks(Hub())
+    monkeypatch.setattr("trials.tasks.TASK_FOLDERS", [tmp_path])
+    return Tasks(Hub())
 
 
-def prompts(tasks: evaluate.Tasks, samples: list[int] | None, **fields) -> dict[str, str]:
+def prompts(tasks: Tasks, samples: list[int] | None, **fields) -> dict[str, str]:
     """Prompt by question."""
     evaluation = Evaluation(task="drawn", metric="exact_match", filter="strict-match", **fields)
     task = tasks.build(evaluation)["drawn"]
@@ -137,7 +138,7 @@ def test_the_seed_of_the_shots_draws_others(micro, drawn):
     assert bits(fewshot_seed=1) != bits() == bits(fewshot_seed=1234)
 
 
-def shown(tasks: evaluate.Tasks, **fields) -> dict[str, list[str]]:
+def shown(tasks: Tasks, **fields) -> dict[str, list[str]]:
     """Few-shot rows by what they are shown before, of the first 40 documents."""
     evaluation = Evaluation.model_validate(fields)
     (task,) = tasks.build(evaluation).values()

@@ -13,6 +13,7 @@ from trials import adapter, base, decode, dense, evaluate, prefix
 from trials.exact import Exact
 from trials.hub import Hub
 from trials.spec import Base, Evaluation, Lora
+from trials.tasks import Tasks
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def micro():
 
 
 @pytest.fixture(scope="module")
-def tasks() -> evaluate.Tasks:
-    return evaluate.Tasks(Hub())
+def tasks() -> Tasks:
+    return Tasks(Hub())
 
 
 def loud(model) -> None:

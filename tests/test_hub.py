@@ -18,22 +18,23 @@ from urllib.parse import urlparse
 
 import pytest
 
-from trials import evaluate, patience
+from trials import patience
 from trials.errors import InputError
 from trials.hub import TASK_FOLDERS, Hub, builtin_sources, find_source
 from trials.spec import Data, Evaluation
+from trials.tasks import Tasks, check, same_split
 
 MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parent.parent.parent / "shared" / "hub"))
 
 
 @pytest.fixture(scope="module")
-def mirrored() -> evaluate.Tasks:
+def mirrored() -> Tasks:
     if not (MIRROR / "openai" / "gsm8k").is_dir():
         warnings.warn(
             f"no mirror of the real data at {MIRROR} (HUB_MIRROR names one): the stock tasks are not tried", stacklevel=1
         )
         pytest.skip(f"no mirror at {MIRROR}")
-    return evaluate.Tasks(Hub(MIRROR))
+    return Tasks(Hub(MIRROR))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def mirrored() -> evaluate.Tasks:
 )
 def test_the_stock_tasks_read_the_mirror(mirrored, evaluation):
     evaluation = Evaluation.model_validate(evaluation)
-    evaluate.check("role", evaluation, mirrored)
+    check("role", evaluation, mirrored)
     for task in mirrored.build(evaluation).values():
         assert str(task.config.dataset_path).startswith(str(MIRROR.resolve()))
 
@@ -58,11 +59,11 @@ def test_the_training_sources_read_the_mirror(mirrored, name):
 
 def test_a_training_split_that_is_also_the_test_split_is_found_on_real_data(mirrored):
     evaluation = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
-    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test", mirrored) == "gsm8k"
-    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "test[:50%]", mirrored) == "gsm8k"
-    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "train+test", mirrored) == "gsm8k"
-    assert evaluate.same_split(evaluation, "openai/gsm8k", None, "test", mirrored) == "gsm8k"
-    assert evaluate.same_split(evaluation, "openai/gsm8k", "main", "train", mirrored) is None
+    assert same_split(evaluation, "openai/gsm8k", "main", "test", mirrored) == "gsm8k"
+    assert same_split(evaluation, "openai/gsm8k", "main", "test[:50%]", mirrored) == "gsm8k"
+    assert same_split(evaluation, "openai/gsm8k", "main", "train+test", mirrored) == "gsm8k"
+    assert same_split(evaluation, "openai/gsm8k", None, "test", mirrored) == "gsm8k"
+    assert same_split(evaluation, "openai/gsm8k", "main", "train", mirrored) is None
 
 
 def test_an_id_that_no_folder_has_is_left_to_the_hub(tmp_path):
@@ -154,10 +155,11 @@ FROM_THE_HUB = """
 import json, time
 waits = []
 time.sleep = waits.append
-from trials import base, evaluate
+from trials import base
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Evaluation, Source
+from trials.tasks import Tasks
 
 hub = Hub()
 hub._roots = []  # nothing bundled: all of it comes from the server
@@ -166,7 +168,7 @@ loaded = base.load(Base(model="some/model", dtype="bfloat16"), hub)
 found["tokens"] = loaded.tokenizer("How many")["input_ids"]
 found["weights"] = sum(weight.numel() for weight in loaded.model.parameters())
 found["rows"] = len(hub.rows("x", Source(dataset="some/gsm8k", config="main", instruction="", response="")))
-task = evaluate.Tasks(hub).build(Evaluation(task="micro_gsm", metric="exact_match"))["micro_gsm"]
+task = Tasks(hub).build(Evaluation(task="micro_gsm", metric="exact_match"))["micro_gsm"]
 found["documents"] = len(task.eval_docs)
 found["waits"], waits[:] = list(waits), []
 found["refused"] = []

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.test_mix import Letters, data
-from trials import evaluate, mix, overlap
+from trials import mix, overlap
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Evaluation, TrialSpec
+from trials.tasks import Tasks
 
 MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parent.parent.parent / "shared" / "hub"))
 ROLES = [
@@ -24,7 +25,7 @@ TEST = "The quick brown fox jumps over the lazy dog, and then it sleeps for a we
 
 @pytest.fixture(scope="module")
 def tasks():
-    return evaluate.Tasks(Hub())
+    return Tasks(Hub())
 
 
 def test_13_words_in_a_row_are_found_wherever_they_stand_and_12_are_not():
@@ -145,6 +146,6 @@ def test_gsm8ks_own_training_rows_that_hold_test_problems_are_left_out():
         pytest.skip(f"no mirror at {MIRROR}")
     hub = Hub(MIRROR)
     role = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
-    screen = overlap.Screen(overlap.documents(evaluate.Tasks(hub), [role]), 0.01)
+    screen = overlap.Screen(overlap.documents(Tasks(hub), [role]), 0.01)
     assert len(mix.build(data(samples=7_000, mix={"gsm8k": 1.0}), hub, Letters(), screen)) == 7_000
     assert 3 <= screen.seen["gsm8k"]["overlapping"] <= 20

@@ -17,6 +17,7 @@ import pytest
 from trials import base, evaluate
 from trials.hub import Hub
 from trials.spec import Base, Evaluation
+from trials.tasks import Tasks
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DOCUMENTS = 50
@@ -76,7 +77,7 @@ def test_a_preset_gives_the_outcomes_of_lm_evals_own_command_line(preset, quanti
     fields = {"preset": preset, "documents": DOCUMENTS, "fewshot": "stock", "batch_size": batch_size}
     evaluation = Evaluation.model_validate(fields)
     began = time.perf_counter()
-    ours = evaluate.evaluate(loaded.model, loaded.tokenizer, "role", evaluation, evaluate.Tasks(hub), batch_size)
+    ours = evaluate.evaluate(loaded.model, loaded.tokenizer, "role", evaluation, Tasks(hub), batch_size)
     here = time.perf_counter() - began
     pretrained = mirror / MODEL
     if quantization != "none":  # the command line reads the quantised weights with their configuration

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from trials import adapter, base, evaluate, mix, train, trial
+from trials import adapter, base, checks, evaluate, mix, train, trial
 from trials.errors import InputError
 from trials.hub import TASK_FOLDERS, Hub
 from trials.record import Ledger
@@ -215,7 +215,7 @@ def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record,
 )
 def test_what_cannot_be_had_is_one_clear_line_before_anything_starts(module_spec, worker, change, expected):
     with pytest.raises(InputError) as caught:
-        trial.check(with_parts(module_spec, **change), worker.hub, worker.tasks)
+        checks.check(with_parts(module_spec, **change), worker.hub, worker.tasks)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

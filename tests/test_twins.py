@@ -11,6 +11,7 @@ import pytest
 from trials import base, evaluate
 from trials.hub import Hub
 from trials.spec import Base, Evaluation
+from trials.tasks import Tasks
 from trials.twins import forced
 
 MICRO = Path(evaluate.__file__).parent / "micro" / "hub" / "micro"
@@ -94,13 +95,13 @@ def loaded():
     return base.load(Base(model="micro", dtype="float32", quantization="none"), Hub())
 
 
-def built(preset: str, tasks: evaluate.Tasks):
+def built(preset: str, tasks: Tasks):
     evaluation = Evaluation.model_validate({"preset": preset, "fewshot": "first_n"})
     (task,) = tasks.build(evaluation).values()
     return task, evaluation.shots
 
 
-def same_prompts(preset: str, tasks: evaluate.Tasks) -> None:
+def same_prompts(preset: str, tasks: Tasks) -> None:
     """The twin's prompts are the generated task's with a part of the solution behind them, document by document."""
     twin, generated = built(f"{preset}_choice", tasks), built(preset, tasks)
     assert twin[1] == generated[1]
@@ -123,13 +124,13 @@ def splits_at_the_choice(tokenizer, rows) -> None:
 
 
 def test_the_twin_has_the_generated_tasks_documents_and_few_shot_rows(loaded):
-    same_prompts("micro_gsm", evaluate.Tasks(Hub()))
+    same_prompts("micro_gsm", Tasks(Hub()))
     splits_at_the_choice(loaded.tokenizer, rows_of(MICRO / "gsm8k" / "main")[:100])
 
 
 def test_the_base_chooses_the_right_number_and_its_margin_says_so(loaded):
     evaluation = Evaluation.model_validate({"preset": "micro_gsm_choice", "documents": 40})
-    found = evaluate.evaluate(loaded.model, loaded.tokenizer, "math", evaluation, evaluate.Tasks(Hub()), 32)
+    found = evaluate.evaluate(loaded.model, loaded.tokenizer, "math", evaluation, Tasks(Hub()), 32)
     assert found["score"].mean() > 0.8
     assert ((found["margin"] > 0) == (found["score"] == 1)).all()
     assert (found["bits"] > 0).all()
@@ -143,7 +144,7 @@ def test_every_problem_of_gsm8k_is_a_fair_choice():
     mirror = Path(named).expanduser().resolve()
     rows = rows_of(mirror / "openai" / "gsm8k" / "main")
     hold(rows)
-    same_prompts("gsm8k", evaluate.Tasks(Hub(mirror)))
+    same_prompts("gsm8k", Tasks(Hub(mirror)))
     model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     if not (mirror / model).is_dir():
         pytest.skip(f"{mirror} lacks {model}: its tokens at the twin's choices are NOT checked")

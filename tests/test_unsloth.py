@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import CONFIG, deep
-from trials import adapter, base, mix, train, trial, unsloth
+from trials import adapter, base, checks, mix, train, unsloth
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data, TrialSpec
@@ -194,7 +194,7 @@ def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, r
 )
 def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker, sections, setting):
     with pytest.raises(InputError) as caught:
-        trial.check(spec_with(**sections), worker.hub, worker.tasks)
+        checks.check(spec_with(**sections), worker.hub, worker.tasks)
     assert f"train.backend unsloth does not go with {setting}" in str(caught.value)
     assert "\n" not in str(caught.value)
 

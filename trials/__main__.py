@@ -59,7 +59,7 @@ def main() -> int:
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord]":
     """Their records; raises InputError before anything starts where one of them cannot run."""
     from trials import hardware
-    from trials.trial import check
+    from trials.checks import check
 
     settled = []
     for spec in specs:

@@ -1,6 +1,7 @@
 """The base model: loaded once, in 4 bits unless asked otherwise."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import dense, gguf, hardware
+from trials import gguf, hardware
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data
@@ -95,6 +96,8 @@ def tokenizer(base: Base, hub: Hub) -> Any:
 
 def load(base: Base, hub: Hub) -> LoadedBase:
     """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
+    from trials import dense  # bitsandbytes with it, which what is only checked needs not wait for
+
     hardware.check(base.dtype)
     check(base, hub)
     path, revision, checksum = hub.locate(base.model), base.revision or "main", None
@@ -110,6 +113,12 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         trust_remote_code=False,
     )
     model.requires_grad_(False)
+    if base.dtype != "bfloat16":
+        # on a CPU with units for bfloat16 bitsandbytes would evaluate in it all the same, and round the weights for good
+        layers: Iterable[Any] = model.modules()
+        for layer in layers:
+            if hasattr(layer, "support_avx512bf16_for_cpu"):
+                layer.support_avx512bf16_for_cpu = False
     dense.unpack(model)
     return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, model))
 

@@ -1,12 +1,10 @@
 """Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
 
-import difflib
 import functools
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import lm_eval
@@ -14,15 +12,14 @@ import lm_eval.utils
 import numpy as np
 import pandas as pd
 import torch
-from lm_eval.tasks import TaskManager
 
 from trials import dissect
 from trials.errors import InputError
 from trials.exact import Exact
 from trials.halves import cluster, half
-from trials.hub import TASK_FOLDERS, Hub
 from trials.scorer import Scorer
 from trials.spec import Evaluation
+from trials.tasks import Tasks, check
 
 for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -30,110 +27,6 @@ for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_
 
 # lm-eval compiles a task's template anew for every text that it writes with it: a third of the time of a small model's trial
 lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
-
-
-@cache
-def _stock_tasks() -> TaskManager:
-    """Those that lm-eval brings. Their index takes ten seconds to build."""
-    return TaskManager()
-
-
-class Tasks:
-    """lm-eval's tasks, each built once per process and read from where `hub` finds its data."""
-
-    def __init__(self, hub: Hub):
-        self.hub = hub
-        self._built: dict[tuple[str, int | None, str], Any] = {}
-
-    @cached_property
-    def _bundled(self) -> TaskManager:
-        return TaskManager(include_path=[str(folder) for folder in TASK_FOLDERS], include_defaults=False)
-
-    def bundled(self, name: str) -> bool:
-        """Whether a package here brings the task, and so its data."""
-        return name in self._bundled.task_index
-
-    def _manager(self, name: str) -> TaskManager:
-        """The manager that knows the task; lm-eval's own is asked last."""
-        if self.bundled(name):
-            return self._bundled
-        stock = _stock_tasks()
-        if name not in stock.task_index:
-            near = difflib.get_close_matches(name, [*self._bundled.all_tasks, *stock.all_tasks], n=3)
-            raise InputError(f"eval: lm-eval has no task {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
-        return stock
-
-    def _leaves(self, manager: TaskManager, name: str) -> list[str]:
-        """The single tasks behind a task, group or tag."""
-        from lm_eval.tasks._index import Kind
-
-        entry = manager.task_index[name]
-        if entry.kind in (Kind.TASK, Kind.PY_TASK):
-            return [name]
-        members = entry.tags if entry.kind is Kind.TAG else (entry.cfg or {}).get("task", [])
-        names = [member if isinstance(member, str) else member["task"] for member in members]
-        return [leaf for member in names for leaf in self._leaves(manager, member)]
-
-    def datasets(self, name: str) -> set[str]:
-        """The data sets of the tasks behind `name`, as they name them; for a task that names none, itself."""
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        manager = self._manager(name)
-        paths = {leaf: manager.task_index[leaf].yaml_path for leaf in self._leaves(manager, name)}
-        return {(load_yaml(path) if path else {}).get("dataset_path", leaf) for leaf, path in paths.items()}
-
-    def build(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Task name -> lm-eval Task, for every single task of the role; raises InputError when one cannot be had."""
-        built = {}
-        for name in evaluation.tasks:
-            manager = self._manager(name)
-            for leaf in self._leaves(manager, name):
-                wanted = (leaf, evaluation.shots, evaluation.sampler)
-                if wanted not in self._built:
-                    self._built[wanted] = self._build(manager, *wanted)
-                built[leaf] = self._built[wanted]
-        return built
-
-    def _build(self, manager: TaskManager, name: str, shots: int | None, sampler: str) -> Any:
-        import datasets
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        path = manager.task_index[name].yaml_path
-        config: dict[str, Any] = load_yaml(path) if path else {"task": name}
-        if shots is not None:
-            config["num_fewshot"] = shots
-        if sampler != "stock":
-            named = {"first_n": "first_n", "drawn": "default"}[sampler]
-            config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": named}
-        dataset = config.get("dataset_path")
-        if dataset:
-            found = self.hub.dataset_arguments(dataset)
-            config["dataset_path"] = found.pop("path")
-            config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
-        try:
-            return manager.load([{**config, "task": name}])["tasks"][name]
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise self.hub.missing(f"data set of task {name!r},", dataset or name, error) from error
-
-
-def measured(task: Any) -> list[str]:
-    """The "metric,filter" names of a task, in lm-eval's order."""
-    filters = [ensemble.name for ensemble in task._filters]
-    return [f"{metric},{filter_name}" for filter_name in filters for metric in task._metric_fn_list]
-
-
-def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
-    """Raises InputError when the role's tasks, metric, filter or number of documents cannot be had."""
-    total = 0
-    filters = [evaluation.filter, *([evaluation.flexible] if evaluation.flexible is not None else [])]
-    for name, task in tasks.build(evaluation).items():
-        total += len(task.eval_docs)
-        for wanted in [f"{evaluation.metric},{one}" for one in filters]:
-            if wanted not in measured(task):
-                known = "; ".join(measured(task))
-                raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
-    if evaluation.documents is not None and evaluation.documents > total:
-        raise InputError(f"eval.{role}.documents: {evaluation.documents} asked for, {'+'.join(evaluation.tasks)} has {total}")
 
 
 def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
@@ -227,15 +120,3 @@ def response(resps: Sequence[Any]) -> str:
     """The generated text, or the log-likelihoods of the choices, of a logged sample's "resps"."""
     first = [one[0] for one in resps]
     return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)
-
-
-def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:
-    """The task of the role that is evaluated on this very split of this data set, if there is one."""
-    for name, task in tasks.build(evaluation).items():
-        tested = task.config.test_split or task.config.validation_split
-        same_data = Path(tasks.hub.locate(dataset)) == Path(tasks.hub.locate(task.config.dataset_path or ""))
-        # a configuration left out may be the very one that is named elsewhere
-        same_config = config is None or task.config.dataset_name is None or config == task.config.dataset_name
-        if same_data and same_config and tested in [part.partition("[")[0].strip() for part in split.split("+")]:
-            return name
-    return None

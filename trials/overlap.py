@@ -20,7 +20,7 @@ from trials.errors import InputError
 from trials.spec import Evaluation
 
 if TYPE_CHECKING:
-    from trials.evaluate import Tasks
+    from trials.tasks import Tasks
 
 WORDS = 13
 _WORD = re.compile(r"[^\W_]+")

@@ -40,10 +40,11 @@ from trials import (
 )
 from trials.checkpoint import Origin, Partial
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
-from trials.hub import SELF, Hub, find_source
+from trials.hub import SELF, Hub
 from trials.lease import Lease
 from trials.record import Failure, Halving, Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
+from trials.tasks import Tasks
 
 
 class HeldElsewhere(Exception):
@@ -102,7 +103,7 @@ class Worker:
     def __init__(self, ledger: Ledger, hub: Hub):
         self.ledger = ledger
         self.hub = hub
-        self.tasks = evaluate.Tasks(hub)
+        self.tasks = Tasks(hub)
         self._base: tuple[Base, base.LoadedBase] | None = None
 
     def run(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord:
@@ -548,33 +549,3 @@ def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
     finally:
         record.seconds[phase] = round(time.perf_counter() - began, 3)
         record.memory[phase] = environment.peak_memory()
-
-
-def check(spec: TrialSpec, hub: Hub, tasks: evaluate.Tasks) -> None:
-    """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
-    if spec.train.backend == "unsloth" and not spec.is_baseline:
-        unsloth.check_settings(spec)
-    base.check(spec.base, hub)
-    for role, evaluation in spec.eval.items():
-        evaluate.check(role, evaluation, tasks)
-    if spec.is_baseline:
-        return
-    base.check_template(spec.base, spec.data, hub)
-    needed = Counter(mix.order_of_rows(spec.data))
-    for name, share in spec.data.shares.items():
-        source = find_source(spec.data, name)
-        if name == SELF:
-            continue
-        for role, evaluation in spec.eval.items():
-            if task := evaluate.same_split(evaluation, source.dataset, source.config, source.split, tasks):
-                raise InputError(
-                    f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
-                    f"(eval.{role}) is scored on; train on another split"
-                )
-        rows = len(hub.rows(name, source))
-        kept = mix.held_out(rows) if name in spec.data.mix else 0
-        if needed[name] > rows - kept:
-            raise InputError(
-                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
-                f"it has {rows}" + (f", of which {kept} are held out" if kept else "")
-            )

@@ -54,12 +54,13 @@ SWEEPS: dict[str, dict[str, Any]] = {
 
 def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[int, float]], workers: int) -> dict[str, Any]:
     """What the scripts read: a baseline and a trial for each rank and learning rate."""
-    from trials import base, evaluate, mix, overlap
+    from trials import base, mix, overlap
     from trials.hub import Hub
     from trials.spec import TrialSpec
+    from trials.tasks import Tasks
 
     spec, hub = TrialSpec.model_validate(sweep), Hub(mirror)
-    screen = overlap.Screen(overlap.documents(evaluate.Tasks(hub), spec.eval.values()), spec.data.max_overlap)
+    screen = overlap.Screen(overlap.documents(Tasks(hub), spec.eval.values()), spec.data.max_overlap)
     rows = mix.build(spec.data, hub, base.tokenizer(spec.base, hub), screen)
     steps = math.ceil(len(rows) / spec.train.batch_size)
     shared = {"alpha": spec.lora.alpha, "seed": spec.train.seed, "warmup_steps": math.ceil(steps * spec.train.warmup)}

@@ -87,11 +87,12 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     from trials import evaluate
     from trials.hub import Hub
     from trials.spec import Evaluation
+    from trials.tasks import Tasks
 
     vars(lm_eval.utils.env).pop("from_string", None)  # trials.evaluate has lm-eval's templates compiled once; not here
 
     manager = kept("manager", TaskManager, tuned)
-    tasks = kept("tasks", lambda: evaluate.Tasks(Hub(job["mirror"])), tuned)
+    tasks = kept("tasks", lambda: Tasks(Hub(job["mirror"])), tuned)
     rows = []
     model_of = HFLM(pretrained=model, tokenizer=tokenizer, **({"batch_size": 64} if tuned else {}))
     for role, told in job["eval"].items():
