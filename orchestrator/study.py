@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from orchestrator.config import SweepConfig
+from orchestrator.remembered import Remembered
 from trials.errors import InputError
 from trials.storage import is_local
 
@@ -43,7 +44,7 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
         storage = _server(kind)
     study = optuna.create_study(
         study_name=config.name,
-        storage=storage,
+        storage=Remembered(storage) if isinstance(storage, RDBStorage) else storage,
         directions=[objective.direction for objective in config.search.objectives],
         load_if_exists=True,
     )

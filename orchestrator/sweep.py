@@ -462,8 +462,7 @@ class Sweep:
 
     def _tell(self, asked: Asked, metrics: dict[str, float | None]) -> None:
         assert asked.trial is not None
-        if self.drivers.lost:
-            self.failed = SweepFailed("this command was taken for dead (was it suspended?), and another has its trials now")
+        if self._taken_over():
             return
         values = [metrics.get(objective.metric) for objective in self.config.search.objectives]
         defined = [float(value) for value in values if value is not None and math.isfinite(value)]
@@ -484,9 +483,17 @@ class Sweep:
             self._derive(asked.settings)
         self.tell_failed()
 
+    def _taken_over(self) -> bool:
+        """The running trials are no longer this command's to tell."""
+        if self.drivers.lost:
+            self.failed = SweepFailed("this command was taken for dead (was it suspended?), and another has its trials now")
+        return self.drivers.lost
+
     def tell_failed(self) -> None:
         """Tells the study of the failed trials; they wait for a success, since a fault of the machine is no verdict on them."""
         with self._lock:
+            if self._taken_over():
+                return
             doubtful, self._doubtful = self._doubtful, []
             for asked in doubtful:
                 if asked.trial is not None and asked.failure == _NO_BASELINE:
