@@ -118,11 +118,15 @@ def plan(
     storage: Storage = None,
     gpu: Annotated[str | None, typer.Option(help="The kind of GPU, such as H100; this machine's when left out.")] = None,
     price_per_gpu_hour: Annotated[float | None, typer.Option(min=0.0, help="Tells what the sweep costs.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Simulates the sweep on so many GPUs.")] = None,
+    deaths_per_hour: Annotated[
+        float, typer.Option(min=0.0, help="How often a worker dies in that, 0.05 on spot machines.")
+    ] = 0.01,
     as_json: AsJson = False,
 ) -> None:
-    """Shows what would run, before it does: trials, time, money, memory, disk.
+    """Shows what would run, before it does: trials, time, money, memory, disk; with --gpus, how it would go on so many.
 
-    Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8
+    Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8 --gpus 1000 --set search.trials=10000
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from orchestrator import plan_table
@@ -130,7 +134,8 @@ def plan(
     from orchestrator.plan import plan as plan_sweep
 
     sweep_config = load(config, override or [], gpu)
-    found = plan_sweep(sweep_config, root(storage or sweep_config.storage), gpu, price_per_gpu_hour)
+    place = root(storage or sweep_config.storage)
+    found = plan_sweep(sweep_config, place, gpu, price_per_gpu_hour, count=gpus, deaths_per_hour=deaths_per_hour)
     if as_json:
         _print_json(found.as_dict())
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from orchestrator import cost, gpus
+from orchestrator import cost, gpus, simulate
 from orchestrator.config import SweepConfig
 from orchestrator.cost import GIB, Machine, Shape
 from orchestrator.measured import Measured
@@ -82,6 +82,8 @@ class Plan:
     """What is left to run will write."""
     disk_free: float | None
     """Of the storage root; None where it is no folder of this machine."""
+    simulated: simulate.Simulation | None
+    """On the number of GPUs that was asked for; None where none was, or a trial's seconds are not known."""
     notes: list[str] = field(default_factory=list)
     """What the figures rest on."""
     warnings: list[str] = field(default_factory=list)
@@ -96,9 +98,12 @@ def plan(
     gpu: str | None = None,
     price: float | None = None,
     shapes: Mapping[str, dict[str, Any]] | None = None,
+    count: int | None = None,
+    deaths_per_hour: float = 0.0,
 ) -> Plan:
     """`gpu` is a kind's name, this machine's own when left out; `price` of an hour of it, in any currency; `shapes`, by model,
-    what its config.json says where that is not at hand."""
+    what its config.json says where that is not at hand. With `count` the sweep is simulated on so many GPUs, whose workers die
+    so often."""
     ledger = Ledger(storage)
     records = {key: record for key in ledger if (record := ledger.complete(key)) is not None}
     estimate = _Estimate(config, records.values(), gpu, shapes or {})
@@ -141,6 +146,7 @@ def plan(
         memory=memory,
         disk_bytes=disk,
         disk_free=_free(storage),
+        simulated=None if count is None else _simulated(config, estimate, space, count, deaths_per_hour),
         notes=estimate.notes(),
     )
     made.warnings.extend(_warnings(made, config))
@@ -155,6 +161,28 @@ def _hours(
     if trials is None or seconds is None or None in needed:
         return None
     return (trials * config.search.replicates * seconds + sum(one for one in needed if one is not None)) / 3600
+
+
+def _simulated(
+    config: SweepConfig, estimate: "_Estimate", space: list[TrialSpec], count: int, deaths_per_hour: float
+) -> simulate.Simulation | None:
+    """The whole sweep, baselines first, from its beginning."""
+    if config.budget is None:
+        raise InputError("--gpus: a sweep that hours alone end cannot be simulated; give search.trials")
+    points = [phases for spec in space if (phases := estimate.whole(spec)) is not None]
+    if not points:
+        return None
+    workers = int(count / (config.resources.gpus_per_trial or 1))
+    if config.resources.max_concurrent:
+        workers = min(workers, config.resources.max_concurrent)
+    trials = config.budget * config.search.replicates + len(config.baseline_specs())
+    study, whose = simulate.study_of(config.search.sampler)
+    estimate.note(
+        f"simulated: a driver's seconds as measured on one machine with the sampler {whose}; assumed are {simulate.START:g} s "
+        f"until a worker runs, storage of {simulate.STORAGE_RATE / 1e9:g} GB a second, {deaths_per_hour:g} deaths an hour"
+    )
+    written = estimate.disk(space, 1) or 0.0
+    return simulate.simulate(points, trials, workers, study, simulate.RAY_SECONDS, deaths_per_hour, written)
 
 
 def _capped(gpu_hours: float | None, config: SweepConfig) -> float | None:
@@ -271,14 +299,18 @@ class _Estimate:
         launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
         self._notes[f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few"] = None
 
-    def total(self, spec: TrialSpec) -> float | None:
-        """Seconds, those of evaluating what is derived from it included."""
+    def whole(self, spec: TrialSpec) -> dict[str, float] | None:
+        """Seconds by phase, those of evaluating what is derived from it included."""
         phases = self.seconds(spec)
         if phases is None:
             return None
         derive = self.config.derive
         again = len(derive.points()[1:]) if not spec.is_baseline and derive.applies(spec) else 0
-        return sum(phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items())
+        return {name: phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items()}
+
+    def total(self, spec: TrialSpec) -> float | None:
+        phases = self.whole(spec)
+        return None if phases is None else sum(phases.values())
 
     def mean(self, specs: list[TrialSpec]) -> float | None:
         totals = [total for spec in specs if (total := self.total(spec)) is not None]
@@ -313,6 +345,9 @@ class _Estimate:
     def disk(self, specs: list[TrialSpec], runs: int | None) -> float | None:
         sizes = [cost.disk_bytes(self._shapes[spec.base], spec) for spec in specs if spec.base in self._shapes]
         return runs * sum(sizes) / len(sizes) if sizes and runs is not None else None
+
+    def note(self, text: str) -> None:
+        self._notes[text] = None
 
     def notes(self) -> list[str]:
         others = self.measured.left_out({spec.base: None for spec in self.config.baseline_specs()})

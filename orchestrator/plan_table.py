@@ -9,6 +9,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.cost import GIB
 from orchestrator.plan import Memory, Plan
 from orchestrator.progress import duration
+from orchestrator.simulate import ATTEMPTS, Simulation
 
 
 def table(plan: Plan, config: SweepConfig) -> Table:
@@ -36,6 +37,8 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     if plan.disk_bytes is not None:
         free = "" if plan.disk_free is None else f", {_size(plan.disk_free)} free"
         made.add_row("disk", f"{_size(plan.disk_bytes)} left to write{free}")
+    if plan.simulated is not None:
+        made.add_row(f"on {plan.simulated.workers:,} workers", _simulated(plan.simulated))
     return made
 
 
@@ -80,6 +83,19 @@ def _memory(memory: Memory) -> str:
     if memory.available is not None:
         head += f"; {'fits' if memory.fits else 'does not fit'} into {_size(memory.available)}"
     return f"{head}\n{parts}"
+
+
+def _simulated(found: Simulation) -> str:
+    """What limits it comes last: that is what somebody would change."""
+    spent = ", ".join(f"{name} {share:.0%}" for name, share in found.spent.items())
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in found.busy.items())
+    head = f"{found.trials:,} trials in {duration(found.hours * 3600)}"
+    if found.failed:
+        head += f"; {found.failed:,} fail, their workers having died {ATTEMPTS} times"
+    limit = f"the limit: {found.limit}"
+    if found.workers_at_most is not None:
+        limit += f"; towards the end the driver keeps {found.workers_at_most:,} workers busy at most"
+    return "\n".join([head, f"the workers' time: {spent}", f"at work: {busy}", limit])
 
 
 def _size(count: float) -> str:
