@@ -7,8 +7,10 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
@@ -24,22 +26,20 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if address is not None and not _on_loopback(address):  # Ray reads it when it is imported; launch's default is 0
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    from orchestrator import launch, prestage, shipping, trackers
-    from orchestrator.plan import check_inputs
-    from orchestrator.progress import Progress, duration
-    from orchestrator.sweep import Sweep
-
     place = root(storage)
     if is_local(place):
         place = place.resolve()  # workers have folders of their own
     folder = place / config.name
     known = (folder / "sweep.yaml").exists()
-    progress = Progress(console)
     with ExitStack() as held:
         log = [EventLog(Path(events))] if events else []
-        if not known:
-            console.print("checking the model, the data and the tasks ...")
-            check_inputs(config)
+        if not known:  # a sweep whose inputs cannot be had leaves nothing behind
+            held.enter_context(_started(config, address, console))
+        from orchestrator import trackers
+        from orchestrator.progress import Progress, duration
+        from orchestrator.sweep import Sweep
+
+        progress = Progress(console)
         if config.search.study == "sqlite":
             held.enter_context(_only_driver(folder))
         observers = Observers([progress, *log, *trackers.make(config.trackers, config.name, folder)])
@@ -49,18 +49,41 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
             console.print(f"{config.name}: all {sweep.counts['done'] + sweep.counts['failed']} trials are done")
             return 0
         if known:
-            console.print("checking the model, the data and the tasks ...")
-            check_inputs(config)
-        runtime_env = shipping.runtime_env() if address else {}
-        with launch.cluster(address, config.resources, runtime_env):
-            prestage.prestage(config, progress.say)
-            slots = launch.Slots(config.resources)
-            left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
-            console.print(f"{config.name}: {left}{slots}")
-            with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
-                launch.run(sweep, str(place), config.hub_mirror, slots)
+            held.enter_context(_started(config, address, console))
+        from orchestrator import launch, prestage
+
+        prestage.prestage(config, progress.say)
+        slots = launch.Slots(config.resources)
+        left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
+        console.print(f"{config.name}: {left}{slots}")
+        with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
+            launch.run(sweep, str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.unfinished is None else sweep.unfinished) if sweep.stopping else 0
+
+
+@contextmanager
+def _started(config: SweepConfig, address: str | None, console: Console) -> Iterator[None]:
+    """Ray; and, while it starts, which takes other processes than this one, the inputs checked."""
+    from orchestrator import cluster, shipping
+
+    console.print("checking the model, the data and the tasks ...")
+    checked: Future[None] = Future()
+    Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray wants the main thread
+    with cluster.connected(address, config.resources, shipping.runtime_env() if address else {}):
+        checked.result()
+        yield
+
+
+def _check(config: SweepConfig, checked: Future[None]) -> None:
+    try:
+        from orchestrator import launch, prestage  # noqa: F401  # which is wanted next and takes seconds to import
+        from orchestrator.plan import check_inputs
+
+        check_inputs(config)
+        checked.set_result(None)
+    except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+        checked.set_exception(error)
 
 
 def _on_loopback(address: str) -> bool:

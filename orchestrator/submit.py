@@ -33,13 +33,13 @@ def submit(config: SweepConfig, storage: str, address: str, say: Callable[[str],
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    from orchestrator import launch
+    from orchestrator import cluster
 
     logging.disable(logging.INFO)  # Ray's, of uploads and closed connections
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
-        raise launch.unreachable(address, error) from None
+        raise cluster.unreachable(address, error) from None
     job = _submit(client, config, storage, events)
     say(f"{config.name}: job {job} at {address}")
     try:
@@ -122,15 +122,15 @@ def run_through_client(
     import ray
     from ray.util.queue import Queue
 
-    from orchestrator import launch
+    from orchestrator import cluster
 
     shipped = shipping.runtime_env()
-    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | launch.environment(config.resources)}
+    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | cluster.environment(config.resources)}
     try:
         with warnings.catch_warnings(action="ignore"):  # what Ray warns of it raises as well
             ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
-        raise launch.unreachable(address, error) from None
+        raise cluster.unreachable(address, error) from None
     try:
         lines = Queue(actor_options={"num_cpus": 0})
         task = ray.remote(num_cpus=0)(_drive_there)

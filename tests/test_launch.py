@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator import launch
+from orchestrator import cluster
 from orchestrator.config import Resources
 from orchestrator.errors import SweepFailed
 
@@ -27,20 +27,20 @@ class SlowRay:
 
 def test_a_ray_that_was_too_slow_is_started_again(monkeypatch):
     ray = SlowRay(2)
-    monkeypatch.setattr(launch, "ray", ray)
-    with launch.cluster(None, Resources(), {}):
+    monkeypatch.setattr(cluster, "ray", ray)
+    with cluster.connected(None, Resources(), {}):
         assert ray.started == 3 and ray.stopped == 2
 
 
 def test_a_ray_that_never_starts_is_one_line(monkeypatch):
-    monkeypatch.setattr(launch, "ray", SlowRay(9))
-    with pytest.raises(SweepFailed, match="did not start on this machine in 3 tries"), launch.cluster(None, Resources(), {}):
+    monkeypatch.setattr(cluster, "ray", SlowRay(9))
+    with pytest.raises(SweepFailed, match="did not start on this machine in 3 tries"), cluster.connected(None, Resources(), {}):
         pass
 
 
 def test_another_failure_of_ray_is_not_tried_again(monkeypatch):
     ray = SlowRay(9, "no such file")
-    monkeypatch.setattr(launch, "ray", ray)
-    with pytest.raises(Exception, match="no such file"), launch.cluster(None, Resources(), {}):
+    monkeypatch.setattr(cluster, "ray", ray)
+    with pytest.raises(Exception, match="no such file"), cluster.connected(None, Resources(), {}):
         pass
     assert ray.started == 1

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator import launch  # sets what Ray reads when it is imported
+from orchestrator import cluster  # sets what Ray reads when it is imported
 from orchestrator.config import SweepConfig
 from orchestrator.prestage import prestage
 from tests.test_hub import BusyHub
@@ -122,7 +122,7 @@ def test_workers_that_need_the_same_at_the_same_time_fetch_it_once(hub, config, 
 
 
 def test_a_stock_task_is_fetched_only_where_the_mirror_does_not_have_its_data(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch.ray, "nodes", list)
+    monkeypatch.setattr(cluster.ray, "nodes", list)
     parts["hub_mirror"] = str(tmp_path)
     parts["eval"] = {
         "commonsense": {"task": "hellaswag", "metric": "acc_norm"},
@@ -142,7 +142,7 @@ def test_a_stock_task_is_fetched_only_where_the_mirror_does_not_have_its_data(pa
 
 
 def test_what_lies_in_folders_is_not_fetched(parts, monkeypatch):
-    monkeypatch.setattr(launch.ray, "nodes", lambda: pytest.fail("nothing is to be fetched"))
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: pytest.fail("nothing is to be fetched"))
     said: list[str] = []
     prestage(SweepConfig.model_validate(parts), said.append)
     assert said == []

@@ -534,7 +534,7 @@ def test_a_worker_that_dies_is_not_taken_for_an_earlier_failure(config, tmp_path
 
 
 def test_a_worker_that_cannot_start_is_a_failed_record_that_says_why(config, tmp_path, monkeypatch):
-    from orchestrator.launch import TrialActor
+    from orchestrator.actor import TrialActor
     from orchestrator.search import StudySearcher
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker sets it

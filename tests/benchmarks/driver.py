@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator import launch
+from orchestrator import cluster, launch
 from orchestrator.config import SweepConfig
 from orchestrator.events import Event
 from orchestrator.sweep import Sweep
@@ -80,7 +80,7 @@ def measure(sampler: str, trials: int) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="slimsweep-benchmark-") as storage:
         swept = config(sampler, trials)
         sweep = Sweep(swept, Path(storage), observe)
-        with launch.cluster(None, swept.resources, {}):
+        with cluster.connected(None, swept.resources, {}):
             slots = launch.Slots(swept.resources)
             with sweep.going():
                 launch.run(sweep, storage, None, slots, actor=NothingToDo)

@@ -1,0 +1,67 @@
+"""The process that runs one trial after another: what it imports is imported once for every slot of the sweep."""
+
+import gc
+import os
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from trials.errors import StorageFailed
+from trials.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from trials.trial import Worker
+
+
+class TrialActor(tune.Trainable):
+    """A worker process: the base, the tasks and their data stay in it while it runs one spec after the other."""
+
+    def setup(
+        self, config: dict[str, Any], storage: str = "", mirror: str | None = None, threads: int = 1, gpus: float = 0
+    ) -> None:
+        """Returns at once. Tune gives a trial that waits for a worker to start the next one that is free and drops the
+        starting one, so where trials end often a node that joins would never get a worker that takes long to start."""
+        self._arguments = (storage, mirror, threads, gpus)
+        self.reset_config(config)
+
+    @cached_property
+    def worker(self) -> "Worker":
+        storage, mirror, threads, gpus = self._arguments
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to a worker that asked for none
+        gc.disable()  # a million objects that stay; to look through them as they come takes a tenth of the imports
+        try:
+            import torch
+
+            from trials.hub import Hub
+            from trials.record import Ledger
+            from trials.storage import root
+            from trials.trial import Worker
+        finally:
+            gc.enable()
+        gc.freeze()  # nor are they looked through by the collection at the end of every training, 0.3 s each
+        torch.set_num_threads(threads)
+        return Worker(Ledger(root(storage)), Hub(mirror))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.spec = TrialSpec.model_validate_json(new_config["spec"])
+        self.keep: list[int] = new_config["keep"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            worker = self.worker
+        except Exception as error:  # noqa: BLE001  # it becomes the trial's failed record; Tune would hide what it was
+            return {"end": "died", "reason": f"the worker cannot start: {type(error).__name__}: {error}", "done": True}
+        from trials.trial import HeldElsewhere
+
+        end, reason, began = "record", "", time.monotonic()
+        try:
+            worker.run(self.spec, self.keep)
+        except HeldElsewhere:
+            end = "held"
+        except StorageFailed as error:
+            end, reason = "storage", str(error)
+        return {"end": end, "reason": reason, "seconds": time.monotonic() - began, "done": True}
