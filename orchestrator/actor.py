@@ -46,22 +46,24 @@ class TrialActor(tune.Trainable):
         return Worker(Ledger(root(storage)), Hub(mirror))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.spec = TrialSpec.model_validate_json(new_config["spec"])
-        self.keep: list[int] = new_config["keep"]
+        self.specs = [TrialSpec.model_validate_json(job["spec"]) for job in new_config["jobs"]]
+        self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
         return True
 
     def step(self) -> dict[str, Any]:
+        """By key how each trial `ends` (sweep.End), for the last two of them the `reason`, and the `seconds` of all together."""
         try:
             worker = self.worker
-        except Exception as error:  # noqa: BLE001  # it becomes the trial's failed record; Tune would hide what it was
-            return {"end": "died", "reason": f"the worker cannot start: {type(error).__name__}: {error}", "done": True}
-        from trials.trial import HeldElsewhere
-
-        end, reason, began = "record", "", time.monotonic()
+        except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
+            return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
+        began = time.monotonic()
         try:
-            worker.run(self.spec, self.keep)
-        except HeldElsewhere:
-            end = "held"
+            records = worker.run_together(self.specs, self.keep)
         except StorageFailed as error:
-            end, reason = "storage", str(error)
-        return {"end": end, "reason": reason, "seconds": time.monotonic() - began, "done": True}
+            return self._ended(time.monotonic() - began, "storage", str(error))
+        found = self._ended(time.monotonic() - began, "record")
+        found["ends"] |= {spec.key: "held" for spec, record in zip(self.specs, records, strict=True) if record is None}
+        return found
+
+    def _ended(self, seconds: float, end: str, reason: str = "") -> dict[str, Any]:
+        return {"ends": {spec.key: end for spec in self.specs}, "reason": reason, "seconds": seconds, "done": True}

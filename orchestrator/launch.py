@@ -98,7 +98,7 @@ def run(sweep: Sweep, storage: str, mirror: str | None, slots: Slots, actor: typ
     mirror = str(Path(mirror).expanduser().resolve()) if mirror else None
     trainable = tune.with_parameters(actor, storage=storage, mirror=mirror, threads=slots.cpus, gpus=slots.gpus)
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
-    searcher = StudySearcher(sweep, slots)
+    searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass)
     try:
         tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()])),

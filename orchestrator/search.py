@@ -3,6 +3,8 @@
 It keeps no state of its own; Tune's snapshots of a searcher are never read back.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,36 +13,69 @@ from optuna.exceptions import StorageInternalError
 from ray.tune.search import Searcher
 
 from orchestrator.errors import SweepFailed
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import Job, Sweep
 from trials.errors import InputError
 
 
 class StudySearcher(Searcher):
-    def __init__(self, sweep: Sweep, slots: Callable[[], int]):
-        """`slots` says how many trials fit on the cluster now."""
+    def __init__(self, sweep: Sweep, slots: Callable[[], int], together: int = 1):
+        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's, which a
+        worker runs together."""
         super().__init__()
-        self._sweep, self._slots = sweep, slots
-        self._keys: dict[str, str] = {}
+        self._sweep, self._slots, self._together = sweep, slots, together
+        self._batches: dict[str, list[str]] = {}
+        self._alone: set[str] = set()
+        """Keys of trials whose worker died at every attempt when it ran others besides."""
         self.error: Exception | None = None
         """What broke the sweep itself (its study, its folder); nothing more is handed out then."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
         sweep = self._sweep
         sweep.slots = self._slots()
-        job = None
-        if self.error is None and len(sweep.running) < sweep.slots:
-            job = self._guard(sweep.next_job)
-        if job is not None:
-            self._keys[trial_id] = job.spec.key
-            return {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)}
+        jobs: list[Job] = []
+        if self.error is None and len(self._batches) < sweep.slots:
+            self._guard(lambda: self._take(jobs))
+        if jobs:
+            self._batches[trial_id] = [job.spec.key for job in jobs]
+            return {"jobs": [{"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)} for job in jobs]}
         return Searcher.FINISHED if self.error is not None or sweep.over else None
 
+    def _take(self, jobs: list[Job]) -> None:
+        """Fills the list with what one worker is to run; what the study or the storage refuses leaves what it has."""
+        most = 1
+        while len(jobs) < most and (job := self._sweep.next_job()) is not None:
+            if jobs and job.spec.key in self._alone:
+                self._sweep.give_back(job.spec.key)
+                return
+            jobs.append(job)
+            if len(jobs) == 1 and job.spec.key not in self._alone:
+                most = min(self._together, self._share())
+
+    def _share(self) -> int:
+        """Of what is not running, with the one that was just taken, for each worker that is free: none waits for the others."""
+        sweep = self._sweep
+        if sweep.unfinished is None:
+            return self._together
+        return math.ceil((sweep.unfinished - len(sweep.running) + 1) / max(sweep.slots - len(self._batches), 1))
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        key = self._keys.pop(trial_id)
+        keys = self._batches.pop(trial_id)
         if error or result is None:
-            self._guard(lambda: self._sweep.finish(key, "died", "the worker process died, at every attempt"))
+            for key in keys:
+                self._guard(functools.partial(self._died, key, alone=len(keys) == 1))
+            return
+        done = sum(end == "record" for end in result["ends"].values())
+        for key in keys:
+            seconds = result["seconds"] / done if done else None
+            self._guard(functools.partial(self._sweep.finish, key, result["ends"][key], result["reason"], seconds))
+
+    def _died(self, key: str, alone: bool) -> None:
+        """Its worker died at every attempt; what was not alone in it may be innocent."""
+        if alone:
+            self._sweep.finish(key, "died", "the worker process died, at every attempt")
         else:
-            self._guard(lambda: self._sweep.finish(key, result["end"], result["reason"], result.get("seconds")))
+            self._alone.add(key)
+            self._sweep.give_back(key)
 
     def _guard(self, call: Callable[[], Any]) -> Any:
         """Keeps what goes wrong with study or storage until the running trials have ended."""

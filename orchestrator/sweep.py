@@ -349,6 +349,11 @@ class Sweep:
             return
         self._queue.extend(asked.jobs())
 
+    def give_back(self, key: str) -> None:
+        """A trial that was handed out and is not run after all; the next one to be handed out, unless its record is there."""
+        with self._lock:
+            self._queue.appendleft(self.running.pop(key))
+
     # ------------------------------------------------------------------ telling
 
     def finish(self, key: str, end: End = "record", reason: str = "", seconds: float | None = None) -> None:

@@ -545,7 +545,7 @@ def test_a_worker_that_cannot_start_is_a_failed_record_that_says_why(config, tmp
     actor = object.__new__(TrialActor)  # as in a worker process, less what Ray does around it
     actor.setup(suggested, storage=str(tmp_path), mirror=str(tmp_path / "nowhere"))
     searcher.on_trial_complete("trial", actor.step())
-    failed = sweep.ledger.read(TrialSpec.model_validate_json(suggested["spec"]).key)
+    failed = sweep.ledger.read(TrialSpec.model_validate_json(suggested["jobs"][0]["spec"]).key)
     assert failed.state == "failed"
     where = tmp_path / "nowhere"
     assert failed.failure.message == f"the worker cannot start: InputError: hub_mirror: {where} is not a folder"

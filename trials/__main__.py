@@ -39,15 +39,15 @@ def main() -> int:
 
         from trials.hub import Hub
         from trials.record import Ledger
-        from trials.trial import HeldElsewhere, Worker
+        from trials.trial import Worker
 
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
-        try:
-            return max(told(record, worker) for record in run(worker, specs))
-        except HeldElsewhere as error:
-            print(error, file=sys.stderr)
-            return 1
+        records = run(worker, specs)
+        for path, record in zip(options.specs, records, strict=True):
+            if record is None:
+                print(f"{path}: another process runs this trial", file=sys.stderr)
+        return max(1 if record is None else told(record, worker) for record in records)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -56,8 +56,8 @@ def main() -> int:
         return 1
 
 
-def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord]":
-    """Their records; raises InputError before anything starts where one of them cannot run."""
+def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord | None]":
+    """Their records, None of one that another process runs; raises InputError before anything starts where one of them cannot run."""
     from trials import hardware
     from trials.checks import check
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from trials import prefix
+from trials import past, prefix
 
 
 @dataclass
@@ -88,23 +88,23 @@ def _begun(model: Any, rows: list[Row]) -> _Flight:
         rest = torch.tensor(row.prompt[shared:], device=model.device)
         ids[i, longest - len(rest) :] = rest
         seen[i, shared + longest - len(rest) :] = True
-    past = prefix.cache(model, rows[0].prompt[:shared], len(rows)) or DynamicCache(config=model.config)
+    kept = prefix.cache(model, rows[0].prompt[:shared], len(rows)) or past.empty(model.config)
     out = model(
         ids,
         attention_mask=seen,
         position_ids=_places(seen)[:, shared:],
-        past_key_values=past,
+        past_key_values=kept,
         use_cache=True,
         logits_to_keep=1,
     )
     for row, token in zip(rows, _likeliest(out.logits), strict=True):
         row.generated.append(token)
     if any(row.gold for row in rows):
-        _score(model, rows, past, seen, out.logits)
-    return _Flight(list(rows), past, seen)
+        _score(model, rows, kept, seen, out.logits)
+    return _Flight(list(rows), kept, seen)
 
 
-def _score(model: Any, rows: list[Row], past: DynamicCache, seen: torch.Tensor, first: torch.Tensor) -> None:
+def _score(model: Any, rows: list[Row], kept: DynamicCache, seen: torch.Tensor, first: torch.Tensor) -> None:
     """Fills in the gold's log-likelihoods, given the logits after the prompts; the past is left as it was."""
     longest = max(len(row.gold) for row in rows) - 1
     logits = first[:, -1:]
@@ -117,10 +117,10 @@ def _score(model: Any, rows: list[Row], past: DynamicCache, seen: torch.Tensor, 
             ids,
             attention_mask=wider,
             position_ids=_places(wider)[:, -longest:],
-            past_key_values=past,
+            past_key_values=kept,
             use_cache=True,
         ).logits
-        past.crop(-longest)
+        kept.crop(-longest)
         logits = torch.cat([logits, rest], dim=1)
     for row, of_row in zip(rows, logits, strict=True):
         nats = torch.log_softmax(of_row[: len(row.gold)], dim=-1, dtype=torch.float32)

@@ -73,12 +73,19 @@ class Hub:
         places = f"the mirror {self.mirror}" if self.mirror else "a mirror (hub_mirror is not set)"
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
+    def state(self, name: str, source: Source) -> str:
+        """Another one when a source's local files are others; the hub's stay the same as long as a process lives."""
+        return str(self._arguments(name, source).get("cache_dir", source.dataset))
+
+    def _arguments(self, name: str, source: Source) -> dict[str, Any]:
+        return _of_files(name, source) if Path(source.dataset).suffix in _FILES else self.dataset_arguments(source.dataset)
+
     def rows(self, name: str, source: Source) -> Any:
         """A source's rows, a datasets.Dataset; InputError when there is no such data set, file, configuration or split."""
         import datasets
 
         local = Path(source.dataset).suffix in _FILES
-        arguments = _of_files(name, source) if local else self.dataset_arguments(source.dataset)
+        arguments = self._arguments(name, source)
         if source.files and not local:
             arguments["data_files"] = source.files
         try:

@@ -147,6 +147,12 @@ def build(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, ow
     return examples
 
 
+def state(data: Data, hub: Hub) -> tuple[str, ...]:
+    """The files that the rows come from, as they are now."""
+    names = sorted({*_mixed(data), *([data.replay.source] if data.replay.source else [])} - {SELF})
+    return tuple(hub.state(name, find_source(data, name)) for name in names)
+
+
 def _mixed(data: Data) -> list[str]:
     """The sources of the mix that are read, not sampled."""
     return sorted(name for name, share in data.mix.items() if share > 0 and name != SELF)

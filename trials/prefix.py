@@ -8,6 +8,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from trials import past
+
 _WORTH = 16
 """Tokens; running fewer twice costs less than another pass."""
 
@@ -35,6 +37,7 @@ def cache(model: Any, ids: Sequence[int], rows: int) -> DynamicCache | None:
     """The model's past after these tokens, for each of so many rows; None after no tokens."""
     if not ids:
         return None
-    past = model(torch.tensor([ids], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
-    past.batch_repeat_interleave(rows)
-    return past
+    kept = past.empty(model.config)
+    model(torch.tensor([ids], device=model.device), past_key_values=kept, use_cache=True, logits_to_keep=1)
+    kept.batch_repeat_interleave(rows)
+    return kept

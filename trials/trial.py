@@ -3,6 +3,7 @@
 While a trial runs, `partial/` in its folder holds what it has done so far, and an attempt that finds it goes on from there.
 """
 
+import copy
 import functools
 import platform
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -105,6 +106,7 @@ class Worker:
         self.hub = hub
         self.tasks = Tasks(hub)
         self._base: tuple[Base, base.LoadedBase] | None = None
+        self._kept: dict[str, tuple[Hashable, Any]] = {}
 
     def run(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord:
         """The spec's record: the ledger's if it is complete there, else a new one, written to the ledger.
@@ -126,27 +128,36 @@ class Worker:
         finally:
             lease.release()
 
-    def run_together(self, specs: Sequence[TrialSpec]) -> list[TrialRecord]:
-        """The specs' records in their order, as `run` gives them; those that several.stackable puts together are trained in one
-        pass. One that fails ends no other. Raises HeldElsewhere when all are done but those that other processes run."""
+    def run_together(
+        self, specs: Sequence[TrialSpec], keep: Mapping[str, Collection[int]] | None = None
+    ) -> list[TrialRecord | None]:
+        """The specs' records in their order, as `run` gives them; None of one that another process runs.
+
+        Those that several.stackable puts together are trained in one pass; `keep`, by key, is as in `run`, and what has some is
+        trained alone. One that fails ends no other.
+        """
+        keep = keep or {}
         groups: dict[str, dict[str, TrialSpec]] = {}
         for spec in specs:
-            shared = several.stackable(spec)
+            shared = several.stackable(spec) if not keep.get(spec.key) else None
             if shared is not None:
                 groups.setdefault(shared, {})[spec.key] = spec
-        records: dict[str, TrialRecord] = {}
+        stacked = {key for group in groups.values() if len(group) > 1 for key in group}
+        records: dict[str, TrialRecord | None] = {}
+        for spec in [spec for spec in specs if spec.key not in stacked]:  # baselines first: without them nothing is judged
+            records[spec.key] = self._run_or_leave(spec, keep.get(spec.key, ()))
         for group in groups.values():
             records |= self._run_stacked(group.values())
-        elsewhere: HeldElsewhere | None = None
         for spec in specs:
             if spec.key not in records:
-                try:
-                    records[spec.key] = self.run(spec)
-                except HeldElsewhere as error:
-                    elsewhere = elsewhere or error
-        if elsewhere is not None:
-            raise elsewhere
+                records[spec.key] = self._run_or_leave(spec)
         return [records[spec.key] for spec in specs]
+
+    def _run_or_leave(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord | None:
+        try:
+            return self.run(spec, keep)
+        except HeldElsewhere:
+            return None
 
     def _run_stacked(self, specs: Collection[TrialSpec]) -> dict[str, TrialRecord]:
         """The records, by key, of those that are neither done nor another's; none where that leaves fewer than two."""
@@ -238,7 +249,7 @@ class Worker:
         with adapter.borrowed(loaded, adapters[0]) as model:
             origin = {**origin, "weights": adapter.checksum(adapters[0])}
             with _timed(record, "drift"):
-                heldout = mix.heldout(spec.data, self.hub, loaded.tokenizer)
+                heldout = self._heldout(loaded, spec)
                 rows = spec.train.micro_batch_size
                 measure = functools.partial(drift.measure, model, loaded.tokenizer.pad_token_id, heldout)
                 record.learning = memory.within("drift", rows, measure, lambda rows: rows // 2, record.out_of_memory)
@@ -267,16 +278,35 @@ class Worker:
     def _mixed(self, loaded: base.LoadedBase, record: TrialRecord) -> _Mixed:
         spec = record.spec
         own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
-        with _timed(record, "mix"):
+
+        def build() -> tuple[list[mix.Example], dict[str, dict[str, int]]]:
             screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
-            examples = mix.build(spec.data, self.hub, loaded.tokenizer, screen, own)
-            heldout = drift.sample(mix.heldout(spec.data, self.hub, loaded.tokenizer), train.LOOKED_AT)
-            record.overlap = screen.seen
+            return mix.build(spec.data, self.hub, loaded.tokenizer, screen, own), screen.seen
+
+        with _timed(record, "mix"):
+            tasks = frozenset(name for evaluation in spec.eval.values() for name in evaluation.tasks)
+            examples, seen = self._once("rows", (self._of_data(spec), tasks), build)
+            record.overlap = copy.deepcopy(seen)
+            heldout = drift.sample(self._heldout(loaded, spec), train.LOOKED_AT)
             record.rows = dict(Counter(example.source for example in examples))
         begins_at: Sequence[mix.Example] = examples
         if spec.lora.init == "corda":  # it leaves alone what matters to these rows: what the base says by itself
             begins_at = [mix.Example(SELF, ids, ids) for ids, _ in own(initial.ROWS)]
         return _Mixed(train.epochs(examples, spec.train, spec.data.seed), heldout, begins_at)
+
+    def _heldout(self, loaded: base.LoadedBase, spec: TrialSpec) -> dict[str, list[mix.Example]]:
+        return self._once("held out", self._of_data(spec), lambda: mix.heldout(spec.data, self.hub, loaded.tokenizer))
+
+    def _of_data(self, spec: TrialSpec) -> Hashable:
+        """Equal for trials with the same rows as the same tokens."""
+        return spec.base.model_dump_json(), spec.data.model_dump_json(), mix.state(spec.data, self.hub)
+
+    def _once(self, what: str, asked: Hashable, make: Callable[[], Any]) -> Any:
+        """What the last trial made, where this one asks for the same: a sweep's trials often share their rows."""
+        if what not in self._kept or self._kept[what][0] != asked:
+            self._kept.pop(what, None)  # before the new one is made: it may be large
+            self._kept[what] = (asked, make())
+        return self._kept[what][1]
 
     def _train_together(self, joints: Sequence[_Joint]) -> None:
         """Gives every trial its `end` or its `error`; neither to one that is to be trained alone."""

@@ -1,0 +1,63 @@
+"""A model's past that grows in place: transformers' own is copied whole at every step, a third of the time of a step."""
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_AHEAD = 64
+"""Positions that there is room for when a layer is laid out anew."""
+
+
+class Growing(DynamicLayer):
+    """A layer's keys and values, (rows, heads, positions, width) each; the same values as DynamicLayer's at any time."""
+
+    _rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+    """What `keys` and `values` are the beginnings of, once there was something to grow; whoever sets these may ignore it."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.get_seq_length() == 0:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
+        assert self.keys is not None
+        assert self.values is not None
+        old, new = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if not self._fit(new):
+            self._rooms = (_roomy(self.keys, new + _AHEAD), _roomy(self.values, new + _AHEAD))
+        assert self._rooms is not None
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[..., old:new, :] = states
+        self.keys, self.values = (room[..., :new, :] for room in self._rooms)
+        return self.keys, self.values
+
+    def _fit(self, length: int) -> bool:
+        """Whether keys and values are still the beginnings of the rooms, and so many positions fit in."""
+        if self._rooms is None:
+            return False
+        pairs = zip(self._rooms, (self.keys, self.values), strict=True)
+        return all(
+            part is not None
+            and part.data_ptr() == room.data_ptr()
+            and part.stride() == room.stride()
+            and part.shape[:2] == room.shape[:2]
+            and length <= room.shape[-2]
+            for room, part in pairs
+        )
+
+
+def _roomy(states: torch.Tensor, length: int) -> torch.Tensor:
+    """With room after them, up to the length."""
+    room = states.new_empty((*states.shape[:-2], length, states.shape[-1]))
+    room[..., : states.shape[-2], :] = states
+    return room
+
+
+def empty(config: Any) -> DynamicCache:
+    """Of a model that keeps all of its past in every layer (prefix.fits)."""
+    made = DynamicCache(config=config)
+    made.layers = [Growing() for _ in made.layers]
+    return made
