@@ -51,7 +51,7 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """By key how each trial `ends` (sweep.End), for the last two of them the `reason`, and the `seconds` of all together."""
+        """By key how each trial `ends` (sweep.End), where that needs one the `reason`, and the `seconds` of all together."""
         try:
             worker = self.worker
         except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was

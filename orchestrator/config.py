@@ -82,9 +82,8 @@ class Resources(Section):
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     trials_per_pass: Annotated[int, Field(ge=1)] = 1
-    """Trials that a worker takes at once. It trains their adapters in one pass over the base where they share that, the sequence
-    length and the batch size (trials/several.py), and evaluates one after the other. A sampler that learns from results then
-    learns from as many at once."""
+    """Trials that a worker takes at once: it trains their adapters in one pass over the base where they share that, the
+    sequence length and the batch size (trials/several.py). A sampler that learns from results learns from as many at once."""
     accelerator_type: Annotated[str, Field(min_length=1)] | None = None
     """Ray's name of the GPU that a trial needs, such as A100 or H100; None takes any."""
 

@@ -19,8 +19,7 @@ from trials.errors import InputError
 
 class StudySearcher(Searcher):
     def __init__(self, sweep: Sweep, slots: Callable[[], int], together: int = 1):
-        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's, which a
-        worker runs together."""
+        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's."""
         super().__init__()
         self._sweep, self._slots, self._together = sweep, slots, together
         self._batches: dict[str, list[str]] = {}

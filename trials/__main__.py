@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord | None]":
-    """Their records, None of one that another process runs; raises InputError before anything starts where one of them cannot run."""
+    """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
     from trials import hardware
     from trials.checks import check
 

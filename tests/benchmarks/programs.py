@@ -30,9 +30,9 @@ SWEEPS: dict[str, dict[str, Any]] = {
         "lora": {"alpha": 32, "target_modules": ["q_proj", "k_proj", "v_proj"]},
         "train": {"batch_size": 8, "micro_batch_size": 8},
         "eval": {
-            "commonsense": {"preset": "micro_swag", "documents": 300},
-            "math": {"preset": "micro_gsm", "documents": 200},
-            "knowledge": {"preset": "micro_cs", "documents": 200},
+            "commonsense": {"preset": "micro_swag", "documents": 300, "batch_size": 64},
+            "math": {"preset": "micro_gsm", "documents": 200, "batch_size": 64},
+            "knowledge": {"preset": "micro_cs", "documents": 200, "batch_size": 64},
         },
         "rates": [2.0e-3, 5.0e-3],
     },
