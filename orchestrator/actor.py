@@ -51,7 +51,9 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """By key how each trial `ends` (sweep.End), where that needs one the `reason`, and the `seconds` of all together."""
+        """How each trial `ends` (sweep.End) in their order, where that needs one the `reason`, and the `seconds` of all together.
+
+        No mapping by key: Tune flattens those."""
         try:
             worker = self.worker
         except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
@@ -62,8 +64,8 @@ class TrialActor(tune.Trainable):
         except StorageFailed as error:
             return self._ended(time.monotonic() - began, "storage", str(error))
         found = self._ended(time.monotonic() - began, "record")
-        found["ends"] |= {spec.key: "held" for spec, record in zip(self.specs, records, strict=True) if record is None}
+        found["ends"] = ["held" if record is None else "record" for record in records]
         return found
 
     def _ended(self, seconds: float, end: str, reason: str = "") -> dict[str, Any]:
-        return {"ends": {spec.key: end for spec in self.specs}, "reason": reason, "seconds": seconds, "done": True}
+        return {"ends": [end] * len(self.specs), "reason": reason, "seconds": seconds, "done": True}

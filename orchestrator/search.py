@@ -63,10 +63,9 @@ class StudySearcher(Searcher):
             for key in keys:
                 self._guard(functools.partial(self._died, key, alone=len(keys) == 1))
             return
-        done = sum(end == "record" for end in result["ends"].values())
-        for key in keys:
-            seconds = result["seconds"] / done if done else None
-            self._guard(functools.partial(self._sweep.finish, key, result["ends"][key], result["reason"], seconds))
+        seconds = result["seconds"] / max(result["ends"].count("record"), 1)
+        for key, end in zip(keys, result["ends"], strict=True):
+            self._guard(functools.partial(self._sweep.finish, key, end, result["reason"], seconds))
 
     def _died(self, key: str, alone: bool) -> None:
         """Its worker died at every attempt; what was not alone in it may be innocent."""

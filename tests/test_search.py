@@ -22,9 +22,8 @@ def specs(suggested) -> list[TrialSpec]:
 
 def done(sweep: Sweep, searcher: StudySearcher, name: str, suggested, held: tuple[str, ...] = ()) -> None:
     """What a worker reports when it has run them."""
-    ends = {}
+    ends = ["held" if spec.key in held else "record" for spec in specs(suggested)]
     for spec in specs(suggested):
-        ends[spec.key] = "held" if spec.key in held else "record"
         if spec.key not in held:
             leave(sweep, sweep.running[spec.key])
     searcher.on_trial_complete(name, {"ends": ends, "reason": "", "seconds": 10.0})
