@@ -14,6 +14,9 @@ from transformers import DynamicCache
 
 from trials import past, prefix
 
+_SPARE = 8
+"""Padding that all rows have is cut off when it is this part of their length: the past is laid out anew for it."""
+
 
 @dataclass
 class Row:
@@ -36,17 +39,23 @@ class _Flight:
     seen: torch.Tensor
     """(rows, length), whether a position is a token and not padding."""
 
-    def keep(self, chosen: list[int]) -> None:
-        self.rows = [self.rows[i] for i in chosen]
+    def keep(self, chosen: set[int]) -> None:
+        """These rows alone; the last ones take the places of those that leave, so that little is moved."""
+        last = iter(sorted(i for i in chosen if i >= len(chosen)))
+        order = [i if i in chosen else next(last) for i in range(len(chosen))]
+        self.rows = [self.rows[i] for i in order]
         if not chosen:
             return
-        numbers = torch.tensor(chosen, device=self.seen.device)
-        self.seen = self.seen[numbers]
+        self.seen = self.seen[torch.tensor(order, device=self.seen.device)]
         spare = int(self.seen.long().argmax(dim=1).min())  # columns that are padding to all who stay
+        if spare < self.seen.shape[1] / _SPARE:
+            spare = 0
         self.seen = self.seen[:, spare:]
-        layers: Any = self.past.layers  # DynamicLayers, as prefix.fits has seen to
+        layers: Any = self.past.layers  # of past.empty
         for layer in layers:
-            layer.keys, layer.values = layer.keys[numbers, :, spare:], layer.values[numbers, :, spare:]
+            layer.keep(order)
+            if spare:
+                layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
 
     def join(self, other: "_Flight") -> None:
         self.rows += other.rows
@@ -146,7 +155,7 @@ def _settle(flight: _Flight, most: int, ends: Callable[[list[int]], bool]) -> No
     """Lets the rows go that have ended."""
     for row in flight.rows:
         row.stopped = ends(row.generated)
-    staying = [i for i, row in enumerate(flight.rows) if not row.stopped and len(row.generated) < most]
+    staying = {i for i, row in enumerate(flight.rows) if not row.stopped and len(row.generated) < most}
     if len(staying) < len(flight.rows):
         flight.keep(staying)
 

@@ -1,5 +1,6 @@
 """A model's past that grows in place: transformers' own is copied whole at every step, a third of the time of a step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,22 @@ class Growing(DynamicLayer):
             room[..., old:new, :] = states
         self.keys, self.values = (room[..., :new, :] for room in self._rooms)
         return self.keys, self.values
+
+    def keep(self, chosen: Sequence[int]) -> None:
+        """The chosen rows alone, in this order. In place where a row is either where it was or comes from behind the others."""
+        assert self.keys is not None
+        assert self.values is not None
+        moved = [(place, row) for place, row in enumerate(chosen) if place != row]
+        if self._fit(self.keys.shape[-2]) and all(row >= len(chosen) for _, row in moved):
+            assert self._rooms is not None
+            for room in self._rooms if moved else ():
+                to, of = torch.tensor(moved, device=room.device).T
+                room[to] = room[of]
+            self._rooms = (self._rooms[0][: len(chosen)], self._rooms[1][: len(chosen)])
+            self.keys, self.values = (states[: len(chosen)] for states in (self.keys, self.values))
+            return
+        numbers = torch.tensor(chosen, device=self.keys.device)
+        self.keys, self.values = self.keys[numbers], self.values[numbers]
 
     def _fit(self, length: int) -> bool:
         """Whether keys and values are still the beginnings of the rooms, and so many positions fit in."""

@@ -53,7 +53,7 @@ def _held(flight: Any, most: int, ends: Callable[[list[int]], bool]) -> None:
     if all(hasattr(row, "end") for row in flight.rows):
         for row in flight.rows:
             row.generated = row.generated[: row.end]
-        flight.keep([])
+        flight.keep(set())
 
 
 def _everywhere(model: Any, inputs: Any, places: torch.Tensor) -> torch.Tensor:
