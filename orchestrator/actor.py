@@ -51,7 +51,7 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """How each trial `ends` (sweep.End) in their order, where that needs one the `reason`, and the `seconds` of all together.
+        """How each trial `ends` (sweep.End) in their order, its `reason`, and the `seconds` of all together.
 
         No mapping by key: Tune flattens those."""
         try:

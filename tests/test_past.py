@@ -86,4 +86,4 @@ def test_steps_do_not_copy_what_is_there():
 
 def test_every_layer_of_a_model_has_one():
     config = LlamaConfig(num_hidden_layers=3)
-    assert [type(layer) for layer in past.empty(config).layers] == [past.Growing] * 3
+    assert [type(layer) for layer in past.Past(config).layers] == [past.Growing] * 3

@@ -5,17 +5,20 @@ The tokens are those that transformers' `generate` chooses. What is saved are th
 same one or the end token. What a gold solution costs after the prompt is told from the same pass over the prompt.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
-from trials import past, prefix
+from trials import prefix
+from trials.past import Past
 
 _SPARE = 8
 """Padding that all rows have is cut off when it is this part of their length: the past is laid out anew for it."""
+_PARTS, _FEWEST = 4, 2
+"""Gold solutions are scored in so many parts, of no fewer rows each."""
 
 
 @dataclass
@@ -35,9 +38,9 @@ class _Flight:
     """The rows under way: their past, padded on the left to one length, and what each goes on with."""
 
     rows: list[Row]
-    past: DynamicCache
+    past: Past
     seen: torch.Tensor
-    """(rows, length), whether a position is a token and not padding."""
+    """(rows, length), whether a position is a token and not padding; without the beginning that all share."""
 
     def keep(self, chosen: set[int]) -> None:
         """These rows alone; the last ones take the places of those that leave, so that little is moved."""
@@ -51,8 +54,7 @@ class _Flight:
         if spare < self.seen.shape[1] / _SPARE:
             spare = 0
         self.seen = self.seen[:, spare:]
-        layers: Any = self.past.layers  # of past.empty
-        for layer in layers:
+        for layer in self.past.layers:
             layer.keep(order)
             if spare:
                 layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
@@ -61,8 +63,7 @@ class _Flight:
         self.rows += other.rows
         length = max(self.seen.shape[1], other.seen.shape[1])
         self.seen = torch.cat([_padded(one.seen, length, -1) for one in (self, other)])
-        pairs: Any = zip(self.past.layers, other.past.layers, strict=True)
-        for mine, theirs in pairs:
+        for mine, theirs in zip(self.past.layers, other.past.layers, strict=True):
             mine.keys = torch.cat([_padded(one.keys, length, -2) for one in (mine, theirs)])
             mine.values = torch.cat([_padded(one.values, length, -2) for one in (mine, theirs)])
 
@@ -70,11 +71,13 @@ class _Flight:
 def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
     """Generates into the rows, at most `most` tokens each, `batch` rows at once; `ends` says whether tokens end a response."""
     waiting = list(rows)
+    shared = prefix.common(model, [row.prompt[:-1] for row in rows])
+    lent = prefix.beginning(model, rows[0].prompt[:shared]) if rows else Past(model.config)
     flight: _Flight | None = None
     while waiting or (flight and flight.rows):
         free = batch - (len(flight.rows) if flight else 0)
         if waiting and free >= min(len(waiting), max(1, batch // 4)):  # a pass over prompts for a few rows costs as a step
-            begun = _begun(model, waiting[:free])
+            begun = _begun(model, waiting[:free], lent.anew())
             waiting = waiting[free:]
             _settle(begun, most, ends)
             if not flight or not flight.rows:
@@ -86,68 +89,76 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
             _settle(flight, most, ends)
 
 
-def _begun(model: Any, rows: list[Row]) -> _Flight:
+def _begun(model: Any, rows: list[Row], kept: Past) -> _Flight:
     """The rows with their prompts run and their first token chosen."""
-    shared = prefix.common([row.prompt[:-1] for row in rows])
-    longest = max(len(row.prompt) for row in rows) - shared
+    prompts = [row.prompt[kept.shared :] for row in rows]
+    longest = max(map(len, prompts))
     ids = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
-    seen = torch.zeros(len(rows), shared + longest, dtype=torch.bool, device=model.device)
-    seen[:, :shared] = True
-    for i, row in enumerate(rows):
-        rest = torch.tensor(row.prompt[shared:], device=model.device)
-        ids[i, longest - len(rest) :] = rest
-        seen[i, shared + longest - len(rest) :] = True
-    kept = prefix.cache(model, rows[0].prompt[:shared], len(rows)) or past.empty(model.config)
-    out = model(
-        ids,
-        attention_mask=seen,
-        position_ids=_places(seen)[:, shared:],
-        past_key_values=kept,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    for row, token in zip(rows, _likeliest(out.logits), strict=True):
+    seen = torch.zeros(len(rows), longest, dtype=torch.bool, device=model.device)
+    for i, prompt in enumerate(prompts):
+        ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=model.device)
+        seen[i, longest - len(prompt) :] = True
+    flight = _Flight(list(rows), kept, seen)
+    logits = _logits(model, ids, flight, logits_to_keep=1)
+    for row, token in zip(rows, _likeliest(logits), strict=True):
         row.generated.append(token)
     if any(row.gold for row in rows):
-        _score(model, rows, kept, seen, out.logits)
-    return _Flight(list(rows), kept, seen)
+        _score(model, flight, logits)
+    return flight
 
 
-def _score(model: Any, rows: list[Row], kept: DynamicCache, seen: torch.Tensor, first: torch.Tensor) -> None:
-    """Fills in the gold's log-likelihoods, given the logits after the prompts; the past is left as it was."""
-    longest = max(len(row.gold) for row in rows) - 1
-    logits = first[:, -1:]
-    if longest > 0:
-        ids = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
-        for i, row in enumerate(rows):
-            ids[i, : len(row.gold) - 1] = torch.tensor(row.gold[:-1], device=model.device)
-        wider = torch.nn.functional.pad(seen, (0, longest), value=True)  # causal: no gold token sees the padding after it
-        rest = model(
+def _logits(model: Any, ids: torch.Tensor, flight: _Flight, **wanted: Any) -> torch.Tensor:
+    """Of the tokens `ids`, (rows, length), that the flight's last positions are; they are in its past afterwards."""
+    seen, length = flight.seen, ids.shape[1]
+    mask: torch.Tensor | None = seen
+    if flight.past.beginning:
+        causal = torch.ones(length, seen.shape[1], dtype=torch.bool, device=seen.device).tril(seen.shape[1] - length)
+        mask = seen[:, None, None] & causal
+    elif length == 1 and bool(seen.all()):
+        mask = None
+    with prefix.attending(model, flight.past):
+        out = model(
             ids,
-            attention_mask=wider,
-            position_ids=_places(wider)[:, -longest:],
-            past_key_values=kept,
+            attention_mask=mask,
+            position_ids=_places(seen)[:, -length:] + flight.past.shared,
+            past_key_values=flight.past,
             use_cache=True,
-        ).logits
-        kept.crop(-longest)
-        logits = torch.cat([logits, rest], dim=1)
-    for row, of_row in zip(rows, logits, strict=True):
-        nats = torch.log_softmax(of_row[: len(row.gold)], dim=-1, dtype=torch.float32)
-        gold = torch.tensor(row.gold, dtype=torch.long, device=nats.device)
-        row.gold_nats = nats.gather(1, gold[:, None])[:, 0].tolist()
+            **wanted,
+        )
+    found: torch.Tensor = out.logits
+    return found
+
+
+def _score(model: Any, flight: _Flight, first: torch.Tensor) -> None:
+    """Fills in the gold's log-likelihoods, given the logits after the prompts; the flight is left as it was."""
+    order = sorted((i for i, row in enumerate(flight.rows) if row.gold), key=lambda i: len(flight.rows[i].gold))
+    size = max(_FEWEST, math.ceil(len(order) / _PARTS))
+    for begin in range(0, len(order), size):  # those of about one length together: a gold solution may be five times another
+        part = order[begin : begin + size]
+        rows = [flight.rows[i] for i in part]
+        logits = _after(model, _Flight(rows, flight.past.of(part), flight.seen[part]), first[part, -1:])
+        for row, of_row in zip(rows, logits, strict=True):
+            nats = torch.log_softmax(of_row[: len(row.gold)], dim=-1, dtype=torch.float32)
+            gold = torch.tensor(row.gold, dtype=torch.long, device=nats.device)
+            row.gold_nats = nats.gather(1, gold[:, None])[:, 0].tolist()
+
+
+def _after(model: Any, flight: _Flight, first: torch.Tensor) -> torch.Tensor:
+    """The logits that the rows' gold is told from; the first ones are known."""
+    longest = max(len(row.gold) for row in flight.rows) - 1
+    if longest == 0:
+        return first
+    ids = torch.zeros(len(flight.rows), longest, dtype=torch.long, device=model.device)
+    for i, row in enumerate(flight.rows):
+        ids[i, : len(row.gold) - 1] = torch.tensor(row.gold[:-1], device=model.device)
+    flight.seen = torch.nn.functional.pad(flight.seen, (0, longest), value=True)  # causal: none sees the padding after it
+    return torch.cat([first, _logits(model, ids, flight)], dim=1)
 
 
 def _step(model: Any, flight: _Flight) -> None:
     flight.seen = torch.nn.functional.pad(flight.seen, (0, 1), value=True)
-    out = model(
-        torch.tensor([row.generated[-1:] for row in flight.rows], device=model.device),
-        attention_mask=None if bool(flight.seen.all()) else flight.seen,
-        position_ids=_places(flight.seen)[:, -1:],
-        past_key_values=flight.past,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    for row, token in zip(flight.rows, _likeliest(out.logits), strict=True):
+    ids = torch.tensor([row.generated[-1:] for row in flight.rows], device=model.device)
+    for row, token in zip(flight.rows, _likeliest(_logits(model, ids, flight, logits_to_keep=1)), strict=True):
         row.generated.append(token)
 
 

@@ -41,7 +41,8 @@ def batches(questions: Sequence[Question], endings: int) -> Iterator[list[int]]:
 
 def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) -> list[list[tuple[float, bool]]]:
     """(log-likelihood in nats, whether every token is the likeliest one) of every ending of every question."""
-    shared = prefix.common([question.context[:-1] for question in batch])
+    shared = prefix.common(model, [question.context[:-1] for question in batch])
+    past = prefix.beginning(model, batch[0].context[:shared])
     width = max(question.length for question in batch) - shared
     rows = torch.zeros(len(batch), width, dtype=torch.long)
     places = torch.zeros_like(rows)
@@ -58,15 +59,19 @@ def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) ->
         predict[i, len(question.context) - shared - 1 : at] = True
     sees = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
     sees |= torch.eye(width, dtype=torch.bool)  # padding sees itself, since a softmax over nothing is no number
-    hidden = torch.zeros(sees.shape, dtype=model.dtype).masked_fill_(~sees, torch.finfo(model.dtype).min)
+    mask = sees[:, None].to(model.device)
+    if not past.beginning:  # transformers' own attentions take a mask that is added
+        mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill_(~mask, torch.finfo(model.dtype).min)
     inputs = {
         "input_ids": rows.to(model.device),
-        "attention_mask": torch.nn.functional.pad(hidden, (shared, 0))[:, None].to(model.device),
+        "attention_mask": mask,
         "position_ids": places.to(model.device),
-        "past_key_values": prefix.cache(model, batch[0].context[:shared], len(batch)),
-        "use_cache": shared > 0,
+        "past_key_values": past if past.beginning else None,
+        "use_cache": bool(past.beginning),
     }
-    return _read(batch, logits_at(model, inputs, predict.to(model.device)), softmax)
+    with prefix.attending(model, past):
+        logits = logits_at(model, inputs, predict.to(model.device))
+    return _read(batch, logits, softmax)
 
 
 def _read(batch: Sequence[Question], logits: torch.Tensor, softmax: torch.dtype | None) -> list[list[tuple[float, bool]]]:

@@ -73,8 +73,35 @@ def _roomy(states: torch.Tensor, length: int) -> torch.Tensor:
     return room
 
 
-def empty(config: Any) -> DynamicCache:
+class Past(DynamicCache):
     """Of a model that keeps all of its past in every layer (prefix.fits)."""
-    made = DynamicCache(config=config)
-    made.layers = [Growing() for _ in made.layers]
-    return made
+
+    layers: list[Any]
+    """Growing."""
+
+    def __init__(self, config: Any, beginning: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()):
+        """`beginning`: by layer the keys and values, (1, heads, positions, width), that all rows share (trials/prefix.py)."""
+        super().__init__(config=config)
+        self.layers = [Growing() for _ in self.layers]
+        self.beginning, self._config = beginning, config
+
+    @property
+    def shared(self) -> int:
+        """Positions of the beginning."""
+        return self.beginning[0][0].shape[2] if self.beginning else 0
+
+    def lent(self) -> "Past":
+        """An empty past with this one, of one row, as its beginning."""
+        return Past(self._config, [(layer.keys, layer.values) for layer in self.layers if layer.is_initialized])
+
+    def of(self, rows: Sequence[int]) -> "Past":
+        """A copy of these rows alone."""
+        made = self.anew()
+        numbers = torch.tensor(rows, device=self.layers[0].keys.device)
+        for one, other in zip(made.layers, self.layers, strict=True):
+            one.update(other.keys[numbers], other.values[numbers])
+        return made
+
+    def anew(self) -> "Past":
+        """An empty one with the same beginning."""
+        return Past(self._config, self.beginning)
