@@ -54,7 +54,7 @@ def _heads(sweep: Sweep, rows: pd.DataFrame, metrics: list[str], brief: bool, fl
     names = labels.setting_names(sweep.space)
     yield "trial", "its number in the sweep", True
     if not brief:
-        yield "state", "front, dominated, outside the constraints, failed or pending", False
+        yield "state", "front, dominated, outside the constraints, failed, given up or pending", False
     if flagged:
         yield "failure", "signatures of failure; a question mark: the interval spans the bound", False
     for path in sweep.space:

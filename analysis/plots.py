@@ -116,7 +116,7 @@ def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
         parts.append(f"{int(sweep.trials['feasible'].sum())} within the constraints")
     if sweep.trials["on_front"].any():
         parts.append(f"{int(sweep.trials['on_front'].sum())} on the front")
-    parts += [f"{states[state]} {state}" for state in ("failed", "pending") if states.get(state, 0)]
+    parts += [f"{states[state]} {state}" for state in ("failed", "given up", "pending") if states.get(state, 0)]
     tall = figure.get_figheight()
     name = sweep.name if len(sweep.name) <= 60 else sweep.name[:59] + "…"
     # parse_math off, here and below: a "$" in a name is a "$"

@@ -19,10 +19,9 @@ from analysis.kinds import ALL_KINDS, Kind
 from analysis.measure import learning
 from analysis.metrics import LEARNING, Objective, split_metric
 from analysis.sweep import Sweep
+from trials.outcomes import STAGES, first_clusters
 from trials.record import TrialRecord
 
-STAGES = (0.125, 0.25, 0.5)
-"""Shares of the documents after which a trial is judged."""
 LEVEL = 0.99
 """A trial is given up where with at least this probability some trial of the front dominates it."""
 _DRAWS = 500
@@ -56,6 +55,19 @@ def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
     return [_seen(records, base, sweep.objectives, half, share) for share in (*STAGES, 1.0)]
 
 
+def beaten(
+    record: TrialRecord,
+    front: Sequence[TrialRecord],
+    base: TrialRecord,
+    objectives: Sequence[Objective],
+    half: str,
+    share: float,
+) -> float:
+    """The probability that one of the front's records dominates this one, which has answered a share of the documents."""
+    seen = _seen([[record], *([one] for one in front)], base, objectives, half, share)
+    return seen.p_beaten(0, range(1, 1 + len(front)))
+
+
 def _seen(
     records: Sequence[Sequence[TrialRecord]], base: TrialRecord, objectives: Sequence[Objective], half: str, share: float
 ) -> Seen:
@@ -87,8 +99,7 @@ def first(whole: Answers, share: float) -> Answers:
     """The answers to the clusters that come first in an order that follows from their labels alone."""
     if share >= 1:
         return whole
-    shuffled = np.random.default_rng(len(whole.clusters)).permutation(len(whole.clusters))
-    kept = np.sort(shuffled[: max(2, round(share * len(shuffled)))])
+    kept = first_clusters(len(whole.clusters), share)
     sizes = np.diff(np.append(whole.starts, whole.n))
     documents = np.concatenate([np.arange(whole.starts[one], whole.starts[one] + sizes[one]) for one in kept])
     starts = np.concatenate([[0], np.cumsum(sizes[kept])[:-1]])

@@ -172,7 +172,9 @@ def _caption(sweep: Sweep) -> str:
 
 def _progress(sweep: Sweep) -> str:
     states = sweep.trials["state"].value_counts()
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "failed", "pending") if state in states)
+    counted = ", ".join(
+        f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
+    )
     budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
     return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
 

@@ -23,7 +23,7 @@ from analysis.sweep import Sweep
 
 LOG_SPAN = 50  # times the lowest, from which a positive setting is taken to have been searched on a log scale
 UNDEFINED = 1e6  # a constraint on an undefined metric: Optuna's storages take no infinity
-STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
+STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "given up": TrialState.PRUNED}
 
 
 def study(sweep: Sweep, storage: str | None = None) -> optuna.Study:

@@ -45,6 +45,8 @@ class ManifestTrial(BaseModel):
     failure: str | None = None
     free: bool = False
     """Derived from the training of another trial, so that the budget does not count it."""
+    given_up: str | None = None
+    """Why no more of it was run: the front beat it while it was evaluated."""
 
     @model_validator(mode="after")
     def _complete(self) -> "ManifestTrial":
@@ -106,6 +108,8 @@ class Asked:
     def state(self) -> str:
         """Complete when all replicates are, failed as soon as one has."""
         states = {outcome.state for outcome in self.outcomes} or {"failed"}
+        if states == {"pending"} and self.trial.given_up is not None:
+            return "given up"
         return next(state for state in ("failed", "pending", "complete") if state in states)
 
     @property
@@ -138,10 +142,10 @@ class Sweep:
     """Which half of the documents the metrics are told on, "report"; None where they are told on all."""
     trials: pd.DataFrame
     """A row per trial by number: number, key (of its first replicate; empty for a point that is no valid trial), replicates,
-    baseline, state (complete, failed, pending), the dotted paths, the metrics (means over the replicates, with the standard
-    deviation between them under "ROLE.KIND_sd", NaN for a single one; the 95 % interval under "_low" and "_high"; and under
-    "_search" as the search saw it, which decides on feasible and front), paired (all its standard errors of differences are
-    paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1: takes no part), p_front
+    baseline, state (complete, failed, given up, pending), the dotted paths, the metrics (means over the replicates, with the
+    standard deviation between them under "ROLE.KIND_sd", NaN for a single one; the 95 % interval under "_low" and "_high"; and
+    under "_search" as the search saw it, which decides on feasible and front), paired (all its standard errors of differences
+    are paired over documents), feasible (complete, and every constraint met), on_front, front_rank (-1: takes no part), p_front
     (probability to be on the front), p_feasible, "p:CONSTRAINT", of each objective "_corrected" with "_corrected_low" and
     "_corrected_high" (without the luck of the best of many; see `shrinkage`), correlation (between the errors of the first two
     objectives), seconds (of all phases and replicates), failure (text, empty where there is none)."""

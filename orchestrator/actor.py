@@ -1,5 +1,6 @@
 """The process that runs one trial after another: what it imports is imported once for every slot of the sweep."""
 
+import functools
 import gc
 import os
 import time
@@ -48,24 +49,34 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.specs = [TrialSpec.model_validate_json(job["spec"]) for job in new_config["jobs"]]
         self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
+        self.against: dict[str, Any] | None = new_config.get("against")
         return True
 
     def step(self) -> dict[str, Any]:
-        """How each trial `ends` (sweep.End) in their order, its `reason`, and the `seconds` of all together.
+        """How each trial `ends` (sweep.End) in their order, the `reasons`, and the `seconds` of all together.
 
         No mapping by key: Tune flattens those."""
         try:
             worker = self.worker
         except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
             return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
+        from trials.record import TrialRecord
+        from trials.stages import GivenUp
+
         began = time.monotonic()
+        if self.against is not None:
+            from orchestrator.race import race
+
+            worker.race = functools.partial(race, self.against, ledger=worker.ledger)
         try:
-            records = worker.run_together(self.specs, self.keep)
+            found = worker.run_together(self.specs, self.keep)
         except StorageFailed as error:
             return self._ended(time.monotonic() - began, "storage", str(error))
-        found = self._ended(time.monotonic() - began, "record")
-        found["ends"] = ["held" if record is None else "record" for record in records]
-        return found
+        ends = ["held" if one is None else "record" if isinstance(one, TrialRecord) else "given up" for one in found]
+        reasons = [str(one) if isinstance(one, GivenUp) else "" for one in found]
+        return {"ends": ends, "reasons": reasons, "seconds": time.monotonic() - began, "done": True}
 
-    def _ended(self, seconds: float, end: str, reason: str = "") -> dict[str, Any]:
-        return {"ends": [end] * len(self.specs), "reason": reason, "seconds": seconds, "done": True}
+    def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
+        """All of them in the same way."""
+        count = len(self.specs)
+        return {"ends": [end] * count, "reasons": [reason] * count, "seconds": seconds, "done": True}

@@ -56,6 +56,8 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
             problem = f"{metric!r} stands here twice"
         if problem:
             yield ("search", "objectives", i, "metric"), f"search.objectives: {problem}"
+    if search.racing:
+        yield from (((("search", "racing")), f"search.racing: {problem}") for problem in _racing(config))
     for i, text in enumerate(search.constraints):
         try:
             problem = _metric_problem(parse_constraint(text).metric, config, known)
@@ -63,6 +65,18 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
             problem = str(error)
         if problem:
             yield ("search", "constraints", i), f"search.constraints: {problem}"
+
+
+def _racing(config: "SweepConfig") -> Iterator[str]:
+    if config.search.replicates > 1:
+        yield "a trial is judged by itself, so it needs search.replicates: 1"
+    for role in dict.fromkeys(objective.metric.partition(".")[0] for objective in config.search.objectives):
+        evaluation = config.eval.get(role)
+        if evaluation is not None and evaluation.sampler != "first_n" and evaluation.shots != 0:
+            yield (
+                f"the few-shot rows of eval.{role} are drawn document by document, so that a part of these would get others "
+                "than all of them; give it fewshot: first_n, or shots: 0"
+            )
 
 
 def _derived(config: "SweepConfig") -> Iterator[Problem]:

@@ -176,7 +176,7 @@ def _status(sweep: Any) -> dict[str, Any]:
     from analysis.export import front_rows
 
     counts = sweep.trials["state"].value_counts()
-    states = {state: int(counts.get(state, 0)) for state in ("complete", "failed", "pending")}
+    states = {state.replace(" ", "_"): int(counts.get(state, 0)) for state in ("complete", "failed", "given up", "pending")}
     failures = sweep.failures.drop(columns="traceback", errors="ignore").to_dict("records")
     return {"budget": sweep.budget, **states, "failures": failures, "front": front_rows(sweep)}
 
@@ -184,7 +184,9 @@ def _status(sweep: Any) -> dict[str, Any]:
 def _print_status(sweep: Any) -> None:
     found = _status(sweep)
     of = f" of {found['budget']}" if found["budget"] is not None else ""
-    out.print(f"{sweep.name}: {found['complete']}{of} trials complete, {found['failed']} failed, {found['pending']} open")
+    given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
+    ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
+    out.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open")
     for failure in found["failures"]:
         key = f" ({failure['key']})" if failure["key"] else ""
         line = f"  {failure['what']}{key}: {failure['kind']}: {failure['message']}"

@@ -46,7 +46,7 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
         held.callback(observers.close)
         sweep = Sweep(config, place, observers, progress.say)
         if sweep.over or sweep.unfinished == 0:
-            console.print(f"{config.name}: all {sweep.counts['done'] + sweep.counts['failed']} trials are done")
+            console.print(f"{config.name}: all {sum(sweep.counts.values())} trials are done")
             return 0
         if known:
             held.enter_context(_started(config, address, console))

@@ -18,7 +18,9 @@ from typing import Any, Literal
 from trials.errors import InputError
 from trials.record import TrialRecord
 
-Kind = Literal["sweep_started", "trial_started", "trial_finished", "trial_failed", "front_changed", "sweep_finished"]
+Kind = Literal[
+    "sweep_started", "trial_started", "trial_finished", "trial_failed", "trial_given_up", "front_changed", "sweep_finished"
+]
 
 _TRIAL = ("number", "key", "replicate", "settings")
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -26,6 +28,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "trial_started": _TRIAL,
     "trial_finished": (*_TRIAL, "metrics", "seconds"),
     "trial_failed": (*_TRIAL, "failure", "seconds"),
+    "trial_given_up": (*_TRIAL, "reason"),
     "front_changed": ("front",),
     "sweep_finished": ("reason",),
 }
@@ -43,6 +46,7 @@ class Event:
     trial_started    number, key, replicate, settings
     trial_finished   number, key, replicate, settings, metrics, seconds
     trial_failed     number, key, replicate, settings, failure, seconds
+    trial_given_up   number, key, replicate, settings, reason
     front_changed    front
     sweep_finished   reason
     """

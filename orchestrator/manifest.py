@@ -15,6 +15,7 @@ from trials.spec import TrialSpec
 from trials.storage import write_json
 
 FREE = "free"  # marks trials derived from the training of another
+GIVEN_UP = "given_up"  # those that the front beat while they were evaluated
 
 
 class Manifest:
@@ -41,8 +42,10 @@ class Manifest:
         specs: Iterable[TrialSpec],
         failure: str | None = None,
         free: bool = False,
+        given_up: str | None = None,
     ) -> None:
-        """`failure` says why there is nothing to run; without `specs` because there can be none."""
+        """`failure` says why there is nothing to run, without `specs` because there can be none; `given_up` why no more of it
+        is."""
         keys = [spec.key for spec in specs]
         entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
         if failure is None:
@@ -53,6 +56,8 @@ class Manifest:
             entry["failure"] = failure
         if free:
             entry[FREE] = True
+        if given_up is not None:
+            entry[GIVEN_UP] = given_up
         self._seen.update(keys or [_words(settings)])
         for key in keys:
             self.missing.pop(key, None)

@@ -74,7 +74,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         if event.event == "trial_started" and event.key:
             self._started[event.key] = time.monotonic()
-        if event.event not in ("trial_finished", "trial_failed"):
+        if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
             return
         self._ended.append(event)
         if event.key in self._started and event.seconds:
@@ -84,15 +84,16 @@ class Progress:
 
     def _line(self, event: Event) -> str:
         assert self.sweep is not None
-        counts = self.sweep.counts
-        # this trial is told right after its event
-        count = counts["done"] + counts["failed"] + (event.number is not None and event.replicate == 0)
+        # most trials are told right after their event
+        count = sum(self.sweep.counts.values()) + (event.replicate == 0 and self.sweep.untold(event.number))
         of = f"/{self.sweep.expected}" if self.sweep.expected else ""
         who = name(event.number, event.replicate)
         parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
         return "  ".join(part for part in parts if part)
 
     def _time(self, event: Event) -> str:
+        if event.event == "trial_given_up":
+            return ""
         return duration(sum(event.seconds.values())) if event.key in self._started else "known already"
 
     def outcome(self, event: Event) -> str:
@@ -100,6 +101,8 @@ class Progress:
         assert self.sweep is not None
         if event.failure is not None:
             return f"FAILED {event.failure['kind']}: {' '.join(event.failure['message'].split())[:120]}"
+        if event.event == "trial_given_up":
+            return f"given up: {event.reason}"
         if event.number is None:
             scores = event.record.scores if event.record is not None else {}
             return "  ".join(f"{role} {score.value:.3f}" for role, score in scores.items())
@@ -124,9 +127,10 @@ class Progress:
         assert self.sweep is not None
         counts, running = self.sweep.counts, dict(self.sweep.running)
         of = f" of {self.sweep.expected}" if self.sweep.expected else ""
+        given_up = f", {counts['given up']} given up" if counts["given up"] else ""
         head = Text(
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
-            f"{counts['failed']} failed; {duration(self.elapsed)} so far, {self.left()} left"
+            f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()} left"
         )
         table = Table(expand=False, box=None, pad_edge=False)
         for column in ("", "", "result", "settings"):

@@ -13,6 +13,7 @@ from optuna.exceptions import StorageInternalError
 from ray.tune.search import Searcher
 
 from orchestrator.errors import SweepFailed
+from orchestrator.race import against
 from orchestrator.sweep import Job, Sweep
 from trials.errors import InputError
 
@@ -36,7 +37,9 @@ class StudySearcher(Searcher):
             self._guard(lambda: self._take(jobs))
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
-            return {"jobs": [{"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)} for job in jobs]}
+            told = [{"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)} for job in jobs]
+            front = [row["key"] for row in sweep.front.rows()]
+            return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
         return Searcher.FINISHED if self.error is not None or sweep.over else None
 
     def _take(self, jobs: list[Job]) -> None:
@@ -63,9 +66,9 @@ class StudySearcher(Searcher):
             for key in keys:
                 self._guard(functools.partial(self._died, key, alone=len(keys) == 1))
             return
-        seconds = result["seconds"] / max(result["ends"].count("record"), 1)
-        for key, end in zip(keys, result["ends"], strict=True):
-            self._guard(functools.partial(self._sweep.finish, key, end, result["reason"], seconds))
+        seconds = result["seconds"] / max(len(keys) - result["ends"].count("held"), 1)
+        for key, end, reason in zip(keys, result["ends"], result["reasons"], strict=True):
+            self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
 
     def _died(self, key: str, alone: bool) -> None:
         """Its worker died at every attempt; what was not alone in it may be innocent."""

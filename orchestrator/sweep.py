@@ -27,7 +27,7 @@ from orchestrator.drivers import Drivers
 from orchestrator.errors import SweepFailed
 from orchestrator.events import Event, Kind
 from orchestrator.front import RunningFront
-from orchestrator.manifest import FREE, Manifest
+from orchestrator.manifest import FREE, GIVEN_UP, Manifest
 from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
@@ -44,7 +44,7 @@ _CONTRADICTORY = "the settings contradict each other"
 _NO_BASELINE = "its baseline failed"
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
 
-End = Literal["record", "held", "storage", "died"]
+End = Literal["record", "held", "storage", "died", "given up"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Sweep:
         self.running: dict[str, Job] = {}
         self.slots = 1
         self.front = RunningFront(config.search.objectives)
-        self.counts = {"done": 0, "failed": 0}
+        self.counts = {"done": 0, "failed": 0, "given up": 0}
         self._constraints = [parse_constraint(text) for text in config.search.constraints]
         self._lock = threading.RLock()
         self._clock, self._began = clock, clock()
@@ -157,7 +157,7 @@ class Sweep:
                 self._queue.append(Job(spec, None))
         told = self.study.get_trials(deepcopy=False)
         for frozen in told:
-            if frozen.state in (TrialState.COMPLETE, TrialState.FAIL):
+            if frozen.state in (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED):
                 self._remember(frozen)
         for frozen in self.drivers.adopt(told):
             self._take(self.drivers.trial(frozen))
@@ -196,8 +196,8 @@ class Sweep:
             self._manifest.note(frozen.number, frozen.user_attrs.get("settings", {}), [], _CONTRADICTORY)
             return
         asked = self._recall(frozen)
-        if frozen.state == TrialState.FAIL:
-            self.counts["failed"] += 1
+        if frozen.state != TrialState.COMPLETE:
+            self.counts["failed" if frozen.state == TrialState.FAIL else "given up"] += 1
             return
         self.counts["done"] += 1
         self._succeeded = True
@@ -214,7 +214,9 @@ class Sweep:
         settings = sampling.suggest(self.config, frozen)
         asked = Asked(None, frozen.number, settings, self.config.specs(settings))
         told = frozen.user_attrs
-        self._manifest.note(asked.number, settings, asked.specs, told.get("failure"), free=FREE in told)
+        self._manifest.note(
+            asked.number, settings, asked.specs, told.get("failure"), free=FREE in told, given_up=told.get(GIVEN_UP)
+        )
         return asked
 
     # ------------------------------------------------------------------ asking
@@ -358,7 +360,7 @@ class Sweep:
 
     def finish(self, key: str, end: End = "record", reason: str = "", seconds: float | None = None) -> None:
         """The trial of this key has ended: with a record, because another process runs it, because the storage takes no more,
-        or with its process, which left no record; `reason` says more about the last two.
+        with its process, which left no record, or because the front beats it; `reason` says more about the last three.
 
         `seconds` is what the worker was at it, where it tells: more than the record's phases where it ran the parent too.
         """
@@ -369,6 +371,9 @@ class Sweep:
                 return
             if end == "storage":
                 self.failed = self.failed or SweepFailed(f"{reason}; what was done is kept, and the same command goes on")
+                return
+            if end == "given up":
+                self._gave_up(job, reason, seconds or 0.0)
                 return
             record = self._complete(key) if end == "died" else self._read(key)  # not an earlier attempt's failure
             if record is None:
@@ -381,6 +386,22 @@ class Sweep:
                 self._held.remove(held)
                 self._arrived(held, record, ran=False)
             self._manifest.write(self.spent)
+
+    def _gave_up(self, job: Job, reason: str, seconds: float) -> None:
+        """The study is told that the trial was pruned: it has no values, and is no failure."""
+        base = self._base(job.spec.baseline().key)
+        if base is not None:
+            self._spend(base, seconds)  # on the same kind of machine
+        self._emit("trial_given_up", job, reason=reason)
+        asked = self._open.pop(job.number, None) if job.number is not None else None
+        if asked is None or asked.trial is None or self._taken_over():
+            return
+        asked.trial.set_user_attr(GIVEN_UP, reason)
+        self._manifest.note(asked.number, asked.settings, asked.specs, free=FREE in asked.trial.user_attrs, given_up=reason)
+        self._manifest.count_as_seen(self.config.spec(point).key for point in self.config.siblings(asked.settings))
+        self.study.tell(asked.trial, state=TrialState.PRUNED, skip_if_finished=True)
+        self.counts["given up"] += 1
+        self._manifest.write(self.spent)
 
     def _spend(self, record: TrialRecord, seconds: float | None) -> None:
         gpus = self.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
@@ -593,6 +614,11 @@ class Sweep:
                 record=record,
             )
         )
+
+    def untold(self, number: int | None) -> bool:
+        """Whether the study waits to be told of the trial."""
+        with self._lock:
+            return number in self._open
 
     @property
     def unfinished(self) -> int | None:

@@ -26,7 +26,7 @@ def done(sweep: Sweep, searcher: StudySearcher, name: str, suggested, held: tupl
     for spec in specs(suggested):
         if spec.key not in held:
             leave(sweep, sweep.running[spec.key])
-    searcher.on_trial_complete(name, {"ends": ends, "reason": "", "seconds": 10.0})
+    searcher.on_trial_complete(name, {"ends": ends, "reasons": [""] * len(ends), "seconds": 10.0})
 
 
 def sizes(sweep: Sweep, workers: int, together: int) -> list[int]:
@@ -49,7 +49,7 @@ def sizes(sweep: Sweep, workers: int, together: int) -> list[int]:
 def test_what_waits_is_dealt_out_evenly_and_never_more_at_once_than_asked(sweep, workers, together, wanted):
     assert sizes(sweep, workers, together) == wanted
     assert sweep.over
-    assert sweep.counts == {"done": 8, "failed": 0}
+    assert sweep.counts == {"done": 8, "failed": 0, "given up": 0}
 
 
 def test_no_more_workers_are_busy_than_there_is_room_for(sweep):
@@ -78,7 +78,7 @@ def test_trials_of_a_worker_that_died_run_one_by_one_and_only_the_one_that_dies_
             done(sweep, searcher, str(number), suggested)
     alone = [keys for keys in run if {spec.key for spec in batch} & set(keys)]
     assert sorted(alone) == sorted([spec.key] for spec in batch[1:])  # the first one's record was there
-    assert sweep.counts == {"done": 7, "failed": 1}
+    assert sweep.counts == {"done": 7, "failed": 1, "given up": 0}
     assert sweep.ledger.read(culprit).failure.kind == "WorkerDied"
 
 

@@ -134,7 +134,7 @@ def test_a_failed_trial_is_told_as_failed_and_the_sweep_goes_on(config, tmp_path
     fail_next(sweep)
     assert len(run_out(sweep)) == 2
     assert states(sweep) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    assert sweep.counts == {"done": 2, "failed": 1}
+    assert sweep.counts == {"done": 2, "failed": 1, "given up": 0}
 
 
 def test_a_worker_that_dies_leaves_a_failed_record_with_its_reason(config, tmp_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trials.record import TrialRecord
     from trials.spec import TrialSpec
-    from trials.trial import Worker
+    from trials.trial import Ended, Worker
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def main() -> int:
         import torch
 
         from trials.hub import Hub
-        from trials.record import Ledger
+        from trials.record import Ledger, TrialRecord
         from trials.trial import Worker
 
         torch.set_num_threads(options.threads)
@@ -47,7 +47,7 @@ def main() -> int:
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
                 print(f"{path}: another process runs this trial", file=sys.stderr)
-        return max(1 if record is None else told(record, worker) for record in records)
+        return max(told(record, worker) if isinstance(record, TrialRecord) else 1 for record in records)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -56,7 +56,7 @@ def main() -> int:
         return 1
 
 
-def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[TrialRecord | None]":
+def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
     from trials import hardware
     from trials.checks import check

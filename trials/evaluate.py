@@ -44,11 +44,27 @@ def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[s
     return chosen
 
 
-def evaluate(model: Any, tokenizer: Any, role: str, evaluation: Evaluation, tasks: Tasks, batch_size: int) -> pd.DataFrame:
-    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once."""
+def asked(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The sorted numbers of a role's documents by task."""
+    return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    role: str,
+    evaluation: Evaluation,
+    tasks: Tasks,
+    batch_size: int,
+    samples: Mapping[str, list[int]] | None = None,
+) -> pd.DataFrame:
+    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once.
+
+    Of all its documents, or of these `samples`: sorted numbers by task.
+    """
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
-    samples = sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
+    samples = asked(evaluation, built) if samples is None else dict(samples)
     scorer = {"exact": Exact, "hflm": Scorer}[evaluation.engine](model, tokenizer, batch_size)
     if isinstance(scorer, Exact):
         scorer.gold = functools.partial(_solution, built)

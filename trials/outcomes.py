@@ -13,6 +13,8 @@ import pandas as pd
 from pydantic import BaseModel
 
 SHARES = ("score", "strict", "flexible", "marker", "stopped")
+STAGES = (0.125, 0.25, 0.5)
+"""Shares of a role's clusters after which a trial that races is judged."""
 _OF_A_DOCUMENT = ("half", "cluster")  # these and the bytes are the same for every model, so the baseline alone keeps them
 
 
@@ -79,6 +81,12 @@ def _packed(name: str, values: pd.Series) -> str:
     # three digits of a document's bits or margin are enough for a standard error
     small = (name.startswith("bits") or name == "margin") and not (numbers > np.finfo("<f2").max).any()
     return _text("h", numbers.astype("<f2")) if small else _text("f", numbers.astype("<f4"))
+
+
+def first_clusters(count: int, share: float) -> np.ndarray:
+    """The places, ascending, of the clusters of a stage among all of them sorted by their labels; at least two."""
+    shuffled = np.random.default_rng(count).permutation(count)
+    return np.sort(shuffled[: max(2, round(share * count))])
 
 
 def label(cluster: str) -> int:

@@ -35,6 +35,7 @@ from trials import (
     scores,
     selfgen,
     several,
+    stages,
     storage,
     train,
     unsloth,
@@ -43,8 +44,10 @@ from trials.checkpoint import Origin, Partial
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import SELF, Hub
 from trials.lease import Lease
+from trials.outcomes import STAGES
 from trials.record import Failure, Halving, Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
+from trials.stages import GivenUp, Race
 from trials.tasks import Tasks
 
 
@@ -107,6 +110,8 @@ class Worker:
         self.tasks = Tasks(hub)
         self._base: tuple[Base, base.LoadedBase] | None = None
         self._kept: dict[str, tuple[Hashable, Any]] = {}
+        self.race: Callable[[TrialSpec], Race | None] = lambda spec: None
+        """Who judges a trial while it is evaluated: it may end with GivenUp."""
 
     def run(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord:
         """The spec's record: the ledger's if it is complete there, else a new one, written to the ledger.
@@ -114,8 +119,8 @@ class Worker:
         A derived point's parent is run first where it has no record. `keep` are numbers of rows after which a copy of the
         adapter is kept, for points that will be derived; they change nothing else.
 
-        A trial that fails becomes a failed record with its traceback. Raises HeldElsewhere where another process runs it, and
-        StorageFailed where nothing can be written; the trial is then unfinished, not failed.
+        A trial that fails becomes a failed record with its traceback. Raises HeldElsewhere where another process runs it,
+        GivenUp where `race` wants no more of it, and StorageFailed where nothing can be written; it is unfinished then.
         """
         if done := self.ledger.complete(spec.key):
             return done
@@ -128,10 +133,8 @@ class Worker:
         finally:
             lease.release()
 
-    def run_together(
-        self, specs: Sequence[TrialSpec], keep: Mapping[str, Collection[int]] | None = None
-    ) -> list[TrialRecord | None]:
-        """The specs' records in their order, as `run` gives them; None of one that another process runs.
+    def run_together(self, specs: Sequence[TrialSpec], keep: Mapping[str, Collection[int]] | None = None) -> "list[Ended]":
+        """The specs' records in their order, as `run` gives them, or its GivenUp; None of one that another process runs.
 
         Those that several.stackable puts together are trained in one pass; `keep`, by key, is as in `run`, and what has some is
         trained alone. One that fails ends no other.
@@ -143,7 +146,7 @@ class Worker:
             if shared is not None:
                 groups.setdefault(shared, {})[spec.key] = spec
         stacked = {key for group in groups.values() if len(group) > 1 for key in group}
-        records: dict[str, TrialRecord | None] = {}
+        records: dict[str, Ended] = {}
         for spec in [spec for spec in specs if spec.key not in stacked]:  # baselines first: without them nothing is judged
             records[spec.key] = self._run_or_leave(spec, keep.get(spec.key, ()))
         for group in groups.values():
@@ -153,14 +156,16 @@ class Worker:
                 records[spec.key] = self._run_or_leave(spec)
         return [records[spec.key] for spec in specs]
 
-    def _run_or_leave(self, spec: TrialSpec, keep: Collection[int] = ()) -> TrialRecord | None:
+    def _run_or_leave(self, spec: TrialSpec, keep: Collection[int] = ()) -> "Ended":
         try:
             return self.run(spec, keep)
+        except GivenUp as given_up:
+            return given_up
         except HeldElsewhere:
             return None
 
-    def _run_stacked(self, specs: Collection[TrialSpec]) -> dict[str, TrialRecord]:
-        """The records, by key, of those that are neither done nor another's; none where that leaves fewer than two."""
+    def _run_stacked(self, specs: Collection[TrialSpec]) -> "dict[str, Ended]":
+        """What became, by key, of those that are neither done nor another's; none where that leaves fewer than two."""
         with ExitStack() as leases:
             joints = []
             for spec in specs:
@@ -175,10 +180,12 @@ class Worker:
             if len(joints) < 2:
                 return {}
             self._train_together(joints)
-            records = {}
+            records: dict[str, Ended] = {}
             for joint in joints:
                 try:
                     records[joint.record.key] = self._run_alone(joint.record.spec, joint.lease, (), joint)
+                except GivenUp as given_up:
+                    records[joint.record.key] = given_up
                 except HeldElsewhere:
                     continue  # `run` meets it again, when the others are done
                 finally:
@@ -198,7 +205,7 @@ class Worker:
             if joint and joint.error:
                 raise joint.error
             documents, adapters = self._run(spec, record, partial, keep, joint)
-        except (StorageFailed, HeldElsewhere):
+        except (StorageFailed, HeldElsewhere, GivenUp):
             raise
         except Exception as error:
             if reason := disk_failure(error):  # another disk than the storage's: a cache, a temporary folder
@@ -484,6 +491,8 @@ class Worker:
 
     def _evaluate(self, model: Any, tokenizer: Any, record: TrialRecord, partial: Partial, origin: Origin) -> pd.DataFrame:
         frames = []
+        if race := self.race(record.spec):
+            self._race(model, tokenizer, record, partial, origin, race)
         for role in record.spec.eval:
             documents = self._role(model, tokenizer, role, record, partial, origin)
             record.scores[role], record.details[role] = scores.scores(documents)
@@ -493,13 +502,60 @@ class Worker:
         # texts are long and the same for all models: the baseline keeps them
         return together if record.spec.is_baseline else together.drop(columns=["question", "cluster"], errors="ignore")
 
+    def _race(self, model: Any, tokenizer: Any, record: TrialRecord, partial: Partial, origin: Origin, race: Race) -> None:
+        """Answers the documents in stages; raises GivenUp where the judge wants no more of the trial after one of them."""
+        with writing(partial.folder):
+            if any(partial.load_documents(origin, role) for role in race.roles):
+                return  # an earlier attempt was beyond the stages
+        asked, plans = {}, {}
+        for role in race.roles:
+            evaluation = record.spec.eval[role]
+            built = self.tasks.build(evaluation)
+            asked[role] = stages.documents(built, evaluate.asked(evaluation, built))
+            plans[role] = stages.stages(asked[role], race.half)
+        parts: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
+        for number, share in enumerate(STAGES):
+            for role, plan in plans.items():
+                if plan[number]:
+                    parts[role].append(
+                        self._part(model, tokenizer, role, f"{role}@{number}", plan[number], record, partial, origin)
+                    )
+            outcomes = {role: stages.so_far(role, asked[role], some) for role, some in parts.items() if some}
+            if reason := race.judge(record.model_copy(update={"outcomes": outcomes}), share):
+                raise GivenUp(reason)
+
     def _role(
         self, model: Any, tokenizer: Any, role: str, record: TrialRecord, partial: Partial, origin: Origin
     ) -> pd.DataFrame:
-        """The role's documents: an earlier attempt's, or evaluated here."""
+        """The role's documents: an earlier attempt's, or evaluated here, less what stages of a race have answered."""
+        evaluation = record.spec.eval[role]
+        with writing(partial.folder):
+            found = [partial.load_documents(origin, f"{role}@{number}") for number in range(len(STAGES))]
+        parts = [one for one in found if one is not None]
+        rest = stages.without(evaluate.asked(evaluation, self.tasks.build(evaluation)), [frame for _, frame in parts])
+        whole = self._part(model, tokenizer, role, role, rest if parts else None, record, partial, origin)
+        if not parts:
+            return whole  # as a rule: nobody races
+        record.seconds[f"evaluate.{role}"] = round(
+            record.seconds[f"evaluate.{role}"] + sum(state["seconds"] for state, _ in parts), 3
+        )
+        return stages.together([*(frame for _, frame in parts), whole])
+
+    def _part(
+        self,
+        model: Any,
+        tokenizer: Any,
+        role: str,
+        name: str,
+        samples: dict[str, list[int]] | None,
+        record: TrialRecord,
+        partial: Partial,
+        origin: Origin,
+    ) -> pd.DataFrame:
+        """Documents of the role, kept under the name: an earlier attempt's, or evaluated here."""
         phase, evaluation = f"evaluate.{role}", record.spec.eval[role]
         with writing(partial.folder):
-            kept = partial.load_documents(origin, role)
+            kept = partial.load_documents(origin, name)
         if kept is not None:
             state, documents = kept
             record.seconds[phase] = state["seconds"]
@@ -510,15 +566,19 @@ class Worker:
             documents = memory.within(
                 phase,
                 evaluation.batch_size,
-                lambda rows: evaluate.evaluate(model, tokenizer, role, evaluation, self.tasks, rows),
+                lambda rows: evaluate.evaluate(model, tokenizer, role, evaluation, self.tasks, rows, samples),
                 lambda rows: rows // 2,
                 halvings,
             )
         record.out_of_memory += halvings
         state = {"seconds": record.seconds[phase], "out_of_memory": [one.model_dump() for one in halvings]}
         with writing(partial.folder):
-            partial.save_documents(origin, role, state, documents)
+            partial.save_documents(origin, name, state, documents)
         return documents
+
+
+Ended = TrialRecord | GivenUp | None
+"""What became of a trial; None: another process runs it."""
 
 
 def _tell(record: TrialRecord, rows: Sequence[mix.Example], end: train.State) -> None:

@@ -38,7 +38,7 @@ class NothingToDo(launch.tune.Trainable):
         roles = zip(self.spec.eval, shares, strict=True)
         scores = {role: Score(value=0.2 + 0.6 * share, stderr=0.01, n=1000) for role, share in roles}
         self.ledger.write(TrialRecord(key=key, state="complete", spec=self.spec, scores=scores, seconds={"train": 0.0}))
-        return {"ends": ["record"], "reason": "", "seconds": 0.0, "done": True}
+        return {"ends": ["record"], "reasons": [""], "seconds": 0.0, "done": True}
 
 
 def config(sampler: str, trials: int) -> SweepConfig:

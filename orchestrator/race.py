@@ -1,0 +1,56 @@
+"""Racing in a sweep: a worker judges its trial against the front as it stood when the trial was handed out.
+
+The statistics are those of analysis.racing: a trial is given up where the front beats it with a probability of LEVEL.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis import racing
+from analysis.answers import ALL
+from analysis.metrics import LEARNING, Objective, split_metric
+from orchestrator.config import SweepConfig
+from trials.record import Ledger, TrialRecord
+from trials.spec import TrialSpec
+from trials.stages import Race
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a trial is judged by; JSON's values."""
+
+    objectives: Sequence[dict[str, Any]]
+    half: str
+    front: Sequence[str]
+    """Keys."""
+
+
+def against(config: SweepConfig, front: Sequence[str]) -> dict[str, Any]:
+    objectives = [objective.model_dump() for objective in config.search.objectives]
+    return asdict(Against(objectives, "search" if config.search.documents == "half" else ALL, list(front)))
+
+
+def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
+    """None for what is not judged: baselines, and what has nothing to be judged by."""
+    what = Against(**told)
+    objectives = [Objective(**one) for one in what.objectives]
+    roles = dict.fromkeys(role for role, _ in (split_metric(one.metric) for one in objectives) if role != LEARNING)
+    baseline = spec.baseline().key
+    if spec.is_baseline or not roles or not what.front:
+        return None
+    known: dict[str, TrialRecord | None] = {}
+
+    def judge(record: TrialRecord, share: float) -> str | None:
+        if not known:  # now, not when the trial began: its baseline may have been under way
+            known.update({key: ledger.complete(key) for key in [baseline, *what.front]})
+        base = known[baseline]
+        members = [one for key in what.front if (one := known[key]) is not None and one.spec.baseline().key == baseline]
+        if base is None or not members:
+            return None
+        p = racing.beaten(record, members, base, objectives, what.half, share)
+        return (
+            None if p < racing.LEVEL else f"after {share:.0%} of its documents the front beats it with a probability of {p:.3f}"
+        )
+
+    return Race(list(roles), what.half, judge)
