@@ -74,6 +74,20 @@ def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, anoth
     assert worker.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
+def test_a_worker_that_takes_several_trials_at_once_leaves_the_same_scores(swept, tmp_path):
+    """On the real Ray: what a worker reports of several trials goes through Tune."""
+    parts = deep(CONFIG)
+    parts["resources"] |= {"trials_per_pass": 3, "max_concurrent": 1}
+    parts["search"]["racing"] = True
+    (tmp_path / "little.yaml").write_text(yaml.safe_dump(parts, sort_keys=False))
+    ran = slimsweep("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
+    assert ran.returncode == 0, ran.stderr
+    together, alone = Ledger(tmp_path / "runs"), Ledger(swept[0])
+    assert {together.read(key).together for key in together if not together.read(key).spec.is_baseline} == {2}
+    assert {key: together.read(key).scores for key in together} == {key: alone.read(key).scores for key in alone}
+    assert "[2/2]" in ran.stdout and "[3/2]" not in ran.stdout
+
+
 def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept, command):
     runs, path, _ = swept
     status = json.loads(command("status", runs / "little", "--json").stdout)

@@ -21,9 +21,10 @@ from unittest import mock
 import bitsandbytes
 import lm_eval.utils
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from tests.benchmarks.programs import SWEEPS
-from trials import adapter, base, decode, dense, drift, evaluate, exact, mix, objective, prefix, representation, train
+from trials import adapter, base, decode, dense, drift, evaluate, exact, mix, objective, past, prefix, representation, train
 from trials.hub import Hub
 from trials.record import Ledger, TrialRecord
 from trials.scorer import Scorer
@@ -135,6 +136,10 @@ class Trial:
 
     def run(self, phase: str) -> float:
         loaded = self.loaded if self.unpacked else self.packed
+        if phase == "mix":
+            began = time.perf_counter()
+            self.worker._mixed(loaded, self.record.model_copy(deep=True))
+            return time.perf_counter() - began
         if phase == "train":
             with adapter.adapted(loaded, self.spec.lora, 0) as model:
                 return self._train(model, loaded.tokenizer.pad_token_id)
@@ -169,11 +174,15 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever("4-bit weights unpacked once (and so merged)", "evaluate", trial.still_packed),
         Lever("adapter merged for evaluation", "evaluate", _patched(adapter, "_mergeable", lambda layer: False)),
         Lever("endings share their context", "evaluate.commonsense", _patched(exact.Exact, "_loglikelihood_tokens", stock)),
-        Lever("few-shot rows run once a batch", "evaluate.math", _patched(prefix, "common", lambda rows: 0)),
+        Lever("few-shot rows run, kept and read once for all", "evaluate.math", _patched(prefix, "common", lambda *_: 0)),
+        Lever("the past grows in place", "evaluate.math", _patched(past.Growing, "update", DynamicLayer.update)),
         Lever("responses leave as they end", "evaluate.math", _patched(decode, "_settle", _held)),
         Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
         Lever("templates compiled once a process", "evaluate", _compiled_each_time),
+        Lever(
+            "rows kept for the trials that share them", "mix", _patched(Worker, "_once", lambda self, what, asked, make: make())
+        ),
         Lever("head at counted tokens alone", "train", _patched(objective, "logits_at", _everywhere)),
         Lever("what the base says of held-out rows kept", "drift", _base_asked_again),
     )
