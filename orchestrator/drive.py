@@ -4,6 +4,7 @@ Driving a sweep that was cut off is driving it again.
 """
 
 import fcntl
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,9 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
         slots = launch.Slots(config.resources)
         left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
         console.print(f"{config.name}: {left}{slots}")
+        gc.freeze()
+        gc.enable()  # and not before: nothing but imports has been made
+        Thread(target=_import_what_comes_last, daemon=True).start()
         with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
             launch.run(sweep, str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
@@ -68,11 +72,15 @@ def _started(config: SweepConfig, address: str | None, console: Console) -> Iter
     from orchestrator import cluster, shipping
 
     console.print("checking the model, the data and the tasks ...")
+    gc.disable()  # as in a worker: what is imported stays, and to look through it as it comes takes a tenth of the time
     checked: Future[None] = Future()
     Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray wants the main thread
-    with cluster.connected(address, config.resources, shipping.runtime_env() if address else {}):
-        checked.result()
-        yield
+    try:
+        with cluster.connected(address, config.resources, shipping.runtime_env() if address else {}):
+            checked.result()
+            yield
+    finally:
+        gc.enable()
 
 
 def _check(config: SweepConfig, checked: Future[None]) -> None:
@@ -84,6 +92,12 @@ def _check(config: SweepConfig, checked: Future[None]) -> None:
         checked.set_result(None)
     except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
         checked.set_exception(error)
+
+
+def _import_what_comes_last() -> None:
+    """A second, which a driver has while its trials run."""
+    import analysis.export
+    import analysis.report  # noqa: F401
 
 
 def _on_loopback(address: str) -> bool:
