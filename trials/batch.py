@@ -1,4 +1,4 @@
-"""Rows as padded tensors, and the positions of them that the loss counts."""
+"""Rows as padded tensors: which ones go together, and the positions of them that the loss counts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from trials.mix import IGNORED
+
+_ALIKE, _ENOUGH = 0.9, 1024
+
+
+def fits_in(length: int, rows: int, longest: int) -> bool:
+    """Whether a row is run with `rows` longer ones: it would be padded by little, or they are few tokens for a pass."""
+    return length >= _ALIKE * longest or rows * longest < _ENOUGH
 
 
 def collate(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:

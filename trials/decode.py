@@ -6,13 +6,14 @@ same one or the end token. What a gold solution costs after the prompt is told f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from trials import prefix
+from trials.batch import fits_in
 from trials.past import Past
 
 _SPARE = 8
@@ -77,16 +78,28 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
     while waiting or (flight and flight.rows):
         free = batch - (len(flight.rows) if flight else 0)
         if waiting and free >= min(len(waiting), max(1, batch // 4)):  # a pass over prompts for a few rows costs as a step
-            begun = _begun(model, waiting[:free], lent.anew())
+            for coming in _alike(waiting[:free], shared):
+                begun = _begun(model, coming, lent.anew())
+                _settle(begun, most, ends)
+                if not flight or not flight.rows:
+                    flight = begun
+                elif begun.rows:  # and not all of them ended with their first token
+                    flight.join(begun)
             waiting = waiting[free:]
-            _settle(begun, most, ends)
-            if not flight or not flight.rows:
-                flight = begun
-            elif begun.rows:  # and not all of them ended with their first token
-                flight.join(begun)
         if flight and flight.rows:
             _step(model, flight)
             _settle(flight, most, ends)
+
+
+def _alike(rows: Sequence[Row], shared: int) -> Iterator[list[Row]]:
+    """The rows, the longest prompts first, in parts that go through the model together."""
+    part: list[Row] = []
+    for row in rows:
+        if part and not fits_in(len(row.prompt) - shared, len(part), len(part[0].prompt) - shared):
+            yield part
+            part = []
+        part.append(row)
+    yield part
 
 
 def _begun(model: Any, rows: list[Row], kept: Past) -> _Flight:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trials import prefix
+from trials.batch import fits_in
 from trials.head import logits_at
 
 
@@ -31,7 +32,8 @@ def batches(questions: Sequence[Question], endings: int) -> Iterator[list[int]]:
     """Numbers of the questions, those of about one length together: at most so many endings a batch, or one question."""
     chunk: list[int] = []
     for number in sorted(range(len(questions)), key=lambda i: (-questions[i].length, questions[i].context)):
-        if chunk and sum(len(questions[i].endings) for i in [*chunk, number]) > endings:
+        full = sum(len(questions[i].endings) for i in [*chunk, number]) > endings
+        if chunk and (full or not fits_in(questions[number].length, len(chunk), questions[chunk[0]].length)):
             yield chunk
             chunk = []
         chunk.append(number)
