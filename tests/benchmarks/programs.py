@@ -62,7 +62,9 @@ def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[i
 
     spec, hub = TrialSpec.model_validate(sweep), Hub(mirror)
     screen = overlap.Screen(overlap.documents(Tasks(hub), spec.eval.values()), spec.data.max_overlap)
-    rows = mix.build(spec.data, hub, base.tokenizer(spec.base, hub), screen)
+    tokenizer = base.tokenizer(spec.base, hub)
+    rows = mix.build(spec.data, hub, tokenizer, screen)
+    heldout = [row for some in mix.heldout(spec.data, hub, tokenizer).values() for row in some]
     steps = math.ceil(len(rows) / spec.train.batch_size)
     shared = {"alpha": spec.lora.alpha, "seed": spec.train.seed, "warmup_steps": math.ceil(steps * spec.train.warmup)}
     trials: list[dict[str, Any]] = [{"name": "baseline", "rank": 0}]
@@ -72,7 +74,7 @@ def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[i
         "dtype": spec.base.dtype,
         "double_quantization": spec.base.double_quantization,
         "target_modules": list(spec.lora.target_modules),
-        "rows": [{"input_ids": row.input_ids, "labels": row.labels, "attention_mask": [1] * len(row.labels)} for row in rows],
+        **{"rows": [_inputs(row) for row in rows], "heldout": [_inputs(row) for row in heldout]},
         **{part: getattr(spec.train, part) for part in ("batch_size", "micro_batch_size", "max_grad_norm", "weight_decay")},
         "eval": sweep["eval"],
         "mirror": mirror,
@@ -80,6 +82,10 @@ def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[i
         "workers": workers,
         "trials": trials,
     }
+
+
+def _inputs(row: Any) -> dict[str, list[int]]:
+    return {"input_ids": row.input_ids, "labels": row.labels, "attention_mask": [1] * len(row.labels)}
 
 
 def jobs(name: str, mirror: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,10 +146,10 @@ def slimsweep(config: dict[str, Any], folder: Path, mirror: str | None) -> tuple
 
 
 def parts(seconds: Mapping[str, float]) -> dict[str, float]:
-    """A trial's seconds by phase in three parts: `load` is whatever is neither training nor evaluation."""
+    """A trial's seconds by phase in three parts: what held-out rows tell belongs to the training, `load` is the rest."""
     found = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
     for phase, value in seconds.items():
-        part = phase.partition(".")[0]
+        part = phase.partition(".")[0].replace("drift", "train")
         found[part if part in found else "load"] += value
     return found
 

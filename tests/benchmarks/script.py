@@ -1,9 +1,10 @@
 """The sweep as its users would write it without slimsweep, plain or well tuned: `python -m tests.benchmarks.script JOB.json`.
 
 Plain: a Ray Tune function that loads the model, the task manager and the tokenizer for every trial, trains with PEFT and the
-Trainer, and scores with lm-eval's HFLM at its defaults. Tuned: one actor after the other's trials with all of that kept at
-module level, HFLM with batches of 64, and a Trainer that neither logs nor saves. JOB.json names the base, the rows (token
-numbers and labels), the evaluations and the trials; each trial leaves its seconds by phase and its documents' outcomes.
+Trainer, which looks at the loss of held-out rows at the end, and scores with lm-eval's HFLM at its defaults. Tuned: one actor
+after the other's trials with all of that kept at module level, HFLM with batches of 64, and a Trainer that neither logs nor
+saves. JOB.json names the base, the rows (token numbers and labels), those held out, the evaluations and the trials; each trial
+leaves its seconds by phase and its documents' outcomes.
 """
 
 import json
@@ -69,11 +70,13 @@ def train(model: Any, tokenizer: Any, job: dict[str, Any], trial: dict[str, Any]
         save_strategy="no",
         report_to="none",
         logging_steps=1 if not job["tuned"] else 500,
+        eval_strategy="epoch" if job["heldout"] else "no",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
     collate = DataCollatorForSeq2Seq(tokenizer, padding=True)
-    Trainer(model=model, args=arguments, train_dataset=job["rows"], data_collator=collate).train()
+    rows = {"train_dataset": job["rows"], "eval_dataset": job["heldout"]}
+    Trainer(model=model, args=arguments, data_collator=collate, **rows).train()
     return model.eval()
 
 
