@@ -125,8 +125,8 @@ def groups(sweep: Sweep) -> pd.Series:
 def course(sweep: Sweep) -> pd.DataFrame:
     """The front's hypervolume after each ended trial, by number: columns trials (how many have ended), gpu_hours, hypervolume.
 
-    gpu_hours are all phases of these trials, failed ones included and baselines not, one GPU each; the volume is measured as
-    `Sweep.hypervolume`, 0 while nothing is better than the reference. Empty where no trial has ended.
+    gpu_hours are all phases of these trials, failed and given-up ones included and baselines not, one GPU each; the volume is
+    measured as `Sweep.hypervolume`, 0 while nothing is better than the reference. Empty where no trial has ended.
     """
     ended = sweep.trials[sweep.trials["state"] != "pending"]
     reference = front.orient(np.array(sweep.reference), sweep.objectives)

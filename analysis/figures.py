@@ -51,7 +51,7 @@ def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     if found.empty or not found["hypervolume"].max() > 0:
         return None
     figure, (left, right) = _canvas(theme, 3.4, 2)
-    for axes, x, name in ((left, "trials", "finished and failed trials"), (right, "gpu_hours", "GPU-hours of the trials")):
+    for axes, x, name in ((left, "trials", "ended trials"), (right, "gpu_hours", "GPU-hours of the trials")):
         places = np.append(0.0, found[x])
         volume = np.append(0.0, found["hypervolume"])
         axes.step(places, volume, where="post", color=theme.front, linewidth=1.8)

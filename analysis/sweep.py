@@ -34,6 +34,14 @@ from trials.storage import folders_with, read_bytes, read_text, root
 _SEARCHED, _REPORTED = "search", "report"
 
 
+class GivenUp(BaseModel):
+    """A trial that was not waited for: the front beat it while it was evaluated."""
+
+    reason: str
+    seconds: float
+    """What its worker was at it."""
+
+
 class ManifestTrial(BaseModel):
     """A trial that was asked for: one key, or one a replicate (the first is `key`), or none and why there can be none."""
 
@@ -45,8 +53,7 @@ class ManifestTrial(BaseModel):
     failure: str | None = None
     free: bool = False
     """Derived from the training of another trial, so that the budget does not count it."""
-    given_up: str | None = None
-    """Why no more of it was run: the front beat it while it was evaluated."""
+    given_up: GivenUp | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "ManifestTrial":
@@ -108,14 +115,22 @@ class Asked:
     def state(self) -> str:
         """Complete when all replicates are, failed as soon as one has."""
         states = {outcome.state for outcome in self.outcomes} or {"failed"}
-        if states == {"pending"} and self.trial.given_up is not None:
+        if self.trial.given_up is not None and "complete" not in states:  # whatever an earlier attempt failed with
             return "given up"
         return next(state for state in ("failed", "pending", "complete") if state in states)
+
+    @property
+    def seconds(self) -> float:
+        """Of all phases and replicates; NaN where nothing has ended."""
+        given_up = self.trial.given_up
+        return given_up.seconds if given_up is not None and self.state == "given up" else _seconds(self.outcomes)
 
     @property
     def failures(self) -> list[tuple[str, str, Failure]]:
         """(what, key, failure) of each replicate that failed; the key is empty for a point that is no valid trial."""
         what = f"trial {self.trial.number}"
+        if self.state == "given up":
+            return []
         if not self.outcomes:
             return [(what, "", Failure(kind="InvalidPoint", message=self.trial.failure or "", traceback=""))]
         several = len(self.outcomes) > 1
@@ -365,7 +380,7 @@ def _trial_frame(
     # a role that a trial has not measured says nothing against the others
     paired = [one.paired | ~one.known for one in gains]
     columns["paired"] = np.logical_and.reduce([*paired, np.any([one.known for one in gains], axis=0)]) if gains else False
-    columns["seconds"] = pd.Series([_seconds(one.outcomes) for one in asked], dtype=float)
+    columns["seconds"] = pd.Series([one.seconds for one in asked], dtype=float)
     columns["failure"] = pd.Series(
         ["; ".join(_failure_text(failure) for *_, failure in one.failures) for one in asked], dtype=object
     )

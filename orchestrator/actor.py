@@ -1,6 +1,5 @@
-"""The process that runs one trial after another: what it imports is imported once for every slot of the sweep."""
+"""The process that runs trials, one after another or some at once: what it imports is imported once for every slot."""
 
-import functools
 import gc
 import os
 import time
@@ -49,6 +48,7 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.specs = [TrialSpec.model_validate_json(job["spec"]) for job in new_config["jobs"]]
         self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
+        self.judged = {spec.key for spec, job in zip(self.specs, new_config["jobs"], strict=True) if job["judged"]}
         self.against: dict[str, Any] | None = new_config.get("against")
         return True
 
@@ -67,7 +67,8 @@ class TrialActor(tune.Trainable):
         if self.against is not None:
             from orchestrator.race import race
 
-            worker.race = functools.partial(race, self.against, ledger=worker.ledger)
+            against = self.against
+            worker.race = lambda spec: race(against, spec, worker.ledger) if spec.key in self.judged else None
         try:
             found = worker.run_together(self.specs, self.keep)
         except StorageFailed as error:

@@ -70,11 +70,16 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
 def _racing(config: "SweepConfig") -> Iterator[str]:
     if config.search.replicates > 1:
         yield "a trial is judged by itself, so it needs search.replicates: 1"
+    if config.derive.points()[1:]:
+        yield "what is derived from a trial's training would be given up with it, unseen; leave out `derive`, or racing"
     for role in dict.fromkeys(objective.metric.partition(".")[0] for objective in config.search.objectives):
         evaluation = config.eval.get(role)
+        varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]
+        if varied:
+            yield f"trials are compared document by document, so that {varied[0]} cannot be searched"
         if evaluation is not None and evaluation.sampler != "first_n" and evaluation.shots != 0:
             yield (
-                f"the few-shot rows of eval.{role} are drawn document by document, so that a part of these would get others "
+                f"few-shot rows of eval.{role} would be drawn document by document, so that a part of these would get others "
                 "than all of them; give it fewshot: first_n, or shots: 0"
             )
 

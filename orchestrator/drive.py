@@ -58,7 +58,7 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
         left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
         console.print(f"{config.name}: {left}{slots}")
         gc.freeze()
-        gc.enable()  # and not before: nothing but imports has been made
+        gc.enable()  # and not before: little but imports has been made
         Thread(target=_import_what_comes_last, daemon=True).start()
         with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
             launch.run(sweep, str(place), config.hub_mirror, slots)

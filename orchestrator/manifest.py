@@ -42,10 +42,10 @@ class Manifest:
         specs: Iterable[TrialSpec],
         failure: str | None = None,
         free: bool = False,
-        given_up: str | None = None,
+        given_up: dict[str, Any] | None = None,
     ) -> None:
-        """`failure` says why there is nothing to run, without `specs` because there can be none; `given_up` why no more of it
-        is."""
+        """`failure` says why there is nothing to run, without `specs` because there can be none; `given_up` is an
+        analysis.sweep.GivenUp."""
         keys = [spec.key for spec in specs]
         entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
         if failure is None:

@@ -11,6 +11,7 @@ from analysis import racing
 from analysis.answers import ALL
 from analysis.metrics import LEARNING, Objective, split_metric
 from orchestrator.config import SweepConfig
+from trials.errors import InputError
 from trials.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 from trials.stages import Race
@@ -39,18 +40,27 @@ def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
     baseline = spec.baseline().key
     if spec.is_baseline or not roles or not what.front:
         return None
-    known: dict[str, TrialRecord | None] = {}
+    known: dict[str, TrialRecord] = {}
 
     def judge(record: TrialRecord, share: float) -> str | None:
-        if not known:  # now, not when the trial began: its baseline may have been under way
-            known.update({key: ledger.complete(key) for key in [baseline, *what.front]})
-        base = known[baseline]
-        members = [one for key in what.front if (one := known[key]) is not None and one.spec.baseline().key == baseline]
-        if base is None or not members:
+        for key in (baseline, *what.front):  # now, not when the trial began: its baseline may still be under way
+            if key not in known and (found := _complete(ledger, key)) is not None:
+                known[key] = found
+        members = [known[key] for key in what.front if key in known and known[key].spec.baseline().key == baseline]
+        if baseline not in known or not members:
             return None
-        p = racing.beaten(record, members, base, objectives, what.half, share)
+        p = racing.beaten(record, members, known[baseline], objectives, what.half, share)
+        seen = "all" if what.half == ALL else "the searched half of all"
         return (
-            None if p < racing.LEVEL else f"after {share:.0%} of its documents the front beats it with a probability of {p:.3f}"
+            None if p < racing.LEVEL else f"after {share:.1%} of {seen} documents the front beats it with probability {p:.3f}"
         )
 
     return Race(list(roles), what.half, judge)
+
+
+def _complete(ledger: Ledger, key: str) -> TrialRecord | None:
+    """None also for a record that is not whole: the driver sets it aside and has it made again; this trial is not at fault."""
+    try:
+        return ledger.complete(key)
+    except InputError:
+        return None

@@ -37,7 +37,10 @@ class StudySearcher(Searcher):
             self._guard(lambda: self._take(jobs))
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
-            told = [{"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec)} for job in jobs]
+            told = [
+                {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec), "judged": sweep.judged(job)}
+                for job in jobs
+            ]
             front = [row["key"] for row in sweep.front.rows()]
             return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
         return Searcher.FINISHED if self.error is not None or sweep.over else None

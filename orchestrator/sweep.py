@@ -34,12 +34,12 @@ from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
 from trials.storage import read_text, write_text
 
-_VIOLATED = 1e6  # a constraint on an undefined metric; Optuna's storages take no infinity
+_VIOLATED = 1e6  # a constraint on a metric that is undefined or was not waited for; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
 _HOPELESS_SETTINGS = 12  # the same where each failure may be the setting's own fault
 _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting brings upon itself
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
-_BUDGETS = {"trials", "gpu_hours", "hours", "study"}
+_BUDGETS = {"trials", "gpu_hours", "hours", "study", "racing"}  # of `search`
 _CONTRADICTORY = "the settings contradict each other"
 _NO_BASELINE = "its baseline failed"
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
@@ -321,7 +321,7 @@ class Sweep:
             if frozen.state == TrialState.WAITING or "key" not in frozen.user_attrs:
                 continue
             noted = self._manifest.trials.get(frozen.number)
-            if noted is None or noted.get("failure") != frozen.user_attrs.get("failure"):
+            if noted is None or any(noted.get(end) != frozen.user_attrs.get(end) for end in ("failure", GIVEN_UP)):
                 self._recall(frozen)
 
     def _derive(self, settings: dict[str, Any]) -> None:
@@ -350,6 +350,12 @@ class Sweep:
             self._settle(asked)
             return
         self._queue.extend(asked.jobs())
+
+    def judged(self, job: Job) -> bool:
+        """Whether the study waits for the outcome: not of a baseline, nor where only a record has to be made again."""
+        with self._lock:
+            asked = self._open.get(job.number) if job.number is not None else None
+            return asked is not None and asked.trial is not None
 
     def give_back(self, key: str) -> None:
         """A trial that was handed out and is not run after all; the next one to be handed out, unless its record is there."""
@@ -393,14 +399,19 @@ class Sweep:
         if base is not None:
             self._spend(base, seconds)  # on the same kind of machine
         self._emit("trial_given_up", job, reason=reason)
+        self._failures.clear()  # it was trained, and scored in part
+        self._succeeded = True
         asked = self._open.pop(job.number, None) if job.number is not None else None
         if asked is None or asked.trial is None or self._taken_over():
             return
-        asked.trial.set_user_attr(GIVEN_UP, reason)
-        self._manifest.note(asked.number, asked.settings, asked.specs, free=FREE in asked.trial.user_attrs, given_up=reason)
-        self._manifest.count_as_seen(self.config.spec(point).key for point in self.config.siblings(asked.settings))
+        told = {"reason": reason, "seconds": round(seconds, 3)}
+        asked.trial.set_user_attr(GIVEN_UP, told)
+        self._manifest.note(asked.number, asked.settings, asked.specs, given_up=told)
+        for constraint in self._constraints:  # or TPE takes it for a better one than any that breaks a constraint
+            asked.trial.set_constraint(str(constraint), _VIOLATED)
         self.study.tell(asked.trial, state=TrialState.PRUNED, skip_if_finished=True)
         self.counts["given up"] += 1
+        self.tell_failed()
         self._manifest.write(self.spent)
 
     def _spend(self, record: TrialRecord, seconds: float | None) -> None:

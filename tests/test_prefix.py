@@ -86,3 +86,12 @@ def test_both_ways_to_attend_find_the_same(monkeypatch, masked):
     assert torch.allclose(sums, scores.logsumexp(-1), atol=1e-5)
     assert torch.allclose(prefix._by_products(query, key, value, mask, 0.25)[0], found, atol=1e-6)
     assert torch.allclose(prefix._by_products(query, key, value, mask, 0.25)[1], sums, atol=1e-5)
+
+
+def test_products_of_16_bits_are_no_further_off_than_pytorchs_own_attention():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 64, 16, generator=generator).bfloat16() for _ in range(3))
+    right = torch.nn.functional.scaled_dot_product_attention(query.double(), key.double(), value.double(), scale=2.0)
+    usual = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=2.0)
+    found, _ = prefix._by_products(query, key, value, None, 2.0)
+    assert (found - right).abs().mean() <= (usual - right).abs().mean()

@@ -1,5 +1,7 @@
 """Racing in a sweep: a trial that is not beaten ends as without it, one that is leaves what it has done and no record."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from tests.test_sweep import complete, run_out
 from trials import evaluate, stages
 from trials.errors import InputError
 from trials.outcomes import STAGES
+from trials.record import Failure, TrialRecord
 from trials.spec import TrialSpec
 from trials.stages import GivenUp, Race
 
@@ -64,6 +67,8 @@ def assert_same(one, other, key: str) -> None:
     numbers = frames[0].select_dtypes("number").columns
     same = frames[0].columns.difference([*numbers, "response"])
     pd.testing.assert_frame_equal(frames[0][same], frames[1][same])
+    texts = [frame.loc[frame["role"] == "math", "response"].tolist() for frame in frames]
+    assert texts[0] == texts[1]
     pd.testing.assert_frame_equal(frames[0][numbers], frames[1][numbers], atol=1e-4)
 
 
@@ -158,8 +163,13 @@ def test_a_ruined_trial_is_given_up_against_a_good_one_and_the_good_one_is_not(a
     config = SweepConfig.model_validate({"name": "raced", **parts, "space": space, "search": search})
     told = against(config, [good.key])
     made.race = lambda one: race(told, one, made.ledger)
-    with pytest.raises(GivenUp, match="with a probability of"):
+    with pytest.raises(GivenUp, match="the front beats it with probability"):
         made.run(ruined)
+    (made.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
+    judge = race(told, ruined, made.ledger).judge
+    assert judge(made.ledger.read(good.baseline().key), 0.5) is None
+    shutil.rmtree(made.ledger.folder(good.key))
+    made.run(good)
     twin = good.model_copy(update={"train": good.train.model_copy(update={"seed": 3})})
     assert made.run(twin).state == "complete"
     assert made.race(good.baseline()) is None
@@ -192,9 +202,51 @@ def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again
     assert again.next_job() is None
     assert again.counts == sweep.counts
     assert again.unfinished == 0
+    failure = Failure(kind="OSError", message="an earlier attempt's", traceback="")
+    sweep.ledger.write(TrialRecord(key=job.spec.key, state="failed", spec=job.spec, failure=failure))
     found = load(sweep.folder)
     assert found.trials["state"].tolist() == ["complete", "given up", "complete"]
+    assert found.failures.empty
+    assert found.trials["seconds"].tolist()[1] == 2.0
     assert "1 given up by racing" in command("status", sweep.folder).stdout
+
+
+def test_one_that_was_given_up_is_no_better_to_the_sampler_than_one_that_breaks_a_constraint(config, tmp_path):
+    constrained = config.search.model_copy(update={"constraints": ("math.drop <= 0.1",)})
+    sweep = Sweep(config.model_copy(update={"search": constrained}), tmp_path)
+    complete(sweep, sweep.next_job())
+    job = sweep.next_job()
+    sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
+    assert [value > 1 for value in sweep.study.trials[job.number].constraints.values()] == [True]
+
+
+def test_what_is_run_again_because_its_record_is_gone_is_not_judged(config, tmp_path):
+    sweep = Sweep(config, tmp_path)
+    run_out(sweep)
+    lost = sweep.front.rows()[0]["key"]
+    with sweep.going():
+        pass
+    shutil.rmtree(sweep.ledger.folder(lost))
+    job = StudySearcher(Sweep(config, tmp_path), lambda: 1).suggest("x")["jobs"][0]
+    assert (TrialSpec.model_validate_json(job["spec"]).key, job["judged"]) == (lost, False)
+
+
+def test_other_drivers_hear_of_a_trial_that_was_given_up(config, tmp_path):
+    shared = config.model_copy(update={"search": config.search.model_copy(update={"study": "journal"})})
+    first, second = Sweep(shared, tmp_path), Sweep(shared, tmp_path)
+    complete(first, first.next_job())
+    job = first.next_job()
+    complete(second, second.next_job())  # has noted the other's as running
+    first.finish(job.spec.key, "given up", "the front beats it", 2.0)
+    run_out(second)
+    assert second._manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
+
+
+def test_a_sweep_that_was_cut_off_may_race_from_now_on(config, parts, tmp_path):
+    parts["search"].pop("racing")
+    with Sweep(SweepConfig.model_validate(parts), tmp_path).going():
+        pass
+    assert Sweep(config, tmp_path).next_job() is not None
 
 
 def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tmp_path):
@@ -214,6 +266,8 @@ def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tm
     [
         ({"replicates": 3}, "replicates: 1"),
         ({"fewshot": "stock", "shots": 3}, "fewshot: first_n"),
+        ({"derive": {"strength": [0.5]}}, "leave out `derive`"),
+        ({"space": {"eval.math.shots": {"type": "categorical", "choices": [1, 2]}}}, "cannot be searched"),
     ],
 )
 def test_what_cannot_race_is_refused_in_one_line(parts, write, change, words):
@@ -221,6 +275,8 @@ def test_what_cannot_race_is_refused_in_one_line(parts, write, change, words):
     parts["search"]["racing"] = True
     if "replicates" in change:
         parts["search"] |= change
+    elif "fewshot" not in change:
+        parts |= change
     else:
         parts["eval"]["math"] |= change
     with pytest.raises(InputError, match=words):

@@ -76,6 +76,11 @@ class Partial:
         """Where adapters wait for the record."""
         return self.folder if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
 
+    def leave(self) -> None:
+        """Keeps what is in the folder, and nothing elsewhere."""
+        if "local" in vars(self) and self.local != self.folder:
+            storage.remove(self.local)
+
     def remove(self) -> None:
         storage.remove(self.folder)
 

@@ -24,6 +24,9 @@ _MOST = 2**25
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
 """What some architectures' attention does besides, and the one here does not."""
 
+_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+"""What scaled_dot_product_attention itself calls on a CPU, and throws the sums away."""
+
 _lent: list[Past] = []
 """The past of the pass that is under way."""
 
@@ -97,8 +100,9 @@ def attention(
         of_own, own_sums = _attended(asked, key[own], value[own], mask, scale)
         of_shared, sums = _attended(every, keys, values, None, scale)
         of_shared, sums = (one[0].unflatten(1, (some, -1)).transpose(0, 1) for one in (of_shared, sums))
-        part = torch.sigmoid(sums - own_sums)[..., None].to(query.dtype)
-        parts.append((of_own + part * (of_shared - of_own)).reshape(query[own].shape))
+        part, of_own = torch.sigmoid(sums - own_sums)[..., None], of_own.float()
+        joined = of_own + part * (of_shared.float() - of_own)
+        parts.append(joined.to(query.dtype).reshape(*query[own].shape[:3], -1))
     return torch.cat(parts).transpose(1, 2).contiguous(), None
 
 
@@ -106,27 +110,25 @@ def _attended(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the queries (rows, heads, positions, width) find, and the logarithm of the sum it was divided by, in float32."""
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or _FLASH is None or query.shape[-1] != value.shape[-1]:
         return _by_products(query, key, value, mask, scale)
     hidden = None
     if mask is not None:
         hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
-    # what scaled_dot_product_attention itself calls on a CPU, and throws the sums away
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    found, sums = attend(query, key, value, 0.0, False, attn_mask=hidden, scale=scale)
+    found, sums = _FLASH(query, key, value, 0.0, False, attn_mask=hidden, scale=scale)
     return found, sums.float()
 
 
 def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """_attended by two products and what is between them."""
-    scores = (query * scale @ key.mT).float()
+    """_attended by two products and what is between them, in float32: scores of 16 bits would be off by what decides."""
+    scores = query.float() * scale @ key.float().mT
     if mask is not None:
         scores.masked_fill_(~mask, torch.finfo(torch.float32).min)
     most = scores.amax(dim=-1, keepdim=True)
     total = scores.sub_(most).exp_().sum(dim=-1, keepdim=True)
-    return (scores / total).to(value.dtype) @ value, (most + total.log())[..., 0]
+    return (scores / total) @ value.float(), (most + total.log())[..., 0]
 
 
 AttentionInterface.register(_NAME, attention)

@@ -205,7 +205,10 @@ class Worker:
             if joint and joint.error:
                 raise joint.error
             documents, adapters = self._run(spec, record, partial, keep, joint)
-        except (StorageFailed, HeldElsewhere, GivenUp):
+        except GivenUp:
+            partial.leave()
+            raise
+        except (StorageFailed, HeldElsewhere):
             raise
         except Exception as error:
             if reason := disk_failure(error):  # another disk than the storage's: a cache, a temporary folder
@@ -532,14 +535,14 @@ class Worker:
         with writing(partial.folder):
             found = [partial.load_documents(origin, f"{role}@{number}") for number in range(len(STAGES))]
         parts = [one for one in found if one is not None]
-        rest = stages.without(evaluate.asked(evaluation, self.tasks.build(evaluation)), [frame for _, frame in parts])
-        whole = self._part(model, tokenizer, role, role, rest if parts else None, record, partial, origin)
-        if not parts:
-            return whole  # as a rule: nobody races
-        record.seconds[f"evaluate.{role}"] = round(
-            record.seconds[f"evaluate.{role}"] + sum(state["seconds"] for state, _ in parts), 3
-        )
-        return stages.together([*(frame for _, frame in parts), whole])
+        if not parts:  # as a rule: nobody races
+            return self._part(model, tokenizer, role, role, None, record, partial, origin)
+        frames, took = [frame for _, frame in parts], sum(state["seconds"] for state, _ in parts)
+        record.seconds.pop(f"evaluate.{role}", None)
+        if rest := stages.without(evaluate.asked(evaluation, self.tasks.build(evaluation)), frames):
+            frames.append(self._part(model, tokenizer, role, role, rest, record, partial, origin))
+        record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + took, 3)
+        return stages.together(frames)
 
     def _part(
         self,
@@ -638,4 +641,5 @@ def _timed(record: TrialRecord, phase: str) -> Iterator[None]:
         yield
     finally:
         record.seconds[phase] = round(time.perf_counter() - began, 3)
-        record.memory[phase] = environment.peak_memory()
+        peak, before = environment.peak_memory(), record.memory.get(phase, {})  # a race evaluates a role in parts
+        record.memory[phase] = {where: max(size, before.get(where, 0)) for where, size in peak.items()}
