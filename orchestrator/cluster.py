@@ -30,6 +30,7 @@ def environment(resources: Resources) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes would import torch's compiler, a seventh of all imports, and nothing uses it
     }
 
 

@@ -35,7 +35,7 @@ class FastLanguageModel:
         use_exact_model_name=False, offload_embedding=False, float32_mixed_precision=None, fast_inference=False,
         gpu_memory_utilization=0.5, float8_kv_cache=False, random_state=3407, max_lora_rank=64, disable_log_stats=True,
         qat_scheme=None):
-        asked = {name: str(value) for name, value in locals().items()}
+        asked = {name: str(value) for name, value in locals().items()} | {"compiles": "TORCHDYNAMO_DISABLE" not in os.environ}
         if out := os.environ.get("ASKED"):
             open(out, "w").write(json.dumps(asked))
         if os.environ.get("DIES"):
@@ -115,6 +115,7 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
 ):
     asked = documented / "asked.json"
     monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a sweep's workers have it
     spec = spec_with(base={"dtype": "float32"}, lora={"rank": 3, "dropout": 0.1}, train={"l2": 0.01, "neftune": 2.0})
     here = trained(
         loaded, rows, spec, lambda model, start, states: train.fit(model, 1, rows, spec.train, start, states.append, EVERY_STEP)
@@ -127,6 +128,7 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
     told = json.loads(asked.read_text())
     assert told["model_name"] == Hub().locate("micro")
     assert (told["load_in_4bit"], told["load_in_16bit"], told["use_exact_model_name"]) == ("True", "False", "True")
+    assert told["compiles"]
     assert (told["dtype"], told["trust_remote_code"]) == ("torch.float32", "False")
     assert int(told["max_seq_length"]) == max(len(row.input_ids) for row in rows)
     resumed = trained(loaded, rows, spec, elsewhere(rows, spec, start=there[2][1]))

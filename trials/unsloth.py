@@ -127,6 +127,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
     command = [sys.executable, "-m", "trials.unsloth_process", str(folder), str(tell)]
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("TORCHDYNAMO_DISABLE", None)  # a sweep's workers compile nothing; Unsloth does
     with os.fdopen(told) as lines:
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[tell])
