@@ -7,12 +7,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trials.mix import IGNORED
 
-_ALIKE, _ENOUGH = 0.9, 1024
+_ALIKE = 0.9
+ENOUGH = {"cpu": 1024, "cuda": 8192}
+"""Tokens of a pass from which on more at once make it hardly faster, by the type of device."""
 
 
-def fits_in(length: int, rows: int, longest: int) -> bool:
+def fits_in(length: int, rows: int, longest: int, device: torch.device) -> bool:
     """Whether a row is run with `rows` longer ones: it would be padded by little, or they are few tokens for a pass."""
-    return length >= _ALIKE * longest or rows * longest < _ENOUGH
+    return length >= _ALIKE * longest or rows * longest < ENOUGH.get(device.type, ENOUGH["cpu"])
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on the device; what a GPU has been asked for before does not have to end first."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 def collate(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:

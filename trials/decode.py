@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from trials import prefix
-from trials.batch import fits_in
+from trials.batch import ENOUGH, fits_in
 from trials.past import Past
 
 _SPARE = 8
 """Padding that all rows have is cut off when it is this part of their length: the past is laid out anew for it."""
 _PARTS, _FEWEST = 4, 2
-"""Gold solutions are scored in so many parts, of no fewer rows each."""
+"""On a CPU gold solutions are scored in so many parts, of no fewer rows each."""
+_MOST = 2**15
+"""Tokens of prompts that go through a GPU at once; more makes it no faster, and all are in memory."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Row:
 
 
 @dataclass
-class _Flight:
+class Flight:
     """The rows under way: their past, padded on the left to one length, and what each goes on with."""
 
     rows: list[Row]
@@ -60,7 +62,7 @@ class _Flight:
             if spare:
                 layer.keys, layer.values = layer.keys[:, :, spare:], layer.values[:, :, spare:]
 
-    def join(self, other: "_Flight") -> None:
+    def join(self, other: "Flight") -> None:
         self.rows += other.rows
         length = max(self.seen.shape[1], other.seen.shape[1])
         self.seen = torch.cat([_padded(one.seen, length, -1) for one in (self, other)])
@@ -72,15 +74,14 @@ class _Flight:
 def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
     """Generates into the rows, at most `most` tokens each, `batch` rows at once; `ends` says whether tokens end a response."""
     waiting = list(rows)
-    shared = prefix.common(model, [row.prompt[:-1] for row in rows])
-    lent = prefix.beginning(model, rows[0].prompt[:shared]) if rows else Past(model.config)
-    flight: _Flight | None = None
+    lent = lend(model, rows)
+    flight: Flight | None = None
     while waiting or (flight and flight.rows):
         free = batch - (len(flight.rows) if flight else 0)
-        if waiting and free >= min(len(waiting), max(1, batch // 4)):  # a pass over prompts for a few rows costs as a step
-            for coming in _alike(waiting[:free], shared):
-                begun = _begun(model, coming, lent.anew())
-                _settle(begun, most, ends)
+        if waiting and free >= enough(len(waiting), batch):
+            for coming in alike(model, waiting[:free], lent.shared):
+                begun = begin(model, coming, lent.anew())
+                settle(begun, most, ends)
                 if not flight or not flight.rows:
                     flight = begun
                 elif begun.rows:  # and not all of them ended with their first token
@@ -88,31 +89,45 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
             waiting = waiting[free:]
         if flight and flight.rows:
             _step(model, flight)
-            _settle(flight, most, ends)
+            settle(flight, most, ends)
 
 
-def _alike(rows: Sequence[Row], shared: int) -> Iterator[list[Row]]:
+def lend(model: Any, rows: Sequence[Row]) -> Past:
+    """What all rows begin with, run through the model."""
+    shared = prefix.common(model, [row.prompt[:-1] for row in rows])
+    return prefix.beginning(model, rows[0].prompt[:shared]) if rows else Past(model.config)
+
+
+def enough(waiting: int, batch: int) -> int:
+    """Places that are to be free before rows that wait begin: a pass over prompts for a few rows costs as much as a step."""
+    return min(waiting, max(1, batch // 4))
+
+
+def alike(model: Any, rows: Sequence[Row], shared: int) -> Iterator[list[Row]]:
     """The rows, the longest prompts first, in parts that go through the model together."""
+    most = _MOST if model.device.type == "cuda" else math.inf
     part: list[Row] = []
     for row in rows:
-        if part and not fits_in(len(row.prompt) - shared, len(part), len(part[0].prompt) - shared):
+        longest = len((part or [row])[0].prompt) - shared
+        full = (len(part) + 1) * longest > most
+        if part and (full or not fits_in(len(row.prompt) - shared, len(part), longest, model.device)):
             yield part
             part = []
         part.append(row)
     yield part
 
 
-def _begun(model: Any, rows: list[Row], kept: Past) -> _Flight:
+def begin(model: Any, rows: list[Row], kept: Past) -> Flight:
     """The rows with their prompts run and their first token chosen."""
     prompts = [row.prompt[kept.shared :] for row in rows]
     longest = max(map(len, prompts))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long, device=model.device)
-    seen = torch.zeros(len(rows), longest, dtype=torch.bool, device=model.device)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    seen = torch.zeros(len(rows), longest, dtype=torch.bool)
     for i, prompt in enumerate(prompts):
-        ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=model.device)
+        ids[i, longest - len(prompt) :] = torch.tensor(prompt)
         seen[i, longest - len(prompt) :] = True
-    flight = _Flight(list(rows), kept, seen)
-    logits = _logits(model, ids, flight, logits_to_keep=1)
+    flight = Flight(list(rows), kept, seen.to(model.device))
+    logits = _logits(model, ids.to(model.device), flight, logits_to_keep=1)
     for row, token in zip(rows, _likeliest(logits), strict=True):
         row.generated.append(token)
     if any(row.gold for row in rows):
@@ -120,7 +135,7 @@ def _begun(model: Any, rows: list[Row], kept: Past) -> _Flight:
     return flight
 
 
-def _logits(model: Any, ids: torch.Tensor, flight: _Flight, **wanted: Any) -> torch.Tensor:
+def _logits(model: Any, ids: torch.Tensor, flight: Flight, **wanted: Any) -> torch.Tensor:
     """Of the tokens `ids`, (rows, length), that the flight's last positions are; they are in its past afterwards."""
     seen, length = flight.seen, ids.shape[1]
     mask: torch.Tensor | None = seen
@@ -142,21 +157,34 @@ def _logits(model: Any, ids: torch.Tensor, flight: _Flight, **wanted: Any) -> to
     return found
 
 
-def _score(model: Any, flight: _Flight, first: torch.Tensor) -> None:
+def _score(model: Any, flight: Flight, first: torch.Tensor) -> None:
     """Fills in the gold's log-likelihoods, given the logits after the prompts; the flight is left as it was."""
     order = sorted((i for i, row in enumerate(flight.rows) if row.gold), key=lambda i: len(flight.rows[i].gold))
-    size = max(_FEWEST, math.ceil(len(order) / _PARTS))
-    for begin in range(0, len(order), size):  # those of about one length together: a gold solution may be five times another
-        part = order[begin : begin + size]
+    for part in _golds(model, flight, order):
         rows = [flight.rows[i] for i in part]
-        logits = _after(model, _Flight(rows, flight.past.of(part), flight.seen[part]), first[part, -1:])
+        logits = _after(model, Flight(rows, flight.past.of(part), flight.seen[part]), first[part, -1:])
         for row, of_row in zip(rows, logits, strict=True):
             nats = torch.log_softmax(of_row[: len(row.gold)], dim=-1, dtype=torch.float32)
             gold = torch.tensor(row.gold, dtype=torch.long, device=nats.device)
             row.gold_nats = nats.gather(1, gold[:, None])[:, 0].tolist()
 
 
-def _after(model: Any, flight: _Flight, first: torch.Tensor) -> torch.Tensor:
+def _golds(model: Any, flight: Flight, order: list[int]) -> Iterator[list[int]]:
+    """The numbers of rows, the shortest gold first, in parts of about one length: one solution may be five times another."""
+    if model.device.type != "cuda":
+        size = max(_FEWEST, math.ceil(len(order) / _PARTS))
+        yield from (order[i : i + size] for i in range(0, len(order), size))
+        return
+    part: list[int] = []
+    for i in order:
+        if part and (len(part) + 1) * len(flight.rows[i].gold) > ENOUGH["cuda"]:  # whose logits are in memory, too
+            yield part
+            part = []
+        part.append(i)
+    yield part
+
+
+def _after(model: Any, flight: Flight, first: torch.Tensor) -> torch.Tensor:
     """The logits that the rows' gold is told from; the first ones are known."""
     longest = max(len(row.gold) for row in flight.rows) - 1
     if longest == 0:
@@ -168,20 +196,24 @@ def _after(model: Any, flight: _Flight, first: torch.Tensor) -> torch.Tensor:
     return torch.cat([first, _logits(model, ids, flight)], dim=1)
 
 
-def _step(model: Any, flight: _Flight) -> None:
+def _step(model: Any, flight: Flight) -> None:
     flight.seen = torch.nn.functional.pad(flight.seen, (0, 1), value=True)
     ids = torch.tensor([row.generated[-1:] for row in flight.rows], device=model.device)
     for row, token in zip(flight.rows, _likeliest(_logits(model, ids, flight, logits_to_keep=1)), strict=True):
         row.generated.append(token)
 
 
-def _settle(flight: _Flight, most: int, ends: Callable[[list[int]], bool]) -> None:
+def settle(flight: Flight, most: int, ends: Callable[[list[int]], bool]) -> None:
     """Lets the rows go that have ended."""
-    for row in flight.rows:
-        row.stopped = ends(row.generated)
-    staying = {i for i, row in enumerate(flight.rows) if not row.stopped and len(row.generated) < most}
+    staying = {i for i, row in enumerate(flight.rows) if not over(row, most, ends)}
     if len(staying) < len(flight.rows):
         flight.keep(staying)
+
+
+def over(row: Row, most: int, ends: Callable[[list[int]], bool]) -> bool:
+    """Whether the row's newest token was its last; the row is told if it stopped by itself."""
+    row.stopped = ends(row.generated)
+    return row.stopped or len(row.generated) >= most
 
 
 def _places(seen: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from trials import prefix
-from trials.batch import fits_in
+from trials.batch import fits_in, sent
 from trials.head import logits_at
 
 
@@ -28,12 +29,12 @@ class Question:
         return len(self.context) + sum(len(ending) - 1 for ending in self.endings)
 
 
-def batches(questions: Sequence[Question], endings: int) -> Iterator[list[int]]:
+def batches(questions: Sequence[Question], endings: int, device: torch.device) -> Iterator[list[int]]:
     """Numbers of the questions, those of about one length together: at most so many endings a batch, or one question."""
     chunk: list[int] = []
     for number in sorted(range(len(questions)), key=lambda i: (-questions[i].length, questions[i].context)):
         full = sum(len(questions[i].endings) for i in [*chunk, number]) > endings
-        if chunk and (full or not fits_in(questions[number].length, len(chunk), questions[chunk[0]].length)):
+        if chunk and (full or not fits_in(questions[number].length, len(chunk), questions[chunk[0]].length, device)):
             yield chunk
             chunk = []
         chunk.append(number)
@@ -41,44 +42,62 @@ def batches(questions: Sequence[Question], endings: int) -> Iterator[list[int]]:
         yield chunk
 
 
-def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) -> list[list[tuple[float, bool]]]:
-    """(log-likelihood in nats, whether every token is the likeliest one) of every ending of every question."""
+@dataclass
+class Scored:
+    """A batch that is on its way through a GPU, or has been through the CPU."""
+
+    nats: torch.Tensor
+    """(tokens of all endings), the log-likelihood of each."""
+    likeliest: torch.Tensor
+    """(tokens of all endings), whether each is the likeliest one."""
+    batch: Sequence[Question]
+
+    def read(self) -> list[list[tuple[float, bool]]]:
+        """(log-likelihood in nats, whether every token is the likeliest one) of every ending of every question."""
+        lengths = [len(ending) for question in self.batch for ending in question.endings]
+        pairs = zip(self.nats.cpu().split(lengths), self.likeliest.cpu().split(lengths), strict=True)
+        answers = ((float(one.sum()), bool(right.all())) for one, right in pairs)
+        return [[next(answers) for _ in question.endings] for question in self.batch]
+
+
+def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) -> Scored:
+    """Runs a batch through the model. On a GPU nothing here waits for it: the next batch is laid out meanwhile."""
     shared = prefix.common(model, [question.context[:-1] for question in batch])
     past = prefix.beginning(model, batch[0].context[:shared])
     width = max(question.length for question in batch) - shared
-    rows = torch.zeros(len(batch), width, dtype=torch.long)
-    places = torch.zeros_like(rows)
-    part = torch.full_like(rows, -1)  # 0 the context, then the endings by number; -1 padding
-    predict = torch.zeros_like(rows, dtype=torch.bool)
+    rows, places, part, predict = np.zeros((4, len(batch), width), dtype=np.int64)
+    part -= 1  # 0 the context, then the endings by number; -1 padding
     for i, question in enumerate(batch):
         at, place = 0, shared
         for number, ids in enumerate([question.context[shared:], *(ending[:-1] for ending in question.endings)]):
-            span = slice(at, at + len(ids))
-            rows[i, span] = torch.tensor(ids, dtype=torch.long)
-            places[i, span] = torch.arange(place, place + len(ids))
-            part[i, span] = number
-            at, place = at + len(ids), len(question.context)
-        predict[i, len(question.context) - shared - 1 : at] = True
-    sees = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
-    sees |= torch.eye(width, dtype=torch.bool)  # padding sees itself, since a softmax over nothing is no number
-    mask = sees[:, None].to(model.device)
+            end = at + len(ids)
+            rows[i, at:end], places[i, at:end], part[i, at:end] = ids, range(place, place + len(ids)), number
+            at, place = end, len(question.context)
+        predict[i, len(question.context) - shared - 1 : at] = 1
+    ids, positions, parts = sent(torch.from_numpy(np.stack([rows, places, part])), model.device)
+    sees = ((parts[:, :, None] == parts[:, None, :]) | (parts[:, None, :] == 0)).tril()
+    sees |= torch.eye(width, dtype=torch.bool, device=sees.device)  # for padding, since a softmax over nothing is no number
+    mask = sees[:, None]
     if not past.beginning:  # transformers' own attentions take a mask that is added
         mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill_(~mask, torch.finfo(model.dtype).min)
     inputs = {
-        "input_ids": rows.to(model.device),
+        "input_ids": ids,
         "attention_mask": mask,
-        "position_ids": places.to(model.device),
+        "position_ids": positions,
         "past_key_values": past if past.beginning else None,
         "use_cache": bool(past.beginning),
     }
     with prefix.attending(model, past):
-        logits = logits_at(model, inputs, predict.to(model.device))
-    return _read(batch, logits, softmax)
+        logits = logits_at(model, inputs, torch.from_numpy(predict != 0))
+    place, token = sent(torch.tensor(_asked(batch)), model.device).T
+    nats = torch.log_softmax(logits, dim=-1, dtype=softmax)
+    return Scored(nats[place, token], nats.argmax(dim=-1)[place] == token, batch)
 
 
-def _read(batch: Sequence[Question], logits: torch.Tensor, softmax: torch.dtype | None) -> list[list[tuple[float, bool]]]:
-    """The answers, from the logits at every question's last token of the context and at its endings' tokens but the last."""
-    where: list[tuple[int, int]] = []  # a place among the logits, and the token that is to follow
+def _asked(batch: Sequence[Question]) -> list[tuple[int, int]]:
+    """For every token of every ending its place among the logits, which are those at every question's last token of the
+    context and at its endings' tokens but the last; and the token."""
+    where: list[tuple[int, int]] = []
     begin = 0
     for question in batch:
         at = begin + 1
@@ -86,10 +105,4 @@ def _read(batch: Sequence[Question], logits: torch.Tensor, softmax: torch.dtype 
             where += [(begin, ending[0]), *((at + j, token) for j, token in enumerate(ending[1:]))]
             at += len(ending) - 1
         begin = at
-    place, token = torch.tensor(where, device=logits.device).T
-    nats = torch.log_softmax(logits, dim=-1, dtype=softmax)
-    likeliest = nats.argmax(dim=-1)[place] == token
-    lengths = [len(ending) for question in batch for ending in question.endings]
-    pairs = zip(nats[place, token].split(lengths), likeliest.split(lengths), strict=True)
-    answers = [(float(one.sum()), bool(right.all())) for one, right in pairs]
-    return [[answers.pop(0) for _ in question.endings] for question in batch]
+    return where

@@ -6,14 +6,14 @@ the greedy one, contexts that must be cut, architectures whose attention is not 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from trials import decode, endings, prefix
+from trials import decode, endings, prefix, slots
 from trials.scorer import Scorer, Token
 
 _HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"} | {
@@ -47,16 +47,26 @@ class Exact(Scorer):
         questions = [endings.Question(list(context), [requests[i][2] for i in of]) for context, of in asked.items()]
         numbers = list(asked.values())
         found: list[Any] = [None] * len(requests)
-        for batch in endings.batches(questions, self.batch_size):
-            with self._precision():
-                answers = endings.score(self._core, [questions[i] for i in batch], self.softmax_dtype)
-            for i, of_question in zip(batch, answers, strict=True):
+        for batch, scored in self._scored(questions):
+            for i, of_question in zip(batch, scored.read(), strict=True):
                 for number, answer in zip(numbers[i], of_question, strict=True):
                     found[number] = answer
         for request, answer in zip(requests, found, strict=True):
             if request[0] is not None:
                 self.cache_hook.add_partial("loglikelihood", request[0], answer)
         return found
+
+    def _scored(self, questions: Sequence[endings.Question]) -> Iterator[tuple[list[int], endings.Scored]]:
+        """Numbers of questions, and what became of them: each batch when the next one is on its way."""
+        before: tuple[list[int], endings.Scored] | None = None
+        for batch in endings.batches(questions, self.batch_size, self.device):
+            with self._precision():
+                scored = endings.score(self._core, [questions[i] for i in batch], self.softmax_dtype)
+            if before:
+                yield before
+            before = (batch, scored)
+        if before:
+            yield before
 
     @torch.no_grad()
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
@@ -95,7 +105,8 @@ class Exact(Scorer):
                 row.gold = ids[-count:]
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].prompt))
         with self._precision():
-            decode.greedy(self._core, [rows[i] for i in order], most, self.batch_size, self._ends(stops))
+            greedy = slots.greedy if self.device.type == "cuda" else decode.greedy
+            greedy(self._core, [rows[i] for i in order], most, self.batch_size, self._ends(stops))
         for row, prompt, gold in zip(rows, prompts, golds, strict=False):
             if row.gold:
                 self._golds[prompt, gold] = [nats / -math.log(2) for nats in row.gold_nats]

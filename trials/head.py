@@ -7,7 +7,10 @@ import torch
 
 
 def logits_at(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> torch.Tensor:
-    """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true; in the order of the rows."""
+    """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true; in the order of the rows.
+
+    With `places` on the CPU nothing waits for a GPU.
+    """
     return logits_and_states(model, inputs, places)[0]
 
 
@@ -17,9 +20,10 @@ def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tenso
     if head is None:
         return model(**inputs).logits[places], None
     states: list[torch.Tensor] = []
+    numbers = places.flatten().nonzero()[:, 0]
 
     def chosen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        states.append(given[0][places])
+        states.append(given[0].flatten(0, 1)[numbers.to(given[0].device, non_blocking=True)])
         return states[0][None], *given[1:]
 
     hook = head.register_forward_pre_hook(chosen)

@@ -78,6 +78,8 @@ class Past(DynamicCache):
 
     layers: list[Any]
     """Growing."""
+    in_slots = False
+    """Whether its layers show more positions than a row has, and prefix.attention is to read them."""
 
     def __init__(self, config: Any, beginning: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()):
         """`beginning`: by layer the keys and values, (1, heads, positions, width), that all rows share (trials/prefix.py)."""

@@ -41,9 +41,14 @@ def fits(model: Any) -> bool:
     )
 
 
+def reads(model: Any) -> bool:
+    """Whether the attention below can take the place of the model's own."""
+    return bool(model._supports_attention_backend) and not getattr(model.config, "attn_logit_softcapping", None)
+
+
 def common(model: Any, rows: Sequence[list[int]]) -> int:
     """How many tokens all rows begin with; 0 where it is not worth a pass of their own, or the model cannot lend its past."""
-    if len(rows) < 2 or not model._supports_attention_backend or getattr(model.config, "attn_logit_softcapping", None):
+    if len(rows) < 2 or not reads(model):
         return 0
     first, last = min(rows), max(rows)
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
@@ -61,7 +66,7 @@ def beginning(model: Any, ids: Sequence[int]) -> Past:
 @contextmanager
 def attending(model: Any, past: Past) -> Iterator[None]:
     """In the block the model's rows see the beginning that their past was lent, besides what their own mask shows them."""
-    if not past.beginning:
+    if not past.beginning and not past.in_slots:
         yield
         return
     usual = model.config._attn_implementation
@@ -88,7 +93,8 @@ def attention(
     """
     if any(others.get(name) is not None for name in _UNKNOWN):
         raise NotImplementedError(f"attention with {', '.join(_UNKNOWN)} to a beginning that rows share")
-    keys, values = _lent[-1].beginning[module.layer_idx]
+    past = _lent[-1]
+    keys, values = past.beginning[module.layer_idx] if past.beginning else (key[:1, :, :0], value[:1, :, :0])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows = max(1, _MOST // (query.shape[1] * query.shape[2] * (keys.shape[2] + key.shape[2])))
     parts = []
@@ -96,12 +102,13 @@ def attention(
         own, some = slice(i, i + rows), len(query[i : i + rows])
         asked = query[own].reshape(some, key.shape[1], -1, query.shape[3])  # several heads ask one head of the keys
         mask = attention_mask[own].expand(-1, query.shape[1] // key.shape[1], -1, -1).flatten(1, 2)[:, None]
-        every = asked.transpose(0, 1).reshape(1, key.shape[1], -1, query.shape[3])
-        of_own, own_sums = _attended(asked, key[own], value[own], mask, scale)
-        of_shared, sums = _attended(every, keys, values, None, scale)
-        of_shared, sums = (one[0].unflatten(1, (some, -1)).transpose(0, 1) for one in (of_shared, sums))
-        part, of_own = torch.sigmoid(sums - own_sums)[..., None], of_own.float()
-        joined = of_own + part * (of_shared.float() - of_own)
+        joined, own_sums = _attended(asked, key[own], value[own], mask, scale)
+        if past.beginning:
+            every = asked.transpose(0, 1).reshape(1, key.shape[1], -1, query.shape[3])
+            of_shared, sums = _attended(every, keys, values, None, scale)
+            of_shared, sums = (one[0].unflatten(1, (some, -1)).transpose(0, 1) for one in (of_shared, sums))
+            part, of_own = torch.sigmoid(sums - own_sums)[..., None], joined.float()
+            joined = of_own + part * (of_shared.float() - of_own)
         parts.append(joined.to(query.dtype).reshape(*query[own].shape[:3], -1))
     return torch.cat(parts).transpose(1, 2).contiguous(), None
 
@@ -123,12 +130,19 @@ def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """_attended by two products and what is between them, in float32: scores of 16 bits would be off by what decides."""
-    scores = query.float() * scale @ key.float().mT
+    scores = _product(query, key.mT).mul_(scale)
     if mask is not None:
         scores.masked_fill_(~mask, torch.finfo(torch.float32).min)
     most = scores.amax(dim=-1, keepdim=True)
     total = scores.sub_(most).exp_().sum(dim=-1, keepdim=True)
-    return (scores / total) @ value.float(), (most + total.log())[..., 0]
+    return _product(scores.div_(total).to(value.dtype), value), (most + total.log())[..., 0]
+
+
+def _product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """In float32, of (rows, heads, n, m) and (rows, heads, m, k); a GPU adds up so what is of 16 bits without converting it."""
+    if one.device.type != "cuda" or one.dtype == torch.float32:
+        return one.float() @ other.float()
+    return torch.bmm(one.flatten(0, 1), other.flatten(0, 1), out_dtype=torch.float32).unflatten(0, one.shape[:2])
 
 
 AttentionInterface.register(_NAME, attention)

@@ -52,7 +52,7 @@ def independence(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """By layer: (tokens, hidden), float32 on the CPU, with the adapter and without it."""
+    """By layer: (tokens, hidden), float32, with the adapter and without it."""
     sides: tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]] = ([], [])
     taken = 0
     with evaluating(model):
@@ -76,4 +76,4 @@ def _hidden(model: Any, inputs: Mapping[str, torch.Tensor], most: int) -> list[t
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_hidden_states=True
     ).hidden_states
     predicts = counted(inputs["labels"])
-    return [layer[:, :-1][predicts][:most].float().cpu() for layer in states]
+    return [layer[:, :-1][predicts][:most].float() for layer in states]

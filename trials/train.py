@@ -19,7 +19,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments, get_scheduler
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
-from trials import drift
+from trials import drift, replayed
 from trials.batch import collate
 from trials.errors import InputError
 from trials.mix import Example
@@ -308,6 +308,17 @@ def noisy(model: Any, size: float) -> Iterator[None]:
         deactivate_neftune(model, hook)
 
 
+@contextmanager
+def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
+    """Blocks replayed on a GPU, where they can be; of all the rows, that a training which goes on computes as one in one piece."""
+    if model.device.type != "cuda" or not replayed.fits(model):
+        yield
+        return
+    longest = [max(len(row.input_ids) for row in rows[i : i + micro]) for i in range(0, len(rows) - micro + 1, micro)]
+    with replayed.replayed(model, micro, longest):
+        yield
+
+
 def fit(
     model: Any,
     pad_id: int,
@@ -355,7 +366,7 @@ def fit(
         watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
         trainer.add_callback(watch)
         if left:
-            with noisy(model, train.neftune):
+            with noisy(model, train.neftune), _fast(model, rows, start.micro_batch_size):
                 trainer.train()
     model.eval()
     return check_end(watch.end())

@@ -170,10 +170,11 @@ def main() -> None:
         mirror = Path(temporary) / "mirror"
         alone(synthetic.write, mirror, options.shape, sizes, options.dtype)
         found = {}
-        for program in (tuned, slimsweep):
+        for program in (slimsweep, tuned):
             folder = Path(temporary) / program.__name__
             folder.mkdir()
             found[program.__name__] = alone(program, folder, whole, warm, str(mirror), options.threads)
+            print(program.__name__, json.dumps(found[program.__name__]["seconds"]), flush=True)
         responses = [row["response"] for row in found["tuned"]["documents"] if row["role"] == "math"]
         generated = sum(len(response.split()) for response in responses)
         floor = floors(str(mirror), whole, sizes, found["tuned"]["lengths"], generated)

@@ -47,7 +47,7 @@ class Lever:
 
 
 def _held(flight: Any, most: int, ends: Callable[[list[int]], bool]) -> None:
-    """decode._settle for rows that wait until all of their batch have ended; what they generate meanwhile is thrown away."""
+    """decode.settle for rows that wait until all of their batch have ended; what they generate meanwhile is thrown away."""
     for row in flight.rows:
         if not hasattr(row, "end") and (ends(row.generated) or len(row.generated) >= most):
             row.end, row.stopped = len(row.generated), ends(row.generated)
@@ -176,7 +176,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever("endings share their context", "evaluate.commonsense", _patched(exact.Exact, "_loglikelihood_tokens", stock)),
         Lever("few-shot rows run, kept and read once for all", "evaluate.math", _patched(prefix, "common", lambda *_: 0)),
         Lever("the past grows in place", "evaluate.math", _patched(past.Growing, "update", DynamicLayer.update)),
-        Lever("responses leave as they end", "evaluate.math", _patched(decode, "_settle", _held)),
+        Lever("responses leave as they end", "evaluate.math", _patched(decode, "settle", _held)),
         Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
         Lever("templates compiled once a process", "evaluate", _compiled_each_time),

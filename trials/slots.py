@@ -1,0 +1,172 @@
+"""Greedy decoding on a GPU: a step is one CUDA graph over slots that never move, and the host reads it while the next one runs.
+
+A step of a small model is a thousand kernels of some microseconds each, which a processor takes ten times as long to ask for
+one by one. The tokens are those of trials/decode.py, which begins the rows here too; a row that has ended is found out a step
+late, and what its slot chose meanwhile is thrown away.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+from trials import decode, memory, prefix
+from trials.decode import Flight, Row
+from trials.past import Past
+
+_log = logging.getLogger(__name__)
+
+_WARM = 2
+"""Steps outside of the graph, in which libraries choose their kernels."""
+_ALIGNED = 16
+"""Lengths are multiples of it: what attention kernels read at once."""
+
+
+class _Room(DynamicLayer):
+    """A layer's keys and values, (slots, heads, width, head width) each, of which a slot uses the first `at` ones."""
+
+    def __init__(self, at: torch.Tensor, width: int):
+        super().__init__()
+        self.at, self.width = at, width
+        self.slots = torch.arange(len(at), device=at.device)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one more position of every slot."""
+        keys, values = self._rooms(key_states, value_states)
+        for room, states in ((keys, key_states), (values, value_states)):
+            room[self.slots, :, self.at] = states[:, :, 0]
+        return keys, values
+
+    def put(self, slots: torch.Tensor, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """`places`, (rows, positions): which of the states go into a slot's first positions."""
+        for room, states in zip(self._rooms(keys, values), (keys, values), strict=True):
+            index = places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+            room[slots, :, : places.shape[1]] = states.gather(2, index)
+
+    def _rooms(self, *both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(*both)
+            self.keys, self.values = (one.new_zeros(len(self.at), one.shape[1], self.width, one.shape[3]) for one in both)
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+
+class Slots:
+    """So many rows at once, each with room for `width` positions of its own after the `beginning` that all share."""
+
+    def __init__(self, model: Any, beginning: Past, count: int, width: int):
+        self.model = model
+        self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
+        self.at = torch.zeros(count, dtype=torch.long, device=model.device)
+        self.columns = torch.arange(-(-width // _ALIGNED) * _ALIGNED, device=model.device)
+        self.past = beginning.anew()
+        self.past.layers = [_Room(self.at, len(self.columns)) for _ in self.past.layers]
+        self.past.in_slots = prefix.reads(model)
+        self._told = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
+        self._graph = self._captured() if model.device.type == "cuda" else None
+
+    def put(self, flight: Flight, slots: Sequence[int]) -> None:
+        """The flight's rows, each with its first token chosen, take these slots."""
+        device = self.at.device
+        numbers = torch.tensor(slots, device=device)
+        lengths, longest = flight.seen.sum(dim=1), flight.seen.shape[1]
+        # to the slot's left end, since every row goes on from an end of its own; behind it lies what no mask shows
+        places = (torch.arange(longest, device=device) + (longest - lengths)[:, None]).clamp(max=longest - 1)
+        for room, layer in zip(self.past.layers, flight.past.layers, strict=True):
+            room.put(numbers, places, layer.keys, layer.values)
+        self.at[numbers] = lengths
+        self.token[numbers, 0] = torch.tensor([row.generated[-1] for row in flight.rows], device=device)
+
+    def step(self) -> Callable[[], list[int]]:
+        """Has every slot choose its next token; what is returned waits for it and tells them. Of two steps at most."""
+        self._graph.replay() if self._graph else self._choose()
+        told = self._told[0]
+        self._told.reverse()
+        told.copy_(self.token[:, 0], non_blocking=True)
+        if self._graph is None:
+            return told.tolist
+        done = torch.cuda.Event()
+        done.record()
+
+        def tokens() -> list[int]:
+            done.synchronize()
+            found: list[int] = told.tolist()
+            return found
+
+        return tokens
+
+    def _choose(self) -> None:
+        mask = (self.columns <= self.at[:, None])[:, None, None]
+        if not self.past.in_slots:  # transformers' own attentions take a mask that is added
+            mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, torch.finfo(self.model.dtype).min)
+        with prefix.attending(self.model, self.past):
+            logits = self.model(
+                self.token,
+                attention_mask=mask,
+                position_ids=self.at[:, None] + self.past.shared,
+                past_key_values=self.past,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+        self.token.copy_(logits[:, -1].float().argmax(dim=-1, keepdim=True))
+        self.at.add_(1).clamp_(max=len(self.columns) - 1)  # of those that nobody uses
+
+    def _captured(self) -> torch.cuda.CUDAGraph | None:
+        """A step as a graph; None of a model that asks, in a step, what its numbers are: some experts, some rotary scalings."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM):
+                self._choose()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._choose()
+        except RuntimeError as error:
+            if memory.is_out_of_memory(error):
+                raise
+            torch.cuda.synchronize()
+            _log.warning("a step of %s is no CUDA graph, and takes longer: %s", type(self.model).__name__, error)
+            return None
+        finally:
+            self.at.zero_()
+        return graph
+
+
+def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
+    """decode.greedy in as many slots as rows may be under way at once."""
+    waiting = deque(rows)
+    lent = decode.lend(model, rows)
+    width = max((len(row.prompt) for row in rows), default=0) - lent.shared + most
+    held: list[Row | None] = [None] * min(batch, len(rows))
+    slots: Slots | None = None
+    asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
+    while waiting or any(held):
+        free = [slot for slot, row in enumerate(held) if row is None]
+        if waiting and len(free) >= decode.enough(len(waiting), batch):
+            coming = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
+            for part in decode.alike(model, coming, lent.shared):
+                begun = decode.begin(model, part, lent.anew())
+                decode.settle(begun, most, ends)
+                if begun.rows:  # and not all of them ended with their first token
+                    slots = slots or Slots(model, lent, len(held), width)
+                    taken = [free.pop() for _ in begun.rows]
+                    slots.put(begun, taken)
+                    for slot, row in zip(taken, begun.rows, strict=True):
+                        held[slot] = row
+        if slots and any(held):
+            asked.append((list(held), slots.step()))
+        while len(asked) > (1 if any(held) else 0):
+            of, tokens = asked.popleft()
+            for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):
+                if row is not None and held[slot] is row:  # and has not ended in the step before
+                    row.generated.append(token)
+                    if decode.over(row, most, ends):
+                        held[slot] = None
