@@ -25,7 +25,9 @@ def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[tra
             start = train.beginning(model, SETTINGS)
             end = train.fit(model, PAD, rows, SETTINGS, start, lambda state: None, train.Pace(seconds=float("inf")))
         assert model.get_base_model().base_model.forward == usual
-        return train.State(end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses), set(shapes)
+        return train.State(
+            end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses
+        ), set(shapes)
 
 
 def test_padded_blocks_without_a_mask_train_as_the_model_does(loaded, rows, monkeypatch):  # noqa: F811

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tests.test_prefix import model, prompts  # noqa: F401  # a fixture
+from tests.test_prefix import model, prompts  # noqa: F401
 from trials import decode, slots
 
 
-def decoded(greedy, model, rows: list[decode.Row], batch: int) -> list[decode.Row]:
+def decoded(greedy, model, rows: list[decode.Row], batch: int) -> list[decode.Row]:  # noqa: F811
     with torch.no_grad():
         greedy(model, rows, 12, batch, lambda tokens: tokens[-1] % 7 == 0)
     return rows
@@ -15,7 +15,7 @@ def decoded(greedy, model, rows: list[decode.Row], batch: int) -> list[decode.Ro
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 64])
 @pytest.mark.parametrize("shared", [True, False], ids=["few-shot rows shared", "nothing shared"])
-def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared):
+def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared):  # noqa: F811
     def rows() -> list[decode.Row]:
         begin = [] if shared else [[3 + i] for i in range(len(prompts()))]
         given = [[*(begin[i] if begin else []), *prompt] for i, prompt in enumerate(prompts())]
@@ -27,5 +27,5 @@ def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared):
         assert one.gold_nats == pytest.approx(other.gold_nats, abs=1e-5)
 
 
-def test_no_rows_are_no_work(model):
+def test_no_rows_are_no_work(model):  # noqa: F811
     slots.greedy(model, [], 12, 4, lambda tokens: True)

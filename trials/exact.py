@@ -6,7 +6,7 @@ the greedy one, contexts that must be cut, architectures whose attention is not 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,9 @@ _HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_versi
     *("do_sample", "temperature", "top_k", "top_p", "max_length", "max_new_tokens")
 }
 """What a model's own generation settings may say without a greedy choice being another one for it."""
+
+_TEXTS = 4096
+"""Tokenised at once."""
 
 _tokens: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 """Of each tokenizer: what it made of every text of a process, since the documents are those of all its trials."""
@@ -36,10 +39,13 @@ class Exact(Scorer):
         self.gold: Callable[[Any], str] | None = None
         """The text that could have answered a request, which will be asked for: scored while its prompt is at hand."""
         self._golds: dict[tuple[str, str], list[float]] = {}
+        self._texts: dict[str, list[int]] = {}
+        """Tokens of texts that lm-eval is about to ask for."""
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
-        if not self._fits or any(len(context) + len(ids) > self.max_length for _, context, ids in requests):
+        most = self.max_length
+        if not self._fits or any(len(context) + len(ids) > most for _, context, ids in requests):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         asked: dict[tuple[int, ...], list[int]] = {}
         for number, (_, context, _) in enumerate(requests):
@@ -140,6 +146,34 @@ class Exact(Scorer):
             return any(stop in text for stop in wanted)
 
         return ends
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        pairs = dict.fromkeys(request.args for request in requests)
+        texts = {text for pair in pairs if ("pair", *pair) not in self._known for text in (pair[0].rstrip(), "".join(pair))}
+        self._texts = self._tokenised(texts)
+        try:
+            return super().loglikelihood(requests, disable_tqdm)
+        finally:
+            self._texts = {}
+
+    def _tokenised(self, texts: Collection[str]) -> dict[str, list[int]]:
+        """tok_encode's tokens of texts, many at once; less those whose beginning it looks at."""
+        first = self.tok_decode(self.prefix_token_id, skip_special_tokens=False)
+        plain = [text for text in texts if text and not text.startswith(first)]
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        found: dict[str, list[int]] = {}
+        for begin in range(0, len(plain), _TEXTS):
+            some = plain[begin : begin + _TEXTS]
+            found |= zip(some, self.tokenizer(some, return_attention_mask=False, **special)["input_ids"], strict=True)
+        return found
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **others: Any
+    ) -> list[int]:
+        if add_special_tokens is None and left_truncate_len is None and string in self._texts:
+            return self._texts[string]
+        tokens: list[int] = super().tok_encode(string, add_special_tokens, left_truncate_len, **others)
+        return tokens
 
     def _prompt(self, text: str) -> list[int]:
         if text not in self._known:

@@ -1,11 +1,10 @@
 """Training on a GPU: the model's blocks, forward and backward, as CUDA graphs, one pair for each padded length.
 
-A step of a small model is thousands of kernels of some microseconds, which a processor takes many times as long to ask for one by
-one. Embeddings, head and loss stay outside, and so does what a graph cannot hold: dropout, since a training that goes on in
+A step of a small model is thousands of kernels of some microseconds, which a processor takes many times as long to ask for one
+by one. Embeddings, head and loss stay outside, and so does what a graph cannot hold: dropout, since a training that goes on in
 another process would draw other numbers, and batches of other sizes. Which steps are replayed depends on the rows alone.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,12 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from trials import memory, prefix
-
-_log = logging.getLogger(__name__)
+from trials import graphs, prefix
 
 _STEP = 64
 """Lengths are padded to multiples of it."""
 _FEWEST = 4
 """Times that a length must come for a graph to be worth its making, which takes about as many steps."""
-_WARM = 2
-"""Passes outside of the graphs, in which libraries choose their kernels."""
 
 
 def fits(model: Any) -> bool:
@@ -60,6 +55,7 @@ class _Blocks:
         self.body, self.usual, self.shapes = body, body.forward, shapes
         self.embedded = model.get_base_model().get_input_embeddings()
         self.graphs: dict[tuple[int, int], _Graphs] = {}
+        self.pool: tuple[int, int] | None = None
 
     def forward(self, input_ids: torch.Tensor | None = None, **others: Any) -> Any:
         if input_ids is None or not (torch.is_grad_enabled() and self.body.training):
@@ -83,18 +79,13 @@ class _Blocks:
             if torch.cuda.mem_get_info(states.device)[0] < torch.cuda.max_memory_allocated(states.device):
                 self.shapes.discard(shape)
                 return None
-            pool = next((graphs.forward.pool() for graphs in self.graphs.values()), None)
-            try:
-                self.graphs[shape] = _Graphs(self, states, pool)
-            except RuntimeError as error:
-                if memory.is_out_of_memory(error):
-                    raise
-                torch.cuda.synchronize()
+            made = graphs.tried("the blocks in training", lambda: _Graphs(self, states, self.pool))
+            if made is None:
                 self.shapes.clear()
-                _log.warning("the blocks of %s are no CUDA graph, and take longer: %s", type(self.body).__name__, error)
                 return None
-        graphs = self.graphs[shape]
-        found: torch.Tensor = _Replay.apply(graphs, states, *graphs.weights)
+            self.graphs[shape], self.pool = made, made.forward.pool()
+        there = self.graphs[shape]
+        found: torch.Tensor = _Replay.apply(there, states, *there.weights)
         return found
 
     def blocks(self, states: torch.Tensor) -> torch.Tensor:
@@ -106,40 +97,36 @@ class _Blocks:
 class _Graphs:
     """The blocks at one shape: a graph forward, one backward, and the tensors that both read and write."""
 
-    def __init__(self, blocks: _Blocks, like: torch.Tensor, pool: Any):
+    def __init__(self, blocks: _Blocks, like: torch.Tensor, pool: tuple[int, int] | None):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
         self.states = torch.zeros_like(like)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM):
-                out = blocks.blocks(self.states)
-                torch.autograd.grad(out, self.weights, torch.zeros_like(out), allow_unused=True)
-                del out
-        torch.cuda.current_stream().wait_stream(stream)
-        self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.forward, pool=pool):
-            out = blocks.blocks(self.states)
-        self.gradient = torch.zeros_like(out)
-        with torch.cuda.graph(self.backward, pool=self.forward.pool()):
-            self.gradients = torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
+
+        def forward() -> torch.Tensor:
+            return blocks.blocks(self.states)
+
+        def backward(out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+            return torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
+
+        self.gradient = torch.zeros_like(like)
+        graphs.warm(lambda: backward(forward()))
+        self.forward, out = graphs.captured(forward, pool)
+        self.backward, self.gradients = graphs.captured(lambda: backward(out), self.forward.pool())
         self.out = out.detach()
 
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, graphs: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        ctx.graphs = graphs
-        graphs.states.copy_(states)
-        graphs.forward.replay()
-        return graphs.out.detach()
+    def forward(ctx: Any, there: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        ctx.there = there
+        there.states.copy_(states)
+        there.forward.replay()
+        return there.out.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
-        graphs = ctx.graphs
-        graphs.gradient.copy_(gradient)
-        graphs.backward.replay()
+        there: _Graphs = ctx.there
+        there.gradient.copy_(gradient)
+        there.backward.replay()
         # copies: the next replay overwrites what these were, and a step may add up several
-        there = [one for one in graphs.gradients if one is not None]
-        copies = iter(torch._foreach_mul(there, 1.0))
-        return None, None, *(None if one is None else next(copies) for one in graphs.gradients)
+        copies = iter(torch._foreach_mul([one for one in there.gradients if one is not None], 1.0))
+        return None, None, *(None if one is None else next(copies) for one in there.gradients)

@@ -5,7 +5,6 @@ one by one. The tokens are those of trials/decode.py, which begins the rows here
 late, and what its slot chose meanwhile is thrown away.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,25 +12,22 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from trials import decode, memory, prefix
+from trials import decode, graphs, prefix
 from trials.decode import Flight, Row
 from trials.past import Past
 
-_log = logging.getLogger(__name__)
-
-_WARM = 2
-"""Steps outside of the graph, in which libraries choose their kernels."""
 _ALIGNED = 16
-"""Lengths are multiples of it: what attention kernels read at once."""
+"""The width is a multiple of it: what attention kernels read at once."""
+_COLUMNS = 256
+"""A step reads a multiple of so many positions of each slot, and there is a graph for each multiple."""
 
 
 class _Room(DynamicLayer):
     """A layer's keys and values, (slots, heads, width, head width) each, of which a slot uses the first `at` ones."""
 
-    def __init__(self, at: torch.Tensor, width: int):
+    def __init__(self, of: "Slots"):
         super().__init__()
-        self.at, self.width = at, width
-        self.slots = torch.arange(len(at), device=at.device)
+        self.of = of
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -39,8 +35,8 @@ class _Room(DynamicLayer):
         """Of one more position of every slot."""
         keys, values = self._rooms(key_states, value_states)
         for room, states in ((keys, key_states), (values, value_states)):
-            room[self.slots, :, self.at] = states[:, :, 0]
-        return keys, values
+            room[self.of.numbers, :, self.of.at] = states[:, :, 0]
+        return keys[:, :, : self.of.shown], values[:, :, : self.of.shown]
 
     def put(self, slots: torch.Tensor, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """`places`, (rows, positions): which of the states go into a slot's first positions."""
@@ -51,7 +47,8 @@ class _Room(DynamicLayer):
     def _rooms(self, *both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(*both)
-            self.keys, self.values = (one.new_zeros(len(self.at), one.shape[1], self.width, one.shape[3]) for one in both)
+            count, width = len(self.of.numbers), self.of.width
+            self.keys, self.values = (one.new_zeros(count, one.shape[1], width, one.shape[3]) for one in both)
         assert self.keys is not None
         assert self.values is not None
         return self.keys, self.values
@@ -62,14 +59,17 @@ class Slots:
 
     def __init__(self, model: Any, beginning: Past, count: int, width: int):
         self.model = model
+        self.width = self.shown = -(-width // _ALIGNED) * _ALIGNED
+        self.numbers = torch.arange(count, device=model.device)
+        self.columns = torch.arange(self.width, device=model.device)
         self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
         self.at = torch.zeros(count, dtype=torch.long, device=model.device)
-        self.columns = torch.arange(-(-width // _ALIGNED) * _ALIGNED, device=model.device)
         self.past = beginning.anew()
-        self.past.layers = [_Room(self.at, len(self.columns)) for _ in self.past.layers]
+        self.past.layers = [_Room(self) for _ in self.past.layers]
         self.past.in_slots = prefix.reads(model)
         self._told = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
-        self._graph = self._captured() if model.device.type == "cuda" else None
+        self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
+        self._pool: tuple[int, int] | None = None
 
     def put(self, flight: Flight, slots: Sequence[int]) -> None:
         """The flight's rows, each with its first token chosen, take these slots."""
@@ -83,13 +83,18 @@ class Slots:
         self.at[numbers] = lengths
         self.token[numbers, 0] = torch.tensor([row.generated[-1] for row in flight.rows], device=device)
 
-    def step(self) -> Callable[[], list[int]]:
-        """Has every slot choose its next token; what is returned waits for it and tells them. Of two steps at most."""
-        self._graph.replay() if self._graph else self._choose()
+    def step(self, needed: int) -> Callable[[], list[int]]:
+        """Has every slot choose its next token; what is returned waits for the tokens and tells them.
+
+        `needed`: the positions of its own that the longest row in use has by now. Two steps at most may be untold.
+        """
+        self.shown = min(-(-needed // _COLUMNS) * _COLUMNS, self.width)
+        graph = self._graph() if self.at.device.type == "cuda" else None
+        graph.replay() if graph else self._choose()
         told = self._told[0]
         self._told.reverse()
         told.copy_(self.token[:, 0], non_blocking=True)
-        if self._graph is None:
+        if self.at.device.type != "cuda":
             return told.tolist
         done = torch.cuda.Event()
         done.record()
@@ -101,8 +106,19 @@ class Slots:
 
         return tokens
 
+    def _graph(self) -> torch.cuda.CUDAGraph | None:
+        if self.shown not in self._graphs:
+            state = [one.clone() for one in (self.token, self.at)]
+            graphs.warm(self._choose)
+            for one, before in zip((self.token, self.at), state, strict=True):
+                one.copy_(before)
+            made = graphs.tried("a step's kernels", lambda: graphs.captured(self._choose, self._pool))
+            self._graphs[self.shown] = made and made[0]
+            self._pool = made and made[0].pool()
+        return self._graphs[self.shown]
+
     def _choose(self) -> None:
-        mask = (self.columns <= self.at[:, None])[:, None, None]
+        mask = (self.columns[: self.shown] <= self.at[:, None])[:, None, None]
         if not self.past.in_slots:  # transformers' own attentions take a mask that is added
             mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, torch.finfo(self.model.dtype).min)
         with prefix.attending(self.model, self.past):
@@ -115,29 +131,7 @@ class Slots:
                 logits_to_keep=1,
             ).logits
         self.token.copy_(logits[:, -1].float().argmax(dim=-1, keepdim=True))
-        self.at.add_(1).clamp_(max=len(self.columns) - 1)  # of those that nobody uses
-
-    def _captured(self) -> torch.cuda.CUDAGraph | None:
-        """A step as a graph; None of a model that asks, in a step, what its numbers are: some experts, some rotary scalings."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM):
-                self._choose()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._choose()
-        except RuntimeError as error:
-            if memory.is_out_of_memory(error):
-                raise
-            torch.cuda.synchronize()
-            _log.warning("a step of %s is no CUDA graph, and takes longer: %s", type(self.model).__name__, error)
-            return None
-        finally:
-            self.at.zero_()
-        return graph
+        self.at.add_(1).clamp_(max=self.width - 1)  # of those that nobody uses
 
 
 def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
@@ -159,10 +153,11 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
                     slots = slots or Slots(model, lent, len(held), width)
                     taken = [free.pop() for _ in begun.rows]
                     slots.put(begun, taken)
-                    for slot, row in zip(taken, begun.rows, strict=True):
-                        held[slot] = row
+                    for slot, new in zip(taken, begun.rows, strict=True):
+                        held[slot] = new
         if slots and any(held):
-            asked.append((list(held), slots.step()))
+            own = max(len(row.prompt) - lent.shared + len(row.generated) for row in held if row is not None)
+            asked.append((list(held), slots.step(own + len(asked))))
         while len(asked) > (1 if any(held) else 0):
             of, tokens = asked.popleft()
             for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):

@@ -310,7 +310,7 @@ def noisy(model: Any, size: float) -> Iterator[None]:
 
 @contextmanager
 def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
-    """Blocks replayed on a GPU, where they can be; of all the rows, that a training which goes on computes as one in one piece."""
+    """Blocks are replayed on a GPU, where they can be; `rows` are all, so that a training which goes on computes the same."""
     if model.device.type != "cuda" or not replayed.fits(model):
         yield
         return

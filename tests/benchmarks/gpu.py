@@ -25,7 +25,7 @@ from tests.benchmarks.programs import compare, job_of
 
 RATE, BANDWIDTH = 990e12, 4.8e12  # of an H200: bfloat16 operations and bytes a second
 RANK, LEARNING_RATE = 16, 2.0e-4
-WARM = {"rows": 16, "documents": 8}
+WARM = {"rows": 16, "documents": 1}
 ROLES = {"commonsense": "hellaswag", "math": "gsm8k", "knowledge": "mmlu_cs"}
 
 

@@ -125,6 +125,7 @@ def run(job: dict[str, Any], trial: dict[str, Any]) -> None:
     def lap(phase: str) -> None:
         nonlocal began
         seconds[phase], began = round(time.perf_counter() - began, 3), time.perf_counter()
+        print(trial["name"], phase, seconds[phase], flush=True)
 
     import torch
 
