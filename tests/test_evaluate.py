@@ -119,6 +119,16 @@ def prompts(tasks: Tasks, samples: list[int] | None, **fields) -> dict[str, str]
     return {instance.doc["question"]: instance.args[0] for instance in task.instances}
 
 
+def test_a_task_goes_through_the_documents_that_lm_eval_would_go_through(tasks):
+    (task,) = tasks.build(Evaluation.model_validate({"preset": "micro_gsm"})).values()
+    for asked in ({}, {"limit": 3}, {"samples": [0, 4, 5, 9]}, {"samples": [2, 3, 7], "rank": 1, "world_size": 2}):
+        usual = list(type(task).doc_iterator(task, **asked))
+        for _ in range(2):
+            found = list(task.doc_iterator(**asked))
+            assert found == usual
+            found[0][1].clear()  # whoever changes a document changes a copy
+
+
 def test_a_sample_has_the_prompts_of_the_full_run_under_first_n_and_not_as_the_task_draws_them(drawn):
     sample = [3, 17, 90]
     full = prompts(drawn, None, fewshot="first_n")

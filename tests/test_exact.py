@@ -105,6 +105,22 @@ def test_a_likelihood_does_not_depend_on_the_other_endings_or_on_the_rows_beside
         assert [of[batch][pair] for batch in of] == pytest.approx([alone] * 3, abs=1e-4)
 
 
+@pytest.mark.parametrize("bos", [None, True, False], ids=["as the tokenizer does", "with the first token", "without it"])
+def test_texts_tokenised_together_are_lm_evals_tokens(micro, bos):
+    exact = Exact(micro.model, micro.tokenizer, 2)
+    stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1, add_bos_token=bos)
+    exact.add_bos_token = bos
+    first = exact.tok_decode(exact.prefix_token_id, skip_special_tokens=False)
+    pairs = [("Tom has 12 apples. ", "And 5"), ("Tom\n\n", " 17"), ("Tom", ""), (f"{first}Ann", " has"), ("x", " y" * 9)]
+    texts = {text for context, ending in pairs for text in (context.rstrip(), context + ending)}
+    found = exact._tokenised(texts)
+    assert texts - found.keys() == {f"{first}Ann", f"{first}Ann has"}
+    assert found == {text: stock.tok_encode(text) for text in found}
+    for context, ending in pairs:
+        whole = stock.tok_encode(context + ending)
+        assert exact._split(context, ending, whole) == stock._encode_pair(context, ending)
+
+
 def test_a_context_too_long_for_the_model_is_cut_as_lm_eval_cuts_it(micro):
     pairs = [("word " * 1200 + "Answer:", " 12"), ("B:", " 1")]
     exact = Exact(micro.model, micro.tokenizer, 2).loglikelihood(asked("loglikelihood", pairs))

@@ -158,8 +158,7 @@ class Exact(Scorer):
 
     def _tokenised(self, texts: Collection[str]) -> dict[str, list[int]]:
         """tok_encode's tokens of texts, many at once; less those whose beginning it looks at."""
-        first = self.tok_decode(self.prefix_token_id, skip_special_tokens=False)
-        plain = [text for text in texts if text and not text.startswith(first)]
+        plain = [text for text in texts if text and self._is_plain(text)]
         special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
         found: dict[str, list[int]] = {}
         for begin in range(0, len(plain), _TEXTS):
@@ -191,6 +190,20 @@ class Exact(Scorer):
         if pair not in self._known:
             self._known[pair] = super()._encoded(context, continuation)
         return self._known[pair]
+
+    def _split(self, context: str, continuation: str, whole: list[int]) -> tuple[list[int], list[int]]:
+        self._texts = {context + continuation: whole}
+        if self._is_plain(context):  # a prompt that was generated from
+            self._texts[context] = self._prompt(context)
+        try:
+            return self._encode_pair(context, continuation)
+        finally:
+            self._texts = {}
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether lm-eval tokenises the text alike for all that is done with it: it looks at what it begins with."""
+        first = self.tok_decode(self.prefix_token_id, skip_special_tokens=False)
+        return not text.startswith((first, self.tokenizer.bos_token or first))
 
     def _precision(self) -> Any:
         kind = self.mixed_precision_dtype

@@ -86,10 +86,10 @@ class Scorer(HFLM):
 
         A character belongs to the first token that reaches its end, white space to the token after it: each to one.
         """
-        context_ids, ids = self._encode_pair(context, continuation)
         text = context + continuation
         special = self.tok_encode(text[:64]) != self.tok_encode(text[:64], add_special_tokens=False)
         whole = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
+        context_ids, ids = self._split(context, continuation, whole["input_ids"])
         if whole["input_ids"][len(context_ids) :] != ids:
             raise RuntimeError("the tokenizer's offsets are of other tokens than those that are scored")
         spans, covered = [], 0
@@ -100,6 +100,11 @@ class Scorer(HFLM):
         if spans:
             spans[-1] = (spans[-1][0], len(continuation))
         return context_ids + ids, len(ids), spans
+
+    def _split(self, context: str, continuation: str, whole: list[int]) -> tuple[list[int], list[int]]:
+        """lm-eval's tokens of both, where `whole` are those of one text of both."""
+        pair: tuple[list[int], list[int]] = self._encode_pair(context, continuation)
+        return pair
 
     @torch.no_grad()
     def _bits(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:

@@ -3,9 +3,12 @@
 Neither torch nor transformers is loaded for it: a sweep's inputs are checked before any worker has started.
 """
 
+import copy
 import difflib
 import logging
+from collections.abc import Iterator
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +101,31 @@ class Tasks:
             config["dataset_path"] = found.pop("path")
             config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
         try:
-            return manager.load([{**config, "task": name}])["tasks"][name]
+            task = manager.load([{**config, "task": name}])["tasks"][name]
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise self.hub.missing(f"data set of task {name!r},", dataset or name, error) from error
+        task.doc_iterator = _Documents(task)
+        return task
+
+
+class _Documents:
+    """In the place of a task's doc_iterator, which reads all documents for a few and looks each one's number up in a list."""
+
+    def __init__(self, task: Any):
+        self._usual, self._all = task.doc_iterator, task.eval_docs
+        self._known: dict[int, dict[str, Any]] = {}
+
+    def __call__(
+        self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: list[int] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        if not samples:
+            return iter(self._usual(rank=rank, limit=limit, world_size=world_size))
+        return islice(enumerate(map(self._document, sorted(samples))), rank, None, world_size)
+
+    def _document(self, number: int) -> Any:
+        if number not in self._known:
+            self._known[number] = self._all[number]
+        return copy.copy(self._known[number])
 
 
 def measured(task: Any) -> list[str]:

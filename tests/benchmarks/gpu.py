@@ -2,8 +2,12 @@
 
 `python -m tests.benchmarks.gpu`, on a GPU where there is one. 2,000 rows to train on, all documents of HellaSwag, GSM8K with
 five shots and MMLU computer science, of random words and the real lengths (see synthetic.py); no download, no Ray. Each program
-has a process of its own and runs a small trial first: the seconds are those of a sweep's warm worker. Prints seconds and asked
-tokens a second by phase, the share of the phase's floor that is reached, peak memory, and what of the outcomes differs.
+has a process of its own and runs a small trial first; slimsweep then runs the trial at half the rank, which the first of a
+worker's trials is, and at the whole one, which all others are. Prints seconds and asked tokens a second by phase, the share of
+the phase's floor that is reached, peak memory, and what of the outcomes differs.
+
+It takes a quarter of an hour. With `--folder DIR` what a program found stays there: `--programs slimsweep` and
+`--programs tuned` may be two calls, and the second one compares.
 
 The floor is counted operations and moved bytes over an H200's rates, whatever machine this is:
 `--shape tiny --share 0.01 --rows 64 --batch 64 --dtype float32` shows on a CPU that all of it works, and no more.
@@ -76,10 +80,12 @@ def slimsweep(folder: Path, whole: dict[str, Any], warm: dict[str, Any], mirror:
 
     torch.set_num_threads(threads)
     worker = Worker(Ledger(folder), Hub(mirror))
-    for settings in (warm, whole):
+    first = {**whole, "lora": {**whole["lora"], "rank": RANK // 2}}
+    for settings in (warm, first, whole):
         record = worker.run(TrialSpec.model_validate(settings))
         if record.failure:
             raise RuntimeError(record.failure.traceback)
+        print(f"slimsweep, rank {record.spec.lora.rank}, {record.rows}:", json.dumps(record.seconds), flush=True)
     documents = worker.ledger.documents(record.key, ["role", "task", "doc_id", "score", "response"])
     return {"seconds": record.seconds, "documents": documents.to_dict("records"), "memory": record.peak_memory}
 
@@ -160,6 +166,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="of slimsweep's evaluation; the tuned script has 64")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--programs", default="slimsweep,tuned")
+    parser.add_argument("--folder", help="where what they found stays")
     options = parser.parse_args()
     sizes = synthetic.Sizes().share(options.share, options.rows)
     whole = sweep(options.dtype, options.rows, options.batch, None)
@@ -169,12 +177,18 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
         mirror = Path(temporary) / "mirror"
         alone(synthetic.write, mirror, options.shape, sizes, options.dtype)
-        found = {}
+        kept = Path(options.folder or temporary)
         for program in (slimsweep, tuned):
-            folder = Path(temporary) / program.__name__
-            folder.mkdir()
-            found[program.__name__] = alone(program, folder, whole, warm, str(mirror), options.threads)
-            print(program.__name__, json.dumps(found[program.__name__]["seconds"]), flush=True)
+            if program.__name__ in options.programs.split(","):
+                folder = Path(temporary) / program.__name__
+                folder.mkdir()
+                one = alone(program, folder, whole, warm, str(mirror), options.threads)
+                (kept / f"{program.__name__}.json").write_text(json.dumps(one))
+                print(program.__name__, json.dumps(one["seconds"]), flush=True)
+        paths = {name: kept / f"{name}.json" for name in ("tuned", "slimsweep")}
+        if not all(path.exists() for path in paths.values()):
+            return
+        found = {name: json.loads(path.read_text()) for name, path in paths.items()}
         responses = [row["response"] for row in found["tuned"]["documents"] if row["role"] == "math"]
         generated = sum(len(response.split()) for response in responses)
         floor = floors(str(mirror), whole, sizes, found["tuned"]["lengths"], generated)

@@ -101,6 +101,8 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     for role, told in job["eval"].items():
         evaluation = Evaluation.model_validate(told)
         built = tasks.build(evaluation)
+        for task in built.values():  # lm-eval's own walk through the documents again
+            vars(task).pop("doc_iterator", None)
         samples = evaluate.sample({name: len(t.eval_docs) for name, t in built.items()}, evaluation.documents, evaluation.seed)
         found = lm_eval.simple_evaluate(
             model=model_of,
