@@ -1,5 +1,6 @@
 """The engine `exact` gives lm-eval's numbers: shared contexts, responses that leave, weights unpacked once, adapters merged."""
 
+import copy
 import random
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
 from trials import adapter, base, decode, dense, evaluate, prefix
@@ -107,8 +109,13 @@ def test_a_likelihood_does_not_depend_on_the_other_endings_or_on_the_rows_beside
 
 @pytest.mark.parametrize("bos", [None, True, False], ids=["as the tokenizer does", "with the first token", "without it"])
 def test_texts_tokenised_together_are_lm_evals_tokens(micro, bos):
-    exact = Exact(micro.model, micro.tokenizer, 2)
-    stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1, add_bos_token=bos)
+    tokenizer = copy.deepcopy(micro.tokenizer)  # with a token before every text, as Llama's
+    before = tokenizer.eos_token
+    template = TemplateProcessing(single=f"{before} $A", special_tokens=[(before, tokenizer.eos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = template
+    assert tokenizer("Tom")["input_ids"][0] == tokenizer.eos_token_id
+    exact = Exact(micro.model, tokenizer, 2)
+    stock = HFLM(pretrained=micro.model, tokenizer=tokenizer, batch_size=1, add_bos_token=bos)
     exact.add_bos_token = bos
     first = exact.tok_decode(exact.prefix_token_id, skip_special_tokens=False)
     pairs = [("Tom has 12 apples. ", "And 5"), ("Tom\n\n", " 17"), ("Tom", ""), (f"{first}Ann", " has"), ("x", " y" * 9)]

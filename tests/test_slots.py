@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.test_prefix import model, prompts  # noqa: F401
 from trials import decode, slots
@@ -13,9 +14,12 @@ def decoded(greedy, model, rows: list[decode.Row], batch: int) -> list[decode.Ro
     return rows
 
 
+@pytest.mark.parametrize("columns", [1, 7, 256])
 @pytest.mark.parametrize("batch", [1, 3, 8, 64])
 @pytest.mark.parametrize("shared", [True, False], ids=["few-shot rows shared", "nothing shared"])
-def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared):  # noqa: F811
+def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared, columns, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(slots, "_COLUMNS", columns)
+
     def rows() -> list[decode.Row]:
         begin = [] if shared else [[3 + i] for i in range(len(prompts()))]
         given = [[*(begin[i] if begin else []), *prompt] for i, prompt in enumerate(prompts())]
@@ -29,3 +33,20 @@ def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared):  # noq
 
 def test_no_rows_are_no_work(model):  # noqa: F811
     slots.greedy(model, [], 12, 4, lambda tokens: True)
+
+
+def test_no_position_is_beyond_the_longest_row_and_nothing_is_held_afterwards(monkeypatch):
+    torch.manual_seed(0)
+    most, given = 12, prompts()
+    limit = max(map(len, given)) + most  # which the model's learnt positions end at
+    small = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97, "n_positions": limit}
+    gpt = GPT2LMHeadModel(GPT2Config(**small)).eval()
+    made = []
+    monkeypatch.setattr(
+        slots.Slots, "put", lambda self, *given, usual=slots.Slots.put: made.append(self) or usual(self, *given)
+    )
+    rows = [decode.Row(prompt) for prompt in given]
+    with torch.no_grad():
+        slots.greedy(gpt, rows, most, 4, lambda tokens: len(tokens) % 5 == 0)
+    assert {len(row.generated) for row in rows} == {5}
+    assert all(not one.past.layers and not one._graphs for one in made)

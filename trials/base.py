@@ -61,6 +61,11 @@ def check(base: Base, hub: Hub) -> None:
     _check_causal(base, config)
 
 
+def dropouts(config: Any) -> list[str]:
+    """The names of a model's settings by which it draws random numbers as it trains."""
+    return [name for name, value in config.to_dict().items() if "drop" in name and isinstance(value, float) and value]
+
+
 def _check_causal(base: Base, config: Any) -> None:
     named = config.architectures or []
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

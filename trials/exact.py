@@ -7,6 +7,7 @@ the greedy one, contexts that must be cut, architectures whose attention is not 
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,6 +45,7 @@ class Exact(Scorer):
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
+        self._texts = {}
         most = self.max_length
         if not self._fits or any(len(context) + len(ids) > most for _, context, ids in requests):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
@@ -193,7 +195,7 @@ class Exact(Scorer):
 
     def _split(self, context: str, continuation: str, whole: list[int]) -> tuple[list[int], list[int]]:
         self._texts = {context + continuation: whole}
-        if self._is_plain(context):  # a prompt that was generated from
+        if self._is_plain(context) and context == context.rstrip():  # a prompt that was generated from
             self._texts[context] = self._prompt(context)
         try:
             return self._encode_pair(context, continuation)
@@ -202,8 +204,12 @@ class Exact(Scorer):
 
     def _is_plain(self, text: str) -> bool:
         """Whether lm-eval tokenises the text alike for all that is done with it: it looks at what it begins with."""
+        return not text.startswith(self._first)
+
+    @cached_property
+    def _first(self) -> tuple[str, ...]:
         first = self.tok_decode(self.prefix_token_id, skip_special_tokens=False)
-        return not text.startswith((first, self.tokenizer.bos_token or first))
+        return first, self.tokenizer.bos_token or first
 
     def _precision(self) -> Any:
         kind = self.mixed_precision_dtype

@@ -3,8 +3,10 @@
 import gc
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -13,6 +15,9 @@ from trials import memory
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
+
+_never: WeakSet[Any] = WeakSet()
+"""Models that cannot be captured."""
 
 _WARM = 2
 """Runs outside of a graph, in which libraries choose their kernels."""
@@ -38,29 +43,40 @@ def captured(run: Callable[[], Result], pool: tuple[int, int] | None = None) -> 
     """A graph of what it asks the GPU for, and what it returned. `pool`: of one that is never under way together with it."""
     graph: Any = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # a capture cannot take what lies idle in other pools
     collected = gc.isenabled()
-    gc.disable()  # nothing may be freed during a capture; torch's own torch.cuda.graph collects before it, a fifth of a second
+    gc.disable()  # what it frees might be another graph, which must not happen meanwhile
     try:
         with torch.cuda.stream(_stream()):
             graph.capture_begin(*(() if pool is None else (pool,)))
             try:
                 found = run()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # it says that the capture failed, and not why
+                    graph.capture_end()
+                raise
+            graph.capture_end()
     finally:
         if collected:
             gc.enable()
     return graph, found
 
 
-def tried(what: str, make: Callable[[], Result]) -> Result | None:
-    """What `make` captures; None, and a warning, of a model that asks on its way what its numbers are: some experts, some
-    rotary scalings. Raises where the memory does not suffice."""
+def tried(model: Any, make: Callable[[], Result]) -> Result | None:
+    """What `make` captures of the model; None, and a warning, where it cannot: then its kernels are asked for one by one.
+
+    Some models ask on their way what their numbers are (experts, rotary scalings): they are not tried again. Or the memory does
+    not suffice for what a graph holds.
+    """
+    if model in _never:
+        return None
     try:
         return make()
     except RuntimeError as error:
-        if memory.is_out_of_memory(error):
-            raise
-        torch.cuda.synchronize()
-        _log.warning("%s cannot be CUDA graphs, and take longer: %s", what, error)
-        return None
+        reason = " ".join(str(error).split())[:200]
+        if not memory.is_out_of_memory(error):
+            _never.add(model)
+    torch.cuda.synchronize()
+    memory.release()  # the error is gone here, and with it the frames that held the tensors
+    _log.warning("no CUDA graphs of %s, and it takes longer: %s", type(model).__name__, reason)
+    return None

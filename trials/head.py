@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from trials.batch import sent
+
 
 def logits_at(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> torch.Tensor:
     """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true; in the order of the rows.
@@ -23,7 +25,7 @@ def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tenso
     numbers = places.flatten().nonzero()[:, 0]
 
     def chosen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        states.append(given[0].flatten(0, 1)[numbers.to(given[0].device, non_blocking=True)])
+        states.append(given[0].flatten(0, 1)[sent(numbers, given[0].device)])
         return states[0][None], *given[1:]
 
     hook = head.register_forward_pre_hook(chosen)

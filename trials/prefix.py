@@ -14,6 +14,7 @@ import torch
 from transformers import AttentionInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from trials.batch import sent
 from trials.past import Past
 
 _WORTH = 16
@@ -59,7 +60,7 @@ def beginning(model: Any, ids: Sequence[int]) -> Past:
     """The model's past after these tokens, one row that is lent to any number of them; of no tokens an empty one."""
     kept = Past(model.config)
     if ids:
-        model(torch.tensor([ids], device=model.device), past_key_values=kept, use_cache=True, logits_to_keep=1)
+        model(sent(torch.tensor([ids]), model.device), past_key_values=kept, use_cache=True, logits_to_keep=1)
     return kept.lent()
 
 
@@ -130,18 +131,22 @@ def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """_attended by two products and what is between them, in float32: scores of 16 bits would be off by what decides."""
-    scores = _product(query, key.mT).mul_(scale)
+    scores = query.float() * scale @ key.float().mT if _converts(query) else _product(query, key.mT).mul_(scale)
     if mask is not None:
         scores.masked_fill_(~mask, torch.finfo(torch.float32).min)
     most = scores.amax(dim=-1, keepdim=True)
     total = scores.sub_(most).exp_().sum(dim=-1, keepdim=True)
-    return _product(scores.div_(total).to(value.dtype), value), (most + total.log())[..., 0]
+    shares, sums = scores / total, (most + total.log())[..., 0]
+    return (shares @ value.float() if _converts(query) else _product(shares.to(value.dtype), value)), sums
+
+
+def _converts(values: torch.Tensor) -> bool:
+    """Whether it takes a conversion for products to be in float32: a GPU adds up so what is of 16 bits."""
+    return values.device.type != "cuda" or values.dtype == torch.float32
 
 
 def _product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """In float32, of (rows, heads, n, m) and (rows, heads, m, k); a GPU adds up so what is of 16 bits without converting it."""
-    if one.device.type != "cuda" or one.dtype == torch.float32:
-        return one.float() @ other.float()
+    """In float32, of (rows, heads, n, m) and (rows, heads, m, k)."""
     return torch.bmm(one.flatten(0, 1), other.flatten(0, 1), out_dtype=torch.float32).unflatten(0, one.shape[:2])
 
 

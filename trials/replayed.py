@@ -5,15 +5,17 @@ by one. Embeddings, head and loss stay outside, and so does what a graph cannot 
 another process would draw other numbers, and batches of other sizes. Which steps are replayed depends on the rows alone.
 """
 
+import functools
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from trials import graphs, prefix
+from trials import base, graphs, memory, prefix
 
 _STEP = 64
 """Lengths are padded to multiples of it."""
@@ -25,15 +27,17 @@ def fits(model: Any) -> bool:
     """Whether the blocks of the PEFT model can be replayed: no random numbers, and attention that causality alone limits."""
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    return prefix.fits(core) and not drops and not getattr(core.config, "attention_dropout", 0)
+    return prefix.fits(core) and not drops and not base.dropouts(core.config)
 
 
 @contextmanager
 def replayed(model: Any, rows: int, lengths: Sequence[int]) -> Iterator[None]:
     """In the block, passes in training over `rows` rows, padded on the right, are replayed; `lengths`: of all these passes."""
-    body = model.get_base_model().base_model
-    widths = Counter(map(_width, lengths))
-    blocks = _Blocks(model, body, {(rows, width) for width, times in widths.items() if times >= _FEWEST})
+    core = model.get_base_model()
+    most = getattr(core.config, "max_position_embeddings", None) or math.inf
+    times = Counter(map(_width, lengths))
+    body, blocks = core.base_model, _Blocks(core)
+    blocks.prepare(rows, sorted((width for width in times if times[width] >= _FEWEST and width <= most), reverse=True))
     own = body.__dict__.get("forward")  # accelerate may have put one there
     body.forward = blocks.forward
     try:
@@ -51,67 +55,80 @@ def _width(length: int) -> int:
 class _Blocks:
     """What stands in for the body's own forward."""
 
-    def __init__(self, model: Any, body: Any, shapes: set[tuple[int, int]]):
-        self.body, self.usual, self.shapes = body, body.forward, shapes
-        self.embedded = model.get_base_model().get_input_embeddings()
-        self.graphs: dict[tuple[int, int], _Graphs] = {}
-        self.pool: tuple[int, int] | None = None
+    def __init__(self, core: Any):
+        self.core, self.body, self.usual = core, core.base_model, core.base_model.forward
+        self.embedded = core.get_input_embeddings()
+        self.kind: type[Any] = BaseModelOutputWithPast  # of output
+        self.ready: dict[tuple[int, int], Callable[[torch.Tensor], torch.Tensor]] = {}
+        """What takes the blocks' input to their output, by its (rows, length)."""
+
+    def prepare(self, rows: int, widths: Sequence[int]) -> None:
+        """The graphs, the widest first: what these have had in memory is the others'. All or none, and before the first step,
+        that a training which goes on decides alike."""
+        if self.core.device.type != "cuda":
+            self.ready = {(rows, width): self.blocks for width in widths}
+            return
+        memory.release()
+        training, pool = self.body.training, None
+        self.body.train()
+        try:
+            for width in widths:
+                with torch.no_grad():
+                    like = self.embedded(torch.zeros(rows, width, dtype=torch.long, device=self.core.device))
+                made = _Graphs(self, like)
+                if graphs.tried(self.core, functools.partial(made.capture, self, pool)) is None:
+                    self.ready = {}
+                    return
+                self.ready[rows, width], pool = functools.partial(_replay, made), made.forward.pool()
+        finally:
+            self.body.train(training)
 
     def forward(self, input_ids: torch.Tensor | None = None, **others: Any) -> Any:
-        if input_ids is None or not (torch.is_grad_enabled() and self.body.training):
+        training = input_ids is not None and torch.is_grad_enabled() and self.body.training
+        if input_ids is None or not training or others.get("output_hidden_states"):
             return self.usual(input_ids=input_ids, **others)
         (count, length), width = input_ids.shape, _width(input_ids.shape[1])
-        if (count, width) not in self.shapes or others.get("output_hidden_states"):
+        if (count, width) not in self.ready:
             return self.usual(input_ids=input_ids, **others)
         states = torch.nn.functional.pad(self.embedded(input_ids), (0, 0, 0, width - length))
-        found = self._run(states)
-        if found is None:
-            return self.usual(input_ids=input_ids, **others)
-        return BaseModelOutputWithPast(last_hidden_state=found[:, :length])
-
-    def _run(self, states: torch.Tensor) -> torch.Tensor | None:
-        """The blocks' output; None where it is no graph after all."""
-        if states.device.type != "cuda":
-            return self.blocks(states)
-        shape = (states.shape[0], states.shape[1])
-        if shape not in self.graphs:
-            # what is captured has memory of its own, beside that of the other steps
-            if torch.cuda.mem_get_info(states.device)[0] < torch.cuda.max_memory_allocated(states.device):
-                self.shapes.discard(shape)
-                return None
-            made = graphs.tried("the blocks in training", lambda: _Graphs(self, states, self.pool))
-            if made is None:
-                self.shapes.clear()
-                return None
-            self.graphs[shape], self.pool = made, made.forward.pool()
-        there = self.graphs[shape]
-        found: torch.Tensor = _Replay.apply(there, states, *there.weights)
-        return found
+        return self.kind(last_hidden_state=self.ready[count, width](states)[:, :length])
 
     def blocks(self, states: torch.Tensor) -> torch.Tensor:
         """No mask: what pads a row comes after all of it, and causality hides it."""
-        found: torch.Tensor = self.usual(inputs_embeds=states, use_cache=False).last_hidden_state
-        return found
+        found = self.usual(inputs_embeds=states, use_cache=False)
+        self.kind = type(found)
+        last: torch.Tensor = found.last_hidden_state
+        return last
 
 
 class _Graphs:
     """The blocks at one shape: a graph forward, one backward, and the tensors that both read and write."""
 
-    def __init__(self, blocks: _Blocks, like: torch.Tensor, pool: tuple[int, int] | None):
+    forward: Any
+    backward: Any
+    """torch.cuda.CUDAGraph."""
+    out: torch.Tensor
+    gradients: Sequence[torch.Tensor | None]
+    """Of the weights."""
+
+    def __init__(self, blocks: _Blocks, like: torch.Tensor):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
-        self.states = torch.zeros_like(like)
+        self.states, self.gradient = torch.zeros_like(like), torch.zeros_like(like)
+        graphs.warm(lambda: self._back(blocks.blocks(self.states)))
 
-        def forward() -> torch.Tensor:
-            return blocks.blocks(self.states)
-
-        def backward(out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            return torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
-
-        self.gradient = torch.zeros_like(like)
-        graphs.warm(lambda: backward(forward()))
-        self.forward, out = graphs.captured(forward, pool)
-        self.backward, self.gradients = graphs.captured(lambda: backward(out), self.forward.pool())
+    def capture(self, blocks: _Blocks, pool: tuple[int, int] | None) -> bool:
+        self.forward, out = graphs.captured(lambda: blocks.blocks(self.states), pool)
+        self.backward, self.gradients = graphs.captured(lambda: self._back(out), self.forward.pool())
         self.out = out.detach()
+        return True
+
+    def _back(self, out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
+
+
+def _replay(there: _Graphs, states: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = _Replay.apply(there, states, *there.weights)
+    return found
 
 
 class _Replay(torch.autograd.Function):

@@ -52,7 +52,7 @@ def independence(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """By layer: (tokens, hidden), float32, with the adapter and without it."""
+    """By layer: (tokens, hidden), float32, with the adapter and without it; on the model's device, whose products are fast."""
     sides: tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]] = ([], [])
     taken = 0
     with evaluating(model):
@@ -65,7 +65,7 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
             sides[0].append(hidden())
             sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))
             taken += len(sides[0][-1][0])
-    tuned, base = ([torch.cat(layer) for layer in zip(*side, strict=True)] for side in sides)
+    tuned, base = ([torch.cat(layer).to(model.device) for layer in zip(*side, strict=True)] for side in sides)
     return tuned, base
 
 
@@ -76,4 +76,4 @@ def _hidden(model: Any, inputs: Mapping[str, torch.Tensor], most: int) -> list[t
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_hidden_states=True
     ).hidden_states
     predicts = counted(inputs["labels"])
-    return [layer[:, :-1][predicts][:most].float() for layer in states]
+    return [layer[:, :-1][predicts][:most].float().cpu() for layer in states]  # the base's are kept

@@ -23,7 +23,7 @@ import bitsandbytes as bnb
 import torch
 from transformers import Trainer
 
-from trials import train
+from trials import base, train
 from trials.batch import collate, counted
 from trials.head import logits_at, predicting
 from trials.mix import IGNORED, Example
@@ -173,8 +173,7 @@ def fit(model: Any, pad_id: int, trainings: Sequence[Training], pace: train.Pace
 
 def _check(model: Any) -> None:
     """Raises Unstackable where a training of this base draws random numbers, or divides its loss otherwise than by tokens."""
-    dropped = [name for name, value in model.config.to_dict().items() if "drop" in name and isinstance(value, float) and value]
-    if dropped:
+    if dropped := base.dropouts(model.config):
         raise Unstackable(f"the base trains with dropout of its own ({', '.join(dropped)})")
     accepts = getattr(model, "accepts_loss_kwargs", None)  # asked as the Trainer asks
     if accepts is None:

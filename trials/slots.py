@@ -59,7 +59,8 @@ class Slots:
 
     def __init__(self, model: Any, beginning: Past, count: int, width: int):
         self.model = model
-        self.width = self.shown = -(-width // _ALIGNED) * _ALIGNED
+        self.longest, self.width = width, -(-width // _ALIGNED) * _ALIGNED
+        self.shown = self.width
         self.numbers = torch.arange(count, device=model.device)
         self.columns = torch.arange(self.width, device=model.device)
         self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
@@ -112,10 +113,15 @@ class Slots:
             graphs.warm(self._choose)
             for one, before in zip((self.token, self.at), state, strict=True):
                 one.copy_(before)
-            made = graphs.tried("a step's kernels", lambda: graphs.captured(self._choose, self._pool))
+            made = graphs.tried(self.model, lambda: graphs.captured(self._choose, self._pool))
             self._graphs[self.shown] = made and made[0]
-            self._pool = made and made[0].pool()
+            self._pool = made[0].pool() if made else self._pool
         return self._graphs[self.shown]
+
+    def close(self) -> None:
+        """Gives the memory back; the layers and this refer to each other."""
+        self._graphs.clear()
+        self.past.layers = []
 
     def _choose(self) -> None:
         mask = (self.columns[: self.shown] <= self.at[:, None])[:, None, None]
@@ -131,37 +137,56 @@ class Slots:
                 logits_to_keep=1,
             ).logits
         self.token.copy_(logits[:, -1].float().argmax(dim=-1, keepdim=True))
-        self.at.add_(1).clamp_(max=self.width - 1)  # of those that nobody uses
+        self.at.add_(1).clamp_(max=self.longest - 1)  # of those that nobody uses
 
 
 def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
     """decode.greedy in as many slots as rows may be under way at once."""
-    waiting = deque(rows)
+    if not rows:
+        return
     lent = decode.lend(model, rows)
-    width = max((len(row.prompt) for row in rows), default=0) - lent.shared + most
-    held: list[Row | None] = [None] * min(batch, len(rows))
-    slots: Slots | None = None
-    asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
-    while waiting or any(held):
-        free = [slot for slot, row in enumerate(held) if row is None]
-        if waiting and len(free) >= decode.enough(len(waiting), batch):
-            coming = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
-            for part in decode.alike(model, coming, lent.shared):
-                begun = decode.begin(model, part, lent.anew())
-                decode.settle(begun, most, ends)
-                if begun.rows:  # and not all of them ended with their first token
-                    slots = slots or Slots(model, lent, len(held), width)
-                    taken = [free.pop() for _ in begun.rows]
-                    slots.put(begun, taken)
-                    for slot, new in zip(taken, begun.rows, strict=True):
-                        held[slot] = new
-        if slots and any(held):
-            own = max(len(row.prompt) - lent.shared + len(row.generated) for row in held if row is not None)
-            asked.append((list(held), slots.step(own + len(asked))))
-        while len(asked) > (1 if any(held) else 0):
-            of, tokens = asked.popleft()
-            for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):
-                if row is not None and held[slot] is row:  # and has not ended in the step before
-                    row.generated.append(token)
-                    if decode.over(row, most, ends):
-                        held[slot] = None
+    slots = Slots(model, lent, min(batch, len(rows)), max(len(row.prompt) for row in rows) - lent.shared + most)
+    try:
+        _Run(slots, lent, most, ends).run(rows, batch)
+    finally:
+        slots.close()
+
+
+class _Run:
+    """Rows on their way through the slots."""
+
+    def __init__(self, slots: Slots, lent: Past, most: int, ends: Callable[[list[int]], bool]):
+        self.slots, self.lent, self.most, self.ends = slots, lent, most, ends
+        self.held: list[Row | None] = [None] * len(slots.numbers)
+        """By slot."""
+        self.asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
+        """The steps that are not told: whose tokens they choose, and what tells them."""
+
+    def run(self, rows: Sequence[Row], batch: int) -> None:
+        waiting = deque(rows)
+        while waiting or any(self.held):
+            free = self.held.count(None)
+            if waiting and free >= decode.enough(len(waiting), batch):
+                self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
+            if any(self.held):
+                own = max(len(row.prompt) - self.lent.shared + len(row.generated) for row in self.held if row is not None)
+                self.asked.append((list(self.held), self.slots.step(own + len(self.asked))))
+            while len(self.asked) > (1 if any(self.held) else 0):
+                self._hear(*self.asked.popleft())
+
+    def _begin(self, rows: Sequence[Row]) -> None:
+        for part in decode.alike(self.slots.model, rows, self.lent.shared):
+            begun = decode.begin(self.slots.model, part, self.lent.anew())
+            decode.settle(begun, self.most, self.ends)
+            if begun.rows:  # and not all of them ended with their first token
+                free = [slot for slot, row in enumerate(self.held) if row is None][: len(begun.rows)]
+                self.slots.put(begun, free)
+                for slot, row in zip(free, begun.rows, strict=True):
+                    self.held[slot] = row
+
+    def _hear(self, of: Sequence[Row | None], tokens: Callable[[], list[int]]) -> None:
+        for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):
+            if row is not None and self.held[slot] is row:  # and has not ended in the step before
+                row.generated.append(token)
+                if decode.over(row, self.most, self.ends):
+                    self.held[slot] = None

@@ -366,7 +366,7 @@ def fit(
         watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
         trainer.add_callback(watch)
         if left:
-            with noisy(model, train.neftune), _fast(model, rows, start.micro_batch_size):
+            with _fast(model, rows, start.micro_batch_size), noisy(model, train.neftune):
                 trainer.train()
     model.eval()
     return check_end(watch.end())

@@ -24,7 +24,22 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from tests.benchmarks.programs import SWEEPS
-from trials import adapter, base, decode, dense, drift, evaluate, exact, mix, objective, past, prefix, representation, train
+from trials import (
+    adapter,
+    base,
+    decode,
+    dense,
+    drift,
+    evaluate,
+    exact,
+    mix,
+    objective,
+    past,
+    prefix,
+    representation,
+    tasks,
+    train,
+)
 from trials.hub import Hub
 from trials.record import Ledger, TrialRecord
 from trials.scorer import Scorer
@@ -97,6 +112,12 @@ def _tokenised_each_time() -> Iterator[None]:
         yield
 
 
+def _walked(self: Any, **asked: Any) -> Iterator[tuple[int, Any]]:
+    """lm-eval's own walk through all documents."""
+    found: Iterator[tuple[int, Any]] = self._usual(**asked)
+    return found
+
+
 @contextmanager
 def _base_asked_again() -> Iterator[None]:
     """The drift is measured with nothing known of the base."""
@@ -150,8 +171,7 @@ class Trial:
             with adapter.merged(model) as whole:
                 for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
                     evaluation = self.spec.eval[role]
-                    tasks, size = self.worker.tasks, evaluation.batch_size
-                    evaluate.evaluate(whole, loaded.tokenizer, role, evaluation, tasks, size)
+                    evaluate.evaluate(whole, loaded.tokenizer, role, evaluation, self.worker.tasks, evaluation.batch_size)
             return time.perf_counter() - began
 
     def _train(self, model: Any, pad_id: int) -> float:
@@ -179,6 +199,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever("responses leave as they end", "evaluate.math", _patched(decode, "settle", _held)),
         Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
+        Lever("documents read once, by number", "evaluate", _patched(tasks._Documents, "__call__", _walked)),
         Lever("templates compiled once a process", "evaluate", _compiled_each_time),
         Lever(
             "rows kept for the trials that share them", "mix", _patched(Worker, "_once", lambda self, what, asked, make: make())
