@@ -1,7 +1,10 @@
 """What a GPU replays of a training is the training: here its blocks run as they would be captured."""
 
+import functools
+
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from tests.test_train import PAD, SETTINGS, loaded, mixed, rows  # noqa: F401  # fixtures
 from trials import adapter, graphs, replayed, train
@@ -11,13 +14,15 @@ from trials.spec import Lora
 
 def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[train.State, set[tuple[int, int]]]:  # noqa: F811
     shapes = set()
-    run = replayed._Blocks.blocks
 
     def noted(self, states: torch.Tensor) -> torch.Tensor:
         shapes.add(tuple(states.shape[:2]))
-        return run(self, states)
+        return self.blocks(states)
 
-    monkeypatch.setattr(replayed._Blocks, "blocks", noted)
+    def uncaptured(self, rows: int, widths: list[int]) -> None:
+        self.ready = {(rows, width): functools.partial(noted, self) for width in widths}
+
+    monkeypatch.setattr(replayed._Blocks, "prepare", uncaptured)
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         usual = model.get_base_model().base_model.forward
         lengths = [64] * 4 if replay else []
@@ -48,7 +53,7 @@ class Graph:
         self.replay = replay
 
 
-def test_gradients_of_several_replays_add_up(monkeypatch):
+def test_gradients_of_several_replays_add_up():
     weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
     there = object.__new__(replayed._Graphs)
     there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
@@ -75,15 +80,16 @@ def test_gradients_of_several_replays_add_up(monkeypatch):
 
 def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    model, asked = torch.nn.Linear(1, 1), []
+    monkeypatch.setattr(graphs, "_warm", lambda run: run())
+    model, asked, runs = torch.nn.Linear(1, 1), [], []
 
     def fails() -> None:
         asked.append(1)
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    assert graphs.tried(model, fails) is None
-    assert graphs.tried(model, fails) is None
-    assert len(asked) == 1
+    assert graphs.tried(model, lambda: runs.append(1), fails) is None
+    assert graphs.tried(model, lambda: runs.append(1), fails) is None
+    assert (len(asked), len(runs)) == (1, 1)
     assert "Linear" in caplog.text
     assert "operation not permitted" in caplog.text
     other = torch.nn.Linear(1, 1)
@@ -91,8 +97,32 @@ def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monke
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    assert graphs.tried(other, full) is None
-    assert graphs.tried(other, lambda: 7) == 7  # another time there may be room
+    assert graphs.tried(other, lambda: None, full) is None
+    assert graphs.tried(other, lambda: None, lambda: 7) == 7  # another time there may be room
+
+
+def test_what_breaks_before_a_capture_is_no_reason_to_go_on_without_one(monkeypatch):
+    monkeypatch.setattr(graphs, "_warm", lambda run: run())
+
+    def broken() -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        graphs.tried(torch.nn.Linear(1, 1), broken, lambda: 7)
+
+
+def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = MixtralForCausalLM(
+        MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4, sliding_window=None)
+    ).train()
+    ids = torch.randint(1, 97, (2, 30))
+    usual = experts(input_ids=ids).logits
+    blocks = replayed._Blocks(experts)
+    blocks.ready = {(2, 64): blocks.blocks}
+    experts.model.forward = blocks.forward
+    assert torch.allclose(experts(input_ids=ids).logits, usual, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["attention_dropout", "dropout"])

@@ -9,7 +9,7 @@ from trials.mix import IGNORED
 
 _ALIKE = 0.9
 ENOUGH = {"cpu": 1024, "cuda": 8192}
-"""Tokens of a pass from which on more at once make it hardly faster, by the type of device."""
+"""Tokens of a pass from which on more at once make it hardly faster, by type of device; a GPU's is counted, not measured."""
 
 
 def fits_in(length: int, rows: int, longest: int, device: torch.device) -> bool:

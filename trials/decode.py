@@ -21,7 +21,7 @@ _SPARE = 8
 _PARTS, _FEWEST = 4, 2
 """On a CPU gold solutions are scored in so many parts, of no fewer rows each."""
 _MOST = 2**15
-"""Tokens of prompts that go through a GPU at once; more makes it no faster, and all are in memory."""
+"""Tokens of prompts that go through a GPU at once: all are in memory."""
 
 
 @dataclass

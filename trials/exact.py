@@ -152,11 +152,8 @@ class Exact(Scorer):
     def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
         pairs = dict.fromkeys(request.args for request in requests)
         texts = {text for pair in pairs if ("pair", *pair) not in self._known for text in (pair[0].rstrip(), "".join(pair))}
-        self._texts = self._tokenised(texts)
-        try:
-            return super().loglikelihood(requests, disable_tqdm)
-        finally:
-            self._texts = {}
+        self._texts = self._tokenised(texts)  # until _loglikelihood_tokens
+        return super().loglikelihood(requests, disable_tqdm)
 
     def _tokenised(self, texts: Collection[str]) -> dict[str, list[int]]:
         """tok_encode's tokens of texts, many at once; less those whose beginning it looks at."""

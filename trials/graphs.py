@@ -29,8 +29,8 @@ def _stream() -> torch.cuda.Stream:
     return torch.cuda.Stream()
 
 
-def warm(run: Callable[[], object]) -> None:
-    """Runs it on a stream of its own, as it has to be before it is captured."""
+def _warm(run: Callable[[], object]) -> None:
+    """Runs it on the stream that it will be captured on."""
     stream = _stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -62,14 +62,16 @@ def captured(run: Callable[[], Result], pool: tuple[int, int] | None = None) -> 
     return graph, found
 
 
-def tried(model: Any, make: Callable[[], Result]) -> Result | None:
-    """What `make` captures of the model; None, and a warning, where it cannot: then its kernels are asked for one by one.
+def tried(model: Any, run: Callable[[], object], make: Callable[[], Result]) -> Result | None:
+    """What `make` captures of `run`, a part of the model, which is run before, as libraries need it. None, and a warning, where
+    it cannot be captured: then its kernels are asked for one by one.
 
     Some models ask on their way what their numbers are (experts, rotary scalings): they are not tried again. Or the memory does
     not suffice for what a graph holds.
     """
     if model in _never:
         return None
+    _warm(run)
     try:
         return make()
     except RuntimeError as error:

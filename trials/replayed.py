@@ -1,8 +1,9 @@
 """Training on a GPU: the model's blocks, forward and backward, as CUDA graphs, one pair for each padded length.
 
-A step of a small model is thousands of kernels of some microseconds, which a processor takes many times as long to ask for one
-by one. Embeddings, head and loss stay outside, and so does what a graph cannot hold: dropout, since a training that goes on in
-another process would draw other numbers, and batches of other sizes. Which steps are replayed depends on the rows alone.
+A step of a small model is thousands of kernels of some microseconds, which a processor takes several times as long to
+ask for one by one. Embeddings, head and loss stay outside, and so does what a graph cannot hold: dropout, since a training that
+goes on in another process would draw other numbers, and batches of other sizes. Which steps are replayed depends on the rows
+alone, where the memory suffices for all graphs; else none is.
 """
 
 import functools
@@ -65,9 +66,6 @@ class _Blocks:
     def prepare(self, rows: int, widths: Sequence[int]) -> None:
         """The graphs, the widest first: what these have had in memory is the others'. All or none, and before the first step,
         that a training which goes on decides alike."""
-        if self.core.device.type != "cuda":
-            self.ready = {(rows, width): self.blocks for width in widths}
-            return
         memory.release()
         training, pool = self.body.training, None
         self.body.train()
@@ -76,7 +74,8 @@ class _Blocks:
                 with torch.no_grad():
                     like = self.embedded(torch.zeros(rows, width, dtype=torch.long, device=self.core.device))
                 made = _Graphs(self, like)
-                if graphs.tried(self.core, functools.partial(made.capture, self, pool)) is None:
+                run, capture = functools.partial(made.run, self), functools.partial(made.capture, self, pool)
+                if graphs.tried(self.core, run, capture) is None:
                     self.ready = {}
                     return
                 self.ready[rows, width], pool = functools.partial(_replay, made), made.forward.pool()
@@ -91,7 +90,8 @@ class _Blocks:
         if (count, width) not in self.ready:
             return self.usual(input_ids=input_ids, **others)
         states = torch.nn.functional.pad(self.embedded(input_ids), (0, 0, 0, width - length))
-        return self.kind(last_hidden_state=self.ready[count, width](states)[:, :length])
+        found = self.ready[count, width](states)
+        return self.kind(last_hidden_state=found[:, :length])
 
     def blocks(self, states: torch.Tensor) -> torch.Tensor:
         """No mask: what pads a row comes after all of it, and causality hides it."""
@@ -114,7 +114,9 @@ class _Graphs:
     def __init__(self, blocks: _Blocks, like: torch.Tensor):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
         self.states, self.gradient = torch.zeros_like(like), torch.zeros_like(like)
-        graphs.warm(lambda: self._back(blocks.blocks(self.states)))
+
+    def run(self, blocks: _Blocks) -> None:
+        self._back(blocks.blocks(self.states))
 
     def capture(self, blocks: _Blocks, pool: tuple[int, int] | None) -> bool:
         self.forward, out = graphs.captured(lambda: blocks.blocks(self.states), pool)

@@ -1,8 +1,8 @@
 """Greedy decoding on a GPU: a step is one CUDA graph over slots that never move, and the host reads it while the next one runs.
 
-A step of a small model is a thousand kernels of some microseconds each, which a processor takes ten times as long to ask for
-one by one. The tokens are those of trials/decode.py, which begins the rows here too; a row that has ended is found out a step
-late, and what its slot chose meanwhile is thrown away.
+A step of a small model is a thousand kernels of some microseconds each, which a processor takes several times as long
+to ask for one by one. The tokens are those of trials/decode.py, which begins the rows here too; a row that has ended is found
+out a step late, and what its slot chose meanwhile is thrown away.
 """
 
 from collections import deque
@@ -110,12 +110,15 @@ class Slots:
     def _graph(self) -> torch.cuda.CUDAGraph | None:
         if self.shown not in self._graphs:
             state = [one.clone() for one in (self.token, self.at)]
-            graphs.warm(self._choose)
-            for one, before in zip((self.token, self.at), state, strict=True):
-                one.copy_(before)
-            made = graphs.tried(self.model, lambda: graphs.captured(self._choose, self._pool))
-            self._graphs[self.shown] = made and made[0]
-            self._pool = made[0].pool() if made else self._pool
+
+            def make() -> torch.cuda.CUDAGraph:
+                for one, before in zip((self.token, self.at), state, strict=True):
+                    one.copy_(before)  # as they were before the runs that come before a capture
+                graph, _ = graphs.captured(self._choose, self._pool)
+                self._pool = graph.pool()
+                return graph
+
+            self._graphs[self.shown] = graphs.tried(self.model, self._choose, make)
         return self._graphs[self.shown]
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ has a process of its own and runs a small trial first; slimsweep then runs the t
 worker's trials is, and at the whole one, which all others are. Prints seconds and asked tokens a second by phase, the share of
 the phase's floor that is reached, peak memory, and what of the outcomes differs.
 
-It takes a quarter of an hour. With `--folder DIR` what a program found stays there: `--programs slimsweep` and
+It takes over ten minutes. With `--folder DIR` what a program found stays there: `--programs slimsweep` and
 `--programs tuned` may be two calls, and the second one compares.
 
 The floor is counted operations and moved bytes over an H200's rates, whatever machine this is:
