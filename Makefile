@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow parity cluster-test chaos calibrate bench bench-gpu levers benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-gpu levers benchmark check lock micro clean
 
 setup: $(READY)
 
@@ -28,7 +28,7 @@ smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
 # Two processes, a file's tests in one of them; none of the tests uses more than a core for long.
-TESTS := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+TESTS := $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile
 
 test: $(READY)
 	$(TESTS)
@@ -36,6 +36,10 @@ test: $(READY)
 # What takes long: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Odd inputs by the hundred: configs, damaged storage, terminals and limits, every causal architecture of transformers.
+fuzz: $(READY)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal tests/fuzz
 
 # Each preset against lm-eval's own command line, 50 documents of the real data; HUB_MIRROR names the mirror folder.
 parity: $(READY)
