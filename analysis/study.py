@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.metrics import Constraint
 from analysis.sweep import Sweep
+from trials.storage import sqlite_url
 
 LOG_SPAN = 50  # times the lowest, from which a positive setting is taken to have been searched on a log scale
 UNDEFINED = 1e6  # a constraint on an undefined metric: Optuna's storages take no infinity
@@ -106,7 +107,7 @@ def _beyond(constraint: Constraint, row: Mapping[Any, Any]) -> float:
 def write(sweep: Sweep, path: Path) -> None:
     """The study as one sqlite file, `sqlite:///PATH` to Optuna; the file must not be there."""
     with quiet():
-        study(sweep, f"sqlite:///{path}")
+        study(sweep, sqlite_url(path))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -19,7 +20,7 @@ class TrialActor(tune.Trainable):
     """A worker process: the base, the tasks and their data stay in it while it runs one spec after the other."""
 
     def setup(
-        self, config: dict[str, Any], storage: str = "", mirror: str | None = None, threads: int = 1, gpus: float = 0
+        self, config: dict[str, Any], storage: str | Path = "", mirror: Path | None = None, threads: int = 1, gpus: float = 0
     ) -> None:
         """Returns at once. Tune gives a trial that waits for a worker to start the next one that is free and drops the
         starting one, so where trials end often a node that joins would never get a worker that takes long to start."""

@@ -16,13 +16,13 @@ from rich.console import Console
 from orchestrator.errors import SweepFailed
 from orchestrator.outcome import finish, front_table
 from trials.errors import InputError
-from trials.storage import root
+from trials.storage import expanded, local, root
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
-Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
+Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=local, metavar="CONFIG")]
 Folder = Annotated[
     str, typer.Argument(help="A sweep's folder: runs/quickstart, s3://bucket/runs/quickstart.", show_default=False)
 ]
@@ -67,13 +67,13 @@ def run(
     from orchestrator.drive import drive
 
     sweep_config = load(config, override or [])
-    place = str(root(storage or sweep_config.storage))
+    place = root(storage or sweep_config.storage)
     console = err if as_json else out
     try:
         if address is not None and address.startswith("ray://"):
             from orchestrator.submit import run_through_client
 
-            left, outcome = run_through_client(sweep_config, place, address, console, events, show=not as_json)
+            left, outcome = run_through_client(sweep_config, str(place), address, console, events, show=not as_json)
         else:
             left = drive(sweep_config, place, address, console, events)
             outcome = finish(place, sweep_config.name, None if as_json else out)
@@ -108,7 +108,8 @@ def submit(
     def say(line: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
-    raise typer.Exit(submit_job(sweep_config, storage or sweep_config.storage, address, say, events))
+    place = expanded(storage or sweep_config.storage, "storage")
+    raise typer.Exit(submit_job(sweep_config, place, address, say, events and expanded(events, "--events")))
 
 
 @app.command()
@@ -269,7 +270,9 @@ def publish(
     key: Annotated[
         str, typer.Argument(help="A record's key, a beginning of it, or a trial's number (#7).", show_default=False)
     ],
-    to: Annotated[Path | None, typer.Option(help="The folder to make; published/SWEEP-KEY when left out.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The folder to make; published/SWEEP-KEY when left out.", parser=local, metavar="DIR")
+    ] = None,
     hub: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Uploads the folder to the hub as well.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Makes a new repository on the hub public.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if the merged model does not score as the adapter.")] = False,
@@ -354,7 +357,9 @@ def ablate(
 def compare(
     folder: Folder,
     other: Annotated[str, typer.Argument(help="The other sweep's folder.", show_default=False)],
-    to: Annotated[Path, typer.Option(help="Where the page, the pictures and the numbers go.")] = Path("compare"),
+    to: Annotated[
+        Path, typer.Option(help="Where the page, the pictures and the numbers go.", parser=local, metavar="DIR")
+    ] = Path("compare"),
     as_json: AsJson = False,
 ) -> None:
     """Lays two sweeps' fronts over each other and says which is better, as far as that can be said.

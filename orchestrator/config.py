@@ -22,6 +22,7 @@ from orchestrator.space import Axis
 from trials import hardware
 from trials.errors import InputError
 from trials.spec import Base, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
+from trials.storage import local
 from trials.yamlfile import YamlFile
 
 Params = Mapping[str, Any]
@@ -320,7 +321,8 @@ def _take_base(file: YamlFile) -> None:
     named = file.data.get("base")
     if not isinstance(named, str):
         return
-    places = [Path(file.path).parent / named, Path(named)]
+    written = local(named, f"{file.where(('base',))}: base")
+    places = [Path(file.path).parent / written, written]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         folders = " nor ".join(str(folder) for folder in dict.fromkeys(str(place.parent) for place in places))

@@ -19,10 +19,12 @@ from orchestrator.config import SweepConfig
 from orchestrator.events import EventLog, Observers
 from trials.errors import InputError
 from trials.lease import acquire
-from trials.storage import is_local, root
+from trials.storage import is_local, local, root
 
 
-def drive(config: SweepConfig, storage: str, address: str | None, console: Console, events: str | None = None) -> int | None:
+def drive(
+    config: SweepConfig, storage: str | Path, address: str | None, console: Console, events: str | None = None
+) -> int | None:
     """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if address is not None and not _on_loopback(address):  # Ray reads it when it is imported; launch's default is 0
@@ -33,7 +35,7 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
     folder = place / config.name
     known = (folder / "sweep.yaml").exists()
     with ExitStack() as held:
-        log = [EventLog(Path(events))] if events else []
+        log = [EventLog(local(events, "--events"))] if events else []
         if not known:  # a sweep whose inputs cannot be had leaves nothing behind
             held.enter_context(_started(config, address, console))
         from orchestrator import trackers
@@ -61,7 +63,7 @@ def drive(config: SweepConfig, storage: str, address: str | None, console: Conso
         gc.enable()  # and not before: little but imports has been made
         Thread(target=_import_what_comes_last, daemon=True).start()
         with launch.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
-            launch.run(sweep, str(place), config.hub_mirror, slots)
+            launch.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.unfinished is None else sweep.unfinished) if sweep.stopping else 0
 

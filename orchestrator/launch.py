@@ -18,6 +18,7 @@ from orchestrator.config import Resources
 from orchestrator.search import StudySearcher
 from orchestrator.sweep import Sweep
 from trials.errors import InputError
+from trials.storage import local
 
 _ATTEMPTS = 3  # of a trial whose worker or node dies
 _MANY = 100_000  # the searcher limits what runs at once, by what the cluster has at that moment
@@ -93,10 +94,10 @@ def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def run(sweep: Sweep, storage: str, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor) -> None:
+def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor) -> None:
     """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on."""
-    mirror = str(Path(mirror).expanduser().resolve()) if mirror else None
-    trainable = tune.with_parameters(actor, storage=storage, mirror=mirror, threads=slots.cpus, gpus=slots.gpus)
+    folder = local(mirror, "hub_mirror").resolve() if mirror else None
+    trainable = tune.with_parameters(actor, storage=storage, mirror=folder, threads=slots.cpus, gpus=slots.gpus)
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
     searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass)
     try:

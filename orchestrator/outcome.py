@@ -1,5 +1,6 @@
 """What a sweep comes to: its front as files, as a table and in a report."""
 
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -9,7 +10,7 @@ from rich.table import Table
 from trials.storage import root
 
 
-def finish(storage: str, name: str, console: Console | None) -> dict[str, Any]:
+def finish(storage: str | Path, name: str, console: Console | None) -> dict[str, Any]:
     """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
     how many trials are `complete` and how many `failed`."""
     from analysis.export import export, front_rows

@@ -150,7 +150,7 @@ def _merged(sweep: "Sweep", record: TrialRecord, hub: Hub, folder: Path, say: Sa
 
 def _shared_name(name: str) -> str:
     """A path of this machine as its last part alone; an id or a relative path as it is."""
-    return Path(name).name if name.startswith(("/", "~")) else name
+    return Path(name).name if name.startswith(("/", "~", "$")) else name
 
 
 def _shared(spec: TrialSpec) -> TrialSpec:

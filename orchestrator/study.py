@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from orchestrator.config import SweepConfig
 from orchestrator.remembered import Remembered
 from trials.errors import InputError
-from trials.storage import is_local
+from trials.storage import is_local, sqlite_url
 
 _TRIES = 5  # of opening a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
@@ -97,12 +97,12 @@ def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
     if path.exists() and (problem := _damage(path)):
         _set_aside(path, problem, notice)
     try:
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCKED}})
+        return RDBStorage(sqlite_url(path), engine_kwargs={"connect_args": {"timeout": _LOCKED}})
     except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
         if isinstance(error, sqlalchemy.exc.OperationalError):
             raise  # a full disk, a folder without write permission: nothing is wrong with the file
         _set_aside(path, str(error), notice)
-        return RDBStorage(f"sqlite:///{path}")
+        return RDBStorage(sqlite_url(path))
 
 
 def _damage(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from orchestrator.events import Event, Observer, warn
 from trials.errors import InputError
+from trials.storage import sqlite_url
 
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a tracker to take in one trial
 _FINISHED = ("trial_finished", "trial_failed")
@@ -186,7 +187,7 @@ class MLflow:
         if not address:
             folder = _local(folder, self.name, "MLFLOW_TRACKING_URI names a server")
             folder.mkdir(parents=True, exist_ok=True)
-            address = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+            address = sqlite_url(folder / "mlflow.db")
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
         self._sweep = sweep
         self._experiment: str | None = None

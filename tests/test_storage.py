@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 
@@ -281,3 +282,41 @@ def test_a_trial_trains_and_is_evaluated_into_a_store(s3, spec, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(tree(tmp_path / "adapter"))
     assert not ledger.held(spec.key)
     assert "partial" not in storage.names(ledger.folder(spec.key))
+
+
+def test_a_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    assert storage.root("~/runs") == Path("/home/me/runs")
+    assert storage.root("~") == Path("/home/me")
+    assert storage.root("$SCRATCH/runs") == storage.root("${SCRATCH}/runs") == Path("/scratch/me/runs")
+    assert storage.root("file://$SCRATCH/runs") == Path("/scratch/me/runs")
+    assert str(storage.root("memory://bucket$SCRATCH")) == "memory://bucket/scratch/me"
+
+
+@pytest.mark.parametrize("text", ["[v2]", "50%", "x%41y", "q?a=b", "{a,b}", "a #x", "a$", "5$ each", "./~", "a~", "Ünï/数据"])
+def test_other_characters_stand_for_themselves(text):
+    assert storage.root(f"{text}/runs") == Path(f"{text}/runs")
+
+
+@pytest.mark.parametrize(
+    "text", ["$NOWHERE/runs", "${NOWHERE}", "~nobody-of-this-name/runs", "file://$NOWHERE", "s3://$NOWHERE/x"]
+)
+def test_what_expands_to_nothing_is_refused(monkeypatch, text):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(InputError, match=r"is not set|nobody's home folder"):
+        storage.root(text)
+
+
+def test_a_path_that_is_one_already_is_not_expanded_again(monkeypatch):
+    monkeypatch.delenv("b", raising=False)
+    assert storage.root(Path("/data/a$b/runs")) == Path("/data/a$b/runs")
+
+
+@pytest.mark.parametrize("name", ["[v2]", "50%", "x%41y", "q?a=b", "{a,b}", "#x", "a b", "Ünï"])
+def test_the_url_of_a_sqlite_file_is_that_files(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    optuna.create_study(storage=optuna.storages.RDBStorage(storage.sqlite_url(folder / "study.db")))
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
+    assert list(tmp_path.iterdir()) == [folder]

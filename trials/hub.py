@@ -13,6 +13,7 @@ from typing import Any
 from trials import patience
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed
 from trials.spec import Data, Source
+from trials.storage import local
 from trials.yamlfile import YamlFile
 
 SELF = "self"
@@ -27,7 +28,7 @@ class Hub:
     """Resolves ids. `mirror` is a folder laid out as `org/name`, read before the hub itself."""
 
     def __init__(self, mirror: Path | str | None = None):
-        self.mirror = Path(mirror).expanduser().resolve() if mirror else None
+        self.mirror = local(mirror, "hub_mirror").resolve() if mirror else None
         if self.mirror and not self.mirror.is_dir():
             raise InputError(f"hub_mirror: {self.mirror} is not a folder")
         patience.install()
@@ -35,7 +36,7 @@ class Hub:
 
     def locate(self, name: str) -> str:
         """The folder that holds `name`, absolute, or `name` itself where only the hub can have it."""
-        for candidate in [*(root / name for root in self._roots), Path(name).expanduser()]:
+        for candidate in [*(root / name for root in self._roots), local(name)]:
             if candidate.is_dir():
                 return str(candidate.resolve())
         return name
@@ -47,7 +48,7 @@ class Hub:
     def is_id(self, name: str) -> bool:
         """Whether others find `name` on the hub as well: no folder of this machine or of the package."""
         place = Path(self.locate(name))
-        return re.fullmatch(r"[^/~.][^/]*/[^/]+", name) is not None and (
+        return re.fullmatch(r"[^/~.$][^/]*/[^/]+", name) is not None and (
             not place.is_dir() or (self.mirror is not None and place.is_relative_to(self.mirror))
         )
 
@@ -104,7 +105,7 @@ def _of_files(name: str, source: Source) -> dict[str, Any]:
     """load_dataset's arguments for local files, with a cache that changes with them."""
     if source.config or source.files:
         raise InputError(f"source {name!r}: {source.dataset} is a file, which has no config or files in it")
-    pattern = Path(source.dataset).expanduser()
+    pattern = local(source.dataset, f"source {name!r}")
     matching = [pattern] if pattern.is_file() else Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
     found = sorted(path.resolve() for path in matching if path.is_file())
     if not found:

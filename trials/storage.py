@@ -7,13 +7,14 @@ credentials come from the environment that its own library reads (AWS_*, GOOGLE_
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import fsspec
 from upath import UPath
@@ -22,24 +23,52 @@ from trials.errors import InputError
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """By scheme, the extra of this package that brings its library; these are the stores with a PUT that creates only."""
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
 
 
+def local(text: str | Path, name: str = "") -> Path:
+    """A path as somebody wrote it, with `~` and `$VARIABLE` expanded; a Path stands for itself.
+
+    Raises InputError, which begins with `name`, for a variable or a home folder that does not exist: no folder is ever
+    called `$SCRATCH` or `~` by accident. `./~` and `./$x` are not needed by anybody, so there is no way to quote either.
+    """
+    return Path(expanded(text, name)) if isinstance(text, str) else text
+
+
+def expanded(text: str, name: str = "") -> str:
+    """`~` at the beginning and `$VARIABLE` or `${VARIABLE}` anywhere, replaced; see `local`."""
+    where = f"{name}: {text}" if name else text
+
+    def value(match: re.Match[str]) -> str:
+        variable = match["braced"] if match["plain"] is None else match["plain"]
+        if not os.environ.get(variable):
+            raise InputError(f"{where}: the environment variable {variable} is not set")
+        return os.environ[variable]
+
+    found = os.path.expanduser(_VARIABLE.sub(value, text))  # noqa: PTH111  # pathlib's raises a RuntimeError
+    if found.startswith("~"):
+        raise InputError(f"{where}: {found.partition('/')[0]} is nobody's home folder here; set HOME, or write ./{found}")
+    return found
+
+
 def root(text: str | Path) -> Path:
     """A local path and file:// as a Path, another URL as a UPath; InputError where nothing here opens it.
 
-    A UPath has what is used of a Path (/, name, parent, exists, is_dir, read_text) and is typed as one.
+    In a string `~` and variables are expanded. A UPath has what is used of a Path (/, name, parent, exists, is_dir,
+    read_text) and is typed as one.
     """
-    if isinstance(text, UPath):
+    if isinstance(text, Path | UPath):
         return cast(Path, text)
-    scheme, separator, rest = str(text).partition("://")
+    scheme, separator, rest = text.partition("://")
     if not separator:
-        return Path(text)
+        return local(text, "storage")
     if scheme == "file":
-        return Path(rest)
-    place = urlsplit(str(text)).netloc
+        return local(rest, "storage")
+    text = expanded(text, "storage")
+    place = urlsplit(text).netloc
     if "@" in place:
         raise InputError(f"storage: {scheme}://...@: a URL carries no credentials here; they come from the environment")
     if not place:
@@ -52,7 +81,12 @@ def root(text: str | Path) -> Path:
         remedy = f"pip install 'slimsweep[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(error)
         raise InputError(f"storage: {text}: a package is missing: {remedy}") from None
     # other processes write here too: a remembered listing would hide what they do
-    return cast(Path, UPath(str(text), use_listings_cache=False))
+    return cast(Path, UPath(text, use_listings_cache=False))
+
+
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy's URL of a file; `?`, `%` or `{` in its name would be read as a query, an escape, Optuna's template."""
+    return f"sqlite:///{quote(str(path.absolute()))}"
 
 
 def is_local(path: Path) -> bool:
