@@ -131,11 +131,13 @@ def plan(
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from orchestrator import plan_table
+    from orchestrator.begun import pinned
     from orchestrator.config import load
     from orchestrator.plan import plan as plan_sweep
 
     sweep_config = load(config, override or [], gpu)
     place = root(storage or sweep_config.storage)
+    sweep_config = pinned(sweep_config, place)
     found = plan_sweep(sweep_config, place, gpu, price_per_gpu_hour, count=gpus, deaths_per_hour=deaths_per_hour)
     if as_json:
         _print_json(found.as_dict())

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from orchestrator import checks, gpus, space
 from orchestrator.parameters import Parameter, Value
+from orchestrator.pins import Pins
 from orchestrator.space import Axis
 from trials import hardware
 from trials.errors import InputError
@@ -149,6 +150,8 @@ class SweepConfig(Section):
     storage: str = "runs"
     hub_mirror: str | None = None
     """Folder laid out as org/name, read before the hub."""
+    pins: Pins = Pins()
+    """What models and data are, set when the sweep begins; sweep.yaml holds them."""
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -176,7 +179,7 @@ class SweepConfig(Section):
                 inner[last] = value
         if shares:
             dumped["data"]["mix"] = remix(self.data.mix, shares)
-        return TrialSpec.model_validate(dumped)
+        return self.pins.into(TrialSpec.model_validate(dumped))
 
     def specs(self, params: Params) -> list[TrialSpec]:
         """The replicates of the trial at one point, which differ in their seeds; the first is `spec(params)`."""

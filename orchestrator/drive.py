@@ -15,6 +15,7 @@ from threading import Thread
 
 from rich.console import Console
 
+from orchestrator.begun import pinned
 from orchestrator.config import SweepConfig
 from orchestrator.events import EventLog, Observers
 from trials.errors import InputError
@@ -32,6 +33,7 @@ def drive(
     place = root(storage)
     if is_local(place):
         place = place.resolve()  # workers have folders of their own
+    config = pinned(config, place)
     folder = place / config.name
     known = (folder / "sweep.yaml").exists()
     with ExitStack() as held:

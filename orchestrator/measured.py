@@ -14,7 +14,13 @@ from orchestrator.cost import lengths
 from trials.record import TrialRecord
 from trials.spec import Base, Evaluation, TrialSpec
 
-_ANY_SAMPLE = {"documents", "seed", "metric", "filter"}  # of an evaluation: what its seconds per document do not depend on
+_ANY_SAMPLE = {
+    "documents",
+    "seed",
+    "metric",
+    "filter",
+    "content",
+}  # of an evaluation: what its seconds per document do not depend on
 
 
 class Measured:

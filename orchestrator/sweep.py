@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from analysis.measure import ALL, measure
 from analysis.metrics import Estimate, parse_constraint
-from orchestrator import sampling
+from orchestrator import begun, sampling
 from orchestrator.config import SweepConfig, resolved
 from orchestrator.drivers import Drivers
 from orchestrator.errors import SweepFailed
@@ -38,7 +38,13 @@ _VIOLATED = 1e6  # a constraint on a metric that is undefined or was not waited 
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
 _HOPELESS_SETTINGS = 12  # the same where each failure may be the setting's own fault
 _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting brings upon itself
-_MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers"}  # what a sweep that goes on may change, beside its budgets
+_MAY_CHANGE = {
+    "resources",
+    "storage",
+    "hub_mirror",
+    "trackers",
+    "pins",
+}  # what a sweep that goes on may change, beside its budgets
 _BUDGETS = {"trials", "gpu_hours", "hours", "study", "racing"}  # of `search`
 _CONTRADICTORY = "the settings contradict each other"
 _NO_BASELINE = "its baseline failed"
@@ -141,7 +147,11 @@ class Sweep:
                 before, now = _identity(old), _identity(text)
             except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
                 raise InputError(f"{path}: not the config of a sweep; move it away, and this one goes on") from None
-            if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+            changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+            if changed and begun.may_start_over(self.config, self.folder, self.ledger):
+                self.notice(f"{self.folder}: nothing has finished, so the sweep starts over with another {', '.join(changed)}")
+                begun.set_aside(self.folder)
+            elif changed:
                 raise InputError(
                     f"{path}: holds a sweep of this name with another {', '.join(changed)}; "
                     "give this one another `name` or --storage"
@@ -652,8 +662,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _identity(text: str) -> dict[str, Any]:
-    """The parts of a resolved config that make it this sweep."""
-    parts = yaml.safe_load(text)
+    """The parts of a resolved config that make it this sweep; a setting that is newer than the file is at its default."""
+    parts = SweepConfig.model_validate(yaml.safe_load(text)).model_dump(mode="json")
     search = {name: value for name, value in parts.pop("search").items() if name not in _BUDGETS}
     return {name: value for name, value in parts.items() if name not in _MAY_CHANGE} | {
         f"search.{name}": value for name, value in search.items()

@@ -8,9 +8,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trials.hub import Hub
     from trials.record import TrialRecord
     from trials.spec import TrialSpec
     from trials.trial import Ended, Worker
@@ -43,6 +45,7 @@ def main() -> int:
 
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
+        specs = [pinned(spec, root(path), worker.hub) for spec, path in zip(specs, options.specs, strict=True)]
         records = run(worker, specs)
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
@@ -54,6 +57,13 @@ def main() -> int:
     except StorageFailed as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def pinned(spec: "TrialSpec", path: Path, hub: "Hub") -> "TrialSpec":
+    """The spec pinned to what its names stand for now; one that lies with its record stays what the record is of."""
+    from trials import identity
+
+    return spec if path.parent.name == spec.key else identity.pinned(spec, hub)
 
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":

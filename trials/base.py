@@ -1,6 +1,5 @@
 """The base model: loaded once, in 4 bits unless asked otherwise."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import gguf, hardware
+from trials import gguf, hardware, identity
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base, Data
@@ -105,6 +104,7 @@ def load(base: Base, hub: Hub) -> LoadedBase:
 
     hardware.check(base.dtype)
     check(base, hub)
+    identity.check_base(base, hub)
     path, revision, checksum = hub.locate(base.model), base.revision or "main", None
     if base.gguf is not None:
         folder, checksum = gguf.converted(base, hub)
@@ -129,10 +129,5 @@ def load(base: Base, hub: Hub) -> LoadedBase:
 
 
 def _checksum(path: str, model: Any) -> str | None:
-    if not Path(path).is_dir():
-        return getattr(model.config, "_commit_hash", None)
-    digest = hashlib.sha256()
-    for file in sorted([*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")]):
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    folder = Path(path)
+    return identity.of_weights(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)

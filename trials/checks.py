@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from trials import base, mix
+from trials import base, identity, mix
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
 from trials.spec import TrialSpec
@@ -17,6 +17,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
 
         unsloth.check_settings(spec)
     base.check(spec.base, hub)
+    identity.check(spec, hub)
     for role, evaluation in spec.eval.items():
         check_role(role, evaluation, tasks)
     if spec.is_baseline:

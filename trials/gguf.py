@@ -18,6 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 from transformers.utils import cached_file, is_gguf_available
 
+from trials import fingerprint
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.spec import Base
@@ -58,8 +59,7 @@ def converted(base: Base, hub: Hub) -> tuple[Path, str]:
     """The folder with the file's weights in base.dtype, and the file's sha256; raises InputError where it cannot be read."""
     source = file(base, hub)
     assert source is not None
-    with source.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = fingerprint.sha256(source)
     config = _config(base, hub)
     key = "|".join((digest, base.dtype, transformers.__version__, "" if config is None else config.read_text("utf-8")))
     place = Path(constants.HF_HOME) / "slimsweep" / "gguf" / hashlib.sha256(key.encode()).hexdigest()[:32]

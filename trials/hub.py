@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trials import patience
+from trials import fingerprint, patience
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed
 from trials.spec import Data, Source
 from trials.storage import local
@@ -18,7 +18,8 @@ from trials.yamlfile import YamlFile
 
 SELF = "self"
 """The source whose text the base samples itself."""
-_HERE = Path(__file__).parent
+COMMIT = "commit:"
+_HERE = Path(__file__).resolve().parent
 _FILES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}  # by their ending, what reads them
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 TASK_FOLDERS = sorted(_HERE.glob("*/tasks"))
@@ -63,6 +64,44 @@ class Hub:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return {"path": str(path), "cache_dir": _cache_of(files)}
 
+    def bundles(self, path: Path) -> bool:
+        """Whether the file or folder ships with the package."""
+        return path.resolve().is_relative_to(_HERE)
+
+    def folder_files(self, name: str, pattern: str | None = None) -> dict[str, Path] | None:
+        """The files of a local data set by their names in its folder, hidden ones left out; None where only the hub has it.
+
+        With `pattern` those that match, and the card, which says how they are read.
+        """
+        folder = Path(self.locate(name))
+        if not folder.is_dir():
+            return None
+        found = [*folder.glob(pattern), *folder.glob("README.md")] if pattern else folder.rglob("*")
+        files = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
+        return {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.split("/"))}
+
+    def files(self, name: str, source: Source) -> dict[str, Path] | None:
+        """The local files of a source, in the order of their rows; None where only the hub has them."""
+        if Path(source.dataset).suffix not in _FILES:
+            return self.folder_files(source.dataset, source.files)
+        found = _of_files(name, source)["data_files"]["train"]
+        return {f"{number:09}": Path(file) for number, file in enumerate(found)}  # their own names say nothing else
+
+    def commit(self, name: str, kind: str, revision: str | None) -> str | None:
+        """The commit that the hub's branch or tag stands at, offline the one in the cache; `kind` is model or dataset."""
+        from huggingface_hub import HfApi, constants
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import httpx
+
+        if not constants.HF_HUB_OFFLINE:
+            try:
+                return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=10).sha
+            except HFValidationError:  # a path that does not exist
+                return None
+            except (OSError, httpx.HTTPError):  # no network, or not there; the load of it says which
+                pass
+        return _cached_commit(name, kind, revision or "main")
+
     def missing(self, what: str, name: str, error: BaseException, revision: str | None = None) -> InputError | StorageFailed:
         """The one line for a model or data set that no place has, or for which the disk has no room."""
         if full := disk_failure(error):
@@ -90,7 +129,12 @@ class Hub:
         if source.files and not local:
             arguments["data_files"] = source.files
         try:
-            return datasets.load_dataset(**arguments, name=None if local else source.config, split=source.split)
+            revision = None if local or self.has(source.dataset) else source.revision
+            found = datasets.load_dataset(
+                **arguments, name=None if local else source.config, split=source.split, revision=revision
+            )
+            check_commit(f"source {name!r}: {source.dataset}", revision, found)
+            return found
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
             if isinstance(missing, StorageFailed) or not (local or self.has(source.dataset)):
@@ -118,8 +162,40 @@ def _cache_of(files: list[Path]) -> str:
     """A cache that serves these files as they are now: datasets knows them by their paths."""
     import datasets
 
-    state = "|".join(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+    state = "|".join(f"{file}:{fingerprint.sha256(file)}" for file in files)
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16])
+
+
+def is_commit(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def commit_of(identity: str | None) -> str | None:
+    """The commit that an entry of `content` (see trials/identity.py) names, None for a checksum."""
+    return identity.removeprefix(COMMIT) if identity is not None and identity.startswith(COMMIT) else None
+
+
+def check_commit(what: str, wanted: str | None, rows: Any) -> None:
+    """Raises InputError where `datasets`, which offline serves whatever it has prepared last, gave another commit's rows."""
+    commits = {part for file in rows.cache_files for part in Path(file["filename"]).parts if is_commit(part)}
+    if wanted is not None and is_commit(wanted) and commits and wanted not in commits:
+        raise InputError(f"{what}: the cache holds commit {commits.pop()[:12]}, but this trial is pinned to {wanted[:12]}")
+
+
+def _cached_commit(name: str, kind: str, revision: str) -> str | None:
+    """The commit in huggingface_hub's cache, or the one that `datasets` has prepared last and serves without a network."""
+    import datasets
+    from datasets.naming import camelcase_to_snakecase
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    *above, last = name.split("/")
+    prepared = Path(datasets.config.HF_DATASETS_CACHE) / "___".join([*above, camelcase_to_snakecase(last)])
+    found = [path for path in prepared.glob("*/*/*") if path.is_dir() and is_commit(path.name)]
+    if kind == "dataset" and found:
+        return max(found, key=lambda path: path.stat().st_mtime).name
+    ref = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind) / "refs" / revision
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
 
 
 def _refused(what: str, name: str, error: BaseException, revision: str | None) -> str | None:
@@ -177,4 +253,5 @@ def find_source(data: Data, name: str) -> Source:
         hint = f"did you mean {near[0]!r}? " if near else ""
         place = "data.replay" if name == data.replay.source else "data.mix"
         raise InputError(f"{place}: no source {name!r}; {hint}known: {', '.join(sorted(known))}; others go into data.sources")
-    return known[name]
+    commit = commit_of(data.content.get(name))
+    return known[name].model_copy(update={"revision": commit}) if commit else known[name]

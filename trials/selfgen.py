@@ -49,7 +49,7 @@ def place(loaded: LoadedBase, base: Base, ledger: Ledger) -> Path:
     """The ledger's folder for this base's text, named after all that the text depends on."""
     depends = {
         "schema": SCHEMA,
-        "base": base.model_dump(mode="json"),
+        "base": base.model_dump(mode="json", exclude={"content"}),  # the checksum stands beside it
         "checksum": loaded.checksum,
         "tokens": TOKENS,
         "block": _BLOCK,

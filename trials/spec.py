@@ -3,6 +3,7 @@
 The sections are those of the sweep's config; `python -m trials` reads a file that holds just these.
 """
 
+import datetime as dt
 import hashlib
 import json
 import math
@@ -36,6 +37,8 @@ class Base(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Of the weights that stay unquantised, and of the arithmetic. `auto` is float16 on GPUs without units for bfloat16 and
     bfloat16 elsewhere; it is settled when a file is read, so that a key holds the type itself."""
+    content: str | None = None
+    """Checksum of a local model's files (trials/identity.py), set when a sweep begins; None does not check them."""
 
 
 class Source(Section):
@@ -46,6 +49,8 @@ class Source(Section):
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None is the default branch."""
     files: str | None = None
     """The one file, or the pattern of files, to read of a data set that is too large to fetch whole."""
     instruction: str | None = None
@@ -103,6 +108,10 @@ class Data(Section):
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens; a longer row is cut at its end."""
     seed: int = 0
+    content: dict[str, str] = {}
+    """By source: checksum of its local files, or its commit on the hub, set when a sweep begins."""
+    date: dt.date | None = None
+    """The date that a chat template writes; set when a sweep begins, for a template that writes one."""
 
     @field_validator("mix")
     @classmethod
@@ -238,6 +247,8 @@ class Evaluation(Section):
     batch_size: Annotated[int, Field(ge=1)] = 32
     engine: Literal["exact", "hflm"] = "exact"
     """Who runs the model: this project's engine, or lm-eval's own HFLM. The numbers are the same, so the key does not tell."""
+    content: dict[str, str] = {}
+    """By data set of the tasks: as data.content."""
 
     @model_validator(mode="before")
     @classmethod
@@ -364,6 +375,7 @@ class TrialSpec(Section):
         Added or substituted, a replay of as many rows among as many is the same one.
         """
         parts = self.model_dump(mode="json")
+        _drop_unpinned(parts, self.data)
         if self.base.quantization == "none":
             del parts["base"]["double_quantization"]
         for role, evaluation in self.eval.items():
@@ -394,3 +406,18 @@ class TrialSpec(Section):
         """16 hexadecimal digits."""
         text = json.dumps({"schema": SCHEMA, **self.canonical()}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _drop_unpinned(parts: dict[str, Any], data: Data) -> None:
+    """A spec that is pinned to nothing has the key that it had before specs could be."""
+    pins = {name: pin for name, pin in parts["data"]["content"].items() if name in data.shares}
+    parts["data"] |= {"content": pins}
+    if data.template != "chat":
+        parts["data"]["date"] = None
+    for section in (parts["base"], parts["data"], *parts["eval"].values()):
+        for name in ("content", "date"):
+            if not section.get(name):
+                section.pop(name, None)
+    for source in parts["data"]["sources"].values():
+        if source["revision"] is None:
+            del source["revision"]

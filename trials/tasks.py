@@ -15,11 +15,14 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 
 from trials.errors import InputError
-from trials.hub import TASK_FOLDERS, Hub
+from trials.hub import TASK_FOLDERS, Hub, check_commit, commit_of
 from trials.spec import Evaluation
 
 for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+_Content = tuple[tuple[str, str], ...]  # an evaluation's content
 
 
 @cache
@@ -33,7 +36,7 @@ class Tasks:
 
     def __init__(self, hub: Hub):
         self.hub = hub
-        self._built: dict[tuple[str, int | None, str], Any] = {}
+        self._built: dict[tuple[str, int | None, str, _Content], Any] = {}
 
     @cached_property
     def _bundled(self) -> TaskManager:
@@ -78,13 +81,13 @@ class Tasks:
         for name in evaluation.tasks:
             manager = self._manager(name)
             for leaf in self._leaves(manager, name):
-                wanted = (leaf, evaluation.shots, evaluation.sampler)
+                wanted = (leaf, evaluation.shots, evaluation.sampler, tuple(sorted(evaluation.content.items())))
                 if wanted not in self._built:
                     self._built[wanted] = self._build(manager, *wanted)
                 built[leaf] = self._built[wanted]
         return built
 
-    def _build(self, manager: TaskManager, name: str, shots: int | None, sampler: str) -> Any:
+    def _build(self, manager: TaskManager, name: str, shots: int | None, sampler: str, content: _Content) -> Any:
         import datasets
         from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -95,15 +98,19 @@ class Tasks:
         if sampler != "stock":
             named = {"first_n": "first_n", "drawn": "default"}[sampler]
             config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": named}
-        dataset = config.get("dataset_path")
+        dataset, commit = config.get("dataset_path"), None
         if dataset:
             found = self.hub.dataset_arguments(dataset)
             config["dataset_path"] = found.pop("path")
+            if not self.hub.has(dataset) and (commit := commit_of(dict(content).get(dataset))):
+                found["revision"] = commit
             config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
         try:
             task = manager.load([{**config, "task": name}])["tasks"][name]
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise self.hub.missing(f"data set of task {name!r},", dataset or name, error) from error
+        for rows in task.dataset.values() if commit else ():
+            check_commit(f"task {name}: {dataset}", commit, rows)
         task.doc_iterator = _Documents(task)
         return task
 

@@ -5,6 +5,8 @@ them. `chat` is what the tokenizer's own chat template makes of a user's message
 assistant's. Alpaca and plain rows end with the tokenizer's end token, a chat as its template has it.
 """
 
+import datetime as dt
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -22,6 +24,7 @@ _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
+_DIRECTIVES = "aAbBcdfHIjmMpSUwWxXyYGuV"  # of strftime
 IGNORED = -100  # the label that the loss leaves out
 
 Tokens = tuple[list[int], list[int]]
@@ -35,6 +38,13 @@ def alpaca(instruction: str, given: str) -> str:
 
 def plain(instruction: str, given: str) -> str:
     return f"{instruction}\n{given}\n" if given else f"{instruction}\n"
+
+
+def dated(template: str, date: dt.date) -> str:
+    """The chat template with `strftime_now` at the start of this date: transformers passes no function to a template."""
+    written = [(f"%{sign}{letter}", date.strftime(f"%{sign}{letter}")) for letter in _DIRECTIVES for sign in ("-", "")]
+    replaced = "".join(f".replace({before!r}, {after!r})" for before, after in [*written, ("%%", "%")])
+    return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro -%}}{template}"
 
 
 class Reader:
@@ -68,6 +78,13 @@ class Encoder:
     def __init__(self, data: Data, tokenizer: Any):
         self._data, self._tokenizer = data, tokenizer
 
+    @cached_property
+    def _template(self) -> dict[str, Any]:
+        """apply_chat_template's argument for a template whose date is data.date; none for the tokenizer's own, with today's."""
+        if self._data.date is None:
+            return {}
+        return {"chat_template": dated(self._tokenizer.get_chat_template(), self._data.date)}
+
     def __call__(self, parts: tuple[str, ...]) -> Tokens:
         if len(parts) == 1:
             return self.tokens(0, [*self._tokenizer(parts[0])["input_ids"], self._tokenizer.eos_token_id])
@@ -96,10 +113,10 @@ class Encoder:
             )
         asked = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
         answered = [*asked, {"role": "assistant", "content": response}]
-        apply = self._tokenizer.apply_chat_template
+        apply, template = self._tokenizer.apply_chat_template, self._template
         try:
-            before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
-            whole = apply(answered, tokenize=True, return_dict=False)
+            before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
+            whole = apply(answered, tokenize=True, return_dict=False, **template)
         except jinja2.TemplateError as error:
             raise InputError(f"data.template: the chat template of {base} takes no user and assistant: {error}") from error
         if whole[: len(before)] != before:

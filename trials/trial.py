@@ -26,6 +26,7 @@ from trials import (
     drift,
     environment,
     evaluate,
+    identity,
     initial,
     memory,
     mix,
@@ -272,6 +273,7 @@ class Worker:
     def _begun(self, record: TrialRecord) -> tuple[base.LoadedBase, Origin]:
         """The base of the record's spec, and what a state of this trial must have come from."""
         spec = record.spec
+        identity.check(spec, self.hub)
         with _timed(record, "load"):
             loaded = self._load(spec.base)
             record.base_checksum = loaded.checksum
