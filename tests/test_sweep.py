@@ -169,12 +169,28 @@ def test_a_failed_baseline_or_nothing_but_failures_stops_the_sweep_with_its_caus
 
 
 def test_a_folder_that_holds_another_sweep_is_refused_and_left_alone(config, parts, tmp_path):
-    Sweep(config, tmp_path)
+    run_out(Sweep(config, tmp_path))
     before = (tmp_path / "little" / "sweep.yaml").read_text()
     parts["train"]["epochs"] = 3
     with pytest.raises(InputError, match="with another train"):
         Sweep(SweepConfig.model_validate(parts), tmp_path)
     assert (tmp_path / "little" / "sweep.yaml").read_text() == before
+
+
+def test_a_sweep_in_which_nothing_finished_takes_another_config(config, parts, tmp_path):
+    sweep = Sweep(config, tmp_path)
+    complete(sweep, sweep.next_job())  # the baseline
+    fail_next(sweep)
+    parts["train"]["epochs"] = 3
+    notices: list[str] = []
+    again = Sweep(SweepConfig.model_validate(parts), tmp_path, notice=notices.append)
+    assert len(notices) == 1
+    assert "nothing has finished" in notices[0]
+    assert "another" in notices[0]
+    assert states(again) == []
+    assert (tmp_path / "little" / "study.db.before").exists()
+    run_out(again)
+    assert states(again) == [TrialState.COMPLETE] * 3
 
 
 def test_a_larger_budget_goes_on_where_the_sweep_ended(parts, tmp_path):
