@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
 
 
 def finished(folder: Path, ledger: Ledger) -> bool:
-    """Whether any trial of the sweep has finished; baselines do not count. A manifest that cannot be read may have had some."""
+    """Whether any trial of the sweep has finished; baselines do not count. What cannot be read may hold some."""
+    if _study_has_finished(folder):  # the manifest is a second behind
+        return True
     if not (folder / "manifest.json").exists():
         return False
     try:
@@ -51,6 +54,20 @@ def finished(folder: Path, ledger: Ledger) -> bool:
     except InputError:
         return True
     return any(trial.given_up for trial in trials) or any(_complete(ledger, key) for trial in trials for key in trial.keys)
+
+
+def _study_has_finished(folder: Path) -> bool:
+    path = study_folder(folder) / "study.db"
+    if not path.exists():
+        return False
+    connection = sqlite3.connect(path)
+    try:
+        asked = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
+        return connection.execute(asked).fetchone() is not None
+    except sqlite3.Error:
+        return False  # no study yet, or a damaged one; the manifest then says it
+    finally:
+        connection.close()
 
 
 def may_start_over(config: SweepConfig, folder: Path, ledger: Ledger) -> bool:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 import trials
 from orchestrator.begun import pinned
@@ -15,6 +16,7 @@ from orchestrator.sweep import Sweep
 from trials import fingerprint, identity
 from trials.errors import InputError
 from trials.hub import Hub
+from trials.record import Score, TrialRecord
 from trials.spec import Base, TrialSpec
 from trials.template import dated
 
@@ -26,6 +28,16 @@ def rows(path: Path, word: str = "yes", count: int = 40) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"instruction": f"say {i}", "output": word}) for i in range(count)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_out(sweep: Sweep) -> None:
+    """Leaves a record of every trial."""
+    while job := sweep.next_job():
+        scores = {role: Score(value=0.6, stderr=0.1, n=10) for role in job.spec.eval}
+        sweep.ledger.write(
+            TrialRecord(key=job.spec.key, state="complete", spec=job.spec, scores=scores, seconds={"train": 1.0})
+        )
+        sweep.finish(job.spec.key)
 
 
 @pytest.fixture
@@ -150,8 +162,6 @@ def test_a_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatc
 
 
 def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
-    from tests.test_sweep import run_out
-
     config = SweepConfig.model_validate(own)
     run_out(Sweep(pinned(config, tmp_path), tmp_path))
     assert pinned(config, tmp_path).pins.data
@@ -168,12 +178,10 @@ def test_a_sweep_in_which_nothing_finished_takes_the_edited_file(own, tmp_path):
 
 
 def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
-    from tests.test_sweep import run_out
-
     config = SweepConfig.model_validate(own)
     run_out(Sweep(config, tmp_path))  # as earlier versions did
     path = tmp_path / "little" / "sweep.yaml"
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if "pins" not in line))
+    path.write_text(yaml.safe_dump({name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "pins"}))
     for _ in range(2):  # sweep.yaml is written anew in between
         again = pinned(config, tmp_path)
         assert again.spec({"lora.rank": 4}).key == config.spec({"lora.rank": 4}).key
@@ -181,8 +189,6 @@ def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
 
 
 def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
-    from tests.test_sweep import run_out
-
     shutil.copytree(MICRO, tmp_path / "base")
     parts["base"]["model"] = str(tmp_path / "base")
     config = SweepConfig.model_validate(parts)
@@ -195,7 +201,7 @@ def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
     pinned(config, tmp_path)
     with (tmp_path / "base" / "model.safetensors").open("ab") as opened:
         opened.write(b" ")
-    with pytest.raises(InputError, match="the weights of .*base changed since this sweep began"):
+    with pytest.raises(InputError, match=r"the weights of .*base changed since this sweep began"):
         pinned(config, tmp_path)
 
 
