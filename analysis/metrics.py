@@ -76,22 +76,43 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
     return role, kind
 
 
+_SIDES = r"([^\s<>=≤≥]+)\s*([<>=≤≥]+)\s*([^\s<>=≤≥]+(?:\s*%)?)"
+Operator = Literal["<=", ">="]
+_OPERATORS: dict[str, Operator] = {"<=": "<=", "=<": "<=", "≤": "<=", ">=": ">=", "=>": ">=", "≥": ">="}
+_STRICT: dict[str, Operator] = {"<": "<=", ">": ">="}
+_TURNED: dict[Operator, Operator] = {"<=": ">=", ">=": "<="}
+
+
 def parse_constraint(text: str, roles: Iterable[str] | None = None) -> Constraint:
-    """ "math.forgetting <= 0.10" as a Constraint; an InputError names what is right."""
-    match = re.fullmatch(r"\s*([^\s<>=]+)\s*([<>=]+)\s*(\S+)\s*", text)
-    shape = f'a constraint reads "METRIC <= NUMBER" or "METRIC >= NUMBER", as "math.forgetting <= 0.10", but got {text!r}'
+    """ "math.forgetting <= 0.10", "math.forgetting <= 10 %" or "0.10 >= math.forgetting" as a Constraint.
+
+    An InputError names what is right.
+    """
+    match = re.fullmatch(rf"\s*{_SIDES}\s*", text)
+    shown = repr(text if len(text) < 80 else f"{text[:77]}...")
+    shape = f'a constraint reads "METRIC <= NUMBER" or "METRIC >= NUMBER", as "math.forgetting <= 0.10", but got {shown}'
     if match is None:
         raise InputError(shape)
-    metric, op, number = match.groups()
+    left, written, right = match.groups()
+    turned = _number(left) is not None
+    metric, bound = (right, _number(left)) if turned else (left, _number(right))
     split_metric(metric, roles)
-    try:
-        bound = float(number)
-    except ValueError:
-        bound = math.nan
-    if not math.isfinite(bound):
+    if bound is None:
         raise InputError(shape)
-    if op == "<=":
-        return Constraint(metric, "<=", bound)
-    if op == ">=":
-        return Constraint(metric, ">=", bound)
-    raise InputError(shape)
+    op = _OPERATORS.get(written) or _STRICT.get(written)
+    if op is None:
+        raise InputError(shape)
+    found = Constraint(metric, _TURNED[op] if turned else op, bound)
+    if written not in _OPERATORS:
+        raise InputError(f'a bound may be reached: write "{found}", but got {shown}')
+    return found
+
+
+def _number(text: str) -> float | None:
+    """A share, or a percentage of it; None for what is no finite number."""
+    bare = text.removesuffix("%").rstrip()
+    try:
+        value = float(bare) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,7 +1,9 @@
 """What is wrong with a config whose types are right: unknown names, values that no trial takes, contradictions."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -9,10 +11,12 @@ from pydantic import BaseModel, ValidationError
 from analysis.kinds import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
 from analysis.metrics import LEARNING, LEARNING_KINDS, metric_names, parse_constraint
 from orchestrator.parameters import MIX, PAIRED, Categorical, Paired, Simplex
-from orchestrator.space import Axis, Mixture, Pairs, Single, axis, every_point, with_parents
+from orchestrator.shorthand import path_of, scalars
+from orchestrator.space import Axis, Mixture, Pairs, Single, axis, corners, every_point, with_parents
 from trials.errors import InputError
+from trials.explain import Place, found
+from trials.explain import problems as explained
 from trials.spec import TrialSpec
-from trials.yamlfile import Place, explain
 
 if TYPE_CHECKING:
     from orchestrator.config import SweepConfig
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 Problem = tuple[Place, str]
 _SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
 _SEEDS = {"data.seed", "train.seed"}
+_BASELINES = 1_000
 _GP_OBJECTIVES = 4  # the boxes into which Optuna's GP sampler cuts the space of objectives multiply beyond that
 
 
@@ -29,6 +34,7 @@ def problems(config: "SweepConfig") -> Iterator[Problem]:
     structure = list(_structure(config))
     yield from structure or [
         *_values(config),
+        *_only_of(config),
         *_derived(config),
     ]  # a point can be tried only in a space whose names and conditions are right
 
@@ -84,16 +90,39 @@ def _racing(config: "SweepConfig") -> Iterator[str]:
             )
 
 
+def _only_of(config: "SweepConfig") -> Iterator[Problem]:
+    """What is wrong with the settings from whose trainings alone points are derived."""
+    known = searchable(config)
+    for path, value in config.derive.of.items():
+        place = ("derive", "of", path)
+        if path not in known:
+            yield place, f"derive.of: {_unknown(path, config, known)}"
+        elif not _attained(config, path, value):
+            yield place, f"derive.of: {path} is never {found(value)}"
+
+
+def _attained(config: "SweepConfig", path: str, value: Any) -> bool:
+    """Whether some training has this value of the setting."""
+    current = next((axis for axis in config.axes if path in axis.paths), None)
+    if current is None or current.when:
+        own = functools.reduce(
+            lambda part, name: part[name] if isinstance(part, dict) else getattr(part, name), path_of(path), config
+        )
+        if own == value and isinstance(own, bool) == isinstance(value, bool):
+            return True
+    if isinstance(current, Single):
+        return current.parameter.holds(value)
+    if isinstance(current, Pairs):
+        return any(point[path] == value for point in current.choices)
+    return current is not None  # a share of a simplex
+
+
 def _derived(config: "SweepConfig") -> Iterator[Problem]:
     for point in config.derive.points()[1:]:
         if not any(True for _ in config.corners(("derive.", "lora.", "train.", "data."), point)):
             name = next(path for path, value in point.items() if value != config.derive.points()[0][path])
-            try:
-                config.spec(point)
-                reason = f"{name} {point[name]} goes with no point of the space"
-            except ValueError as error:
-                reason = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
-            yield ("derive", name.partition(".")[2]), reason.removeprefix("Value error, ")
+            reason = _invalid(config, point) or f"{name} {point[name]} goes with no point of the space"
+            yield ("derive", name.partition(".")[2]), reason
 
 
 def measurable(config: "SweepConfig") -> list[str]:
@@ -248,6 +277,14 @@ def _values(config: "SweepConfig") -> Iterator[Problem]:
     for current in config.axes:
         yield from _axis(config, current)
     yield from _top_shares(config)
+    touching = with_parents(
+        config.axes, [axis for axis in config.axes if any(p.startswith(("base.", "eval.")) for p in axis.paths)]
+    )
+    if len(list(islice(corners(touching, {}), _BASELINES + 1))) > _BASELINES:
+        yield (
+            ("space",),
+            f"space: more than {_BASELINES:,} combinations of base and eval settings, and each needs its own baseline",
+        )
     if config.search.sampler == "grid" and all(current.points() is not None for current in config.axes):
         size = config.size()
         if size == 0:
@@ -299,10 +336,15 @@ def _probes(current: Axis) -> list[dict[str, Any]]:
 def _invalid(config: "SweepConfig", settings: dict[str, Any]) -> str | None:
     if settings.get("base.dtype") == "auto":
         return "auto is one type on each machine; name those to be compared, such as bfloat16 and float16"
+    for path, value in settings.items():
+        takes = scalars(path)
+        if isinstance(value, str) and takes and str not in takes:
+            right = "true or false" if bool in takes else "a number"
+            return f"{found(value)} is a text; {right} stands without quotes"
     try:
         config.spec(settings)
     except ValidationError as error:
-        return explain(error.errors()[0], TrialSpec)
+        return next(text for _, text in explained(error, TrialSpec))
     except (ValueError, TypeError) as error:
         return str(error)
     return None

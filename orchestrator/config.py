@@ -16,13 +16,14 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from orchestrator import checks, gpus, space
+from orchestrator import checks, gpus, shorthand, space
 from orchestrator.parameters import Parameter, Value
 from orchestrator.pins import Pins
 from orchestrator.space import Axis
 from trials import hardware
 from trials.errors import InputError
-from trials.spec import Base, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
+from trials.explain import found
+from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
 from trials.storage import local
 from trials.yamlfile import YamlFile
 
@@ -41,7 +42,7 @@ class Objective(Section):
 class Search(Section):
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
     """`grid` runs every point in order; `gp` slows down beyond some hundred trials and four objectives."""
-    trials: Annotated[int, Field(ge=1)] | None = None
+    trials: Count | None = None
     """Settings tried in all, baselines not counted. Of `trials`, `gpu_hours` and `hours` the first to end ends the sweep."""
     gpu_hours: Positive | None = None
     """Seconds of the trials times their GPUs, as hours; of workers where the machines have no GPU."""
@@ -52,7 +53,7 @@ class Search(Section):
     """Such as "math.forgetting <= 0.10"."""
     first: tuple[dict[str, Any], ...] = ()
     """Points to try first, by dotted path; the sampler fills in what a point leaves out."""
-    replicates: Annotated[int, Field(ge=1)] = 1
+    replicates: Annotated[int, Field(ge=1, le=1000)] = 1
     """Runs of the same setting under several seeds."""
     documents: Literal["half", "all"] = "half"
     """What the search sees of each benchmark. With `half` results are quoted on the other half, which picked nothing."""
@@ -63,6 +64,16 @@ class Search(Section):
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the sampler."""
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _short_objectives(cls, given: Any) -> Any:
+        return shorthand.objectives(given)
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _short_constraints(cls, given: Any) -> Any:
+        return shorthand.constraints(given)
 
     @field_validator("study")
     @classmethod
@@ -84,9 +95,9 @@ class Search(Section):
 class Resources(Section):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
     """Where the machines have GPUs; where they have none a trial runs on the CPU. 0.25: four trials share a GPU."""
-    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    max_concurrent: Annotated[int, Field(ge=1)] | None = None
-    trials_per_pass: Annotated[int, Field(ge=1)] = 1
+    cpus_per_trial: Count = 1
+    max_concurrent: Count | None = None
+    trials_per_pass: Annotated[int, Field(ge=1, le=1000)] = 1
     """Trials that a worker takes at once: it trains their adapters in one pass over the base where they share that, the
     sequence length and the batch size (trials/several.py). A sampler that learns from results learns from as many at once."""
     accelerator_type: Annotated[str, Field(min_length=1)] | None = None
@@ -105,9 +116,9 @@ class Derived(Section):
 
     strength: tuple[Annotated[float, Field(gt=0.0, le=1.25)], ...] = ()
     """Factors on what the adapter adds."""
-    rank: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    rank: tuple[Count, ...] = ()
     """Ranks that it is truncated to."""
-    samples: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    samples: tuple[Count, ...] = ()
     """Numbers of rows after which it is taken."""
     off: tuple[Literal["q", "k", "v", "first-third", "middle-third", "last-third"], ...] = ()
     """Parts of the network in which it is switched off."""
@@ -119,7 +130,8 @@ class Derived(Section):
         """Whether points are derived from this training."""
         dumped = spec.model_dump(mode="json")
         return all(
-            functools.reduce(lambda inner, name: inner[name], path.split("."), dumped) == of for path, of in self.of.items()
+            functools.reduce(lambda inner, name: inner[name], shorthand.path_of(path), dumped) == of
+            for path, of in self.of.items()
         )
 
     def points(self) -> list[dict[str, Any]]:
@@ -132,8 +144,11 @@ class Derived(Section):
         return [{f"derive.{name}": value for name, value in point.items()} for point in distinct] if trained else []
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # a folder's name; file systems take 255 bytes, and it gets endings
+
+
 class SweepConfig(Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: str
     about: dict[str, Any] = Field(default={})
     """Whatever is worth knowing of the model or the sweep, in any keys; `plan` shows it, and nothing depends on it."""
     base: Base
@@ -147,11 +162,28 @@ class SweepConfig(Section):
     resources: Resources = Resources()
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Where the trials' curves are sent as well."""
-    storage: str = "runs"
+    storage: Annotated[str, Field(min_length=1)] = "runs"
     hub_mirror: str | None = None
     """Folder laid out as org/name, read before the hub."""
     pins: Pins = Pins()
     """What models and data are, set when the sweep begins; sweep.yaml holds them."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                "expected up to 200 letters a to z, digits, dots, dashes and underscores, a letter or digit first, "
+                f"found {found(name)}"
+            )
+        if name.lower() == "ledger":
+            raise ValueError(f"{name!r} is the folder of the records in the storage; take another name")
+        return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _short_space(cls, given: Any) -> Any:
+        return shorthand.space(given)
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -169,7 +201,7 @@ class SweepConfig(Section):
         dumped = {name: _dump(part) for name, part in parts.items()} | {"derive": {}}
         shares = {}
         for path, value in params.items():
-            *parents, last = path.split(".")
+            *parents, last = shorthand.path_of(path)
             if parents == ["data", "mix"]:
                 shares[last] = value
             else:
@@ -340,8 +372,10 @@ def _take_base(file: YamlFile) -> None:
 
 def _override(file: YamlFile, override: str) -> None:
     path, separator, value = override.partition("=")
-    if not separator:
-        raise InputError(f"--set {override}: expected PATH=VALUE, such as lora.rank=16")
+    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", override)  # a password in a URL is refused; it is not printed either
+    shown = shown if len(shown) < 100 else f"{shown[:97]}..."
+    if not separator or "" in path.split("."):
+        raise InputError(f"--set {shown}: expected PATH=VALUE, such as lora.rank=16")
     *parents, last = _keys(file.data, path)
     inner = file.data
     for parent in parents:
@@ -349,18 +383,24 @@ def _override(file: YamlFile, override: str) -> None:
             inner[parent] = {"preset": inner[parent]}
         inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
         if not isinstance(inner, dict):
-            raise InputError(f"--set {override}: {path} does not lead to a key")
+            raise InputError(f"--set {shown}: {path} does not lead to a key")
     try:
         inner[last] = YamlFile(Path("--set"), text=f"v: {value}").data["v"]
-    except InputError:
-        raise InputError(f"--set {override}: {value!r} is not a YAML value") from None
-    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", override)  # a password in a URL is refused; it is not printed either
+    except InputError as error:
+        why = str(error).partition("not YAML: ")[2]
+        raise InputError(f"--set {shown}: not a YAML value: {why}") from None
     file.name((*parents, last), f"--set {shown}")
+
+
+_PARAMETER_KEYS = {"type", "choices", "low", "high", "log", "step", "when", "sources"}
 
 
 def _keys(data: Any, path: str) -> list[str]:
     """The keys that a dotted path leads through; keys of `space` have dots themselves, so the longest known one wins."""
     parts, keys = path.split("."), []
+    if path.startswith("space.") and not any(path.startswith(f"space.{known}") for known in data.get("space") or ()):
+        inside = parts[1:-1] if parts[-1] in _PARAMETER_KEYS else parts[1:]
+        return ["space", ".".join(inside), *parts[1 + len(inside) :]]
     while parts:
         ends = range(len(parts), 0, -1)
         end = next((end for end in ends if isinstance(data, dict) and ".".join(parts[:end]) in data), 1)

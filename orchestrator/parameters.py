@@ -13,6 +13,7 @@ from trials.spec import Section
 Value = str | bool | int | float
 PAIRED = "_"  # where the space has its list of points
 MIX = "data.mix"
+_STEPS = 1_000_000  # of a range; no sampler needs more, and they are written out
 
 
 class _Parameter(Section):
@@ -23,6 +24,10 @@ class _Parameter(Section):
         shown = self.model_dump(mode="json", exclude_defaults=True, exclude={"type", "when"})
         conditions = [f"when {path} is {as_text(value)}" for path, value in self.when.items()]
         return ", ".join([f"{name} {as_text(value)}" for name, value in shown.items()] + conditions)
+
+    def spelled(self) -> str:
+        """As it is spelled in a config."""
+        return as_text(self.model_dump(mode="json", exclude_defaults=True))
 
 
 class Categorical(_Parameter):
@@ -69,6 +74,10 @@ class _Range(_Parameter):
             raise ValueError(f"a log range starts above 0, but got low {low}")
         if log and step is not None:
             raise ValueError("a log range has no step")
+        if step is not None and (high - low) / step > _STEPS:
+            raise ValueError(
+                f"steps of {step:g} from {low:g} to {high:g} make {(high - low) / step:,.0f} values; take wider ones"
+            )
         return self
 
     def extremes(self) -> tuple[Any, ...]:
@@ -147,7 +156,7 @@ class Simplex(_Parameter):
     type: Literal["simplex"]
     sources: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Of `data.mix`, all when left out; together they keep the share that they have there."""
-    step: Annotated[float, Field(gt=0)] | None = None
+    step: Annotated[float, Field(ge=1e-4, le=1)] | None = None
     """Of the shares."""
 
     @field_validator("sources")
@@ -166,6 +175,10 @@ class Paired(RootModel[Annotated[tuple[dict[str, JsonValue], ...], Field(min_len
     def __str__(self) -> str:
         return "; ".join(", ".join(f"{path} {as_text(value)}" for path, value in point.items()) for point in self.root)
 
+    def spelled(self) -> str:
+        """As it is spelled in a config."""
+        return as_text(list(self.root))
+
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, list | tuple | Paired):
@@ -179,11 +192,7 @@ Parameter = Annotated[
     | Annotated[Int, Tag("int")]
     | Annotated[Simplex, Tag("simplex")]
     | Annotated[Paired, Tag("paired")],
-    Discriminator(
-        _kind,
-        custom_error_type="parameter",
-        custom_error_message="expected {type: categorical, float, int or simplex, ...}, or a list of points",
-    ),
+    Discriminator(_kind),
 ]
 
 
@@ -191,4 +200,6 @@ def as_text(value: Any) -> str:
     """A JSON value as it stands in YAML."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(as_text(inner) for inner in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {as_text(inner)}' for name, inner in value.items())}}}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -5,6 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.metrics import parse_constraint
 from orchestrator.config import SweepConfig
 from orchestrator.cost import GIB
 from orchestrator.plan import Memory, Plan
@@ -23,7 +24,11 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():
-        made.add_row(path, escape(str(parameter)))
+        made.add_row(escape(path), escape(parameter.spelled()))
+    wanted = [f"{objective.direction} {objective.metric}" for objective in config.search.objectives]
+    made.add_row("objectives", escape("\n".join(wanted)))
+    if config.search.constraints:
+        made.add_row("constraints", escape("\n".join(str(parse_constraint(text)) for text in config.search.constraints)))
     made.add_row("a trial takes", _seconds(plan))
     if plan.hours is not None and plan.hours_left is not None:
         made.add_row("worker time", f"{duration(plan.hours * 3600)} in all, {duration(plan.hours_left * 3600)} left")

@@ -36,16 +36,23 @@ def test_a_constraint_written_out_reads_back(value):
 
 @pytest.mark.parametrize(
     "text",
+    ["math.drop<=10%", "math.drop <= 10 %", "0.1 >= math.drop", "math.drop ≤ 0.1", "math.drop =< .1", "math.drop<=.1"],
+)
+def test_other_spellings_of_a_constraint_mean_the_same(text):
+    assert parse_constraint(text) == Constraint("math.drop", "<=", 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         "",
         "math.forgetting",
         "math.forgetting < 0.1",
         "math.forgetting == 0.1",
         "math.forgetting <= ",
-        "math.forgetting <= 10%",
         "math.forgetting <= nan",
         "math.forgetting <= inf",
-        "0.1 >= math.forgetting",
+        "0.1 <= math.forgetting <= 0.2",
         "math <= 0.1",
         "a.b.gain <= 1",
         ".gain <= 1",

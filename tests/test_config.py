@@ -23,7 +23,7 @@ def test_a_good_config_loads_and_a_point_of_its_space_is_a_trial(parts, write):
     ("change", "expected"),
     [
         (lambda p: p["lora"].update(rnak=4), "unknown key 'lora.rnak'; did you mean 'rank'?"),
-        (lambda p: p["lora"].update(rank="four"), "lora.rank: input should be a valid integer"),
+        (lambda p: p["lora"].update(rank="four"), "lora.rank: expected a whole number from 1 to 65,536, found 'four'"),
         (lambda p: p["data"]["mix"].update({"micro/gsm8k": 0.7}), "the shares add up to 1.2, they must add up to 1"),
         (lambda p: p["space"].update({"lora.rang": p["space"].pop("lora.rank")}), "did you mean 'lora.rank'?"),
         (
@@ -42,7 +42,10 @@ def test_a_good_config_loads_and_a_point_of_its_space_is_a_trial(parts, write):
         (lambda p: p["space"].update({"data.mix.micro/other": {"type": "categorical", "choices": [0.1]}}), "name the source"),
         (lambda p: p["train"].update(batch_size=12), "not a multiple of micro_batch_size"),
         (lambda p: p.update(name="../escape"), "name: "),
-        (lambda p: p["space"].update({"lora.rank": {"type": "float", "low": 2, "high": 16, "step": 1}}), "valid integer"),
+        (
+            lambda p: p["space"].update({"lora.rank": {"type": "float", "low": 2, "high": 16, "step": 1}}),
+            "expected a whole number",
+        ),
     ],
 )
 def test_each_mistake_is_one_line_with_file_line_and_column(parts, write, change, expected):
@@ -99,7 +102,7 @@ def both(*changes):
         (
             in_space(_=[*PAIRS, {"lora.rank": 0, "lora.alpha": 1}]),
             "- lora.rank: 0",
-            "lora.rank = 0, lora.alpha = 1: lora.rank: input",
+            "lora.rank = 0, lora.alpha = 1: lora.rank: expected",
         ),
         (in_space(_=[{}]), "- {}", "at least one setting"),
         (in_space(_=DORA), "_:", "a list of points stands under `_`"),
@@ -138,7 +141,7 @@ def both(*changes):
         ),
         # the simplex
         (in_space(data__mix={"type": "simplex", "sources": ["micro/gsm8k", "x"]}), "sources:", "data.mix has no source 'x'"),
-        (in_space(data__mix={"type": "simplex", "sources": ["x"]}), "sources:", "at least 2 items"),
+        (in_space(data__mix={"type": "simplex", "sources": ["x"]}), "sources:", "a list of 2 or more entries"),
         (in_space(data__mix={"type": "simplex", "sources": ["x", "x"]}), "sources:", "a source stands twice"),
         (in_space(data__mix={"type": "simplex", "step": 0.3}), "step:", "step 0.3 does not divide the share 1"),
         (in_space(data__mix=DROPOUT), "data.mix:", "together by `type: simplex`"),
@@ -154,16 +157,16 @@ def both(*changes):
             "choices or a step for data.mix",
         ),
         # search
-        (in_search(sampler="nsga4"), "sampler:", "'nsga2', 'nsga3'"),
+        (in_search(sampler="nsga4"), "sampler:", "did you mean nsga3?"),
         (in_search(sampler="tpe"), "search:", "Give trials, gpu_hours or hours; only grid ends by itself, not tpe"),
-        (in_search(gpu_hours=0), "gpu_hours:", "greater than 0"),
-        (in_search(replicates=0), "replicates:", "greater than or equal to 1"),
+        (in_search(gpu_hours=0), "gpu_hours:", "a number above 0"),
+        (in_search(replicates=0), "replicates:", "a whole number from 1"),
         (
             both(in_space(train__seed={"type": "int", "low": 0, "high": 3}), in_search(replicates=2)),
             "replicates:",
             "they differ in their seeds, and the space varies train.seed",
         ),
-        (in_search(seed=-1), "seed:", "greater than or equal to 0"),
+        (in_search(seed=-1), "seed:", "a whole number from 0"),
         (in_search(study="postgres://me@host/db"), "study:", "allowed: sqlite, journal, postgresql://USER@HOST/DATABASE"),
         (in_search(study="postgresql://me:hunter2@host/db"), "study:", "give it by PGPASSWORD or ~/.pgpass"),
         (in_search(study="postgresql://me@host/db?password=hunter2"), "study:", "give it by PGPASSWORD or ~/.pgpass"),
@@ -237,8 +240,8 @@ def both(*changes):
         ),
         # the rest
         (lambda p: p["resources"].update(gpus_per_trial=1.5), "gpus_per_trial:", "or a whole number of GPUs, but got 1.5"),
-        (lambda p: p["resources"].update(accelerator_type=""), "accelerator_type:", "at least 1 character"),
-        (lambda p: p.update(trackers=["tensorbord"]), "- tensorbord", "'tensorboard', 'mlflow' or 'wandb'"),
+        (lambda p: p["resources"].update(accelerator_type=""), "accelerator_type:", "a text that is not empty"),
+        (lambda p: p.update(trackers=["tensorbord"]), "- tensorbord", "one of tensorboard, mlflow, wandb"),
     ],
 )
 def test_each_mistake_in_space_and_search_is_told_at_its_place(parts, write, change, at, expected):
@@ -394,7 +397,7 @@ def test_set_reaches_the_space_whose_keys_have_dots(parts, write):
 
 def test_a_wide_range_of_whole_numbers_is_not_written_out(parts, write):
     parts["search"].update(sampler="tpe", trials=3)
-    parts["space"]["train.seed"] = {"type": "int", "low": 0, "high": 2**62}
+    parts["space"]["train.seed"] = {"type": "int", "low": 0, "high": 2**31}
     assert load(write(parts)).budget == 3
 
 

@@ -85,8 +85,8 @@ def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
         ({"derive": {"rank": [2]}, "lora": {"use_dora": True}}, "does not go with lora.use_dora"),
         ({"derive": {"off": ["k"]}, "lora": {"target_modules": "mlp"}}, "does not go with lora.target_modules mlp"),
         ({"derive": {"off": ["last-third"]}, "lora": {"layers": "first-third"}}, "does not go with lora.layers first-third"),
-        ({"derive": {"off": ["o"]}}, "'q', 'k', 'v'"),
-        ({"derive": {"strength": [1.5]}}, "less than or equal to 1.25"),
+        ({"derive": {"off": ["o"]}}, "one of q, k, v"),
+        ({"derive": {"strength": [1.5]}}, "above 0 and up to 1.25"),
     ],
 )
 def test_what_cannot_be_derived_is_refused_with_its_place(parts, write, change, expected):

@@ -1,11 +1,12 @@
 """Whether a trial's model, data and tasks can be had, before anything is loaded. Quick to import: see trials/tasks.py."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from trials import base, identity, mix
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
-from trials.spec import TrialSpec
+from trials.spec import Data, TrialSpec
 from trials.tasks import Tasks, same_split
 from trials.tasks import check as check_role
 
@@ -23,8 +24,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
     if spec.is_baseline:
         return
     base.check_template(spec.base, spec.data, hub)
-    needed = Counter(mix.order_of_rows(spec.data))
-    for name, share in spec.data.shares.items():
+    for name in spec.data.shares:
         source = find_source(spec.data, name)
         if name == SELF:
             continue
@@ -34,10 +34,18 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
                     f"(eval.{role}) is scored on; train on another split"
                 )
-        rows = len(hub.rows(name, source))
-        kept = mix.held_out(rows) if name in spec.data.mix else 0
-        if needed[name] > rows - kept:
+    _check_rows(spec.data, hub)
+
+
+def _check_rows(data: Data, hub: Hub) -> None:
+    rows = {name: len(hub.rows(name, find_source(data, name))) for name in data.shares if name != SELF}
+    kept = {name: mix.held_out(count) if name in data.mix else 0 for name, count in rows.items()}
+    needed: Mapping[str, int] = {name: int(data.rows * share) for name, share in data.shares.items()}
+    if all(needed[name] <= rows[name] for name in rows):  # else dealing them one by one could take hours
+        needed = Counter(mix.order_of_rows(data))
+    for name, share in data.shares.items():
+        if name != SELF and needed[name] > rows[name] - kept[name]:
             raise InputError(
-                f"data.samples: {spec.data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
-                f"it has {rows}" + (f", of which {kept} are held out" if kept else "")
+                f"data.samples: {data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
+                f"it has {rows[name]}" + (f", of which {kept[name]} are held out" if kept[name] else "")
             )

@@ -9,23 +9,43 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from trials import presets
+from trials.explain import expected, leaves, placed
 
 SCHEMA = 2  # part of every key: raise it when the same spec would give other numbers
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+_MANY = 10**9  # more than any count here can be; beyond it a loop would never end
+Count = Annotated[int, Field(ge=1, le=_MANY)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's global generator takes no other
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would read `true` as 1."""
+        kind: Any = cls.model_fields[str(info.field_name)].annotation
+        inside = leaves(kind)
+        if inside & {int, float} and bool not in inside:
+            parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+            for place, part in [((), value), *(((name,), part) for name, part in parts)]:
+                if isinstance(part, bool):
+                    number = " or ".join(expected(one for one in (int, float) if one in inside))
+                    raise placed(place, f"expected {number}, found {str(part).lower()}")
+        return value
 
 
 class Base(Section):
     """The model that is tuned."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     """A hub id, a folder, or the name of a model in the mirror."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None is the default branch."""
@@ -93,7 +113,7 @@ class Replay(Section):
 class Data(Section):
     """What the model is tuned on: `samples` rows, drawn from the sources of `mix` in their shares."""
 
-    samples: Annotated[int, Field(ge=0)]
+    samples: Annotated[int, Field(ge=0, le=_MANY)]
     mix: dict[str, Share] = Field(min_length=1)
     """Share of each source; together 1."""
     sources: dict[str, Source] = {}
@@ -105,9 +125,9 @@ class Data(Section):
     max_overlap: Share = 0.01
     """Of a source's rows: beyond it so many share 13 words in a row with a test document that the trial is refused. Rows that
     do are never trained on."""
-    max_length: Annotated[int, Field(ge=16)] = 512
+    max_length: Annotated[int, Field(ge=16, le=_MANY)] = 512
     """Tokens; a longer row is cut at its end."""
-    seed: int = 0
+    seed: Seed = 0
     content: dict[str, str] = {}
     """By source: checksum of its local files, or its commit on the hub, set when a sweep begins."""
     date: dt.date | None = None
@@ -142,8 +162,8 @@ class Data(Section):
 class Lora(Section):
     """The adapter (PEFT)."""
 
-    rank: Annotated[int, Field(ge=1)] = 8
-    alpha: Annotated[float, Field(gt=0)] = 16
+    rank: Annotated[int, Field(ge=1, le=2**16)] = 8
+    alpha: Annotated[float, Field(gt=0, le=_MANY)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
     """A group, whatever the architecture calls its layers, or their names. `qkv` is the paper's choice."""
@@ -174,7 +194,7 @@ class Lora(Section):
 
 
 class Train(Section):
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 2e-4
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
     """After a linear warm-up. `wsd` (warm-up, stable, decay) stays constant until the last `decay` of the steps, and goes down
     to 0 in a straight line over these."""
@@ -182,10 +202,10 @@ class Train(Section):
     """Share of the steps."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the steps; of wsd alone."""
-    epochs: Annotated[int, Field(ge=1)] = 1
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    epochs: Count = 1
+    batch_size: Count = 16
     """Rows per optimiser step."""
-    micro_batch_size: Annotated[int, Field(ge=1)] = 16
+    micro_batch_size: Count = 16
     """Rows in memory at once; the rest of the batch is accumulated."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -198,7 +218,7 @@ class Train(Section):
     stop_kl: Annotated[float, Field(gt=0)] | None = None
     """Training ends once KL(base || tuned) on held-out rows is beyond this; nats per token."""
     backend: Literal["transformers", "unsloth"] = "transformers"
-    seed: int = 0
+    seed: Seed = 0
     """Of the adapter's initial weights and of dropout."""
 
     @model_validator(mode="after")
@@ -233,18 +253,18 @@ class Evaluation(Section):
     """Of a generated task: the laxer filter that finds an answer without its marker."""
     marker: str | None = None
     """Of a generated task: the text that an answer in the trained format carries before its final result."""
-    shots: Annotated[int, Field(ge=0)] | None = None
+    shots: Annotated[int, Field(ge=0, le=_MANY)] | None = None
     """Few-shot examples; None is the task's own number."""
     fewshot: Literal["first_n", "stock", "drawn"] | None = None
     """The first rows for every document, as the task has it, or drawn for each document, whatever the task has: some take the
     first rows themselves, and know no seed. None is `first_n` for a sample of the documents, whose draws would not be those of
     a full run, and `stock` for all."""
-    fewshot_seed: int = 1234
+    fewshot_seed: Seed = 1234
     """Of the draws; lm-eval's default."""
-    documents: Annotated[int, Field(ge=1)] | None = None
+    documents: Count | None = None
     """Size of a seeded sample; None evaluates all."""
-    seed: int = 0
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    seed: Seed = 0
+    batch_size: Count = 32
     engine: Literal["exact", "hflm"] = "exact"
     """Who runs the model: this project's engine, or lm-eval's own HFLM. The numbers are the same, so the key does not tell."""
     content: dict[str, str] = {}
@@ -273,7 +293,7 @@ class Evaluation(Section):
 class Derive(Section):
     """What is made of a trained adapter without another training."""
 
-    samples: Annotated[int, Field(ge=1)] | None = None
+    samples: Count | None = None
     """The adapter as it stood after so many rows."""
     rank: Annotated[int, Field(ge=1)] | None = None
     """Its best approximation of this rank (SVD)."""

@@ -147,12 +147,23 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
     filters = [evaluation.filter, *([evaluation.flexible] if evaluation.flexible is not None else [])]
     for name, task in tasks.build(evaluation).items():
         total += len(task.eval_docs)
+        _check_shots(role, name, task)
         for wanted in [f"{evaluation.metric},{one}" for one in filters]:
             if wanted not in measured(task):
                 known = "; ".join(measured(task))
                 raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
     if evaluation.documents is not None and evaluation.documents > total:
         raise InputError(f"eval.{role}.documents: {evaluation.documents} asked for, {'+'.join(evaluation.tasks)} has {total}")
+
+
+def _check_shots(role: str, name: str, task: Any) -> None:
+    shots, sampler = task.config.num_fewshot or 0, getattr(task, "sampler", None)
+    if not shots or sampler is None:
+        return
+    own = task.fewshot_cfg.split == task.config.test_split  # then the document itself is left out
+    rows = len(sampler.fewshot_docs()) - own
+    if shots > rows:
+        raise InputError(f"eval.{role}.shots: {shots} asked for, task {name} has {rows} few-shot rows")
 
 
 def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:

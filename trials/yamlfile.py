@@ -1,75 +1,215 @@
 """A YAML file, read with the position of every value and checked against a pydantic model.
 
 Every problem becomes one line `file:line:column: what is wrong; what is allowed`, all of them together in one InputError.
+
+Plain values mean what YAML 1.2 says: `010` is 10, `1e-4` is a number, `yes` and `1:30` are text. `<<` merges.
 """
 
-import difflib
+import codecs
 import re
-import types
-import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from trials.errors import InputError
+from trials.explain import Place, problems, required
 
 Model = TypeVar("Model", bound=BaseModel)
-Place = tuple[str | int, ...]
+
+_BYTES = 2**20
+_DEPTH = 50  # a config needs 6; the parser recurses
+_VALUES = 50_000  # aliases count each time that they are expanded
+_DIGITS = 300  # of a whole number; a float holds no more
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_NULLS = ("", "~", "null", "Null", "NULL")
+_TRUTHS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+_DATE = yaml.SafeLoader.timestamp_regexp
+
+
+def _problem(text: str, node: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=cast(Any, node.start_mark))
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number, as YAML 1.2 and every reader expect (YAML 1.1 asks for a dot)."""
+    """Composes nodes with the tags of YAML 1.2's core schema, no deeper than `_DEPTH`, none inside itself."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  none of YAML 1.1's
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._open: list[str | None] = []  # the anchors around the current node, None for a node without one
+        self._read = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        self._read += 1
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
+            raise _problem(f"*{event.anchor} stands inside &{event.anchor}, which would never end", event)
+        if len(self._open) == _DEPTH:
+            raise _problem(f"nested more than {_DEPTH} levels deep", event)
+        if self._read > _VALUES:
+            raise _problem(f"more than {_VALUES:,} values", event)
+        self._open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# Digits may be grouped as in 1_000, which YAML 1.2 would read as text and nobody means so.
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _scalar(node: Any) -> Any:
+    """The value of a node that is neither a list nor a mapping."""
+    text, kind = node.value, node.tag.removeprefix(_TAG)
+    try:
+        match kind:
+            case "str" | "merge" | "!":
+                return _text(node)
+            case "null" if text in _NULLS:
+                return None
+            case "bool":
+                return _TRUTHS[text]
+            case "int":
+                return _whole(node)
+            case "float":
+                return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+    except (ValueError, KeyError):
+        pass
+    raise _problem(f"{_shown(text)} is no {kind}; plain values need no tag", node)
+
+
+def _text(node: Any) -> str:
+    text = str(node.value)
+    if bad := re.search("[\0\ud800-\udfff]", text):
+        raise _problem(f"the character U+{ord(bad[0]):04X} has no place in a config", node)
+    if node.style is None and _DATE.match(text):
+        try:
+            yaml.SafeLoader("").construct_yaml_timestamp(node)
+        except (ValueError, OverflowError):
+            raise _problem(f"{text} is no date; write it in quotes if it is a text", node) from None
+    return text
+
+
+def _whole(node: Any) -> int:
+    text = node.value.replace("_", "")
+    if len(text) > _DIGITS:
+        raise _problem(f"a whole number of {len(text.lstrip('+-')):,} digits; nothing here is that large", node)
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text, base)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) < 60 else text[:57] + "...")
 
 
 class YamlFile:
-    """The parsed file: `data` (dicts, lists, scalars) and `position(place)`, the 1-based line and column of a value."""
+    """The parsed file: `data` (dicts, lists, scalars) and `where(place)`, the file, line and column of a value."""
 
     def __init__(self, path: Path, text: str | None = None):
         self.path = path
-        self._positions: dict[Place, tuple[int, int]] = {}
+        self._positions: dict[Place, tuple[int, int]] = {(): (1, 1)}
         self._named: dict[Place, str] = {}
+        self._built = 0
+        text = self._text() if text is None else text
+        if bad := _UNPRINTABLE.search(text):
+            hint = "; save it as UTF-8" if bad[0] == "\0" else ""
+            raise InputError(f"{self._at(text[: bad.start()])}: not YAML: the character U+{ord(bad[0]):04X}{hint}")
         try:
-            text = path.read_text(encoding="utf-8") if text is None else text
-            loader = _Loader(text)
-            node = loader.get_single_node()
-            self.data: Any = {} if node is None else self._build(loader, node, ())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read: {error}") from None
+            node = _Loader(text).get_single_node()
+            self.data: Any = {} if node is None else self._build(node, ())
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
+            mark = error.problem_mark or error.context_mark
             where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            raise InputError(f"{path}{where}: not YAML: {error.problem}") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+            said = ", ".join(part for part in (error.context, error.problem) if part)
+            hint = "; indent with blanks, not tabs" if "'\\t'" in said else ""
+            raise InputError(f"{path}{where}: not YAML: {said}{hint}") from None
+        if self.data is None:
+            self.data = {}
         if not isinstance(self.data, dict):
-            raise InputError(f"{path}:1:1: expected keys and values, found {type(self.data).__name__}")
+            raise InputError(
+                f"{path}:1:1: expected keys and values, found a {'list' if isinstance(self.data, list) else 'text'}"
+            )
 
-    def _build(self, loader: _Loader, node: yaml.Node, place: Place) -> Any:
-        self._positions[place] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    def _text(self) -> str:
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(_BYTES + 1)
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: no such file") from None
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        if len(raw) > _BYTES:
+            raise InputError(f"{self.path}:1:1: more than {_BYTES // 2**20} MiB; this is no config")
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+            raise InputError(f"{self.path}:1:1: not UTF-8 but UTF-16 or UTF-32; save it as UTF-8")
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            before = raw[: error.start].decode("utf-8", "replace")
+            byte = raw[error.start]
+            raise InputError(f"{self._at(before)}: the byte 0x{byte:02x} is not UTF-8 (Latin-1?); save it as UTF-8") from None
+
+    def _at(self, before: str) -> str:
+        """The place of the character behind this text."""
+        return f"{self.path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+    def _build(self, node: Any, place: Place) -> Any:
+        self._built += 1
+        if self._built > _VALUES:
+            raise _problem(f"with its aliases expanded it has more than {_VALUES:,} values", node)
+        value: Any
         if isinstance(node, yaml.MappingNode):
-            loader.flatten_mapping(node)
-            result = {}
-            for key_node, value_node in node.value:
-                key = loader.construct_object(key_node, deep=True)
-                if not isinstance(key, str):
-                    key = str(key_node.value)
-                if key in result:
-                    raise yaml.MarkedYAMLError(problem=f"key {key!r} stands here twice", problem_mark=key_node.start_mark)
-                result[key] = self._build(loader, value_node, (*place, key))
-                self._positions[(*place, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            return result
-        if isinstance(node, yaml.SequenceNode):
-            return [self._build(loader, child, (*place, i)) for i, child in enumerate(node.value)]
-        return loader.construct_object(node, deep=True)
+            value = self._mapping(node, place)
+        elif isinstance(node, yaml.SequenceNode):
+            value = [self._build(child, (*place, i)) for i, child in enumerate(node.value)]
+        else:
+            value = _scalar(node)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            raise _problem(f"the tag {node.tag} has no meaning here", node)
+        self._positions[place] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        """What is merged in comes first: an own key overrides it, wherever it stands."""
+        entries: dict[str, tuple[Any, Any]] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _problem("a key is a text, not a list or a mapping", key_node)
+            key = _text(key_node)
+            if key in entries:
+                raise _problem(f"key {_shown(key)} stands here twice", key_node)
+            entries[key] = key_node, value_node
+        result: dict[str, Any] = {}
+        if "<<" in entries and entries["<<"][0].tag == _MERGE:
+            result = self._merged(entries.pop("<<")[1], place)
+        for key, (key_node, value_node) in entries.items():
+            result[key] = self._build(value_node, (*place, key))
+            self._positions[(*place, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        return result
+
+    def _merged(self, node: Any, place: Place) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for source in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):  # an earlier one wins
+            if not isinstance(source, yaml.MappingNode):
+                raise _problem("`<<` takes a mapping or a list of mappings, such as `<<: *name`", node)
+            result |= self._build(source, place)
+        return result
 
     def where(self, place: Place) -> str:
         """`file:line:column` of the value at this place, or of the nearest thing around it that the file holds."""
@@ -94,71 +234,10 @@ class YamlFile:
 
     def check(self, model: type[Model]) -> Model:
         """The data as `model`; raises InputError with a line for every problem."""
+        if not self.data:
+            raise InputError(f"{self.path}:1:1: the file is empty; expected {', '.join(required(model))}")
         try:
             return model.model_validate(self.data)
         except ValidationError as error:
-            lines = dict.fromkeys(f"{self.where(_in_file(e, self))}: {explain(e, model)}" for e in error.errors())
-            raise InputError("\n".join(lines)) from None
-
-
-def _in_file(error: Any, file: YamlFile) -> Place:
-    """The error's place without the tags that pydantic adds for union members."""
-    place, data = [], file.data
-    for part in error["loc"]:
-        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
-            data = data[part]
-            place.append(part)
-    return tuple(place)
-
-
-def explain(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error as a sentence that names the key, what was found, and what is allowed."""
-    loc = error["loc"]
-    name = ".".join(str(part) for part in loc)
-    if error["type"] == "extra_forbidden":
-        allowed = sorted(_fields(model, loc[:-1]))
-        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {name!r}; {hint}allowed: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        return f"missing key {name!r}"
-    if error["type"] == "value_error":
-        return f"{name}: {error['ctx']['error']}" if name else str(error["ctx"]["error"])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    found = repr(error["input"])
-    return f"{name}: {message}, found {found if len(found) < 60 else found[:57] + '...'}"
-
-
-def _fields(model: type[BaseModel], place: Place) -> set[str]:
-    """The keys allowed at a place of a model."""
-    kinds: list[Any] = [model]
-    for part in place:
-        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
-    return {field for kind in kinds for plain in _plain(kind) if _is_model(plain) for field in plain.model_fields}
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _plain(kind: Any) -> list[Any]:
-    """A type without Optional, unions and Annotated."""
-    origin = typing.get_origin(kind)
-    if origin is typing.Annotated:
-        return _plain(typing.get_args(kind)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [plain for member in typing.get_args(kind) for plain in _plain(member)]
-    return [kind]
-
-
-def _inside(kind: Any, part: str | int) -> list[Any]:
-    found: list[Any] = []
-    for plain in _plain(kind):
-        if _is_model(plain):
-            if part in plain.model_fields:
-                found.append(plain.model_fields[part].annotation)
-            elif any(field.annotation == typing.Literal[part] for field in plain.model_fields.values()):
-                found.append(plain)  # pydantic names the tag of a union member in the place
-        elif typing.get_origin(plain) in (dict, list, tuple):
-            found.append(typing.get_args(plain)[-1 if typing.get_origin(plain) is dict else 0])
-    return found
+            lines = (f"{self.where(place)}: {text}" for place, text in problems(error, model, self.data))
+            raise InputError("\n".join(dict.fromkeys(lines))) from None
