@@ -19,7 +19,7 @@ from scipy import stats
 from analysis import intervals
 from analysis.answer import RATE, Effect
 from analysis.answers import ALL, answers
-from analysis.kinds import ALL_KINDS
+from analysis.kinds import ALL_KINDS, RATES
 from analysis.measure import learning
 from analysis.metrics import LEARNING, split_metric
 from analysis.rules import Beyond, EffectRule, Exceeds, Groups, Slope, Spread, Term
@@ -30,7 +30,6 @@ from trials.record import TrialRecord
 
 AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": 1.0, "derive.off": None}
 _SHARES = ("value", "base", "gain", "drop", "marker_drop", "stopped_drop", "flexible_drop")  # none of them is beyond 1
-_RATES = ("forgetting", "format_forgetting", "skill_forgetting")  # shares of the base's score
 _SURE = 10.0  # standard errors that a base's score is to be away from 0, or a share of it says nothing
 _KNOTS = 3  # pieces of the spline that stands for what learning alone does
 
@@ -101,7 +100,7 @@ class Cells:
             found = answers([self.records[place] for place in own], base, role, ALL)
             if found is None or not found[0].has(kind):
                 continue
-            if name in _RATES and not _sure(found[0].base["score"]):
+            if name in RATES and not _sure(found[0].base["score"]):
                 continue
             pairs, places = found[0], np.array(own)[found[1]]
             if clusters is not None and not np.array_equal(clusters, pairs.clusters):
@@ -414,6 +413,6 @@ def _unit(rule: EffectRule) -> str:
     role, kind = split_metric(first)
     if role == LEARNING:
         return "nats a token"
-    if kind in _RATES:
+    if kind in RATES:
         return RATE
     return "bits a byte" if "bpb" in kind else "points"

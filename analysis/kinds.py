@@ -88,5 +88,7 @@ GOLD_KINDS = {
     "gold_bpb_delta": _bits_delta(""),
 }
 CLASS_KINDS = {f"gold_bpb_{part}_delta": _bits_delta(f".{part}") for part in CLASSES}
+RATES = ("forgetting", "format_forgetting", "skill_forgetting")
+"""Shares of the base's score, which are undefined where that is 0."""
 PART_KINDS = MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS
 ALL_KINDS = KINDS | PART_KINDS

@@ -50,6 +50,8 @@ def drive(
         observers = Observers([progress, *log, *trackers.make(config.trackers, config.name, folder)])
         held.callback(observers.close)
         sweep = Sweep(config, place, observers, progress.say)
+        if sweep.failed is not None:
+            raise sweep.failed
         if sweep.over or sweep.unfinished == 0:
             console.print(f"{config.name}: all {sum(sweep.counts.values())} trials are done")
             return 0

@@ -19,8 +19,9 @@ import yaml
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from analysis.kinds import RATES
 from analysis.measure import ALL, measure
-from analysis.metrics import Estimate, parse_constraint
+from analysis.metrics import Estimate, parse_constraint, split_metric
 from orchestrator import begun, sampling
 from orchestrator.config import SweepConfig, resolved
 from orchestrator.drivers import Drivers
@@ -48,6 +49,7 @@ _MAY_CHANGE = {
 _BUDGETS = {"trials", "gpu_hours", "hours", "study", "racing"}  # of `search`
 _CONTRADICTORY = "the settings contradict each other"
 _NO_BASELINE = "its baseline failed"
+_UNDEFINED = "an objective or a constraint is undefined on its baseline"
 _LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
 
 End = Literal["record", "held", "storage", "died", "given up"]
@@ -120,7 +122,7 @@ class Sweep:
         self._unannounced: list[tuple[Job, TrialRecord]] = []  # finished before their baseline
         self._failures: dict[int, Failure] = {}  # by trial, since the last success
         self._succeeded = False
-        self._dead: set[str] = set()  # baselines that failed, while those of other bases did not
+        self._dead: dict[str, str] = {}  # baselines on which no trial can be judged, and why; those of other bases are not
         self._manifest = Manifest(config, self.folder, clock)
         self._bases: dict[str, TrialRecord] = {}
         self._half = "search" if config.search.documents == "half" else ALL
@@ -163,8 +165,10 @@ class Sweep:
     def _reconcile(self) -> None:
         """Sorts what the study and the ledger hold into what is done and what is still to do."""
         for spec in self.config.baseline_specs():
-            if self._base(spec.key) is None:
+            if (base := self._base(spec.key)) is None:
                 self._queue.append(Job(spec, None))
+            else:
+                self._judge_baseline(base)
         told = self.study.get_trials(deepcopy=False)
         for frozen in told:
             if frozen.state in (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED):
@@ -356,7 +360,7 @@ class Sweep:
         self._manifest.note(asked.number, settings, specs, free=FREE in trial.user_attrs)
         self._open[asked.number] = asked
         if asked.base in self._dead:
-            asked.failure = _NO_BASELINE
+            asked.failure = self._dead[asked.base]
             self._settle(asked)
             return
         self._queue.extend(asked.jobs())
@@ -434,13 +438,15 @@ class Sweep:
         if record.failure is not None:
             self._emit("trial_failed", job, record)
             self._judge(job, record)
-            wanting = [asked for asked in self._open.values() if asked.number == job.number or asked.base in self._dead]
-            for asked in wanting:
-                asked.failure = record.failure.kind if asked.number == job.number else _NO_BASELINE
-                self._settle(asked)
+            if job.number in self._open:
+                self._open[job.number].failure = record.failure.kind
+                self._settle(self._open[job.number])
+            self._settle_dead()
             return
         if job.number is None:
             self._emit("trial_finished", job, record)
+            self._judge_baseline(record)
+            self._settle_dead()
             waiting, self._unannounced = self._unannounced, []
             for early, found in waiting:
                 self._announce(early, found)
@@ -467,8 +473,8 @@ class Sweep:
         cause = f"{record.failure.kind}: {' '.join(record.failure.message.split())[:300]}"
         where = self.ledger.folder(record.key) / "record.json"
         if job.number is None:
-            self._dead.add(job.spec.key)
-            if self._dead >= {spec.key for spec in self.config.baseline_specs()}:
+            self._dead[job.spec.key] = _NO_BASELINE
+            if self._no_base_is_left():
                 self.failed = SweepFailed(f"a baseline failed, and forgetting is measured against it: {cause} ({where})")
             return
         self._failures[job.number] = record.failure
@@ -479,6 +485,34 @@ class Sweep:
         alike = {(failure.kind, failure.message[:60]) for failure in last}
         if count >= max(2 * _HOPELESS, 2 * self.slots) and len(alike) == 1 and not own:
             self.failed = SweepFailed(f"the last {count} trials all failed with {cause} ({where})")
+
+    def _judge_baseline(self, base: TrialRecord) -> None:
+        """Says what is undefined on a baseline that scores 0, and runs no trial on it: none could be on the front."""
+        search, metrics = self.config.search, self._metrics(base, base)
+        named = [objective.metric for objective in search.objectives] + [one.metric for one in self._constraints]
+        undefined = [name for name in dict.fromkeys(named) if split_metric(name)[1] in RATES and metrics.get(name) is None]
+        if not undefined:
+            return
+        roles = dict.fromkeys(split_metric(name)[0] for name in undefined)
+        instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
+        reason = (
+            f"{', '.join(undefined)}: undefined, since {base.spec.base.model} scores 0 on {', '.join(roles)} before any "
+            f"training (baseline {base.key}) and this is a share of that score; use {instead}"
+        )
+        self._dead[base.key] = _UNDEFINED
+        if self._no_base_is_left():
+            self.failed = SweepFailed(reason)
+        else:
+            self.notice(f"{reason}; no trial runs on this base")
+
+    def _no_base_is_left(self) -> bool:
+        return self._dead.keys() >= {spec.key for spec in self.config.baseline_specs()}
+
+    def _settle_dead(self) -> None:
+        """Ends the trials whose baseline cannot be measured against."""
+        for asked in [asked for asked in self._open.values() if asked.base in self._dead]:
+            asked.failure = self._dead[asked.base]
+            self._settle(asked)
 
     def _settle(self, asked: Asked) -> None:
         """Tells the study once every replicate and the baseline are there."""
@@ -543,9 +577,11 @@ class Sweep:
                 return
             doubtful, self._doubtful = self._doubtful, []
             for asked in doubtful:
-                if asked.trial is not None and asked.failure == _NO_BASELINE:
-                    asked.trial.set_user_attr("failure", _NO_BASELINE)
-                    self._manifest.note(asked.number, asked.settings, asked.specs, _NO_BASELINE, FREE in asked.trial.user_attrs)
+                if asked.trial is not None and asked.failure in (_NO_BASELINE, _UNDEFINED):
+                    asked.trial.set_user_attr("failure", asked.failure)
+                    self._manifest.note(
+                        asked.number, asked.settings, asked.specs, asked.failure, FREE in asked.trial.user_attrs
+                    )
                 if asked.trial is not None:
                     self.study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
                 self.counts["failed"] += 1

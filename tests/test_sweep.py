@@ -148,7 +148,7 @@ def test_a_worker_that_dies_leaves_a_failed_record_with_its_reason(config, tmp_p
 
 
 def test_an_objective_that_is_undefined_is_told_as_failed(parts, tmp_path):
-    parts["search"]["objectives"][1]["metric"] = "math.forgetting"
+    parts["search"]["objectives"][1]["metric"] = "math.gold_bpb_delta"  # these records have no bits
     sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
     with sweep.going():
         complete(sweep, sweep.next_job(), math=0.0)
@@ -191,6 +191,41 @@ def test_a_sweep_in_which_nothing_finished_takes_another_config(config, parts, t
     assert (tmp_path / "little" / "study.db.before").exists()
     run_out(again)
     assert states(again) == [TrialState.COMPLETE] * 3
+
+
+RATE = [{"metric": "commonsense.gain", "direction": "maximize"}, {"metric": "math.forgetting", "direction": "minimize"}]
+
+
+@pytest.mark.parametrize("search", [{"objectives": RATE, "constraints": []}, {"constraints": ["math.forgetting <= 0.1"]}])
+def test_an_objective_that_a_base_of_score_0_leaves_undefined_ends_the_sweep(parts, tmp_path, search):
+    parts["search"].update(search)
+    config = SweepConfig.model_validate(parts)
+    sweep = Sweep(config, tmp_path)
+    complete(sweep, sweep.next_job(), math=0.0)
+    assert sweep.next_job() is None
+    told = str(sweep.failed)
+    assert told.startswith("math.forgetting: undefined, since micro scores 0 on math before any training")
+    assert told.endswith("use math.drop or math.gold_bpb_delta")
+    assert str(Sweep(config, tmp_path).failed) == told
+    parts["search"].update(objectives=RATE[:1], constraints=[])  # nothing has finished, so the config changes in place
+    again = Sweep(SweepConfig.model_validate(parts), tmp_path)
+    assert again.failed is None
+    run_out(again)
+
+
+def test_a_base_of_score_0_ends_its_own_trials_alone(parts, tmp_path):
+    parts["search"].update(objectives=RATE, constraints=[])
+    parts["space"]["base.quantization"] = {"type": "categorical", "choices": ["nf4", "none"]}
+    notices: list[str] = []
+    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path, notice=notices.append)
+    jobs = [sweep.next_job(), sweep.next_job()]
+    complete(sweep, jobs[0], math=0.0)
+    complete(sweep, jobs[1], math=0.5)
+    assert [notice.rpartition("; ")[2] for notice in notices] == ["no trial runs on this base"]
+    ran = run_out(sweep)
+    assert {job.spec.base.quantization for job in ran} == {jobs[1].spec.base.quantization}
+    assert sweep.failed is None
+    assert sweep.over
 
 
 def test_a_larger_budget_goes_on_where_the_sweep_ended(parts, tmp_path):
