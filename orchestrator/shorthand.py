@@ -39,7 +39,8 @@ def path_of(name: str) -> tuple[str, ...]:
 
 def scalars(name: str) -> frozenset[Any]:
     """The scalar types that the setting takes; empty where there is no such setting."""
-    return frozenset(one for kind in kinds(TrialSpec, path_of(name)) for one in leaves(kind))
+    found = frozenset(one for kind in kinds(TrialSpec, path_of(name)) for one in leaves(kind))
+    return found & {str, bool, int, float}
 
 
 # ---------------------------------------------------------------------- space
@@ -63,7 +64,7 @@ def _parameter(path: str, value: Any) -> Any:
         one = isinstance(value, bool | int | float) or value is None
         hint = f"; one value is no search: set {path} in its section" if one else ""
         raise placed(place, f"{_SHAPE}, found {found(value)}{hint}")
-    if path_of(path)[-1:] and not scalars(path) and (inner := [key for key in value if scalars(f"{path}.{key}")]):
+    if not scalars(path) and (inner := [key for key in value if scalars(f"{path}.{key}")]):
         raise placed(place, f"a setting has its whole path: write {path}.{inner[0]}: ... in `space`")
     return _full(path, {_KEYS.get(str(key), str(key)): one for key, one in value.items()}, value)
 

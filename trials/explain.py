@@ -199,6 +199,8 @@ def _words(kind: Any, limits: list[Any]) -> list[str]:
         least = next((limit.min_length for limit in limits if isinstance(limit, annotated_types.MinLen)), 0)
         several = " or more" if least else ""
         return [f"a list of {least}{several} entries" if least > 1 else "a list" + (" that is not empty" if least else "")]
+    if _is_model(kind) and issubclass(kind, RootModel):
+        return _words(_annotated(kind.model_fields["root"]), [])
     if origin is dict or _is_model(kind):
         return ["keys and values"]
     return [_SIMPLE.get(kind, "another value") + _bounds(limits)]
