@@ -3,9 +3,14 @@
 Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input. With --json, standard output holds JSON alone.
 """
 
-import json
 import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120  # finds our own `trials`
+import trials.search_path  # noqa: F401  # before anything that a file in the working folder may shadow
+
+# isort: split
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +20,12 @@ from rich.console import Console
 
 from orchestrator.errors import SweepFailed
 from orchestrator.outcome import finish, front_table
+from trials import command
 from trials.errors import InputError
 from trials.storage import expanded, local, root
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+out = Console(highlight=False, width=None if os.isatty(1) else 160)
 err = Console(stderr=True, highlight=False)
 
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=local, metavar="CONFIG")]
@@ -383,17 +389,25 @@ def compare(
 
 
 def main() -> None:
+    sys.exit(command.run(_run))
+
+
+def _run() -> int:
+    """The exit code of the command that the arguments name."""
     try:
         app()
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except InputError as error:
         err.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(2)
+        return 2
     except OSError as error:
         err.print(f"{error.filename or 'storage'}: {error.strerror or error}", markup=False, soft_wrap=True)
-        sys.exit(2)
+        return 2
     except SweepFailed as error:
         err.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

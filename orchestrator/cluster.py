@@ -1,8 +1,11 @@
 """The Ray that a sweep runs on: one that is there already, or one of this machine's own."""
 
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # Ray reads these when it is imported or starts its processes.
@@ -15,11 +18,14 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it kills what runs; see `interruptible`
 
 import ray
+from ray.job_config import JobConfig
 
+from orchestrator import limits
 from orchestrator.config import Resources
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 
+_HERE = Path(__file__).parent.parent
 _TRIES = 3  # to start a Ray of this machine's own
 
 
@@ -45,25 +51,63 @@ def connected(address: str | None, resources: Resources, runtime_env: dict[str, 
         return
     runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
-    if address is None:
-        _start(common)
-    else:
-        try:
-            ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise unreachable(address, error) from error
+    common["job_config"] = _job_config(own_code=address is None)
     try:
+        with _own_signals():
+            if address is None:
+                _start(common)
+            else:
+                _join(address, common)
         yield
     finally:
         ray.shutdown()
 
 
+def _join(address: str, common: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise unreachable(address, error) from error
+
+
+class _SearchPath(list[str]):
+    """The folders that Ray puts first in its workers' search path, where it would add the one that the driver stands in."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Nothing: a `trials` or a `datasets.py` of the user's would be imported in the place of ours."""
+
+
+def _job_config(own_code: bool) -> JobConfig:
+    config = JobConfig()
+    in_checkout = own_code and (_HERE / "pyproject.toml").exists()  # which may not be installed
+    config._py_driver_sys_path = _SearchPath([str(_HERE)] if in_checkout else [])
+    return config
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets a handler of SIGTERM that exits with a code of its own; here that signal interrupts, as anywhere else."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _start(common: dict[str, Any]) -> None:
     """A Ray of this machine's own. It gives itself half a minute, which a busy machine may exceed: that is tried again."""
+    folder = limits.ray_folder()
+    limits.raise_open_files()
     for left in reversed(range(_TRIES)):
         try:
             ray.init(
                 address="local",
+                _temp_dir=folder,
                 num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
@@ -74,6 +118,8 @@ def _start(common: dict[str, Any]) -> None:
             return
         except Exception as error:
             ray.shutdown()
+            if low := limits.low():
+                raise SweepFailed(f"Ray did not start on this machine, where a process may have {low}; raise that") from error
             if "timed out" not in str(error):
                 raise
             if not left:

@@ -15,8 +15,10 @@ from ray import tune
 
 from orchestrator.actor import TrialActor
 from orchestrator.config import Resources
+from orchestrator.deaths import Deaths
 from orchestrator.search import StudySearcher
 from orchestrator.sweep import Sweep
+from trials.command import HANGUPS, ignored
 from trials.errors import InputError
 from trials.storage import local
 
@@ -75,10 +77,10 @@ class Slots:
 
 @contextmanager
 def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C once lets the running trials finish, twice stops at once, as does SIGTERM; each leaves a state that resumes."""
+    """Ctrl-C once lets the running trials finish; twice stops at once, as do SIGTERM and SIGHUP. Every state resumes."""
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
-        if sweep.stopping or signum == signal.SIGTERM:
+        if sweep.stopping or signum != signal.SIGINT:
             raise KeyboardInterrupt
         sweep.stop()
         say(f"stopping: {len(sweep.running)} running to finish; Ctrl-C again stops at once")
@@ -86,7 +88,8 @@ def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # a task of a cluster, which Ray ends by itself
         yield
         return
-    before = {signum: signal.signal(signum, interrupted) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handled = [signal.SIGINT, *(signum for signum in HANGUPS if not ignored(signum))]
+    before = {signum: signal.signal(signum, interrupted) for signum in handled}
     try:
         yield
     finally:
@@ -99,7 +102,8 @@ def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, act
     folder = local(mirror, "hub_mirror").resolve() if mirror else None
     trainable = tune.with_parameters(actor, storage=storage, mirror=folder, threads=slots.cpus, gpus=slots.gpus)
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
-    searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass)
+    deaths = Deaths()
+    searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass, deaths.cause)
     try:
         tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()])),
@@ -108,6 +112,7 @@ def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, act
                 name=sweep.config.name,
                 storage_path=str(scratch),
                 verbose=0,
+                callbacks=[deaths],
                 failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
                 # or Tune asks every finished trial for a checkpoint, which kills the worker that would be kept
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),

@@ -19,10 +19,14 @@ from trials.errors import InputError
 
 
 class StudySearcher(Searcher):
-    def __init__(self, sweep: Sweep, slots: Callable[[], int], together: int = 1):
-        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's."""
+    def __init__(
+        self, sweep: Sweep, slots: Callable[[], int], together: int = 1, cause: Callable[[str], str] = lambda trial_id: ""
+    ):
+        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's.
+
+        `cause` says why the worker of one of Tune's trials died."""
         super().__init__()
-        self._sweep, self._slots, self._together = sweep, slots, together
+        self._sweep, self._slots, self._together, self._cause = sweep, slots, together, cause
         self._batches: dict[str, list[str]] = {}
         self._alone: set[str] = set()
         """Keys of trials whose worker died at every attempt when it ran others besides."""
@@ -67,16 +71,16 @@ class StudySearcher(Searcher):
         keys = self._batches.pop(trial_id)
         if error or result is None:
             for key in keys:
-                self._guard(functools.partial(self._died, key, alone=len(keys) == 1))
+                self._guard(functools.partial(self._died, key, self._cause(trial_id), alone=len(keys) == 1))
             return
         seconds = result["seconds"] / max(len(keys) - result["ends"].count("held"), 1)
         for key, end, reason in zip(keys, result["ends"], result["reasons"], strict=True):
             self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
 
-    def _died(self, key: str, alone: bool) -> None:
+    def _died(self, key: str, cause: str, alone: bool) -> None:
         """Its worker died at every attempt; what was not alone in it may be innocent."""
         if alone:
-            self._sweep.finish(key, "died", "the worker process died, at every attempt")
+            self._sweep.finish(key, "died", f"the worker process died at every attempt{cause and f': {cause}'}")
         else:
             self._alone.add(key)
             self._sweep.give_back(key)

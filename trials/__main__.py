@@ -4,6 +4,9 @@ Of several, those that share base, layers, sequence length and batch size are tr
 is complete, 2 on bad input, 1 otherwise. One that was cut off goes on where it stopped.
 """
 
+import trials.search_path  # noqa: F401  # before anything that a file in the working folder may shadow
+
+# isort: split
 import argparse
 import os
 import sys
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trials", description=__doc__)
+    parser = argparse.ArgumentParser(prog="slimsweep-trial", description=__doc__)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
     parser.add_argument("--storage", default="runs", help="storage root; the record goes to its ledger (runs)")
     parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
@@ -28,6 +31,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
+    from trials import command
+
+    return command.run(_run)
+
+
+def _run() -> int:
     options = parse()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     from trials.errors import InputError, StorageFailed

@@ -1,7 +1,9 @@
 """Whether a trial's model, data and tasks can be had, before anything is loaded. Quick to import: see trials/tasks.py."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from trials import base, identity, mix
 from trials.errors import InputError
@@ -11,8 +13,25 @@ from trials.tasks import Tasks, same_split
 from trials.tasks import check as check_role
 
 
+def check_cache() -> None:
+    """Raises InputError when prepared data sets cannot be kept: datasets writes there even to read what it prepared before."""
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}; data sets are prepared there: set HF_HOME, or HF_DATASETS_CACHE alone, to a folder "
+            "that can be written"
+        ) from None
+
+
 def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
     """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
+    check_cache()
     if spec.train.backend == "unsloth" and not spec.is_baseline:
         from trials import unsloth  # the Trainer with it, which takes longer to import than all else here
 

@@ -1,0 +1,74 @@
+"""What this machine denies a Ray of its own: a folder for its sockets, open files, memory. One line says what to set."""
+
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+from trials.errors import InputError
+
+_LONGEST = 41  # bytes of Ray's folder; a socket's path has 107, of which Ray appends /session_.../sockets/plasma_store
+_FILES = 65_536  # open files that Ray would want to be allowed
+_ROOM = 64 << 20  # bytes that Ray's folder needs for logs
+
+
+def ray_folder() -> str:
+    """Where Ray's sessions go; raises InputError where RAY_TMPDIR is unfit, or nothing is fit and it is not set."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise InputError("temporary files: no folder for them can be written; set TMPDIR to one") from None
+    if named := os.environ.get("RAY_TMPDIR"):
+        if problem := _unfit(named):
+            raise InputError(f"RAY_TMPDIR: {named}: {problem}")
+        return str(Path(named) / "ray")
+    candidates = [os.environ.get(name) for name in ("TMPDIR", "XDG_RUNTIME_DIR")]
+    candidates = [candidates[0], "/tmp", "/var/tmp", candidates[1], "/dev/shm", os.environ.get("HOME")]
+    problems = {folder: _unfit(folder) for folder in candidates if folder}
+    for folder, problem in problems.items():
+        if problem is None:
+            return str(Path(folder) / "ray")
+    told = "; ".join(f"{folder}: {problem}" for folder, problem in problems.items())
+    raise InputError(f"Ray needs a folder for its sockets and logs; set RAY_TMPDIR ({told})")
+
+
+def _unfit(folder: str) -> str | None:
+    """Why Ray cannot keep its sessions there."""
+    place = Path(folder) / "ray"
+    if not place.is_absolute():
+        return "not an absolute path"
+    if len(os.fsencode(place)) > _LONGEST:
+        return f"longer than {_LONGEST - len('/ray')} bytes, which Ray's sockets need"
+    there = place if place.exists() else Path(folder)
+    if not there.is_dir():
+        return "no such folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return "cannot be written"
+    status = os.statvfs(there)
+    return "the disk is full" if status.f_bavail * status.f_frsize < _ROOM else None
+
+
+def raise_open_files() -> None:
+    """As many open files as the system lets this user have: Ray's processes inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def low() -> str | None:
+    """The limits of this process under which Ray may not start, in words."""
+    found = []
+    for number, option, unit, size, enough in _LIMITS:
+        limit = resource.getrlimit(number)[0]
+        if limit != resource.RLIM_INFINITY and limit < enough:
+            found.append(f"{limit / size:.3g} {unit} (ulimit {option})")
+    return ", ".join(found) or None
+
+
+_LIMITS = (
+    (resource.RLIMIT_AS, "-v", "GiB of memory", 2**30, 64 * 2**30),
+    (resource.RLIMIT_NOFILE, "-n", "open files", 1, 1024),
+    (resource.RLIMIT_NPROC, "-u", "processes", 1, 1024),
+    (resource.RLIMIT_FSIZE, "-f", "GiB a file", 2**30, 2**30),
+)
