@@ -39,6 +39,8 @@ def _unfit(folder: str) -> str | None:
         return "not an absolute path"
     if len(os.fsencode(place)) > _LONGEST:
         return f"longer than {_LONGEST - len('/ray')} bytes, which Ray's sockets need"
+    if not folder.isascii():
+        return "Ray takes ASCII characters alone"
     there = place if place.exists() else Path(folder)
     if not there.is_dir():
         return "no such folder"
