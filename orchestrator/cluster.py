@@ -119,7 +119,9 @@ def _start(common: dict[str, Any]) -> None:
         except Exception as error:
             ray.shutdown()
             if isinstance(error, OSError) and error.filename:  # its token, in ~/.ray
-                raise InputError(f"{error.filename}: {error.strerror}; Ray writes there: set HOME to a folder of yours") from error
+                raise InputError(
+                    f"{error.filename}: {error.strerror}; Ray writes there: set HOME to a folder of yours"
+                ) from error
             if low := limits.low():
                 raise SweepFailed(f"Ray did not start on this machine, where a process may have {low}; raise that") from error
             if "timed out" not in str(error):
