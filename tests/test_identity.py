@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -124,6 +125,27 @@ def test_a_base_counts_by_what_is_read_of_it(parts, tmp_path, file, counts):
     with (base / file).open("ab") as opened:
         opened.write(b" ")
     assert (baseline(parts, tmp_path) != before) is counts
+
+
+def test_a_gguf_file_counts_and_its_neighbours_do_not(tmp_path):
+    shutil.copytree(MICRO, tmp_path / "base")
+    (tmp_path / "base" / "a.gguf").write_bytes(b"one")
+    base = Base(model=str(tmp_path / "base"), gguf="a.gguf")
+    before = identity.of_base(base, Hub())
+    (tmp_path / "base" / "b.gguf").write_bytes(b"another")
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"unused")
+    assert identity.of_base(base, Hub()) == before
+    (tmp_path / "base" / "a.gguf").write_bytes(b"two")
+    assert identity.of_base(base, Hub()) != before
+
+
+def test_an_edited_parquet_has_another_key(own, tmp_path):
+    found = []
+    for word in ("yes", "no"):
+        pd.DataFrame({"instruction": ["say"] * 40, "output": [word] * 40}).to_parquet(tmp_path / "rows.parquet")
+        own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "rows.parquet")
+        found.append(key(own, tmp_path))
+    assert found[0] != found[1]
 
 
 def test_a_base_that_moved_has_the_same_identity(tmp_path):
