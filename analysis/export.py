@@ -22,7 +22,7 @@ from analysis.plots import front_figure, png, svg
 from analysis.sweep import Sweep
 from analysis.tables import latex, markdown
 from trials.errors import InputError
-from trials.storage import replace_file
+from trials.storage import refuse_link, replace_file
 
 TEMPLATES = Environment(
     loader=PackageLoader("analysis", ""),
@@ -68,7 +68,7 @@ def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
     for name, figured in FIGURES.items():
         figure = figured.draw(sweep, LIGHT)
         if figure is not None:
-            place = (folder or sweep.folder) / "figures"
+            place = refuse_link((folder or sweep.folder) / "figures")
             made = {"png": png(figure), "svg": svg(figure), "csv": _encoded_csv(figured.data(sweep))}
             written += [_write(place / f"{name}.{kind}", data) for kind, data in made.items()]
     return written

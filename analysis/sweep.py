@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,28 +28,42 @@ from analysis.metrics import (
     split_metric,
 )
 from trials.errors import InputError
-from trials.record import Failure, Ledger, TrialRecord
+from trials.printable import one_line
+from trials.record import Failure, Key, Ledger, TrialRecord
 from trials.storage import folders_with, read_bytes, read_text, root
 
 _SEARCHED, _REPORTED = "search", "report"
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, list):
+        return not any(isinstance(one, list) for one in value) and all(map(_is_setting, value))
+    if isinstance(value, str):
+        return "\0" not in value
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
 class GivenUp(BaseModel):
     """A trial that was not waited for: the front beat it while it was evaluated."""
 
     reason: str
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     """What its worker was at it."""
 
 
 class ManifestTrial(BaseModel):
     """A trial that was asked for: one key, or one a replicate (the first is `key`), or none and why there can be none."""
 
-    number: int
-    key: str | None = None
-    keys: list[str] = []
-    baseline: str | None = None
-    params: dict[str, Any]
+    number: int = Field(ge=0, lt=2**31)
+    key: Key | None = None
+    keys: list[Key] = []
+    baseline: Key | None = None
+    params: dict[Text, Any]
     failure: str | None = None
     free: bool = False
     """Derived from the training of another trial, so that the budget does not count it."""
@@ -62,6 +76,11 @@ class ManifestTrial(BaseModel):
         if self.key is not None and self.baseline is None:
             raise ValueError("a trial with a key has a baseline")
         self.keys = self.keys or ([self.key] if self.key is not None else [])
+        if self.key is not None and self.keys[0] != self.key:
+            raise ValueError("a trial's key is the first of its keys")
+        for path, value in self.params.items():
+            if not _is_setting(value):
+                raise ValueError(f"{path}: a setting is a number, a text, yes or no, or a list of these")
         return self
 
 
@@ -76,17 +95,30 @@ class Manifest(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
     schema_number: Literal[1] = Field(alias="schema")
-    name: str
+    name: Key
     objectives: list[ManifestObjective] = Field(min_length=1)
     constraints: list[str] = []
-    space: list[str] = []
+    space: list[Text] = []
     trials: list[ManifestTrial] = []
-    baselines: list[str] = []
-    budget: int | None = None
+    baselines: list[Key] = []
+    budget: int | None = Field(default=None, ge=0, lt=2**63)
     documents: Literal["half", "all"] = "all"
     """Which the search saw. With `half` the trials' metrics are told on the other half."""
-    spent: list[float] = []
+    spent: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = []
     """GPU-seconds, and seconds that commands of the sweep have run."""
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "Manifest":
+        if len(self.spent) not in (0, 2):
+            raise ValueError("spent is GPU-seconds and seconds")
+        for what, named in (
+            ("trial", [trial.number for trial in self.trials]),
+            ("objective", [objective.metric for objective in self.objectives]),
+            ("path", self.space),
+        ):
+            if twice := [one for one, count in Counter(named).items() if count > 1]:
+                raise ValueError(f"{what} {twice[0]} stands there twice")
+        return self
 
 
 @dataclass(frozen=True)
@@ -287,6 +319,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: there is no such folder; name a sweep's folder, STORAGE/SWEEP")
     try:
         return Manifest.model_validate_json(read_bytes(path))
+    except IsADirectoryError:
+        raise InputError(f"{path}: not a whole manifest (a folder); running the sweep again rewrites it") from None
     except FileNotFoundError:
         inside = folders_with(folder, "manifest.json")
         hint = f"; the sweeps in it are {', '.join(inside[:8])}" if inside else "; name a sweep's folder, STORAGE/SWEEP"
@@ -294,7 +328,7 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        reason = " ".join(f"{where}: {first['msg']}".removeprefix(": ").split())
+        reason = one_line(f"{where}: {first['msg']}".removeprefix(": "))
         raise InputError(f"{path}: not a whole manifest ({reason[:160]}); running the sweep again rewrites it") from None
 
 

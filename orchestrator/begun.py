@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,12 @@ def _study_has_finished(folder: Path) -> bool:
     path = study_folder(folder) / "study.db"
     if not path.exists():
         return False
-    connection = sqlite3.connect(path)
     try:
-        asked = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
-        return connection.execute(asked).fetchone() is not None
+        with closing(sqlite3.connect(path)) as connection:
+            asked = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
+            return connection.execute(asked).fetchone() is not None
     except sqlite3.Error:
         return False  # no study yet, or a damaged one; the manifest then says it
-    finally:
-        connection.close()
 
 
 def may_start_over(config: SweepConfig, folder: Path, ledger: Ledger) -> bool:
@@ -97,7 +96,7 @@ def _text(folder: Path) -> dict[str, Any] | None:
     """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which Sweep says."""
     try:
         found = yaml.safe_load(read_text(folder / "sweep.yaml"))
-    except (FileNotFoundError, ValueError, yaml.YAMLError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return found if isinstance(found, dict) else None
 

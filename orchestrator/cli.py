@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from orchestrator.errors import SweepFailed
 from orchestrator.outcome import finish, front_table
+from orchestrator.terminal import Terminal
 from trials import command
 from trials.errors import InputError
+from trials.printable import one_line
 from trials.storage import expanded, local, root
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-out = Console(highlight=False, width=None if os.isatty(1) else 160)
-err = Console(stderr=True, highlight=False)
+out = Terminal(width=None if os.isatty(1) else 160)
+err = Terminal(stderr=True)
 
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=local, metavar="CONFIG")]
 Folder = Annotated[
@@ -112,7 +113,7 @@ def submit(
     sweep_config = load(config, override or [])
 
     def say(line: str) -> None:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
     place = expanded(storage or sweep_config.storage, "storage")
     raise typer.Exit(submit_job(sweep_config, place, address, say, events and expanded(events, "--events")))
@@ -150,7 +151,7 @@ def plan(
         return
     out.print(plan_table.table(found, sweep_config))
     for line in plan_table.lines(found):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -198,8 +199,7 @@ def _print_status(sweep: Any) -> None:
     out.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open")
     for failure in found["failures"]:
         key = f" ({failure['key']})" if failure["key"] else ""
-        line = f"  {failure['what']}{key}: {failure['kind']}: {failure['message']}"
-        out.print(line, markup=False, soft_wrap=True)
+        out.print("  " + one_line(f"{failure['what']}{key}: {failure['kind']}: {failure['message']}"), soft_wrap=True)
     out.print(front_table(sweep))
 
 
@@ -296,7 +296,7 @@ def publish(
     console = err if as_json else out
 
     def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     told = publishing.publish(load(root(folder)), key, to, hub, public, force, say)
     if as_json:
@@ -355,7 +355,7 @@ def ablate(
     if as_json:
         _print_json(ablating.as_dict(told, wanted))
     else:
-        ablating.say(told, wanted, lambda line: out.print(line, markup=False, soft_wrap=True))
+        ablating.say(told, wanted, lambda line: out.print(line, soft_wrap=True))
         out.print(str(written[0]), soft_wrap=True)
     if lost:
         raise SweepFailed(f"every trial of {', '.join(lost)} failed; slimsweep status {place}/{lost[0]} says why")
@@ -385,7 +385,7 @@ def compare(
         _print_json(as_dict(found))
         return
     for line in (verdict(found), *found.warnings, *map(str, written)):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def main() -> None:
@@ -399,13 +399,13 @@ def _run() -> int:
     except SystemExit as ended:
         return int(ended.code or 0)
     except InputError as error:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), soft_wrap=True)
         return 2
     except OSError as error:
-        err.print(f"{error.filename or 'storage'}: {error.strerror or error}", markup=False, soft_wrap=True)
+        err.print(f"{error.filename or 'storage'}: {error.strerror or error}", soft_wrap=True)
         return 2
     except SweepFailed as error:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), soft_wrap=True)
         return 1
     return 0
 

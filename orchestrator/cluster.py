@@ -24,6 +24,7 @@ from orchestrator import limits
 from orchestrator.config import Resources
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError
+from trials.printable import one_line, without_passwords
 
 _HERE = Path(__file__).parent.parent
 _TRIES = 3  # to start a Ray of this machine's own
@@ -135,7 +136,7 @@ def _start(common: dict[str, Any]) -> None:
 
 def unreachable(address: str, error: Exception) -> InputError:
     """What --address names does not answer, or not to us."""
-    reason = " ".join(str(error).split())[:160]
+    address, reason = without_passwords(address), one_line(error)[:160]
     if os.environ.get("RAY_AUTH_MODE") != "token":
         reason += " (a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
     return InputError(f"--address {address}: no Ray cluster answers there: {reason}")

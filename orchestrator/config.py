@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, field_validator
@@ -23,6 +23,7 @@ from orchestrator.space import Axis
 from trials import hardware
 from trials.errors import InputError
 from trials.explain import found
+from trials.printable import without_passwords
 from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
 from trials.storage import local
 from trials.yamlfile import YamlFile
@@ -82,7 +83,11 @@ class Search(Section):
             return study
         try:
             url = urlsplit(study)
-            secret = url.password is not None or "password" in parse_qs(url.query)
+            named = [name.lower() for name, _ in parse_qsl(url.query, keep_blank_values=True)]
+            # a slash in a password ends what urlsplit takes for the host
+            secret = (
+                url.password is not None or "@" in url.path or any("password" in name for name in named)
+            )  # sslpassword is one too
         except ValueError:  # a bracket or a port that is none; its text may hold a password, so it is not shown
             raise ValueError("not a URL; allowed: sqlite, journal, postgresql://USER@HOST/DATABASE") from None
         if url.scheme != "postgresql" or not url.path.strip("/"):
@@ -372,7 +377,9 @@ def _take_base(file: YamlFile) -> None:
 
 def _override(file: YamlFile, override: str) -> None:
     path, separator, value = override.partition("=")
-    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", override)  # a password in a URL is refused; it is not printed either
+    shown = without_passwords(override)
+    if path == "search.study" or "://" in value:  # a password may stand in it in a form that nobody foresaw
+        shown = f"{path}=***"
     shown = shown if len(shown) < 100 else f"{shown[:97]}..."
     if not separator or "" in path.split("."):
         raise InputError(f"--set {shown}: expected PATH=VALUE, such as lora.rank=16")

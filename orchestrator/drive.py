@@ -20,7 +20,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.events import EventLog, Observers
 from trials.errors import InputError
 from trials.lease import acquire
-from trials.storage import is_local, local, root
+from trials.storage import is_local, local, refuse_link, root
 
 
 def drive(
@@ -34,7 +34,8 @@ def drive(
     if is_local(place):
         place = place.resolve()  # workers have folders of their own
     config = pinned(config, place)
-    folder = place / config.name
+    folder = refuse_link(place / config.name)
+    refuse_link(place / "ledger")
     known = (folder / "sweep.yaml").exists()
     with ExitStack() as held:
         log = [EventLog(local(events, "--events"))] if events else []
@@ -129,9 +130,13 @@ def _only_driver(folder: Path) -> Iterator[None]:
             yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".driver").open("w") as handle:
+    # opened without following a link and never truncated: it is locked, not written
+    handle = os.open(refuse_link(folder / ".driver"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise refused from None
         yield
+    finally:
+        os.close(handle)

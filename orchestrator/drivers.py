@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trials.lease import Lease, acquire, held
+from trials.storage import refuse_link
 
 _UNSIGNED = 60.0  # seconds after which a running trial that nobody signed was left by a driver that died asking for it
 _LOOK_AGAIN = 2.0  # seconds between two looks for the others' running trials
@@ -29,7 +30,7 @@ class Drivers:
         self._lease: Lease | None = acquire(self._place(self.id)) if shared else None
 
     def _place(self, driver: str) -> Path:
-        return self._folder / "drivers" / driver
+        return refuse_link(self._folder / "drivers") / driver
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trials.errors import InputError
+from trials.printable import printable
 from trials.record import TrialRecord
 
 Kind = Literal[
@@ -154,4 +155,4 @@ def warn(observer: object, error: BaseException) -> None:
     """The one line that says that an observer is told no more."""
     name = getattr(observer, "name", type(observer).__name__)
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    print(f"warning: {name}: {reason[:200]}; it is told nothing more of this sweep", file=sys.stderr, flush=True)
+    print(f"warning: {name}: {printable(reason[:200])}; it is told nothing more of this sweep", file=sys.stderr, flush=True)

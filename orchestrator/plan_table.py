@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from analysis.metrics import parse_constraint
@@ -16,7 +15,7 @@ from orchestrator.simulate import ATTEMPTS, Simulation
 def table(plan: Plan, config: SweepConfig) -> Table:
     made = Table(title=plan.name, title_justify="left", show_header=False)
     for name, value in config.about.items():
-        made.add_row(escape(name), escape(_told(value)))
+        made.add_row(name, _told(value))
     made.add_row("trials", _trials(plan, config))
     if derived := len(config.derive.points()[1:]):
         of = ", ".join(f"{path} {value}" for path, value in config.derive.of.items())
@@ -24,11 +23,11 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():
-        made.add_row(escape(path), escape(parameter.spelled()))
+        made.add_row(path, parameter.spelled())
     wanted = [f"{objective.direction} {objective.metric}" for objective in config.search.objectives]
-    made.add_row("objectives", escape("\n".join(wanted)))
+    made.add_row("objectives", "\n".join(wanted))
     if config.search.constraints:
-        made.add_row("constraints", escape("\n".join(str(parse_constraint(text)) for text in config.search.constraints)))
+        made.add_row("constraints", "\n".join(str(parse_constraint(text)) for text in config.search.constraints))
     made.add_row("a trial takes", _seconds(plan))
     if plan.hours is not None and plan.hours_left is not None:
         made.add_row("worker time", f"{duration(plan.hours * 3600)} in all, {duration(plan.hours_left * 3600)} left")

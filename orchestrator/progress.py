@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from orchestrator.events import Event
 from orchestrator.sweep import Job, Sweep
@@ -69,7 +68,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line beside the table."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(text, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         if event.event == "trial_started" and event.key:
@@ -128,7 +127,7 @@ class Progress:
         counts, running = self.sweep.counts, dict(self.sweep.running)
         of = f" of {self.sweep.expected}" if self.sweep.expected else ""
         given_up = f", {counts['given up']} given up" if counts["given up"] else ""
-        head = Text(
+        head = (
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
             f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()} left"
         )
@@ -136,11 +135,11 @@ class Progress:
         for column in ("", "", "result", "settings"):
             table.add_column(column, overflow="fold")
         for event in list(self._ended):
-            row = (self._time(event), Text(self.outcome(event)), Text(settings(event.settings)))
+            row = (self._time(event), self.outcome(event), settings(event.settings))
             table.add_row(name(event.number, event.replicate), *row)
         for key, job in running.items():
             table.add_row(*self._running(key, job), style="dim")
-        return Group(head, Text(best(self.sweep)), table)
+        return Group(head, best(self.sweep), table)
 
     def _running(self, key: str, job: Job) -> tuple[str, str, str, str]:
         since = time.monotonic() - self._started.get(key, time.monotonic())

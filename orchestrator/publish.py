@@ -20,6 +20,7 @@ from rich.table import Table
 
 import trials
 from orchestrator.errors import SweepFailed
+from trials import storage
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
 from trials.record import TrialRecord
@@ -43,13 +44,12 @@ def publish(sweep: "Sweep", asked: str, place: Path | None, repository: str | No
     """
     record, baseline = chosen(sweep, asked)
     place = (place or Path("published") / f"{sweep.name}-{record.key}").expanduser().absolute()
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
         raise InputError(f"{place}: there is something already; name a folder that is empty or not there")
     api = _hub_api(repository) if repository is not None else None
     with _staged(place) as staging:
         told = _made(sweep, record, baseline, staging, force, say)
-        for file in staging.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)  # some libraries write what none but the owner can read
+        storage.follow_umask(staging)
         staging.rename(place)
     url = None if api is None else _uploaded(api, str(repository), place, public)
     return {"folder": str(place), "url": url, "key": record.key, **told}
@@ -203,9 +203,9 @@ def _where(name: str, hub: Hub) -> Literal["hub", "package", "folder"]:
 @contextmanager
 def _staged(place: Path) -> Iterator[Path]:
     """An empty folder beside `place`, gone afterwards unless it was renamed; SweepFailed while another process has it."""
-    staging = place.with_name(f".{place.name}.publishing")
+    staging = storage.refuse_link(place.with_name(f".{place.name}.publishing"))
     staging.mkdir(parents=True, exist_ok=True)
-    handle = os.open(staging, os.O_RDONLY)
+    handle = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,7 +213,7 @@ def _staged(place: Path) -> Iterator[Path]:
             raise SweepFailed(f"another process is publishing to {place}") from None
         try:
             for left in staging.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                storage.remove(left)
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)

@@ -48,6 +48,11 @@ def _distributions(axis: Axis) -> dict[str, BaseDistribution]:
     return {axis.path: IntDistribution(parameter.low, int(high), log=parameter.log, step=parameter.step or 1)}
 
 
+def distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
+    """Every parameter that a trial of the sweep may have in Optuna, by name."""
+    return {name: among for axis in config.axes for name, among in _distributions(axis).items()}
+
+
 def _settings(axis: Axis, params: Mapping[str, Any]) -> dict[str, Any]:
     """The axis's settings at Optuna's parameters."""
     values = [params[name] for name in _distributions(axis)]
@@ -110,7 +115,7 @@ def ask(study: optuna.Study, config: SweepConfig, seen: Seen) -> Trial | None:
 def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
     """A running trial at this very point, which no sampler is asked for and which goes before those that are queued."""
     params = enqueueable(config, settings)
-    among = {name: one for axis in config.axes for name, one in _distributions(axis).items() if name in params}
+    among = {name: one for name, one in distributions(config).items() if name in params}
     template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=among, user_attrs=attributes)
     number = study._storage.create_new_trial(study._study_id, template_trial=template)
     return study._storage.get_trial(number)
@@ -156,7 +161,7 @@ class Distinct(BaseSampler):
         self._seen = seen
         self._random = Random(seed)
         self._open = None if config.size() is None else list(config.grid())[::-1]  # the next one last; shrinks as they are seen
-        self._space = {name: among for axis in config.axes for name, among in _distributions(axis).items()}
+        self._space = distributions(config)
 
     def exhausted(self) -> bool:
         """Whether every point has been seen."""

@@ -9,7 +9,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
@@ -20,11 +20,13 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from orchestrator.config import SweepConfig
 from orchestrator.remembered import Remembered
+from orchestrator.whole import DamagedStudy, check, reading, tables_missing
 from trials.errors import InputError
-from trials.storage import is_local, sqlite_url
+from trials.storage import is_link, is_local, sqlite_url
 
 _TRIES = 5  # of opening a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
+_BESIDE = ("-journal", "-wal", "-shm")  # what sqlite writes beside its file
 
 
 def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None]) -> optuna.Study:
@@ -35,28 +37,49 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
         raise InputError(
             f"search.study: a journal needs a folder that all commands share, not {folder}; there several share postgresql://..."
         )
-    place = study_folder(folder)
-    if kind == "sqlite":
-        storage: BaseStorage = _sqlite(place / "study.db", notice)
-    elif kind == "journal":
-        storage = _journal(place / "study.journal", notice)
-    else:
-        storage = _server(kind)
-    study = optuna.create_study(
-        study_name=config.name,
-        storage=Remembered(storage) if isinstance(storage, RDBStorage) else storage,
-        directions=[objective.direction for objective in config.search.objectives],
-        load_if_exists=True,
-    )
+    if kind not in _FILES:
+        try:
+            return _named(config, folder, _loaded(config, _server(kind)))
+        except DamagedStudy as error:
+            raise InputError(f"search.study: {kind}: not a whole study ({error}); name another database") from error
+    file, opened = _FILES[kind]
+    path = study_folder(folder) / file
+    for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow it
+        if is_link(path.with_name(name)):
+            _set_aside(path, f"{name} is a symbolic link", notice)
+    try:
+        study = _loaded(config, opened(path, notice))
+    except DamagedStudy as error:
+        _set_aside(path, str(error), notice)
+        study = _loaded(config, opened(path, notice))
+    return _named(config, folder, study)
+
+
+def _loaded(config: SweepConfig, storage: BaseStorage) -> optuna.Study:
+    """The sweep's study in this storage, read and checked whole."""
+    directions = [objective.direction for objective in config.search.objectives]
+    with reading():
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=Remembered(storage) if isinstance(storage, RDBStorage) else storage,
+            directions=directions,
+            load_if_exists=True,
+        )
+        check(study, config)
+    return study
+
+
+def _named(config: SweepConfig, folder: Path, study: optuna.Study) -> optuna.Study:
+    """The study with its metrics' names and its sweep's folder noted."""
     names = [objective.metric for objective in config.search.objectives]
     if study.metric_names != names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(names)
-    owner = study.user_attrs.get("folder")
+    kind, owner = config.search.study, study.user_attrs.get("folder")
     if owner is None:
         study.set_user_attr("folder", str(folder))
-    elif kind not in ("sqlite", "journal") and owner != str(folder):
+    elif kind not in _FILES and owner != str(folder):
         raise InputError(
             f"search.study: {kind} has a study {config.name!r} of the sweep in {owner}; give this sweep another `name`"
         )
@@ -96,36 +119,29 @@ def study_folder(folder: Path) -> Path:
 def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
     if path.exists() and (problem := _damage(path)):
         _set_aside(path, problem, notice)
-    try:
+    with reading():
         return RDBStorage(sqlite_url(path), engine_kwargs={"connect_args": {"timeout": _LOCKED}})
-    except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
-        if isinstance(error, sqlalchemy.exc.OperationalError):
-            raise  # a full disk, a folder without write permission: nothing is wrong with the file
-        _set_aside(path, str(error), notice)
-        return RDBStorage(sqlite_url(path))
 
 
 def _damage(path: Path) -> str | None:
     """What is wrong with a sqlite file; a journal that a killed process left beside it is played back first."""
+    if path.is_dir():
+        return "it is a folder"
     try:
-        connection = sqlite3.connect(path, timeout=_LOCKED)
-        try:
+        with closing(sqlite3.connect(path, timeout=_LOCKED)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
+            return tables_missing(connection) if found == "ok" else str(found)
     except sqlite3.OperationalError:
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         return str(error)
-    return None if found == "ok" else str(found)
 
 
 def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
+    if path.is_dir():
+        _set_aside(path, "it is a folder", notice)
     _end_last_line(path, notice)
-    try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError) as error:  # a line that is no JSON, or no log of Optuna's
-        _set_aside(path, f"{type(error).__name__}: {error}", notice)
+    with reading():  # a line that is no JSON, or no log of Optuna's
         return JournalStorage(JournalFileBackend(str(path)))
 
 
@@ -169,13 +185,20 @@ def _connected(url: str) -> RDBStorage:
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
     aside = path.with_name(f"{path.name}.corrupt")
     number = 1
-    while aside.exists():
+    while aside.exists() or aside.is_symlink():
         number += 1
         aside = path.with_name(f"{path.name}.corrupt-{number}")
-    path.rename(aside)
+    if path.exists() or path.is_symlink():
+        path.rename(aside)
     for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite's journal belongs to the damaged file
         leftover.rename(leftover.with_name(f"{aside.name}{leftover.name.removeprefix(path.name)}"))
     notice(
         f"{path}: not a whole study ({' '.join(problem.split())[:120]}); set aside as {aside.name}, and made again from "
         "manifest.json and the ledger"
     )
+
+
+_FILES: dict[str, tuple[str, Callable[[Path, Callable[[str], None]], BaseStorage]]] = {
+    "sqlite": ("study.db", _sqlite),
+    "journal": ("study.journal", _journal),
+}

@@ -20,6 +20,7 @@ from rich.console import Console
 from orchestrator import shipping
 from orchestrator.config import SweepConfig, resolved
 from orchestrator.errors import SweepFailed
+from orchestrator.terminal import Terminal
 from trials.errors import InputError
 
 _SETTLES = 30  # seconds between the end of a job's log and its state
@@ -178,7 +179,7 @@ def _drive_there(
     from orchestrator.drive import drive
     from orchestrator.outcome import finish
 
-    sweep, console = SweepConfig.model_validate_json(config), Console(file=cast(IO[str], _Lines(lines)), width=160)
+    sweep, console = SweepConfig.model_validate_json(config), Terminal(file=cast(IO[str], _Lines(lines)), width=160)
     try:
         left = drive(sweep, storage, None, console, events)
         return "", "", left, finish(storage, sweep.name, console if show else None)

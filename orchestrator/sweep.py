@@ -33,7 +33,7 @@ from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
-from trials.storage import read_text, write_text
+from trials.storage import is_link, read_text, set_aside, write_text
 
 _VIOLATED = 1e6  # a constraint on a metric that is undefined or was not waited for; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
@@ -143,12 +143,16 @@ class Sweep:
     def _claim_folder(self) -> None:
         """Writes sweep.yaml, or refuses a folder that holds another sweep of the same name."""
         path, text = self.folder / "sweep.yaml", resolved(self.config)
-        if path.exists():
+        if path.exists() or is_link(path):
             try:
                 old = read_text(path)
                 before, now = _identity(old), _identity(text)
-            except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
-                raise InputError(f"{path}: not the config of a sweep; move it away, and this one goes on") from None
+            except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
+                if isinstance(error, OSError) and not (path.is_dir() or is_link(path)):
+                    raise
+                aside = set_aside(path)
+                self.notice(f"{path}: not the config of a sweep; set aside as {aside.name}, and written anew")
+                old, before, now = "", {}, {}
             changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
             if changed and begun.may_start_over(self.config, self.folder, self.ledger):
                 self.notice(f"{self.folder}: nothing has finished, so the sweep starts over with another {', '.join(changed)}")
@@ -177,8 +181,9 @@ class Sweep:
             self._take(self.drivers.trial(frozen))
         self._manifest.count_as_seen(one.user_attrs["key"] for one in told if "key" in one.user_attrs)
         for frozen in told:  # a command may have ended between a trial and what is derived from it
-            if frozen.state == TrialState.COMPLETE:
-                self._derive(self._manifest.trials[frozen.number]["params"])
+            noted = self._manifest.trials.get(frozen.number, {})
+            if frozen.state == TrialState.COMPLETE and noted.get("key"):
+                self._derive(noted["params"])
         self._enqueue_what_is_missing(told)
         self._manifest.write(self.spent, at_once=True)
 
@@ -193,7 +198,8 @@ class Sweep:
                 self.study.set_user_attr("spent.before", spent)
                 self._spent_before = self.drivers.spent()
         except InputError as error:
-            self.notice(f"{error.args[0]}; it is written anew")
+            aside = set_aside(self.folder / "manifest.json")
+            self.notice(f"{str(error).rpartition(';')[0]}; set aside as {aside.name}, and made again from the study")
         points: list[dict[str, Any]] = [trial.params for trial in self._manifest.missing.values()]
         if self.study.user_attrs.get("opened") is None:
             points += [point for point in self.config.search.first if point not in points]
@@ -209,7 +215,12 @@ class Sweep:
             self.counts["failed"] += 1
             self._manifest.note(frozen.number, frozen.user_attrs.get("settings", {}), [], _CONTRADICTORY)
             return
-        asked = self._recall(frozen)
+        try:
+            asked = self._recall(frozen)
+        except ValueError:  # no trial any more: an earlier version of the program took these settings
+            self.counts["failed"] += 1
+            self._manifest.note(frozen.number, sampling.suggest(self.config, frozen), [], _CONTRADICTORY)
+            return
         if frozen.state != TrialState.COMPLETE:
             self.counts["failed" if frozen.state == TrialState.FAIL else "given up"] += 1
             return

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from orchestrator.events import Event, Observer, warn
 from trials.errors import InputError
-from trials.storage import sqlite_url
+from trials.storage import refuse_link, sqlite_url
 
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a tracker to take in one trial
 _FINISHED = ("trial_finished", "trial_failed")
@@ -152,7 +152,7 @@ class TensorBoard:
 
     def __init__(self, sweep: str, folder: Path):
         self._writer = _package("tensorboardX", "tensorboard").SummaryWriter
-        self._folder = _local(folder, self.name, "mlflow and wandb have servers") / "tensorboard"
+        self._folder = refuse_link(_local(folder, self.name, "mlflow and wandb have servers") / "tensorboard")
 
     def trial(self, event: Event) -> None:
         values = metrics(event)
@@ -187,7 +187,7 @@ class MLflow:
         if not address:
             folder = _local(folder, self.name, "MLFLOW_TRACKING_URI names a server")
             folder.mkdir(parents=True, exist_ok=True)
-            address = sqlite_url(folder / "mlflow.db")
+            address = sqlite_url(refuse_link(folder / "mlflow.db"))
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
         self._sweep = sweep
         self._experiment: str | None = None
@@ -243,6 +243,7 @@ class WandB:
         self._sweep = sweep
         self._folder = _local(folder, self.name, "storage has to be a folder")
         self._folder.mkdir(parents=True, exist_ok=True)
+        refuse_link(self._folder / "wandb")
         if os.environ.get("WANDB_MODE", "online") == "online" and not self._wandb.login(prompt=False, verify=False):
             raise InputError("trackers: wandb has no API key: `wandb login`, or WANDB_MODE=offline")
 

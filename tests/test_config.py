@@ -257,10 +257,29 @@ def test_each_mistake_in_space_and_search_is_told_at_its_place(parts, write, cha
     assert found.startswith(at.removeprefix("- ")) or lines[int(line) - 1].strip().startswith(at), found
 
 
-def test_a_password_in_an_override_is_not_printed(parts, write):
-    message = problem(write(parts), "search.study=postgresql://me:hunter2@host/db")
-    assert "PGPASSWORD" in message
-    assert "hunter2" not in message
+@pytest.mark.parametrize(
+    "study",
+    [
+        "postgresql://me:hunter2@host/db",
+        "postgresql://me:a/b@hunter2@host/db",
+        "postgresql://me@host/db?sslpassword=hunter2",
+        "postgresql://me@host/db?pass%77ord=hunter2",
+        "mysql://me:hunter2@host/db",
+        "host=h password=hunter2",
+        "[hunter2",
+        "{hunter2: 1}",
+    ],
+)
+def test_a_password_in_an_override_is_not_printed(parts, write, study):
+    message = problem(write(parts), f"search.study={study}")
+    assert message.startswith("--set search.study=***")
+    assert "hunter2" not in message or study.startswith("{")
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "SSLPassword"])
+def test_a_password_in_the_study_is_refused(parts, write, name):
+    parts["search"]["study"] = f"postgresql://me@host/db?{name}=hunter2"
+    assert "PGPASSWORD" in problem(write(parts))
 
 
 def test_a_resolved_config_is_the_config_again(parts, write):

@@ -427,12 +427,11 @@ def test_a_point_whose_settings_contradict_each_other_is_never_tried(parts, tmp_
 def test_a_failure_message_that_looks_like_markup_is_printed_as_it_is(config, tmp_path):
     import io
 
-    from rich.console import Console
-
     from orchestrator.progress import Progress
+    from orchestrator.terminal import Terminal
 
     sweep = Sweep(config, tmp_path)
-    progress = Progress(Console(file=io.StringIO(), width=200))
+    progress = Progress(Terminal(file=io.StringIO(), width=200))
     sweep.observe = progress
     with progress.watching(sweep):
         complete(sweep, sweep.next_job())

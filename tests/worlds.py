@@ -51,7 +51,7 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
         keys = [spec.key for spec in own]
         trials.append({"number": len(trials), "key": keys[0], "keys": keys, "baseline": base.key, "params": params})
     for spec in specs.values():
-        ledger.write(*_record(spec, world(spec), documents))
+        ledger.write(*filled(spec, world(spec), documents))
     manifest = {
         "schema": 1,
         "name": config.name,
@@ -81,7 +81,7 @@ def planned(name: str, seeds: int | None = None) -> Planned:
     return one
 
 
-def _record(spec: TrialSpec, model: Model, documents: int) -> tuple[TrialRecord, pd.DataFrame]:
+def filled(spec: TrialSpec, model: Model, documents: int) -> tuple[TrialRecord, pd.DataFrame]:
     own = np.random.default_rng(zlib.crc32(spec.key.encode()))
     frames = [_role(role, evaluation, model, documents, own) for role, evaluation in spec.eval.items()]
     record = TrialRecord(key=spec.key, state="complete", spec=spec)

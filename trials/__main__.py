@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trials.printable import printable
+
 if TYPE_CHECKING:
     from trials.hub import Hub
     from trials.record import TrialRecord
@@ -58,13 +60,13 @@ def _run() -> int:
         records = run(worker, specs)
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
-                print(f"{path}: another process runs this trial", file=sys.stderr)
+                print(f"{printable(path)}: another process runs this trial", file=sys.stderr)
         return max(told(record, worker) if isinstance(record, TrialRecord) else 1 for record in records)
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except StorageFailed as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 1
 
 
@@ -96,14 +98,14 @@ def told(record: "TrialRecord", worker: "Worker") -> int:
     from trials.errors import InputError
 
     if record.failure and record.failure.kind == InputError.__name__:
-        print(record.failure.message, file=sys.stderr)
+        print(printable(record.failure.message), file=sys.stderr)
         return 2
     if record.failure:
-        print(record.failure.traceback, file=sys.stderr)
+        print(printable(record.failure.traceback), file=sys.stderr)
         return 1
     for role, score in record.scores.items():
-        print(f"{role:<14} {score.value:.4f} +- {score.stderr:.4f}  ({score.n} documents)")
-    print(f"{sum(record.seconds.values()):.1f} s  {worker.ledger.folder(record.key) / 'record.json'}")
+        print(f"{printable(role):<14} {score.value:.4f} +- {score.stderr:.4f}  ({score.n} documents)")
+    print(f"{sum(record.seconds.values()):.1f} s  {printable(worker.ledger.folder(record.key) / 'record.json')}")
     return 0
 
 

@@ -39,6 +39,8 @@ class Partial:
     def __init__(self, folder: Path):
         self.folder = folder
         self.set_aside: list[str] = []
+        if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to, nor cleared
+            self.set_aside.append(f"{folder.name}: no folder of the trial's own, kept as {storage.set_aside(folder).name}")
 
     def save(self, origin: Origin, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Replaces the training's state; its values are JSON's."""

@@ -167,7 +167,8 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _numbers(folder: Path) -> list[int]:
-    found = (re.fullmatch(r"lease\.(\d+)\.json", name) for name in storage.names(folder))
+    # a name that no holder gives, such as 007 or other digits than ASCII's, is nobody's lease: no file of its number is found
+    found = (re.fullmatch(r"lease\.([1-9][0-9]{0,17})\.json", name) for name in storage.names(folder))
     return [int(match[1]) for match in found if match]
 
 

@@ -6,15 +6,19 @@ Rows are in one order whatever order the documents were answered in: by task, th
 import base64
 import binascii
 import hashlib
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 
 SHARES = ("score", "strict", "flexible", "marker", "stopped")
 STAGES = (0.125, 0.25, 0.5)
 """Shares of a role's clusters after which a trial that races is judged."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_BYTES = {"b:": lambda n: -(-n // 8), "h:": lambda n: 2 * n, "f:": lambda n: 4 * n, "u:": lambda n: 4 * n}
 _OF_A_DOCUMENT = ("half", "cluster")  # these and the bytes are the same for every model, so the baseline alone keeps them
 
 
@@ -23,10 +27,18 @@ class Packed(BaseModel):
 
     documents: str
     """Of which documents, in their order: equal where two records answered the same ones."""
-    n: int
+    n: int = Field(ge=0)
     columns: dict[str, str]
     """Name to "CODE:BASE64": b, a bit each; h and f, floats of 16 and 32 bits; u, unsigned integers of 32 bits; little-endian.
     The names are those of `Ledger.documents`; `half` is 1 in the report half."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Packed":
+        for name, text in self.columns.items():
+            size = _BYTES.get(text[:2], lambda n: -1)(self.n)
+            if len(text) != 2 + 4 * math.ceil(size / 3) or _BASE64.fullmatch(text, 2) is None:
+                raise ValueError(f"column {name} does not hold {self.n} values")
+        return self
 
     def column(self, name: str) -> np.ndarray | None:
         """Shape (n,), or None where there is no such column."""

@@ -5,21 +5,24 @@ other of the trial's libraries.
 """
 
 import io
-import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pyarrow.parquet as pq
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trials import lease, storage
 from trials.errors import InputError
 from trials.outcomes import Packed, pack
+from trials.printable import one_line
 from trials.spec import TrialSpec
+
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+"""A trial's key or a sweep's name: it names a folder, and never one elsewhere."""
 
 
 @dataclass(slots=True)  # a record holds dozens, and a model of each takes a quarter longer to read
@@ -50,7 +53,7 @@ class Halving(BaseModel):
 class TrialRecord(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    key: str
+    key: Key
     state: Literal["complete", "failed"]
     spec: TrialSpec
     scores: dict[str, Score] = {}
@@ -65,7 +68,7 @@ class TrialRecord(BaseModel):
     that no document is in is left out."""
     outcomes: dict[str, Packed] = {}
     """By role: what each document came to, for comparisons between trials."""
-    parent: str | None = None
+    parent: Key | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
     """By source, on rows that are held out of every training: tokens; loss and base_loss (nats per token); kl, of the tuned
@@ -85,7 +88,7 @@ class TrialRecord(BaseModel):
     """(step, loss) as training logged them."""
     rows: dict[str, int] = {}
     """Training rows by source."""
-    seconds: dict[str, float] = {}
+    seconds: dict[str, Annotated[float, Field(ge=0, lt=1e12)]] = {}
     """By phase."""
     peak_memory: dict[str, int] = {}
     """Bytes: `host` is the process's largest resident set, `device` the accelerator's largest allocation."""
@@ -109,6 +112,16 @@ class TrialRecord(BaseModel):
     """ISO 8601, UTC."""
     failure: Failure | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> "TrialRecord":
+        for role, halves in self.halves.items():
+            if lacking := [half for half, named in halves.items() if "score" not in named]:
+                raise ValueError(f"halves.{role}.{lacking[0]} has no score")
+        for source, part in self.learning.items():
+            if lacks := {"tokens", "loss", "base_loss", "kl", "reverse_kl"} - part.keys():
+                raise ValueError(f"learning.{source} has no {', '.join(sorted(lacks))}")
+        return self
+
 
 class Ledger:
     """The records under one storage root (see `storage.root`), `ROOT/ledger/KEY/`."""
@@ -122,13 +135,18 @@ class Ledger:
     def read(self, key: str) -> TrialRecord | None:
         """The record, or None where there is none; raises InputError when the file is there but is not a whole record."""
         path = self.folder(key) / "record.json"
+        if storage.is_link(path.parent) or storage.is_link(path):
+            raise InputError(f"{path}: behind a symbolic link; move that away and the trial runs again")
         try:
             record = TrialRecord.model_validate_json(storage.read_bytes(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except IsADirectoryError:
+            raise InputError(f"{path}: a folder, not a record; move it away and the trial runs again") from None
         except ValidationError as error:
-            first = str(error).splitlines()[-2].strip() if len(str(error).splitlines()) > 1 else str(error)
-            raise InputError(f"{path}: not a whole record ({first[:120]}); move it away and the trial runs again") from None
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            reason = one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": "))
+            raise InputError(f"{path}: not a whole record ({reason[:120]}); move it away and the trial runs again") from None
         if record.key != key:
             raise InputError(f"{path}: holds the record of {record.key}; move it away and the trial runs again")
         return record
@@ -139,8 +157,8 @@ class Ledger:
         return record if record is not None and record.state == "complete" else None
 
     def lease(self, key: str) -> lease.Lease | None:
-        """The right to run this trial; None while somebody else has it."""
-        return lease.acquire(self.folder(key))
+        """The right to run this trial; None while somebody else has it. InputError where its folder is a symbolic link."""
+        return lease.acquire(storage.refuse_link(self.folder(key)))
 
     def held(self, key: str) -> bool:
         """Whether somebody, here or elsewhere, has the right to run this trial."""
@@ -156,13 +174,12 @@ class Ledger:
         return True
 
     def set_aside(self, key: str) -> Path:
-        """Renames a record that cannot be read, so that the trial runs again; returns where it now is."""
-        path = self.folder(key) / "record.json"
-        taken = storage.names(path.parent)
-        names = (f"record.json.corrupt{f'.{n}' if n else ''}" for n in itertools.count())
-        aside = path.with_name(next(name for name in names if name not in taken))
-        storage.rename(path, aside)
-        return aside
+        """Renames a record that cannot be read, so that the trial runs again; returns where it now is.
+
+        Of a folder that is a symbolic link the link is renamed: nothing behind it is touched.
+        """
+        folder = self.folder(key)
+        return storage.set_aside(folder if storage.is_link(folder) else folder / "record.json")
 
     def __iter__(self) -> Iterator[str]:
         """The keys that have a record, sorted."""
@@ -181,7 +198,7 @@ class Ledger:
 
         `adapters` are local folders and are moved to `KEY/` under their names. The record's outcomes are those of `documents`.
         """
-        folder = self.folder(record.key)
+        folder = storage.refuse_link(self.folder(record.key))
         for adapter in adapters:
             storage.upload(adapter, folder / adapter.name)
         if documents is not None:

@@ -5,9 +5,11 @@ credentials come from the environment that its own library reads (AWS_*, GOOGLE_
 """
 
 import errno
+import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -239,17 +241,40 @@ def rename(path: Path, to: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all that is in it; nothing where there is none."""
+    """Removes a file or a folder with all that is in it, of a symbolic link the link alone; nothing where there is none."""
     try:
         if not is_local(path):
             with _opened(path) as (store, name):
                 store.rm(name, recursive=True)
-        elif path.is_dir():
+        elif path.is_dir() and not is_link(path):
             shutil.rmtree(path)
         else:
             path.unlink()
     except FileNotFoundError:
         return
+
+
+def is_link(path: Path) -> bool:
+    return is_local(path) and path.is_symlink()
+
+
+def refuse_link(path: Path) -> Path:
+    """The path of a file or folder of the program's own below a root; InputError where it is a symbolic link.
+
+    Whoever may write to the root could otherwise have the program write to, or clear, a place that only its user may.
+    """
+    if is_link(path):
+        raise InputError(f"{path}: a symbolic link, which is not followed below a storage root; move it away")
+    return path
+
+
+def set_aside(path: Path) -> Path:
+    """Renames what cannot be used to NAME.corrupt, or NAME.corrupt.1 and so on; returns where it now is."""
+    taken = names(path.parent)
+    aside = (f"{path.name}.corrupt{f'.{n}' if n else ''}" for n in itertools.count())
+    to = path.with_name(next(name for name in aside if name not in taken))
+    rename(path, to)
+    return to
 
 
 # ---------------------------------------------------------------------- folders with all that is in them
@@ -287,17 +312,26 @@ def _move(folder: Path, to: Path) -> None:
         beside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
         try:
             shutil.copytree(folder, beside, dirs_exist_ok=True)
-            beside.chmod(0o755)
             _move(beside, to)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(folder)
         return
+    follow_umask(folder)
     for path in [*folder.rglob("*"), folder]:
         _flush(path)
     remove(to)
     folder.rename(to)
     _flush(to.parent)
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives a folder and all in it the permissions of new ones: some libraries write what none but the owner can read."""
+    with _beside(folder) as probe:  # the umask itself cannot be read without changing it
+        mode = probe.stat().st_mode & 0o666
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
 
 
 # ---------------------------------------------------------------------- local files
@@ -307,11 +341,9 @@ def _move(folder: Path, to: Path) -> None:
 def _beside(path: Path) -> Iterator[Path]:
     """An empty file in the folder of `path`, made where it is missing; gone afterwards unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # mkstemp's would be the owner's alone, whatever the umask
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        partial.chmod(0o644)
         yield partial
     finally:
         partial.unlink(missing_ok=True)
