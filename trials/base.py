@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from trials import gguf, hardware, identity
 from trials.errors import InputError
-from trials.hub import Hub
+from trials.hub import Hub, is_commit
 from trials.spec import Base, Data
 
 
@@ -125,9 +125,12 @@ def load(base: Base, hub: Hub) -> LoadedBase:
             if hasattr(layer, "support_avx512bf16_for_cpu"):
                 layer.support_avx512bf16_for_cpu = False
     dense.unpack(model)
-    return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, model))
+    return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, revision, model))
 
 
-def _checksum(path: str, model: Any) -> str | None:
+def _checksum(path: str, revision: str, model: Any) -> str | None:
+    """The commit of a model of the hub: transformers does not always note it."""
     folder = Path(path)
-    return identity.of_weights(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
+    if folder.is_dir():
+        return identity.of_weights(folder)
+    return revision if is_commit(revision) else getattr(model.config, "_commit_hash", None)
