@@ -30,7 +30,7 @@ from analysis.metrics import (
 from trials.errors import InputError
 from trials.printable import one_line
 from trials.record import Failure, Key, Ledger, TrialRecord
-from trials.storage import folders_with, read_bytes, read_text, root
+from trials.storage import folders_with, is_folder, read_bytes, read_text, root
 
 _SEARCHED, _REPORTED = "search", "report"
 
@@ -302,7 +302,7 @@ def trials(*folders: Path | str) -> pd.DataFrame:
     found = []
     for one in folders:
         place = root(one)
-        inside = folders_with(place, "manifest.json") if place.is_dir() else []
+        inside = folders_with(place, "manifest.json") if is_folder(place) else []
         for folder in [place / name for name in inside] or [place]:
             sweep = load(folder)
             frame = sweep.trials.copy()
@@ -315,7 +315,7 @@ def trials(*folders: Path | str) -> pd.DataFrame:
 def read_manifest(folder: Path) -> Manifest:
     """`folder/manifest.json`, or an InputError of one line."""
     path = folder / "manifest.json"
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: there is no such folder; name a sweep's folder, STORAGE/SWEEP")
     try:
         return Manifest.model_validate_json(read_bytes(path))

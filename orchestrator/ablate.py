@@ -16,7 +16,7 @@ from orchestrator.ablations import Ablations, Planned, Scale
 from orchestrator.errors import SweepFailed
 from orchestrator.plan import plan
 from trials.errors import InputError
-from trials.storage import root
+from trials.storage import exists, root
 
 GPUS = ("T4", "A100", "H200")
 ALL = "all"
@@ -107,7 +107,7 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
         try:
             sweep = load(folder)
         except InputError:
-            if (folder / "manifest.json").exists():  # there, and not whole
+            if exists(folder / "manifest.json"):  # there, and not whole
                 raise
             continue
         ablation = one.ablation

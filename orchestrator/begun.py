@@ -17,7 +17,7 @@ from trials import identity
 from trials.errors import InputError
 from trials.hub import SELF, Hub, commit_of
 from trials.record import Ledger
-from trials.storage import read_text, rename
+from trials.storage import exists, read_text, rename
 
 _SEEN_IN_PINS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
 
@@ -48,7 +48,7 @@ def finished(folder: Path, ledger: Ledger) -> bool:
     """Whether any trial of the sweep has finished; baselines do not count. What cannot be read may hold some."""
     if _study_has_finished(folder):  # the manifest is a second behind
         return True
-    if not (folder / "manifest.json").exists():
+    if not exists(folder / "manifest.json"):
         return False
     try:
         trials = read_manifest(folder).trials
@@ -80,9 +80,9 @@ def set_aside(folder: Path) -> None:
     """Renames the study and the manifest of a sweep in which nothing has finished."""
     study = study_folder(folder) / "study.db"
     for path in (study, folder / "manifest.json"):
-        if path.exists():
+        if exists(path):
             names = (path.with_name(f"{path.name}.before{f'-{n}' if n else ''}") for n in itertools.count())
-            rename(path, next(name for name in names if not name.exists()))
+            rename(path, next(name for name in names if not exists(name)))
 
 
 def _complete(ledger: Ledger, key: str) -> bool:

@@ -15,12 +15,13 @@ from threading import Thread
 
 from rich.console import Console
 
+from orchestrator import trackers
 from orchestrator.begun import pinned
 from orchestrator.config import SweepConfig
 from orchestrator.events import EventLog, Observers
 from trials.errors import InputError
 from trials.lease import acquire
-from trials.storage import is_local, local, refuse_link, root
+from trials.storage import check_store, exists, is_local, local, refuse_link, root
 
 
 def drive(
@@ -33,15 +34,16 @@ def drive(
     place = root(storage)
     if is_local(place):
         place = place.resolve()  # workers have folders of their own
-    config = pinned(config, place)
+    check_store(place)
     folder = refuse_link(place / config.name)
     refuse_link(place / "ledger")
-    known = (folder / "sweep.yaml").exists()
+    trackers.check(config.trackers, folder)
+    config = pinned(config, place)
+    known = exists(folder / "sweep.yaml")
     with ExitStack() as held:
         log = [EventLog(local(events, "--events"))] if events else []
         if not known:  # a sweep whose inputs cannot be had leaves nothing behind
             held.enter_context(_started(config, address, console))
-        from orchestrator import trackers
         from orchestrator.progress import Progress, duration
         from orchestrator.sweep import Sweep
 

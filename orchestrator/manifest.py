@@ -12,7 +12,7 @@ from typing import Any
 from analysis.sweep import ManifestTrial, read_manifest
 from orchestrator.config import SweepConfig
 from trials.spec import TrialSpec
-from trials.storage import is_link, write_json
+from trials.storage import exists, is_link, write_json
 
 FREE = "free"  # marks trials derived from the training of another
 GIVEN_UP = "given_up"  # those that the front beat while they were evaluated
@@ -80,7 +80,7 @@ class Manifest:
         Returns what the sweep had spent (see Sweep.spent), nothing where there is no file; InputError where it is not whole.
         """
         path = self._folder / "manifest.json"
-        if not path.exists() and not is_link(path):
+        if not exists(path) and not is_link(path):
             return []
         left = read_manifest(self._folder)
         for trial in left.trials:

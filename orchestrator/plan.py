@@ -23,6 +23,7 @@ from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
+from trials.storage import exists
 
 _DRAWS = 200  # points of the space that stand for those which a sampler will choose
 _MEMORY_PATHS = ("base.", "lora.", "train.micro_batch_size", "train.batch_size", "data.max_length", "eval.")
@@ -389,7 +390,7 @@ def _draws(config: SweepConfig) -> Iterator[TrialSpec]:
 def _told_keys(folder: Path) -> set[str]:
     from analysis.sweep import read_manifest
 
-    if not (folder / "manifest.json").exists():
+    if not exists(folder / "manifest.json"):
         return set()
     return {key for trial in read_manifest(folder).trials if not trial.free for key in trial.keys}
 

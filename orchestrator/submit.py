@@ -22,6 +22,7 @@ from orchestrator.config import SweepConfig, resolved
 from orchestrator.errors import SweepFailed
 from orchestrator.terminal import Terminal
 from trials.errors import InputError
+from trials.storage import check_url
 
 _SETTLES = 30  # seconds between the end of a job's log and its state
 _DETACHED = 130  # exit code after Ctrl-C, which says nothing about the job
@@ -105,7 +106,8 @@ def _short(what: object) -> str:
 
 
 def _reachable(config: SweepConfig, storage: str, events: str | None) -> None:
-    """Raises InputError for a path that would mean another place on the cluster."""
+    """Raises InputError for a path that would mean another place on the cluster, or none."""
+    check_url(storage)
     for name, path in (("storage", storage), ("hub_mirror", config.hub_mirror), ("--events", events)):
         if path is not None and "://" not in path and not Path(path).is_absolute():
             remote = ", or s3://, gs://" if name == "storage" else ""

@@ -33,7 +33,7 @@ from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
-from trials.storage import is_link, read_text, set_aside, write_text
+from trials.storage import exists, is_link, read_text, set_aside, write_text
 
 _VIOLATED = 1e6  # a constraint on a metric that is undefined or was not waited for; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
@@ -143,7 +143,7 @@ class Sweep:
     def _claim_folder(self) -> None:
         """Writes sweep.yaml, or refuses a folder that holds another sweep of the same name."""
         path, text = self.folder / "sweep.yaml", resolved(self.config)
-        if path.exists() or is_link(path):
+        if exists(path) or is_link(path):
             try:
                 old = read_text(path)
                 before, now = _identity(old), _identity(text)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from orchestrator.events import Event, Observer, warn
 from trials.errors import InputError
-from trials.storage import refuse_link, sqlite_url
+from trials.storage import is_local, refuse_link, sqlite_url
 
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a tracker to take in one trial
 _FINISHED = ("trial_finished", "trial_failed")
@@ -33,14 +33,20 @@ class Tracker(Protocol):
         """A trial has finished or failed."""
 
 
-def make(names: Sequence[str], sweep: str, folder: Path) -> list[Observer]:
-    """Observers for the trackers so named; raises InputError where one is unknown, not installed or cannot write.
-
-    `sweep` is the sweep's name, `folder` its folder, in which those write that have no server.
-    """
+def check(names: Sequence[str], folder: Path) -> None:
+    """Raises InputError where a tracker is unknown, not installed or cannot write; makes nothing."""
     unknown = sorted(set(names) - _TRACKERS.keys())
     if unknown:
         raise InputError(f"trackers: no tracker {unknown[0]!r}; there are {', '.join(_TRACKERS)}")
+    for name in names:
+        _TRACKERS[name].check(folder)
+
+
+def make(names: Sequence[str], sweep: str, folder: Path) -> list[Observer]:
+    """Observers for the trackers so named, which `check` has passed.
+
+    `sweep` is the sweep's name, `folder` its folder, in which those write that have no server.
+    """
     return [Background(_TRACKERS[name](sweep, folder)) for name in dict.fromkeys(names)]
 
 
@@ -133,10 +139,9 @@ def _package(module: str, extra: str) -> Any:
         raise InputError(f"trackers: {extra} is not installed: pip install 'slimsweep[{extra}]'") from None
 
 
-def _local(folder: Path, name: str, instead: str) -> Path:
-    if not isinstance(folder, Path):
+def _local(folder: Path, name: str, instead: str) -> None:
+    if not is_local(folder):
         raise InputError(f"trackers: {name} writes to a folder of this machine, not to {folder}; {instead}")
-    return folder
 
 
 # ---------------------------------------------------------------------- the trackers
@@ -150,9 +155,14 @@ class TensorBoard:
 
     name = "tensorboard"
 
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        _package("tensorboardX", cls.name)
+        _local(folder, cls.name, "mlflow has servers")
+
     def __init__(self, sweep: str, folder: Path):
-        self._writer = _package("tensorboardX", "tensorboard").SummaryWriter
-        self._folder = refuse_link(_local(folder, self.name, "mlflow and wandb have servers") / "tensorboard")
+        self._writer = _package("tensorboardX", self.name).SummaryWriter
+        self._folder = refuse_link(folder / "tensorboard")
 
     def trial(self, event: Event) -> None:
         values = metrics(event)
@@ -179,13 +189,18 @@ class MLflow:
 
     name = "mlflow"
 
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        _package("mlflow", cls.name)
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            _local(folder, cls.name, "MLFLOW_TRACKING_URI names a server")
+
     def __init__(self, sweep: str, folder: Path):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._mlflow = _package("mlflow", self.name)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         address = os.environ.get("MLFLOW_TRACKING_URI")
         if not address:
-            folder = _local(folder, self.name, "MLFLOW_TRACKING_URI names a server")
             folder.mkdir(parents=True, exist_ok=True)
             address = sqlite_url(refuse_link(folder / "mlflow.db"))
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
@@ -238,14 +253,19 @@ class WandB:
 
     name = "wandb"
 
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        wandb = _package("wandb", cls.name)
+        _local(folder, cls.name, "storage has to be a folder")
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.login(prompt=False, verify=False):
+            raise InputError("trackers: wandb has no API key: `wandb login`, or WANDB_MODE=offline")
+
     def __init__(self, sweep: str, folder: Path):
         self._wandb = _package("wandb", self.name)
         self._sweep = sweep
-        self._folder = _local(folder, self.name, "storage has to be a folder")
+        self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         refuse_link(self._folder / "wandb")
-        if os.environ.get("WANDB_MODE", "online") == "online" and not self._wandb.login(prompt=False, verify=False):
-            raise InputError("trackers: wandb has no API key: `wandb login`, or WANDB_MODE=offline")
 
     def trial(self, event: Event) -> None:
         run = self._wandb.init(

@@ -3,8 +3,11 @@
 import errno
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import optuna
@@ -57,7 +60,8 @@ def test_a_store_is_no_local_path_and_is_taken_as_it_is_when_given_again(s3):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("abc://x/runs", "unknown scheme abc://"),
+        ("abc://x/runs", "abc:// is not supported"),
+        ("abc://id:secret@x/runs", "come from the environment"),
         ("s3://", "names no bucket"),
         ("s3://id:secret@bucket/runs", "come from the environment"),
     ],
@@ -92,6 +96,92 @@ def test_a_store_that_does_not_answer_or_holds_no_such_bucket_is_an_os_error_tha
 
 
 # ---------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"AWS_ACCESS_KEY_ID": None}, "Unable to locate credentials"),
+        ({"AWS_PROFILE": "nobody"}, "profile (nobody) could not be found"),
+        ({"AWS_ENDPOINT_URL": "nowhere"}, "Invalid endpoint: nowhere"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}, "Could not connect to the endpoint"),
+        ({}, "bucket does not exist"),
+    ],
+)
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_a_store_that_cannot_be_used_is_one_line_before_anything_starts(
+    s3, monkeypatch, command, parts, write, name, variables, says
+):
+    import s3fs
+
+    for variable, value in variables.items():
+        monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    ran = command(name, write(parts), "--storage", "s3://no-such-bucket/runs")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(("storage: ", "s3://"))
+    assert says in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert "Errno" not in ran.stderr
+    assert ran.stdout == ""
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers every request as S3 does where the key has no rights."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _refuse
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is its own."""
+
+
+def test_a_key_without_rights_is_one_line_and_a_store_that_works_keeps_no_trace_of_the_check(s3, monkeypatch):
+    import s3fs
+
+    place = storage.root(f"{s3}/runs")
+    storage.check_store(place)
+    assert storage.names(storage.root(s3)) == []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(InputError, match=r"Access Denied") as refused:
+        storage.check_store(storage.root("s3://theirs/runs"))
+    server.shutdown()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_store_that_never_answers_is_one_line(s3, monkeypatch):
+    import s3fs
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(storage, "_ANSWERS", 0.5)
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(InputError, match=r"did not answer within 0\.5 seconds"):
+            storage.check_store(storage.root(f"{s3}/runs"))
+
+
+@pytest.mark.parametrize("scheme", ["memory", "http", "https", "ftp", "hdfs", "abfs", "ssh", "dbfs", "foo"])
+@pytest.mark.parametrize("name", ["run", "plan", "submit"])
+def test_another_scheme_is_refused_with_those_that_there_are(command, parts, write, scheme, name):
+    address = ["--address", "http://127.0.0.1:9"] if name == "submit" else []
+    ran = command(name, write(parts), "--storage", f"{scheme}://host/runs", *address)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        f"storage: {scheme}://host/runs: {scheme}:// is not supported; a path, file://, s3:// or gs:// is right\n"
+    )
 
 
 def test_what_is_written_is_read_back_and_replaced(place):
@@ -190,11 +280,6 @@ def test_a_store_that_ignores_the_condition_is_found_out(s3, monkeypatch):
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", obedient)
     with pytest.raises(InputError, match="ignores If-None-Match"):
         storage.create(storage.root(f"{s3}/lease"), "x")
-
-
-def test_a_store_without_exclusive_creation_is_refused():
-    with pytest.raises(InputError, match="memory:// has no exclusive creation"):
-        storage.create(storage.root("memory://bucket/lease"), "x")
 
 
 # ---------------------------------------------------------------------- folders

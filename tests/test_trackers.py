@@ -165,19 +165,32 @@ def test_wandb_without_a_key_is_one_line_before_anything_starts(tmp_path, monkey
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="wandb has no API key"):
-        trackers.make(["wandb"], "little", tmp_path)
+        trackers.check(["wandb"], tmp_path)
+
+
+@pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboardX"), ("mlflow", "mlflow")])
+def test_a_tracker_that_cannot_write_to_a_store_is_refused_before_anything_starts(
+    s3, monkeypatch, command, parts, write, name, module
+):
+    monkeypatch.setitem(sys.modules, module, object())  # as if it were installed
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ran = command("run", write(parts | {"trackers": [name]}), "--storage", f"{s3}/runs")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith(f"trackers: {name} writes to a folder of this machine, not to {s3}/runs/little")
+    assert len(ran.stderr.splitlines()) == 1
 
 
 def test_an_unknown_tracker_names_those_that_there_are(tmp_path):
     with pytest.raises(InputError, match="no tracker 'comet'; there are tensorboard, mlflow, wandb"):
-        trackers.make(["comet"], "little", tmp_path)
+        trackers.check(["comet"], tmp_path)
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboardX"), ("mlflow", "mlflow"), ("wandb", "wandb")])
 def test_a_tracker_that_is_not_installed_is_one_line_with_its_extra(name, module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)  # as Python itself marks a module that cannot be imported
     with pytest.raises(InputError) as found:
-        trackers.make([name], "s", tmp_path)
+        trackers.check([name], tmp_path)
     assert str(found.value) == f"trackers: {name} is not installed: pip install 'slimsweep[{name}]'"
 
 

@@ -1,4 +1,4 @@
-"""Storage roots: a folder, or a place in an object store (s3://, gs://, whatever fsspec opens), behind one set of functions.
+"""Storage roots: a folder, or a place in an object store (s3://, gs://), behind one set of functions.
 
 What is written here is there whole or not at all, and what others write is seen at once: nothing is cached. A store's
 credentials come from the environment that its own library reads (AWS_*, GOOGLE_*) and are written nowhere.
@@ -12,9 +12,12 @@ import re
 import secrets
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +31,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_ANSWERS = 20.0  # seconds in which a store that works has answered; its library would try for minutes
 _honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
 
 
@@ -70,18 +74,11 @@ def root(text: str | Path) -> Path:
     if scheme == "file":
         return local(rest, "storage")
     text = expanded(text, "storage")
-    place = urlsplit(text).netloc
-    if "@" in place:
-        raise InputError(f"storage: {scheme}://...@: a URL carries no credentials here; they come from the environment")
-    if not place:
-        raise InputError(f"storage: {text}: names no bucket or host")
+    check_url(text)
     try:
         fsspec.get_filesystem_class(scheme)
-    except ValueError:
-        raise InputError(f"storage: {text}: unknown scheme {scheme}://; a path, file://, s3:// or gs:// is right") from None
-    except ImportError as error:
-        remedy = f"pip install 'slimsweep[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(error)
-        raise InputError(f"storage: {text}: a package is missing: {remedy}") from None
+    except ImportError:
+        raise InputError(f"storage: {text}: a package is missing: pip install 'slimsweep[{EXTRAS[scheme]}]'") from None
     # other processes write here too: a remembered listing would hide what they do
     return cast(Path, UPath(text, use_listings_cache=False))
 
@@ -89,6 +86,20 @@ def root(text: str | Path) -> Path:
 def sqlite_url(path: Path) -> str:
     """SQLAlchemy's URL of a file; `?`, `%` or `{` in its name would be read as a query, an escape, Optuna's template."""
     return f"sqlite:///{quote(str(path.absolute()))}"
+
+
+def check_url(text: str) -> None:
+    """Raises InputError for a URL that is no storage root, whether or not the packages for it are installed here."""
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme == "file":
+        return
+    place = urlsplit(text).netloc
+    if "@" in place:
+        raise InputError(f"storage: {scheme}://...@: a URL carries no credentials here; they come from the environment")
+    if scheme not in EXTRAS:
+        raise InputError(f"storage: {text}: {scheme}:// is not supported; a path, file://, s3:// or gs:// is right")
+    if not place:
+        raise InputError(f"storage: {text}: names no bucket")
 
 
 def is_local(path: Path) -> bool:
@@ -102,6 +113,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, str]]:
     try:
         yield store.fs, store.path
     except OSError as error:
+        if error.strerror is None:
+            error.strerror = " ".join(str(error).split())
         if error.filename is None:
             error.filename = str(path)
         raise
@@ -109,6 +122,52 @@ def _opened(path: Path) -> Iterator[tuple[Any, str]]:
         raise
     except Exception as error:  # no key, no server, no route: each store's library has exceptions of its own for that
         raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
+
+
+def check_store(place: Path) -> None:
+    """Raises InputError where files cannot be made, listed, read and removed below a store's root; a folder is not checked."""
+    if is_local(place):
+        return
+    checked: Future[None] = Future()
+    Thread(target=_use, args=(place, checked), daemon=True).start()
+    try:
+        checked.result(_ANSWERS)
+    except TimeoutError:
+        reason = f"the store did not answer within {_ANSWERS:g} seconds"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        return
+    raise InputError(
+        f"storage: {place}: {reason.rstrip('.')} "
+        "(the bucket has to exist; credentials, region and endpoint come from the environment)"
+    )
+
+
+def _use(place: Path, checked: Future[None]) -> None:
+    probe = place / f".probe-{uuid.uuid4().hex}"
+    try:
+        create(probe, "")
+        read_bytes(probe)
+        names(place)
+        remove(probe)
+        checked.set_result(None)
+    except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+        checked.set_exception(error)
+
+
+def exists(path: Path) -> bool:
+    if is_local(path):
+        return path.exists()
+    with _opened(path) as (store, name):
+        return cast(bool, store.exists(name))
+
+
+def is_folder(path: Path) -> bool:
+    if is_local(path):
+        return path.is_dir()
+    with _opened(path) as (store, name):
+        return cast(bool, store.isdir(name))
 
 
 # ---------------------------------------------------------------------- reading
@@ -179,13 +238,11 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 def create(path: Path, text: str) -> bool:
     """Makes a file that is not there yet: True for one of many callers at most, whose text it holds from the first moment.
 
-    InputError where the store has no exclusive creation, or says that it has and overwrites all the same.
+    InputError where the store says that it has exclusive creation and overwrites all the same.
     """
     if is_local(path):
         return _create_locally(path, text)
     scheme, bucket = urlsplit(str(path))[:2]
-    if scheme not in EXTRAS:
-        raise InputError(f"{path}: {scheme}:// has no exclusive creation, which leases need; use a folder, s3:// or gs://")
     if not _put_new(path, text):
         return False
     if f"{scheme}://{bucket}" not in _honest:
