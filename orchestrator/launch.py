@@ -12,6 +12,7 @@ from types import FrameType
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 
 from orchestrator.actor import TrialActor
 from orchestrator.config import Resources
@@ -25,6 +26,10 @@ from trials.storage import local
 _ATTEMPTS = 3  # of a trial whose worker or node dies
 _MANY = 100_000  # the searcher limits what runs at once, by what the cluster has at that moment
 _LOOK_AGAIN = 2.0  # seconds between two looks at the cluster's nodes
+
+# Tune would copy them into its actors' runtime environment, which Ray writes to logs that everybody may read. Workers have the
+# environment of their node's Ray, and on this machine that is this command's.
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
 class Slots:
@@ -98,18 +103,33 @@ def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor) -> None:
-    """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on."""
+    """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on.
+
+    While other commands run all that is left, this one has no workers: on a full cluster the others need the room.
+    """
     folder = local(mirror, "hub_mirror").resolve() if mirror else None
     trainable = tune.with_parameters(actor, storage=storage, mirror=folder, threads=slots.cpus, gpus=slots.gpus)
-    scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
+    placed = tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()]))
     deaths = Deaths()
     searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass, deaths.cause)
+    _fit(placed, searcher, deaths, sweep.config.name)
+    while searcher.wait():
+        _fit(placed, searcher, deaths, sweep.config.name)
+    if searcher.error is not None:
+        raise searcher.error
+    if sweep.failed:
+        raise sweep.failed
+
+
+def _fit(trainable: type[tune.Trainable], searcher: StudySearcher, deaths: Deaths, name: str) -> None:
+    """Runs what the searcher suggests until it says that it has finished; all workers have ended then."""
+    scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
     try:
         tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()])),
+            trainable,
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=_MANY, reuse_actors=True),
             run_config=tune.RunConfig(
-                name=sweep.config.name,
+                name=name,
                 storage_path=str(scratch),
                 verbose=0,
                 callbacks=[deaths],
@@ -120,7 +140,3 @@ def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, act
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if searcher.error is not None:
-        raise searcher.error
-    if sweep.failed:
-        raise sweep.failed

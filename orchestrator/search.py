@@ -5,6 +5,7 @@ It keeps no state of its own; Tune's snapshots of a searcher are never read back
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from orchestrator.errors import SweepFailed
 from orchestrator.race import against
 from orchestrator.sweep import Job, Sweep
 from trials.errors import InputError
+
+_LOOK_AGAIN = 1.0  # seconds between two looks for work while there is none
 
 
 class StudySearcher(Searcher):
@@ -30,14 +33,15 @@ class StudySearcher(Searcher):
         self._batches: dict[str, list[str]] = {}
         self._alone: set[str] = set()
         """Keys of trials whose worker died at every attempt when it ran others besides."""
+        self._next: list[Job] = []
         self.error: Exception | None = None
         """What broke the sweep itself (its study, its folder); nothing more is handed out then."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
         sweep = self._sweep
         sweep.slots = self._slots()
-        jobs: list[Job] = []
-        if self.error is None and len(self._batches) < sweep.slots:
+        jobs, self._next = self._next, []
+        if not jobs and self.error is None and len(self._batches) < sweep.slots:
             self._guard(lambda: self._take(jobs))
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
@@ -47,7 +51,19 @@ class StudySearcher(Searcher):
             ]
             front = [row["key"] for row in sweep.front.rows()]
             return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
-        return Searcher.FINISHED if self.error is not None or sweep.over else None
+        # Tune keeps an idle worker until the search is over, and another command may need its place to get on
+        if self.error is not None or sweep.over or (len(self._batches) < sweep.slots and sweep.waits_for_others):
+            return Searcher.FINISHED
+        return None
+
+    def wait(self) -> bool:
+        """Waits, without any workers, until there is something to hand out; False when there never will be."""
+        while self.error is None and not self._sweep.over:
+            self._guard(lambda: self._take(self._next))
+            if self._next:
+                return True
+            time.sleep(_LOOK_AGAIN)
+        return False
 
     def _take(self, jobs: list[Job]) -> None:
         """Fills the list with what one worker is to run; what the study or the storage refuses leaves what it has."""

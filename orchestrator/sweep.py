@@ -281,6 +281,14 @@ class Sweep:
                 return False
             return self.drivers.last()
 
+    @property
+    def waits_for_others(self) -> bool:
+        """Other commands run all that is left, beside what this one runs: `next_job` has nothing until they are done."""
+        with self._lock:
+            if self._queue or (not self._exhausted and self._may_ask()):
+                return False
+            return any(job.spec.key not in self.running for job in self._held) or not self.drivers.last()
+
     def _look_at_held(self) -> None:
         """Takes up what others were running: their record is there, or they have died."""
         if self._clock() - self._looked < _LOOK_AGAIN:

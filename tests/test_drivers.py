@@ -1,6 +1,7 @@
 """Several commands that drive one study share its work: no key twice, none lost, whoever dies."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,9 +14,11 @@ from optuna.trial import TrialState
 from orchestrator.config import SweepConfig
 from orchestrator.sweep import Sweep
 from tests import postgres
+from tests.ray_head import AUTHENTICATION, head
 from tests.test_sweep import complete, leave
 from trials.errors import InputError
 
+ROOT = Path(__file__).parent.parent
 RANDOM = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
 
 
@@ -114,7 +117,7 @@ def test_two_commands_on_the_real_ray_share_a_postgresql_study_of_50_trials(part
     parts["resources"]["max_concurrent"] = 1
     command = [sys.executable, "-m", "orchestrator.cli", "run", str(write(parts)), "--storage", str(tmp_path / "runs")]
     events = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
-    running = [subprocess.Popen([*command, "--events", str(path)], cwd=Path(__file__).parent.parent) for path in events]
+    running = [subprocess.Popen([*command, "--events", str(path)], cwd=ROOT) for path in events]
     assert [process.wait(timeout=900) for process in running] == [0, 0]
     study = optuna.load_study(study_name="shared", storage=server.replace("postgresql://", "postgresql+psycopg://"))
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 50
@@ -126,3 +129,20 @@ def test_two_commands_on_the_real_ray_share_a_postgresql_study_of_50_trials(part
     # of the baseline, which both ask for at once, one worker had the right as of everything else
     assert {path.name for path in (tmp_path / "runs" / "ledger").glob("*/lease.*")} == {"lease.1.json"}
     assert len(list((tmp_path / "runs" / "ledger").glob("*/record.json"))) == 51
+
+
+@pytest.mark.slow
+def test_a_command_that_waits_for_another_ones_trial_leaves_it_the_room_on_a_full_cluster(parts, tmp_path, write):
+    parts["space"] = RANDOM
+    parts["search"].update(sampler="random", trials=3, study="journal")
+    command = [sys.executable, "-m", "orchestrator.cli", "run", str(write(parts)), "--storage", str(tmp_path / "runs")]
+    with head(tmp_path, cpus=2) as ray:
+        command += ["--address", ray.address]
+        environment = os.environ | AUTHENTICATION
+        running = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
+        try:
+            assert [process.wait(timeout=400) for process in running] == [0, 0]
+        finally:
+            for process in running:
+                process.kill()
+    assert len(list((tmp_path / "runs" / "ledger").glob("*/record.json"))) == 4

@@ -1,6 +1,7 @@
 """What Tune is handed and what becomes of it: several trials of a sweep are one of Tune's. Records are written by hand."""
 
 import pytest
+from ray.tune.search import Searcher
 
 from orchestrator.config import SweepConfig
 from orchestrator.search import StudySearcher
@@ -93,4 +94,7 @@ def test_what_another_process_runs_is_waited_for_and_the_time_is_shared_by_the_o
         done(sweep, searcher, "b", suggested)
     assert not sweep.over
     assert sweep.counts["done"] == 7
-    lease.release()
+    assert suggested == Searcher.FINISHED  # Tune ends its idle workers then, and the other process may need their place
+    lease.release()  # without a record
+    assert searcher.wait()
+    assert [spec.key for spec in specs(searcher.suggest("c"))] == [elsewhere.key]
