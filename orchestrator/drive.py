@@ -78,10 +78,13 @@ def drive(
 @contextmanager
 def _started(config: SweepConfig, address: str | None, console: Console) -> Iterator[None]:
     """Ray; and, while it starts, which takes other processes than this one, the inputs checked."""
-    from orchestrator import cluster, shipping
-
     console.print("checking the model, the data and the tasks ...")
     gc.disable()  # as in a worker: what is imported stays, and to look through it as it comes takes a tenth of the time
+    # torch first, in this thread: loaded by another one while Ray starts in this one, it crashes now and then
+    import torch  # noqa: F401
+
+    from orchestrator import cluster, shipping
+
     checked: Future[None] = Future()
     Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray wants the main thread
     try:

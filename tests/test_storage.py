@@ -376,7 +376,7 @@ def test_a_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):
     assert storage.root("~") == Path("/home/me")
     assert storage.root("$SCRATCH/runs") == storage.root("${SCRATCH}/runs") == Path("/scratch/me/runs")
     assert storage.root("file://$SCRATCH/runs") == Path("/scratch/me/runs")
-    assert str(storage.root("memory://bucket$SCRATCH")) == "memory://bucket/scratch/me"
+    assert str(storage.root("s3://bucket$SCRATCH")) == "s3://bucket/scratch/me"
 
 
 @pytest.mark.parametrize("text", ["[v2]", "50%", "x%41y", "q?a=b", "{a,b}", "a #x", "a$", "5$ each", "./~", "a~", "Ünï/数据"])

@@ -1,7 +1,8 @@
 """`make chaos`: a 24-trial sweep on the real Ray is SIGKILLed ten times and resumed, and must lose and repeat nothing.
 
-Driver, worker and raylet are killed in turns, at random moments. Afterwards the study holds 24 complete trials, the ledger 24
-records and the baseline's, no record was ever written twice, and the front is that of a run that nobody disturbed.
+Driver, worker and raylet are killed in turns, each in the middle of a trial and once a number of records is there: how fast the
+machine is changes nothing. Afterwards the study holds 24 complete trials, the ledger 24 records and the baseline's, no record
+was ever written twice, and the front is that of a run that nobody disturbed.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from optuna.trial import TrialState
 
 CONFIG = Path(__file__).parent / "chaos.yaml"
 TRIALS = 24
+_HUNG = 900.0  # seconds without a lease, a record or a line of output
 VICTIMS = ("driver", "worker", "raylet")
 
 
@@ -66,36 +69,52 @@ def records(storage: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
+def leases(storage: Path) -> set[Path]:
+    """Of trials that have no record yet. A trial that runs again has a new one, under the next number."""
+    found = (storage / "ledger").glob("*/lease.*.json")
+    return {lease for lease in found if not (lease.parent / "record.json").exists()}
+
+
 def disturb(storage: Path, log: Path, kills: int) -> list[str]:
     """Kills and resumes until the sweep is done; returns what went wrong."""
     problems: list[str] = []
     seen: dict[str, tuple[str, int]] = {}
     driver = start(storage, log)
-    killed = 0
-    began = time.monotonic()
-    while killed < kills and time.monotonic() - began < 1500:
-        time.sleep(random.uniform(10, 30))  # Ray and a worker's imports take the first ten
-        kind = VICTIMS[killed % len(VICTIMS)]
-        target = victim(driver.pid, kind) if driver.poll() is None else None
-        if target is not None:
-            target.kill()
-            killed += 1
-            print(
-                f"  {time.monotonic() - began:4.0f} s: killed {kind} {target.pid}, {len(records(storage))} records", flush=True
-            )
-            if kind != "worker":
-                _gone(driver)
-        problems += rewritten(seen, records(storage))
-        seen |= records(storage)
-        if driver.poll() is not None:
-            if len(seen) == TRIALS + 1:
-                problems.append(f"the sweep was done after {killed} kills already; make its trials longer")
+    for number in range(kills):
+        kind, before = VICTIMS[number % len(VICTIMS)], leases(storage)
+        wanted = max(number * (TRIALS // (kills + 2)) - random.randint(0, 1), 0)
+        for _ in watched(driver, storage, log):
+            target = victim(driver.pid, kind)
+            if target is not None and leases(storage) - before and len(records(storage)) >= wanted:
+                target.kill()
                 break
+        else:
+            return [*problems, f"the driver ended with {driver.wait()} after {number} of {kills} kills; {log} says why"]
+        print(f"  killed {kind} {target.pid} in mid-trial, {len(records(storage))} records", flush=True)
+        if kind != "worker":
+            _gone(driver)
             driver = start(storage, log)
-    if driver.wait(timeout=1500) != 0:
-        subprocess.run(command(storage), check=False)
-    problems += rewritten(seen, records(storage))
-    return problems
+        now = records(storage)
+        problems += rewritten(seen, now)
+        seen |= now
+    for _ in watched(driver, storage, log):
+        pass
+    if driver.wait() != 0:
+        problems.append(f"the last driver ended with {driver.returncode}; {log} says why")
+    return problems + rewritten(seen, records(storage))
+
+
+def watched(driver: subprocess.Popen[bytes], storage: Path, log: Path) -> Iterator[None]:
+    """Again and again until the driver has ended. It is killed when nothing has changed for as long as nothing here takes."""
+    last, since = None, time.monotonic()
+    while driver.poll() is None:
+        now = (len(records(storage)), leases(storage), log.stat().st_size)
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > _HUNG:
+            driver.kill()
+        yield
+        time.sleep(0.1)
 
 
 def _gone(driver: subprocess.Popen[bytes]) -> None:
