@@ -3,9 +3,12 @@
 front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and what they show, optuna.db an Optuna study.
 """
 
+import base64
+import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,14 @@ from analysis.tables import latex, markdown
 from trials.errors import InputError
 from trials.storage import refuse_link, replace_file
 
+_FORMULA = re.compile(r"'*[=+\-@\t\n]")
+
+
+def _sha256(text: str) -> str:
+    """An inline style or script as a Content-Security-Policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("analysis", ""),
     autoescape=True,
@@ -31,6 +42,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters["sha256"] = _sha256
 
 
 def export(
@@ -178,8 +190,22 @@ def _plain(value: Any) -> Any:
 
 
 def _encoded_csv(table: pd.DataFrame) -> bytes:
-    text: str = table.to_csv(index=False, lineterminator="\n")
+    text: str = table.rename(columns=_defused).map(_defused).to_csv(index=False, lineterminator="\n")
     return text.encode()
+
+
+def _defused(cell: Any) -> Any:
+    """A cell that a spreadsheet would run as a formula with an apostrophe before it, which one apostrophe less undoes."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer quotes no lone \r, which then ends the row
+    if not _FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _encoded_json(rows: list[dict[str, Any]]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from analysis import front
 from analysis.answers import ALL
@@ -95,7 +95,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
     schema_number: Literal[1] = Field(alias="schema")
-    name: Key
+    name: str
     objectives: list[ManifestObjective] = Field(min_length=1)
     constraints: list[str] = []
     space: list[Text] = []
@@ -106,6 +106,13 @@ class Manifest(BaseModel):
     """Which the search saw. With `half` the trials' metrics are told on the other half."""
     spent: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = []
     """GPU-seconds, and seconds that commands of the sweep have run."""
+
+    @field_validator("name")
+    @classmethod
+    def _stays_in_its_folder(cls, name: str) -> str:
+        if not name or "\0" in name or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError("a name is the name of a folder")
+        return name
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> "Manifest":

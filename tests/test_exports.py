@@ -1,6 +1,9 @@
 """What is written for others to read: as documented, whole, and whatever a text holds."""
 
+import base64
 import dataclasses
+import hashlib
+import io
 import json
 import re
 import sqlite3
@@ -14,7 +17,10 @@ from markdown_it import MarkdownIt
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from analysis.export import FORMATS, export, export_figures, export_trials, front_rows, trial_rows
+from analysis.compare import compare
+from analysis.compare_page import page
+from analysis.export import ENCODED, FORMATS, export, export_figures, export_trials, front_rows, trial_rows
+from analysis.report import report
 from analysis.study import study
 from analysis.sweep import load
 from analysis.tables import latex_text, markdown_text
@@ -178,3 +184,24 @@ def test_ten_thousand_trials_are_written(builder):
     sweep = dataclasses.replace(sweep, trials=frame.assign(on_front=frame["number"] == 0))
     assert len(pd.read_parquet(export_trials(sweep, ["csv", "json", "parquet"])[2])) == 10_000
     assert len(study(sweep).trials) == 10_000
+
+
+def test_pages_run_and_style_themselves_by_checksum_alone(usual):
+    for text in (report(usual), FORMATS["html"](usual).decode(), page(compare(usual, usual))):
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+        inline = re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", text, flags=re.DOTALL)
+        assert 1 <= len(inline) <= 2
+        for one in inline:
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<[^>]* (?:style|on\w+)=", re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL))
+
+
+def test_no_csv_cell_is_a_formula():
+    evil = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\t=1", "a\r=1", "\r=1", "'=1", "-5", "-1e-3", "plain", "'plain", None]
+    table = pd.DataFrame({"=head": evil, "number": [-1.0] * len(evil)})
+    found = pd.read_csv(io.BytesIO(ENCODED["csv"](table)), keep_default_na=False)
+    assert list(found) == ["'=head", "number"]
+    assert list(found["number"]) == [-1.0] * len(evil)
+    shown = ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\t=1", "a\n=1", "'\n=1", "''=1", "-5", "-1e-3", "plain", "'plain", ""]
+    assert list(found["'=head"]) == shown
