@@ -398,12 +398,13 @@ def _told_keys(folder: Path) -> set[str]:
 def check_inputs(config: SweepConfig) -> None:
     """Raises InputError when a model, a source, a task or enough rows of a source cannot be had. Reads data, no weights."""
     from trials.checks import check
+    from trials.survey import Survey
     from trials.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
-    tasks = Tasks(hub)
-    for _, spec in _corners(config, ("data.samples", "data.mix.", "base.", "eval.")):
-        check(spec, hub, tasks)
+    tasks, survey = Tasks(hub), Survey(hub)
+    for _, spec in _corners(config, ("data.", "base.", "eval.")):
+        check(spec, hub, tasks, survey)
 
 
 def _corners(config: SweepConfig, prefixes: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], TrialSpec]]:

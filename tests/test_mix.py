@@ -229,9 +229,9 @@ def test_a_missing_value_is_an_empty_text(files):
         ("nowhere.jsonl", {}, "no file nowhere.jsonl in "),
         ("rows.jsonl", {"split": "test"}, 'Unknown split "test"'),
         ("rows.jsonl", {"config": "main"}, "is a file, which has no config"),
-        ("rows.jsonl", {"response": "{{answer}}"}, "'answer' is undefined; the columns are q, a"),
+        ("rows.jsonl", {"response": "{{answer}}"}, "rows.jsonl: row"),
         ("rows.jsonl", {"response": "{{a"}, "template: "),
-        ("broken.jsonl", {}, "JSON parse error"),
+        ("broken.jsonl", {}, "broken.jsonl: row 1: not JSON: Expecting value"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_clear_line(files, dataset, fields, expected):

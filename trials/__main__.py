@@ -81,14 +81,15 @@ def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
     from trials import hardware
     from trials.checks import check
+    from trials.survey import Survey
 
-    settled = []
+    settled, survey = [], Survey(worker.hub)
     for spec in specs:
         if spec.base.dtype == "auto":
             dtype = hardware.half_type(hardware.capability())
             spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
         if worker.ledger.complete(spec.key) is None:
-            check(spec, worker.hub, worker.tasks)
+            check(spec, worker.hub, worker.tasks, survey)
         settled.append(spec)
     return worker.run_together(settled)
 

@@ -1,14 +1,14 @@
 """Whether a trial's model, data and tasks can be had, before anything is loaded. Quick to import: see trials/tasks.py."""
 
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from trials import base, identity, mix
+from trials import base, gguf, identity, overlap
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
-from trials.spec import Data, TrialSpec
+from trials.spec import TrialSpec
+from trials.survey import Survey
 from trials.tasks import Tasks, same_split
 from trials.tasks import check as check_role
 
@@ -29,8 +29,11 @@ def check_cache() -> None:
         ) from None
 
 
-def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
-    """Raises InputError when the model, a source or a task cannot be had, or when a source is also evaluated on."""
+def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> None:
+    """Raises InputError when the model, a source, a task or enough usable rows cannot be had, or a source is evaluated on.
+
+    A `survey` shares what it has read between trials.
+    """
     check_cache()
     if spec.train.backend == "unsloth" and not spec.is_baseline:
         from trials import unsloth  # the Trainer with it, which takes longer to import than all else here
@@ -53,18 +56,12 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks) -> None:
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
                     f"(eval.{role}) is scored on; train on another split"
                 )
-    _check_rows(spec.data, hub)
+    screen = overlap.Screen(overlap.documents(tasks, spec.eval.values()), spec.data.max_overlap)
+    (survey or Survey(hub)).check(spec, _tokenizer(spec, hub), screen)
 
 
-def _check_rows(data: Data, hub: Hub) -> None:
-    rows = {name: len(hub.rows(name, find_source(data, name))) for name in data.shares if name != SELF}
-    kept = {name: mix.held_out(count) if name in data.mix else 0 for name, count in rows.items()}
-    needed: Mapping[str, int] = {name: int(data.rows * share) for name, share in data.shares.items()}
-    if all(needed[name] <= rows[name] for name in rows):  # else dealing them one by one could take hours
-        needed = Counter(mix.order_of_rows(data))
-    for name, share in data.shares.items():
-        if name != SELF and needed[name] > rows[name] - kept[name]:
-            raise InputError(
-                f"data.samples: {data.samples} with a share of {share:g} needs {needed[name]} rows of {name!r}; "
-                f"it has {rows[name]}" + (f", of which {kept[name]} are held out" if kept[name] else "")
-            )
+def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
+    """None where it comes with weights that are not here yet."""
+    if spec.base.gguf is not None and gguf.file(spec.base, hub, fetch=False) is None:
+        return None
+    return base.tokenizer(spec.base, hub)

@@ -5,12 +5,15 @@ as a mirror), a `sources.yaml` or a folder `tasks`.
 """
 
 import difflib
+import glob
 import hashlib
+import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trials import fingerprint, patience
+from trials import fingerprint, patience, row_files
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed
 from trials.spec import Data, Source
 from trials.storage import local
@@ -20,7 +23,6 @@ SELF = "self"
 """The source whose text the base samples itself."""
 COMMIT = "commit:"
 _HERE = Path(__file__).resolve().parent
-_FILES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}  # by their ending, what reads them
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 TASK_FOLDERS = sorted(_HERE.glob("*/tasks"))
 
@@ -61,6 +63,7 @@ class Hub:
         path = Path(self.locate(name))
         if not path.is_dir():
             return {"path": name}
+        _folders_are_no_patterns()
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return {"path": str(path), "cache_dir": _cache_of(files)}
 
@@ -82,10 +85,9 @@ class Hub:
 
     def files(self, name: str, source: Source) -> dict[str, Path] | None:
         """The local files of a source, in the order of their rows; None where only the hub has them."""
-        if Path(source.dataset).suffix not in _FILES:
+        if not (found := self._files(name, source)):
             return self.folder_files(source.dataset, source.files)
-        found = _of_files(name, source)["data_files"]["train"]
-        return {f"{number:09}": Path(file) for number, file in enumerate(found)}  # their own names say nothing else
+        return {f"{number:09}": file for number, file in enumerate(found)}  # their own names say nothing else
 
     def commit(self, name: str, kind: str, revision: str | None) -> str | None:
         """The commit that the hub's branch or tag stands at, offline the one in the cache; `kind` is model or dataset."""
@@ -115,54 +117,94 @@ class Hub:
 
     def state(self, name: str, source: Source) -> str:
         """Another one when a source's local files are others; the hub's stay the same as long as a process lives."""
-        return str(self._arguments(name, source).get("cache_dir", source.dataset))
+        if files := self._files(name, source):
+            return _cache_of(files)
+        return str(self.dataset_arguments(source.dataset).get("cache_dir", source.dataset))
 
-    def _arguments(self, name: str, source: Source) -> dict[str, Any]:
-        return _of_files(name, source) if Path(source.dataset).suffix in _FILES else self.dataset_arguments(source.dataset)
+    def rows(self, name: str, source: Source) -> row_files.Rows:
+        """A source's rows; InputError when there is no such data set, file, configuration or split, or a row is broken."""
+        if not (files := self._files(name, source)):
+            return self._loaded(name, source, {**self.dataset_arguments(source.dataset), "name": source.config})
+        kinds = sorted({row_files.TABLES.get(file.suffix.lower(), "") for file in files})
+        if len(kinds) > 1:
+            raise InputError(f"source {name!r}: {source.dataset} is files of different kinds: {', '.join(map(str, files))}")
+        if kinds != [""]:
+            escaped = [glob.escape(str(file.resolve())) for file in files]  # datasets takes each for a pattern
+            return self._loaded(
+                name, source, {"path": kinds[0], "data_files": {"train": escaped}, "cache_dir": _cache_of(files)}
+            )
+        try:
+            return row_files.FileRows(files, source.split, Path(_cache_of(files)))
+        except InputError as error:
+            raise InputError(f"source {name!r}: {error}") from None
+        except ValueError as error:
+            raise InputError(f"source {name!r}: {source.dataset} has no {source.split}: {error}") from None
+        except OSError as error:
+            raise self.missing(f"data set of source {name!r},", source.dataset, error) from error
 
-    def rows(self, name: str, source: Source) -> Any:
-        """A source's rows, a datasets.Dataset; InputError when there is no such data set, file, configuration or split."""
+    def _loaded(self, name: str, source: Source, arguments: dict[str, Any]) -> row_files.Rows:
+        """What load_dataset makes of the arguments."""
         import datasets
 
-        local = Path(source.dataset).suffix in _FILES
-        arguments = self._arguments(name, source)
-        if source.files and not local:
+        files = "data_files" in arguments
+        if source.files and not files:
             arguments["data_files"] = source.files
         try:
-            revision = None if local or self.has(source.dataset) else source.revision
-            found = datasets.load_dataset(
-                **arguments, name=None if local else source.config, split=source.split, revision=revision
-            )
-            check_commit(f"source {name!r}: {source.dataset}", revision, found)
-            return found
+            revision = None if files or self.has(source.dataset) else source.revision
+            loaded = datasets.load_dataset(**arguments, split=source.split, revision=revision)
+            check_commit(f"source {name!r}: {source.dataset}", revision, loaded)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
-            if isinstance(missing, StorageFailed) or not (local or self.has(source.dataset)):
+            if isinstance(missing, StorageFailed) or not (files or self.has(source.dataset)):
                 raise missing from error
             asked = " ".join(part for part in (source.files, f"{source.config or 'default'}/{source.split}") if part)
             # what reads the file has the reason, what called it says only that there was one
             reason = " ".join(str(error.__cause__ or error).split())[:160]
             raise InputError(f"source {name!r}: {source.dataset} has no {asked}: {reason}") from error
+        if not len(loaded):
+            raise InputError(f"source {name!r}: {source.dataset} has no rows")
+        return row_files.TableRows(loaded, source.dataset)
+
+    def _files(self, name: str, source: Source) -> list[Path]:
+        """The local files that the source names; none where it names a folder or a data set of the hub."""
+        path = local(source.dataset, f"source {name!r}")
+        if path.is_dir() or self.has(source.dataset) or not (path.exists() or row_files.known(path)):
+            return []
+        if source.config or source.files:
+            raise InputError(f"source {name!r}: {source.dataset} is a file, which has no config or files in it")
+        if not row_files.known(path):
+            raise InputError(f"source {name!r}: {source.dataset} is a file, but none of {row_files.endings()}")
+        found = [path]
+        if not path.exists():
+            # only what does not exist is a pattern: the folders before it that do exist are meant literally
+            folder = next(parent for parent in path.parents if parent.is_dir())
+            found = sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
+        if not found:
+            raise InputError(f"source {name!r}: no file {source.dataset} in {Path.cwd()}")
+        if refused := [file for file in found if not os.access(file, os.R_OK)]:
+            raise InputError(f"source {name!r}: {refused[0]}: cannot be read: permission denied")
+        return found
 
 
-def _of_files(name: str, source: Source) -> dict[str, Any]:
-    """load_dataset's arguments for local files, with a cache that changes with them."""
-    if source.config or source.files:
-        raise InputError(f"source {name!r}: {source.dataset} is a file, which has no config or files in it")
-    pattern = local(source.dataset, f"source {name!r}")
-    matching = [pattern] if pattern.is_file() else Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
-    found = sorted(path.resolve() for path in matching if path.is_file())
-    if not found:
-        raise InputError(f"source {name!r}: no file {source.dataset} in {Path.cwd()}")
-    files = {"train": [str(path) for path in found]}
-    return {"path": _FILES[pattern.suffix], "data_files": files, "cache_dir": _cache_of(found)}
+@cache
+def _folders_are_no_patterns() -> None:
+    """datasets puts a folder's path before its patterns unquoted, and finds nothing in one that is called `[v2]`."""
+    import datasets
+
+    resolve = datasets.data_files.resolve_pattern
+
+    def quoted(pattern: str, base_path: str, *arguments: Any, **named: Any) -> Any:
+        folder = glob.escape(base_path) if Path(base_path).is_dir() else base_path
+        return resolve(pattern, folder, *arguments, **named)
+
+    datasets.data_files.resolve_pattern = quoted
 
 
 def _cache_of(files: list[Path]) -> str:
     """A cache that serves these files as they are now: datasets knows them by their paths."""
     import datasets
 
-    state = "|".join(f"{file}:{fingerprint.sha256(file)}" for file in files)
+    state = "|".join(f"{file.resolve()}:{fingerprint.sha256(file)}" for file in files)
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "slimsweep" / hashlib.sha256(state.encode()).hexdigest()[:16])
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,11 +79,8 @@ class _Source:
     def __init__(self, name: str, data: Data, hub: Hub):
         definition = find_source(data, name)
         self._rows, self._read = hub.rows(name, definition), Reader(name, definition)
-        files = tuple(
-            file["filename"] for file in self._rows.cache_files
-        )  # in a folder of their own for each state of the data
         self._name, self._control = name, data.replay.control if name == data.replay.source else "true"
-        self.version = (definition.model_dump_json(), files, self._control)
+        self.version = (definition.model_dump_json(), self._rows.version, self._control)
         # an order that no setting of the trial moves: what is held out, and what is judged, is the same for all of a sweep
         self.fixed = permutation(f"{name}, held out", len(self._rows), 0)
         self._others = controls.others(self.fixed) if self._control == "permuted" else {}
@@ -94,15 +91,23 @@ class _Source:
         return len(self._rows)
 
     def __getitem__(self, number: Any) -> tuple[str, ...]:
-        parts = self._read(self._rows[int(number)])
+        parts = self._parts(int(number))
         if self._control == "permuted":
-            return (*parts[:-1], self._read(self._rows[self._others[int(number)]])[-1])
-        if self._control == "prose":
+            return (*parts[:-1], self._parts(self._others[int(number)])[-1])
+        if self._control == "prose" and parts[-1]:
             return (*parts[:-1], controls.prose(self._name, parts[-1]))
         return parts
 
+    def _parts(self, number: int) -> tuple[str, ...]:
+        return self._read(self._rows[number], self._rows.where(number))
+
+    @property
+    def reserved(self) -> np.ndarray:
+        """The numbers of the rows that are held out."""
+        return self.fixed[: held_out(len(self))]
+
     def held_out(self) -> list[tuple[str, ...]]:
-        return [self[number] for number in self.fixed[: held_out(len(self))]]
+        return [self[number] for number in self.reserved]
 
 
 def heldout(data: Data, hub: Hub, tokenizer: Any) -> dict[str, list[Example]]:
@@ -113,38 +118,113 @@ def heldout(data: Data, hub: Hub, tokenizer: Any) -> dict[str, list[Example]]:
     """
     encode, found = Encoder(data, tokenizer), {}
     for name in _mixed(data):
-        rows = [Example(name, *encode(parts)) for parts in _Source(name, data, hub).held_out()]
+        rows = [Example(name, *encode(parts)) for parts in _Source(name, data, hub).held_out() if parts[-1]]
         found[name] = [row for row in rows if _teaches(row)]
     return {name: rows for name, rows in found.items() if rows}
 
 
+class Mixture(NamedTuple):
+    """The rows of one epoch, and the rows before the last of them that were left out or cut."""
+
+    rows: list[Example]
+    left_out: dict[str, dict[str, int]]
+    """By source and reason."""
+    cut: dict[str, int]
+    """By source: rows longer than data.max_length, of which the beginning is used."""
+
+
 def build(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, own: Own | None = None) -> list[Example]:
+    """The rows of `mixture`."""
+    return mixture(data, hub, tokenizer, screen, own).rows
+
+
+def mixture(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, own: Own | None = None) -> Mixture:
     """The rows of one epoch, replay included, without those that `screen` finds test documents in.
 
     `own` gives the text of source `self`. Raises InputError when a source has too few rows, or too many with test documents.
     """
     order, encode = order_of_rows(data), Encoder(data, tokenizer)
     needed = Counter(order)
-    sources = {name: _Source(name, data, hub) for name in sorted({*needed, *_mixed(data)} - {SELF})}
-    # by their text, for a row may stand twice in a source, or in two
-    never = {parts for name in _mixed(data) for parts in sources[name].held_out()}
+    drawn = draws(data, hub)
     streams = {
-        name: _own(own, needed[name], data, encode, screen)
-        if name == SELF
-        else _examples(name, sources[name], never, data, encode, screen)
-        for name in needed
+        name: _own(own, needed[name], encode, screen) if name == SELF else drawn[name].rows(encode, screen) for name in needed
     }
     examples: list[Example] = []
-    for position, name in enumerate(order):
+    for name in order:
         example = next(streams[name], None)
         if example is None:
-            had = sum(one.source == name for one in examples)
-            raise InputError(
-                f"source {name!r} has {had} usable rows, data.samples {data.samples} with a share of {data.shares[name]:g} "
-                f"needs {needed[name]} (short at row {position + 1}); lower one of the two"
-            )
+            raise too_few(data, drawn[name], needed[name])
         examples.append(example)
-    return examples
+    counted = [drawn[name] for name in sorted(needed.keys() - {SELF})]
+    return Mixture(
+        examples,
+        {draw.name: dict(draw.left_out) for draw in counted if draw.left_out},
+        {draw.name: draw.cut for draw in counted if draw.cut},
+    )
+
+
+class Draw:
+    """The usable rows of a source in the order of a trial, and what became of the rows that were looked at for them."""
+
+    def __init__(self, name: str, source: _Source, data: Data, never: set[tuple[str, ...]]):
+        """`never` are the texts of all rows that are held out."""
+        self.name, self._source, self._data, self._never = name, source, data, never
+        self.used = self.cut = 0
+        self.left_out: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def rows(self, encode: Encoder | None, screen: Screen | None) -> Iterator[Example]:
+        """Without an encoder no row has tokens, and none is too long."""
+        name, source, seed = self.name, self._source, self._data.seed
+        if screen:
+            screen.judge(name, source.version, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
+        reserved = set(source.reserved.tolist()) if name in _mixed(self._data) else set()
+        for number in permutation(name, len(source), seed):
+            parts = source[number]
+            if parts in self._never:
+                self.left_out["held out" if number in reserved else "copy of a held-out row"] += 1
+            elif not parts[-1]:
+                self.left_out["no response" if len(parts) > 1 else "no text"] += 1
+            elif screen and screen.holds_back(name, "\n".join(parts)):
+                self.left_out["overlap with a test document"] += 1
+            elif (row := self._example(parts, encode)) is None:
+                self.left_out[f"no room for a response in max_length {self._data.max_length}"] += 1
+            else:
+                self.used += 1
+                yield row
+
+    def _example(self, parts: tuple[str, ...], encode: Encoder | None) -> Example | None:
+        """None where the prompt fills data.max_length, or the response has no tokens: nothing is to be learnt."""
+        if encode is None:
+            return Example(self.name, [], [])
+        prompt, ids = encode.uncut(parts)
+        row = Example(self.name, *encode.tokens(prompt, ids))
+        if not _teaches(row):
+            return None
+        self.cut += len(ids) > len(row.input_ids)
+        return row
+
+
+def draws(data: Data, hub: Hub) -> dict[str, Draw]:
+    """A draw from each source of the data that is read."""
+    names = sorted({name for name in data.shares if name != SELF})
+    sources = {name: _Source(name, data, hub) for name in names}
+    # by their text, for a row may stand twice in a source, or in two
+    never = {parts for name in _mixed(data) for parts in sources[name].held_out()}
+    return {name: Draw(name, source, data, never) for name, source in sources.items()}
+
+
+def too_few(data: Data, draw: Draw, needed: int) -> InputError:
+    """The error for a source that has too few rows; where all were looked at, with what became of them."""
+    short = (
+        f"data.samples: {data.samples} with a share of {data.shares[draw.name]:g} needs {needed} rows of {draw.name!r}; it has"
+    )
+    if not draw.used + draw.left_out.total():
+        return InputError(f"{short} {len(draw)}")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in draw.left_out.most_common())
+    return InputError(f"{short} {draw.used} usable rows of {len(draw)}{f' ({reasons})' if reasons else ''}")
 
 
 def state(data: Data, hub: Hub) -> tuple[str, ...]:
@@ -162,21 +242,7 @@ def _teaches(row: Example) -> bool:
     return any(label != IGNORED for label in row.labels[1:])  # no token predicts the first
 
 
-def _examples(
-    name: str, source: _Source, never: set[tuple[str, ...]], data: Data, encode: Encoder, screen: Screen | None
-) -> Iterator[Example]:
-    if screen:
-        screen.judge(name, source.version, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
-    for number in permutation(name, len(source), data.seed):
-        parts = source[number]
-        if parts in never or not any(parts) or (screen and screen.holds_back(name, "\n".join(parts))):
-            continue
-        row = Example(name, *encode(parts))
-        if _teaches(row):  # a prompt longer than max_length leaves nothing to learn
-            yield row
-
-
-def _own(own: Own | None, needed: int, data: Data, encode: Encoder, screen: Screen | None) -> Iterator[Example]:
+def _own(own: Own | None, needed: int, encode: Encoder, screen: Screen | None) -> Iterator[Example]:
     """What the base samples from itself, all of it learnt: another text where one has a test document in it.
 
     However many have: they tell what the base knows, and nothing is given away by leaving them out.

@@ -80,6 +80,10 @@ class TrialRecord(BaseModel):
     """(step, kl on the held-out rows) as train.stop_kl looked at it."""
     overlap: dict[str, dict[str, int]] = {}
     """By source: rows that were looked at, and those of them that share 13 words with a test document and were left out."""
+    left_out: dict[str, dict[str, int]] = {}
+    """By source and reason: rows that were not trained on, of those up to the last one that was."""
+    cut: dict[str, int] = {}
+    """By source: rows that were trained on up to data.max_length, and are longer."""
     training: dict[str, float] = {}
     """rows, tokens, steps, final_loss (nats per token of the last step)."""
     together: int = 1

@@ -291,14 +291,15 @@ class Worker:
         spec = record.spec
         own = functools.partial(selfgen.samples, loaded, spec.base, self.ledger)
 
-        def build() -> tuple[list[mix.Example], dict[str, dict[str, int]]]:
+        def build() -> tuple[mix.Mixture, dict[str, dict[str, int]]]:
             screen = overlap.Screen(overlap.documents(self.tasks, spec.eval.values()), spec.data.max_overlap)
-            return mix.build(spec.data, self.hub, loaded.tokenizer, screen, own), screen.seen
+            return mix.mixture(spec.data, self.hub, loaded.tokenizer, screen, own), screen.seen
 
         with _timed(record, "mix"):
             tasks = frozenset(name for evaluation in spec.eval.values() for name in evaluation.tasks)
-            examples, seen = self._once("rows", (self._of_data(spec), tasks), build)
-            record.overlap = copy.deepcopy(seen)
+            mixture, seen = self._once("rows", (self._of_data(spec), tasks), build)
+            examples = mixture.rows
+            record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixture.left_out, mixture.cut))
             heldout = drift.sample(self._heldout(loaded, spec), train.LOOKED_AT)
             record.rows = dict(Counter(example.source for example in examples))
         begins_at: Sequence[mix.Example] = examples

@@ -1,0 +1,318 @@
+"""Rows of local text files: JSON lines, JSON, CSV and TSV, plain or compressed.
+
+Each value keeps the type that its own row gives it: no column is converted because of other rows, and a cell of a CSV file is
+text. A file is parsed once and kept as Arrow in the cache of `datasets`, memory-mapped from there.
+"""
+
+import bz2
+import csv
+import gzip
+import itertools
+import json
+import lzma
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from trials.errors import InputError
+
+Numbered = Iterator[tuple[int, dict[str, Any]]]
+"""Rows, each with the line on which it begins; in a JSON list, with its number."""
+
+TABLES = {".parquet": "parquet", ".arrow": "arrow"}
+"""Endings of files that `datasets` reads, with the name of its reader."""
+_COMPRESSED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+_WRAPPERS = ("data", "rows", "train", "examples", "instances")  # keys of a JSON object under which its rows stand
+_MISSING = ("nan", "NaN", "<NA>")  # a CSV cell that pandas or numpy wrote for no value
+_UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("row", pa.large_string())])
+_BATCH = 1_000
+
+
+def ending(path: Path) -> str:
+    """What says how to read the file: its last suffix in lower case, without that of a compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return "".join(suffixes[-2:-1] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:])
+
+
+def known(path: Path) -> bool:
+    return ending(path) in _READERS or path.suffix.lower() in TABLES
+
+
+def endings() -> str:
+    return f"{', '.join([*_READERS, *TABLES])}; text files also with {', '.join(_COMPRESSED)}"
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """Rows by number. `where` gives a row's file and number as a person counts."""
+
+    columns: list[str]
+    version: tuple[str, ...]
+    """Names of files that are others when the rows are."""
+
+    def where(self, number: int) -> str:
+        raise NotImplementedError
+
+
+class TableRows(Rows):
+    """Rows of a datasets.Dataset."""
+
+    def __init__(self, dataset: Any, name: str):
+        self._dataset, self._name = dataset, name
+        self.columns = dataset.column_names
+        self.version = tuple(file["filename"] for file in dataset.cache_files)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self._dataset[int(number)]
+
+    def where(self, number: int) -> str:
+        return f"{self._name}: row {number + 1}"
+
+
+class FileRows(Rows):
+    """Rows of text files, in the files' order. A column that a row lacks is None there."""
+
+    def __init__(self, files: Sequence[Path], split: str, cache: Path):
+        table = cache / "rows.arrow"
+        if not table.is_file():
+            _write(files, table)
+        self.columns, self._files = json.loads(table.with_suffix(".json").read_text()), files
+        self._table = pa.ipc.open_stream(pa.memory_map(str(table))).read_all()
+        self._chosen = _chosen(split, self._table.num_rows)
+        self.version = (str(table), split)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, number: Any) -> Any:
+        row = json.loads(self._table["row"][int(self._chosen[number])].as_py())
+        return dict.fromkeys(self.columns) | row
+
+    def where(self, number: int) -> str:
+        at = int(self._chosen[number])
+        return f"{self._files[self._table['file'][at].as_py()]}: row {self._table['number'][at].as_py()}"
+
+
+def _chosen(split: str, rows: int) -> np.ndarray:
+    """(chosen,) row numbers of a split such as train[:90%]; raises ValueError where there is no such split."""
+    import datasets
+
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": rows})
+    return np.concatenate([np.arange(part.from_, part.to) for part in parts])
+
+
+def _write(files: Sequence[Path], table: Path) -> None:
+    """Parses the files and puts the table and, beside it, its columns in their places."""
+    columns: dict[str, None] = {}
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=table.parent) as folder:
+        made = Path(folder) / table.name
+        with pa.OSFile(str(made), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
+            for index, path in enumerate(files):
+                numbered = enumerate(_encoded(path, columns), 1)
+                while some := list(itertools.islice(numbered, _BATCH)):
+                    numbers, texts = zip(*some, strict=True)
+                    writer.write_batch(
+                        pa.record_batch([pa.repeat(pa.scalar(index, pa.int32()), len(some)), numbers, texts], _SCHEMA)
+                    )
+        named = made.with_suffix(".json")
+        named.write_text(json.dumps(list(columns)))
+        named.replace(table.with_suffix(".json"))
+        made.replace(table)
+
+
+def _encoded(path: Path, columns: dict[str, None]) -> Iterator[str]:
+    """Each row as JSON; adds its columns to `columns`."""
+    number = 0
+    for number, (line, row) in enumerate(read(path), 1):
+        columns.update(dict.fromkeys(row))
+        text = json.dumps(row, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start]
+            raise InputError(f"{_at(path, number, line)}: {half!r} is half of a character (a lone surrogate)") from None
+        yield text
+    if number == 0:
+        raise InputError(f"{path}: has no rows")
+
+
+def read(path: Path) -> Numbered:
+    """The file's rows; raises InputError with the file, and the row where one is wrong."""
+    try:
+        yield from _READERS[ending(path)](path)
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path}: the compressed data is damaged or incomplete: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _at(path: Path, number: int, line: int) -> str:
+    return f"{path}: row {number}" + (f" (line {line})" if line != number else "")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The file's lines without a byte order mark."""
+    with _COMPRESSED.get(path.suffix.lower(), partial(open, mode="rb"))(path) as file:
+        for number, line in enumerate(file):
+            if number == 0 and line.startswith(_UTF16):
+                raise InputError(f"{path}: is UTF-16, and must be UTF-8: iconv -f utf-16 -t utf-8")
+            yield line.removeprefix(_UTF8) if number == 0 else line
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{line[error.start]:02x} at column {error.start + 1}"
+        raise InputError(f"{where}: not UTF-8 ({byte}); for a file in Latin-1: iconv -f latin1 -t utf-8") from None
+
+
+# ---------------------------------------------------------------------- JSON
+
+
+def _json_lines(path: Path) -> Numbered:
+    if next((line for line in _lines(path) if line.strip()), b"").lstrip().startswith(b"["):
+        yield from _json(path)
+        return
+    number = 0
+    for line, raw in enumerate(_lines(path), 1):
+        if raw.strip():
+            number += 1
+            where = _at(path, number, line)
+            yield line, _object(_parsed(_decoded(raw, where), where), where)
+
+
+def _json(path: Path) -> Numbered:
+    """A list of objects, an object that holds such a list, or a line for each object."""
+    lines = enumerate(_lines(path), 1)
+    text = "".join(_decoded(raw, f"{path}: line {line}") for line, raw in lines)
+    if text.lstrip().startswith("["):
+        yield from _elements(path, text)
+        return
+    try:
+        whole = json.loads(text, strict=False)
+    except (ValueError, RecursionError):  # lines, or broken; the rows themselves say which
+        whole = None
+    rows = [whole[key] for key in _WRAPPERS if isinstance(whole, dict) and _objects(whole.get(key))]
+    if rows:
+        yield from enumerate(rows[0], 1)
+    elif isinstance(whole, dict) and any(_columnar(value) for value in whole.values()):
+        raise InputError(f"{path}: is one object, not rows; write a list of objects, or each object on a line of its own")
+    elif isinstance(whole, dict):
+        yield 1, whole
+    else:
+        yield from _json_lines(path)
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _columnar(value: Any) -> bool:
+    """Whether it looks like a column: pandas writes {"column": {"0": ...}} where no orient is given."""
+    return (isinstance(value, dict) and "0" in value) or (isinstance(value, list) and not _objects(value))
+
+
+def _elements(path: Path, text: str) -> Numbered:
+    """The objects of a JSON list."""
+    decoder = json.JSONDecoder(strict=False)
+    position, number = text.index("[") + 1, 0
+    while True:
+        position = _skipped(text, position)
+        if number == 0 and text[position : position + 1] == "]":
+            return
+        number += 1
+        where = f"{path}: row {number}"
+        try:
+            row, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: {_not_json(error)}") from None
+        yield number, _object(row, where)
+        position = _skipped(text, position)
+        if text[position : position + 1] == "]":
+            if text[position + 1 :].strip():
+                raise InputError(f"{path}: the list of {number} rows ends, and more follows it")
+            return
+        if text[position : position + 1] != ",":
+            raise InputError(f"{where}: not JSON: no comma or ] follows it")
+        position += 1
+
+
+def _skipped(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {_not_json(error)}") from None
+
+
+def _not_json(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg}, column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "not JSON that can be read: nested too deeply"
+    return f"not JSON that can be read: {error}"
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        kind = {list: "a list", str: "a text"}.get(type(row), json.dumps(row)[:40])
+        raise InputError(f"{where}: is {kind}, not an object with columns")
+    return row
+
+
+# ---------------------------------------------------------------------- CSV
+
+
+def _separated(path: Path, delimiter: str) -> Numbered:
+    csv.field_size_limit(sys.maxsize)
+    number = 0
+
+    def texts() -> Iterator[str]:
+        for line, raw in enumerate(_lines(path), 1):
+            yield _decoded(raw, f"{path}: row {number + 1} (line {line})" if line > 1 else f"{path}: header")
+
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in reader if cells), [])
+        if twice := sorted({name for name in header if header.count(name) > 1}):
+            raise InputError(f"{path}: column {twice[0]!r} stands in the header twice")
+        begins = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                number += 1
+                yield begins, _cells(header, cells, f"{path}: row {number} (line {begins})")
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}: row {number + 1} (line {reader.line_num}): not CSV: {error}") from None
+
+
+def _cells(header: list[str], cells: list[str], where: str) -> dict[str, Any]:
+    if len(cells) != len(header):
+        raise InputError(f"{where}: has {len(cells)} fields, the header {len(header)}: {', '.join(header)}")
+    return {name: None if cell in _MISSING else cell for name, cell in zip(header, cells, strict=True)}
+
+
+_READERS: Mapping[str, Callable[[Path], Iterable[tuple[int, dict[str, Any]]]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": lambda path: _separated(path, ","),
+    ".tsv": lambda path: _separated(path, "\t"),
+}

@@ -1,0 +1,288 @@
+"""Renders templates that others wrote: no template runs code, writes much more than its row holds, or takes long.
+
+The environment is Jinja's ImmutableSandboxedEnvironment with less of the language: expressions, `if`, `for` and `set`, and the
+filters and methods below. Macros, blocks, includes and recursion are refused. What is left is bounded by a budget for each
+rendering. Every value that an expression reads or computes is charged by its size, every step of a loop by one, and operations
+whose result may be larger than their operands are charged before they are carried out.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+_BUDGET = 2_000_000  # units of work: about a second at most
+_CHARACTERS = 32  # that cost one unit; a copy of a text is fast
+_OUTPUT = 20_000_000  # characters
+_TEMPLATE = 50_000  # characters
+_BITS = 4_096  # of an integer
+_ARGUMENT = 1_000_000  # the largest integer that a filter takes
+_LANGUAGE = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
+    *(nodes.Name, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Operand),
+    *(nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Call, nodes.Getitem, nodes.Getattr, nodes.Slice),
+    *(nodes.Concat, nodes.Compare, nodes.BinExpr, nodes.UnaryExpr),
+)
+_FILTERS = (
+    *("abs", "batch", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join", "last"),
+    *("length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "select", "selectattr"),
+    *("sort", "string", "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "wordcount"),
+)
+_METHODS: dict[type, tuple[str, ...]] = {
+    str: (
+        *("capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdigit", "islower"),
+        *("isnumeric", "isspace", "isupper", "join", "lower", "lstrip", "partition", "removeprefix", "removesuffix"),
+        *("replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip"),
+        *("swapcase", "title", "upper"),
+    ),
+    dict: ("get", "items", "keys", "values"),
+    list: ("count", "index"),
+    tuple: ("count", "index"),
+}
+_SCALARS = (str, int, float, Decimal, date, time, timedelta)
+ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
+    *(RecursionError, SyntaxError, MemoryError),
+)
+"""What a template raises that cannot be compiled or rendered."""
+
+
+class Missing(str):
+    """The value of a column that a row lacks: an empty text that is also `none`."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or str.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+MISSING = Missing()
+
+
+def present(value: Any) -> Any:
+    """The value with MISSING for null and NaN, at any depth."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, dict):
+        return {name: present(inner) for name, inner in value.items()}
+    return [present(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Compiles and renders templates over the columns of rows. Not for use by several threads at once."""
+
+    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+
+    def __init__(self) -> None:
+        super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._written, optimized=False)
+        self.globals = {"range": self._range}  # always this one object, by which `call` knows it
+        kept = {name: self.filters[name] for name in _FILTERS} | {"round": _round, "tojson": _json}
+        self.filters = {name: self._filter(name, function) for name, function in kept.items()}
+        self.filters |= {"read value": self._context(self._charged), "loop over": self._context(self._steps)}
+        self.filters["concatenate"] = self._context(self._concatenated)
+        self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
+        self._left = _BUDGET
+
+    def compiled(self, text: str) -> Callable[[Mapping[str, Any]], str]:
+        """A function that renders a row; it, and this, raise one of ERRORS where the template does what it may not."""
+        if len(text) > _TEMPLATE:
+            raise SecurityError(f"it has {len(text)} characters, more than {_TEMPLATE}")
+        tree = self.parse(text)
+        for node in tree.find_all(nodes.Node):
+            if not isinstance(node, _LANGUAGE) or (isinstance(node, nodes.For) and node.recursive):
+                line = f"line {node.lineno}: " if text.count("\n") else ""
+                raise SecurityError(f"{line}{type(node).__name__} cannot stand in a template of rows")
+        return partial(self._rendered, self.from_string(_instrumented(tree)))
+
+    def _rendered(self, template: jinja2.Template, row: Mapping[str, Any]) -> str:
+        self._left, parts, size = _BUDGET, [], 0
+        for part in template.generate(row):
+            self._spend(1)
+            size += len(part)
+            if size > _OUTPUT:
+                raise SecurityError(f"it writes more than {_OUTPUT} characters")
+            parts.append(part)
+        return "".join(parts)
+
+    # ------------------------------------------------------------------ the budget
+
+    def _spend(self, units: int) -> None:
+        self._left -= units
+        if self._left < 0:
+            raise SecurityError("it takes too many steps, or its texts are too large")
+
+    def _charged(self, value: Any) -> Any:
+        """The value, once its size is charged, that of all inside it included."""
+        open_ = [value]
+        while open_:
+            one = open_.pop()
+            if isinstance(one, str):
+                self._spend(1 + len(one) // _CHARACTERS)
+            elif isinstance(one, (list, tuple)):
+                self._spend(1 + len(one))
+                open_ += one
+            elif isinstance(one, dict):
+                self._spend(1 + 2 * len(one))
+                open_ += one.values()
+            else:
+                self._spend(1)
+        return value
+
+    def _grown(self, characters: int) -> None:
+        """Charges a text before it is made."""
+        self._spend(max(characters, 0) // _CHARACTERS)
+
+    def _steps(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self._spend(1)
+            yield value
+
+    def _range(self, *bounds: int) -> range:
+        made = range(*bounds)
+        self._spend(len(made))
+        return made
+
+    # ------------------------------------------------------------------ operations
+
+    def _written(self, value: Any) -> str:
+        if isinstance(value, jinja2.Undefined):
+            return str(value)  # raises
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        if not isinstance(value, _SCALARS):
+            raise SecurityError(f"it would write {_named(value)} as Python prints it; pick the texts that are meant out of it")
+        text = str(value)
+        self._grown(len(text))
+        return text
+
+    def _concatenated(self, *values: Any) -> str:
+        return "".join(map(self._written, values))
+
+    def _context(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As a filter that Jinja does not compute when it compiles."""
+        return jinja2.pass_context(lambda _, *arguments, **named: function(*arguments, **named))
+
+    def _filter(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The filter with its arguments and its result charged."""
+        passed = getattr(function, "jinja_pass_arg", None)
+
+        @jinja2.pass_context
+        def charged(context: Any, value: Any, *arguments: Any, **named: Any) -> Any:
+            if not isinstance(value, (str, list, tuple, dict, jinja2.Undefined)) and isinstance(value, Iterable):
+                value = [self._charged(one) for one in value]  # what `map` and the like compute one by one
+            for argument in [*arguments, *named.values()]:
+                if isinstance(argument, int) and abs(argument) > _ARGUMENT:
+                    raise SecurityError(f"{name}({argument}): the number is too large")
+            if name == "join":
+                texts = [self._written(one) for one in value]
+                self._grown(len(texts) * max([len(str(one)) for one in arguments], default=0))
+                value = texts
+            elif name == "replace":
+                self._replaced(self._written(value), *map(str, arguments[:2]))
+            elif name == "string":
+                value = self._written(value)
+            elif name == "batch":
+                self._spend(*[int(one) for one in arguments[:1]])
+            found = function(*_passed(passed, context, self), value, *arguments, **named)
+            return self._charged(found)
+
+        return charged
+
+    def _replaced(self, text: str, old: str, new: str) -> None:
+        self._grown(len(text) + text.count(old) * len(new))
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
+        if __obj is __self.globals["range"]:
+            return __obj(*args)
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if not any(isinstance(owner, kind) and name in names for kind, names in _METHODS.items()):
+            raise SecurityError(f"{name or __obj!r} cannot be called in a template of rows")
+        if name == "replace":
+            __self._replaced(str(owner), *map(str, args[:2]))
+        if name == "join":
+            args = ([__self._written(one) for one in args[0]],)
+            __self._grown(len(args[0]) * len(str(owner)))
+        return __self._charged(__obj(*args, **kwargs))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            if bits > _BITS:
+                raise SecurityError(f"{operator}: the number is too large")
+        elif operator == "%" and isinstance(left, str):
+            raise SecurityError("a text with % formats cannot stand in a template of rows; write the parts one after the other")
+        elif operator == "*":
+            text, times = (left, right) if isinstance(right, int) else (right, left)
+            if isinstance(text, str) and isinstance(times, int):
+                self._grown(len(text) * times)
+            elif not isinstance(text, (int, float, Decimal)):
+                raise SecurityError(f"{_named(text)} cannot be multiplied")
+        elif operator == "+":
+            self._charged(left)
+            self._charged(right)
+        return self._charged(super().call_binop(context, operator, left, right))
+
+
+def _passed(kind: Any, context: Any, environment: Any) -> tuple[Any, ...]:
+    """What Jinja passes to a filter before its value."""
+    if kind is None:
+        return ()
+    return ({"context": context, "eval_context": context.eval_ctx, "environment": environment}[kind.name],)
+
+
+def _named(value: Any) -> str:
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _round(value: float, precision: int = 0) -> float:
+    return round(value, precision)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """As chat templates have it: without escapes for HTML."""
+    return json.dumps(_restored(value), ensure_ascii=False, indent=indent and min(indent, 8), default=str)
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, Missing):
+        return None
+    if isinstance(value, dict):
+        return {name: _restored(inner) for name, inner in value.items()}
+    return [_restored(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _instrumented(tree: nodes.Template) -> nodes.Template:
+    """The tree with what it reads charged, its loops counted and its concatenations bounded."""
+    for node in list(tree.find_all(nodes.Node)):
+        for name, inner in list(node.iter_fields()):
+            if isinstance(inner, list):
+                setattr(node, name, [_hooked(one) if isinstance(one, nodes.Expr) else one for one in inner])
+            elif isinstance(inner, nodes.Expr):
+                setattr(node, name, _hooked(inner))
+        if isinstance(node, nodes.For):
+            node.iter = _filter("loop over", node.iter)
+    return tree
+
+
+def _hooked(node: nodes.Expr) -> nodes.Expr:
+    if isinstance(node, nodes.Concat):
+        return _filter("concatenate", node.nodes[0], *node.nodes[1:])
+    reads = isinstance(node, (nodes.Name, nodes.Getattr, nodes.Getitem)) and node.ctx == "load"
+    return _filter("read value", node) if reads else node
+
+
+def _filter(name: str, node: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)

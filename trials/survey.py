@@ -1,0 +1,62 @@
+"""Counts usable rows before any trial: they are rendered, screened for test documents and encoded as a trial does it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from trials import mix
+from trials.hub import SELF, Hub
+from trials.overlap import Screen
+from trials.spec import Replay, TrialSpec
+from trials.template import Encoder
+
+
+class Survey:
+    """Draws rows for one trial after the other; trials that differ in how many rows they take share what was drawn."""
+
+    def __init__(self, hub: Hub):
+        self._hub = hub
+        self._draws: dict[str, dict[str, tuple[mix.Draw, Iterator[mix.Example]]]] = {}
+
+    def check(self, spec: TrialSpec, tokenizer: Any = None, screen: Screen | None = None) -> None:
+        """Raises InputError where a source cannot be read or rendered, or has too few usable rows for the trial.
+
+        Without a tokenizer no row is too long, without a screen none overlaps with a test document.
+        """
+        same = _sameness(spec)
+        if same not in self._draws:
+            encode = Encoder(spec.data, tokenizer) if tokenizer is not None else None
+            drawn = mix.draws(spec.data, self._hub)
+            self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in drawn.items()}
+        drawn = self._draws[same]
+        for name, (draw, _) in drawn.items():
+            if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):  # dealt one by one they could take hours
+                raise mix.too_few(spec.data, draw, least)
+        for name, needed in Counter(mix.order_of_rows(spec.data)).items():
+            if name != SELF:
+                draw, rows = drawn[name]
+                while draw.used < needed:
+                    if next(rows, None) is None:
+                        raise mix.too_few(spec.data, draw, needed)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By source, of the draw that needed most rows: rows, used, cut at data.max_length, and left out by reason."""
+        largest: dict[str, mix.Draw] = {}
+        for drawn in self._draws.values():
+            for name, (draw, _) in drawn.items():
+                if name not in largest or draw.used > largest[name].used:
+                    largest[name] = draw
+        return {
+            name: {"rows": len(draw), "used": draw.used, "cut": draw.cut, **draw.left_out}
+            for name, draw in sorted(largest.items())
+        }
+
+
+def _sameness(spec: TrialSpec) -> str:
+    """Equal for trials whose sources have the same usable rows in the same order."""
+    data, names = spec.data, sorted(name for name, share in spec.data.mix.items() if share > 0)
+    replay = Replay(source=data.replay.source, control=data.replay.control) if data.replay.share > 0 else Replay()
+    same = data.model_copy(update={"samples": 1, "mix": dict.fromkeys(names, 1.0), "replay": replay})
+    return "|".join(
+        [same.model_dump_json(), spec.base.model_dump_json(), *(one.model_dump_json() for one in spec.eval.values())]
+    )
