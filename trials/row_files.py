@@ -272,7 +272,7 @@ def _not_json(error: Exception) -> str:
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        kind = {list: "a list", str: "a text"}.get(type(row), json.dumps(row)[:40])
+        kind = "a list" if isinstance(row, list) else "a text" if isinstance(row, str) else json.dumps(row)[:40]
         raise InputError(f"{where}: is {kind}, not an object with columns")
     return row
 

@@ -205,7 +205,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         if __obj is __self.globals["range"]:
-            return __obj(*args)
+            return __self._range(*args)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if not any(isinstance(owner, kind) and name in names for kind, names in _METHODS.items()):
             raise SecurityError(f"{name or __obj!r} cannot be called in a template of rows")
@@ -273,6 +273,7 @@ def _instrumented(tree: nodes.Template) -> nodes.Template:
             elif isinstance(inner, nodes.Expr):
                 setattr(node, name, _hooked(inner))
         if isinstance(node, nodes.For):
+            assert isinstance(node.iter, nodes.Expr)
             node.iter = _filter("loop over", node.iter)
     return tree
 
