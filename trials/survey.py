@@ -26,8 +26,8 @@ class Survey:
         same = _sameness(spec)
         if same not in self._draws:
             encode = Encoder(spec.data, tokenizer) if tokenizer is not None else None
-            drawn = mix.draws(spec.data, self._hub)
-            self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in drawn.items()}
+            draws = mix.draws(spec.data, self._hub)
+            self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in draws.items()}
         drawn = self._draws[same]
         for name, (draw, _) in drawn.items():
             if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):  # dealt one by one they could take hours
