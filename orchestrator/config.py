@@ -13,7 +13,6 @@ from random import Random
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-import yaml
 from pydantic import BaseModel, Field, field_validator
 
 from orchestrator import checks, gpus, shorthand, space
@@ -24,12 +23,13 @@ from trials import hardware
 from trials.errors import InputError
 from trials.explain import found
 from trials.printable import without_passwords
-from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec
+from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec, plain_roles
 from trials.storage import local
-from trials.yamlfile import YamlFile
+from trials.yamlfile import YamlFile, dump
 
 Params = Mapping[str, Any]
 SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
+_CORNERS = 2_000  # of a space; they double with each setting
 COUNTABLE = 10_000  # points of a space that are looked at one by one; a second's work
 Positive = Annotated[float, Field(gt=0)]
 
@@ -185,6 +185,11 @@ class SweepConfig(Section):
             raise ValueError(f"{name!r} is the folder of the records in the storage; take another name")
         return name
 
+    @field_validator("eval")
+    @classmethod
+    def _plain_roles(cls, roles: dict[str, Evaluation]) -> dict[str, Evaluation]:
+        return plain_roles(roles)
+
     @field_validator("space", mode="before")
     @classmethod
     def _short_space(cls, given: Any) -> Any:
@@ -244,8 +249,10 @@ class SweepConfig(Section):
         return list({spec.key: spec for spec in (self.spec(point).baseline() for point in kept)}.values())
 
     def corners(self, prefixes: Sequence[str], fixed: Params | None = None) -> Iterator[dict[str, Any]]:
-        """Valid points at the extremes of the settings under these prefixes alone; a setting in `fixed` has this value."""
-        return (point for point in space.corners(self._touching(tuple(prefixes)), fixed or {}) if self.valid(point))
+        """Valid points at the extremes of the settings under these prefixes alone, large numbers first, of so many as can be
+        looked at; a setting in `fixed` has this value."""
+        points = islice(space.corners(self._touching(tuple(prefixes)), fixed or {}), _CORNERS)
+        return (point for point in points if self.valid(point))
 
     def _touching(self, prefixes: tuple[str, ...]) -> tuple[Axis, ...]:
         """The axes of settings under these prefixes, with those that decide whether they are active."""
@@ -363,7 +370,10 @@ def _take_base(file: YamlFile) -> None:
         return
     written = local(named, f"{file.where(('base',))}: base")
     places = [Path(file.path).parent / written, written]
-    found = next((place for place in places if place.is_file()), None)
+    try:
+        found = next((place for place in places if place.is_file()), None)
+    except OSError as error:
+        raise InputError(f"{file.where(('base',))}: base: no name of a file: {error.strerror}") from None
     if found is None:
         folders = " nor ".join(str(folder) for folder in dict.fromkeys(str(place.parent) for place in places))
         raise InputError(
@@ -419,4 +429,4 @@ def _keys(data: Any, path: str) -> list[str]:
 
 def resolved(config: SweepConfig) -> str:
     """The config with every default written out, as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump(config.model_dump(mode="json"))

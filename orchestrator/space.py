@@ -297,8 +297,17 @@ def every_point(space: Sequence[Axis]) -> Iterator[dict[str, Any]]:
 def corners(space: Sequence[Axis], fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of the axes' extremes; a path in `fixed` has this value alone."""
     yield from _combine(
-        space, lambda axis: [{path: fixed[path] for path in axis.paths}] if set(axis.paths) <= set(fixed) else axis.extremes()
+        space,
+        lambda axis: [{path: fixed[path] for path in axis.paths}] if set(axis.paths) <= set(fixed) else _largest_first(axis),
     )
+
+
+def _largest_first(axis: Axis) -> list[dict[str, Any]]:
+    """The extremes; where they are numbers the largest first, for it needs most."""
+    points = list(axis.extremes())
+    if len(axis.paths) > 1 or not all(isinstance(value, int | float) for point in points for value in point.values()):
+        return points
+    return sorted(points, key=lambda point: float(point[axis.paths[0]]), reverse=True)
 
 
 def _combine(

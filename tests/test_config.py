@@ -424,3 +424,34 @@ def test_a_field_of_a_preset_is_set_by_its_path(parts, write):
     parts["eval"]["math"] = "micro_gsm"
     config = load(write(parts), ["eval.math.documents=40"])
     assert (config.eval["math"].task, config.eval["math"].documents) == ("micro_gsm", 40)
+
+
+def test_an_own_key_overrides_a_merged_one_wherever_it_stands(parts, write):
+    path = write(parts)
+    text = path.read_text().replace("lora:\n  rank: 4\n", "lora: {alpha: 4, <<: *shared}\n")
+    path.write_text("about: {shared: &shared {alpha: 2, rank: 6}}\n" + text)
+    assert (load(path).lora.rank, load(path).lora.alpha) == (6, 4)
+
+
+def test_a_short_spelling_is_the_full_one(parts, write):
+    full = load(write(parts))
+    parts["space"] = {"lora.rank": [2, 4]}
+    parts["search"]["objectives"] = ["commonsense.gain", {"math.drop": "min"}]
+    parts["search"]["constraints"] = "math.drop <= 0.5"
+    assert load(write(parts)) == full
+
+
+def test_text_that_looks_like_a_number_survives_the_written_config(parts, write):
+    parts["base"]["revision"] = "1234e5"
+    path = write(parts)
+    path.write_text(path.read_text().replace("revision: 1234e5", "revision: '1234e5'") + "about: {octal: '0o17', no: 'no'}\n")
+    config = load(path)
+    path.write_text(resolved(config))
+    assert load(path) == config
+
+
+def test_a_source_may_have_dots_in_its_name(parts, write):
+    parts["data"]["sources"] = {"my.v1.5": {"dataset": "d", "text": "{{text}}"}}
+    parts["data"]["mix"] = {"my.v1.5": 0.5, "micro/gsm8k": 0.5}
+    parts["space"] = {"data.mix.my.v1.5": [0.2, 0.4]}
+    assert load(write(parts)).spec({"data.mix.my.v1.5": 0.2}).data.mix == {"my.v1.5": 0.2, "micro/gsm8k": 0.8}

@@ -96,6 +96,8 @@ def found(value: Any) -> str:
             return "null"
         case bool():
             return str(value).lower()
+        case dict() if not value:
+            return "{}"
         case dict():
             return f"keys and values ({', '.join(map(str, list(value)[:3]))}{', ...' if len(value) > 3 else ''})"
         case list() | tuple():
@@ -108,11 +110,13 @@ def found(value: Any) -> str:
 
 
 def _hint(value: Any, wanted: list[Any]) -> str:
-    scalars = {scalar for kind in wanted for scalar in leaves(kind)}
+    options = [one for kind in wanted for one in plain(kind)]
     if value is None:
         return "; give a value, or leave the key out"
-    if str in scalars and isinstance(value, bool | int | float):
+    if str in options and isinstance(value, bool | int | float):
         return "; write it in quotes if it is a text"
+    if any(typing.get_origin(one) in (list, tuple) for one in options) and isinstance(value, str | int | float) and str(value):
+        return f"; a list is written [{', '.join(part.strip() for part in str(value)[:60].split(','))}]"
     if not isinstance(value, str):
         return ""
     if reading := _YAML_1_1.get(value.lower()):
@@ -202,7 +206,8 @@ def _words(kind: Any, limits: list[Any]) -> list[str]:
     if _is_model(kind) and issubclass(kind, RootModel):
         return _words(_annotated(kind.model_fields["root"]), [])
     if origin is dict or _is_model(kind):
-        return ["keys and values"]
+        least = any(isinstance(limit, annotated_types.MinLen) for limit in limits)
+        return ["keys and values" + (", at least one" if least else "")]
     return [_SIMPLE.get(kind, "another value") + _bounds(limits)]
 
 

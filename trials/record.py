@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pyarrow.parquet as pq
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trials import lease, storage
@@ -20,6 +19,7 @@ from trials.errors import InputError
 from trials.outcomes import Packed, pack
 from trials.printable import one_line
 from trials.spec import TrialSpec
+from trials.yamlfile import dump
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
 """A trial's key or a sweep's name: it names a folder, and never one elsewhere."""
@@ -208,6 +208,6 @@ class Ledger:
         if documents is not None:
             record.outcomes = pack(documents, record.spec.is_baseline)
             storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
-        spec = yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False)
+        spec = dump(record.spec.model_dump(mode="json"))
         storage.write_text(folder / "spec.yaml", spec)
         storage.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")

@@ -21,6 +21,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 _MANY = 10**9  # more than any count here can be; beyond it a loop would never end
 Count = Annotated[int, Field(ge=1, le=_MANY)]
+Block = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's global generator takes no other
 
 
@@ -167,7 +168,7 @@ class Lora(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
     """A group, whatever the architecture calls its layers, or their names. `qkv` is the paper's choice."""
-    layers: Literal["all", "first-third", "middle-third", "last-third"] | Annotated[tuple[int, ...], Field(min_length=1)] = (
+    layers: Literal["all", "first-third", "middle-third", "last-third"] | Annotated[tuple[Block, ...], Field(min_length=1)] = (
         "all"
     )
     """Which blocks get an adapter; numbers count from 0."""
@@ -303,6 +304,15 @@ class Derive(Section):
     """Where it is switched off: the query, key or value projections, or a third of the blocks. The rest stays as it is."""
 
 
+def plain_roles(roles: dict[str, Evaluation]) -> dict[str, Evaluation]:
+    for role in roles:
+        if not role.isidentifier():
+            raise ValueError(f"a role is a plain word, but got {role!r}")
+        if role == "learning":
+            raise ValueError("the role 'learning' names what the training did; call the benchmark's role otherwise")
+    return roles
+
+
 class TrialSpec(Section):
     """One trial; its numbers are a function of this alone."""
 
@@ -317,12 +327,7 @@ class TrialSpec(Section):
     @field_validator("eval")
     @classmethod
     def _plain_roles(cls, roles: dict[str, Evaluation]) -> dict[str, Evaluation]:
-        for role in roles:
-            if not role.isidentifier():
-                raise ValueError(f"a role is a plain word, but got {role!r}")
-            if role == "learning":
-                raise ValueError("the role 'learning' names what the training did; call the benchmark's role otherwise")
-        return roles
+        return plain_roles(roles)
 
     @model_validator(mode="after")
     def _update_is_a_product(self) -> "TrialSpec":

@@ -59,6 +59,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would read as anything but text."""
+
+
 # Digits may be grouped as in 1_000, which YAML 1.2 would read as text and nobody means so.
 for _kind, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -72,6 +76,12 @@ for _kind, _pattern, _first in (
     ("merge", r"<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
+    _Dumper.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML that reads back as it was, here and by readers of YAML 1.1."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _scalar(node: Any) -> Any:
