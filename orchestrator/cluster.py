@@ -1,5 +1,6 @@
 """The Ray that a sweep runs on: one that is there already, or one of this machine's own."""
 
+import importlib.util
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ from trials.errors import InputError
 from trials.printable import one_line, without_passwords
 
 _HERE = Path(__file__).parent.parent
+_ANSWERS = 5.0  # seconds that a cluster has to refuse a token; whatever else is wrong is for Ray to find out
 _TRIES = 3  # to start a Ray of this machine's own
 
 
@@ -65,10 +67,31 @@ def connected(address: str | None, resources: Resources, runtime_env: dict[str, 
 
 
 def _join(address: str, common: dict[str, Any]) -> None:
+    _check_token(address)
     try:
         ray.init(address=address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise unreachable(address, error) from error
+
+
+def _check_token(address: str) -> None:
+    """Raises InputError where the cluster wants another token than this command has; Ray would try for half a minute."""
+    if importlib.util.find_spec("grpc") is None:  # it comes with the extra `cluster`
+        return
+    import grpc
+    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    from ray._private.services import canonicalize_bootstrap_address
+
+    place = canonicalize_bootstrap_address(address)
+    if place is None:
+        return
+    with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", metadata=list(get_auth_headers_if_auth_enabled({}).items()), timeout=_ANSWERS)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise unreachable(address, error.details()) from None
 
 
 class _SearchPath(list[str]):
@@ -134,7 +157,7 @@ def _start(common: dict[str, Any]) -> None:
                 ) from error
 
 
-def unreachable(address: str, error: Exception) -> InputError:
+def unreachable(address: str, error: object) -> InputError:
     """What --address names does not answer, or not to us."""
     address, reason = without_passwords(address), one_line(error)[:160]
     if os.environ.get("RAY_AUTH_MODE") != "token":

@@ -44,3 +44,14 @@ def test_another_failure_of_ray_is_not_tried_again(monkeypatch):
     with pytest.raises(Exception, match="no such file"), cluster.connected(None, Resources(), {}):
         pass
     assert ray.started == 1
+
+
+def test_tune_copies_no_key_of_a_store_to_where_ray_logs_it(monkeypatch):
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    from orchestrator import launch  # noqa: F401
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-a-test")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "secret-of-a-test")
+    actor = _ActorClassCache().get(type("Trainable", (), {}))
+    assert "secret-of-a-test" not in str(actor._default_options)

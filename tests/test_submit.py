@@ -19,7 +19,7 @@ from trials.record import Ledger
 from trials.revision import git_revision
 
 ROOT = Path(__file__).parent.parent
-OURS, THEIRS = "hf_token-of-who-submits", "hf_token-of-the-node"
+OURS, THEIRS, KEY = "hf_token-of-who-submits", "hf_token-of-the-node", "secret-key-of-a-store"
 
 slow = pytest.mark.slow
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -53,7 +53,7 @@ def slimsweep(storage: Path, write) -> Run:
         config = write(deep(CONFIG) | changes)
         line = [sys.executable, "-m", "orchestrator.cli", command, str(config), "--address", address]
         line += [] if "--storage" in arguments else ["--storage", str(storage / "runs")]
-        environment = {**os.environ, **AUTHENTICATION, "PYTHONPATH": str(ROOT), "HF_TOKEN": OURS}
+        environment = {**os.environ, **AUTHENTICATION, "PYTHONPATH": str(ROOT), "HF_TOKEN": OURS, "AWS_SECRET_ACCESS_KEY": KEY}
         return subprocess.run([*line, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
 
     return run
@@ -129,9 +129,35 @@ def test_no_token_gets_into_jobs_logs_or_storage(ray, slimsweep, storage):
     places = [*files(ray.session), *files(storage)]
     assert any(path.name.startswith("worker-") for path in places)
     assert any(path.name == "record.json" for path in places)
-    for token in (OURS, THEIRS):
+    for token in (OURS, THEIRS, KEY):
         assert token not in ran.stdout + ran.stderr + asked.stdout
         assert [path for path in places if token.encode() in path.read_bytes()] == []
+
+
+@slow
+def test_no_key_of_a_store_gets_into_the_logs_of_a_sweep(ray, slimsweep, storage):
+    ran = slimsweep("run", ray.address, name="keys")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [path for path in [*files(ray.session), *files(storage)] if KEY.encode() in path.read_bytes()] == []
+
+
+@slow
+def test_a_submitted_sweep_starts_every_time(ray, slimsweep):
+    ends = [slimsweep("submit", ray.jobs, name=f"again-{number}") for number in range(4)]
+    assert [ran.returncode for ran in ends] == [0] * 4, [ran.stdout for ran in ends]
+
+
+@slow
+@pytest.mark.parametrize("token", [{}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}], ids=["none", "wrong"])
+def test_a_cluster_that_wants_another_token_is_one_line(ray, write, tmp_path, token):
+    line = [sys.executable, "-m", "orchestrator.cli", "run", str(write(CONFIG)), "--address", ray.address]
+    environment = {**os.environ, **token, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [*line, "--storage", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"--address {ray.address}: no Ray cluster answers there: InvalidAuthToken")
+    assert len(ran.stderr.splitlines()) == 1  # Ray itself would try for half a minute, with a line for each second
 
 
 def files(folder: Path) -> list[Path]:
