@@ -29,6 +29,8 @@ class Effect:
     stderr: float
     per_seed: tuple[float, ...]
     documents: int
+    signed: bool = True
+    """False for a size, such as a standard deviation: it has no direction and is never below 0."""
 
 
 @dataclass(frozen=True)

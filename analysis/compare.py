@@ -33,13 +33,14 @@ class Comparison:
     reference: tuple[float, ...]
     volumes: tuple[float, float]
     ratio: float | None
-    """Volume of B over that of A, as measured; 1 where both are 0, None where A's alone is."""
+    """Volume of B over that of A, as measured; None where A's is 0."""
     corrected: float | None
-    """The median over the draws, which know that the best of many was picked; None without draws, or where it is infinite."""
+    """The median over the draws, which know that the best of many was picked; None without draws or volumes, and where it is
+    infinite."""
     interval: tuple[float, float] | None
-    """95 %, of the ratio; the upper end is inf where A may be worth nothing. None without draws."""
+    """95 %, of the ratio; the upper end is inf where A may be worth nothing. None without draws or volumes."""
     probability: float | None
-    """That B's true volume is the larger one; equal ones count half. None without draws."""
+    """That B's true volume is the larger one; equal ones count half. None without draws or volumes."""
     dominated: tuple[np.ndarray, np.ndarray]
     """Masks over `a.front` and `b.front`: what a point of the other front dominates, being no worse and better in one."""
     warnings: tuple[str, ...]
@@ -65,14 +66,15 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
     points = [_points(sweep, objectives) for sweep in (a, b)]
     volumes = [front.hypervolume(one, oriented) for one in points]
     drawn = [_drawn(sweep, objectives, oriented) for sweep in (a, b)]
-    corrected, interval, probability = _certainty(drawn)
+    # two fronts without a volume have no ratio: 0 / 0 is not 1
+    corrected, interval, probability = _certainty(drawn) if any(volumes) else (None, None, None)
     return Comparison(
         a=a,
         b=b,
         objectives=objectives,
         reference=tuple(reference.tolist()),
         volumes=(volumes[0], volumes[1]),
-        ratio=_finite(_ratio(np.array(volumes[1]), np.array(volumes[0]))),
+        ratio=_finite(_ratio(np.array(volumes[1]), np.array(volumes[0]))) if any(volumes) else None,
         corrected=corrected,
         interval=interval,
         probability=probability,
@@ -113,7 +115,7 @@ def _certainty(drawn: Sequence[np.ndarray | None]) -> tuple[float | None, tuple[
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """1 where both are equal, 0 included; inf where the bottom alone is 0."""
+    """1 where both are equal, 0 included (a draw without either volume is a tie); inf where the bottom alone is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(top == bottom, 1.0, top / bottom)
 

@@ -1,4 +1,4 @@
-"""What a sweep has cost: GPU-hours, hours, time a trial and time a phase."""
+"""What a sweep has cost: hours of GPUs or CPU workers, hours, time a trial and time a phase."""
 
 from typing import Any
 
@@ -7,8 +7,15 @@ import pandas as pd
 from analysis.sweep import Sweep, read_manifest
 
 
+def hours_name(sweep: Sweep) -> str:
+    """The name of the hours that workers spent: a sweep without a GPU spends none of a GPU's."""
+    on_gpu = any(record.hardware.get("gpu") for record in sweep.records.values())
+    return "GPU-hours" if on_gpu else "worker-hours"
+
+
 def cost(sweep: Sweep) -> dict[str, Any]:
-    """`gpu_hours` and `hours` as the sweep's commands counted them (None where none has), `trial_hours` over all records,
+    """`gpu_hours` (of CPU workers where there was no GPU, see `hours_name`) and `hours` as the sweep's commands counted them
+    (None where none has), `trial_hours` over all records,
     `trials` that left one, and `median` and `longest` of a trial, in seconds (None where there is none)."""
     spent = read_manifest(sweep.folder).spent
     seconds = sweep.trials["seconds"].dropna()

@@ -336,15 +336,18 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Reckoned
     per_seed = tuple(float(one) for one in values)
     bounded = all(split_metric(name)[1] in _SHARES for name in rule.metrics())
     most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
+    signed = not isinstance(rule.form, Spread)
 
     def ends(of: int) -> tuple[float, float]:
         reached = intervals.reach(max(r - 1, 1), of)
         if found.influence:
             reached = intervals.spread(found.moved[None], values[None], of)[1][0]
         low, high = value - float(reached) * se, value + float(reached) * se
+        if not signed:
+            low = max(low, 0.0)
         return (max(low, -most), min(high, most)) if most else (low, high)
 
-    effect = Effect(name, rule.text, _unit(rule), value, *ends(1), se, per_seed, found.documents)
+    effect = Effect(name, rule.text, _unit(rule), value, *ends(1), se, per_seed, found.documents, signed)
     return Reckoned(effect, seeds, documents, rest, c, found.floor, r > 1 or cells.untrained, ends)
 
 

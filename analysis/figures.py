@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from analysis import labels
 from analysis.choose import course, knee, traded, tradeoff
+from analysis.cost import hours_name
 from analysis.mattered import bases, dependences, importance, interaction, matched, needed, varied
 from analysis.metrics import LEARNING, split_metric
 from analysis.plots import LIGHT, LISTED, WIDTH, Theme, front_figure, style
@@ -46,12 +47,12 @@ def front(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 
 def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """The front's hypervolume as the trials came in, and over their GPU-hours."""
+    """The front's hypervolume as the trials came in, and over the hours that they took."""
     found = course(sweep)
     if found.empty or not found["hypervolume"].max() > 0:
         return None
     figure, (left, right) = _canvas(theme, 3.4, 2)
-    for axes, x, name in ((left, "trials", "ended trials"), (right, "gpu_hours", "GPU-hours of the trials")):
+    for axes, x, name in ((left, "trials", "ended trials"), (right, "gpu_hours", f"{hours_name(sweep)} of the trials")):
         places = np.append(0.0, found[x])
         volume = np.append(0.0, found["hypervolume"])
         axes.step(places, volume, where="post", color=theme.front, linewidth=1.8)
@@ -483,7 +484,7 @@ def _parts(sweep: Sweep) -> pd.DataFrame:
 
 FIGURES: dict[str, Figured] = {
     "front": Figured("The front", _front_caption, front, _judged),
-    "course": Figured("Hypervolume over trials and GPU-hours", _course_caption, hypervolume, course),
+    "course": Figured("Hypervolume over trials and hours of work", _course_caption, hypervolume, course),
     "tradeoff": Figured("The best within any bound", _trade_caption, trade, tradeoff),
     "importance": Figured("What mattered", _mattered_caption, mattered, _shares),
     "dependence": Figured("What each setting did", _depended_caption, depended, _dependences),

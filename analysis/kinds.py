@@ -67,6 +67,10 @@ def _format_and_skill(t: Means, b: Means) -> tuple[np.ndarray, np.ndarray]:
     return _ratio(-by_format, b["strict"]), _ratio(-by_skill, b["strict"])
 
 
+def _per_strict(b: Means) -> np.ndarray:
+    return _ratio(np.ones(()), b["strict"])
+
+
 KINDS: dict[str, Kind] = {
     "value": Kind(lambda t, b: t["score"], ("score",), base=False),
     "gain": _difference("score", 1.0),
@@ -77,8 +81,9 @@ KINDS: dict[str, Kind] = {
     "base": Kind(lambda t, b: b["score"] + 0.0 * t["score"], ("score",)),
 }
 MARKER_KINDS = {
-    "format_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[0], ("strict", "marker")),
-    "skill_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[1], ("strict", "marker")),
+    # One flip moves a part by as much as it moves the rate; so where all of a drop is skill, the two intervals agree.
+    "format_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[0], ("strict", "marker"), unit=_per_strict),
+    "skill_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[1], ("strict", "marker"), unit=_per_strict),
     "marker_drop": _difference("marker", -1.0),
     "stopped_drop": _difference("stopped", -1.0),
 }

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis import labels, told
 from analysis.claims import claims, headline, notices, quoted
-from analysis.cost import cost, phases
+from analysis.cost import cost, hours_name, phases
 from analysis.export import TEMPLATES, export_trials
 from analysis.figures import FIGURES
 from analysis.interactive import ELLIPSES, LINES, front_svg, parallel_svg
@@ -258,7 +258,7 @@ def _baselines(sweep: Sweep) -> dict[str, Any]:
 def _cost(sweep: Sweep) -> dict[str, Any]:
     found = cost(sweep)
     named = {
-        "gpu_hours": "GPU-hours spent",
+        "gpu_hours": f"{hours_name(sweep)} spent",
         "hours": "hours that the sweep ran",
         "trial_hours": "hours of all records together",
     }

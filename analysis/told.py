@@ -93,10 +93,10 @@ def number(unit: str, value: float, signed: bool = True) -> str:
 
 def effect(found: Effect) -> tuple[str, str]:
     """The value with its unit, and its interval (empty where that is unknown)."""
-    value = number(found.unit, found.value)
+    value = number(found.unit, found.value, found.signed)
     if value == labels.MISSING:
         return value, ""
-    low, high = (number(found.unit, end) for end in (found.low, found.high))
+    low, high = (number(found.unit, end, found.signed) for end in (found.low, found.high))
     shown = "" if labels.MISSING in (low, high) else f"{low} to {high}"
     return f"{value} {_unit(found)}".rstrip(), shown
 
@@ -104,7 +104,7 @@ def effect(found: Effect) -> tuple[str, str]:
 def asked(ruling: Ruling) -> str:
     """ "above +2.0 points", "within 0.050 bits a byte of 0"."""
     around = ruling.relation == "within"
-    bound = f"{number(ruling.effect.unit, ruling.bound, not around)} {_unit(ruling.effect)}".rstrip()
+    bound = f"{number(ruling.effect.unit, ruling.bound, not around and ruling.effect.signed)} {_unit(ruling.effect)}".rstrip()
     return f"within {bound} of 0" if around else f"{ruling.relation} {bound}"
 
 

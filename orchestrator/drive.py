@@ -44,7 +44,7 @@ def drive(
         log = [EventLog(local(events, "--events"))] if events else []
         if not known:  # a sweep whose inputs cannot be had leaves nothing behind
             held.enter_context(_started(config, address, console))
-        from orchestrator.progress import Progress, duration
+        from orchestrator.progress import Progress, duration, to_run
         from orchestrator.sweep import Sweep
 
         progress = Progress(console)
@@ -64,8 +64,7 @@ def drive(
 
         prestage.prestage(config, progress.say)
         slots = launch.Slots(config.resources)
-        left = "" if sweep.unfinished is None else f"{sweep.unfinished} to run, "
-        console.print(f"{config.name}: {left}{slots}")
+        console.print(f"{config.name}: {to_run(sweep)}{slots}")
         gc.freeze()
         gc.enable()  # and not before: little but imports has been made
         Thread(target=_import_what_comes_last, daemon=True).start()

@@ -27,6 +27,8 @@ class Manifest:
         self.missing: dict[str, ManifestTrial] = {}
         """By key: what an earlier command asked for, the study does not know, and was not asked for again yet."""
         self._seen: set[str] = set()
+        self.unwritten = False
+        """Whether an entry changed since the file was written."""
         self._written = -math.inf
         self._cost = 0.0
 
@@ -62,6 +64,7 @@ class Manifest:
         for key in keys:
             self.missing.pop(key, None)
         self.trials[number] = entry
+        self.unwritten = True
 
     def count_as_seen(self, keys: Iterable[str]) -> None:
         """Keys that are not to be proposed though no trial of theirs is noted here: not yet, or not at all."""
@@ -115,6 +118,7 @@ class Manifest:
                 "documents": config.search.documents,
             },
         )
+        self.unwritten = False
         self._written = self._clock()
         self._cost = self._written - now
 

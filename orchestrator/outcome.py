@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis import labels
 from trials.storage import root
 
 
@@ -36,13 +37,14 @@ def front_table(sweep: Any) -> Table:
     title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("trial", justify="right")
-    for metric in sweep.judged:
-        table.add_column(metric.replace(".", "\n"), justify="right", no_wrap=True)
+    for metric in sweep.judged:  # in the unit of the headline above it
+        head = f"{labels.metric_name(metric)} ({labels.unit(metric).strip()})"
+        table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     for path in sweep.space:
         table.add_column(path.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("key", no_wrap=True)
     for row in sweep.front.to_dict("records"):
-        metrics = [f"{row[name]:+.3f} ± {row[name + '_se']:.3f}" for name in sweep.judged]
+        metrics = [labels.percent(name, row[name], row[f"{name}_se"]) for name in sweep.judged]
         params = [_setting(row[path]) for path in sweep.space]
         table.add_row(str(row["number"]), *metrics, *params, row["key"])
     return table

@@ -1,7 +1,8 @@
 """What a running sweep shows: a live table on a terminal, one line per finished trial elsewhere."""
 
+import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from analysis import labels
 from orchestrator.events import Event
 from orchestrator.sweep import Job, Sweep
 
@@ -38,6 +40,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def to_run(sweep: Sweep) -> str:
+    """'16 to run (5 trials of 3 seeds, 1 baseline), ': runs first, then the trials that progress counts."""
+    if sweep.unfinished is None:
+        return ""
+    baselines, replicates = sweep.baselines_left, sweep.config.search.replicates
+    runs = sweep.unfinished - baselines
+    seeds = f" of {replicates} seeds" if replicates > 1 else ""
+    trials = math.ceil(runs / replicates)  # a trial that was cut off between two seeds counts whole
+    parts = [f"{trials} trial{'s' * (trials != 1)}{seeds}"]
+    parts += [f"{baselines} baseline{'s' * (baselines > 1)}"] if baselines else []
+    return f"{sweep.unfinished} to run ({', '.join(parts)}), "
+
+
 class Progress:
     """An observer of the sweep's events."""
 
@@ -48,6 +63,7 @@ class Progress:
         self._started: dict[str, float] = {}
         self._ended: deque[Event] = deque(maxlen=_SHOWN)
         self._took: list[float] = []  # seconds of the trials that ran
+        self._runs: Counter[int | None] = Counter()  # finished replicates by trial
         self._live: Live | None = None
 
     @contextmanager
@@ -76,6 +92,7 @@ class Progress:
         if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
             return
         self._ended.append(event)
+        self._runs[event.number] += 1
         if event.key in self._started and event.seconds:
             self._took.append(sum(event.seconds.values()))
         if self._live is None and self.sweep is not None:
@@ -83,8 +100,9 @@ class Progress:
 
     def _line(self, event: Event) -> str:
         assert self.sweep is not None
-        # most trials are told right after their event
-        count = sum(self.sweep.counts.values()) + (event.replicate == 0 and self.sweep.untold(event.number))
+        # a trial is counted by its last replicate, or by the first that fails; most are counted right after their event
+        whole = event.event != "trial_finished" or self._runs[event.number] == self.sweep.config.search.replicates
+        count = sum(self.sweep.counts.values()) + (whole and self.sweep.untold(event.number))
         of = f"/{self.sweep.expected}" if self.sweep.expected else ""
         who = name(event.number, event.replicate)
         parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
@@ -104,23 +122,27 @@ class Progress:
             return f"given up: {event.reason}"
         if event.number is None:
             scores = event.record.scores if event.record is not None else {}
-            return "  ".join(f"{role} {score.value:.3f}" for role, score in scores.items())
+            return "  ".join(f"{role} {labels.percent(f'{role}.value', score.value)} %" for role, score in scores.items())
         shown = []
         for objective in self.sweep.config.search.objectives:
             value = event.metrics.get(objective.metric)
-            shown.append(f"{objective.metric} {value:+.3f}" if value is not None else f"{objective.metric} undefined")
+            shown.append(_level(objective.metric, value) if value is not None else f"{objective.metric} undefined")
         return "  ".join(shown)
 
     def left(self) -> str:
-        """The time that the rest will take, from what the finished trials of this run took."""
+        """The time that the rest will take, from what the finished trials of this run took: "about 2 min 10 s left"."""
         assert self.sweep is not None
         unfinished = self.sweep.unfinished
         if not self._took or unfinished is None:
-            return "not known yet"
-        running = list(self.sweep.running)
-        elapsed = sum(min(time.monotonic() - self._started.get(key, time.monotonic()), max(self._took)) for key in running)
-        rest = unfinished * sum(self._took) / len(self._took) - elapsed
-        return f"about {duration(max(rest, 0) / max(self.sweep.slots, 1))}"
+            return "time left not known yet"
+        running, mean = list(self.sweep.running), sum(self._took) / len(self._took)
+        ages = [time.monotonic() - self._started.get(key, time.monotonic()) for key in running]
+        if unfinished <= len(running) and any(age > max(self._took) for age in ages):
+            return "the last trials take longer than those before"
+        # an overdue trial shortens no other one's time
+        rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
+        longest = max((max(self._took) - age for age in ages), default=0.0)
+        return f"about {duration(max(rest / max(self.sweep.slots, 1), longest, 1.0))} left"
 
     def _table(self) -> RenderableType:
         assert self.sweep is not None
@@ -129,7 +151,7 @@ class Progress:
         given_up = f", {counts['given up']} given up" if counts["given up"] else ""
         head = (
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
-            f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()} left"
+            f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()}"
         )
         table = Table(expand=False, box=None, pad_edge=False)
         for column in ("", "", "result", "settings"):
@@ -146,11 +168,16 @@ class Progress:
         return name(job.number, job.replicate), duration(since), "running", settings(job.settings)
 
 
+def _level(metric: str, value: float) -> str:
+    """'commonsense gain +2.0 points': in the unit of tables and reports."""
+    return f"{labels.metric_name(metric)} {labels.percent(metric, value)}{labels.unit(metric)}"
+
+
 def best(sweep: Sweep) -> str:
     """The best first objective among the trials that keep every constraint."""
     rows = sweep.front.rows()
     if not rows:
         done = sweep.counts["done"]
         return f"best so far: none of {done} keeps the constraints" if done else "best so far: nothing finished yet"
-    values = ", ".join(f"{metric} {value:+.3f}" for metric, value in rows[0]["metrics"].items())
+    values = ", ".join(_level(metric, value) for metric, value in rows[0]["metrics"].items())
     return f"best so far: trial {rows[0]['number']} with {values}; {len(rows)} on the front"

@@ -51,6 +51,7 @@ class StudySearcher(Searcher):
             ]
             front = [row["key"] for row in sweep.front.rows()]
             return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
+        self._guard(sweep.write_manifest)
         # Tune keeps an idle worker until the search is over, and another command may need its place to get on
         if self.error is not None or sweep.over or (len(self._batches) < sweep.slots and sweep.waits_for_others):
             return Searcher.FINISHED

@@ -390,6 +390,12 @@ class Sweep:
             asked = self._open.get(job.number) if job.number is not None else None
             return asked is not None and asked.trial is not None
 
+    def write_manifest(self) -> None:
+        """Writes the entries that are not in manifest.json yet, so that `status` shows what runs."""
+        with self._lock:
+            if self._manifest.unwritten:
+                self._manifest.write(self.spent)
+
     def give_back(self, key: str) -> None:
         """A trial that was handed out and is not run after all; the next one to be handed out, unless its record is there."""
         with self._lock:
@@ -695,6 +701,11 @@ class Sweep:
         """Whether the study waits to be told of the trial."""
         with self._lock:
             return number in self._open
+
+    @property
+    def baselines_left(self) -> int:
+        """Baselines still to run or running."""
+        return sum(job.number is None for job in [*self._queue, *self._held, *self.running.values()])
 
     @property
     def unfinished(self) -> int | None:

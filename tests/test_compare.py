@@ -44,6 +44,16 @@ def test_equal_sweeps_have_the_ratio_1_exactly_in_every_draw(equal):
     assert found.warnings == ()
 
 
+def test_fronts_without_a_volume_have_no_ratio(tmp_path):
+    """0 / 0 is not 1.000."""
+    nothing = [sweep_of(tmp_path / name, (20, 40)) for name in "ab"]
+    found = compare(*nothing)
+    assert found.volumes == (0.0, 0.0)
+    assert (found.ratio, found.corrected, found.interval, found.probability) == (None, None, None, None)
+    assert "1.000" not in page(found)
+    assert "cannot tell" in verdict(found)
+
+
 def test_a_better_sweep_is_found_and_named_whichever_comes_first(tmp_path):
     worse = sweep_of(tmp_path / "a", (22, 38), (24, 37), spread=0.005, name="plain")
     better = sweep_of(tmp_path / "b", (32, 40), (36, 39), spread=0.005, name="replay")

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import cost, gpus
 from orchestrator.config import SweepConfig
+from orchestrator.measured import Measured
 from orchestrator.plan import _free, check_inputs, plan
 from orchestrator.plan_table import lines, table
 from trials.errors import InputError
@@ -66,6 +67,22 @@ def test_measured_training_scales_with_the_rows_and_evaluation_with_the_document
     assert found.seconds_per_trial == pytest.approx(103.0)
     # two trials, and a baseline that loads and evaluates alone
     assert found.hours == found.hours_left == pytest.approx((2 * 103 + 19) / 3600)
+
+
+def test_a_fixed_part_of_a_phase_does_not_grow_with_the_rows(config, tmp_path):
+    """Mixing takes 4 s and 1 ms a row here: 100 rows alone would make 1,600 rows cost 65.6 s."""
+    for samples in (100, 200, 400):
+        leave(tmp_path, with_samples(config, samples), mix=4.0 + samples / 1000, train=samples / 10, evaluate=1.0)
+    measured = Measured(map(Ledger(tmp_path).read, Ledger(tmp_path)), None)
+    assert measured.seconds(with_samples(config, 1600))["mix"] == pytest.approx(5.6)
+    assert measured.seconds(with_samples(config, 1600))["train"] == pytest.approx(160.0)
+
+
+def test_drift_is_part_of_a_trials_time(config, tmp_path):
+    leave(tmp_path, with_samples(config, 100), drift=3.0, train=10.0, evaluate=1.0)
+    measured = Measured(map(Ledger(tmp_path).read, Ledger(tmp_path)), None)
+    assert measured.seconds(with_samples(config, 400))["drift"] == 3.0
+    assert "drift" not in measured.seconds(with_samples(config, 400).baseline())
 
 
 def test_a_space_over_samples_is_reckoned_at_its_mean(parts, config, tmp_path):

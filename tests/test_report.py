@@ -85,6 +85,14 @@ PAGED = [(name, objectives) for name in PAGES_OF for objectives in ("one", "two"
 PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
 
 
+def test_hours_of_a_sweep_without_a_gpu_are_not_called_gpu_hours(builder):
+    builder.baseline().add((26, 37))
+    assert "GPU-hours" not in report(builder.load(spent=[3600.0, 1800.0]))
+    for record in (sweep := builder.load(spent=[3600.0, 1800.0])).records.values():
+        record.hardware["gpu"] = "NVIDIA L4"
+    assert "GPU-hours spent" in report(sweep)
+
+
 @pytest.mark.parametrize(("situation", "objectives"), PAGED)
 def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situation, objectives):
     text = report((SITUATIONS | PAGES_OF)[situation](builder).load(objectives=OBJECTIVES[objectives]))
