@@ -187,9 +187,8 @@ def command(sweep: Sweep, key: str) -> str:
     record = sweep.records.get(key)
     if record is not None and record.hardware.get("threads", 1) != 1:
         words += ["--threads", str(record.hardware["threads"])]
-    config = yaml.safe_load(sweep.config) if sweep.config else None
-    if isinstance(config, dict) and config.get("hub_mirror"):
-        words += ["--hub-mirror", str(config["hub_mirror"])]
+    if sweep.hub_mirror:
+        words += ["--hub-mirror", sweep.hub_mirror]
     return shlex.join(words)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from analysis import front
@@ -30,7 +31,7 @@ from analysis.metrics import (
 from trials.errors import InputError
 from trials.printable import one_line
 from trials.record import Failure, Key, Ledger, TrialRecord
-from trials.storage import folders_with, is_folder, read_bytes, read_text, root
+from trials.storage import folders_with, is_folder, read_bytes, root
 
 _SEARCHED, _REPORTED = "search", "report"
 
@@ -225,6 +226,16 @@ class Sweep:
         return Ledger(self.folder.parent)
 
     @property
+    def hub_mirror(self) -> str | None:
+        """The config's; None where it has none, or where sweep.yaml is damaged (the next run writes it anew)."""
+        try:
+            found = yaml.safe_load(self.config)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return None
+        mirror = found.get("hub_mirror") if isinstance(found, dict) else None
+        return mirror if isinstance(mirror, str) else None
+
+    @property
     def replicates(self) -> int:
         """Under how many seeds a setting was trained at most; 1 where none was asked for."""
         return max([1, *self.trials["replicates"]])
@@ -341,8 +352,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _config(folder: Path) -> str:
     try:
-        return read_text(folder / "sweep.yaml")
-    except FileNotFoundError:
+        return read_bytes(folder / "sweep.yaml").decode("utf-8", "replace")
+    except (FileNotFoundError, IsADirectoryError):
         return ""
 
 

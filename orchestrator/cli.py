@@ -19,7 +19,7 @@ import typer
 
 from orchestrator.errors import SweepFailed
 from orchestrator.outcome import finish, front_table
-from orchestrator.terminal import Terminal
+from orchestrator.terminal import Terminal, only_json
 from trials import command
 from trials.errors import InputError
 from trials.printable import one_line
@@ -77,13 +77,14 @@ def run(
     place = root(storage or sweep_config.storage)
     console = err if as_json else out
     try:
-        if address is not None and address.startswith("ray://"):
-            from orchestrator.submit import run_through_client
+        with only_json(as_json):
+            if address is not None and address.startswith("ray://"):
+                from orchestrator.submit import run_through_client
 
-            left, outcome = run_through_client(sweep_config, str(place), address, console, events, show=not as_json)
-        else:
-            left = drive(sweep_config, place, address, console, events)
-            outcome = finish(place, sweep_config.name, None if as_json else out)
+                left, outcome = run_through_client(sweep_config, str(place), address, console, events, show=not as_json)
+            else:
+                left = drive(sweep_config, place, address, console, events)
+                outcome = finish(place, sweep_config.name, None if as_json else out)
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on where it was")
         raise typer.Exit(130) from None
@@ -346,7 +347,8 @@ def ablate(
     planned = [one for several in ablating.each(ablations, name.lower(), base, scale) for one in several]
     console = err if as_json else out
     try:
-        lost = ablating.run(planned, place, address, console, events, hub_mirror)
+        with only_json(as_json):
+            lost = ablating.run(planned, place, address, console, events, hub_mirror)
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on where it was")
         raise typer.Exit(130) from None

@@ -106,7 +106,7 @@ def _made(
     """Fills `folder`; the numbers, as JSON values. Raises SweepFailed where they are not the adapter's."""
     from analysis import card
 
-    hub = Hub((yaml.safe_load(sweep.config) or {}).get("hub_mirror") if sweep.config else None)
+    hub = Hub(sweep.hub_mirror)
     merged = _merged(sweep, record, hub, folder, say)
     found = card.numbers(record, merged, baseline, sweep.half or "all")
     beyond = card.outside(found)

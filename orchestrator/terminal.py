@@ -1,5 +1,9 @@
 """The terminal: a rich console on which nothing that others wrote is markup, an emoji code or a control sequence."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -16,3 +20,23 @@ class Terminal(Console):
 
     def render_str(self, text: str, **settings: Any) -> Text:
         return super().render_str(printable(text), **settings)
+
+
+@contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """Where JSON is wanted on standard output, all that is printed meanwhile goes to standard error.
+
+    Ray's C++ code prints some forty lines to standard output when it loses its head node, past every Python stream.
+    """
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

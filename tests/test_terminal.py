@@ -1,11 +1,12 @@
 """What others wrote is shown on a terminal, never obeyed."""
 
 import io
+import os
 
 import pytest
 from rich.table import Table
 
-from orchestrator.terminal import Terminal
+from orchestrator.terminal import Terminal, only_json
 from trials.printable import one_line, printable
 
 
@@ -72,3 +73,13 @@ def test_markup_in_a_path_is_no_traceback(tmp_path, command):
     assert r"[/b]\x1b[31m: there is no such folder" in done.stderr
     assert command("[/b]\x1b[31m").returncode == 2
     assert command("status", "a", "[/b]").returncode == 2
+
+
+def test_with_json_no_library_prints_to_standard_output(capfd):
+    with only_json(True):
+        os.write(1, b"lost the head node\n")
+        print("warning")
+    print("{}")
+    said = capfd.readouterr()
+    assert said.out == "{}\n"
+    assert said.err == "lost the head node\nwarning\n"

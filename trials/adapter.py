@@ -67,7 +67,7 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
             told = json.loads((local / "adapter_config.json").read_text(encoding="utf-8"))
             config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **{name: told[name] for name in _READ})
             weights = safetensors.torch.load_file(local / "adapter_model.safetensors")
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder}: no adapter that can be read: {error}") from error
     with _lent(loaded, config) as model:
         wanted = {name: weight.shape for name, weight in _state(model).items()}

@@ -1,0 +1,106 @@
+"""Files that somebody else put into a storage run nothing and lead nowhere."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests import ready
+from trials import adapter
+from trials.checkpoint import Partial
+from trials.errors import InputError
+from trials.record import Ledger, TrialRecord
+
+
+class Evil:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture
+def payload(tmp_path):
+    mark = tmp_path / "ran"
+    yield pickle.dumps(Evil(mark))
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Evil(mark)))
+    assert mark.exists()  # the attack itself works
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "adapter_model.npy", "adapter_model.safetensors"])
+def test_an_adapter_is_never_unpickled(payload, tmp_path, name):
+    settings = {
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    (tmp_path / name).write_bytes(payload)
+    with pytest.raises(InputError, match="no adapter that can be read"), adapter.borrowed(None, tmp_path):
+        pass
+
+
+def test_a_partial_state_is_never_unpickled(payload, tmp_path):
+    partial = Partial(tmp_path / "partial")
+    partial.save({"key": "a"}, {"step": 1}, {})
+    (file,) = partial.folder.glob("*.safetensors")
+    file.write_bytes(payload)
+    assert partial.load({"key": "a"}) is None
+    assert partial.set_aside == ["training.json: its checksum is wrong"]
+
+
+def test_documents_are_never_unpickled(payload, tmp_path, spec):
+    extension = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": payload}
+    schema = pa.schema([pa.field("role", pa.string(), metadata=extension)], metadata={b"pandas": b"{}"})
+    ledger = Ledger(tmp_path)
+    ledger.write(TrialRecord(key=spec.key, state="complete", spec=spec))
+    pq.write_table(pa.table({"role": ["math"]}, schema=schema), ledger.folder(spec.key) / "documents.parquet")
+    assert list(ledger.documents(spec.key)["role"]) == ["math"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x", "x\0", ""])
+@pytest.mark.parametrize("field", ["name", "key", "baseline", "baselines"])
+def test_a_manifest_that_leaves_its_folder_is_refused(whole, name, field, command):
+    path = whole / "manifest.json"
+    told = json.loads(path.read_text())
+    if field in ("key", "baseline"):
+        told["trials"][0][field] = name
+    else:
+        told[field] = name if field == "name" else [name]
+    path.write_text(json.dumps(told))
+    for done in (command("status", whole), command("publish", whole, "#0")):
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert "not a whole manifest" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return ready.build(ready.config(), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def whole(made):
+    """A finished sweep, whose manifest is put back."""
+    before = (made / "manifest.json").read_text()
+    yield made
+    (made / "manifest.json").write_text(before)
+
+
+@pytest.mark.parametrize("name", ["lease.007.json", "lease.٣.json", "lease.².json", "lease.99999999999999999999999.json"])
+def test_a_lease_under_no_holders_name_is_nobodys(tmp_path, spec, name):
+    ledger = Ledger(tmp_path)
+    ledger.folder(spec.key).mkdir(parents=True)
+    (ledger.folder(spec.key) / name).write_text("{}")
+    lease = ledger.lease(spec.key)
+    assert lease is not None
+    lease.release()
