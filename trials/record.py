@@ -195,7 +195,7 @@ class Ledger:
         there are) and cluster (see trials/halves.py). Of `columns` those that are there."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
-        return found.read([name for name in there if columns is None or name in columns]).to_pandas()
+        return found.read([name for name in there if columns is None or name in columns]).to_pandas(ignore_metadata=True)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
         """Adapters and documents first, the record last: where it stands, all of it stands.
