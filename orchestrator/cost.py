@@ -178,6 +178,12 @@ class RowLengths:
             return []
 
 
+def tokenizer_at_hand(base: Base, hub: Hub) -> "_Tokenizer | None":
+    """The base's tokenizer for counting tokens; None where its file is not in a folder."""
+    file = Path(hub.locate(base.model)) / "tokenizer.json"
+    return _Tokenizer(file) if file.is_file() else None
+
+
 class _Tokenizer:
     """What trials.mix asks of a tokenizer, without transformers, whose import takes longer than all of a plan."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from orchestrator import cost, gpus, simulate
+from orchestrator import cost, gpus, row_counts, simulate
 from orchestrator.config import SweepConfig
 from orchestrator.cost import GIB, Machine, Shape
 from orchestrator.measured import Measured
@@ -26,6 +26,7 @@ from trials.spec import Base, TrialSpec
 from trials.storage import exists
 
 _DRAWS = 200  # points of the space that stand for those which a sampler will choose
+_ROW_PATHS = ("data.", "base.", "eval.")
 _MEMORY_PATHS = ("base.", "lora.", "train.micro_batch_size", "train.batch_size", "data.max_length", "eval.")
 
 
@@ -85,6 +86,8 @@ class Plan:
     """Of the storage root; None where it is no folder of this machine."""
     simulated: simulate.Simulation | None
     """On the number of GPUs that was asked for; None where none was, or a trial's seconds are not known."""
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By source that is at hand: rows, used, cut at data.max_length and left out by reason, by the trial that needs most."""
     notes: list[str] = field(default_factory=list)
     """What the figures rest on."""
     warnings: list[str] = field(default_factory=list)
@@ -125,6 +128,7 @@ def plan(
     gpu_left = _capped(hours_left * share, config) if share and hours_left is not None else None
     memory = estimate.memory()
     disk = estimate.disk(space, None if left is None else left * config.search.replicates)
+    rows, uncounted = row_counts.count([spec for _, spec in _corners(config, _ROW_PATHS)], Hub(config.hub_mirror))
     made = Plan(
         name=config.name,
         trials=config.budget,
@@ -148,7 +152,8 @@ def plan(
         disk_bytes=disk,
         disk_free=_free(storage),
         simulated=None if count is None else _simulated(config, estimate, space, count, deaths_per_hour),
-        notes=estimate.notes(),
+        rows=rows,
+        notes=[*estimate.notes(), *uncounted],
     )
     made.warnings.extend(_warnings(made, config))
     return made
@@ -403,7 +408,7 @@ def check_inputs(config: SweepConfig) -> None:
 
     hub = Hub(config.hub_mirror)
     tasks, survey = Tasks(hub), Survey(hub)
-    for _, spec in _corners(config, ("data.", "base.", "eval.")):
+    for _, spec in _corners(config, _ROW_PATHS):
         check(spec, hub, tasks, survey)
 
 

@@ -28,6 +28,8 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     made.add_row("objectives", "\n".join(wanted))
     if config.search.constraints:
         made.add_row("constraints", "\n".join(str(parse_constraint(text)) for text in config.search.constraints))
+    for source, counts in plan.rows.items():
+        made.add_row(f"rows of {source}", _rows(counts))
     made.add_row("a trial takes", _seconds(plan))
     if plan.hours is not None and plan.hours_left is not None:
         made.add_row("worker time", f"{duration(plan.hours * 3600)} in all, {duration(plan.hours_left * 3600)} left")
@@ -74,6 +76,18 @@ def _seconds(plan: Plan) -> str:
         return "not known: neither measured nor to be counted"
     phases = [f"{name} {phase.seconds:.3g} s ({phase.basis})" for name, phase in plan.phases.items()]
     return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
+
+
+def _rows(counts: dict[str, int]) -> str:
+    left_out = {name: count for name, count in counts.items() if name not in ("rows", "used", "cut")}
+    parts = [f"{counts['used']:,} of {counts['rows']:,} used at most"]
+    parts += [f"{counts['cut']:,} of them cut at data.max_length"] if counts["cut"] else []
+    parts += (
+        ["left out before the last one: " + ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())]
+        if left_out
+        else []
+    )
+    return "; ".join(parts)
 
 
 def _amount(whole: float, left: float | None) -> str:

@@ -440,3 +440,20 @@ def test_a_model_that_the_hub_does_not_give_is_asked_for_once_by_all_plans(monke
         with pytest.raises(InputError, match="nor to be had from the hub: no network"):
             cost.read_shape(Base(model="nobody/nowhere"), Hub())
     assert asked == ["nobody/nowhere"]
+
+
+def test_a_plan_counts_the_rows_of_local_files_and_refuses_what_is_wrong_with_them(parts, tmp_path):
+    rows = [{"q": f"question {n}", "a": f"answer {n}" if n % 3 else None} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = {"dataset": str(tmp_path / "rows.jsonl"), "instruction": "{{q}}", "response": "{{a}}"}
+    parts["data"] = {"samples": 30, "mix": {"mine": 1.0}, "sources": {"mine": mine}}
+    parts["space"] = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
+    counts = plan(SweepConfig.model_validate(parts), tmp_path, gpu="T4").rows["mine"]
+    assert counts["rows"] == 60 and counts["used"] == 30 and counts["no response"] > 0
+    for change, expected in (
+        ({"response": "{{answer}}"}, r"'answer' is undefined; the columns are q, a"),
+        ({"dataset": str(tmp_path / "nowhere.jsonl")}, "no file"),
+    ):
+        parts["data"]["sources"] = {"mine": mine | change}
+        with pytest.raises(InputError, match=expected):
+            plan(SweepConfig.model_validate(parts), tmp_path, gpu="T4")

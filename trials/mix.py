@@ -8,7 +8,7 @@ measure what was learnt on the same ones.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -145,7 +145,7 @@ def mixture(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, 
     """
     order, encode = order_of_rows(data), Encoder(data, tokenizer)
     needed = Counter(order)
-    drawn = draws(data, hub)
+    drawn = draws(data, hub, data.shares.keys() - {SELF})
     streams = {
         name: _own(own, needed[name], encode, screen) if name == SELF else drawn[name].rows(encode, screen) for name in needed
     }
@@ -153,7 +153,7 @@ def mixture(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, 
     for name in order:
         example = next(streams[name], None)
         if example is None:
-            raise too_few(data, drawn[name], needed[name])
+            raise too_few(data, name, needed[name], drawn[name].tally())
         examples.append(example)
     counted = [drawn[name] for name in sorted(needed.keys() - {SELF})]
     return Mixture(
@@ -174,6 +174,11 @@ class Draw:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def tally(self) -> str:
+        """What became of the rows, once all were looked at."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
+        return f"{self.used} usable rows of {len(self)}{f' ({reasons})' if reasons else ''}"
 
     def rows(self, encode: Encoder | None, screen: Screen | None) -> Iterator[Example]:
         """Without an encoder no row has tokens, and none is too long."""
@@ -207,24 +212,18 @@ class Draw:
         return row
 
 
-def draws(data: Data, hub: Hub) -> dict[str, Draw]:
-    """A draw from each source of the data that is read."""
-    names = sorted({name for name in data.shares if name != SELF})
-    sources = {name: _Source(name, data, hub) for name in names}
+def draws(data: Data, hub: Hub, names: Collection[str]) -> dict[str, Draw]:
+    """A draw from each of these sources of the data."""
+    sources = {name: _Source(name, data, hub) for name in sorted(names)}
     # by their text, for a row may stand twice in a source, or in two
-    never = {parts for name in _mixed(data) for parts in sources[name].held_out()}
+    never = {parts for name in _mixed(data) if name in sources for parts in sources[name].held_out()}
     return {name: Draw(name, source, data, never) for name, source in sources.items()}
 
 
-def too_few(data: Data, draw: Draw, needed: int) -> InputError:
-    """The error for a source that has too few rows; where all were looked at, with what became of them."""
-    short = (
-        f"data.samples: {data.samples} with a share of {data.shares[draw.name]:g} needs {needed} rows of {draw.name!r}; it has"
+def too_few(data: Data, name: str, needed: int, has: str) -> InputError:
+    return InputError(
+        f"data.samples: {data.samples} with a share of {data.shares[name]:g} needs {needed} rows of {name!r}; it has {has}"
     )
-    if not draw.used + draw.left_out.total():
-        return InputError(f"{short} {len(draw)}")
-    reasons = ", ".join(f"{count} {reason}" for reason, count in draw.left_out.most_common())
-    return InputError(f"{short} {draw.used} usable rows of {len(draw)}{f' ({reasons})' if reasons else ''}")
 
 
 def state(data: Data, hub: Hub) -> tuple[str, ...]:

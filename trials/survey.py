@@ -5,17 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from trials import mix
-from trials.hub import SELF, Hub
+from trials.hub import SELF, Hub, find_source
 from trials.overlap import Screen
-from trials.spec import Replay, TrialSpec
+from trials.spec import Data, Replay, TrialSpec
 from trials.template import Encoder
 
 
 class Survey:
     """Draws rows for one trial after the other; trials that differ in how many rows they take share what was drawn."""
 
-    def __init__(self, hub: Hub):
-        self._hub = hub
+    def __init__(self, hub: Hub, fetch: bool = True):
+        """Without `fetch` sources that only the hub has are left out."""
+        self._hub, self._fetch = hub, fetch
         self._draws: dict[str, dict[str, tuple[mix.Draw, Iterator[mix.Example]]]] = {}
 
     def check(self, spec: TrialSpec, tokenizer: Any = None, screen: Screen | None = None) -> None:
@@ -26,18 +27,22 @@ class Survey:
         same = _sameness(spec)
         if same not in self._draws:
             encode = Encoder(spec.data, tokenizer) if tokenizer is not None else None
-            draws = mix.draws(spec.data, self._hub)
+            draws = mix.draws(spec.data, self._hub, self._names(spec.data))
             self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in draws.items()}
         drawn = self._draws[same]
         for name, (draw, _) in drawn.items():
             if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):  # dealt one by one they could take hours
-                raise mix.too_few(spec.data, draw, least)
+                raise mix.too_few(spec.data, name, least, str(len(draw)))
         for name, needed in Counter(mix.order_of_rows(spec.data)).items():
-            if name != SELF:
+            if name in drawn:
                 draw, rows = drawn[name]
                 while draw.used < needed:
                     if next(rows, None) is None:
-                        raise mix.too_few(spec.data, draw, needed)
+                        raise mix.too_few(spec.data, name, needed, draw.tally())
+
+    def _names(self, data: Data) -> list[str]:
+        names = data.shares.keys() - {SELF}
+        return [name for name in names if self._fetch or self._hub.files(name, find_source(data, name)) is not None]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By source, of the draw that needed most rows: rows, used, cut at data.max_length, and left out by reason."""

@@ -1,0 +1,33 @@
+"""The training rows of a config that are at hand, as a trial would use them; nothing is fetched and no torch is loaded."""
+
+from collections.abc import Iterable
+
+from orchestrator import cost
+from trials import overlap
+from trials.hub import SELF, Hub
+from trials.spec import TrialSpec
+from trials.survey import Survey
+from trials.tasks import Tasks
+
+
+def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """By source: rows, used, cut and left out by reason, of the trial that needs most; and notes on what is not counted.
+
+    Raises InputError where a source cannot be read or rendered, or has too few usable rows.
+    """
+    survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
+    for spec in specs:
+        if spec.is_baseline:
+            continue
+        tokenizer = cost.tokenizer_at_hand(spec.base, hub) if spec.data.template != "chat" else None
+        if tokenizer is None:
+            notes.add("rows are not measured against max_length here; `run` does it before any trial")
+        screen = None
+        if all(tasks.bundled(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
+            screen = overlap.Screen(overlap.documents(tasks, spec.eval.values()), spec.data.max_overlap)
+        else:
+            notes.add("rows that overlap with test documents are not counted here; `run` leaves them out")
+        survey.check(spec, tokenizer, screen)
+        if absent := sorted(spec.data.shares.keys() - survey.counts().keys() - {SELF}):
+            notes.add(f"not counted before they are fetched: rows of {', '.join(absent)}")
+    return survey.counts(), sorted(notes)
