@@ -104,3 +104,12 @@ def test_a_lease_under_no_holders_name_is_nobodys(tmp_path, spec, name):
     lease = ledger.lease(spec.key)
     assert lease is not None
     lease.release()
+
+
+def test_a_damaged_baseline_does_not_keep_a_sweep_from_going_on(tmp_path):
+    from orchestrator.begun import pinned
+
+    folder = ready.build(ready.config(), tmp_path)
+    (key,) = json.loads((folder / "manifest.json").read_text())["baselines"]
+    (tmp_path / "ledger" / key / "record.json").write_text("{")
+    assert pinned(ready.config(), tmp_path).name == "little"
