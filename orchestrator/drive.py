@@ -84,23 +84,23 @@ def _started(config: SweepConfig, address: str | None, console: Console) -> Iter
 
     from orchestrator import cluster, shipping
 
-    checked: Future[None] = Future()
+    checked: Future[list[str]] = Future()
     Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray wants the main thread
     try:
         with cluster.connected(address, config.resources, shipping.runtime_env() if address else {}):
-            checked.result()
+            for note in checked.result():
+                console.print(f"note: {note}", markup=False, soft_wrap=True)
             yield
     finally:
         gc.enable()
 
 
-def _check(config: SweepConfig, checked: Future[None]) -> None:
+def _check(config: SweepConfig, checked: Future[list[str]]) -> None:
     try:
         from orchestrator import launch, prestage  # noqa: F401  # which is wanted next and takes seconds to import
         from orchestrator.plan import check_inputs
 
-        check_inputs(config)
-        checked.set_result(None)
+        checked.set_result(check_inputs(config))
     except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
         checked.set_exception(error)
 

@@ -7,7 +7,7 @@ counted (orchestrator.cost) where it has none; each phase says which.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.cost import GIB, Machine, Shape
 from orchestrator.measured import Measured
 from orchestrator.parameters import Categorical, Int
+from trials import layout
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger, TrialRecord
@@ -153,7 +154,7 @@ def plan(
         disk_free=_free(storage),
         simulated=None if count is None else _simulated(config, estimate, space, count, deaths_per_hour),
         rows=rows,
-        notes=[*estimate.notes(), *uncounted],
+        notes=[*layout_notes(config, Hub(config.hub_mirror), layout.known), *estimate.notes(), *uncounted],
     )
     made.warnings.extend(_warnings(made, config))
     return made
@@ -400,16 +401,36 @@ def _told_keys(folder: Path) -> set[str]:
     return {key for trial in read_manifest(folder).trials if not trial.free for key in trial.keys}
 
 
-def check_inputs(config: SweepConfig) -> None:
-    """Raises InputError when a model, a source, a task or enough rows of a source cannot be had. Reads data, no weights."""
+def check_inputs(config: SweepConfig) -> list[str]:
+    """What should be known before the sweep starts, a line each.
+
+    Raises InputError when a model, a source, a task or enough rows of a source cannot be had, or when a base cannot be trained
+    as the config says. Reads data, no weights.
+    """
     from trials.checks import check
     from trials.survey import Survey
     from trials.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
+    notes = layout_notes(config, hub, layout.of)
     tasks, survey = Tasks(hub), Survey(hub)
     for _, spec in _corners(config, _ROW_PATHS):
         check(spec, hub, tasks, survey)
+    return notes
+
+
+def layout_notes(
+    config: SweepConfig, hub: Hub, find: Callable[[Base, Hub], tuple[layout.Layout, layout.Tokens] | None]
+) -> list[str]:
+    """A line each on layers that stay in 16 bits or get no adapter. Bases that `find` does not find are left out.
+
+    Raises InputError when a base cannot be trained as the config says.
+    """
+    notes: dict[str, None] = {}
+    for _, spec in _corners(config, ("base.", "lora.target_modules", "lora.layers", "data.max_length")):
+        if found := find(spec.base, hub):
+            notes |= dict.fromkeys(layout.check(spec, found))
+    return list(notes)
 
 
 def _corners(config: SweepConfig, prefixes: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], TrialSpec]]:

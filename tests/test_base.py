@@ -341,7 +341,7 @@ def test_layers_may_be_named_and_one_that_is_not_there_is_told_with_those_that_a
     linear = ["h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_proj", "lm_head"]
     assert targets.chosen(["attn.c_proj"], linear) == ["attn.c_proj"]
     assert targets.chosen(["c_proj"], linear) == ["c_proj"]
-    with pytest.raises(InputError, match=r"the base has no o_proj; it has c_attn, c_proj, lm_head, and the groups are qkv,"):
+    with pytest.raises(InputError, match=r"no o_proj; did you mean 'c_proj'\? It has c_attn, c_proj, lm_head, and the groups"):
         targets.chosen(["o_proj"], linear)
 
 

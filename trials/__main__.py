@@ -79,7 +79,7 @@ def pinned(spec: "TrialSpec", path: Path, hub: "Hub") -> "TrialSpec":
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
-    from trials import hardware
+    from trials import hardware, layout
     from trials.checks import check
     from trials.survey import Survey
 
@@ -89,6 +89,9 @@ def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
             dtype = hardware.half_type(hardware.capability())
             spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
         if worker.ledger.complete(spec.key) is None:
+            if found := layout.of(spec.base, worker.hub):
+                for note in layout.check(spec, found):
+                    print(f"note: {note}", file=sys.stderr)
             check(spec, worker.hub, worker.tasks, survey)
         settled.append(spec)
     return worker.run_together(settled)

@@ -18,7 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
-from trials import initial, storage, targets
+from trials import initial, layout, meta_model, storage, targets
 from trials.base import LoadedBase
 from trials.dense import Unpacked
 from trials.errors import InputError
@@ -132,21 +132,19 @@ def _lent(loaded: LoadedBase, config: LoraConfig) -> Iterator[PeftModel]:
 
 
 def _config(base: Any, lora: Lora) -> LoraConfig:
-    linear = {name: module for name, module in base.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
-    wanted = targets.chosen(lora.target_modules, linear)
-    adapted = {name: module for name, module in linear.items() if targets.meant(name, wanted)}
-    found = [match for name in adapted if (match := targets.BLOCK.match(name))]
-    count = max((int(match[2]) for match in found), default=-1) + 1
-    numbers = targets.blocks(lora.layers, count)
+    found = meta_model.layout(base)
+    names = layout.adapted(lora, found)
+    match = {name: place for name in names if (place := targets.BLOCK.match(name))}
+    numbers = sorted({int(place[2]) for place in match.values()})
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
         lora_dropout=lora.dropout,
-        target_modules=wanted,
+        target_modules=targets.chosen(lora.target_modules, found.linear, found.modules),
         layers_to_transform=None if lora.layers == "all" else numbers,
-        layers_pattern=None if lora.layers == "all" else sorted({match[1] for match in found}),
-        fan_in_fan_out=all(isinstance(module, Conv1D) for module in adapted.values()),
+        layers_pattern=None if lora.layers == "all" else sorted({place[1] for place in match.values()}),
+        fan_in_fan_out=all(isinstance(base.get_submodule(name), Conv1D) for name in names),
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         **initial.settings(lora),
@@ -232,9 +230,7 @@ def switch_off(model: PeftModel, off: str) -> None:
     InputError where the adapter has nothing there, or where q, k and v are one layer.
     """
     layers = _layers(model)
-    stacks = {match[1] for name in layers if (match := targets.BLOCK.match(name))}
-    found = [match for name, _ in model.named_modules() if (match := targets.BLOCK.match(f"{name}.")) and match[1] in stacks]
-    count = max((int(match[2]) for match in found), default=-1) + 1
+    count = targets.depth(layers, [name for name, _ in model.named_modules()])
     for name in targets.part(off, layers, count):
         module, variant = layers[name], layers[name].lora_variant.get(ADAPTER)
         module.lora_B[ADAPTER].weight.zero_()

@@ -1,17 +1,29 @@
 """The base model: loaded once, in 4 bits unless asked otherwise."""
 
-from collections.abc import Iterable
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from trials import gguf, hardware, identity
 from trials.errors import InputError
 from trials.hub import Hub, is_commit
+from trials.mix import Example
 from trials.spec import Base, Data
 
 
@@ -20,6 +32,16 @@ class LoadedBase:
     model: Any
     tokenizer: Any
     checksum: str | None
+
+    def check_ids(self, rows: Sequence[Example]) -> None:
+        """Raises InputError where a row holds a token that the embedding has no row for."""
+        size = self.model.get_input_embeddings().num_embeddings
+        for row in rows:
+            if (largest := max(row.input_ids)) >= size:
+                raise InputError(
+                    f"source {row.source!r}: a row holds the token {self.tokenizer.convert_ids_to_tokens(largest)!r}, number "
+                    f"{largest} of the tokenizer, and the base's embedding has {size} rows"
+                )
 
 
 def device() -> torch.device:
@@ -41,15 +63,16 @@ def check(base: Base, hub: Hub) -> None:
     """Raises InputError when there is no such model or it is none that a trial can tune; reads its configuration alone."""
     if base.dtype == "auto":
         hardware.check(base.dtype)
+    if base.gguf is None or gguf.file(base, hub, fetch=False):  # else it is known when it has been fetched
+        _check_causal(base, configuration(base, hub))
+
+
+def configuration(base: Base, hub: Hub) -> Any:
+    """The model's configuration; raises InputError where it cannot be had."""
     try:
-        if base.gguf is None:
-            config = AutoConfig.from_pretrained(
-                hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False
-            )
-        elif file := gguf.file(base, hub, fetch=False):
-            config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-        else:
-            return  # what it holds is known when it has been fetched
+        if base.gguf is not None and (file := gguf.file(base, hub)):
+            return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        return AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
         if "trust_remote_code" in str(error):
             raise InputError(
@@ -57,12 +80,21 @@ def check(base: Base, hub: Hub) -> None:
                 "take a model whose architecture transformers knows"
             ) from error
         raise hub.missing("base.model", base.model, error, base.revision) from error
-    _check_causal(base, config)
 
 
-def dropouts(config: Any) -> list[str]:
-    """The names of a model's settings by which it draws random numbers as it trains."""
-    return [name for name, value in config.to_dict().items() if "drop" in name and isinstance(value, float) and value]
+def dropouts(model: Any) -> list[str]:
+    """The names of the model's settings by which it draws random numbers as it trains.
+
+    Settings of other models on the same body, such as a classifier's, are none: the code of the model's modules names them not.
+    """
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__ if kind.__module__.startswith("transformers.")}
+    code = "\n".join(inspect.getsource(kind) for kind in kinds if kind is not PreTrainedModel)
+    settings = model.config.get_text_config().to_dict().items()
+    return [
+        name
+        for name, value in settings
+        if re.search("drop|jitter", name) and isinstance(value, float) and value and re.search(rf"\b{name}\b", code)
+    ]
 
 
 def _check_causal(base: Base, config: Any) -> None:
@@ -93,9 +125,26 @@ def tokenizer(base: Base, hub: Hub) -> Any:
         made = AutoTokenizer.from_pretrained(**arguments, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise hub.missing("the tokenizer of base.model", base.model, error, base.revision) from error
+    if made.eos_token is None:
+        made.eos_token = _end_token(base, hub, made)
     if made.pad_token is None:
         made.pad_token = made.eos_token
     return made
+
+
+def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
+    """The end token that the model's own settings give by its number, where the tokenizer has a name for it."""
+    found = None
+    if base.gguf is None:
+        with suppress(OSError):  # most repositories have such a file, and all have a configuration
+            place = hub.locate(base.model)
+            found = GenerationConfig.from_pretrained(place, revision=base.revision or "main").eos_token_id
+    if found is None:
+        found = configuration(base, hub).get_text_config().eos_token_id
+    for number in found if isinstance(found, list) else [found]:
+        if isinstance(number, int) and 0 <= number < len(tokenizer):
+            return str(tokenizer.convert_ids_to_tokens(number))
+    return None
 
 
 def load(base: Base, hub: Hub) -> LoadedBase:
@@ -118,14 +167,23 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         trust_remote_code=False,
     )
     model.requires_grad_(False)
-    if base.dtype != "bfloat16":
-        # on a CPU with units for bfloat16 bitsandbytes would evaluate in it all the same, and round the weights for good
-        layers: Iterable[Any] = model.modules()
-        for layer in layers:
-            if hasattr(layer, "support_avx512bf16_for_cpu"):
-                layer.support_avx512bf16_for_cpu = False
+    # On a CPU with units for bfloat16 bitsandbytes packs a layer's weights for them at the first evaluation, and unpacks them
+    # rounded when training goes on: a training would depend on what was evaluated before it.
+    layers: Iterable[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
     dense.unpack(model)
-    return LoadedBase(model.eval(), tokenizer(base, hub), checksum or _checksum(path, revision, model))
+    return LoadedBase(model.eval(), _usable(tokenizer(base, hub), model), checksum or _checksum(path, revision, model))
+
+
+def _usable(tokenizer: Any, model: Any) -> Any:
+    """The tokenizer, padding with a token that has a row in the embedding: what pads is masked, so that any such token does."""
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        fits = tokenizer.eos_token_id is not None and tokenizer.eos_token_id < rows
+        tokenizer.pad_token = tokenizer.eos_token if fits else tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
 
 
 def _checksum(path: str, revision: str, model: Any) -> str | None:

@@ -104,8 +104,6 @@ def _scale(module: Any) -> float:
 def dense(module: Any) -> torch.Tensor:
     """(outputs, inputs) the base's weight as it stands, float32."""
     layer = module.get_base_layer()
-    if layer.weight.device.type == "cpu":  # where bitsandbytes has packed it for a CPU's own instructions, this unpacks it
-        layer.weight = layer.weight.to("cpu")
     weight = dequantize_module_weight(layer).detach().float()
     return weight.T if module.fan_in_fan_out else weight
 

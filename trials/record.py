@@ -104,6 +104,8 @@ class TrialRecord(BaseModel):
     host: str = ""
     """The name of the machine that ran it."""
     seeds: dict[str, int] = {}
+    notes: list[str] = []
+    """Layers of the base that stay in 16 bits or get no adapter, where a reader of the spec would not expect it."""
     base_checksum: str | None = None
     """sha256 over the base's weight files, or the hub's commit."""
     out_of_memory: list[Halving] = []

@@ -28,7 +28,7 @@ def fits(model: Any) -> bool:
     """Whether the blocks of the PEFT model can be replayed: no random numbers, and attention that causality alone limits."""
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    return prefix.fits(core) and not drops and not base.dropouts(core.config)
+    return prefix.fits(core) and not drops and not base.dropouts(core)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ A trial's states are those of trials.train: a training that was cut off goes on 
 Sums over a longer padding or in another order differ in rounding; so do the adapters.
 """
 
-import inspect
 import json
 import math
 import tempfile
@@ -172,15 +171,9 @@ def fit(model: Any, pad_id: int, trainings: Sequence[Training], pace: train.Pace
 
 
 def _check(model: Any) -> None:
-    """Raises Unstackable where a training of this base draws random numbers, or divides its loss otherwise than by tokens."""
-    if dropped := base.dropouts(model.config):
+    """Raises Unstackable where a training of this base draws random numbers."""
+    if dropped := base.dropouts(model):
         raise Unstackable(f"the base trains with dropout of its own ({', '.join(dropped)})")
-    accepts = getattr(model, "accepts_loss_kwargs", None)  # asked as the Trainer asks
-    if accepts is None:
-        named = inspect.signature(model.forward).parameters.values()
-        accepts = any(one.kind == inspect.Parameter.VAR_KEYWORD for one in named)
-    if not accepts:
-        raise Unstackable("the base's loss cannot be scaled by the tokens of the whole batch")
 
 
 # ---------------------------------------------------------------------- the adapters in one pass

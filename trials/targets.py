@@ -1,33 +1,48 @@
 """The linear layers that an adapter is put on: groups by what a layer does, whatever the architecture calls it."""
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from trials.errors import InputError
 
 BLOCK = re.compile(r"(?:.*?\.)?([^.]+)\.(\d+)\.")
 """The first numbered part of a layer's name: model.layers.3.mlp.up_proj."""
 
-# Llama, Mistral, Qwen, Gemma, OLMo, Phi-2, GPT-J, GPT-Neo, OPT | GPT-NeoX, Falcon, BLOOM | Phi-3 | GPT-2 | MPT
-_QKV = {"q_proj", "k_proj", "v_proj", "query_key_value", "qkv_proj", "c_attn", "Wqkv"}
-_OUTPUT = {"o_proj", "out_proj", "dense", "c_proj"}
-_FUSED = _QKV - {"q_proj", "k_proj", "v_proj"}
+_QKV = {
+    *("q_proj", "k_proj", "v_proj", "query_key_value", "qkv_proj", "c_attn", "Wqkv"),  # Llama-like, GPT-NeoX, Phi-3, GPT-2, MPT
+    *("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "kv_proj"),  # latent attention (DeepSeek), JetMoE
+    *("in_proj_qkv", "in_proj_qkvz"),  # linear attention (Qwen3.5, Qwen3-Next)
+    *("v_proj_current", "v_proj_delayed"),  # Zaya
+    *("query", "key", "value", "query_key", "Wq", "Wk", "Wv", "project_q", "project_k", "project_v"),  # BERT, CTRL, CPM-Ant
+    *("q_lin", "k_lin", "v_lin", "q", "k", "v"),  # XLM, xLSTM
+}
+_OUTPUT = {"o_proj", "out_proj", "dense", "c_proj", "attention_out", "out_lin", "output", "Wo"}
+_FUSED = {"query_key_value", "qkv_proj", "c_attn", "Wqkv", "in_proj_qkv", "in_proj_qkvz"}
 _MLP = {
     *("gate_proj", "up_proj", "down_proj", "gate_up_proj"),
     *("dense_h_to_4h", "dense_4h_to_h", "fc1", "fc2", "fc_in", "fc_out", "c_fc"),
 }
 _HEAD = {"lm_head", "embed_out", "score"}
+_ATTENTION_PART = re.compile(r"attn|attention")
+_MLP_PART = re.compile(r"mlp|ffn|feed_?forward|shared_expert|^experts?$|^intermediate$|^output$")
+_ROUTER_PART = re.compile(r"router|classifier|^gate$|shared_expert_gate")
 
 
 def group(name: str) -> str | None:
     """`qkv`, `mlp`, `output` (of attention) or `other` for a layer by its name, as far as that is given ("h.0.mlp.c_proj").
 
-    None for a model's head, which is in no group. GPT-2 calls the last layer of its attention and of its MLP the same.
+    None for a model's head, which is in no group. The part of the block that a layer lies in decides where names are shared:
+    GPT-2 has a c_proj and some gated attentions have a gate_proj in both.
     """
     *parents, last = name.split(".")
     if last in _HEAD:
         return None
-    if last in _MLP or (last == "c_proj" and parents[-1:] == ["mlp"]):
+    if any(_ROUTER_PART.search(part) for part in (*parents, last)):
+        return "other"
+    if any(_ATTENTION_PART.search(part) for part in parents):
+        return "qkv" if last in _QKV else "output" if last in _OUTPUT else "other"
+    if any(_MLP_PART.search(part) for part in parents) or last in _MLP:
         return "mlp"
     return "qkv" if last in _QKV else "output" if last in _OUTPUT else "other"
 
@@ -40,26 +55,45 @@ _GROUPS = {
 }
 
 
-def chosen(target_modules: str | Iterable[str], linear: Iterable[str]) -> list[str]:
-    """What PEFT is told of a model's `linear` layers, sorted: a layer's last name, with its parent's where that is ambiguous.
+def wanted(target_modules: str | Iterable[str], linear: Iterable[str]) -> set[str]:
+    """The layers among a model's `linear` ones that a group or a list of names (or ends of names) stands for.
 
     Raises InputError when the model has none of the group, or lacks one of the names.
     """
     there = set(linear)
     if isinstance(target_modules, str):
-        wanted = {name for name in there if group(name) in _GROUPS[target_modules]}
-        unknown = set() if wanted else {target_modules}
+        found = {name for name in there if group(name) in _GROUPS[target_modules]}
+        unknown = set() if found else {target_modules}
     else:
-        wanted = {name for name in there if meant(name, target_modules)}
+        found = {name for name in there if meant(name, target_modules)}
         unknown = {name for name in target_modules if not any(meant(layer, [name]) for layer in there)}
     if unknown:
-        names = ", ".join(sorted({_last(name) for name in there}))
+        names = sorted({_last(name) for name in there})
+        near = [close for name in sorted(unknown) for close in difflib.get_close_matches(name, [*names, *_GROUPS], n=1)]
         raise InputError(
-            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; it has {names}, and the groups are "
-            f"{', '.join(_GROUPS)}"
+            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; "
+            + (f"did you mean {', '.join(map(repr, near))}? " if near else "")
+            + f"It has {', '.join(names)}, and the groups are {', '.join(_GROUPS)}"
         )
-    shared = {_last(name) for name in wanted} & {_last(name) for name in there - wanted}
-    return sorted({".".join(name.split(".")[-2:]) if _last(name) in shared else _last(name) for name in wanted})
+    return found
+
+
+def chosen(target_modules: str | Iterable[str], linear: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
+    """PEFT's target_modules for these layers, sorted: each layer's shortest end of a name that nothing else has.
+
+    `modules` are the names of all of the model's modules: PEFT compares with these, not with the linear ones alone.
+    """
+    there = set(linear)
+    layers = wanted(target_modules, there)
+    others = {end for name in there.union(modules) - layers for end in _ends(name)}
+    return sorted({next((end for end in _ends(name) if end not in others), name) for name in layers})
+
+
+def _ends(name: str) -> Iterator[str]:
+    """c, b.c and a.b.c for a.b.c."""
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[-length:])
 
 
 def meant(name: str, targets: Iterable[str]) -> bool:
@@ -81,9 +115,36 @@ def blocks(layers: str | Iterable[int], count: int) -> list[int]:
     else:
         numbers = sorted(set(layers))
     if not numbers or numbers[0] < 0 or numbers[-1] >= count:
-        told = layers if isinstance(layers, str) else ", ".join(map(str, numbers))
-        raise InputError(f"lora.layers: the base has {count} blocks, 0 to {count - 1}, but got {told}")
+        given = layers if isinstance(layers, str) else ", ".join(map(str, numbers))
+        raise InputError(f"lora.layers: the base has {count} blocks, 0 to {count - 1}, but got {given}")
     return numbers
+
+
+def in_blocks(names: Iterable[str], layers: str | Iterable[int], modules: Iterable[str]) -> list[str]:
+    """The layers by these names that `lora.layers` takes in, sorted.
+
+    `modules` name all of the base's modules, which tell how many blocks it has. Raises InputError when no layer is left.
+    """
+    found = sorted(names)
+    if layers == "all":
+        return found
+    places = {name: match for name in found if (match := BLOCK.match(name))}
+    numbers = set(blocks(layers, depth(found, modules)))
+    kept = [name for name, match in places.items() if int(match[2]) in numbers]
+    if not kept:
+        there = sorted({int(match[2]) for match in places.values()})
+        raise InputError(
+            f"lora.layers: none of lora.target_modules is in block {', '.join(map(str, sorted(numbers)))}; "
+            f"the blocks that have some are {', '.join(map(str, there)) or 'none'}"
+        )
+    return kept
+
+
+def depth(names: Iterable[str], modules: Iterable[str]) -> int:
+    """The number of blocks in the stacks that the layers by these names are in."""
+    stacks = {match[1] for name in names if (match := BLOCK.match(name))}
+    found = [int(match[2]) for name in modules if (match := BLOCK.match(f"{name}.")) and match[1] in stacks]
+    return max(found, default=-1) + 1
 
 
 def part(off: str, adapted: Iterable[str], count: int) -> list[str]:

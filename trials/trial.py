@@ -28,7 +28,9 @@ from trials import (
     evaluate,
     identity,
     initial,
+    layout,
     memory,
+    meta_model,
     mix,
     overlap,
     representation,
@@ -277,6 +279,7 @@ class Worker:
         with _timed(record, "load"):
             loaded = self._load(spec.base)
             record.base_checksum = loaded.checksum
+            record.notes = layout.notes(spec, meta_model.layout(loaded.model))
         record.seeds = {f"eval.{role}": evaluation.seed for role, evaluation in spec.eval.items()}
         if not spec.is_baseline:
             record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
@@ -300,6 +303,7 @@ class Worker:
             mixture, seen = self._once("rows", (self._of_data(spec), tasks), build)
             examples = mixture.rows
             record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixture.left_out, mixture.cut))
+            loaded.check_ids(examples)
             heldout = drift.sample(self._heldout(loaded, spec), train.LOOKED_AT)
             record.rows = dict(Counter(example.source for example in examples))
         begins_at: Sequence[mix.Example] = examples
