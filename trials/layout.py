@@ -166,7 +166,7 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
         if layout.reserved and _asks_for(lora, layout.reserved):
             names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))
             raise InputError(
-                f"{error}. {names}: PEFT puts no adapter on these layers (they share the names of fused experts, or are Mamba's)"
+                f"{error}. {names}: PEFT puts no adapter on layers of these names (fused experts had them, or Mamba has)"
             ) from None
         if layout.other and lora.target_modules == "mlp":
             raise InputError(f"{error}. {_weights(layout.other)} are no linear layers and get no adapter") from None
