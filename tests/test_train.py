@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import Trainer
 
 from tests.conftest import CONFIG, deep
-from trials import adapter, base, drift, memory, mix, objective, train
+from trials import adapter, base, dense, drift, memory, mix, objective, train
 from trials.batch import collate
 from trials.checkpoint import serialized
 from trials.errors import InputError
@@ -66,6 +66,16 @@ def changed(**values) -> Train:
 
 def same(one: train.State, other: train.State) -> bool:
     return one.losses == other.losses and all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_an_evaluation_changes_no_later_training_in_bfloat16(rows, monkeypatch):
+    monkeypatch.setattr(dense, "SHARE", 0.0)  # the layers are those of bitsandbytes
+    loaded = base.load(Base(model="micro", dtype="bfloat16"), Hub())
+    before, _ = fitted(loaded, rows[:16], SETTINGS)
+    with torch.no_grad():
+        loaded.model(input_ids=torch.tensor([rows[0].input_ids]))
+    after, _ = fitted(loaded, rows[:16], SETTINGS)
+    assert same(before, after)
 
 
 # ---- the learning rate
