@@ -15,8 +15,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GenerationConfig,
-    PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -87,8 +85,13 @@ def dropouts(model: Any) -> list[str]:
 
     Settings of other models on the same body, such as a classifier's, are none: the code of the model's modules names them not.
     """
-    kinds = {kind for module in model.modules() for kind in type(module).__mro__ if kind.__module__.startswith("transformers.")}
-    code = "\n".join(inspect.getsource(kind) for kind in kinds if kind is not PreTrainedModel)
+    kinds = {
+        kind
+        for module in model.modules()
+        for kind in type(module).__mro__
+        if kind.__module__.startswith("transformers.models.")
+    }
+    code = "\n".join(map(inspect.getsource, kinds))
     settings = model.config.get_text_config().to_dict().items()
     return [
         name
@@ -134,6 +137,8 @@ def tokenizer(base: Base, hub: Hub) -> Any:
 
 def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
     """The end token that the model's own settings give by its number, where the tokenizer has a name for it."""
+    from transformers import GenerationConfig  # what loads models comes with it
+
     found = None
     if base.gguf is None:
         with suppress(OSError):  # most repositories have such a file, and all have a configuration
