@@ -166,10 +166,10 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
         if layout.reserved and _asks_for(lora, layout.reserved):
             names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))
             raise InputError(
-                f"{error}. {names}: PEFT puts no adapter on layers of these names (fused experts had them, or Mamba has)"
+                f"{error}; {names}: PEFT puts no adapter on layers of these names (fused experts had them, or Mamba has)"
             ) from None
         if layout.other and lora.target_modules == "mlp":
-            raise InputError(f"{error}. {_weights(layout.other)} are no linear layers and get no adapter") from None
+            raise InputError(f"{error}; {_weights(layout.other)} are no linear layers and get no adapter") from None
         raise
     return targets.in_blocks(found, lora.layers, [*layout.linear, *layout.modules])
 

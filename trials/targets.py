@@ -69,11 +69,11 @@ def wanted(target_modules: str | Iterable[str], linear: Iterable[str]) -> set[st
         unknown = {name for name in target_modules if not any(meant(layer, [name]) for layer in there)}
     if unknown:
         names = sorted({_last(name) for name in there})
-        near = [close for name in sorted(unknown) for close in difflib.get_close_matches(name, [*names, *_GROUPS], n=1)]
+        near = [close for name in unknown - {*_GROUPS} for close in difflib.get_close_matches(name, [*names, *_GROUPS], n=1)]
+        hint = f"did you mean {', '.join(map(repr, sorted(near)))}? It" if near else "it"
         raise InputError(
-            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; "
-            + (f"did you mean {', '.join(map(repr, near))}? " if near else "")
-            + f"It has {', '.join(names)}, and the groups are {', '.join(_GROUPS)}"
+            f"lora.target_modules: the base has no {', '.join(sorted(unknown))}; {hint} has {', '.join(names)}, and the groups "
+            f"are {', '.join(_GROUPS)}"
         )
     return found
 
