@@ -159,13 +159,14 @@ def main() -> int:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         print("disturbed:", flush=True)
-        problems = disturb(folder / "disturbed", folder / "disturbed.log", options.kills)
-        print("undisturbed:", flush=True)
-        subprocess.run(command(folder / "undisturbed"), check=True, stdout=subprocess.DEVNULL)
-        problems += [*check(folder / "disturbed"), *check(folder / "undisturbed")]
-        if front(folder / "disturbed") != front(folder / "undisturbed"):
-            problems.append("the fronts differ")
-        size = len(front(folder / "undisturbed"))
+        problems = [*disturb(folder / "disturbed", folder / "disturbed.log", options.kills), *check(folder / "disturbed")]
+        if not problems:
+            print("undisturbed:", flush=True)
+            subprocess.run(command(folder / "undisturbed"), check=True, stdout=subprocess.DEVNULL)
+            problems = check(folder / "undisturbed")
+            size = len(front(folder / "undisturbed"))
+            if front(folder / "disturbed") != front(folder / "undisturbed"):
+                problems.append("the fronts differ")
     for problem in problems:
         print(f"FAILED: {problem}")
     if not problems:
