@@ -111,7 +111,7 @@ def test_what_is_told_about_a_model_is_shown_by_plan_and_changes_no_key(parts, w
     config = load(write(parts))
     assert config.spec({"lora.rank": 2}).key == plain.spec({"lora.rank": 2}).key
     cells = [cell for column in table(plan(config, tmp_path), config).columns for cell in column.cells]
-    assert "of \\[ours]" in cells
+    assert "of [ours]" in cells  # the console prints it as text
     assert any("source: arXiv 2401.02385" in str(cell) for cell in cells)
 
 
