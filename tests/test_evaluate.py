@@ -1,6 +1,5 @@
 """A role's documents: named by a preset, prompted alike in a sample and in full, in halves, and taken apart."""
 
-import functools
 import inspect
 import math
 import os
@@ -333,23 +332,6 @@ def test_a_model_whose_head_cannot_leave_positions_out_gives_the_same_bits(micro
     monkeypatch.setattr(micro.model, "forward", lambda input_ids: forward(input_ids))
     found = Scorer(micro.model, micro.tokenizer, 3).continuation_bits(pairs())
     for one, other in zip(wanted, found, strict=True):
-        assert [token.bits for token in one] == pytest.approx([token.bits for token in other], rel=1e-4, abs=1e-5)
-
-
-def test_what_all_rows_begin_with_goes_through_the_model_once_and_the_bits_are_the_same(micro, monkeypatch):
-    shots = "Question: Tom has 3 apples.\nAnswer: 3\n#### 3\n\n" * 4
-    alike = [(shots + context, gold) for context, gold in pairs()]
-    alone = Scorer(micro.model, micro.tokenizer, 1).continuation_bits(alike)
-    forward, shapes = micro.model.forward, []
-    monkeypatch.setattr(
-        micro.model,
-        "forward",
-        functools.wraps(forward)(lambda ids, **rest: shapes.append(tuple(ids.shape)) or forward(ids, **rest)),
-    )
-    found = Scorer(micro.model, micro.tokenizer, len(alike)).continuation_bits(alike)
-    assert [rows for rows, _ in shapes] == [1, len(alike)]
-    assert shapes[0][1] >= len(micro.tokenizer.encode(shots, add_special_tokens=False))
-    for one, other in zip(alone, found, strict=True):
         assert [token.bits for token in one] == pytest.approx([token.bits for token in other], rel=1e-4, abs=1e-5)
 
 

@@ -136,13 +136,52 @@ def test_a_context_too_long_for_the_model_is_cut_as_lm_eval_cuts_it(micro):
     assert [one for one, _ in exact] == pytest.approx([one for one, _ in expected], abs=1e-4)
 
 
-def test_sampled_responses_and_models_with_penalties_are_left_to_lm_eval(micro, monkeypatch):
+@pytest.mark.parametrize(
+    ("settings", "own", "way"),
+    [
+        ({"do_sample": False}, {}, "exact"),
+        ({"do_sample": True, "temperature": 0.7}, {}, "hflm: the task samples its responses"),
+        ({"do_sample": False, "num_beams": 3}, {}, "hflm: generation settings: num_beams"),
+        ({"do_sample": False}, {"repetition_penalty": 1.3}, "hflm: generation settings: repetition_penalty"),
+        ({"do_sample": False}, {"max_new_tokens": 11, "top_k": 20}, "exact"),
+    ],
+)
+def test_a_models_and_a_tasks_own_settings_give_what_lm_evals_own_model_gives(micro, monkeypatch, settings, own, way):
+    for name, value in own.items():
+        monkeypatch.setattr(micro.model.generation_config, name, value)
+    prompts = [(text, {"until": ["zz"], "max_gen_toks": 7, **settings}) for text in ("Tom has", "B: 1", "Question: Ann")]
     exact = Exact(micro.model, micro.tokenizer, 2)
-    assert exact._is_greedy({"until": ["x"], "max_gen_toks": 4, "do_sample": False})
-    assert not exact._is_greedy({"until": ["x"], "do_sample": True, "temperature": 0.7})
-    assert not exact._is_greedy({"until": ["x"], "do_sample": False, "num_beams": 3})
-    monkeypatch.setattr(micro.model.generation_config, "repetition_penalty", 1.3)
-    assert not exact._is_greedy({"until": ["x"], "max_gen_toks": 4, "do_sample": False})
+    found = exact.generate_until(asked("generate_until", prompts))
+    assert str(exact.ways["generation"]) == way
+    if not settings["do_sample"]:
+        stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
+        assert found == stock.generate_until(asked("generate_until", prompts))
+
+
+@pytest.mark.parametrize("until", [[""], ["", "zz"], ["pens", " a rather long stop string that never comes"], "7"])
+def test_stop_strings_end_a_response_where_lm_eval_ends_it(micro, until):
+    prompts = [(f"Question: {name} has 3 pens.", {"until": until, "max_gen_toks": 12}) for name in ("Tom", "Ann", "Bo")]
+    stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
+    found = Exact(micro.model, micro.tokenizer, 3).generate_until(asked("generate_until", prompts))
+    assert found == stock.generate_until(asked("generate_until", prompts))
+
+
+def test_requests_that_share_one_context_are_rows_of_bounded_length(micro):
+    texts = [("", f"Tom has {number} apples and buys {number % 7} more.") for number in range(300)]
+    widths = []
+
+    def seen(_, positional: tuple, named: dict) -> None:
+        widths.append((positional[0] if positional else named["input_ids"]).shape[1])
+
+    hook = micro.model.register_forward_pre_hook(seen, with_kwargs=True)
+    try:
+        found = Exact(micro.model, micro.tokenizer, 16).loglikelihood(asked("loglikelihood", texts))
+    finally:
+        hook.remove()
+    assert max(widths) <= 260
+    stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
+    some = stock.loglikelihood(asked("loglikelihood", texts[::50]))
+    assert [nats for nats, _ in found[::50]] == pytest.approx([nats for nats, _ in some], abs=1e-4)
 
 
 def test_rows_leave_as_they_end_and_others_take_their_places(micro, monkeypatch):

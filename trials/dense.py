@@ -1,4 +1,4 @@
-"""The 4-bit layers' weights dequantised once and kept, where there is memory for them: the same numbers without the unpacking.
+"""The 4-bit layers' weights dequantised once and kept, where the device is large enough: the same numbers, less unpacking.
 
 bitsandbytes unpacks a layer's weights at every call, forward and backward, into the type that it computes in. What it
 unpacks them into is kept here beside them. On a CPU every result is the same bit by bit.
@@ -13,7 +13,7 @@ from bitsandbytes.functional import dequantize_4bit
 from trials import hardware
 
 SHARE = 0.1
-"""The unpacked weights take at most so much of the memory that is free."""
+"""The unpacked weights take at most so much of all memory; what is free depends on the neighbours, and numbers must not."""
 
 
 class Unpacked(bnb.nn.Linear4bit):
@@ -33,7 +33,7 @@ def unpack(model: Any) -> bool:
     if not layers or any(layer.compute_dtype is None for layer in layers):
         return False
     wanted = sum(layer.in_features * layer.out_features * layer.compute_dtype.itemsize for layer in layers)
-    if wanted > SHARE * hardware.free_memory(layers[0].weight.device):
+    if wanted > SHARE * hardware.memory(layers[0].weight.device):
         return False
     for layer in layers:
         unpacked = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)

@@ -29,6 +29,19 @@ class Question:
         return len(self.context) + sum(len(ending) - 1 for ending in self.endings)
 
 
+def parts(context: int, endings: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of the endings of these lengths, in parts that are a row each: a row's cost grows with the square of its length,
+    so its endings are together about as long as its context, or 256 tokens."""
+    most, part, length = max(context, 256), list[int](), 0
+    for number, tokens in enumerate(endings):
+        if part and length + tokens > most:
+            yield part
+            part, length = [], 0
+        part.append(number)
+        length += tokens
+    yield part
+
+
 def batches(questions: Sequence[Question], endings: int, device: torch.device) -> Iterator[list[int]]:
     """Numbers of the questions, those of about one length together: at most so many endings a batch, or one question."""
     chunk: list[int] = []

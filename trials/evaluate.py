@@ -60,7 +60,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once.
 
-    Of all its documents, or of these `samples`: sorted numbers by task.
+    Of all its documents, or of these `samples`: sorted numbers by task. Its attrs["engine"] says who answered each
+    kind of request that the engine `exact` was to answer.
     """
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
@@ -90,7 +91,10 @@ def evaluate(
         first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
         found = dissect.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
-    return pd.concat(frames, ignore_index=True)
+    together = pd.concat(frames, ignore_index=True)
+    ways = scorer.ways if isinstance(scorer, Exact) else {}
+    together.attrs["engine"] = {kind: str(way) for kind, way in ways.items()}
+    return together
 
 
 def _solution(built: Mapping[str, Any], request: Any) -> str:

@@ -44,10 +44,10 @@ def check(dtype: str) -> None:
         )
 
 
-def free_memory(device: Any) -> int:
-    """Bytes that are free on the torch.device."""
+def memory(device: Any) -> int:
+    """Bytes that the torch.device has, free or not."""
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total

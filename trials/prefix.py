@@ -32,14 +32,21 @@ _lent: list[Past] = []
 """The past of the pass that is under way."""
 
 
+def obstacle(model: Any) -> str | None:
+    """Why the engine cannot run the model, as far as its configuration shows; None where trying may succeed."""
+    lacks = {"position_ids", "past_key_values", "logits_to_keep"} - set(inspect.signature(model.forward).parameters)
+    if lacks:
+        return f"its forward pass takes no {', '.join(sorted(lacks))}"
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        return f"its attention is {model.config._attn_implementation}"
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return "its past has a window, a state or latents"
+    return None
+
+
 def fits(model: Any) -> bool:
-    """Whether the model's attention is told by a mask and by positions alone, and its past can be cut and kept by rows."""
-    kept = DynamicCache(config=model.config).layers
-    return (
-        {"position_ids", "past_key_values", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters)
-        and model.config._attn_implementation in ("sdpa", "eager")
-        and all(type(layer) is DynamicLayer for layer in kept)  # no window, nothing recurrent
-    )
+    """Whether the engine may be tried: trials/verify.py finds out whether its numbers are the model's own."""
+    return obstacle(model) is None
 
 
 def reads(model: Any) -> bool:

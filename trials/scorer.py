@@ -3,14 +3,14 @@
 import inspect
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
-from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,24 @@ class _Stops(CacheHook):
 class Scorer(HFLM):
     """HFLM whose responses and log-likelihoods are untouched."""
 
+    batch_size_per_gpu: Any
+
     def __init__(self, model: Any, tokenizer: Any, batch_size: int):
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
+        """The model without PEFT's own around it; adapters are in its layers."""
         self._stops = _Stops()
         self.set_cache_hook(self._stops)
+
+    @contextmanager
+    def at_once(self, rows: int) -> Iterator[None]:
+        """In the block so many rows go through the model at once."""
+        before: Any = self.batch_size_per_gpu
+        self.batch_size_per_gpu = rows
+        try:
+            yield
+        finally:
+            self.batch_size_per_gpu = before
 
     def stopped(self, prompt: str) -> bool:
         """Whether the response to the prompt ended by an end token or a stop string, rather than at the most tokens allowed."""
@@ -62,7 +76,7 @@ class Scorer(HFLM):
         for row in out[:, context.shape[1] :].tolist():
             # with the special tokens, since a stop string may be one; padding comes after an end token alone
             text = self.tok_decode(row, skip_special_tokens=False)
-            self.note_stopped(not ends.isdisjoint(row) or any(term in text for term in stop if term))
+            self.note_stopped(not ends.isdisjoint(row) or any(term in text for term in stop))
         return out
 
     def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:
@@ -77,7 +91,7 @@ class Scorer(HFLM):
         found: list[list[Token]] = [[] for _ in pairs]
         for start in range(0, len(order), self.batch_size):
             chunk = order[start : start + self.batch_size]
-            for i, bits in zip(chunk, self._bits([encoded[i][:2] for i in chunk]), strict=True):
+            for i, bits in zip(chunk, self.bits([encoded[i][:2] for i in chunk]), strict=True):
                 found[i] = [Token(value, *span) for value, span in zip(bits, encoded[i][2][-len(bits) :], strict=True)]
         return found
 
@@ -107,15 +121,16 @@ class Scorer(HFLM):
         return pair
 
     @torch.no_grad()
-    def _bits(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-        """Bits of the last `count` tokens of every row; padded on the right, and the head sees no more than it must."""
+    def bits(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
+        """Bits of the last `count` tokens of every row, by one plain pass; padded on the right, as lm-eval pads."""
         cut = [(tokens[-(self.max_length + 1) :], min(count, self.max_length)) for tokens, count in rows]
         longest = max(len(tokens) for tokens, _ in cut) - 1
         batch = torch.zeros(len(cut), longest, dtype=torch.long, device=self.device)
         for i, (tokens, _) in enumerate(cut):
             batch[i, : len(tokens) - 1] = torch.tensor(tokens[:-1], device=self.device)
         first = min(len(tokens) - 1 - count for tokens, count in cut)
-        logits, skipped = self._logits(batch, longest - first)
+        logits = self._logits(batch, longest - first)
+        skipped = longest - logits.shape[1]
         found = []
         for i, (tokens, count) in enumerate(cut):
             end = len(tokens) - 1 - skipped
@@ -124,22 +139,11 @@ class Scorer(HFLM):
             found.append((part.gather(1, gold[:, None])[:, 0].double() / -math.log(2)).tolist())
         return found
 
-    def _logits(self, batch: torch.Tensor, last: int) -> tuple[torch.Tensor, int]:
-        """Logits of the `last` positions, and how many before them are left out; all, where the model cannot leave any out.
-
-        What all rows begin with, the few-shot examples as a rule, goes through the model once for all of them.
-        """
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        if "logits_to_keep" not in inspect.signature(base.forward).parameters:
-            return self._model_call(batch), 0
-        length, precision = batch.shape[1], self.mixed_precision_dtype
-        shared = int((batch == batch[0]).all(dim=0).cumprod(dim=0).sum())
-        shared = min(shared, length - last)
+    def _logits(self, batch: torch.Tensor, last: int) -> torch.Tensor:
+        """Logits of the `last` positions at least: of all, where the model cannot leave any out."""
+        if "logits_to_keep" not in inspect.signature(self.core.forward).parameters:
+            return self._model_call(batch)
+        precision = self.mixed_precision_dtype
         with torch.autocast(device_type=self.device.type, dtype=precision, enabled=precision is not None):
-            if shared > 0 and len(batch) > 1:
-                cache = self.model(batch[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
-                if type(cache) is DynamicCache:  # others cannot be lent to several rows
-                    cache.batch_repeat_interleave(len(batch))
-                    rest = batch[:, shared:]
-                    return self.model(rest, past_key_values=cache, logits_to_keep=last).logits, length - last
-            return self.model(batch, logits_to_keep=last).logits, length - last
+            found: torch.Tensor = self.model(batch, logits_to_keep=last).logits
+        return found

@@ -545,6 +545,8 @@ class Worker:
         if not parts:  # as a rule: nobody races
             return self._part(model, tokenizer, role, role, None, record, partial, origin)
         frames, took = [frame for _, frame in parts], sum(state["seconds"] for state, _ in parts)
+        for frame in frames:
+            record.engine.setdefault(role, {}).update(frame.attrs.get("engine", {}))
         record.seconds.pop(f"evaluate.{role}", None)
         if rest := stages.without(evaluate.asked(evaluation, self.tasks.build(evaluation)), frames):
             frames.append(self._part(model, tokenizer, role, role, rest, record, partial, origin))
@@ -570,6 +572,7 @@ class Worker:
             state, documents = kept
             record.seconds[phase] = state["seconds"]
             record.out_of_memory += [Halving.model_validate(one) for one in state["out_of_memory"]]
+            record.engine.setdefault(role, {}).update(documents.attrs.get("engine", {}))
             return documents
         halvings: list[Halving] = []
         with _timed(record, phase):
@@ -581,6 +584,7 @@ class Worker:
                 halvings,
             )
         record.out_of_memory += halvings
+        record.engine.setdefault(role, {}).update(documents.attrs["engine"])
         state = {"seconds": record.seconds[phase], "out_of_memory": [one.model_dump() for one in halvings]}
         with writing(partial.folder):
             partial.save_documents(origin, name, state, documents)

@@ -91,7 +91,7 @@ OWN: dict[str, dict[str, Any]] = {
         "layers_block_type": ["linear_attention", "moe", "full_attention"],
     },
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "num_hidden_layers": 3},
-    "reformer": {"attn_layers": ["local", "lsh"], "axial_pos_shape": [16, 32], "axial_pos_embds_dim": [16, 48]},
+    "reformer": {"hash_seed": 1, "attn_layers": ["local", "lsh"], "axial_pos_shape": [16, 32], "axial_pos_embds_dim": [16, 48]},
     "xlstm": {"qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zamba": {

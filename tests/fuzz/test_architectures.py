@@ -1,0 +1,60 @@
+"""The engine gives stock's numbers on every causal architecture: by itself, or because it steps aside for lm-eval's own model.
+
+Stock is lm-eval's HFLM with one row at a time, in float32. The inputs are longer than every window and than the length
+that a scaled rotary embedding was made for.
+"""
+
+import math
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from tests.fuzz import cases, miniatures
+from trials.exact import Exact
+
+SHOT = "Question: Tom has 12 apples and buys 5 more. How many apples does Tom have?\nAnswer: 12 + 5 = 17\n#### 17\n\n"
+CONTEXTS = [
+    SHOT * 4 + "Question: Ann has 3 pens.\nAnswer:",
+    SHOT * 4 + "Question: Bo sells 9 of 30 hats. How many?\nAnswer:",
+    "B:",
+]
+ENDINGS = [" 17", " 3 + 9 = 12\n#### 12", " pens and hats and apples"]
+SETTINGS = {"until": ["Question:"], "max_gen_toks": 24, "do_sample": False}
+_TRANSLATOR = "lm-eval takes it for a model with an encoder and fails"
+FAILS_IN_STOCK = {
+    **dict.fromkeys(["bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart"], _TRANSLATOR),
+    **dict.fromkeys(["mvp", "pegasus", "plbart", "prophetnet"], _TRANSLATOR),
+    "xlnet": "lm-eval takes its greatest length for -1 and fails",
+}
+BUILT = [name for name in miniatures.names() if name not in FAILS_IN_STOCK]
+
+
+def asked(kind: str, arguments: list[tuple]) -> list[Instance]:
+    return [Instance(kind, {}, one, i) for i, one in enumerate(arguments)]
+
+
+@pytest.mark.parametrize("name", cases((name, name) for name in BUILT))
+def test_the_engine_gives_stocks_numbers(name):
+    model, tokenizer = miniatures.miniature(name), miniatures.tokenizer()
+    exact = Exact(model, tokenizer, 4)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+
+    pairs = [(context, ending) for context in CONTEXTS for ending in ENDINGS]
+    wanted = stock.loglikelihood(asked("loglikelihood", pairs))
+    found = exact.loglikelihood(asked("loglikelihood", pairs))
+    assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in wanted], abs=2e-3)
+    assert [likeliest for _, likeliest in found] == [likeliest for _, likeliest in wanted]
+
+    texts = [(text,) for text in CONTEXTS]
+    rolling = exact.loglikelihood_rolling(asked("loglikelihood_rolling", texts))
+    assert rolling == pytest.approx(stock.loglikelihood_rolling(asked("loglikelihood_rolling", texts)), abs=2e-3, rel=1e-5)
+
+    exact.gold = lambda request: ENDINGS[len(request.args[0]) % 3]
+    requests = asked("generate_until", [(context, SETTINGS) for context in [*CONTEXTS, SHOT, "Tom has 12 apples."]])
+    assert exact.generate_until(requests) == stock.generate_until(requests)
+    golds = [(request.args[0], exact.gold(request)) for request in requests]
+    wanted = stock.loglikelihood(asked("loglikelihood", golds))
+    bits = [sum(token.bits for token in tokens) for tokens in exact.continuation_bits(golds)]
+    assert bits == pytest.approx([-nats / math.log(2) for nats, _ in wanted], abs=3e-3)
+    print(name, {kind: str(way) for kind, way in exact.ways.items()})
