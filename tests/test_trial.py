@@ -108,7 +108,7 @@ def test_a_trial_that_is_done_is_not_run_again(record, worker, module_spec, monk
 
 def test_a_trial_that_fails_is_a_record_with_its_traceback_and_the_next_one_runs(module_spec, tmp_path, monkeypatch):
     worker = trial.Worker(Ledger(tmp_path), Hub())
-    hot = with_parts(module_spec, train={"learning_rate": 1e9, "batch_size": 8, "micro_batch_size": 8, "max_grad_norm": 1e9})
+    hot = with_parts(module_spec, train={"learning_rate": 1000.0, "batch_size": 8, "micro_batch_size": 8, "max_grad_norm": 1e9})
     monkeypatch.setattr(train, "collate", _poisoned(train.collate))
     failed = worker.run(hot)
     assert failed.state == "failed"
