@@ -42,7 +42,8 @@ def table(plan: Plan, config: SweepConfig) -> Table:
         made.add_row("memory", _memory(plan.memory))
     if plan.disk_bytes is not None:
         free = "" if plan.disk_free is None else f", {_size(plan.disk_free)} free"
-        made.add_row("disk", f"{_size(plan.disk_bytes)} left to write{free}")
+        left = f"{_size(plan.disk_bytes)} left to write" if plan.disk_bytes else "nothing left to write"
+        made.add_row("disk", f"{left}{free}")
     if plan.simulated is not None:
         made.add_row(f"on {plan.simulated.workers:,} workers", _simulated(plan.simulated))
     return made

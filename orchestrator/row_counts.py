@@ -7,16 +7,23 @@ from trials import overlap
 from trials.hub import SELF, Hub
 from trials.spec import TrialSpec
 from trials.survey import Survey
-from trials.tasks import Tasks
+from trials.tasks import Tasks, check
 
 
 def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
     """By source: rows, used, cut and left out by reason, of the trial that needs most; and notes on what is not counted.
 
-    Raises InputError where a source cannot be read or rendered, or has too few usable rows.
+    Raises InputError where a source cannot be read or rendered or has too few usable rows, and where a task that ships with
+    the package has not the documents, few-shot rows or metric that a role asks for.
     """
     survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
+    roles: set[tuple[str, str]] = set()
     for spec in specs:
+        for role, evaluation in spec.eval.items():
+            known = (role, evaluation.model_dump_json())
+            if known not in roles and all(map(tasks.bundled, evaluation.tasks)):
+                check(role, evaluation, tasks)
+            roles.add(known)
         if spec.is_baseline:
             continue
         tokenizer = cost.tokenizer_at_hand(spec.base, hub) if spec.data.template != "chat" else None

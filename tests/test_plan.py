@@ -457,3 +457,17 @@ def test_a_plan_counts_the_rows_of_local_files_and_refuses_what_is_wrong_with_th
         parts["data"]["sources"] = {"mine": mine | change}
         with pytest.raises(InputError, match=expected):
             plan(SweepConfig.model_validate(parts), tmp_path, gpu="T4")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"shots": 100_000}, "eval.math.shots: 100000 asked for, task micro_gsm has"),
+        ({"documents": 10_000}, "eval.math.documents: 10000 asked for, micro_gsm has"),
+        ({"metric": "nope"}, "eval.math: task micro_gsm measures exact_match"),
+    ],
+)
+def test_plan_refuses_a_role_that_its_task_cannot_serve(parts, tmp_path, change, expected):
+    parts["eval"]["math"] |= change
+    with pytest.raises(InputError, match=expected):
+        plan(SweepConfig.model_validate(parts), tmp_path)
