@@ -136,15 +136,6 @@ def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_lo
     assert "all 2 trials are done" in ran.stdout
 
 
-def test_a_study_that_cannot_be_opened_is_exit_code_2_and_one_line(tmp_path, command):
-    (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
-    (tmp_path / "runs" / "little" / "study.db").mkdir(parents=True)
-    ran = command("run", tmp_path / "little.yaml", "--storage", tmp_path / "runs")
-    path = tmp_path / "runs" / "little" / "study.db"
-    assert ran.returncode == 2
-    assert ran.stderr == f"search.study: {path}: unable to open database file\n"
-
-
 def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path, command):
     for name in ("status", "front", "report"):
         ran = command(name, tmp_path / "none")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from tests.poison import nothing_to_learn
 from trials import adapter, base, checks, evaluate, mix, train, trial
 from trials.errors import InputError
 from trials.hub import TASK_FOLDERS, Hub
@@ -109,24 +110,13 @@ def test_a_trial_that_is_done_is_not_run_again(record, worker, module_spec, monk
 def test_a_trial_that_fails_is_a_record_with_its_traceback_and_the_next_one_runs(module_spec, tmp_path, monkeypatch):
     worker = trial.Worker(Ledger(tmp_path), Hub())
     hot = with_parts(module_spec, train={"learning_rate": 1000.0, "batch_size": 8, "micro_batch_size": 8, "max_grad_norm": 1e9})
-    monkeypatch.setattr(train, "collate", _poisoned(train.collate))
+    monkeypatch.setattr(train, "collate", nothing_to_learn(train.collate))
     failed = worker.run(hot)
     assert failed.state == "failed"
     assert failed.failure.kind == "NonFiniteLoss"
     assert "Traceback" in failed.failure.traceback
     monkeypatch.undo()
     assert worker.run(module_spec.baseline()).state == "complete"
-
-
-def _poisoned(collate):
-    """Training whose weights become NaN, as a rate far too high makes them; deterministic on every machine."""
-
-    def poisoned(rows, pad_id):
-        batch = collate(rows, pad_id)
-        batch["labels"][:] = mix.IGNORED  # a mean over no token at all is NaN
-        return batch
-
-    return poisoned
 
 
 def test_a_sample_of_documents_is_seeded_sorted_and_nested():

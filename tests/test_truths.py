@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from tests.poison import nothing_to_learn
+from trials import train
 from trials.spec import TrialSpec
 from trials.trial import Worker
 
@@ -116,8 +118,9 @@ def test_the_adapter_after_n_rows_is_what_a_training_of_n_rows_gives(worker, ano
         assert (record.scores, record.learning) == (shorter.scores, shorter.learning)
 
 
-def test_what_is_derived_from_a_training_that_failed_fails_as_it_did(another, module_spec):
-    hopeless = changed(module_spec, train={"learning_rate": 1e30}, derive={"strength": 0.5})
+def test_what_is_derived_from_a_training_that_failed_fails_as_it_did(another, module_spec, monkeypatch):
+    hopeless = changed(module_spec, train={"learning_rate": 1000.0}, derive={"strength": 0.5})
+    monkeypatch.setattr(train, "collate", nothing_to_learn(train.collate))
     worker = another()
     record = worker.run(hopeless)
     assert record.failure.kind == "NonFiniteLoss"

@@ -141,7 +141,7 @@ def _config(base: Any, lora: Lora) -> LoraConfig:
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by it; a float is as good
         lora_dropout=lora.dropout,
-        target_modules=targets.chosen(lora.target_modules, found.linear, found.modules),
+        target_modules=targets.chosen(lora.target_modules, found.candidates(lora), found.modules),
         layers_to_transform=None if lora.layers == "all" else numbers,
         layers_pattern=None if lora.layers == "all" else sorted({place[1] for place in match.values()}),
         fan_in_fan_out=all(isinstance(base.get_submodule(name), Conv1D) for name in names),

@@ -49,6 +49,8 @@ class Layout:
 
     linear: dict[str, int]
     """Number of weights of each layer that can carry an adapter, by name; the head is none of them."""
+    head: list[str]
+    """Name of the head where it can carry an adapter: no group holds it, a list of names may."""
     four_bit: list[str]
     """The linear layers that a 4-bit quantisation takes."""
     reserved: dict[str, int]
@@ -63,6 +65,10 @@ class Layout:
     """Of the embedding."""
     positions: int | None
     """The most tokens that learned or tabled positions allow; None where there is no such limit."""
+
+    def candidates(self, lora: Lora) -> list[str]:
+        """The layers among which lora.target_modules chooses."""
+        return [*self.linear, *([] if isinstance(lora.target_modules, str) else self.head)]
 
 
 def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
@@ -161,7 +167,7 @@ def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
 def adapted(lora: Lora, layout: Layout) -> list[str]:
     """Names of the layers that get an adapter; raises InputError where there are none."""
     try:
-        found = targets.wanted(lora.target_modules, layout.linear)
+        found = targets.wanted(lora.target_modules, layout.candidates(lora))
     except InputError as error:
         if layout.reserved and _asks_for(lora, layout.reserved):
             names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))

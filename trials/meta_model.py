@@ -45,6 +45,7 @@ def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
     reserved = _reserved(model, linear, bool(other))
     return Layout(
         linear={name: size for name, size in sizes.items() if name not in reserved},
+        head=[name for name, module in model.named_modules() if module is head and _carries_adapter(module)],
         four_bit=sorted(four_bit & linear.keys()),
         reserved={name: sizes[name] for name in sorted(reserved)},
         other=other,

@@ -1,0 +1,14 @@
+"""A training whose loss is NaN, for tests of what then happens."""
+
+from trials import mix
+
+
+def nothing_to_learn(collate):
+    """Training whose weights become NaN, as a rate far too high makes them; deterministic on every machine."""
+
+    def poisoned(rows, pad_id):
+        batch = collate(rows, pad_id)
+        batch["labels"][:] = mix.IGNORED  # a mean over no token at all is NaN
+        return batch
+
+    return poisoned
