@@ -21,7 +21,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
     for spec in specs:
         for role, evaluation in spec.eval.items():
             known = (role, evaluation.model_dump_json())
-            if known not in roles and all(map(tasks.bundled, evaluation.tasks)):
+            if known not in roles and all(map(tasks.at_hand, evaluation.tasks)):
                 check(role, evaluation, tasks)
             roles.add(known)
         if spec.is_baseline:
@@ -30,7 +30,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
         if tokenizer is None:
             notes.add("rows are not measured against max_length here; `run` does it before any trial")
         screen = None
-        if all(tasks.bundled(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
+        if all(tasks.at_hand(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
             screen = overlap.Screen(overlap.documents(tasks, spec.eval.values()), spec.data.max_overlap)
         else:
             notes.add("rows that overlap with test documents are not counted here; `run` leaves them out")

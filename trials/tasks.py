@@ -43,8 +43,12 @@ class Tasks:
         return TaskManager(include_path=[str(folder) for folder in TASK_FOLDERS], include_defaults=False)
 
     def bundled(self, name: str) -> bool:
-        """Whether a package here brings the task, and so its data."""
+        """Whether the package brings the task."""
         return name in self._bundled.task_index
+
+    def at_hand(self, name: str) -> bool:
+        """Whether the package brings the task, and its data lie on this machine: nothing is fetched to build it."""
+        return self.bundled(name) and all(map(self.hub.has, self.datasets(name)))
 
     def _manager(self, name: str) -> TaskManager:
         """The manager that knows the task; lm-eval's own is asked last."""
