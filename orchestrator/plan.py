@@ -127,7 +127,6 @@ def plan(
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
     gpu_hours = _capped(None if hours is None else hours * share, config) if share else None
     gpu_left = _capped(hours_left * share, config) if share and hours_left is not None else None
-    memory = estimate.memory()
     disk = estimate.disk(space, None if left is None else left * config.search.replicates)
     rows, uncounted = row_counts.count([spec for _, spec in _corners(config, _ROW_PATHS)], Hub(config.hub_mirror))
     made = Plan(
@@ -149,7 +148,7 @@ def plan(
         price_per_gpu_hour=price,
         money=gpu_hours * price if gpu_hours is not None and price is not None else None,
         money_left=gpu_left * price if gpu_left is not None and price is not None else None,
-        memory=memory,
+        memory=estimate.memory(),
         disk_bytes=disk,
         disk_free=_free(storage),
         simulated=None if count is None else _simulated(config, estimate, space, count, deaths_per_hour),

@@ -39,7 +39,7 @@ def local(text: str | Path, name: str = "") -> Path:
     """A path as somebody wrote it, with `~` and `$VARIABLE` expanded; a Path stands for itself.
 
     Raises InputError, which begins with `name`, for a variable or a home folder that does not exist: no folder is ever
-    called `$SCRATCH` or `~` by accident. `./~` and `./$x` are not needed by anybody, so there is no way to quote either.
+    called `$SCRATCH` or `~` by accident. `./~` names a folder that is really called so; a `$` before a name cannot be quoted.
     """
     return Path(expanded(text, name)) if isinstance(text, str) else text
 
