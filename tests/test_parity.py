@@ -74,8 +74,10 @@ def stock(documents: pd.DataFrame, pretrained: Path, batch_size: int, mirror: Pa
 
 
 def greatest_difference(pairs: list[tuple[str, str]]) -> float:
-    """Of the log-likelihoods in two responses to a multiple choice, over all documents."""
-    return max(abs(float(a) - float(b)) for one, other in pairs for a, b in zip(one.split(), other.split(), strict=True))
+    """Of the log-likelihoods in two responses to a multiple choice, over all documents; responses hold four decimals."""
+    return round(
+        max(abs(float(a) - float(b)) for one, other in pairs for a, b in zip(one.split(), other.split(), strict=True)), 4
+    )
 
 
 @pytest.mark.parametrize(
