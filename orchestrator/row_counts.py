@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from orchestrator import cost
-from trials import overlap
+from trials import layout, overlap
 from trials.hub import SELF, Hub
 from trials.spec import TrialSpec
 from trials.survey import Survey
-from trials.tasks import Tasks, check
+from trials.tasks import Tasks, check, check_room
 
 
 def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
@@ -17,12 +17,14 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
     the package has not the documents, few-shot rows or metric that a role asks for.
     """
     survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
-    roles: set[tuple[str, str]] = set()
+    roles: set[tuple[str, ...]] = set()
     for spec in specs:
         for role, evaluation in spec.eval.items():
-            known = (role, evaluation.model_dump_json())
+            known = (role, evaluation.model_dump_json(), spec.base.model_dump_json())
             if known not in roles and all(map(tasks.at_hand, evaluation.tasks)):
                 check(role, evaluation, tasks)
+                if found := layout.known(spec.base, hub):
+                    check_room(role, evaluation, tasks, found[1].longest)
             roles.add(known)
         if spec.is_baseline:
             continue

@@ -30,7 +30,7 @@ def of(name: str, **fields) -> layout.Layout:
     return meta_model.layout(miniatures.miniature(name, **fields))
 
 
-TOKENS = layout.Tokens("<|end|>", [], [], [])
+TOKENS = layout.Tokens("<|end|>", [], [], [], 512)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_max_length_stays_within_learned_positions(name, positions):
 
 def test_a_token_without_a_row_is_refused_where_it_would_be_fed():
     found = of("llama")
-    for tokens in (layout.Tokens("<e>", ["<e>"], [], []), layout.Tokens("</s>", ["<b>"], ["<b>"], [])):
+    for tokens in (layout.Tokens("<e>", ["<e>"], [], [], 512), layout.Tokens("</s>", ["<b>"], ["<b>"], [], 512)):
         with pytest.raises(InputError, match="has no row in the embedding, which has"):
             layout.check(spec(), (found, tokens))
-    chat = layout.Tokens("</s>", ["<u>"], [], ["<u>"])
+    chat = layout.Tokens("</s>", ["<u>"], [], ["<u>"], 512)
     layout.check(spec(), (found, chat))
     with pytest.raises(InputError, match="'<u>' has no row"):
         layout.check(spec(data__template="chat"), (found, chat))
     with pytest.raises(InputError, match="no end token"):
-        layout.check(spec(), (found, layout.Tokens(None, [], [], [])))
+        layout.check(spec(), (found, layout.Tokens(None, [], [], [], 512)))
 
 
 def test_the_end_token_of_the_configuration_is_taken_where_the_tokenizer_names_none(tmp_path):
@@ -139,3 +139,42 @@ def test_the_layout_of_a_loaded_model_is_that_of_its_configuration(tmp_path):
     built, _ = meta_model.read(Base(model=str(folder), quantization="none", dtype="float32"), Hub())
     assert built == meta_model.layout(miniatures.miniature("mixtral"))
     assert torch.get_default_device().type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "fails", "reason"),
+    [
+        ("prophetnet", {"evaluation", "training"}, "ValueError: `position_ids` are incorrect"),
+        ("reformer", {"training"}, "ValueError: If training, make sure that config.axial_pos_shape"),
+        ("xlstm", {"training"}, "RuntimeError: one of the variables needed for gradient computation"),
+        ("cpmant", {"training"}, "the logits of a row depend on the padding behind it"),
+    ],
+)
+def test_an_architecture_that_fails_on_a_few_tokens_is_refused(name, fails, reason, tmp_path):
+    base = Base(model=str(miniatures.save(name, tmp_path / "base")), dtype="float32")
+    found = meta_model.read(base, Hub())
+    assert found[0].failures.keys() == fails
+    with pytest.raises(InputError, match=f"fails with this architecture on a few tokens and random weights .{reason}"):
+        layout.check(spec(), found)
+    baseline = spec(data__samples=0)
+    if "evaluation" in fails:
+        with pytest.raises(InputError, match="evaluation fails"):
+            layout.check(baseline, found)
+    else:
+        layout.check(baseline, found)
+
+
+def test_a_length_that_is_none_is_refused(tmp_path):
+    base = Base(model=str(miniatures.save("xlnet", tmp_path / "base")), dtype="float32")
+    with pytest.raises(InputError, match=r"lm-eval takes the length -1 .* set max_position_embeddings"):
+        layout.check(spec(), meta_model.read(base, Hub()))
+
+
+def test_responses_leave_room_for_a_prompt(parts, write, tmp_path):
+    from orchestrator.config import load
+
+    base = str(miniatures.save("gpt2", tmp_path / "base", n_positions=48))
+    parts["base"] = {"model": base, "dtype": "float32"}
+    parts["data"] |= {"max_length": 48}
+    with pytest.raises(InputError, match=r"eval.math: task micro_gsm generates up to 48 tokens, but the base takes 48"):
+        plan(load(write(parts)), tmp_path)

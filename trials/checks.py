@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trials import base, gguf, identity, overlap
+from trials import base, gguf, identity, layout, overlap
 from trials.errors import InputError
 from trials.hub import SELF, Hub, find_source
 from trials.spec import TrialSpec
 from trials.survey import Survey
-from trials.tasks import Tasks, same_split
+from trials.tasks import Tasks, check_room, same_split
 from trials.tasks import check as check_role
 
 
@@ -41,8 +41,11 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
         unsloth.check_settings(spec)
     base.check(spec.base, hub)
     identity.check(spec, hub)
+    known = layout.of(spec.base, hub)
     for role, evaluation in spec.eval.items():
         check_role(role, evaluation, tasks)
+        if known:
+            check_room(role, evaluation, tasks, known[1].longest)
     if spec.is_baseline:
         return
     base.check_template(spec.base, spec.data, hub)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _FILES = (
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
-_VERSION = 1  # of Layout: raise it when a field is another
+_VERSION = 2  # of Layout: raise it when a field is another
 _SMALL = 0.01
 """Share of the model's weights below which nothing is said about a layer."""
 
@@ -41,6 +41,8 @@ class Tokens:
     """Those of them that the tokenizer puts into every text."""
     chat: list[str]
     """Those of them that its chat template writes."""
+    longest: int
+    """The most tokens that an evaluation feeds the model, prompt and response together."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Layout:
     """Of the embedding."""
     positions: int | None
     """The most tokens that learned or tabled positions allow; None where there is no such limit."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why the architecture cannot be trained or evaluated, by "training" and "evaluation" (see trials/rehearsal.py)."""
 
     def candidates(self, lora: Lora) -> list[str]:
         """The layers among which lora.target_modules chooses."""
@@ -155,6 +159,17 @@ def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
         raise InputError(
             f"base.model {model!r}: the tokenizer's token {token!r} has no row in the embedding, which has {layout.rows}; "
             "take the tokenizer that belongs to these weights, or weights whose embedding was resized for it"
+        )
+    for kind, reason in layout.failures.items():
+        if kind == "evaluation" or not spec.is_baseline:
+            raise InputError(
+                f"base.model {model!r}: {kind} fails with this architecture on a few tokens and random weights ({reason}); "
+                "take another base"
+            )
+    if tokens.longest < 2:
+        raise InputError(
+            f"base.model {model!r}: lm-eval takes the length {tokens.longest} from its configuration or tokenizer; set "
+            "max_position_embeddings in its config.json"
         )
     if not spec.is_baseline and layout.positions is not None and spec.data.max_length > layout.positions:
         raise InputError(

@@ -1,6 +1,6 @@
 """The layout of a model: of one that is loaded, or of one that is built on torch's meta device from its configuration."""
 
-import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +10,11 @@ from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION, get_
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from trials import base as bases
+from trials import positions, rehearsal
 from trials.hub import Hub
 from trials.layout import Layout, Tokens
 from trials.spec import Base
 
-_POSITIONS = re.compile(r"wpe|pos")
 _MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 """PEFT's list of architectures in which it refuses an adapter on out_proj."""
 _SMALL = 0.01
@@ -30,7 +30,10 @@ def read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
     if base.quantization != "none":
         _patch(model)
     found = layout(model, _quantisable(model) if base.quantization != "none" else set())
-    return found, _tokens(bases.tokenizer(base, hub), found.rows)
+    tokens = _tokens(bases.tokenizer(base, hub), model, found.rows)
+    if found.weights <= rehearsal.WEIGHTS and tokens.longest > 1:
+        found = replace(found, failures=rehearsal.failures(config, found.positions))
+    return found, tokens
 
 
 def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
@@ -52,7 +55,7 @@ def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
         modules=[name for name, _ in model.named_modules() if name and (name not in linear or name in reserved)],
         weights=total,
         rows=model.get_input_embeddings().num_embeddings,
-        positions=_positions(model),
+        positions=positions.limit(model),
     )
 
 
@@ -121,20 +124,7 @@ def _reserved(model: Any, linear: dict[str, Any], fused: bool) -> set[str]:
     return {name for name in linear if name.rpartition(".")[2] in names}
 
 
-def _positions(model: Any) -> int | None:
-    """The most tokens that tables of positions allow."""
-    found = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Embedding) and _POSITIONS.search(name.rpartition(".")[2]):
-            first = module.padding_idx + 1 if type(module) is torch.nn.Embedding and module.padding_idx is not None else 0
-            found.append(module.num_embeddings - int(getattr(module, "offset", first)))
-    for name, table in model.named_buffers():
-        if re.search(r"embed_positions|pos_encoding", name) and table.dim() == 2:
-            found.append(len(table))
-    return min(found, default=None)
-
-
-def _tokens(tokenizer: Any, rows: int) -> Tokens:
+def _tokens(tokenizer: Any, model: Any, rows: int) -> Tokens:
     pad = tokenizer.pad_token if tokenizer.pad_token != tokenizer.eos_token else None
     beyond = sorted(token for token, number in tokenizer.get_vocab().items() if number >= rows and token != pad)
     put = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
@@ -143,4 +133,5 @@ def _tokens(tokenizer: Any, rows: int) -> Tokens:
         beyond=beyond,
         fed=[token for token in put if token in beyond],
         chat=[token for token in beyond if token in (tokenizer.chat_template or "")],
+        longest=positions.longest(model, tokenizer),
     )

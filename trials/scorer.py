@@ -12,6 +12,8 @@ import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
+from trials import positions
+
 
 @dataclass(frozen=True)
 class Token:
@@ -41,7 +43,9 @@ class Scorer(HFLM):
     batch_size_per_gpu: Any
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int):
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        length = positions.longest(model, tokenizer)
+        # lm-eval takes a decoder of BART's family for a model with an encoder unless its backend is named
+        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, backend="causal", max_length=length)
         self.core = model.get_base_model() if hasattr(model, "get_base_model") else model
         """The model without PEFT's own around it; adapters are in its layers."""
         self._stops = _Stops()

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
 from trials.errors import InputError
@@ -21,6 +22,9 @@ from trials.spec import Evaluation
 for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
+
+_RESPONSE = 256
+"""Tokens of a response where a task names no number: lm-eval's HFLM.max_gen_toks."""
 
 _Content = tuple[tuple[str, str], ...]  # an evaluation's content
 
@@ -168,6 +172,19 @@ def _check_shots(role: str, name: str, task: Any) -> None:
     rows = len(sampler.fewshot_docs()) - own
     if shots > rows:
         raise InputError(f"eval.{role}.shots: {shots} asked for, task {name} has {rows} few-shot rows")
+
+
+def check_room(role: str, evaluation: Evaluation, tasks: Tasks, longest: int) -> None:
+    """Raises InputError where a task's responses leave no room for a prompt within the model's `longest` tokens."""
+    for name, task in tasks.build(evaluation).items():
+        if task.OUTPUT_TYPE != "generate_until":
+            continue
+        most = normalize_gen_kwargs(task.config.generation_kwargs, _RESPONSE)["max_gen_toks"]
+        if most >= longest:
+            raise InputError(
+                f"eval.{role}: task {name} generates up to {most} tokens, but the base takes {longest}, the prompt included; "
+                "take a task with shorter responses, or a base with more positions"
+            )
 
 
 def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:

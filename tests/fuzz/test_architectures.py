@@ -11,6 +11,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tests.fuzz import cases, miniatures
+from trials import positions, rehearsal
 from trials.exact import Exact
 
 SHOT = "Question: Tom has 12 apples and buys 5 more. How many apples does Tom have?\nAnswer: 12 + 5 = 17\n#### 17\n\n"
@@ -21,24 +22,21 @@ CONTEXTS = [
 ]
 ENDINGS = [" 17", " 3 + 9 = 12\n#### 12", " pens and hats and apples"]
 SETTINGS = {"until": ["Question:"], "max_gen_toks": 24, "do_sample": False}
-_TRANSLATOR = "lm-eval takes it for a model with an encoder and fails"
-FAILS_IN_STOCK = {
-    **dict.fromkeys(["bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart"], _TRANSLATOR),
-    **dict.fromkeys(["mvp", "pegasus", "plbart", "prophetnet"], _TRANSLATOR),
-    "xlnet": "lm-eval takes its greatest length for -1 and fails",
-}
-BUILT = [name for name in miniatures.names() if name not in FAILS_IN_STOCK]
 
 
 def asked(kind: str, arguments: list[tuple]) -> list[Instance]:
     return [Instance(kind, {}, one, i) for i, one in enumerate(arguments)]
 
 
-@pytest.mark.parametrize("name", cases((name, name) for name in BUILT))
+@pytest.mark.parametrize("name", cases((name, name) for name in miniatures.names()))
 def test_the_engine_gives_stocks_numbers(name):
     model, tokenizer = miniatures.miniature(name), miniatures.tokenizer()
+    if failure := rehearsal.failures(model.config, positions.limit(model)).get("evaluation"):
+        pytest.skip(failure)
+    if positions.longest(model, tokenizer) < 2:
+        pytest.skip("lm-eval reads no length from its configuration")
     exact = Exact(model, tokenizer, 4)
-    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal")
 
     pairs = [(context, ending) for context in CONTEXTS for ending in ENDINGS]
     wanted = stock.loglikelihood(asked("loglikelihood", pairs))
