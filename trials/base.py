@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from trials import gguf, hardware, identity
+from trials import chat_template, gguf, hardware, identity
 from trials.errors import InputError
 from trials.hub import Hub, is_commit
 from trials.mix import Example
@@ -132,6 +132,7 @@ def tokenizer(base: Base, hub: Hub) -> Any:
         made.eos_token = _end_token(base, hub, made)
     if made.pad_token is None:
         made.pad_token = made.eos_token
+    chat_template.bound()  # its own is a stranger's code
     return made
 
 

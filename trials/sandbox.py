@@ -23,7 +23,7 @@ _CHARACTERS = 32  # that cost one unit; a copy of a text is fast
 _OUTPUT = 20_000_000  # characters
 _TEMPLATE = 50_000  # characters
 _BITS = 4_096  # of an integer
-_ARGUMENT = 1_000_000  # the largest integer that a filter takes
+ARGUMENT = 1_000_000  # the largest integer that a filter takes
 _LANGUAGE = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
     *(nodes.Name, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Operand),
@@ -80,6 +80,93 @@ def present(value: Any) -> Any:
     return [present(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
+class Budget:
+    """What a rendering may still spend; raises SecurityError when that is used up."""
+
+    def __init__(self) -> None:
+        self._left = _BUDGET
+        self._given: set[int] = set()
+
+    def renew(self, given: Iterable[Any] = ()) -> None:
+        """For another rendering. A list or dict among or inside `given` costs no more to read than a number."""
+        self._left, open_ = _BUDGET, list(given)
+        self._given = set()
+        while open_:
+            one = open_.pop()
+            if isinstance(one, (list, tuple, dict)):
+                self._given.add(id(one))
+                open_ += one.values() if isinstance(one, dict) else one
+
+    def spend(self, units: int) -> None:
+        self._left -= units
+        if self._left < 0:
+            raise SecurityError("it takes too many steps, or its texts are too large")
+
+    def charged(self, value: Any) -> Any:
+        """The value, once its size is charged, that of all inside it included."""
+        open_ = [value]
+        while open_:
+            one = open_.pop()
+            if id(one) in self._given:
+                self.spend(1)
+            elif isinstance(one, str):
+                self.spend(1 + len(one) // _CHARACTERS)
+            elif isinstance(one, (list, tuple)):
+                self.spend(1 + len(one))
+                open_ += one
+            elif isinstance(one, dict):
+                self.spend(1 + 2 * len(one))
+                open_ += one.values()
+            else:
+                self.spend(1)
+        return value
+
+    def grown(self, characters: int) -> None:
+        """Charges a text before it is made."""
+        self.spend(max(characters, 0) // _CHARACTERS)
+
+    def replaced(self, text: str, old: str, new: str) -> None:
+        """Charges the result of a replacement before it is made."""
+        self.grown(len(text) + text.count(old) * len(new))
+
+    def steps(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self.spend(1)
+            yield value
+
+    def written(self, parts: Iterable[str]) -> str:
+        """The parts of a rendering as one text."""
+        kept, size = [], 0
+        for part in parts:
+            self.spend(1)
+            size += len(part)
+            if size > _OUTPUT:
+                raise SecurityError(f"it writes more than {_OUTPUT} characters")
+            kept.append(part)
+        return "".join(kept)
+
+    def hooks(self) -> dict[str, Callable[..., Any]]:
+        """The filters that `instrumented` puts into a template."""
+        return {
+            "read value": unfolded(self.charged),
+            "loop over": unfolded(self.steps),
+            "concatenate": unfolded(lambda *values: self.written(map(str, values))),
+        }
+
+
+def unfolded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a filter that Jinja does not compute when it compiles."""
+    return jinja2.pass_context(lambda _, *arguments, **named: function(*arguments, **named))
+
+
+def check_numbers(operator: str, left: Any, right: Any) -> None:
+    """Raises SecurityError for an operation whose integer would be too large."""
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+        if bits > _BITS:
+            raise SecurityError(f"{operator}: the number is too large")
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Compiles and renders templates over the columns of rows. Not for use by several threads at once."""
 
@@ -87,13 +174,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._written, optimized=False)
+        self._budget = Budget()
         self.globals = {"range": self._range}  # always this one object, by which `call` knows it
         kept = {name: self.filters[name] for name in _FILTERS} | {"round": _round, "tojson": _json}
         self.filters = {name: self._filter(name, function) for name, function in kept.items()}
-        self.filters |= {"read value": self._context(self._charged), "loop over": self._context(self._steps)}
-        self.filters["concatenate"] = self._context(self._concatenated)
+        self.filters |= self._budget.hooks() | {"concatenate": unfolded(self._concatenated)}
         self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
-        self._left = _BUDGET
 
     def compiled(self, text: str) -> Callable[[Mapping[str, Any]], str]:
         """A function that renders a row; it, and this, raise one of ERRORS where the template does what it may not."""
@@ -104,54 +190,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if not isinstance(node, _LANGUAGE) or (isinstance(node, nodes.For) and node.recursive):
                 line = f"line {node.lineno}: " if text.count("\n") else ""
                 raise SecurityError(f"{line}{type(node).__name__} cannot stand in a template of rows")
-        return partial(self._rendered, self.from_string(_instrumented(tree)))
+        return partial(self._rendered, self.from_string(instrumented(tree)))
 
     def _rendered(self, template: jinja2.Template, row: Mapping[str, Any]) -> str:
-        self._left, parts, size = _BUDGET, [], 0
-        for part in template.generate(row):
-            self._spend(1)
-            size += len(part)
-            if size > _OUTPUT:
-                raise SecurityError(f"it writes more than {_OUTPUT} characters")
-            parts.append(part)
-        return "".join(parts)
-
-    # ------------------------------------------------------------------ the budget
-
-    def _spend(self, units: int) -> None:
-        self._left -= units
-        if self._left < 0:
-            raise SecurityError("it takes too many steps, or its texts are too large")
-
-    def _charged(self, value: Any) -> Any:
-        """The value, once its size is charged, that of all inside it included."""
-        open_ = [value]
-        while open_:
-            one = open_.pop()
-            if isinstance(one, str):
-                self._spend(1 + len(one) // _CHARACTERS)
-            elif isinstance(one, (list, tuple)):
-                self._spend(1 + len(one))
-                open_ += one
-            elif isinstance(one, dict):
-                self._spend(1 + 2 * len(one))
-                open_ += one.values()
-            else:
-                self._spend(1)
-        return value
-
-    def _grown(self, characters: int) -> None:
-        """Charges a text before it is made."""
-        self._spend(max(characters, 0) // _CHARACTERS)
-
-    def _steps(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
-            self._spend(1)
-            yield value
+        self._budget.renew()
+        return self._budget.written(template.generate(row))
 
     def _range(self, *bounds: int) -> range:
         made = range(*bounds)
-        self._spend(len(made))
+        self._budget.spend(len(made))
         return made
 
     # ------------------------------------------------------------------ operations
@@ -164,44 +211,36 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if not isinstance(value, _SCALARS):
             raise SecurityError(f"it would write {_named(value)} as Python prints it; pick the texts that are meant out of it")
         text = str(value)
-        self._grown(len(text))
+        self._budget.grown(len(text))
         return text
 
     def _concatenated(self, *values: Any) -> str:
         return "".join(map(self._written, values))
 
-    def _context(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """As a filter that Jinja does not compute when it compiles."""
-        return jinja2.pass_context(lambda _, *arguments, **named: function(*arguments, **named))
-
     def _filter(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The filter with its arguments and its result charged."""
-        passed = getattr(function, "jinja_pass_arg", None)
 
         @jinja2.pass_context
         def charged(context: Any, value: Any, *arguments: Any, **named: Any) -> Any:
             if not isinstance(value, (str, list, tuple, dict, jinja2.Undefined)) and isinstance(value, Iterable):
-                value = [self._charged(one) for one in value]  # what `map` and the like compute one by one
+                value = [self._budget.charged(one) for one in value]  # what `map` and the like compute one by one
             for argument in [*arguments, *named.values()]:
-                if isinstance(argument, int) and abs(argument) > _ARGUMENT:
+                if isinstance(argument, int) and abs(argument) > ARGUMENT:
                     raise SecurityError(f"{name}({argument}): the number is too large")
             if name == "join":
                 texts = [self._written(one) for one in value]
-                self._grown(len(texts) * max([len(str(one)) for one in arguments], default=0))
+                self._budget.grown(len(texts) * max([len(str(one)) for one in arguments], default=0))
                 value = texts
             elif name == "replace":
-                self._replaced(self._written(value), *map(str, arguments[:2]))
+                self._budget.replaced(self._written(value), *map(str, arguments[:2]))
             elif name == "string":
                 value = self._written(value)
             elif name == "batch":
-                self._spend(*[int(one) for one in arguments[:1]])
-            found = function(*_passed(passed, context, self), value, *arguments, **named)
-            return self._charged(found)
+                self._budget.spend(*[int(one) for one in arguments[:1]])
+            found = function(*passed_first(function, context, self), value, *arguments, **named)
+            return self._budget.charged(found)
 
         return charged
-
-    def _replaced(self, text: str, old: str, new: str) -> None:
-        self._grown(len(text) + text.count(old) * len(new))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         if __obj is __self.globals["range"]:
@@ -210,33 +249,31 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if not any(isinstance(owner, kind) and name in names for kind, names in _METHODS.items()):
             raise SecurityError(f"{name or __obj!r} cannot be called in a template of rows")
         if name == "replace":
-            __self._replaced(str(owner), *map(str, args[:2]))
+            __self._budget.replaced(str(owner), *map(str, args[:2]))
         if name == "join":
             args = ([__self._written(one) for one in args[0]],)
-            __self._grown(len(args[0]) * len(str(owner)))
-        return __self._charged(__obj(*args, **kwargs))
+            __self._budget.grown(len(args[0]) * len(str(owner)))
+        return __self._budget.charged(__obj(*args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if isinstance(left, int) and isinstance(right, int):
-            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-            if bits > _BITS:
-                raise SecurityError(f"{operator}: the number is too large")
-        elif operator == "%" and isinstance(left, str):
+        check_numbers(operator, left, right)
+        if operator == "%" and isinstance(left, str):
             raise SecurityError("a text with % formats cannot stand in a template of rows; write the parts one after the other")
-        elif operator == "*":
+        if operator == "*":
             text, times = (left, right) if isinstance(right, int) else (right, left)
             if isinstance(text, str) and isinstance(times, int):
-                self._grown(len(text) * times)
+                self._budget.grown(len(text) * times)
             elif not isinstance(text, (int, float, Decimal)):
                 raise SecurityError(f"{_named(text)} cannot be multiplied")
         elif operator == "+":
-            self._charged(left)
-            self._charged(right)
-        return self._charged(super().call_binop(context, operator, left, right))
+            self._budget.charged(left)
+            self._budget.charged(right)
+        return self._budget.charged(super().call_binop(context, operator, left, right))
 
 
-def _passed(kind: Any, context: Any, environment: Any) -> tuple[Any, ...]:
+def passed_first(function: Callable[..., Any], context: Any, environment: Any) -> tuple[Any, ...]:
     """What Jinja passes to a filter before its value."""
+    kind = getattr(function, "jinja_pass_arg", None)
     if kind is None:
         return ()
     return ({"context": context, "eval_context": context.eval_ctx, "environment": environment}[kind.name],)
@@ -264,7 +301,7 @@ def _restored(value: Any) -> Any:
     return [_restored(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def _instrumented(tree: nodes.Template) -> nodes.Template:
+def instrumented(tree: nodes.Template) -> nodes.Template:
     """The tree with what it reads charged, its loops counted and its concatenations bounded."""
     for node in list(tree.find_all(nodes.Node)):
         for name, inner in list(node.iter_fields()):
