@@ -1,11 +1,14 @@
 """Imports run one way, and the light parts stay light."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 OPTUNA = {"analysis/study.py", "analysis/mattered.py"}  # use Optuna's importances and studies, and load it when asked to
@@ -71,3 +74,16 @@ def test_micro_is_named_nowhere_outside_its_folder():
                 text = path.read_text().replace("micro_batch", "").replace("micro-batch", "").replace("micro = min", "")
                 names = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
                 assert not any(isinstance(name, str) and name.startswith("micro") and " " not in name for name in names), path
+
+
+PRIVATE = {"bitsandbytes", "datasets", "huggingface-hub", "jinja2", "lm-eval", "optuna", "peft", "transformers"}
+"""Packages of which more is used than they promise to keep."""
+
+
+def test_what_promises_nothing_has_an_upper_bound_that_the_lock_satisfies():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = {one.name: one.specifier for one in map(Requirement, declared)}
+    locked = dict(re.findall(r"^([\w-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    for name in PRIVATE:
+        assert any(bound.operator == "<" for bound in wanted[name]), name
+    assert not {name for name, bounds in wanted.items() if name in locked and not bounds.contains(locked[name])}
