@@ -28,8 +28,9 @@ class Measured:
         self._sizes: dict[Hashable, int] = {}
         self._others: dict[Base, list[str]] = defaultdict(list)
         for record in records:
-            if _kind(record.hardware.get("gpu")) != _kind(gpu):
-                self._others[record.spec.base].append(record.hardware.get("gpu") or "the CPU")
+            own = record.hardware.get("gpu") and str(record.hardware["gpu"])
+            if _kind(own) != _kind(gpu):
+                self._others[record.spec.base].append(own or "the CPU")
                 continue
             for phase, seconds, units in _phases(record):
                 if units:

@@ -109,8 +109,7 @@ def plan(
     """`gpu` is a kind's name, this machine's own when left out; `price` of an hour of it, in any currency; `shapes`, by model,
     what its config.json says where that is not at hand. With `count` the sweep is simulated on so many GPUs, whose workers die
     so often."""
-    ledger = Ledger(storage)
-    records = {key: record for key in ledger if (record := ledger.complete(key)) is not None}
+    records, unreadable = _records(Ledger(storage))
     estimate = _Estimate(config, records.values(), gpu, shapes or {})
     points = list(_grid(config)) if config.search.sampler == "grid" else None
     asked = {spec.key for spec in points} if points is not None else _told_keys(storage / config.name)
@@ -153,10 +152,26 @@ def plan(
         disk_free=_free(storage),
         simulated=None if count is None else _simulated(config, estimate, space, count, deaths_per_hour),
         rows=rows,
-        notes=[*layout_notes(config, Hub(config.hub_mirror), layout.known), *estimate.notes(), *uncounted],
+        notes=[*layout_notes(config, Hub(config.hub_mirror), layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
     made.warnings.extend(_warnings(made, config))
     return made
+
+
+def _records(ledger: Ledger) -> tuple[dict[str, TrialRecord], list[str]]:
+    """The complete records by key, and a note on those that cannot be read: a damaged one may belong to any sweep."""
+    records, unreadable = {}, []
+    for key in ledger:
+        try:
+            record = ledger.complete(key)
+        except InputError as error:
+            unreadable.append(str(error).partition(";")[0])
+            continue
+        if record is not None:
+            records[key] = record
+    if len(unreadable) > 1:
+        return records, [f"{len(unreadable)} records are left out, the first because of {unreadable[0]}"]
+    return records, [f"a record is left out: {reason}" for reason in unreadable]
 
 
 def _hours(
