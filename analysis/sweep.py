@@ -31,7 +31,7 @@ from analysis.metrics import (
 from trials.errors import InputError
 from trials.printable import one_line
 from trials.record import Failure, Key, Ledger, TrialRecord
-from trials.storage import folders_with, is_folder, read_bytes, root
+from trials.storage import NotAFile, folders_with, is_folder, read_bytes, root
 
 _SEARCHED, _REPORTED = "search", "report"
 
@@ -337,8 +337,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: there is no such folder; name a sweep's folder, STORAGE/SWEEP")
     try:
         return Manifest.model_validate_json(read_bytes(path))
-    except IsADirectoryError:
-        raise InputError(f"{path}: not a whole manifest (a folder); running the sweep again rewrites it") from None
+    except NotAFile as error:
+        raise InputError(f"{path}: not a whole manifest ({error.strerror}); running the sweep again rewrites it") from None
     except FileNotFoundError:
         inside = folders_with(folder, "manifest.json")
         hint = f"; the sweeps in it are {', '.join(inside[:8])}" if inside else "; name a sweep's folder, STORAGE/SWEEP"
@@ -353,7 +353,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _config(folder: Path) -> str:
     try:
         return read_bytes(folder / "sweep.yaml").decode("utf-8", "replace")
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, NotAFile):
         return ""
 
 

@@ -17,7 +17,7 @@ from trials import identity
 from trials.errors import InputError
 from trials.hub import SELF, Hub, commit_of
 from trials.record import Ledger
-from trials.storage import exists, read_text, rename
+from trials.storage import NotAFile, exists, read_text, rename
 
 _SEEN_IN_PINS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
 
@@ -59,7 +59,7 @@ def finished(folder: Path, ledger: Ledger) -> bool:
 
 def _study_has_finished(folder: Path) -> bool:
     path = study_folder(folder) / "study.db"
-    if not path.exists():
+    if not path.is_file() or path.is_symlink():
         return False
     try:
         with closing(sqlite3.connect(path)) as connection:
@@ -96,7 +96,7 @@ def _text(folder: Path) -> dict[str, Any] | None:
     """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which Sweep says."""
     try:
         found = yaml.safe_load(read_text(folder / "sweep.yaml"))
-    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError, yaml.YAMLError):
+    except (FileNotFoundError, NotAFile, ValueError, RecursionError, yaml.YAMLError):
         return None
     return found if isinstance(found, dict) else None
 

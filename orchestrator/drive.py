@@ -21,7 +21,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.events import EventLog, Observers
 from trials.errors import InputError
 from trials.lease import acquire
-from trials.storage import check_store, exists, is_local, local, refuse_link, root
+from trials.storage import anchored, check_store, exists, is_local, local, refuse_link, root, set_aside
 
 
 def drive(
@@ -133,9 +133,12 @@ def _only_driver(folder: Path) -> Iterator[None]:
         with lease:
             yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    # opened without following a link and never truncated: it is locked, not written
-    handle = os.open(refuse_link(folder / ".driver"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    lock = refuse_link(folder / ".driver")
+    if lock.exists() and not lock.is_file():
+        set_aside(lock)
+    with anchored(folder, 1) as place:
+        # opened without following a link or waiting for a pipe, and never truncated: it is locked, not written
+        handle = os.open(place / ".driver", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -102,7 +102,7 @@ class EventLog:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":  # a driver was killed in mid-line
                 os.write(self._handle, b"\n")

@@ -124,7 +124,7 @@ def _made(
 
 
 def _merged(sweep: "Sweep", record: TrialRecord, hub: Hub, folder: Path, say: Say) -> TrialRecord:
-    threads = int(record.hardware.get("threads", 1))
+    threads = _threads(record)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is imported
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     import torch
@@ -143,6 +143,11 @@ def _merged(sweep: "Sweep", record: TrialRecord, hub: Hub, folder: Path, say: Sa
     if merged.failure is not None:
         raise SweepFailed(f"not published: scoring the merged model failed: {merged.failure.kind}: {merged.failure.message}")
     return merged
+
+
+def _threads(record: TrialRecord) -> int:
+    found = record.hardware.get("threads")
+    return found if isinstance(found, int) and 0 < found <= 4096 else 1
 
 
 # ---------------------------------------------------------------------- what others may read
@@ -170,7 +175,7 @@ def _facts(sweep: "Sweep", record: TrialRecord, hub: Hub, spec: TrialSpec, force
     from analysis.card import Facts
 
     sources = {name: find_source(record.spec.data, name) for name in record.spec.data.shares}
-    threads = record.hardware.get("threads", 1)
+    threads = _threads(record)
     return Facts(
         sweep=sweep.name,
         trials=int((sweep.trials["state"] == "complete").sum()),
@@ -212,11 +217,12 @@ def _staged(place: Path) -> Iterator[Path]:
         except BlockingIOError:
             raise SweepFailed(f"another process is publishing to {place}") from None
         try:
-            for left in staging.iterdir():
-                storage.remove(left)
+            with storage.anchored(staging, 1) as folder:
+                for left in storage.names(folder):
+                    storage.remove(folder / left)
             yield staging
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # which refuses a link, and follows none
     finally:
         os.close(handle)
 

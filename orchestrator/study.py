@@ -125,8 +125,8 @@ def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
 
 def _damage(path: Path) -> str | None:
     """What is wrong with a sqlite file; a journal that a killed process left beside it is played back first."""
-    if path.is_dir():
-        return "it is a folder"
+    if not path.is_file():
+        return "it is no file"
     try:
         with closing(sqlite3.connect(path, timeout=_LOCKED)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -138,8 +138,8 @@ def _damage(path: Path) -> str | None:
 
 
 def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
-    if path.is_dir():
-        _set_aside(path, "it is a folder", notice)
+    if path.exists() and not path.is_file():
+        _set_aside(path, "it is no file", notice)
     _end_last_line(path, notice)
     with reading():  # a line that is no JSON, or no log of Optuna's
         return JournalStorage(JournalFileBackend(str(path)))

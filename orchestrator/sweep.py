@@ -33,7 +33,7 @@ from orchestrator.study import open_study, opening
 from trials.errors import InputError
 from trials.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
-from trials.storage import exists, is_link, read_text, set_aside, write_text
+from trials.storage import NotAFile, exists, is_link, read_text, set_aside, write_text
 
 _VIOLATED = 1e6  # a constraint on a metric that is undefined or was not waited for; Optuna's storages take no infinity
 _HOPELESS = 3  # that many failures at the start with nothing finished: the next ones will fail too
@@ -148,7 +148,7 @@ class Sweep:
                 old = read_text(path)
                 before, now = _identity(old), _identity(text)
             except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-                if isinstance(error, OSError) and not (path.is_dir() or is_link(path)):
+                if isinstance(error, OSError) and not isinstance(error, NotAFile):
                     raise
                 aside = set_aside(path)
                 self.notice(f"{path}: not the config of a sweep; set aside as {aside.name}, and written anew")

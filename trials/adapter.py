@@ -6,6 +6,7 @@ A saved adapter is a plain LoRA (or DoRA) of PEFT on the base as it is, however 
 import copy
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from trials.initial import ADAPTER
 from trials.mix import Example
 from trials.spec import Lora
 
+_LAYER = re.compile(r"[A-Za-z0-9_.-]+")
 _READ = (
     "r",
     "lora_alpha",
@@ -65,8 +67,11 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
                 storage.download(folder, Path(temporary))
             local = folder if storage.is_local(folder) else Path(temporary)
             told = json.loads((local / "adapter_config.json").read_text(encoding="utf-8"))
+            _check_settings(told)
             config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **{name: told[name] for name in _READ})
             weights = safetensors.torch.load_file(local / "adapter_model.safetensors")
+            if told["r"] not in {weight.shape[0] for name, weight in weights.items() if name.endswith("lora_A.weight")}:
+                raise ValueError(f"its rank is {told['r']}, its weights have another")  # PEFT would allocate what it says
         except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder}: no adapter that can be read: {error}") from error
     with _lent(loaded, config) as model:
@@ -76,6 +81,14 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
         set_peft_model_state_dict(model, weights)
         model.requires_grad_(False)
         yield model
+
+
+def _check_settings(told: dict[str, Any]) -> None:
+    """Raises ValueError for names of layers that PEFT would take for regular expressions: some never end."""
+    for field in ("target_modules", "layers_pattern"):
+        named = told[field] or []
+        if not isinstance(named, list) or not all(isinstance(name, str) and _LAYER.fullmatch(name) for name in named):
+            raise ValueError(f"{field} is no list of layers' names")
 
 
 @contextmanager

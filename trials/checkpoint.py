@@ -14,10 +14,11 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import safetensors.torch
@@ -25,6 +26,8 @@ import torch
 
 from trials import storage
 
+T = TypeVar("T")
+_DEPTH = 3  # names below the storage root: ledger, KEY, partial
 Origin = Mapping[str, Any]  # JSON values: what a state must have come from to be of use
 
 
@@ -46,13 +49,16 @@ class Partial:
         """Replaces the training's state; its values are JSON's."""
         self._put("training", origin, state, serialized(tensors), "safetensors")
 
-    def load(self, origin: Origin) -> Saved | None:
-        """The training's state; None where there is none of this origin that is whole."""
-        found = self._get("training", origin)
-        if found is None:
-            return None
-        state, content = found
-        return Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()})
+    def load(self, origin: Origin, read: Callable[[Saved], T]) -> T | None:
+        """What `read` makes of the training's state; None where there is none of this origin that is whole.
+
+        A state that `read` cannot make sense of is set aside.
+        """
+
+        def opened(state: dict[str, Any], content: bytes) -> T:
+            return read(Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}))
+
+        return self._get("training", origin, opened)
 
     def save_documents(self, origin: Origin, role: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
         """Keeps what evaluating the role gave; the values of `state` are JSON's."""
@@ -60,18 +66,17 @@ class Partial:
 
     def load_documents(self, origin: Origin, role: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
         """What `save_documents` got; None where there is nothing of this origin that is whole."""
-        found = self._get(f"documents.{role}", origin)
-        return (found[0], pd.read_parquet(io.BytesIO(found[1]))) if found else None
+        return self._get(f"documents.{role}", origin, lambda state, content: (state, pd.read_parquet(io.BytesIO(content))))
 
     def save_adapter(self, write: Callable[[Path], None], name: str = "adapter") -> Path:
         """What `write` puts into a local folder: the trial's own of this name where that is local. It is there whole or not."""
-        path = self.local / name
-        storage.remove(path)
-        unfinished = path.with_name(f".{name}")
-        storage.remove(unfinished)
-        write(unfinished)
-        storage.rename(unfinished, path)
-        return path
+        with self._anchored(self.local) as folder:
+            path, unfinished = folder / name, folder / f".{name}"
+            storage.remove(path)
+            storage.remove(unfinished)
+            write(unfinished)
+            storage.rename(unfinished, path)
+        return self.local / name
 
     @cached_property
     def local(self) -> Path:
@@ -86,40 +91,61 @@ class Partial:
     def remove(self) -> None:
         storage.remove(self.folder)
 
+    @contextmanager
+    def _anchored(self, folder: Path) -> Iterator[Path]:
+        """The folder to write to: who exchanges it for a link while the trial runs changes nothing elsewhere."""
+        if folder != self.folder:
+            yield folder
+            return
+        with storage.anchored(folder, _DEPTH) as anchored:
+            yield anchored
+
     def _put(self, name: str, origin: Origin, state: Mapping[str, Any], content: bytes, kind: str) -> None:
         file = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
         sealed = {"file": file, "origin": origin, "state": state}
         text = json.dumps({**sealed, "sha256": _seal(sealed, content)}, allow_nan=False)
-        storage.replace_file(self.folder / file, lambda path: path.write_bytes(content))
-        storage.write_text(self.folder / f"{name}.json", text)
-        for other in storage.names(self.folder):  # older ones; halves that a kill left
-            if other != file and other.startswith((f"{name}-", f".{name}")):
-                storage.remove(self.folder / other)
+        with self._anchored(self.folder) as folder:
+            for damaged in (folder / file, folder / f"{name}.json"):
+                if storage.is_local(damaged) and damaged.is_dir():
+                    storage.remove(damaged)
+            storage.replace_file(folder / file, lambda path: path.write_bytes(content))
+            storage.write_text(folder / f"{name}.json", text)
+            for other in storage.names(folder):  # older ones; halves that a kill left
+                if other != file and other.startswith((f"{name}-", f".{name}")):
+                    storage.remove(folder / other)
 
-    def _get(self, name: str, origin: Origin) -> tuple[dict[str, Any], bytes] | None:
+    def _get(self, name: str, origin: Origin, read: Callable[[dict[str, Any], bytes], T]) -> T | None:
+        """What `read` makes of the state and the file that it names; what cannot be used is set aside."""
         path = self.folder / f"{name}.json"
         try:
-            text = storage.read_bytes(path)
+            return read(*self._opened(storage.read_bytes(path), origin))
         except FileNotFoundError:
             return None
-        try:
-            return self._opened(text, origin)
+        except storage.NotAFile as error:
+            reason = str(error.strerror)
         except _Unusable as error:
-            damaged = path.with_name(f"damaged.{path.name}")
-            storage.remove(damaged)
-            storage.rename(path, damaged)
-            self.set_aside.append(f"{path.name}: {error}")
-            return None
+            reason = str(error)
+        except (ValueError, TypeError, KeyError, AttributeError, LookupError, safetensors.SafetensorError) as error:
+            reason = f"it holds something else ({' '.join(f'{type(error).__name__}: {error}'.split())[:120]})"
+        damaged = path.with_name(f"damaged.{path.name}")
+        storage.remove(damaged)
+        storage.rename(path, damaged)
+        self.set_aside.append(f"{path.name}: {reason}")
+        return None
 
     def _opened(self, text: bytes, origin: Origin) -> tuple[dict[str, Any], bytes]:
         try:
             sealed = json.loads(text)
+            if sealed.keys() != {"file", "origin", "state", "sha256"}:
+                raise _Unusable("it is not whole")
             content = storage.read_bytes(self.folder / Path(sealed["file"]).name)
             if sealed.pop("sha256") != _seal(sealed, content):
                 raise _Unusable("its checksum is wrong")
         except FileNotFoundError:
             raise _Unusable("the file that it names is missing") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except storage.NotAFile as error:
+            raise _Unusable(f"the file that it names is {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise _Unusable("it is not whole") from None
         wanted = json.loads(json.dumps(origin))
         if other := sorted(name for name in {*sealed["origin"], *wanted} if sealed["origin"].get(name) != wanted.get(name)):

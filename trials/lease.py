@@ -134,7 +134,8 @@ class Lease:
                 except OSError:
                     if not storage.is_local(self.path):
                         raise
-                    with self.path.open("r+", encoding="utf-8") as file:  # a full disk has room for a shorter text in its place
+                    handle = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW)
+                    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123  # a full disk has room for a shorter text
                         file.write(released)
                         file.truncate()
             except OSError:
@@ -162,7 +163,7 @@ def _holds(path: Path, text: str) -> bool:
     """Whether the file holds this very text: a creation whose answer was lost is asked for again, and then refused."""
     try:
         return storage.read_bytes(path) == text.encode()
-    except FileNotFoundError:
+    except (FileNotFoundError, storage.NotAFile):
         return False
 
 
@@ -182,6 +183,8 @@ def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
         content = storage.read_bytes(folder / file)
     except FileNotFoundError:  # superseded since it was listed
         return number, True
+    except storage.NotAFile:  # no holder's
+        return number, False
     try:
         holder = json.loads(content)
     except ValueError:

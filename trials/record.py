@@ -150,8 +150,8 @@ class Ledger:
             record = TrialRecord.model_validate_json(storage.read_bytes(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except IsADirectoryError:
-            raise InputError(f"{path}: a folder, not a record; move it away and the trial runs again") from None
+        except storage.NotAFile as error:
+            raise InputError(f"{path}: {error.strerror}; move it away and the trial runs again") from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             reason = one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": "))
@@ -207,12 +207,12 @@ class Ledger:
 
         `adapters` are local folders and are moved to `KEY/` under their names. The record's outcomes are those of `documents`.
         """
-        folder = storage.refuse_link(self.folder(record.key))
-        for adapter in adapters:
-            storage.upload(adapter, folder / adapter.name)
-        if documents is not None:
-            record.outcomes = pack(documents, record.spec.is_baseline)
-            storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
-        spec = dump(record.spec.model_dump(mode="json"))
-        storage.write_text(folder / "spec.yaml", spec)
-        storage.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
+        with storage.anchored(self.folder(record.key), 2) as folder:
+            for adapter in adapters:
+                storage.upload(adapter, folder / adapter.name)
+            if documents is not None:
+                record.outcomes = pack(documents, record.spec.is_baseline)
+                storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
+            spec = dump(record.spec.model_dump(mode="json"))
+            storage.write_text(folder / "spec.yaml", spec)
+            storage.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")

@@ -11,11 +11,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -33,6 +35,10 @@ _TREE = "tree.json"  # lists a tree's files in a store, and is written last: wit
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ANSWERS = 20.0  # seconds in which a store that works has answered; its library would try for minutes
 _honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
+
+
+class NotAFile(IsADirectoryError):
+    """A folder, a pipe, a device, a socket or a symbolic link stands where a file should; `strerror` says which."""
 
 
 def local(text: str | Path, name: str = "") -> Path:
@@ -174,11 +180,30 @@ def is_folder(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file as it stands now; FileNotFoundError where there is none."""
+    """The file as it stands now; FileNotFoundError where there is none, NotAFile where it is no regular file of its own."""
     if is_local(path):
-        return path.read_bytes()
+        return _read_locally(path)
     with _opened(path) as (store, name):
         return cast(bytes, store.cat_file(name))  # one request, so never half of one version and half of the next
+
+
+def _read_locally(path: Path) -> bytes:
+    try:
+        # a pipe that nobody writes to would be waited for; a link's target may be a file that only this user may read
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(error.errno, "a symbolic link, which is not followed", str(path)) from None
+        if error.errno == errno.ENXIO:
+            raise NotAFile(error.errno, "a socket, not a file", str(path)) from None
+        raise
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise NotAFile(errno.EISDIR, f"{kind}, not a file", str(path))
+    with open(handle, "rb") as file:  # noqa: PTH123  # a descriptor
+        return file.read()
 
 
 def read_text(path: Path) -> str:
@@ -325,6 +350,40 @@ def refuse_link(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def anchored(folder: Path, depth: int) -> Iterator[Path]:
+    """A folder of the program's own, made where it is missing, under a path that stays the same folder whoever renames it.
+
+    InputError where one of the last `depth` names of `folder`, those below its storage root, is a symbolic link.
+    """
+    if not is_local(folder):
+        yield folder
+        return
+    top = folder.parents[depth - 1]
+    top.mkdir(parents=True, exist_ok=True)
+    handle = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in folder.parts[-depth:]:
+            below = _folder_in(handle, name, folder)
+            os.close(handle)
+            handle = below
+        # the kernel's own name for the open folder; other systems have none that a library could open files in
+        yield Path(f"/proc/self/fd/{handle}") if sys.platform == "linux" else folder
+    finally:
+        os.close(handle)
+
+
+def _folder_in(parent: int, name: str, whole: Path) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.ELOOP or stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise InputError(f"{whole}: {name} is a symbolic link, which is not followed below a storage root") from None
+        raise
+
+
 def set_aside(path: Path) -> Path:
     """Renames what cannot be used to NAME.corrupt, or NAME.corrupt.1 and so on; returns where it now is."""
     taken = names(path.parent)
@@ -386,9 +445,15 @@ def follow_umask(folder: Path) -> None:
     """Gives a folder and all in it the permissions of new ones: some libraries write what none but the owner can read."""
     with _beside(folder) as probe:  # the umask itself cannot be read without changing it
         mode = probe.stat().st_mode & 0o666
-    for path in [*folder.rglob("*"), folder]:
-        if not path.is_symlink():
-            path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
+    for _, _, files, handle in os.fwalk(folder):  # which follows no links
+        os.fchmod(handle, mode | (mode & 0o444) >> 2)
+        for name in files:
+            if stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                opened = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=handle)
+                try:
+                    os.fchmod(opened, mode)
+                finally:
+                    os.close(opened)
 
 
 # ---------------------------------------------------------------------- local files

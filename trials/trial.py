@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pydantic import BaseModel
 
 from trials import (
     adapter,
@@ -43,7 +44,7 @@ from trials import (
     train,
     unsloth,
 )
-from trials.checkpoint import Origin, Partial
+from trials.checkpoint import Origin, Partial, Saved
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed, writing
 from trials.hub import SELF, Hub
 from trials.lease import Lease
@@ -627,20 +628,30 @@ class _Progress:
 
     def newest(self) -> train.State | None:
         with writing(self.partial.folder):
-            saved = self.partial.load(self.origin)
-        return train.State.unpacked(saved.state["training"], saved.tensors) if saved else None
+            return self.partial.load(self.origin, _state)
 
     def resume(self) -> train.State | None:
         """The newest state that an earlier attempt left; the record tells what it told."""
         with writing(self.partial.folder):
-            saved = self.partial.load(self.origin)
-        if saved is None:
+            found = self.partial.load(self.origin, lambda saved: (_state(saved), _Told.model_validate(saved.state["told"])))
+        if found is None:
             return None
-        state, told = train.State.unpacked(saved.state["training"], saved.tensors), saved.state["told"]
-        self.record.out_of_memory = [Halving.model_validate(one) for one in told["out_of_memory"]]
-        self.record.resumed = [*told["resumed"], state.step]
-        self.record.set_aside = told["set_aside"]
+        state, told = found
+        self.record.out_of_memory, self.record.set_aside = told.out_of_memory, told.set_aside
+        self.record.resumed = [*told.resumed, state.step]
         return state
+
+
+class _Told(BaseModel):
+    """What the record is to tell of earlier attempts."""
+
+    out_of_memory: list[Halving]
+    resumed: list[int]
+    set_aside: list[str]
+
+
+def _state(saved: Saved) -> train.State:
+    return train.State.unpacked(saved.state["training"], saved.tensors)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Damaged and foreign storage: every command answers with its result or with one line, and loses nothing."""
 
+import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -29,7 +33,25 @@ BYTES: dict[str, Callable[[bytes], bytes]] = {
     "other": lambda whole: b'{"a": 1}\n',
     "nothing": lambda whole: b"null",
 }
+KINDS: dict[str, Callable[[Path], object]] = {  # of what may stand where a file should
+    "folder": lambda path: path.mkdir(),
+    "pipe": lambda path: os.mkfifo(path),
+    "endless link": lambda path: path.symlink_to("/dev/zero"),
+    "dead link": lambda path: path.symlink_to("/nowhere/at/all"),
+    "own link": lambda path: path.symlink_to(path.name),
+    "socket": lambda path: _socket(path),
+}
+
+
+def _socket(path: Path) -> None:
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:  # its path may be too long for a socket
+        made.bind(path.name)
+
+
 FILES = ("manifest.json", "sweep.yaml", "study.db", "record.json", "baseline.json", "documents.parquet", "spec.yaml")
+
+
+IN_THE_WAY = ("lease.1.json", "lease.7.json", "lease.007.json", "lease.٠٠٧.json", "lease.1e3.json", "lease. 7.json", ".driver")
 
 
 def _file(sweep: Path, name: str) -> Path:
@@ -49,13 +71,18 @@ def _bytes(name: str, change: Callable[[bytes], bytes]) -> Damage:
     return damage
 
 
-def _folder(name: str) -> Damage:
+def _other(name: str, make: Callable[[Path], object]) -> Damage:
     def damage(sweep: Path) -> None:
         path = _file(sweep, name)
         path.unlink()
-        path.mkdir()
+        make(path)
 
     return damage
+
+
+def _new(name: str, make: Callable[[Path], object]) -> Damage:
+    """A file that is in the way of one that the commands write or lock."""
+    return lambda sweep: make(_file(sweep, "record.json").parent / name if name.startswith("lease") else sweep / name)
 
 
 def _gone(name: str) -> Damage:
@@ -190,14 +217,18 @@ READERS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "{sweep}", "{other}", "--to", "{out}"),
     "compared": ("compare", "{other}", "{sweep}", "--to", "{out}", "--json"),
     "replay": ("replay", "{sweep}", "--orders", "1"),
+    "plan": ("plan", "{config}", "--storage", "{storage}"),
+    "plan-json": ("plan", "{config}", "--storage", "{storage}", "--json"),
 }
 
 
 def _damages() -> Iterator[tuple[str, Damage]]:
     for name in FILES:
         yield from ((f"{name} {kind}", _bytes(name, change)) for kind, change in BYTES.items())
-        yield f"{name} folder", _folder(name)
+        yield from ((f"{name} {kind}", _other(name, make)) for kind, make in KINDS.items())
         yield f"{name} gone", _gone(name)
+    for name in IN_THE_WAY:
+        yield from ((f"{name} {kind}", _new(name, make)) for kind, make in KINDS.items() if "link" not in kind)
     yield from ((f"settings {kind}", _settings(value)) for kind, value in ODD.items())
     odd = itertools.cycle(ODD.items())  # ten of them, and three a field: each field has others
     for make, fields in (
@@ -214,7 +245,7 @@ def _damages() -> Iterator[tuple[str, Damage]]:
 
 
 def _combinations() -> Iterator[tuple[str, tuple[Damage, str]]]:
-    names = [*READERS, "run"]
+    names = [*READERS, "run"]  # 11 of them, and each damage meets two
     for place, (kind, damage) in enumerate(_damages()):
         if kind.startswith("study"):
             yield f"{kind}: run", (damage, "run")
@@ -244,16 +275,31 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "FIGURES", {})  # which take seconds, and hold nothing that the tables do not
 
 
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """Ends a test that waits for something that never comes."""
+
+    def late(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)  # a busy machine needs ten times what an idle one does
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize("case", cases(_combinations()))
-def test_damaged_storage_is_one_line_or_mended(case, whole, tmp_path, command, write, quick):
+def test_damaged_storage_is_one_line_or_mended(case, whole, tmp_path, command, write, quick, patience):
     damage, name = case
     storage = tmp_path / "runs"
     shutil.copytree(whole, storage)
     sweep = storage / "little"
     damage(sweep)
     untouched = {path: path.read_bytes() for path in (storage / "other").iterdir() if path.name != "front.json"}
-    line = READERS[name] if name != "run" else ("run", str(write(ready.CONFIG)), "--storage", str(storage))
-    places = {"sweep": sweep, "other": storage / "other", "out": tmp_path / "out"}
+    line = READERS[name] if name != "run" else ("run", "{config}", "--storage", "{storage}")
+    places = {"sweep": sweep, "other": storage / "other", "out": tmp_path / "out", "storage": storage}
+    places["config"] = write(ready.CONFIG)
     done = command(*(part.format(**places) for part in line))
     assert "Traceback" not in done.stderr + done.stdout
     assert "\x1b" not in done.stderr + done.stdout
