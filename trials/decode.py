@@ -190,9 +190,11 @@ def _after(model: Any, flight: Flight, first: torch.Tensor) -> torch.Tensor:
     if longest == 0:
         return first
     ids = torch.zeros(len(flight.rows), longest, dtype=torch.long, device=model.device)
+    given = torch.zeros(len(flight.rows), longest, dtype=torch.bool)  # padding is at the position of the last token
     for i, row in enumerate(flight.rows):
         ids[i, : len(row.gold) - 1] = torch.tensor(row.gold[:-1], device=model.device)
-    flight.seen = torch.nn.functional.pad(flight.seen, (0, longest), value=True)  # causal: none sees the padding after it
+        given[i, : len(row.gold) - 1] = True
+    flight.seen = torch.cat([flight.seen, given.to(model.device)], dim=1)
     return torch.cat([first, _logits(model, ids, flight)], dim=1)
 
 

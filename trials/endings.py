@@ -29,10 +29,11 @@ class Question:
         return len(self.context) + sum(len(ending) - 1 for ending in self.endings)
 
 
-def parts(context: int, endings: Sequence[int]) -> Iterator[list[int]]:
+def parts(context: int, endings: Sequence[int], longest: int) -> Iterator[list[int]]:
     """Numbers of the endings of these lengths, in parts that are a row each: a row's cost grows with the square of its length,
-    so its endings are together about as long as its context, or 256 tokens."""
-    most, part, length = max(context, 256), list[int](), 0
+    so its endings are together about as long as its context, or 256 tokens. A row of several is no longer than the model's
+    `longest`: some models have a mask of that size."""
+    most, part, length = min(max(context, 256), longest - context), list[int](), 0
     for number, tokens in enumerate(endings):
         if part and length + tokens > most:
             yield part

@@ -52,7 +52,9 @@ class Exact(Scorer):
             return []
         cut = [(name, self._cut(context, ids), ids) for name, context, ids in requests]
         longest = max(len(context) + len(ids) for _, context, ids in cut)
-        way = self._way("log-likelihood", (longest,), lambda: verify.likelihoods(self, self._likelihoods, cut))
+        widest = max(self._questions(cut), key=lambda row: (len(row[1].endings) > 1, row[1].length))
+        sizes, row = (longest, widest[1].length), [cut[i] for i in widest[0]]
+        way = self._way("log-likelihood", sizes, lambda: verify.likelihoods(self, self._likelihoods, cut, row))
         if way.rows is not None:
             with self.at_once(way.rows):
                 return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
@@ -75,21 +77,25 @@ class Exact(Scorer):
 
     def _likelihoods(self, requests: Sequence[verify.Request]) -> list[tuple[float, bool]]:
         """The engine's answers; none of the contexts has to be cut."""
-        asked: dict[tuple[int, ...], list[int]] = {}
-        for number, (_, context, _) in enumerate(requests):
-            asked.setdefault(tuple(context), []).append(number)
-        numbers = [
-            [of[i] for i in part]
-            for context, of in asked.items()
-            for part in endings.parts(len(context), [len(requests[i][2]) for i in of])
-        ]
-        questions = [endings.Question(requests[of[0]][1], [requests[i][2] for i in of]) for of in numbers]
+        numbers, questions = zip(*self._questions(requests), strict=True)
         found: list[Any] = [None] * len(requests)
         for batch, scored in self._scored(questions):
             for i, of_question in zip(batch, scored.read(), strict=True):
                 for number, answer in zip(numbers[i], of_question, strict=True):
                     found[number] = answer
         return found
+
+    def _questions(self, requests: Sequence[verify.Request]) -> list[tuple[list[int], endings.Question]]:
+        """Numbers of the requests that share a row, and the row."""
+        asked: dict[tuple[int, ...], list[int]] = {}
+        for number, (_, context, _) in enumerate(requests):
+            asked.setdefault(tuple(context), []).append(number)
+        numbers = [
+            [of[i] for i in part]
+            for context, of in asked.items()
+            for part in endings.parts(len(context), [len(requests[i][2]) for i in of], self.max_length)
+        ]
+        return [(of, endings.Question(requests[of[0]][1], [requests[i][2] for i in of])) for of in numbers]
 
     def _scored(self, questions: Sequence[endings.Question]) -> Iterator[tuple[list[int], endings.Scored]]:
         """Numbers of questions, and what became of them: each batch when the next one is on its way."""

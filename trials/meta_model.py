@@ -32,7 +32,7 @@ def read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
     found = layout(model, _quantisable(model) if base.quantization != "none" else set())
     tokens = _tokens(bases.tokenizer(base, hub), model, found.rows)
     if found.weights <= rehearsal.WEIGHTS and tokens.longest > 1:
-        found = replace(found, failures=rehearsal.failures(config, found.positions))
+        found = replace(found, failures=rehearsal.failures(model))
     return found, tokens
 
 

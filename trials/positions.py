@@ -19,6 +19,8 @@ def limit(model: Any) -> int | None:
     for name, table in model.named_buffers():
         if re.search(r"embed_positions|pos_encoding", name) and table.dim() == 2:
             found.append(len(table))
+    if (made := getattr(model.config, "max_seq_len", None)) is not None:  # MPT's ALiBi
+        found.append(made)
     return min(found, default=None)
 
 

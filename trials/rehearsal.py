@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from trials import memory
+from trials import memory, positions
 
 WEIGHTS = 2 * 10**8
 """Models with more are not run: building one takes seconds and gigabytes."""
@@ -18,12 +17,12 @@ _ALIKE = 1e-3
 """Share of the logits' standard deviation that rounding may come to."""
 
 
-def failures(config: Any, positions: int | None) -> dict[str, str]:
-    """What cannot be done with the architecture, "training" or "evaluation", and why."""
+def failures(like: Any) -> dict[str, str]:
+    """What cannot be done with the architecture of a model, "training" or "evaluation", and why."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    ids = _ids(model, min(_LENGTH, positions or _LENGTH))
+        model = type(like)(like.config).float().eval()
+    ids = _ids(model, min(_LENGTH, positions.limit(model) or _LENGTH))
     tried = {"evaluation": _tried(lambda: _evaluate(model, ids)), "training": _tried(lambda: _train(model, ids))}
     return {kind: reason for kind, reason in tried.items() if reason is not None}
 

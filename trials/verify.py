@@ -64,25 +64,27 @@ def way(model: Any, kind: str, sizes: tuple[Any, ...], find: Callable[[], Way]) 
     return known[key]
 
 
-def likelihoods(scorer: Scorer, engine: Callable[[list[Request]], Answers], requests: Sequence[Request]) -> Way:
-    """The way of log-likelihoods, none of whose contexts has to be cut."""
+def likelihoods(
+    scorer: Scorer, engine: Callable[[list[Request]], Answers], requests: Sequence[Request], row: list[Request]
+) -> Way:
+    """The way of log-likelihoods, none of whose contexts has to be cut. `row`: those of the engine's longest row of several."""
     longest, *others = _some(requests, [len(context) + len(ids) for _, context, ids in requests])
     name, context, ids = longest
     beside = [request for request in requests if request[1] == context and request[2] != ids][-1:]
-    some = [longest, *beside, *others]
+    some = [longest, *beside, *others, row[0], row[-1]]
     alike = [longest, *beside, (name, context[:-1] or context, ids)]  # contexts that begin alike are run once
     plain = {_key(one): sum(_nats(scorer.bits([([*one[1], *one[2]], len(one[2]))])[0])) for one in (*some, *alike)}
 
     def off(answer: Callable[[list[Request]], Answers], asked: list[Request]) -> str | None:
         pairs = zip(asked, answer(asked), strict=True)
-        gaps = [_gap(scorer, nats, plain[_key(one)], len(one[2])) for one, (nats, _) in pairs]
+        gaps = [_gap(scorer, nats, plain[_key(one)], len(one[2])) for one, (nats, _) in pairs if _key(one) in plain]
         return f"log-likelihoods differ by {max(gaps):.2g} nats" if any(gaps) else None
 
     def stock(asked: list[Request]) -> Answers:
         found: Answers = HFLM._loglikelihood_tokens(scorer, asked, disable_tqdm=True)
         return found
 
-    return _decided(scorer, lambda: off(engine, some) or off(engine, alike), lambda: off(stock, some))
+    return _decided(scorer, lambda: off(engine, [*some, *row]) or off(engine, alike), lambda: off(stock, some))
 
 
 @dataclass(frozen=True)

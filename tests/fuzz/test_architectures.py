@@ -31,25 +31,47 @@ def asked(kind: str, arguments: list[tuple]) -> list[Instance]:
 @pytest.mark.parametrize("name", cases((name, name) for name in miniatures.names()))
 def test_the_engine_gives_stocks_numbers(name):
     model, tokenizer = miniatures.miniature(name), miniatures.tokenizer()
-    if failure := rehearsal.failures(model.config, positions.limit(model)).get("evaluation"):
+    if failure := rehearsal.failures(model).get("evaluation"):
         pytest.skip(failure)
     if positions.longest(model, tokenizer) < 2:
         pytest.skip("lm-eval reads no length from its configuration")
     exact = Exact(model, tokenizer, 4)
-    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal")
+    compare(name, exact, HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal"), CONTEXTS)
 
-    pairs = [(context, ending) for context in CONTEXTS for ending in ENDINGS]
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("gpt2", {"n_positions": 128}),
+        ("gpt_neo", {"max_position_embeddings": 96}),
+        ("opt", {"max_position_embeddings": 100}),
+        ("roberta", {"max_position_embeddings": 102}),
+        ("bart", {"max_position_embeddings": 100}),
+        ("llama", {"max_position_embeddings": 100}),
+        ("mpt", {"max_seq_len": 100}),
+    ],
+)
+def test_prompts_longer_than_the_model_are_cut_as_stock_cuts_them(name, fields):
+    model, tokenizer = miniatures.miniature(name, **fields), miniatures.tokenizer()
+    exact = Exact(model, tokenizer, 4)
+    length = positions.longest(model, tokenizer)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal", max_length=length)
+    compare(name, exact, stock, [*CONTEXTS, SHOT])
+
+
+def compare(name: str, exact: Exact, stock: HFLM, contexts: list[str]) -> None:
+    pairs = [(context, ending) for context in contexts for ending in ENDINGS]
     wanted = stock.loglikelihood(asked("loglikelihood", pairs))
     found = exact.loglikelihood(asked("loglikelihood", pairs))
     assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in wanted], abs=2e-3)
     assert [likeliest for _, likeliest in found] == [likeliest for _, likeliest in wanted]
 
-    texts = [(text,) for text in CONTEXTS]
+    texts = [(text,) for text in contexts]
     rolling = exact.loglikelihood_rolling(asked("loglikelihood_rolling", texts))
     assert rolling == pytest.approx(stock.loglikelihood_rolling(asked("loglikelihood_rolling", texts)), abs=2e-3, rel=1e-5)
 
     exact.gold = lambda request: ENDINGS[len(request.args[0]) % 3]
-    requests = asked("generate_until", [(context, SETTINGS) for context in [*CONTEXTS, SHOT, "Tom has 12 apples."]])
+    requests = asked("generate_until", [(context, SETTINGS) for context in [*contexts, SHOT, "Tom has 12 apples."]])
     assert exact.generate_until(requests) == stock.generate_until(requests)
     golds = [(request.args[0], exact.gold(request)) for request in requests]
     wanted = stock.loglikelihood(asked("loglikelihood", golds))

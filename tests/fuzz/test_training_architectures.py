@@ -5,7 +5,7 @@ import torch
 
 from tests import fuzz
 from tests.fuzz import miniatures
-from trials import adapter, base, layout, meta_model, positions, rehearsal, train
+from trials import adapter, base, layout, meta_model, rehearsal, train
 from trials.errors import InputError
 from trials.mix import IGNORED, Example
 from trials.spec import Lora, Train
@@ -46,7 +46,7 @@ def plain_losses(model, settings: Train) -> list[float]:
 
 def ready(name: str) -> base.LoadedBase:
     model = miniatures.miniature(name).requires_grad_(False)
-    if failures := rehearsal.failures(model.config, positions.limit(model)):
+    if failures := rehearsal.failures(model):
         pytest.skip(str(failures))
     try:
         layout.adapted(LORA, meta_model.layout(model))
