@@ -141,7 +141,9 @@ def _metric_problem(metric: str, config: "SweepConfig", known: Sequence[str]) ->
         return None
     role = metric.partition(".")[0]
     if role not in config.eval and role != LEARNING:
-        return f"{metric!r} names a role that is not evaluated; eval has {', '.join(config.eval)}"
+        near = difflib.get_close_matches(metric, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{metric!r} names a role that is not evaluated; {hint}eval has {', '.join(config.eval)}"
     if (kind := metric.partition(".")[2]) in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
         return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
     return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"

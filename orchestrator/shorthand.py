@@ -1,5 +1,6 @@
 """Short and foreign spellings of a config: read where they have one meaning, else refused with the right spelling."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ _DIRECTIONS = {
     **dict.fromkeys(("maximize", "maximise", "max"), "maximize"),
     **dict.fromkeys(("minimize", "minimise", "min"), "minimize"),
 }
+_OBJECTIVE_KEYS = {"name": "metric", "objective": "metric", "goal": "direction", "mode": "direction"}
+_METRIC = re.compile(r"[A-Za-z_][\w-]*\.\w+")
 
 
 def path_of(name: str) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ def objectives(given: Any) -> Any:
     if isinstance(given, str):
         return [_objective((), given)]
     if isinstance(given, dict):
-        whole = "metric" in given or "direction" in given
+        whole = not {"metric", "direction"}.isdisjoint(_renamed(given))
         return [_objective((), given)] if whole else [_objective((name,), {name: way}) for name, way in given.items()]
     return [_objective((i,), one) for i, one in enumerate(given)] if isinstance(given, list) else given
 
@@ -117,29 +120,56 @@ def _objective(place: tuple[str | int, ...], given: Any) -> Any:
     if isinstance(given, str):
         given = dict(_words(place, given))
     if not isinstance(given, dict):
-        return given
-    if len(given) == 1 and "." in (name := str(next(iter(given)))):
-        given = {"metric": name, "direction": given[name]}
+        raise placed(place, f"expected {_spelled(str(given))}, found {found(given)}")
+    given = _renamed(given)
     metric, way = given.get("metric"), given.get("direction")
-    if way is None and "direction" not in given and isinstance(metric, str):
+    if metric is None:
+        raise placed(place, f"expected {_spelled(_dotted(given))}, found {found(given)}")
+    if way is None and isinstance(metric, str):
         way = natural(metric)
         if way is None:
             raise placed(place, f"is {metric} to be larger or smaller? Write {{metric: {metric}, direction: maximize}}")
-    return {**given, "direction": _DIRECTIONS.get(way, way) if isinstance(way, str) else way}
+    return {**given, "direction": _DIRECTIONS.get(way.lower(), way) if isinstance(way, str) else way}
+
+
+def _renamed(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """{maximize: METRIC}, {METRIC: maximize} and {name: METRIC, mode: max} with the keys metric and direction."""
+    if len(given) == 1:
+        (key, value), *_ = given.items()
+        if str(key).lower() in _DIRECTIONS and isinstance(value, str):
+            return {"metric": value, "direction": str(key).lower()}
+        if "." in str(key) and (value is None or isinstance(value, str)):
+            return {"metric": str(key), "direction": value}
+    named = {_OBJECTIVE_KEYS.get(str(key), str(key)): value for key, value in given.items()}
+    return named if len(named) == len(given) else dict(given)
+
+
+def _spelled(text: str) -> str:
+    """The whole spelling of the objective that a text is about."""
+    match = _METRIC.search(text)
+    metric = match[0] if match else "commonsense.gain"
+    return f"{{metric: {metric}, direction: {natural(metric) or 'maximize'}}}"
+
+
+def _dotted(given: Mapping[str, Any]) -> str:
+    """{commonsense: {gain: maximize}} as commonsense.gain."""
+    for role, kind in given.items():
+        inner = next(iter(kind), None) if isinstance(kind, dict) else kind
+        if isinstance(inner, str) and role != "direction":
+            return f"{role}.{inner}" if "." not in inner else inner
+    return " ".join(map(str, given))
 
 
 def _words(place: tuple[str | int, ...], text: str) -> Iterator[tuple[str, str]]:
     """The metric of "commonsense.gain" and, where it says one, the direction: "maximize commonsense.gain"."""
-    words = text.split()
+    words = [word for word in re.split(r"[\s:()]+", text) if word]
     directions = [word for word in words if word.lower() in _DIRECTIONS]
     metrics = [word for word in words if word.lower() not in _DIRECTIONS]
     if len(metrics) != 1 or len(directions) > 1 or metrics[0][0] in "-+":
-        bare = metrics[0].lstrip("-+ ") if metrics else "commonsense.gain"
-        raise placed(
-            place,
-            f"expected {{metric: {bare}, direction: {natural(bare) or 'maximize'}}}, found {found(text)}"
-            + ("; an entry of a list has a blank behind its dash" if text.startswith("-") else ""),
-        )
+        several = [word for word in re.split(r"[\s,;]+", text) if _METRIC.fullmatch(word)]
+        right = f"a list, [{', '.join(several)}]" if len(several) > 1 else _spelled(text)
+        dash = "; an entry of a list has a blank behind its dash" if text.startswith("-") else ""
+        raise placed(place, f"expected {right}, found {found(text)}{dash}")
     yield "metric", metrics[0]
     if directions:
         yield "direction", directions[0].lower()

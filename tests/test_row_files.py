@@ -3,8 +3,11 @@
 import bz2
 import gzip
 import json
+import lzma
+import os
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from trials import mix, template
@@ -63,6 +66,9 @@ def folder(tmp_path, monkeypatch):
         ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode())),
         ("rows.csv.gz", gzip.compress(CSV)),
         ("rows.jsonl.bz2", bz2.compress(LINES)),
+        ("rows.jsonl.xz", lzma.compress(LINES)),
+        ("rows.jsonl.zst", pa.compress(LINES, "zstd", asbytes=True)),
+        ("rows.ndjson.ZST", pa.compress(LINES[:200], "zstd", asbytes=True) + pa.compress(LINES[200:], "zstd", asbytes=True)),
         ("rows.csv", CSV),
         ("bom.CSV", b"\xef\xbb\xbf" + CSV),
         ("rows.tsv", pd.DataFrame(ROWS).to_csv(index=False, sep="\t").encode()),
@@ -98,6 +104,20 @@ def test_a_path_that_exists_is_no_pattern(folder, place):
         ("cut.json", json.dumps(ROWS).encode()[:-9], "cut.json: row 25: not JSON"),
         ("cut.jsonl.gz", gzip.compress(LINES)[:-20], "cut.jsonl.gz: the compressed data is damaged"),
         ("plain.jsonl.gz", LINES, "plain.jsonl.gz: "),
+        ("cut.jsonl.zst", pa.compress(LINES, "zstd", asbytes=True)[:-20], "cut.jsonl.zst: cannot be read: Truncated"),
+        ("plain.jsonl.zst", LINES, "plain.jsonl.zst: cannot be read"),
+        ("packed.jsonl", gzip.compress(LINES), "packed.jsonl: holds gzip data, which its ending does not say"),
+        ("packed.csv", bz2.compress(CSV), "packed.csv: holds bzip2 data"),
+        ("unmarked.jsonl", LINES.decode().encode("utf-16-le"), "unmarked.jsonl: is UTF-16"),
+        ("unmarked.csv", CSV.decode().encode("utf-16-be"), "unmarked.csv: is UTF-16"),
+        ("crash.jsonl", LINES + bytes(40), "crash.jsonl: row 26: byte 0x00 at column 1 is no text; the file is damaged"),
+        ("crash.csv", CSV + b"a\0,b\n", "crash.csv: row 26 (line 52): byte 0x00 at column 2"),
+        ("again.jsonl", LINES + b'{"q": 1, "a": 2, "q": 3}\n', "again.jsonl: row 26: 'q' stands in one object twice"),
+        ("again.json", b'[{"q": 1, "a": {"b": 1, "b": 2}}]', "again.json: row 1: 'b' stands in one object twice"),
+        ("digits.jsonl", b'{"q": ' + b"9" * 5000 + b"}", "digits.jsonl: row 1: not JSON that can be read: a whole number of"),
+        ("semi.csv", CSV.replace(b",", b";"), "semi.csv: its header is one field, 'q;a'; commas divide a file with this"),
+        ("tabs.csv", CSV.replace(b",", b"\t"), "tabs.csv: its header is one field, 'q\\ta'; commas"),
+        ("commas.tsv", CSV, "commas.tsv: its header is one field, 'q,a'; tabs divide a file with this ending, not commas"),
         ("number.jsonl", LINES + b"42\n", "number.jsonl: row 26: is 42, not an object"),
         ("deep.jsonl", b"[" * 100_000, "deep.jsonl: row 1: not JSON that can be read"),
         ("half.jsonl", LINES + b'{"q": "\\ud83d", "a": "b"}\n', "half.jsonl: row 26: '\\ud83d' is half of a character"),
@@ -116,6 +136,20 @@ def test_a_broken_file_is_one_line_with_the_file_and_the_row(folder, name, conte
     assert expected in str(caught.value)
     assert str(caught.value).startswith("source 'mine': ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_before_it_is_opened(folder):
+    os.mkfifo("rows.jsonl")
+    with pytest.raises(InputError, match=r"rows\.jsonl: is a pipe or a device"):
+        read("rows.jsonl")
+
+
+@pytest.mark.parametrize("name", ["broken.parquet", "empty.parquet", "broken.arrow"])
+def test_nothing_but_the_one_line_is_printed_about_a_broken_table(folder, name, capfd):
+    (folder / name).write_bytes(b"" if name.startswith("empty") else b"PAR1 and nothing else")
+    with pytest.raises(InputError, match=name):
+        read(name)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_value_keeps_the_type_that_its_own_row_gives_it(folder):

@@ -24,6 +24,36 @@ _SIMPLE = {
     type(None): "null",
     Any: "any value",
 }
+_WORDS = {
+    **dict.fromkeys(("lr", "learn_rate"), "train.learning_rate"),
+    **dict.fromkeys(("num_epochs", "num_train_epochs", "n_epochs"), "train.epochs"),
+    **dict.fromkeys(("dataset", "datasets", "train_data", "train_file"), "data.mix"),
+    **dict.fromkeys(("num_samples", "n_samples", "max_samples"), "data.samples"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "seq_len", "cutoff_len", "sequence_len"), "data.max_length"),
+    **dict.fromkeys(("models", "base_model", "model_name", "model_name_or_path", "model_id"), "base.model"),
+    **dict.fromkeys(("load_in_4bit", "bits", "quant"), "base.quantization"),
+    **dict.fromkeys(("fp16", "bf16", "torch_dtype", "precision"), "base.dtype"),
+    **dict.fromkeys(("r", "lora_r", "lora_rank"), "lora.rank"),
+    **dict.fromkeys(("peft", "adapter"), "lora"),
+    **dict.fromkeys(("task", "tasks", "benchmark", "benchmarks"), "eval"),
+    **dict.fromkeys(("parameters", "params", "hyperparameters", "search_space", "param_space"), "space"),
+    **dict.fromkeys(("objective", "metric", "metrics", "direction", "directions", "goal"), "search.objectives"),
+    **dict.fromkeys(("minimize", "maximize", "minimise", "maximise", "optimize"), "search.objectives"),
+    **dict.fromkeys(("constraint",), "search.constraints"),
+    **dict.fromkeys(("method", "algorithm", "search_alg"), "search.sampler"),
+    **dict.fromkeys(("n_trials", "num_trials", "max_trials", "budget", "count", "run_cap"), "search.trials"),
+    **dict.fromkeys(("timeout", "time_budget", "time_budget_s", "max_hours"), "search.hours"),
+    **dict.fromkeys(("seeds", "repeats", "repetitions", "n_seeds", "num_seeds"), "search.replicates"),
+    **dict.fromkeys(("early_stopping", "pruner", "scheduler"), "search.racing"),
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "gpu"), "resources.gpus_per_trial"),
+    **dict.fromkeys(("cpus", "num_cpus", "n_cpus", "cpu"), "resources.cpus_per_trial"),
+    **dict.fromkeys(("concurrency", "n_jobs", "max_concurrent_trials", "parallel", "workers"), "resources.max_concurrent"),
+    **dict.fromkeys(("output_dir", "output", "out", "local_dir", "storage_path"), "storage"),
+    **dict.fromkeys(("wandb", "mlflow", "tensorboard", "report_to", "logging"), "trackers"),
+    **dict.fromkeys(("description", "notes", "note", "comment", "version", "tags", "metadata"), "about"),
+}
+"""What other tools call a setting of a sweep."""
+_SEARCHED = (("base",), ("data",), ("lora",), ("train",), ("eval",))  # sections whose settings a space may vary
 _YAML_1_1 = {"y": "true", "yes": "true", "on": "true", "n": "false", "no": "false", "off": "false"}
 
 
@@ -56,15 +86,31 @@ def explain(error: Any, model: type[BaseModel], data: Any = None) -> str:
     name = ".".join(map(str, place))
     match error["type"]:
         case "extra_forbidden":
-            key = str(location[-1])
-            return _unknown(key, ".".join(map(str, [*place[:-1], key])), sorted(_fields(model, location[:-1])), model)
+            key, allowed = str(location[-1]), sorted(_fields(model, location[:-1]))
+            hint = _key_hint(key, place[:-1], error["input"], allowed, model)
+            return f"unknown key {'.'.join(map(str, [*place[:-1], key]))!r}; {hint}allowed: {', '.join(allowed)}"
         case "missing":
             return f"missing key {'.'.join(map(str, location))!r}"
         case "value_error" | "placed":
             text = str(error["ctx"]["error" if error["type"] == "value_error" else "text"])
             return f"{name}: {text}" if name else text
-    wanted = _refused(model, location)
-    return f"{name}: expected {' or '.join(expected(wanted))}, found {found(error['input'])}{_hint(error['input'], wanted)}"
+    wanted, value = _refused(model, location), error["input"]
+    hint = _hint(value, wanted)
+    if (
+        isinstance(value, list | dict)
+        and value
+        and place[:1] in _SEARCHED
+        and "space" in model.model_fields
+        and _single(wanted)
+    ):
+        hint = f"; to search it, write space: {{{name}: {found(value) if isinstance(value, list) else '{...}'}}}"
+    return f"{name}: expected {' or '.join(expected(wanted))}, found {found(value)}{hint}"
+
+
+def _single(wanted: list[Any]) -> bool:
+    """Whether a value of these types is one value, no list and no mapping."""
+    options = [one for kind in wanted for one in plain(kind)]
+    return not any(typing.get_origin(one) in (list, tuple, dict) or _is_model(one) for one in options)
 
 
 def _location(error: Any) -> Place:
@@ -133,18 +179,26 @@ def _hint(value: Any, wanted: list[Any]) -> str:
 # ---------------------------------------------------------------------- keys
 
 
-def _unknown(key: str, name: str, allowed: list[str], model: type[BaseModel]) -> str:
-    elsewhere = _elsewhere(key, model)
-    near = nearest(key, allowed)
-    hint = ""
-    if "." in key and kinds(model, tuple(key.split("."))):
-        first, *rest = key.split(".")
-        hint = f"write it as {first}: {': '.join(f'{{{part}' for part in rest)}: ...{'}' * len(rest)}; "
-    elif elsewhere and key not in allowed:
-        hint = f"did you mean {' or '.join(map(repr, elsewhere))}? "
-    elif near:
-        hint = f"did you mean {near!r}? "
-    return f"unknown key {name!r}; {hint}allowed: {', '.join(allowed)}"
+def _key_hint(key: str, section: Place, value: Any, allowed: list[str], model: type[BaseModel]) -> str:
+    """The right spelling of an unknown key of a section, or where it stands; empty where nothing is near."""
+    path = key.removeprefix("space.")
+    if "." in key and kinds(model, tuple(path.split("."))):
+        if path != key or (isinstance(value, list | dict) and "space" in model.model_fields):
+            return f"write it as space: {{{path}: {found(value) if isinstance(value, list) else '...'}}}; "
+        first, *rest = path.split(".")
+        return f"write it as {first}: {': '.join(f'{{{part}' for part in rest)}: ...{'}' * len(rest)}; "
+    named = _WORDS.get(key.lower(), "")
+    *parents, last = named.split(".")
+    if not kinds(model, tuple(named.split("."))):
+        named = ""
+    elsewhere = [repr(path) for path in _elsewhere(key, model)]
+    near = nearest(key, allowed) or nearest(key.lower(), allowed)
+    if named and parents == list(section):
+        return f"did you mean {last!r}? "
+    if named and not section:
+        return f"did you mean {named!r}? "
+    meant = " or ".join(elsewhere) or repr(near or named)
+    return f"did you mean {meant}? " if elsewhere or near or named else ""
 
 
 def nearest(key: str, allowed: Iterable[str]) -> str | None:
@@ -166,7 +220,8 @@ def nearest(key: str, allowed: Iterable[str]) -> str | None:
 
 def _elsewhere(key: str, model: type[BaseModel]) -> list[str]:
     """The dotted paths of fields of this name in the model's sections."""
-    sections = ((name, inner) for name, field in model.model_fields.items() for inner in plain(field.annotation))
+    fields = [(name, field) for name, field in model.model_fields.items() if name != "pins"]  # nobody writes pins by hand
+    sections = ((name, inner) for name, field in fields for inner in plain(field.annotation))
     return [f"{name}.{key}" for name, inner in sections if _is_model(inner) and key in inner.model_fields]
 
 

@@ -7,6 +7,7 @@ as a mirror), a `sources.yaml` or a folder `tasks`.
 import difflib
 import glob
 import hashlib
+import logging
 import os
 import re
 from functools import cache
@@ -146,6 +147,8 @@ class Hub:
         """What load_dataset makes of the arguments."""
         import datasets
 
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs of a file stands in the error that it raises
+        logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # a folder needs no card
         files = "data_files" in arguments
         if source.files and not files:
             arguments["data_files"] = source.files
@@ -181,6 +184,8 @@ class Hub:
             found = sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
         if not found:
             raise InputError(f"source {name!r}: no file {source.dataset} in {Path.cwd()}")
+        if devices := [file for file in found if not file.is_file()]:
+            raise InputError(f"source {name!r}: {devices[0]}: is a pipe or a device; rows are read more than once")
         if refused := [file for file in found if not os.access(file, os.R_OK)]:
             raise InputError(f"source {name!r}: {refused[0]}: cannot be read: permission denied")
         return found

@@ -7,6 +7,7 @@ text. A file is parsed once and kept as Arrow in the cache of `datasets`, memory
 import bz2
 import csv
 import gzip
+import io
 import itertools
 import json
 import lzma
@@ -28,10 +29,18 @@ Numbered = Iterator[tuple[int, dict[str, Any]]]
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
 """Endings of files that `datasets` reads, with the name of its reader."""
-_COMPRESSED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+_COMPRESSED: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": lambda path: io.BufferedReader(pa.CompressedInputStream(str(path), "zstd")),
+}
 _WRAPPERS = ("data", "rows", "train", "examples", "instances")  # keys of a JSON object under which its rows stand
 _MISSING = ("nan", "NaN", "<NA>")  # a CSV cell that pandas or numpy wrote for no value
 _UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh91AY&SY", "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd", "Parquet": b"PAR1\x15"}
+"""First bytes of files that are often renamed as if they were text."""
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("row", pa.large_string())])
 _BATCH = 1_000
 
@@ -165,12 +174,23 @@ def _lines(path: Path) -> Iterator[bytes]:
     """The file's lines without a byte order mark."""
     with _COMPRESSED.get(path.suffix.lower(), partial(open, mode="rb"))(path) as file:
         for number, line in enumerate(file):
-            if number == 0 and line.startswith(_UTF16):
-                raise InputError(f"{path}: is UTF-16, and must be UTF-8: iconv -f utf-16 -t utf-8")
+            if number == 0:
+                _check_text(path, line)
             yield line.removeprefix(_UTF8) if number == 0 else line
 
 
+def _check_text(path: Path, first: bytes) -> None:
+    """Raises InputError where a file's first line shows that it is no UTF-8 text."""
+    if first.startswith(_UTF16) or (bytes(4) in (first[:8:2], first[1:8:2]) and any(first[:8])):
+        raise InputError(f"{path}: is UTF-16, and must be UTF-8: iconv -f utf-16 -t utf-8")
+    for kind, magic in _MAGIC.items():
+        if first.startswith(magic):
+            raise InputError(f"{path}: holds {kind} data, which its ending does not say")
+
+
 def _decoded(line: bytes, where: str) -> str:
+    if b"\0" in line:  # what a crash or a full disk leaves
+        raise InputError(f"{where}: byte 0x00 at column {line.index(0) + 1} is no text; the file is damaged")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -201,7 +221,7 @@ def _json(path: Path) -> Numbered:
         yield from _elements(path, text)
         return
     try:
-        whole = json.loads(text, strict=False)
+        whole = json.loads(text, strict=False, object_pairs_hook=_once)
     except (ValueError, RecursionError):  # lines, or broken; the rows themselves say which
         whole = None
     rows = [whole[key] for key in _WRAPPERS if isinstance(whole, dict) and _objects(whole.get(key))]
@@ -226,7 +246,7 @@ def _columnar(value: Any) -> bool:
 
 def _elements(path: Path, text: str) -> Numbered:
     """The objects of a JSON list."""
-    decoder = json.JSONDecoder(strict=False)
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_once)
     position, number = text.index("[") + 1, 0
     while True:
         position = _skipped(text, position)
@@ -257,17 +277,31 @@ def _skipped(text: str, position: int) -> int:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        return json.loads(text, strict=False, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {_not_json(error)}") from None
 
 
+class _Twice(ValueError):
+    """A key that one JSON object has twice; the reader would keep the last value without a word."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
+    return row
+
+
 def _not_json(error: Exception) -> str:
+    if isinstance(error, _Twice):
+        return str(error)
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg}, column {error.colno}"
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"
-    return f"not JSON that can be read: {error}"
+    return "not JSON that can be read: a whole number of more than 4,300 digits"
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:
@@ -291,6 +325,11 @@ def _separated(path: Path, delimiter: str) -> Numbered:
     reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     try:
         header = next((cells for cells in reader if cells), [])
+        if len(header) == 1 and (other := next((sign for sign in _DELIMITERS if sign in header[0]), None)):
+            wanted, used = _DELIMITERS[delimiter], _DELIMITERS[other]
+            raise InputError(
+                f"{path}: its header is one field, {header[0]!r}; {wanted} divide a file with this ending, not {used}"
+            )
         if twice := sorted({name for name in header if header.count(name) > 1}):
             raise InputError(f"{path}: column {twice[0]!r} stands in the header twice")
         begins = reader.line_num + 1

@@ -67,7 +67,7 @@ class Source(Section):
 
     dataset: str
     """A hub id, a folder, the name of a data set in the mirror, or a local file or pattern of files: .jsonl, .ndjson, .json,
-    .csv and .tsv, also with .gz, .bz2 or .xz, .parquet, .arrow. A path that exists is never a pattern."""
+    .csv and .tsv, also with .gz, .bz2, .xz or .zst, .parquet, .arrow. A path that exists is never a pattern."""
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"

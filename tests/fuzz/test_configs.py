@@ -205,11 +205,31 @@ ELSEWHERE = {
     "model": "base.model",
     "lora.rank": "write it as lora: {rank: ...}",
     "max_concurrent": "resources.max_concurrent",
+    "lr": "train.learning_rate",
+    "gpus": "resources.gpus_per_trial",
+    "tasks": "did you mean 'eval'?",
+    "objective": "search.objectives",
+    "minimize": "search.objectives",
+    "n_trials": "search.trials",
+    "seeds": "search.replicates",
+    "max_seq_length": "data.max_length",
+    "model_name_or_path": "base.model",
+    "hyperparameters": "did you mean 'space'?",
+    "output_dir": "did you mean 'storage'?",
+    "description": "did you mean 'about'?",
+    "LORA": "did you mean 'lora'?",
+    "space.lora.rank": "write it as space: {lora.rank: ...}",
 }
 FOREIGN_KEYS = {"lora/r": "rank", "lora/lora_alpha": "alpha", "train/lr": "learning_rate", "train/num_train_epochs": "epochs"}
 FOREIGN_KEYS |= {
     "train/per_device_train_batch_size": "micro_batch_size",
     "search/n_trials": "trials",
+    "search/minimize": "objectives",
+    "search/algorithm": "sampler",
+    "search/seeds": "replicates",
+    "search/timeout": "hours",
+    "eval/math/tasks": "task",
+    "eval/math/n_shots": "shots",
     "base/model_name": "model",
 }
 
@@ -223,6 +243,12 @@ def key_cases() -> Iterator[tuple[str, Case]]:
         yield f"top {key}", Case(changed(key, 1), right)
     for key, right in FOREIGN_KEYS.items():
         yield key, Case(changed(key, 1), f"did you mean '{right}'?")
+    for path in ("lora/rank", "train/learning_rate", "data/samples", "eval/math/documents", "lora/use_dora"):
+        name = path.replace("/", ".")
+        yield f"{path} as a list", Case(changed(path, [4, 8]), f"to search it, write space: {{{name}: [4, 8]}}")
+        yield f"{path} as a range", Case(changed(path, {"low": 4, "high": 8}), f"to search it, write space: {{{name}: ")
+    for path in ("lora.rank", "train.learning_rate", "data.mix.alpaca"):
+        yield f"top {path} as a list", Case(changed(path, [4, 8]), f"write it as space: {{{path}: [4, 8]}}")
     for key in ("name", "base", "data", "eval", "space", "search"):
         config = yaml.safe_load(QUICKSTART)
         del config[key]
@@ -431,6 +457,15 @@ SEARCH_ACCEPTED = {
         "- math.drop",
         "{metric: commonsense.gain, direction: maximise}",
         "[commonsense.gain max]",
+        "{maximize: commonsense.gain}",
+        "[{minimize: math.drop}]",
+        "{max: commonsense.gain, min: math.drop}",
+        "[{metric: commonsense.gain, goal: maximize}]",
+        "[{name: commonsense.gain, mode: MAX}]",
+        "'commonsense.gain: maximize'",
+        "max(commonsense.gain)",
+        "[commonsense.gain:maximise]",
+        "[{commonsense.gain: }]",
     ),
     "constraints": (
         "math.drop <= 0.1",
@@ -450,16 +485,30 @@ SEARCH_REFUSED = {
         "[]": "not empty",
         "~": "expected a list",
         "3": "expected a list",
-        "[3]": "expected keys and values",
+        "[3]": "{metric: commonsense.gain, direction: maximize}",
         "[commonsense]": "no metric",
         "[gain]": "names a role that is not evaluated",
         "[commonsense.accuracy]": "no metric",
         "[commonsense.gain, commonsense.gain]": "twice",
         "[commonsense.base]": "larger or smaller",
         "[{metric: commonsense.gain, direction: up}]": "expected one of maximize, minimize",
-        "[{metric: commonsense.gain, goal: maximize}]": "unknown key",
+        "[{metric: commonsense.gain, weight: 2}]": "unknown key",
+        "[{commonsense.gain: -1}]": "{metric: commonsense.gain, direction: maximize}",
+        "{math: {drop: minimize}}": "{metric: math.drop, direction: minimize}",
+        "[{math: drop}]": "{metric: math.drop, direction: minimize}",
+        "[[commonsense.gain, maximize]]": "{metric: commonsense.gain, direction: maximize}",
+        "[commonsense.gain, maximize]": "{metric: commonsense.gain, direction: maximize}",
+        "'commonsense.gain, math.drop'": "a list, [commonsense.gain, math.drop]",
+        "higher commonsense.gain": "{metric: commonsense.gain, direction: maximize}",
+        "[{}]": "{metric: commonsense.gain, direction: maximize}",
+        "[{direction: maximize}]": "{metric: commonsense.gain, direction: maximize}",
+        "[{weight: 2}]": "{metric: commonsense.gain, direction: maximize}",
+        "[true]": "{metric: commonsense.gain, direction: maximize}",
+        "[~]": "{metric: commonsense.gain, direction: maximize}",
+        "[comonsense.gain]": "did you mean 'commonsense.gain'?",
+        "[eval.commonsense.gain]": "did you mean 'commonsense.gain'?",
         "[{metric: 3, direction: maximize}]": "expected a text",
-        "[commonsense.gain and math.drop]": "expected {metric:",
+        "[commonsense.gain and math.drop]": "a list, [commonsense.gain, math.drop]",
     },
     "constraints": {
         "['math.drop < 0.1']": 'write "math.drop <= 0.1"',
