@@ -22,7 +22,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.remembered import Remembered
 from orchestrator.whole import DamagedStudy, check, reading, tables_missing
 from trials.errors import InputError
-from trials.storage import is_link, is_local, sqlite_url
+from trials.storage import is_link, is_local, sqlite_url, unlink_others
 
 _TRIES = 5  # of opening a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
@@ -47,6 +47,7 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
     for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow it
         if is_link(path.with_name(name)):
             _set_aside(path, f"{name} is a symbolic link", notice)
+        unlink_others(path.with_name(name))
     try:
         study = _loaded(config, opened(path, notice))
     except DamagedStudy as error:
@@ -119,6 +120,8 @@ def study_folder(folder: Path) -> Path:
 def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
     if path.exists() and (problem := _damage(path)):
         _set_aside(path, problem, notice)
+    # sqlite's own file would be closed to the group whatever the umask
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
     with reading():
         return RDBStorage(sqlite_url(path), engine_kwargs={"connect_args": {"timeout": _LOCKED}})
 

@@ -111,6 +111,49 @@ def test_a_file_that_is_a_link_is_replaced_and_not_written_through(foreign, tmp_
     command("status", sweep)
 
 
+@pytest.mark.parametrize("name", ["study.db", "study.db-journal", "study.db-wal", "study.journal"])
+def test_a_study_shares_no_file_by_a_hard_link(foreign, tmp_path, name):
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / name).hardlink_to(foreign / "precious.txt")
+    open_study(ready.config(study="journal" if name == "study.journal" else "sqlite"), sweep, lambda line: None)
+
+
+def test_a_study_goes_on_in_a_copy_of_its_own(tmp_path):
+    sweep = ready.build(ready.config(), tmp_path / "runs")
+    (tmp_path / "backup.db").hardlink_to(sweep / "study.db")
+    before = (tmp_path / "backup.db").read_bytes()
+    lines: list[str] = []
+    study = open_study(ready.config(), sweep, lines.append)
+    study.set_user_attr("a", 1)
+    assert (len(study.trials), lines) == (2, [])
+    assert (tmp_path / "backup.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_a_study_s_file_follows_the_umask(tmp_path, umask):
+    import os
+
+    before = os.umask(umask)
+    try:
+        open_study(ready.config(), tmp_path, lambda line: None)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "study.db").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_lock_that_is_no_file_is_set_aside(tmp_path):
+    import os
+
+    (tmp_path / ".driver").mkdir()
+    with _only_driver(tmp_path):
+        assert (tmp_path / ".driver").is_file()
+    (tmp_path / ".driver").unlink()
+    os.mkfifo(tmp_path / ".driver")
+    with _only_driver(tmp_path):
+        assert (tmp_path / ".driver").is_file()
+
+
 def test_a_journal_behind_a_link_is_set_aside(foreign, tmp_path):
     (tmp_path / "study.journal").symlink_to(foreign / "precious.txt")
     lines: list[str] = []

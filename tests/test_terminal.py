@@ -33,6 +33,13 @@ def test_foreign_text_is_shown_as_text(text, shown):
         ("postgresql://me:a@b/c:d@host/db", "postgresql://me:***@host/db"),
         ("postgresql://h/db?sslPassword=hunter2&x=1", "postgresql://h/db?sslPassword=***&x=1"),
         ("http://host:8265/a and b", "http://host:8265/a and b"),
+        ("https://tok3n@host:8265", "https://***@host:8265"),
+        ("https://host/x?p%61ssword=hunter2&y", "https://host/x?p%61ssword=***&y"),
+        ("https://host/?access_token=abcd&api_key=efgh", "https://host/?access_token=***&api_key=***"),
+        ("AWS_SECRET_ACCESS_KEY=abcd RAY_AUTH_TOKEN='efgh'", "AWS_SECRET_ACCESS_KEY=*** RAY_AUTH_TOKEN='***'"),
+        ("Authorization: Bearer abc.def.ghi; hf_abcdefghijkl", "Authorization: Bearer ***; hf_***"),
+        ("password = hunter2", "password = ***"),
+        ("eos_token=</s> and https://github.com/a/b@main", "eos_token=</s> and https://github.com/a/b@main"),
     ],
 )
 def test_a_password_is_never_shown(text, shown):

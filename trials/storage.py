@@ -350,6 +350,12 @@ def refuse_link(path: Path) -> Path:
     return path
 
 
+def unlink_others(path: Path) -> None:
+    """Gives a local file that has several names, by hard links, a copy of its own: a writer in place would change them all."""
+    if path.is_file() and path.stat().st_nlink > 1:
+        replace_file(path, lambda partial: shutil.copyfile(path, partial))
+
+
 @contextmanager
 def anchored(folder: Path, depth: int) -> Iterator[Path]:
     """A folder of the program's own, made where it is missing, under a path that stays the same folder whoever renames it.

@@ -49,6 +49,7 @@ from trials.errors import InputError, StorageFailed, disk_failure, storage_faile
 from trials.hub import SELF, Hub
 from trials.lease import Lease
 from trials.outcomes import STAGES
+from trials.printable import without_passwords
 from trials.record import Failure, Halving, Ledger, TrialRecord
 from trials.spec import Base, TrialSpec
 from trials.stages import GivenUp, Race
@@ -219,7 +220,8 @@ class Worker:
                 raise storage_failed(getattr(error, "filename", None) or "a disk of this machine", reason) from error
             self._base = None  # whatever state it is in, the next trial does not inherit it
             record.state = "failed"
-            record.failure = Failure(kind=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+            message, trace = without_passwords(str(error)), without_passwords(traceback.format_exc())
+            record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
             if isinstance(error, _ParentFailed):
                 record.failure = error.failure
         if record.failure:
