@@ -1,6 +1,8 @@
 """The written answers of ablations: nothing told that the JSON has not, nothing unknown as a number, whatever the texts."""
 
+import base64
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -85,6 +87,17 @@ def told_of(folder):
     for value in values:
         shown |= {f"{abs(factor * value):.{digits}f}" for factor in (1, 100) for digits in range(4)} | {f"{value:.3g}"}
     return shown
+
+
+def test_the_page_runs_and_is_styled_by_nothing_but_what_its_policy_names(answers, tmp_path):
+    page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "unsafe" not in policy and "default-src 'none'" in policy
+    for tag in ("style", "script"):
+        for inline in re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", page, re.DOTALL):
+            checksum = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{checksum}'" in policy
+    assert not re.search(r"""<[^>]*\s(style|on\w+)\s*=\s*["']""", page), "a policy without unsafe-inline stops these"
 
 
 def test_every_number_on_the_page_is_in_the_json(answers, tmp_path):

@@ -12,6 +12,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.measured import Measured
 from orchestrator.plan import _free, check_inputs, plan
 from orchestrator.plan_table import lines, table
+from tests import ready
 from trials.errors import InputError
 from trials.hub import Hub
 from trials.record import Ledger, Score, TrialRecord
@@ -471,3 +472,18 @@ def test_plan_refuses_a_role_that_its_task_cannot_serve(parts, tmp_path, change,
     parts["eval"]["math"] |= change
     with pytest.raises(InputError, match=expected):
         plan(SweepConfig.model_validate(parts), tmp_path)
+
+
+def test_a_damaged_record_of_another_sweep_does_not_stop_a_plan(tmp_path):
+    """Nor does one whose hardware is of an odd kind."""
+    sweep = ready.build(ready.config(), tmp_path)
+    folder = tmp_path / "ledger" / "another"
+    folder.mkdir()
+    (folder / "record.json").write_text("{")
+    key = next(key for key in Ledger(tmp_path) if key != "another")
+    record = json.loads((tmp_path / "ledger" / key / "record.json").read_text())
+    record["hardware"] = {"gpu": ["a", 1], "threads": "many"}
+    (tmp_path / "ledger" / key / "record.json").write_text(json.dumps(record))
+    found = plan(ready.config(), sweep.parent)
+    (note,) = (note for note in found.notes if "left out: " in note and "record.json" in note)
+    assert "another/record.json" in note
