@@ -323,6 +323,8 @@ def test_what_is_no_adapter_of_this_base_is_refused(loaded, tmp_path):
     (tmp_path / "adapter_model.bin").rename(tmp_path / "adapter_model.safetensors")
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(told | {"r": 3}))
+    refused("its rank is 3, its weights have another")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(told | {"target_modules": ["q_proj"]}))
     refused("an adapter of another base")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"not one")
     refused("no adapter that can be read")
