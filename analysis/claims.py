@@ -109,8 +109,8 @@ def _signatures(sweep: Sweep) -> list[str]:
             else ""
         )
         if counts[1]:
-            of = f"of {counts[1]} {'more ' if text else 'trials ' if counts[1] > 1 else 'trial '}it cannot be told"
-            text = f"{text}; {of}" if text else f"{of[0].upper()}{of[1:]} whether they show {one.name}"
+            others = f"{counts[1]} {'more' if text else 'trials' if counts[1] > 1 else 'trial'} may"
+            text = f"{text}; {others}" if text else f"{others} show {one.name}, which their documents do not settle"
         found.append(f"{text} ({one.words}).")
     return found
 

@@ -73,7 +73,7 @@ def percent(name: str, value: float | None, stderr: float | None = None, digits:
     text = f"{factor * value:{'+' if signed else ''}.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
-    if stderr is not None and not math.isnan(stderr):
+    if stderr is not None and stderr > 1e-6:  # 0 where no document changed: that is no spread seen, not certainty
         text += f" ± {factor * stderr:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
@@ -119,7 +119,7 @@ def setting(value: Any) -> str:
         if 0 < abs(value) < 0.01:
             digits, power = f"{value:.2e}".split("e")
             return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
-        return f"{value:.3g}"
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
     if isinstance(value, (list, tuple)):
         return ",".join(setting(item).removesuffix("_proj") for item in value)
     return str(value)

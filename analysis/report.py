@@ -176,6 +176,8 @@ def _progress(sweep: Sweep) -> str:
         f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
     )
     budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
+    if sweep.budget is not None and len(sweep.trials) > sweep.budget:  # what is derived from a training does not count
+        budget = f" with what is derived, on a budget of {sweep.budget}"
     return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
 
 

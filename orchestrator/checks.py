@@ -185,8 +185,8 @@ def _structure(config: "SweepConfig") -> Iterator[Problem]:
 
 
 def _unknown(path: str, config: "SweepConfig", known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(path, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"paths start with {', '.join(_SECTIONS)}"
+    near = [name for name in known if name.endswith(f".{path}")] or difflib.get_close_matches(path, known, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"paths start with {', '.join(_SECTIONS)}"
     if path.startswith(f"{MIX}."):
         hint = f"name the source in {MIX} too; there are {', '.join(config.data.mix)}"
     if path == MIX:
@@ -276,8 +276,8 @@ def _circle(config: "SweepConfig") -> Iterator[Problem]:
 
 
 def _values(config: "SweepConfig") -> Iterator[Problem]:
-    for current in config.axes:
-        yield from _axis(config, current)
+    of_axes = [problem for current in config.axes for problem in _axis(config, current)]
+    yield from of_axes
     yield from _top_shares(config)
     touching = with_parents(
         config.axes, [axis for axis in config.axes if any(p.startswith(("base.", "eval.")) for p in axis.paths)]
@@ -287,7 +287,7 @@ def _values(config: "SweepConfig") -> Iterator[Problem]:
             ("space",),
             f"space: more than {_BASELINES:,} combinations of base and eval settings, and each needs its own baseline",
         )
-    if config.search.sampler == "grid" and all(current.points() is not None for current in config.axes):
+    if not of_axes and config.search.sampler == "grid" and all(current.points() is not None for current in config.axes):
         size = config.size()
         if size == 0:
             yield ("space",), "space: no point is a valid trial: its settings contradict each other everywhere"

@@ -194,7 +194,8 @@ def _status(sweep: Any) -> dict[str, Any]:
 
 def _print_status(sweep: Any) -> None:
     found = _status(sweep)
-    of = f" of {found['budget']}" if found["budget"] is not None else ""
+    # what is derived from a training does not count against the budget, so there may be more trials than that
+    of = f" of {max(found['budget'], len(sweep.trials))}" if found["budget"] is not None else ""
     given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
     ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
     out.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open")

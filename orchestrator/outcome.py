@@ -45,12 +45,6 @@ def front_table(sweep: Any) -> Table:
     table.add_column("key", no_wrap=True)
     for row in sweep.front.to_dict("records"):
         metrics = [labels.percent(name, row[name], row[f"{name}_se"]) for name in sweep.judged]
-        params = [_setting(row[path]) for path in sweep.space]
+        params = [labels.setting(row[path]) for path in sweep.space]
         table.add_row(str(row["number"]), *metrics, *params, row["key"])
     return table
-
-
-def _setting(value: Any) -> str:
-    if value is None or value != value:  # not searched at this point
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

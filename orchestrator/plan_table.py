@@ -19,7 +19,9 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     made.add_row("trials", _trials(plan, config))
     if derived := len(config.derive.points()[1:]):
         of = ", ".join(f"{path} {value}" for path, value in config.derive.of.items())
-        made.add_row("derived", f"{derived} points of each training{f' at {of}' if of else ''}, each evaluated without another")
+        points = f"{derived} point{'s' * (derived != 1)}"
+        where = f" at {of}" if of else ""
+        made.add_row("derived", f"{points} of each training{where}, each evaluated without another")
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():

@@ -18,18 +18,15 @@ from orchestrator.sweep import Job, Sweep
 _SHOWN = 8  # finished trials in the live table
 
 
-def name(number: int | None, replicate: int = 0) -> str:
+def name(number: int | None, replicate: int = 0, replicates: int = 1) -> str:
     if number is None:
         return "baseline"
-    return f"trial {number}" + (f", seed {replicate + 1}" if replicate else "")
+    return f"trial {number}" + (f", run {replicate + 1} of {replicates}" if replicates > 1 else "")
 
 
 def settings(values: dict[str, Any]) -> str:
     """'rank 8, learning_rate 0.002': the searched settings, each by the last word of its path."""
-    return ", ".join(
-        f"{path.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{path.rpartition('.')[2]} {value}"
-        for path, value in values.items()
-    )
+    return ", ".join(f"{path.rpartition('.')[2]} {labels.setting(value)}" for path, value in values.items())
 
 
 def duration(seconds: float) -> str:
@@ -104,9 +101,13 @@ class Progress:
         whole = event.event != "trial_finished" or self._runs[event.number] == self.sweep.config.search.replicates
         count = sum(self.sweep.counts.values()) + (whole and self.sweep.untold(event.number))
         of = f"/{self.sweep.expected}" if self.sweep.expected else ""
-        who = name(event.number, event.replicate)
+        who = self._name(event)
         parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
         return "  ".join(part for part in parts if part)
+
+    def _name(self, one: Event | Job) -> str:
+        assert self.sweep is not None
+        return name(one.number, one.replicate, self.sweep.config.search.replicates)
 
     def _time(self, event: Event) -> str:
         if event.event == "trial_given_up":
@@ -158,14 +159,14 @@ class Progress:
             table.add_column(column, overflow="fold")
         for event in list(self._ended):
             row = (self._time(event), self.outcome(event), settings(event.settings))
-            table.add_row(name(event.number, event.replicate), *row)
+            table.add_row(self._name(event), *row)
         for key, job in running.items():
             table.add_row(*self._running(key, job), style="dim")
         return Group(head, best(self.sweep), table)
 
     def _running(self, key: str, job: Job) -> tuple[str, str, str, str]:
         since = time.monotonic() - self._started.get(key, time.monotonic())
-        return name(job.number, job.replicate), duration(since), "running", settings(job.settings)
+        return self._name(job), duration(since), "running", settings(job.settings)
 
 
 def _level(metric: str, value: float) -> str:

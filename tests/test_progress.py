@@ -7,7 +7,7 @@ from rich.console import Console
 
 from orchestrator import progress as progress_module
 from orchestrator.config import SweepConfig
-from orchestrator.progress import Progress, to_run
+from orchestrator.progress import Progress, settings, to_run
 from orchestrator.sweep import Sweep
 from tests.test_sweep import complete
 
@@ -74,3 +74,18 @@ def test_the_time_left_is_not_0_while_a_trial_runs(shown, monkeypatch):
     progress._took[:] = [10.0]
     now[0] += 60.0
     assert progress.left() == "the last trials take longer than those before"
+
+
+def test_every_run_of_a_trial_of_several_seeds_is_numbered(shown):
+    sweep, progress = shown(replicates=2)
+    while (job := sweep.next_job()) is not None:
+        complete(sweep, job)
+    named = [line.split("  ")[1] for line in lines(progress)]
+    assert named == ["baseline", *(f"trial {trial}, run {run} of 2" for trial in (0, 1) for run in (1, 2))]
+
+
+def test_a_setting_is_written_as_in_the_report():
+    assert settings({"train.learning_rate": 1000.0, "lora.dropout": 0.05, "lora.rank": 8}) == (
+        "learning_rate 1000, dropout 0.05, rank 8"
+    )
+    assert settings({"train.learning_rate": 0.0002}) == "learning_rate 2e-4"

@@ -186,7 +186,7 @@ def test_a_trial_that_shows_a_signature_is_flagged_by_name(three):
         "math collapse?, knowledge loss?",
     ]
     text = words(report(sweep))
-    assert "1 trial (#0) shows math collapse; of 1 more it cannot be told" in text
+    assert "1 trial (#0) shows math collapse; 1 more may" in text
     assert "math collapse, knowledge loss" in text
 
 

@@ -199,6 +199,13 @@ def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
     assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
 
 
+def test_an_empty_row_is_no_copy_of_an_empty_row_that_is_held_out(folder):
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
+    draw = mix.draws(data("rows.jsonl"), Hub(), ["mine"])["mine"]
+    assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
+    assert draw.left_out.keys() == {"held out", "no response"}
+
+
 def test_too_few_usable_rows_are_found_before_any_trial(folder):
     rows = [{"q": f"question {n % 5}", "a": "answer"} for n in range(60)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

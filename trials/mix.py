@@ -188,10 +188,12 @@ class Draw:
         reserved = set(source.reserved.tolist()) if name in _mixed(self._data) else set()
         for number in permutation(name, len(source), seed):
             parts = source[number]
-            if parts in self._never:
-                self.left_out["held out" if number in reserved else "copy of a held-out row"] += 1
+            if number in reserved:
+                self.left_out["held out"] += 1
             elif not parts[-1]:
                 self.left_out["no response" if len(parts) > 1 else "no text"] += 1
+            elif parts in self._never:
+                self.left_out["copy of a held-out row"] += 1
             elif screen and screen.holds_back(name, "\n".join(parts)):
                 self.left_out["overlap with a test document"] += 1
             elif (row := self._example(parts, encode)) is None:

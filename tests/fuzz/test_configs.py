@@ -394,6 +394,7 @@ SPACE_REFUSED = {
     "[4, 4.5]": "expected a whole number",
     "[4, ~]": "expected a single value",
     "[4, .nan]": "expected",
+    "[4, {a: 8}]": "space.lora.rank.1: expected a single value",
     "[4, -8]": "expected a whole number",
     "[4, eight]": "is a text",
     "[[4], [8]]": "stands under `_`",
@@ -419,7 +420,11 @@ def space_cases() -> Iterator[tuple[str, Case]]:
     others = {
         "{lora: {rank: [4, 8]}}": "write lora.rank: ... in `space`",
         "{lora.rnak: [4, 8]}": "did you mean 'lora.rank'?",
-        "{rank: [4, 8]}": "no setting 'rank'",
+        "{rank: [4, 8]}": "no setting 'rank'; did you mean 'lora.rank'?",
+        "{seed: [0, 1]}": "did you mean 'data.seed' or ",
+        "{lora.rank: [four, eight]}": "is a text",
+        "{lora.rank: ['4..8']}": "is a text",
+        "{lora.rank: {type: int, low: 1, high: 1000000000}}": "expected a whole number from 1 to 65,536",
         "{search.seed: [4, 8]}": "no setting",
         "{data.mix: [4, 8]}": "together by `type: simplex`",
         "{lora.target_modules: [[q_proj], [v_proj]]}": "stands under `_`: [{lora.target_modules: [q_proj]}",
@@ -439,6 +444,9 @@ def space_cases() -> Iterator[tuple[str, Case]]:
     }
     for value, refused in others.items():
         yield f"space={value}", Case(changed("space", raw(value)), refused)
+    for value in ("[yes, no]", "[4..8]", "{low: 1, high: 1000000000}", "[0, 8]"):
+        text = changed("search/sampler", "grid", changed("space", raw(f"{{lora.rank: {value}}}")))
+        yield f"a grid of {value}", Case(text, "space: lora.rank = ")
     grid = changed("search/sampler", "grid", changed("space", {"train.seed": {"type": "int", "low": 0, "high": 10**9}}))
     yield "a grid of 10^9", Case(grid, "too many points")
     bases = {f"eval.{role}.{name}": list(range(1, 7)) for role in ("math", "commonsense") for name in ("seed", "batch_size")}
