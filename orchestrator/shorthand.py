@@ -62,8 +62,8 @@ def _parameter(path: str, value: Any) -> Any:
         if any(isinstance(one, list) for one in value) and not any(isinstance(one, dict) for one in value):
             points = ", ".join(f"{{{path}: {as_text(one)}}}" for one in value[:2])
             raise placed(place, f"a choice that is itself a list stands under `{PAIRED}`: [{points}, ...]")
-        points = path == PAIRED or (bool(value) and all(isinstance(one, dict) for one in value))
-        return value if points else {"type": "categorical", "choices": value}
+        whole = path == PAIRED or (bool(value) and all(isinstance(one, dict) for one in value))
+        return value if whole else {"type": "categorical", "choices": value}
     if not isinstance(value, dict):
         one = isinstance(value, bool | int | float) or value is None
         hint = f"; one value is no search: set {path} in its section" if one else ""
