@@ -11,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
+from tests.fuzz import miniatures
 from trials import adapter, base, decode, dense, evaluate, prefix
 from trials.exact import Exact
 from trials.hub import Hub
@@ -91,6 +92,19 @@ def test_another_architecture_gives_the_same_whether_the_engine_knows_it_or_leav
     settings = {"until": ["zz", "7"], "max_gen_toks": 9, "do_sample": False}
     prompts = [(text, settings) for text in (context, "B: 1", "Ann", context + "x", "Tom has")]
     assert exact.generate_until(asked("generate_until", prompts)) == stock.generate_until(asked("generate_until", prompts))
+
+
+def test_a_response_that_crosses_the_length_of_a_scaled_rotary_embedding_is_lm_evals():
+    long = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "rope_theta": 10000.0}
+    model = miniatures.miniature("phi3", original_max_position_embeddings=220, rope_parameters=long)
+    prompts = ["Ann has 5 red pens and Tom has 7 . " * count for count in (4, 12, 12)]
+    lengths = [len(miniatures.tokenizer()(prompt)["input_ids"]) for prompt in prompts]
+    assert lengths[0] < lengths[1] < 220 < lengths[1] + 64
+    exact = Exact(model, miniatures.tokenizer(), 4)
+    stock = HFLM(pretrained=model, tokenizer=miniatures.tokenizer(), batch_size=1)
+    requests = asked("generate_until", [(prompt, {"until": ["~"], "max_gen_toks": 64}) for prompt in prompts])
+    assert exact.generate_until(requests) == stock.generate_until(requests)
+    assert "beyond 220 tokens its rotary embedding" in str(exact.ways["generation"])
 
 
 def test_a_likelihood_does_not_depend_on_the_other_endings_or_on_the_rows_beside_it(micro):

@@ -70,6 +70,8 @@ def likelihoods(
     """The way of log-likelihoods, none of whose contexts has to be cut. `row`: those of the engine's longest row of several."""
     longest, *others = _some(requests, [len(context) + len(ids) for _, context, ids in requests])
     name, context, ids = longest
+    if reason := _rescaled(scorer.core, len(context) + len(ids)):
+        return Way(1, reason)
     beside = [request for request in requests if request[1] == context and request[2] != ids][-1:]
     some = [longest, *beside, *others, row[0], row[-1]]
     alike = [longest, *beside, (name, context[:-1] or context, ids)]  # contexts that begin alike are run once
@@ -103,6 +105,8 @@ def generation(scorer: Scorer, engine: Callable[[list[Row], int], None], rows: S
     """The way of responses, and of the gold solutions that are scored along with them."""
     steps, most = min(decoding.most, _STEPS), decoding.most
     longest, *others = _some(rows, [len(row.prompt) for row in rows])
+    if reason := _rescaled(scorer.core, len(longest.prompt) + most):
+        return Way(1, reason)
     length = len(longest.prompt) + most - steps
     stretched = Row((longest.prompt * (length // len(longest.prompt) + 1))[:length], gold=longest.gold)
 
@@ -128,6 +132,18 @@ def generation(scorer: Scorer, engine: Callable[[list[Row], int], None], rows: S
         return f"log-likelihoods of responses differ by {gap:.2g} nats" if gap else off(rows)
 
     return _decided(scorer, run, stock, decoding.obstacle)
+
+
+def _rescaled(model: Any, length: int) -> str | None:
+    """Why a row's numbers depend on the rows beside it at this length: no probe meets every mixture of lengths."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    for settings in [rope] if "rope_type" in rope else rope.values():  # one, or one for each type of layer
+        if settings["rope_type"] in ("longrope", "dynamic"):
+            made_for = settings.get("original_max_position_embeddings") or config.max_position_embeddings
+            if length > made_for:
+                return f"beyond {made_for} tokens its rotary embedding follows the longest row of a batch"
+    return None
 
 
 def _plain(scorer: Scorer, row: Row, tokens: list[int]) -> Row:
