@@ -24,11 +24,18 @@ from ray.job_config import JobConfig
 from orchestrator import limits
 from orchestrator.config import Resources
 from orchestrator.errors import SweepFailed
+from orchestrator.watch import Watch
 from trials.errors import InputError
 from trials.printable import one_line, without_passwords
 
+# Ray prints what its processes report to standard output; it stands in their logs as well
+ray._private.worker.print_to_stdstream = lambda *arguments, **named: None
+
 _HERE = Path(__file__).parent.parent
 _ANSWERS = 5.0  # seconds that a cluster has to refuse a token; whatever else is wrong is for Ray to find out
+_STORE = (
+    128 << 20
+)  # bytes of Ray's object store, which holds a trainable and little else; its own default is 30 % of the memory
 _TRIES = 3  # to start a Ray of this machine's own
 
 
@@ -55,15 +62,30 @@ def connected(address: str | None, resources: Resources, runtime_env: dict[str, 
     runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
     common["job_config"] = _job_config(own_code=address is None)
+    watch = Watch()
     try:
         with _own_signals():
             if address is None:
                 _start(common)
+                _begin(watch)
             else:
                 _join(address, common)
         yield
+    except BaseException as error:
+        if watch.lost is None:
+            raise
+        raise SweepFailed(watch.lost) from error
     finally:
+        if watch.lost is None:
+            watch.end()
         ray.shutdown()
+        watch.end()
+
+
+def _begin(watch: Watch) -> None:
+    node: Any = ray._private.worker._global_node
+    kinds = ("gcs_server", "raylet")
+    watch.begin({kind: node.all_processes[kind][0].process for kind in kinds}, Path(node.get_logs_dir_path()))
 
 
 def _join(address: str, common: dict[str, Any]) -> None:
@@ -126,6 +148,8 @@ def _own_signals() -> Iterator[None]:
 def _start(common: dict[str, Any]) -> None:
     """A Ray of this machine's own. It gives itself half a minute, which a busy machine may exceed: that is tried again."""
     folder = limits.ray_folder()
+    limits.check_file_size(_STORE)
+    limits.check_threads()
     limits.raise_open_files()
     for left in reversed(range(_TRIES)):
         try:
@@ -134,6 +158,7 @@ def _start(common: dict[str, Any]) -> None:
                 _temp_dir=folder,
                 num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                 include_dashboard=False,
+                object_store_memory=_STORE,
                 _node_ip_address="127.0.0.1",
                 # it would start a worker for each core, none of which has the variables that Tune gives its actors
                 _system_config={"prestart_worker_first_driver": False},

@@ -8,6 +8,8 @@ from typing import Any
 import ray
 from ray import tune
 
+from orchestrator import limits
+
 _LAST_WORDS = re.compile(
     r"^(Fatal Python error: .*|\*\*\* SIG[A-Z]+ received .*|terminate called .*|\w*(?:Error|Exit): .*)$", re.M
 )
@@ -21,7 +23,7 @@ class Deaths(tune.Callback):
 
     def __init__(self) -> None:
         self._trials: Sequence[Any] = ()
-        self._killed = _kills()
+        self._killed = limits.oom_kills()
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
         self._trials = trials
@@ -33,7 +35,7 @@ class Deaths(tune.Callback):
         pid = _PID.search(str(error))
         if last := _last_words(pid[1]) if pid else "":
             return last
-        if "connection error" in words and _kills() > self._killed:
+        if "connection error" in words and limits.oom_kills() > self._killed:
             return "killed by the kernel, which was out of memory"
         return words
 
@@ -60,12 +62,3 @@ def _last_words(pid: str) -> str:
         if found := _LAST_WORDS.findall(log.read_text(encoding="utf-8", errors="replace")):
             return str(found[-1])[:_LONGEST]
     return ""
-
-
-def _kills() -> int:
-    """Processes that this machine's kernel has killed for memory since it started; 0 where it does not say."""
-    try:
-        text = Path("/proc/vmstat").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return int((re.findall(r"^oom_kill (\d+)", text, re.M) or ["0"])[0])

@@ -1,6 +1,7 @@
 """What this machine denies a Ray of its own: a folder for its sockets, open files, memory. One line says what to set."""
 
 import os
+import re
 import resource
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from trials.errors import InputError
 
 _LONGEST = 41  # bytes of Ray's folder; a socket's path has 107, of which Ray appends /session_.../sockets/plasma_store
 _FILES = 65_536  # open files that Ray would want to be allowed
+_THREADS = 300  # of the driver, Ray's own processes and one worker; with 200 it hangs
 _ROOM = 64 << 20  # bytes that Ray's folder needs for logs
 
 
@@ -58,19 +60,47 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def check_file_size(needed: int) -> None:
+    """Raises InputError where Ray's object store, which is a file, exceeds what a process may write."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise InputError(
+            f"a process may write files of {limit >> 10} KiB here (ulimit -f), but Ray's object store is a file of "
+            f"{needed >> 20} MiB; raise that limit"
+        )
+
+
+def check_threads() -> None:
+    """Raises InputError where this user may start fewer threads than a local Ray has: it would hang or abort."""
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if os.geteuid() != 0 and limit != resource.RLIM_INFINITY and limit < _THREADS:
+        raise InputError(
+            f"this user may start {limit} processes and threads (ulimit -u); Ray needs {_THREADS}: raise that limit"
+        )
+
+
+def oom_kills() -> int:
+    """Processes that this machine's kernel has killed for memory since it started; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int((re.findall(r"^oom_kill (\d+)", text, re.M) or ["0"])[0])
+
+
 def low() -> str | None:
     """The limits of this process under which Ray may not start, in words."""
     found = []
     for number, option, unit, size, enough in _LIMITS:
         limit = resource.getrlimit(number)[0]
         if limit != resource.RLIM_INFINITY and limit < enough:
-            found.append(f"{limit / size:.3g} {unit} (ulimit {option})")
+            found.append(f"{limit // size} {unit} (ulimit {option})")
     return ", ".join(found) or None
 
 
 _LIMITS = (
-    (resource.RLIMIT_AS, "-v", "GiB of memory", 2**30, 64 * 2**30),
+    (resource.RLIMIT_AS, "-v", "MiB of memory", 2**20, 64 * 2**30),
     (resource.RLIMIT_NOFILE, "-n", "open files", 1, 1024),
     (resource.RLIMIT_NPROC, "-u", "processes", 1, 1024),
-    (resource.RLIMIT_FSIZE, "-f", "GiB a file", 2**30, 2**30),
+    (resource.RLIMIT_FSIZE, "-f", "MiB a file", 2**20, 2**30),
 )

@@ -25,4 +25,13 @@ def test_an_unfit_ray_tmpdir_is_refused_by_name(monkeypatch, folder, problem):
 def test_a_low_limit_is_named(monkeypatch):
     limit = 4 << 30
     monkeypatch.setattr(limits.resource, "getrlimit", lambda number: (limit if number == limits.resource.RLIMIT_AS else -1, -1))
-    assert limits.low() == "4 GiB of memory (ulimit -v)"
+    assert limits.low() == "4096 MiB of memory (ulimit -v)"
+
+
+def test_limits_under_which_ray_hangs_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(limits.resource, "getrlimit", lambda number: (200, -1))
+    monkeypatch.setattr(limits.os, "geteuid", lambda: 65534)
+    with pytest.raises(InputError, match=r"200 processes and threads \(ulimit -u\)"):
+        limits.check_threads()
+    with pytest.raises(InputError, match=r"0 KiB here \(ulimit -f\)"):
+        limits.check_file_size(128 << 20)
