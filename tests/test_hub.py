@@ -287,3 +287,17 @@ def test_a_response_says_how_long_to_wait_as_a_number_a_date_or_a_limit():
     assert patience.asked_for({"ratelimit": '"api";r=0;t=55'}) == 55
     assert patience.asked_for({"ratelimit": '"api";r=3;t=55'}) == 0
     assert patience.asked_for({}) == 0
+
+
+def test_a_folder_is_not_taken_for_the_data_of_a_stock_task_or_source(monkeypatch, tmp_path):
+    (tmp_path / "openai" / "gsm8k").mkdir(parents=True)
+    (tmp_path / "openai" / "gsm8k" / "main.jsonl").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    source = builtin_sources()["gsm8k"]
+    assert source.dataset == "openai/gsm8k"
+    with pytest.raises(InputError, match="source 'gsm8k' reads openai/gsm8k from the hub"):
+        Hub().rows("gsm8k", source)
+    with pytest.raises(InputError, match="task 'gsm8k' reads openai/gsm8k from the hub"):
+        Tasks(Hub()).build(Evaluation(task="gsm8k", metric="exact_match", filter="strict-match"))
+    Hub().refuse_lookalike("task", "no/such")
+    Hub(tmp_path).refuse_lookalike("task", "openai/gsm8k")  # the mirror is meant

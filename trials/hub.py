@@ -45,6 +45,18 @@ class Hub:
                 return str(candidate.resolve())
         return name
 
+    def refuse_lookalike(self, what: str, name: str) -> None:
+        """Raises InputError where a folder of the working folder has the name of a data set that can only mean the hub's.
+
+        `datasets` would read the folder.
+        """
+        lookalike = Path.cwd() / name
+        if lookalike.is_dir() and not any((root / name).is_dir() for root in self._roots):
+            raise InputError(
+                f"{what} reads {name} from the hub, but the folder {lookalike} would be read in its place; rename that folder, "
+                f"start the command elsewhere, or set hub_mirror to {Path.cwd()} if the folder is a copy of the hub's"
+            )
+
     def has(self, name: str) -> bool:
         """Whether a folder holds `name`; else only the hub can."""
         return Path(self.locate(name)).is_dir()
@@ -170,6 +182,9 @@ class Hub:
 
     def _files(self, name: str, source: Source) -> list[Path]:
         """The local files that the source names; none where it names a folder or a data set of the hub."""
+        shipped = builtin_sources().get(name)
+        if shipped is not None and shipped.dataset == source.dataset:
+            self.refuse_lookalike(f"source {name!r}", source.dataset)
         path = local(source.dataset, f"source {name!r}")
         if path.is_dir() or self.has(source.dataset) or not (path.exists() or row_files.known(path)):
             return []
@@ -282,6 +297,7 @@ def _reason(error: BaseException) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:160]
 
 
+@cache
 def builtin_sources() -> dict[str, Source]:
     sources = {}
     for path in [_HERE / "sources.yaml", *sorted(_HERE.glob("*/sources.yaml"))]:

@@ -48,6 +48,7 @@ def of_source(data: Data, name: str, hub: Hub) -> str | None:
 
 def of_task(dataset: str, hub: Hub) -> str | None:
     """Of the data set that a task of lm-eval names."""
+    hub.refuse_lookalike("a task", dataset)
     files = hub.folder_files(dataset)
     return _commit(dataset, "dataset", None, hub) if files is None else _of_files(files, hub)
 

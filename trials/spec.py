@@ -47,7 +47,7 @@ class Base(Section):
     """The model that is tuned."""
 
     model: Annotated[str, Field(min_length=1)]
-    """A hub id, a folder, or the name of a model in the mirror."""
+    """A hub id, a folder, or the name of a model in the mirror; the mirror comes first, then the folder, then the hub."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None is the default branch."""
     gguf: str | None = None

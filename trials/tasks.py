@@ -108,6 +108,7 @@ class Tasks:
             config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": named}
         dataset, commit = config.get("dataset_path"), None
         if dataset:
+            self.hub.refuse_lookalike(f"task {name!r}", dataset)
             found = self.hub.dataset_arguments(dataset)
             config["dataset_path"] = found.pop("path")
             if not self.hub.has(dataset) and (commit := commit_of(dict(content).get(dataset))):
