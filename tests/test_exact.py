@@ -144,7 +144,9 @@ def test_texts_tokenised_together_are_lm_evals_tokens(micro, bos):
 
 def test_a_context_too_long_for_the_model_is_cut_as_lm_eval_cuts_it(micro):
     pairs = [("word " * 1200 + "Answer:", " 12"), ("B:", " 1")]
-    exact = Exact(micro.model, micro.tokenizer, 2).loglikelihood(asked("loglikelihood", pairs))
+    scorer = Exact(micro.model, micro.tokenizer, 2)
+    exact = scorer.loglikelihood(asked("loglikelihood", pairs))
+    assert scorer.cut == {"prompts cut, log-likelihood": "1 of 2 lost their beginning: the model takes 1024 tokens"}
     stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
     expected = stock.loglikelihood(asked("loglikelihood", pairs))
     assert [one for one, _ in exact] == pytest.approx([one for one, _ in expected], abs=1e-4)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
+from tests.fuzz import miniatures
 from tests.test_train import PAD, SETTINGS, loaded, mixed, rows  # noqa: F401  # fixtures
-from trials import adapter, graphs, replayed, train
+from trials import adapter, base, graphs, replayed, train
 from trials.mix import Example
 from trials.spec import Lora
 
@@ -130,6 +131,12 @@ def test_a_base_with_dropout_of_its_own_is_not_replayed(loaded, name, monkeypatc
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
         assert not replayed.fits(model)
+
+
+def test_a_dropout_that_a_causal_model_never_uses_keeps_nothing_from_being_replayed():
+    pythia = miniatures.miniature("gpt_neox", classifier_dropout=0.1)
+    assert base.dropouts(pythia) == []
+    assert base.dropouts(miniatures.miniature("gpt_neox", hidden_dropout=0.1)) == ["hidden_dropout"]
 
 
 @pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])

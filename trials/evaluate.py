@@ -92,8 +92,9 @@ def evaluate(
         found = dissect.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
-    ways = scorer.ways if isinstance(scorer, Exact) else {}
-    together.attrs["engine"] = {kind: str(way) for kind, way in ways.items()}
+    together.attrs["engine"] = {}
+    if isinstance(scorer, Exact):
+        together.attrs["engine"] = {kind: str(way) for kind, way in scorer.ways.items()} | scorer.cut
     return together
 
 

@@ -44,6 +44,8 @@ class Exact(Scorer):
         """Tokens of texts that lm-eval is about to ask for."""
         self.ways: dict[str, verify.Way] = {}
         """By kind of request, who answered it; lm-eval's own model, if it answered some."""
+        self.cut: dict[str, str] = {}
+        """By kind of request, how many prompts were longer than the model and lost their beginning, as under lm-eval."""
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None) -> Any:
@@ -51,6 +53,7 @@ class Exact(Scorer):
         if not requests:
             return []
         cut = [(name, self._cut(context, ids), ids) for name, context, ids in requests]
+        self._note_cut("log-likelihood", [len(old[1]) > len(new[1]) for old, new in zip(requests, cut, strict=True)])
         longest = max(len(context) + len(ids) for _, context, ids in cut)
         widest = max(self._questions(cut), key=lambda row: (len(row[1].endings) > 1, row[1].length))
         sizes, row = (longest, widest[1].length), [cut[i] for i in widest[0]]
@@ -67,6 +70,12 @@ class Exact(Scorer):
     def _cut(self, context: list[int], ids: list[int]) -> list[int]:
         """The context's tokens that lm-eval keeps: the model sees all but the last of context and continuation."""
         return context[max(0, len(context) + len(ids) - self.max_length - 1) :]
+
+    def _note_cut(self, kind: str, cut: Sequence[bool]) -> None:
+        if any(cut):
+            self.cut[f"prompts cut, {kind}"] = (
+                f"{sum(cut)} of {len(cut)} lost their beginning: the model takes {self.max_length} tokens"
+            )
 
     def _way(self, kind: str, sizes: tuple[Any, ...], find: Callable[[], verify.Way]) -> verify.Way:
         """Who answers requests of the kind."""
@@ -156,6 +165,7 @@ class Exact(Scorer):
         """The prompts, the last `room` tokens of each, with the golds that fit behind them."""
         prompts = [request.args[0] for request in requests]
         rows = [decode.Row(self._prompt(prompt)[-room:]) for prompt in prompts]
+        self._note_cut("generation", [len(self._prompt(prompt)) > room for prompt in prompts])
         golds = [self.gold(request) for request in requests] if self.gold else []
         for row, prompt, gold in zip(rows, prompts, golds, strict=False):
             ids, count, _ = self._encoded(prompt, gold)

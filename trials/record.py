@@ -70,7 +70,8 @@ class TrialRecord(BaseModel):
     """By role: what each document came to, for comparisons between trials."""
     engine: dict[str, dict[str, str]] = {}
     """By role whose engine is `exact`, then by kind of request (log-likelihood; generation, and with it the bits of gold
-    solutions): "exact", or "hflm" and why the engine stepped aside (see trials/verify.py)."""
+    solutions): "exact", or "hflm" and why the engine stepped aside (see trials/verify.py); and how many prompts were longer
+    than the model and lost their beginning."""
     parent: Key | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
