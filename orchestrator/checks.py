@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from analysis.kinds import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
-from analysis.metrics import LEARNING, LEARNING_KINDS, metric_names, parse_constraint
+from analysis.metrics import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
 from orchestrator.parameters import MIX, PAIRED, Categorical, Paired, Simplex
 from orchestrator.shorthand import path_of, scalars
 from orchestrator.space import Axis, Mixture, Pairs, Single, axis, corners, every_point, with_parents
@@ -26,6 +27,14 @@ _SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
 _SEEDS = {"data.seed", "train.seed"}
 _BASELINES = 1_000
 _GP_OBJECTIVES = 4  # the boxes into which Optuna's GP sampler cuts the space of objectives multiply beyond that
+_SHARES = ("acc", "acc_norm", "exact_match")
+"""Metrics of lm-eval whose mean is a share of the documents."""
+_RANGE = {
+    **dict.fromkeys(("value", "base"), (0.0, 1.0)),
+    **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop"), (-1.0, 1.0)),
+    "forgetting": (-math.inf, 1.0),
+}
+"""Of the metrics made of such means: the least and the greatest value."""
 
 
 def problems(config: "SweepConfig") -> Iterator[Problem]:
@@ -66,11 +75,27 @@ def _search(config: "SweepConfig") -> Iterator[Problem]:
         yield from (((("search", "racing")), f"search.racing: {problem}") for problem in _racing(config))
     for i, text in enumerate(search.constraints):
         try:
-            problem = _metric_problem(parse_constraint(text).metric, config, known)
+            constraint = parse_constraint(text)
+            problem = _metric_problem(constraint.metric, config, known) or _bound_problem(constraint, config)
         except InputError as error:
             problem = str(error)
         if problem:
             yield ("search", "constraints", i), f"search.constraints: {problem}"
+
+
+def _bound_problem(constraint: Constraint, config: "SweepConfig") -> str | None:
+    """A bound beyond any share: no trial meets it, or every trial does, as where 10 was written for 10 %."""
+    role, kind = split_metric(constraint.metric)
+    if role not in config.eval or config.eval[role].metric not in _SHARES or kind not in _RANGE:
+        return None
+    low, high = _RANGE[kind]
+    above, below = constraint.bound > high, constraint.bound < low
+    if not above and not below:
+        return None
+    never = above if constraint.op == ">=" else below
+    percent = abs(constraint.bound) <= 100
+    hint = f'; for {constraint.bound:g} % write "{constraint.metric} {constraint.op} {constraint.bound:g}%"' if percent else ""
+    return f"{str(constraint)!r} holds for {'no trial' if never else 'every trial'}: {kind} is a share{hint}"
 
 
 def _racing(config: "SweepConfig") -> Iterator[str]:

@@ -33,6 +33,12 @@ def test_a_good_config_loads_and_a_point_of_its_space_is_a_trial(parts, write):
         (lambda p: p["search"]["objectives"][0].update(metric="math.gian"), "no metric 'math.gian'"),
         (lambda p: p["search"].update(constraints=["math.drop < 0.1"]), "<="),
         (lambda p: p["search"].update(constraints=["science.drop <= 0.1"]), "role that is not evaluated"),
+        (
+            lambda p: p["search"].update(constraints=["math.forgetting <= 10"]),
+            "every trial: forgetting is a share; for 10 % write",
+        ),
+        (lambda p: p["search"].update(constraints=["math.drop <= -2"]), "holds for no trial: drop is a share"),
+        (lambda p: p["search"].update(constraints=["commonsense.gain >= 2"]), 'write "commonsense.gain >= 2%"'),
         (lambda p: p["search"].update(sampler="tpe"), "how many trials?"),
         (
             lambda p: p["space"].update({"train.learning_rate": {"type": "float", "low": 1, "high": 2}}),
