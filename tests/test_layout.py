@@ -75,12 +75,14 @@ def test_an_adapter_on_nothing_is_refused(name, lora, message):
         layout.adapted(Lora(**lora), of(name))
 
 
-@pytest.mark.parametrize(("name", "positions"), [("gpt2", 64), ("opt", 64), ("gpt_neo", 64), ("bloom", None), ("llama", None)])
+@pytest.mark.parametrize(
+    ("name", "positions"), [("gpt2", 64), ("opt", 64), ("gpt_neo", 64), ("bloom", None), ("llama", None), ("git", 512)]
+)
 def test_max_length_stays_within_learned_positions(name, positions):
-    fields = {} if positions is None else {"n_positions" if name == "gpt2" else "max_position_embeddings": 64}
+    fields = {} if positions in (None, 512) else {"n_positions" if name == "gpt2" else "max_position_embeddings": 64}
     found = of(name, **fields)
     assert found.positions == positions
-    if positions is not None:
+    if positions == 64:
         with pytest.raises(InputError, match=r"data.max_length: 128 tokens, but base has 64 positions; it can be at most 64"):
             layout.check(spec(), (found, TOKENS))
         layout.check(spec(data__max_length=64), (found, TOKENS))

@@ -25,7 +25,7 @@ _FILES = (
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
-_VERSION = 2  # of Layout: raise it when a field is another
+_VERSION = 3  # of Layout: raise it when a field is another
 _SMALL = 0.01
 """Share of the model's weights below which nothing is said about a layer."""
 

@@ -139,7 +139,7 @@ def _rescaled(model: Any, length: int) -> str | None:
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     for settings in [rope] if "rope_type" in rope else rope.values():  # one, or one for each type of layer
-        if settings["rope_type"] in ("longrope", "dynamic"):
+        if settings and settings.get("rope_type") in ("longrope", "dynamic"):
             made_for = settings.get("original_max_position_embeddings") or config.max_position_embeddings
             if length > made_for:
                 return f"beyond {made_for} tokens its rotary embedding follows the longest row of a batch"
