@@ -1,5 +1,6 @@
 """Runs a sweep's trials on Ray: one worker process per slot, with its GPU or its share of the CPU, kept from trial to trial."""
 
+import logging
 import shutil
 import signal
 import tempfile
@@ -124,6 +125,7 @@ def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, act
 def _fit(trainable: type[tune.Trainable], searcher: StudySearcher, deaths: Deaths, name: str) -> None:
     """Runs what the searcher suggests until it says that it has finished; all workers have ended then."""
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists workers that died; their cause is reported
     try:
         tune.Tuner(
             trainable,
