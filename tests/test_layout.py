@@ -52,6 +52,14 @@ def test_experts_without_an_adapter_and_in_16_bits_are_named():
     assert all("the experts' model.layers.*.mlp.experts.down_proj" in line for line in found)
 
 
+@pytest.mark.parametrize(("name", "leaf"), [("mamba", "dt_proj"), ("jamba", "dt_proj"), ("longcat_flash", "classifier")])
+def test_a_layer_that_is_never_called_gets_no_adapter(name, leaf):
+    found = of(name)
+    assert leaf in {layer.rpartition(".")[2] for layer in found.reserved}
+    assert leaf not in {layer.rpartition(".")[2] for layer in layout.adapted(Lora(target_modules="all-linear"), found)}
+    assert not of("bloom").reserved
+
+
 def test_a_llama_has_no_notes():
     names = {name for name, _ in miniatures.miniature("llama").named_modules() if name.endswith("_proj")}
     found = of("llama")

@@ -25,7 +25,7 @@ _FILES = (
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
-_VERSION = 3  # of Layout: raise it when a field is another
+_VERSION = 4  # of Layout: raise it when a field is another
 _SMALL = 0.01
 """Share of the model's weights below which nothing is said about a layer."""
 
@@ -56,7 +56,8 @@ class Layout:
     four_bit: list[str]
     """The linear layers that a 4-bit quantisation takes."""
     reserved: dict[str, int]
-    """Linear layers on which PEFT puts no adapter: it refuses their names, or takes them for those of fused experts."""
+    """Linear layers on which PEFT puts no adapter (it refuses their names, or takes them for those of fused experts), or on
+    which the model's code would never use one."""
     other: dict[str, int]
     """Matrices outside of linear layers, such as fused experts: no adapter and no 4 bits."""
     modules: list[str]
@@ -187,7 +188,7 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
         if layout.reserved and _asks_for(lora, layout.reserved):
             names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))
             raise InputError(
-                f"{error}; {names}: PEFT puts no adapter on layers of these names (fused experts had them, or Mamba has)"
+                f"{error}; {names}: PEFT puts no adapter on layers of these names, or the model's code would never use it"
             ) from None
         if layout.other and lora.target_modules == "mlp":
             raise InputError(f"{error}; {_weights(layout.other)} are no linear layers and get no adapter") from None

@@ -1,6 +1,9 @@
 """The layout of a model: of one that is loaded, or of one that is built on torch's meta device from its configuration."""
 
+import inspect
+import re
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -109,7 +112,7 @@ def _other(model: Any, linear: dict[str, Any], total: int) -> dict[str, int]:
 
 
 def _reserved(model: Any, linear: dict[str, Any], fused: bool) -> set[str]:
-    """Layers on which PEFT can put no adapter by their names.
+    """Layers on which PEFT can put no adapter by their names, or on which none would act.
 
     It refuses the out_proj of Mamba mixers, whose kernels read the weight past the adapter. In models with `fused` experts it
     reads an adapter's names as transformers 4 had them, and adapts the experts instead of the layers that have these names now.
@@ -121,7 +124,22 @@ def _reserved(model: Any, linear: dict[str, Any], fused: bool) -> set[str]:
 
         pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
         names |= conversion._MOE_TARGET_MODULE_MAPPING.get(pattern or "", {}).keys()
-    return {name for name in linear if name.rpartition(".")[2] in names}
+    return {
+        name
+        for name in linear
+        for parent, _, leaf in [name.rpartition(".")]
+        if leaf in names or leaf in _multiplied(type(model.get_submodule(parent)))
+    }
+
+
+@cache
+def _multiplied(kind: type[Any]) -> set[str]:
+    """The layers whose weights a module's code multiplies itself, past an adapter (Mamba's dt_proj), or that it never calls."""
+    methods = [method for name, method in inspect.getmembers(kind, inspect.isfunction) if "init" not in name]
+    ours = [method for method in methods if method.__module__.startswith("transformers.models.")]
+    code = "\n".join(map(inspect.getsource, ours))
+    read = set(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device|shape))", code))
+    return set(re.findall(r"self\.(\w+)\.weight @", code)) | (read - set(re.findall(r"self\.(\w+)\(", code)))
 
 
 def _tokens(tokenizer: Any, model: Any, rows: int) -> Tokens:

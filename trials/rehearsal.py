@@ -55,6 +55,7 @@ def _evaluate(model: Any, ids: torch.Tensor) -> None:
     model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False, use_cache=True)
 
 
+@torch.enable_grad()
 def _train(model: Any, ids: torch.Tensor) -> str | None:
     """A step on two rows, the second one padded."""
     length = ids.shape[1] * 2 // 3
