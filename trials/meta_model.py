@@ -3,7 +3,6 @@
 import inspect
 import re
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -124,18 +123,21 @@ def _reserved(model: Any, linear: dict[str, Any], fused: bool) -> set[str]:
 
         pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
         names |= conversion._MOE_TARGET_MODULE_MAPPING.get(pattern or "", {}).keys()
-    return {
-        name
-        for name in linear
-        for parent, _, leaf in [name.rpartition(".")]
-        if leaf in names or leaf in _multiplied(type(model.get_submodule(parent)))
-    }
+    found, passed = set(), dict[str, set[str]]()
+    for name in linear:
+        above, _, leaf = name.rpartition(".")
+        parent = model.get_submodule(above)
+        kind = type(parent).__name__
+        if kind not in passed:
+            passed[kind] = _multiplied(parent)
+        if leaf in names | passed[kind]:
+            found.add(name)
+    return found
 
 
-@cache
-def _multiplied(kind: type[Any]) -> set[str]:
+def _multiplied(module: Any) -> set[str]:
     """The layers whose weights a module's code multiplies itself, past an adapter (Mamba's dt_proj), or that it never calls."""
-    methods = [method for name, method in inspect.getmembers(kind, inspect.isfunction) if "init" not in name]
+    methods = [method for name, method in inspect.getmembers(type(module), inspect.isfunction) if "init" not in name]
     ours = [method for method in methods if method.__module__.startswith("transformers.models.")]
     code = "\n".join(map(inspect.getsource, ours))
     read = set(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device|shape))", code))
