@@ -48,11 +48,15 @@ def _tried(run: Callable[[], str | None]) -> str | None:
 
 
 @torch.no_grad()
-def _evaluate(model: Any, ids: torch.Tensor) -> None:
+def _evaluate(model: Any, ids: torch.Tensor) -> str | None:
     """As lm-eval's own model calls it for one row."""
-    model(ids)
+    other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+    before, after = model(ids).logits[0, :-1], model(other).logits[0, :-1]
+    if (before - after).abs().max() > _ALIKE * before.std():  # as BERT's, unless its configuration says is_decoder
+        return "the logits of a token depend on the tokens behind it, so it is no causal language model"
     prompt = ids[:, :-2]
     model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False, use_cache=True)
+    return None
 
 
 @torch.enable_grad()
