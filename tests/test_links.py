@@ -192,3 +192,10 @@ def test_files_follow_the_umask(tmp_path, spec):
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "file", tmp_path / "there", tmp_path / "there" / "weights")]
     assert modes == [0o640, 0o750, 0o640]
+
+
+def test_an_error_below_a_folder_that_is_held_open_names_the_file(tmp_path):
+    folder = tmp_path / "ledger" / "key"
+    with pytest.raises(FileNotFoundError) as caught, storage.anchored(folder, 2) as place:
+        (place / "none.json").read_text()
+    assert caught.value.filename == str(folder / "none.json")

@@ -374,20 +374,34 @@ def anchored(folder: Path, depth: int) -> Iterator[Path]:
             os.close(handle)
             handle = below
         # the kernel's own name for the open folder; other systems have none that a library could open files in
-        yield Path(f"/proc/self/fd/{handle}") if sys.platform == "linux" else folder
+        place = Path(f"/proc/self/fd/{handle}") if sys.platform == "linux" else folder
+        try:
+            yield place
+        except OSError as error:
+            if isinstance(error.filename, str) and Path(error.filename).is_relative_to(place):  # no path that a reader knows
+                error.filename = str(folder / Path(error.filename).relative_to(place))
+            raise
     finally:
         os.close(handle)
 
 
 def _folder_in(parent: int, name: str, whole: Path) -> int:
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
     try:
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=parent)
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        if error.errno == errno.ELOOP or stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        if error.errno == errno.ELOOP or _is_link_in(parent, name):
             raise InputError(f"{whole}: {name} is a symbolic link, which is not followed below a storage root") from None
+        error.filename = str(whole)
         raise
+
+
+def _is_link_in(parent: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def set_aside(path: Path) -> Path:
