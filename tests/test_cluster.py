@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from tests.cluster.namespaces import SHARED, Cluster, Node, cluster, unavailable, until
 from tests.conftest import CONFIG, deep
-from trials.lease import _started
+from trials.lease import _host, _started
 from trials.record import Ledger, TrialRecord
 
 TRIALS = 18
@@ -65,11 +65,12 @@ def config() -> dict[str, Any]:
 def freeze_in_mid_trial(node: Node, storage: Path) -> str | None:
     """Stops the node's worker where it is, when it is in mid-trial, and returns the trial's key."""
     for process in node.workers():
-        started = _started(process.pid)
+        holder = {"host": _host(process.pid, node.name), "started": _started(process.pid)}
         process.send_signal(signal.SIGSTOP)
         for lease in storage.glob("ledger/*/lease.*.json"):
             finished = (lease.parent / "record.json").exists()
-            if not finished and json.loads(lease.read_text()).get("started") == started:
+            # workers of two nodes may have started in the same tick
+            if not finished and holder.items() <= json.loads(lease.read_text()).items():
                 return lease.parent.name
         process.send_signal(signal.SIGCONT)
     return None

@@ -200,15 +200,17 @@ def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
 
 
 @cache
-def _host() -> str | None:
-    """Tells this boot of this machine, as its processes here see it, from all others; None where the system does not say."""
+def _host(pid: int | str = "self", name: str | None = None) -> str | None:
+    """Tells the machine of a process, as its processes see it and since it booted, from all others; None where it is not said.
+
+    `name` is the machine's; without it this one's."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        namespace = Path("/proc/self/ns/pid").readlink()
+        namespace = Path(f"/proc/{pid}/ns/pid").readlink()
     except OSError:
         return None
     # the name tells copies of one machine's memory image apart, which share the rest
-    return hashlib.sha256(f"{boot} {namespace} {socket.gethostname()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{boot} {namespace} {name or socket.gethostname()}".encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> int | None:
