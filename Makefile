@@ -17,8 +17,9 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -c 'import analysis.report, orchestrator.cli, orchestrator.launch, orchestrator.plan, trials.trial; \
-	    from orchestrator import cluster, config; cluster.connected(None, config.Resources(), {}).__enter__()' 2>&1
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -c 'import analysis.report.build, orchestrator.cli, orchestrator.cluster.runner, orchestrator.planning.plan, trials.run.worker; \
+	    from orchestrator.cluster.connect import connected; from orchestrator.config.model import Resources; \
+	    connected(None, Resources(), {}).__enter__()' 2>&1
 	@touch $@
 
 quickstart: $(READY)
@@ -44,19 +45,19 @@ fuzz: $(READY)
 
 # Each preset against lm-eval's own command line, 50 documents of the real data; HUB_MIRROR names the mirror folder.
 parity: $(READY)
-	$(BIN)/python -m pytest -rs tests/test_parity.py
+	$(BIN)/python -m pytest -rs tests/system/test_parity.py
 
 # A cluster of network namespaces that loses a node and gets one, alone; needs root, 6 minutes.
 cluster-test: $(READY)
-	$(BIN)/python -m pytest tests/test_cluster.py
+	$(BIN)/python -m pytest tests/system/test_cluster.py
 
 # A sweep that is SIGKILLed ten times and must lose and repeat nothing; about 10 minutes.
 chaos: $(READY)
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.system.chaos
 
 # The statistics on simulated outcomes whose truth is known; 6 minutes.
 calibrate: $(READY)
-	$(BIN)/python -m tests.calibrate
+	$(BIN)/python -m tests.system.calibrate
 
 # The same sweep as a plain script, a tuned one and slimsweep; with MIRROR on SmolLM2 as well, an hour. On an idle machine.
 bench: $(READY)

@@ -9,7 +9,7 @@ analysis.trials("runs", "s3://bucket/runs/x")  # one frame of all sweeps in a st
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.sweep import Sweep, load, trials
+    from analysis.results.sweep import Sweep, load, trials
 
 __all__ = ["Sweep", "load", "trials"]
 
@@ -17,7 +17,7 @@ __all__ = ["Sweep", "load", "trials"]
 def __getattr__(name: str) -> Any:
     """Loaded when asked for: who needs a constant of this package does not wait for pandas and scipy."""
     if name in __all__:
-        from analysis import sweep
+        from analysis.results import sweep
 
         return getattr(sweep, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

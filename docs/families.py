@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from analysis.measure import learning
-from analysis.sweep import load, read_manifest
+from analysis.results.sweep import load, read_manifest
+from analysis.stats.estimate import learning
 
 KNOBS = {
     "train.learning_rate": "learning rate",

@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
-from orchestrator.outcome import finish, front_table
-from orchestrator.terminal import Terminal, only_json
+from orchestrator.finish import finish, front_table
 from trials import command
 from trials.errors import InputError
+from trials.ledger.storage import expanded, local, root
 from trials.printable import one_line
-from trials.storage import expanded, local, root
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out = Terminal(width=None if os.isatty(1) else 160)
@@ -70,8 +70,8 @@ def run(
 
     Example: slimsweep run configs/quickstart.yaml --set search.trials=20
     """
-    from orchestrator.config import load
-    from orchestrator.drive import drive
+    from orchestrator.config.model import load
+    from orchestrator.run import drive
 
     sweep_config = load(config, override or [])
     place = root(storage or sweep_config.storage)
@@ -108,7 +108,7 @@ def submit(
 
     Example: slimsweep submit configs/quickstart.yaml --address http://127.0.0.1:8265 --storage s3://bucket/runs
     """
-    from orchestrator.config import load
+    from orchestrator.config.model import load
     from orchestrator.submit import submit as submit_job
 
     sweep_config = load(config, override or [])
@@ -138,10 +138,10 @@ def plan(
     Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8 --gpus 1000 --set search.trials=10000
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    from orchestrator import plan_table
-    from orchestrator.begun import pinned
-    from orchestrator.config import load
-    from orchestrator.plan import plan as plan_sweep
+    from orchestrator.config.model import load
+    from orchestrator.console import plan_table
+    from orchestrator.planning.plan import plan as plan_sweep
+    from orchestrator.sweep.begun import pinned
 
     sweep_config = load(config, override or [], gpu)
     place = root(storage or sweep_config.storage)
@@ -165,7 +165,7 @@ def status(
 
     Example: slimsweep status runs/quickstart
     """
-    from analysis.sweep import load
+    from analysis.results.sweep import load
 
     if as_json:
         _print_json(_status(load(root(folder))))
@@ -184,7 +184,7 @@ def status(
 
 
 def _status(sweep: Any) -> dict[str, Any]:
-    from analysis.export import front_rows
+    from analysis.export.files import front_rows
 
     counts = sweep.trials["state"].value_counts()
     states = {state.replace(" ", "_"): int(counts.get(state, 0)) for state in ("complete", "failed", "given up", "pending")}
@@ -215,9 +215,9 @@ def replay(
 
     Example: slimsweep replay runs/quickstart
     """
-    from analysis.replay import saving, stored
-    from analysis.sweep import load
-    from orchestrator import replay_table
+    from analysis.explore.replay import saving, stored
+    from analysis.results.sweep import load
+    from orchestrator.console import replay_table
 
     found = stored(load(root(folder)))
     rows = list(saving(found, orders))
@@ -242,8 +242,8 @@ def front(
 
     Example: slimsweep front runs/quickstart --format csv,tex,svg --trials --figures
     """
-    from analysis.export import export, export_figures, export_trials, front_rows
-    from analysis.sweep import load
+    from analysis.export.files import export, export_figures, export_trials, front_rows
+    from analysis.results.sweep import load
 
     sweep = load(root(folder))
     wanted = [name.strip() for name in formats.split(",")]
@@ -264,8 +264,8 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: slimsweep report runs/quickstart
     """
-    from analysis.report import write_report
-    from analysis.sweep import load
+    from analysis.report.build import write_report
+    from analysis.results.sweep import load
 
     path = write_report(load(root(folder)))
     if as_json:
@@ -292,7 +292,7 @@ def publish(
 
     Example: slimsweep publish runs/quickstart "#7" --to my-model
     """
-    from analysis.sweep import load
+    from analysis.results.sweep import load
     from orchestrator import publish as publishing
 
     console = err if as_json else out
@@ -330,8 +330,8 @@ def ablate(
 
     Example: slimsweep ablate q1 --base micro
     """
-    from orchestrator import ablate as ablating
-    from orchestrator.ablations import Ablations
+    from orchestrator.ablations import run as ablating
+    from orchestrator.ablations.design import Ablations
 
     ablations, place = Ablations(), str(root(storage or "runs"))
     if name is None:
@@ -377,10 +377,10 @@ def compare(
 
     Example: slimsweep compare runs/plain runs/replay --to compare
     """
-    from analysis import compare_page
-    from analysis.compare import as_dict, verdict
-    from analysis.compare import compare as compare_sweeps
-    from analysis.sweep import load
+    from analysis.explore.compare import as_dict, verdict
+    from analysis.explore.compare import compare as compare_sweeps
+    from analysis.report import compare_page
+    from analysis.results.sweep import load
 
     found = compare_sweeps(load(root(folder)), load(root(other)))
     written = compare_page.write(found, to)

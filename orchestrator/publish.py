@@ -20,14 +20,14 @@ from rich.table import Table
 
 import trials
 from orchestrator.errors import SweepFailed
-from trials import storage
 from trials.errors import InputError
-from trials.hub import SELF, Hub, find_source
-from trials.record import TrialRecord
+from trials.hub.hub import SELF, Hub, find_source
+from trials.ledger import storage
+from trials.ledger.record import TrialRecord
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from analysis.sweep import Sweep
+    from analysis.results.sweep import Sweep
 
 SCHEMA = 1
 _PRIVATE = {"host", "set_aside", "failure"}  # of a record: what speaks of the machine and its folders
@@ -104,12 +104,12 @@ def _made(
     sweep: "Sweep", record: TrialRecord, baseline: TrialRecord | None, folder: Path, force: bool, say: Say
 ) -> dict[str, Any]:
     """Fills `folder`; the numbers, as JSON values. Raises SweepFailed where they are not the adapter's."""
-    from analysis import card
+    from analysis.report import model_card
 
     hub = Hub(sweep.hub_mirror)
     merged = _merged(sweep, record, hub, folder, say)
-    found = card.numbers(record, merged, baseline, sweep.half or "all")
-    beyond = card.outside(found)
+    found = model_card.numbers(record, merged, baseline, sweep.half or "all")
+    beyond = model_card.outside(found)
     if beyond and not force:
         raise SweepFailed(f"not published: {'; '.join(beyond)}. --force publishes it all the same, and the card says so")
     spec = _shared(record.spec)
@@ -118,7 +118,7 @@ def _made(
     for name, one in (("adapter", record), ("merged", merged), ("baseline", baseline)):
         told[name] = None if one is None else _shared_record(one)
     (folder / "record.json").write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    text = card.card(_facts(sweep, record, hub, spec, force), record.model_copy(update={"spec": spec}), merged, found)
+    text = model_card.card(_facts(sweep, record, hub, spec, force), record.model_copy(update={"spec": spec}), merged, found)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return {"merged": merged.key, "forced": bool(beyond), **found}
 
@@ -129,15 +129,15 @@ def _merged(sweep: "Sweep", record: TrialRecord, hub: Hub, folder: Path, say: Sa
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     import torch
 
-    from trials import merge
-    from trials.trial import HeldElsewhere
+    from trials import publish_merge
+    from trials.run.worker import HeldElsewhere
 
     torch.set_num_threads(threads)  # what the adapter was scored with: sums in another order are other sums
     say(f"{record.key}: merging into {record.spec.base.dtype} weights of {_shared_name(record.spec.base.model)}")
-    merge.merge(record, sweep.ledger, hub, folder)
+    publish_merge.merge(record, sweep.ledger, hub, folder)
     say(f"{record.key}: scoring the merged model on {', '.join(record.spec.eval)}")
     try:
-        merged = merge.evaluate(record, sweep.ledger, hub, folder)
+        merged = publish_merge.evaluate(record, sweep.ledger, hub, folder)
     except HeldElsewhere as error:
         raise SweepFailed(f"not published: {error}") from error
     if merged.failure is not None:
@@ -172,7 +172,7 @@ def _shared_record(record: TrialRecord) -> dict[str, Any]:
 
 
 def _facts(sweep: "Sweep", record: TrialRecord, hub: Hub, spec: TrialSpec, forced: bool) -> Any:
-    from analysis.card import Facts
+    from analysis.report.model_card import Facts
 
     sources = {name: find_source(record.spec.data, name) for name in record.spec.data.shares}
     threads = _threads(record)

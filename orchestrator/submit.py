@@ -17,12 +17,12 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
-from orchestrator import shipping
-from orchestrator.config import SweepConfig, resolved
+from orchestrator.cluster import runtime_env as shipping
+from orchestrator.config.model import SweepConfig, resolved
+from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
-from orchestrator.terminal import Terminal
 from trials.errors import InputError
-from trials.storage import check_url
+from trials.ledger.storage import check_url
 
 _SETTLES = 30  # seconds between the end of a job's log and its state
 _DETACHED = 130  # exit code after Ctrl-C, which says nothing about the job
@@ -35,13 +35,13 @@ def submit(config: SweepConfig, storage: str, address: str, say: Callable[[str],
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    from orchestrator import cluster
+    from orchestrator.cluster import connect
 
     logging.disable(logging.INFO)  # Ray's, of uploads and closed connections
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
-        raise cluster.unreachable(address, error) from None
+        raise connect.unreachable(address, error) from None
     job = _submit(client, config, storage, events)
     say(f"{config.name}: job {job} at {address}")
     try:
@@ -125,15 +125,15 @@ def run_through_client(
     import ray
     from ray.util.queue import Queue
 
-    from orchestrator import cluster
+    from orchestrator.cluster import connect
 
     shipped = shipping.runtime_env()
-    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | cluster.environment(config.resources)}
+    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | connect.environment(config.resources)}
     try:
         with warnings.catch_warnings(action="ignore"):  # what Ray warns of it raises as well
             ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
-        raise cluster.unreachable(address, error) from None
+        raise connect.unreachable(address, error) from None
     try:
         lines = Queue(actor_options={"num_cpus": 0})
         task = ray.remote(num_cpus=0)(_drive_there)
@@ -178,8 +178,8 @@ def _drive_there(
     config: str, storage: str, events: str | None, show: bool, lines: Any
 ) -> tuple[str, str, int | None, dict[str, Any]]:
     """On the cluster. What goes wrong comes back as words: an exception would come back wrapped in Ray's traceback."""
-    from orchestrator.drive import drive
-    from orchestrator.outcome import finish
+    from orchestrator.finish import finish
+    from orchestrator.run import drive
 
     sweep, console = SweepConfig.model_validate_json(config), Terminal(file=cast(IO[str], _Lines(lines)), width=160)
     try:

@@ -15,32 +15,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import yaml
 
-CONFIG: dict[str, Any] = {
-    "name": "little",
-    "base": {"model": "micro", "dtype": "float32"},
-    "data": {"samples": 32, "mix": {"micro/alpaca": 0.5, "micro/gsm8k": 0.5}},
-    "lora": {"rank": 4},
-    "train": {"learning_rate": 2.0e-3, "batch_size": 8, "micro_batch_size": 8},
-    "eval": {
-        "commonsense": {"task": "micro_swag", "metric": "acc_norm", "documents": 12},
-        "math": {"task": "micro_gsm", "metric": "exact_match", "filter": "strict-match", "documents": 12},
-    },
-    "space": {"lora.rank": {"type": "categorical", "choices": [2, 4]}},
-    "search": {
-        "sampler": "grid",
-        "objectives": [
-            {"metric": "commonsense.gain", "direction": "maximize"},
-            {"metric": "math.drop", "direction": "minimize"},
-        ],
-        "constraints": ["math.drop <= 0.5"],
-    },
-    "resources": {"cpus_per_trial": 1},
-}
-
-
-def deep(parts: dict[str, Any]) -> dict[str, Any]:
-    """A copy that a test may change."""
-    return yaml.safe_load(yaml.safe_dump(parts))
+from tests.factories.configs import CONFIG, deep
 
 
 @pytest.fixture
@@ -74,9 +49,9 @@ def worker(tmp_path_factory):
     """A worker on micro whose base and tasks stay loaded for all tests; its ledger is its own."""
     import torch
 
-    from trials.hub import Hub
-    from trials.record import Ledger
-    from trials.trial import Worker
+    from trials.hub.hub import Hub
+    from trials.ledger.record import Ledger
+    from trials.run.worker import Worker
 
     torch.set_num_threads(1)
     return Worker(Ledger(tmp_path_factory.mktemp("storage")), Hub())
@@ -85,8 +60,8 @@ def worker(tmp_path_factory):
 @pytest.fixture
 def another(worker, tmp_path):
     """Makes workers on this test's own ledger; they share the base and the tasks that are loaded."""
-    from trials.record import Ledger
-    from trials.trial import Worker
+    from trials.ledger.record import Ledger
+    from trials.run.worker import Worker
 
     def make(pace=Worker.pace) -> Worker:
         made = Worker(Ledger(tmp_path), worker.hub)
@@ -156,6 +131,6 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """An empty storage root, on a disk and in a store."""
-    from trials import storage
+    from trials.ledger import storage
 
     return storage.root(tmp_path / "runs" if request.param == "folder" else f"{request.getfixturevalue('s3')}/runs")

@@ -1,6 +1,6 @@
 """A training whose loss is NaN, for tests of what then happens."""
 
-from trials import mix
+from trials.data import mixture
 
 
 def nothing_to_learn(collate):
@@ -8,7 +8,7 @@ def nothing_to_learn(collate):
 
     def poisoned(rows, pad_id):
         batch = collate(rows, pad_id)
-        batch["labels"][:] = mix.IGNORED  # a mean over no token at all is NaN
+        batch["labels"][:] = mixture.IGNORED  # a mean over no token at all is NaN
         return batch
 
     return poisoned

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from orchestrator.config import SweepConfig
-from orchestrator.sweep import Job, Sweep
-from tests.conftest import CONFIG, deep
-from tests.worlds import Model, filled
-from trials.record import TrialRecord
+from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.controller import Job, Sweep
+from tests.factories.configs import CONFIG, deep
+from tests.factories.worlds import Model, filled
+from trials.ledger.record import TrialRecord
 
 
 def config(**search: Any) -> SweepConfig:

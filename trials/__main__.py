@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from trials.printable import printable
 
 if TYPE_CHECKING:
-    from trials.hub import Hub
-    from trials.record import TrialRecord
+    from trials.hub.hub import Hub
+    from trials.ledger.record import TrialRecord
+    from trials.run.worker import Ended, Worker
     from trials.spec import TrialSpec
-    from trials.trial import Ended, Worker
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -42,17 +42,17 @@ def _run() -> int:
     options = parse()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     from trials.errors import InputError, StorageFailed
+    from trials.ledger.storage import root
     from trials.spec import TrialSpec
-    from trials.storage import root
-    from trials.yamlfile import YamlFile
+    from trials.yaml_file import YamlFile
 
     try:
         specs = [YamlFile(root(path)).check(TrialSpec) for path in options.specs]
         import torch
 
-        from trials.hub import Hub
-        from trials.record import Ledger, TrialRecord
-        from trials.trial import Worker
+        from trials.hub.hub import Hub
+        from trials.ledger.record import Ledger, TrialRecord
+        from trials.run.worker import Worker
 
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
@@ -72,21 +72,21 @@ def _run() -> int:
 
 def pinned(spec: "TrialSpec", path: Path, hub: "Hub") -> "TrialSpec":
     """The spec pinned to what its names stand for now; one that lies with its record stays what the record is of."""
-    from trials import identity
+    from trials.hub import identity
 
     return spec if path.parent.name == spec.key else identity.pinned(spec, hub)
 
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
-    from trials import hardware, layout
-    from trials.checks import check
-    from trials.survey import Survey
+    from trials.data.survey import Survey
+    from trials.models import devices, layout
+    from trials.preflight import check
 
     settled, survey = [], Survey(worker.hub)
     for spec in specs:
         if spec.base.dtype == "auto":
-            dtype = hardware.half_type(hardware.capability())
+            dtype = devices.half_type(devices.capability())
             spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
         if worker.ledger.complete(spec.key) is None:
             if found := layout.of(spec.base, worker.hub):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from trials import presets
+from trials import benchmark_presets
 from trials.explain import expected, leaves, placed
 
 SCHEMA = 2  # part of every key: raise it when the same spec would give other numbers
@@ -59,7 +59,7 @@ class Base(Section):
     """Of the weights that stay unquantised, and of the arithmetic. `auto` is float16 on GPUs without units for bfloat16 and
     bfloat16 elsewhere; it is settled when a file is read, so that a key holds the type itself."""
     content: str | None = None
-    """Checksum of a local model's files (trials/identity.py), set when a sweep begins; None does not check them."""
+    """Checksum of a local model's files (trials/hub/identity.py), set when a sweep begins; None does not check them."""
 
 
 class Source(Section):
@@ -101,7 +101,7 @@ class Replay(Section):
     """`substitute`: they take places among data.samples; `add`: they come on top, and data.samples rows of the mix stay."""
     control: Literal["true", "permuted", "prose"] = "true"
     """The replayed rows' responses: their own, each other's (the format without the mathematics), or written as prose (the
-    mathematics without the format); see trials/controls.py. The rows and their order are the same."""
+    mathematics without the format); see trials/data/replay_controls.py. The rows and their order are the same."""
 
     @model_validator(mode="after")
     def _from_somewhere(self) -> "Replay":
@@ -245,7 +245,7 @@ _STOCK = "hf"
 class Evaluation(Section):
     """One role's benchmark: lm-eval tasks, pooled over their documents.
 
-    A preset's name, or {preset: NAME} with fields beside it, stands for the preset's fields (see trials/presets.py).
+    A preset's name, or {preset: NAME} with fields beside it, stands for the preset's fields (see trials/benchmark_presets.py).
     """
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -275,7 +275,7 @@ class Evaluation(Section):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
-        return presets.expand(given)
+        return benchmark_presets.expand(given)
 
     @field_validator("engine", mode="before")
     @classmethod

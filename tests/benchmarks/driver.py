@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator import cluster, launch
-from orchestrator.config import SweepConfig
-from orchestrator.events import Event
-from orchestrator.sweep import Sweep
-from trials.record import Ledger, Score, TrialRecord
+from orchestrator.cluster import connect, runner
+from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.events import Event
+from trials.ledger.record import Ledger, Score, TrialRecord
 from trials.spec import TrialSpec
 
 
-class NothingToDo(launch.tune.Trainable):
+class NothingToDo(runner.tune.Trainable):
     """Leaves a record with scores made from the key."""
 
     def setup(self, config: dict[str, Any], storage: str = "", **_: Any) -> None:
@@ -81,10 +81,10 @@ def measure(sampler: str, trials: int) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="slimsweep-benchmark-") as storage:
         swept = config(sampler, trials)
         sweep = Sweep(swept, Path(storage), observe)
-        with cluster.connected(None, swept.resources, {}):
-            slots = launch.Slots(swept.resources)
+        with connect.connected(None, swept.resources, {}):
+            slots = runner.Slots(swept.resources)
             with sweep.going():
-                launch.run(sweep, storage, None, slots, actor=NothingToDo)
+                runner.run(sweep, storage, None, slots, actor=NothingToDo)
     quarter = len(ends) // 4
     return [(ends[(i + 1) * quarter - 1] - ends[i * quarter]) / (quarter - 1) for i in range(4)]
 

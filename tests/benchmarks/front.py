@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analysis import front
+from analysis.stats import pareto
 
 FIRST = 5  # ranks
 
@@ -19,10 +19,10 @@ def main() -> None:
     print(f"{'points':>9} {'objectives':>10} {'what':>14} {'found':>8} {'seconds':>8}")
     for m in (2, 3, 4):
         points = np.random.default_rng(m).normal(size=(n, m))
-        _tell(points, "front", lambda points, all_: front.ranks(points, all_, 1) == 0)
-        _tell(points, f"first {FIRST} ranks", lambda points, all_: front.ranks(points, all_, FIRST) < FIRST)
-        _tell(points, "all ranks", front.ranks)
-        _tell(points[:10_000], "course", lambda points, all_: front.hypervolumes(points, all_, np.full(points.shape[1], 4.0)))
+        _tell(points, "front", lambda points, all_: pareto.ranks(points, all_, 1) == 0)
+        _tell(points, f"first {FIRST} ranks", lambda points, all_: pareto.ranks(points, all_, FIRST) < FIRST)
+        _tell(points, "all ranks", pareto.ranks)
+        _tell(points[:10_000], "course", lambda points, all_: pareto.hypervolumes(points, all_, np.full(points.shape[1], 4.0)))
 
 
 def _tell(points: np.ndarray, what: str, work: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:

@@ -58,25 +58,25 @@ def sweep(dtype: str, rows: int, batch: int, documents: int | None) -> dict[str,
 
 def tuned(folder: Path, whole: dict[str, Any], warm: dict[str, Any], mirror: str, threads: int) -> dict[str, Any]:
     from tests.benchmarks import script
-    from trials import environment
+    from trials.run import provenance
 
     job = job_of(whole, mirror, [(RANK, LEARNING_RATE)], 1)
     job |= {"tuned": True, "out": str(folder), "threads": threads}
     trial = job["trials"][1]
     script.run({**job, "rows": job["rows"][: WARM["rows"]], "eval": warm["eval"]}, trial)
-    environment.reset_peak_memory()
+    provenance.reset_peak_memory()
     script.run(job, trial)
     found = json.loads((folder / f"{trial['name']}.json").read_text())
-    return {**found, "memory": environment.peak_memory(), "lengths": [len(row["input_ids"]) for row in job["rows"]]}
+    return {**found, "memory": provenance.peak_memory(), "lengths": [len(row["input_ids"]) for row in job["rows"]]}
 
 
 def slimsweep(folder: Path, whole: dict[str, Any], warm: dict[str, Any], mirror: str, threads: int) -> dict[str, Any]:
     import torch
 
-    from trials.hub import Hub
-    from trials.record import Ledger
+    from trials.hub.hub import Hub
+    from trials.ledger.record import Ledger
+    from trials.run.worker import Worker
     from trials.spec import TrialSpec
-    from trials.trial import Worker
 
     torch.set_num_threads(threads)
     worker = Worker(Ledger(folder), Hub(mirror))
@@ -101,8 +101,8 @@ def alone(run: Callable[..., Any], *arguments: Any) -> Any:
 
 def floors(mirror: str, whole: dict[str, Any], sizes: synthetic.Sizes, lengths: list[int], generated: int) -> dict[str, Floor]:
     """By phase; `generated`: tokens of all responses."""
-    from orchestrator import cost
-    from trials.hub import Hub
+    from orchestrator.planning import cost
+    from trials.hub.hub import Hub
     from trials.spec import TrialSpec
 
     spec = TrialSpec.model_validate(whole)

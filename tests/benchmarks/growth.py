@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator import sampling
-from orchestrator.sweep import Job, Sweep
+from orchestrator.search import sampler as sampling
+from orchestrator.sweep.controller import Job, Sweep
 from tests.benchmarks.driver import config
-from trials.record import Score, TrialRecord
+from trials.ledger.record import Score, TrialRecord
 
 _GRID = ((250, 0), (250, 250), (1000, 0), (1000, 1000), (2500, 0), (2500, 1000))  # (known, running), ascending in known
 

@@ -24,27 +24,20 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from tests.benchmarks.programs import SWEEPS
-from trials import (
-    adapter,
-    base,
-    decode,
-    dense,
-    drift,
-    evaluate,
-    exact,
-    mix,
-    objective,
-    past,
-    prefix,
-    representation,
-    tasks,
-    train,
-)
-from trials.hub import Hub
-from trials.record import Ledger, TrialRecord
-from trials.scorer import Scorer
+from trials.adapters import lora
+from trials.data import mixture
+from trials.drift import cka, kl
+from trials.evaluation import evaluate
+from trials.evaluation.engine import fast_lm, kv_cache, shared_prefix
+from trials.evaluation.engine import greedy as decode
+from trials.evaluation.engine.hf_lm import Scorer
+from trials.hub.hub import Hub
+from trials.ledger.record import Ledger, TrialRecord
+from trials.models import base, dequantize
+from trials.run.worker import Worker
 from trials.spec import TrialSpec
-from trials.trial import Worker
+from trials.tasks import tasks
+from trials.training import loss, trainer
 
 STEPS = 8
 """Of the training that is timed."""
@@ -80,13 +73,13 @@ def _everywhere(model: Any, inputs: Any, places: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _gold_apart() -> Iterator[None]:
-    greedy = exact.Exact._greedy
+    greedy = fast_lm.Exact._greedy
 
     def without(self: Any, requests: Any) -> list[str]:
         self.gold = None
         return greedy(self, requests)
 
-    with mock.patch.object(exact.Exact, "_greedy", without):
+    with mock.patch.object(fast_lm.Exact, "_greedy", without):
         yield
 
 
@@ -102,13 +95,13 @@ def _compiled_each_time() -> Iterator[None]:
 @contextmanager
 def _tokenised_each_time() -> Iterator[None]:
     """Every evaluation begins with nothing tokenised."""
-    whole = exact.Exact.__init__
+    whole = fast_lm.Exact.__init__
 
     def forgetting(self: Any, *given: Any) -> None:
-        exact._tokens.clear()
+        fast_lm._tokens.clear()
         whole(self, *given)
 
-    with mock.patch.object(exact.Exact, "__init__", forgetting):
+    with mock.patch.object(fast_lm.Exact, "__init__", forgetting):
         yield
 
 
@@ -121,7 +114,7 @@ def _walked(self: Any, **asked: Any) -> Iterator[tuple[int, Any]]:
 @contextmanager
 def _base_asked_again() -> Iterator[None]:
     """The drift is measured with nothing known of the base."""
-    drift._of_base.clear()
+    kl._of_base.clear()
     yield
 
 
@@ -138,13 +131,13 @@ class Trial:
     def __init__(self, spec: TrialSpec, worker: Worker, record: TrialRecord):
         self.spec, self.worker, self.record = spec, worker, record
         self.loaded = worker._load(spec.base)
-        with mock.patch.object(dense, "SHARE", 0.0):
+        with mock.patch.object(dequantize, "SHARE", 0.0):
             self.packed = base.load(spec.base, worker.hub)
         for module in self.packed.model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):  # as in script.py: other numbers, and weights that stay rounded
                 module.support_avx512bf16_for_cpu = False
-        self.rows = mix.build(spec.data, worker.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
-        self.heldout = mix.heldout(spec.data, worker.hub, self.loaded.tokenizer)
+        self.rows = mixture.build(spec.data, worker.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
+        self.heldout = mixture.heldout(spec.data, worker.hub, self.loaded.tokenizer)
         self.unpacked = True
 
     @contextmanager
@@ -162,28 +155,28 @@ class Trial:
             self.worker._mixed(loaded, self.record.model_copy(deep=True))
             return time.perf_counter() - began
         if phase == "train":
-            with adapter.adapted(loaded, self.spec.lora, 0) as model:
+            with lora.adapted(loaded, self.spec.lora, 0) as model:
                 return self._train(model, loaded.tokenizer.pad_token_id)
-        with adapter.borrowed(loaded, self.worker.ledger.folder(self.record.key) / "adapter") as model:
+        with lora.borrowed(loaded, self.worker.ledger.folder(self.record.key) / "adapter") as model:
             if phase == "drift":
                 return self._drift(model, loaded.tokenizer.pad_token_id)
             began = time.perf_counter()
-            with adapter.merged(model) as whole:
+            with lora.merged(model) as whole:
                 for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
                     evaluation = self.spec.eval[role]
                     evaluate.evaluate(whole, loaded.tokenizer, role, evaluation, self.worker.tasks, evaluation.batch_size)
             return time.perf_counter() - began
 
     def _train(self, model: Any, pad_id: int) -> float:
-        start = train.beginning(model, self.spec.train)
+        start = trainer.beginning(model, self.spec.train)
         began = time.perf_counter()
-        train.fit(model, pad_id, self.rows, self.spec.train, start, lambda state: None, train.Pace(math.inf))
+        trainer.fit(model, pad_id, self.rows, self.spec.train, start, lambda state: None, trainer.Pace(math.inf))
         return time.perf_counter() - began
 
     def _drift(self, model: Any, pad_id: int) -> float:
         rows, began = self.spec.train.micro_batch_size, time.perf_counter()
-        drift.measure(model, pad_id, self.heldout, rows)
-        representation.measure(model, pad_id, self.heldout, rows)
+        kl.measure(model, pad_id, self.heldout, rows)
+        cka.measure(model, pad_id, self.heldout, rows)
         return time.perf_counter() - began
 
 
@@ -192,10 +185,12 @@ def levers(trial: Trial) -> Sequence[Lever]:
     return (
         Lever("4-bit weights unpacked once", "train", trial.still_packed),
         Lever("4-bit weights unpacked once (and so merged)", "evaluate", trial.still_packed),
-        Lever("adapter merged for evaluation", "evaluate", _patched(adapter, "_mergeable", lambda layer: False)),
-        Lever("endings share their context", "evaluate.commonsense", _patched(exact.Exact, "_loglikelihood_tokens", stock)),
-        Lever("few-shot rows run, kept and read once for all", "evaluate.math", _patched(prefix, "common", lambda *_: 0)),
-        Lever("the past grows in place", "evaluate.math", _patched(past.Growing, "update", DynamicLayer.update)),
+        Lever("adapter merged for evaluation", "evaluate", _patched(lora, "_mergeable", lambda layer: False)),
+        Lever("endings share their context", "evaluate.commonsense", _patched(fast_lm.Exact, "_loglikelihood_tokens", stock)),
+        Lever(
+            "few-shot rows run, kept and read once for all", "evaluate.math", _patched(shared_prefix, "common", lambda *_: 0)
+        ),
+        Lever("the past grows in place", "evaluate.math", _patched(kv_cache.Growing, "update", DynamicLayer.update)),
         Lever("responses leave as they end", "evaluate.math", _patched(decode, "settle", _held)),
         Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
@@ -204,7 +199,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever(
             "rows kept for the trials that share them", "mix", _patched(Worker, "_once", lambda self, what, asked, make: make())
         ),
-        Lever("head at counted tokens alone", "train", _patched(objective, "logits_at", _everywhere)),
+        Lever("head at counted tokens alone", "train", _patched(loss, "logits_at", _everywhere)),
         Lever("what the base says of held-out rows kept", "drift", _base_asked_again),
     )
 
@@ -237,7 +232,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         worker, ends = Worker(Ledger(folder), Hub(options.hub_mirror)), [time.perf_counter()]
-        subprocess.run([sys.executable, "-c", "import trials.trial"], check=True)
+        subprocess.run([sys.executable, "-c", "import trials.run.worker"], check=True)
         for spec in specs:
             record = worker.run(spec)
             if record.failure:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.sweep import load
-from trials.outcomes import pack
-from trials.record import Ledger, TrialRecord
-from trials.scores import halves, scores
+from analysis.results.sweep import load
+from trials.evaluation.aggregate import halves, scores
+from trials.ledger.outcomes import pack
+from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
 DOCUMENTS = {"commonsense": 300, "math": 200, "knowledge": 200}

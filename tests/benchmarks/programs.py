@@ -55,16 +55,17 @@ SWEEPS: dict[str, dict[str, Any]] = {
 
 def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[int, float]], workers: int) -> dict[str, Any]:
     """What the scripts read: a baseline and a trial for each rank and learning rate."""
-    from trials import base, mix, overlap
-    from trials.hub import Hub
+    from trials.data import decontamination, mixture
+    from trials.hub.hub import Hub
+    from trials.models import base
     from trials.spec import TrialSpec
-    from trials.tasks import Tasks
+    from trials.tasks.tasks import Tasks
 
     spec, hub = TrialSpec.model_validate(sweep), Hub(mirror)
-    screen = overlap.Screen(overlap.documents(Tasks(hub), spec.eval.values()), spec.data.max_overlap)
+    screen = decontamination.Screen(decontamination.documents(Tasks(hub), spec.eval.values()), spec.data.max_overlap)
     tokenizer = base.tokenizer(spec.base, hub)
-    rows = mix.build(spec.data, hub, tokenizer, screen)
-    heldout = [row for some in mix.heldout(spec.data, hub, tokenizer).values() for row in some]
+    rows = mixture.build(spec.data, hub, tokenizer, screen)
+    heldout = [row for some in mixture.heldout(spec.data, hub, tokenizer).values() for row in some]
     steps = math.ceil(len(rows) / spec.train.batch_size)
     shared = {"alpha": spec.lora.alpha, "seed": spec.train.seed, "warmup_steps": math.ceil(steps * spec.train.warmup)}
     trials: list[dict[str, Any]] = [{"name": "baseline", "rank": 0}]
@@ -127,7 +128,7 @@ def script(job: dict[str, Any], folder: Path, tuned: bool) -> tuple[float, dict[
 
 
 def slimsweep(config: dict[str, Any], folder: Path, mirror: str | None) -> tuple[float, dict[str, Any]]:
-    from trials.record import Ledger
+    from trials.ledger.record import Ledger
 
     folder.mkdir()
     path = folder / "config.yaml"

@@ -87,10 +87,10 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from trials import evaluate
-    from trials.hub import Hub
+    from trials.evaluation import evaluate
+    from trials.hub.hub import Hub
     from trials.spec import Evaluation
-    from trials.tasks import Tasks
+    from trials.tasks.tasks import Tasks
 
     vars(lm_eval.utils.env).pop("from_string", None)  # trials.evaluate has lm-eval's templates compiled once; not here
 

@@ -18,15 +18,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.programs import SWEEPS
 from tests.benchmarks.synthetic import SHAPES
-from trials import adapter, base, mix, objective, several, train
-from trials.batch import collate, counted
-from trials.hub import Hub
-from trials.mix import Example
+from trials.adapters import lora as adapter
+from trials.data import mixture
+from trials.data.batching import collate, counted
+from trials.data.mixture import Example
+from trials.hub.hub import Hub
+from trials.models import base
 from trials.spec import Base, Data, Lora, Train
+from trials.training import loss, multi_adapter, trainer
 
 RANKS = (4, 32, 8, 16)
 RATES = (2e-4, 1e-3)
-NEVER = train.Pace(math.inf)
+NEVER = trainer.Pace(math.inf)
 
 
 def loaded_with_rows(name: str, mirror: str | None, count: int) -> tuple[Any, int, list[Example], Train]:
@@ -41,7 +44,7 @@ def loaded_with_rows(name: str, mirror: str | None, count: int) -> tuple[Any, in
     sweep, hub = SWEEPS[name], Hub(mirror)
     loaded = base.load(Base.model_validate(sweep["base"]), hub)
     data = Data.model_validate({**sweep["data"], "samples": count})
-    return loaded, loaded.tokenizer.pad_token_id, mix.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
+    return loaded, loaded.tokenizer.pad_token_id, mixture.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
 
 
 class Sweep:
@@ -59,23 +62,23 @@ class Sweep:
         for number in range(k):
             lora, settings = self.trial(number)
             with adapter.adapted(self.loaded, lora, settings.seed) as model:
-                start = train.beginning(model, settings)
-                train.fit(model, self.pad_id, self.rows, settings, start, lambda state: None, NEVER)
+                start = trainer.beginning(model, settings)
+                trainer.fit(model, self.pad_id, self.rows, settings, start, lambda state: None, NEVER)
         return time.perf_counter() - began
 
     def together(self, k: int) -> float:
         began = time.perf_counter()
-        several.fit(self.loaded.model, self.pad_id, self.trainings(k), NEVER)
+        multi_adapter.fit(self.loaded.model, self.pad_id, self.trainings(k), NEVER)
         return time.perf_counter() - began
 
-    def trainings(self, k: int) -> list[several.Training]:
+    def trainings(self, k: int) -> list[multi_adapter.Training]:
         made = []
         for number in range(k):
             lora, settings = self.trial(number)
             with adapter.adapted(self.loaded, lora, settings.seed) as model:
-                start = train.beginning(model, settings)
+                start = trainer.beginning(model, settings)
             device = self.loaded.model.device
-            made.append(several.Training(lora, settings, self.rows, start, lambda state: None, device))
+            made.append(multi_adapter.Training(lora, settings, self.rows, start, lambda state: None, device))
         return made
 
     def difference(self, k: int) -> float:
@@ -83,21 +86,21 @@ class Sweep:
         trainings = self.trainings(k)
         for training in trainings:
             _scatter(training.weights)
-        with several.stacked(self.loaded.model, trainings) as stack:
+        with multi_adapter.stacked(self.loaded.model, trainings) as stack:
             stack.backward(self.pad_id)
         return max(self._furthest(number, training) for number, training in enumerate(trainings))
 
-    def _furthest(self, number: int, training: several.Training) -> float:
+    def _furthest(self, number: int, training: multi_adapter.Training) -> float:
         lora, settings = self.trial(number)
         micros, tokens = training.batch()
         with adapter.adapted(self.loaded, lora, settings.seed) as model:
-            weights = train.trainable(model)
+            weights = trainer.trainable(model)
             _scatter(weights)
             model.train()
             for rows in micros:
                 batch = collate([{"input_ids": row.input_ids, "labels": row.labels} for row in rows], self.pad_id)
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                (objective.counted_loss(model, batch, counted(batch["labels"])) / tokens).backward()
+                (loss.counted_loss(model, batch, counted(batch["labels"])) / tokens).backward()
             return max(_apart(training.weights[name], weight) for name, weight in weights.items())
 
 

@@ -29,10 +29,10 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     import torch
 
-    from trials.hub import Hub
-    from trials.record import Ledger
+    from trials.hub.hub import Hub
+    from trials.ledger.record import Ledger
+    from trials.run.worker import Worker
     from trials.spec import TrialSpec
-    from trials.trial import Worker
 
     torch.set_num_threads(options.threads)
     spec = TrialSpec.model_validate(yaml.safe_load(options.spec.read_text()) if options.spec else quickstart())

@@ -11,8 +11,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tests.fuzz import cases, miniatures
-from trials import positions, rehearsal
-from trials.exact import Exact
+from trials.evaluation.engine.fast_lm import Exact
+from trials.models import positions, rehearsal
 
 SHOT = "Question: Tom has 12 apples and buys 5 more. How many apples does Tom have?\nAnswer: 12 + 5 = 17\n#### 17\n\n"
 CONTEXTS = [

@@ -12,10 +12,10 @@ import torch
 
 from tests.fuzz import cases
 from tests.fuzz.test_damage import BYTES, DEEP, HUGE, KINDS, patience  # noqa: F401  # a fixture
-from trials import train
-from trials.checkpoint import Partial
-from trials.record import TrialRecord
-from trials.trial import _Progress
+from trials.ledger.checkpoint import Partial
+from trials.ledger.record import TrialRecord
+from trials.run.worker import _Progress
+from trials.training import trainer
 
 ORIGIN = {"key": "k", "versions": {"torch": "2"}}
 ODD: dict[str, Any] = {"null": None, "text": "x\0\x1b[31m", "list": [1, None], "map": {"a": 1}, "huge": HUGE, "deep": DEEP}
@@ -25,7 +25,7 @@ ODD: dict[str, Any] = {"null": None, "text": "x\0\x1b[31m", "list": [1, None], "
 def partial(tmp_path: Path, spec) -> Partial:
     """A training after one step, and a role that has been evaluated."""
     made = Partial(tmp_path / "ledger" / "key" / "partial")
-    _progress(made, spec).save(train.State(1, 8, {"a": torch.ones(2)}, losses=[(1, 2.0)]))
+    _progress(made, spec).save(trainer.State(1, 8, {"a": torch.ones(2)}, losses=[(1, 2.0)]))
     made.save_documents(ORIGIN, "math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
     return made
 
@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, partial, spec, p
     progress = _progress(again, spec)
     assert (progress.resume() is None) + (again.load_documents(ORIGIN, "math") is None) == 1
     assert len(again.set_aside) == 1
-    progress.save(train.State(2, 8, {"a": torch.zeros(2)}))
+    progress.save(trainer.State(2, 8, {"a": torch.zeros(2)}))
     again.save_documents(ORIGIN, "math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
     assert progress.resume().step == 2
     assert again.load_documents(ORIGIN, "math") is not None
@@ -101,6 +101,6 @@ def test_a_link_to_the_checkpoint_s_folder_while_a_trial_runs_is_not_followed(pa
     with pytest.raises(InputError, match="symbolic link"):
         partial.save_adapter(lambda folder: folder.mkdir())
     with pytest.raises(InputError, match="symbolic link"):
-        _progress(partial, spec).save(train.State(2, 8, {}))
+        _progress(partial, spec).save(trainer.State(2, 8, {}))
     partial.remove()
     assert [path.name for path in foreign.rglob("*")] == ["adapter", "weights"]

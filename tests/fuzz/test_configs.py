@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import cli, plan
+from orchestrator import cli
+from orchestrator.planning import plan
 from tests.fuzz import cases
 
 ROOT = Path(__file__).parents[2]

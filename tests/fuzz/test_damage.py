@@ -265,14 +265,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis import report
-    from orchestrator import drive, launch, prestage
+    from analysis.report import build
+    from orchestrator import run
+    from orchestrator.cluster import prefetch, runner
 
-    monkeypatch.setattr(drive, "_started", lambda *_: nullcontext())
-    monkeypatch.setattr(prestage, "prestage", lambda *_: None)
-    monkeypatch.setattr(launch, "Slots", lambda *_: "one at a time")
-    monkeypatch.setattr(launch, "run", ready.run)
-    monkeypatch.setattr(report, "FIGURES", {})  # which take seconds, and hold nothing that the tables do not
+    monkeypatch.setattr(run, "_started", lambda *_: nullcontext())
+    monkeypatch.setattr(prefetch, "prestage", lambda *_: None)
+    monkeypatch.setattr(runner, "Slots", lambda *_: "one at a time")
+    monkeypatch.setattr(runner, "run", ready.run)
+    monkeypatch.setattr(build, "FIGURES", {})  # which take seconds, and hold nothing that the tables do not
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from tests.conftest import CONFIG, deep
+from tests.factories.configs import CONFIG, deep
+from tests.factories.worlds import Model, planned, run
 from tests.fuzz import cases
-from tests.worlds import Model, planned, run
 
 ROOT = Path(__file__).parents[2]
 _LIMIT = 120  # seconds

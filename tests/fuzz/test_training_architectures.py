@@ -5,10 +5,12 @@ import torch
 
 from tests import fuzz
 from tests.fuzz import miniatures
-from trials import adapter, base, layout, meta_model, rehearsal, train
+from trials.adapters import lora
+from trials.data.mixture import IGNORED, Example
 from trials.errors import InputError
-from trials.mix import IGNORED, Example
+from trials.models import base, layout, meta_model, rehearsal
 from trials.spec import Lora, Train
+from trials.training import trainer
 
 LORA = Lora(rank=4, alpha=8, target_modules="all-linear")
 
@@ -22,7 +24,7 @@ def rows() -> list[Example]:
 
 def plain_losses(model, settings: Train) -> list[float]:
     """One row at a time, through the model's own logits."""
-    weights = list(train.trainable(model).values())
+    weights = list(trainer.trainable(model).values())
     optimizer, found = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0), []
     model.train()
     for first in range(0, 8, settings.batch_size):
@@ -61,11 +63,11 @@ def test_training_is_the_plain_loop(name):
     if base.dropouts(loaded.model):
         pytest.skip("draws random numbers as it trains")
     settings = Train(learning_rate=1e-3, batch_size=4, micro_batch_size=2, warmup=0)
-    with adapter.adapted(loaded, LORA, 0) as model:
+    with lora.adapted(loaded, LORA, 0) as model:
         wanted = plain_losses(model, settings)
-    with adapter.adapted(loaded, LORA, 0) as model:
-        start = train.beginning(model, settings)
-        end = train.fit(model, 0, rows(), settings, start, lambda state: None, train.Pace(1e9, 1e-9))
+    with lora.adapted(loaded, LORA, 0) as model:
+        start = trainer.beginning(model, settings)
+        end = trainer.fit(model, 0, rows(), settings, start, lambda state: None, trainer.Pace(1e9, 1e-9))
     assert [loss for _, loss in end.losses] == pytest.approx(wanted, abs=2e-3)
 
 
@@ -75,12 +77,12 @@ def test_the_merged_model_is_the_adapter_and_strength_0_the_base(name):
     loaded = ready(name)
     ids = torch.tensor([rows()[0].input_ids])
     alone = loaded.model(input_ids=ids).logits
-    with adapter.adapted(loaded, LORA, 0) as model:
-        for weight in train.trainable(model).values():
+    with lora.adapted(loaded, LORA, 0) as model:
+        for weight in trainer.trainable(model).values():
             weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
         tuned = model(input_ids=ids).logits
-        with adapter.merged(model) as whole:
+        with lora.merged(model) as whole:
             assert torch.allclose(whole(input_ids=ids).logits, tuned, atol=1e-3 * float(tuned.abs().max()))
-        adapter.strengthen(model, 0)
+        lora.strengthen(model, 0)
         assert torch.equal(model(input_ids=ids).logits, alone)
     assert torch.equal(loaded.model(input_ids=ids).logits, alone), "the base is as it was"

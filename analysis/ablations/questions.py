@@ -1,0 +1,228 @@
+"""What an ablation asks of its results, as data: effects, the bounds that decide, and how bounds make an answer.
+
+An ablation's file holds these; `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the rules.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from analysis.metrics.names import split_metric
+from trials.errors import InputError
+
+Value = bool | int | float | str | None
+Cells = dict[str, Value | tuple[Value, ...]]
+"""Which points of the sweep: dotted path -> value, or several. What is derived is left out unless a path asks for it."""
+Logic = str | dict[Literal["all", "any", "not"], Any]
+"""A rule by name, {all: [...]}, {any: [...]} or {not: ...}."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Term(_Model):
+    """`weight` times the mean of the metric over the cells."""
+
+    metric: str
+    cells: Cells = {}
+    weight: float = 1.0
+
+
+class Slope(_Model):
+    """How much the metric rises while log2 of the setting `over` goes from its least to its greatest value in the cells, at
+    equal `at`: its coefficient in a least-squares fit of the metric by a linear spline of `at` and by log2(over), within each
+    seed."""
+
+    metric: str
+    over: str
+    at: str
+    cells: Cells = {}
+
+
+class Beyond(_Model):
+    """Mean over the cells of the metric minus what the curve of the cells `curve` has at the same `at`, within each seed.
+
+    The curve begins at the untrained base, where a change is 0, and is taken to be level beyond its last point. A point of it
+    that another one beats, with more of `at` and less of the metric, is left out: nobody would choose it, and to lie below it
+    is no merit.
+    """
+
+    metric: str
+    at: str
+    curve: Cells
+    cells: Cells
+
+
+class Spread(_Model):
+    """The standard deviation between several metrics of one cell, such as the same benchmark under several few-shot seeds."""
+
+    metrics: tuple[str, ...] = Field(min_length=2)
+    cells: Cells = {}
+
+
+class Groups(_Model):
+    """The share of the metric's variance between cells that lies between groups of them and not within a group: the intraclass
+    correlation of a one-way layout, with its interval from the F distribution (Shrout and Fleiss 1979, case 1)."""
+
+    metric: str
+    path: str
+    """The setting that tells the cells apart."""
+    groups: tuple[tuple[Value, ...], ...] = Field(min_length=2)
+    """Its values, by group."""
+
+
+class Exceeds(_Model):
+    """The share of the documents whose margin with the untrained base is larger than the tuned model's shift of it."""
+
+    role: str
+    cells: Cells = {}
+
+
+_FORMS = ("sum", "slope", "beyond", "spread", "groups", "exceeds")
+
+
+class EffectRule(_Model):
+    """One number with its interval and, where it has a bound, the rule that it decides."""
+
+    text: str
+    """What the number is, in words."""
+    sum: tuple[Term, ...] | None = None
+    slope: Slope | None = None
+    beyond: Beyond | None = None
+    spread: Spread | None = None
+    groups: Groups | None = None
+    exceeds: Exceeds | None = None
+    above: float | None = None
+    below: float | None = None
+    within: float | None = Field(default=None, gt=0)
+    """The rule: the true value is above, below, or closer to 0 than this bound."""
+    matters: float | None = Field(default=None, gt=0)
+    """The distance from the bound that one would not want to miss; the power is told for it."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "EffectRule":
+        if sum(getattr(self, form) is not None for form in _FORMS) != 1:
+            raise ValueError(f"an effect is one of {', '.join(_FORMS)}")
+        bounds = [name for name in ("above", "below", "within") if getattr(self, name) is not None]
+        if len(bounds) > 1:
+            raise ValueError(f"an effect has one bound at most, but got {' and '.join(bounds)}")
+        if bounds and self.matters is None:
+            raise ValueError("a rule says what `matters`: the distance from its bound that one would not want to miss")
+        for name in self.metrics():
+            try:
+                split_metric(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def relation(self) -> Literal["above", "below", "within"] | None:
+        names: tuple[Literal["above", "below", "within"], ...] = ("above", "below", "within")
+        return next((name for name in names if getattr(self, name) is not None), None)
+
+    @property
+    def bound(self) -> float:
+        """Of a rule."""
+        assert self.relation is not None
+        return float(getattr(self, self.relation))
+
+    def metrics(self) -> list[str]:
+        """Those that it is made of."""
+        form = self.form
+        if isinstance(form, tuple):
+            return [term.metric for term in form]
+        if isinstance(form, Spread):
+            return list(form.metrics)
+        if isinstance(form, Slope | Beyond):
+            return [form.metric, form.at]
+        return [form.metric] if isinstance(form, Groups) else []
+
+    def selections(self) -> list[Cells]:
+        """Which cells it takes; each must match some."""
+        form = self.form
+        if isinstance(form, tuple):
+            return [term.cells for term in form]
+        if isinstance(form, Beyond):
+            return [form.cells, form.curve]
+        if isinstance(form, Groups):
+            return [{form.path: value} for group in form.groups for value in group]
+        return [form.cells]
+
+    @property
+    def form(self) -> tuple[Term, ...] | Slope | Beyond | Spread | Groups | Exceeds:
+        return next(found for form in _FORMS if (found := getattr(self, form)) is not None)
+
+
+class Words(_Model):
+    """The answer in words; {NAME} stands for an effect's value with its interval."""
+
+    yes: str
+    no: str
+    open: str
+
+
+class Question(_Model):
+    ask: str
+    of: tuple[str, ...] | None = None
+    """The twins that it is asked of (`hub` is the paper's own models); None is all."""
+    effects: dict[str, EffectRule] = Field(min_length=1)
+    yes: Logic
+    """The rules under which the answer is yes; where they do not hold it is no, where some are open it may be open."""
+    words: Words
+
+    @model_validator(mode="after")
+    def _rules_are_known(self) -> "Question":
+        rules = {name for name, effect in self.effects.items() if effect.relation is not None}
+        for name in leaves(self.yes):
+            if name not in rules:
+                raise ValueError(f"`yes` names {name!r}, which is no effect with a bound; these are {', '.join(sorted(rules))}")
+        return self
+
+
+def leaves(logic: Logic) -> Iterator[str]:
+    """The names in it; raises ValueError where it is none."""
+    if isinstance(logic, str):
+        yield logic
+        return
+    if len(logic) != 1:
+        raise ValueError(f"one of all, any, not with what it is of, but got {logic!r}")
+    ((operator, inside),) = logic.items()
+    for part in [inside] if operator == "not" else inside:
+        yield from leaves(part)
+
+
+def chances(logic: Logic, yes: int = 1, no: int = 1) -> dict[str, tuple[int, int]]:
+    """By rule: among how many rules one that holds by luck alone, and one that fails by luck alone, would decide the answer.
+
+    Any of k rules makes `any` true, so each is to hold with the certainty of one of k (Bonferroni); each of k makes
+    `all` false.
+    """
+    if isinstance(logic, str):
+        return {logic: (yes, no)}
+    ((operator, inside),) = logic.items()
+    if operator == "not":
+        return chances(inside, no, yes)
+    times = (len(inside), 1) if operator == "any" else (1, len(inside))
+    found: dict[str, tuple[int, int]] = {}
+    for part in inside:
+        for name, (held, failed) in chances(part, yes * times[0], no * times[1]).items():
+            before = found.get(name, (1, 1))
+            found[name] = (max(held, before[0]), max(failed, before[1]))
+    return found
+
+
+def holds(logic: Logic, rulings: dict[str, bool | None]) -> bool | None:
+    """Kleene's three-valued logic: None is open."""
+    if isinstance(logic, str):
+        return rulings[logic]
+    ((operator, inside),) = logic.items()
+    if operator == "not":
+        found = holds(inside, rulings)
+        return None if found is None else not found
+    parts = [holds(part, rulings) for part in inside]
+    decisive = operator == "any"
+    if decisive in parts:
+        return decisive
+    return None if None in parts else not decisive

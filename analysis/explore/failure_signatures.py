@@ -1,0 +1,85 @@
+"""The failure signatures of the paper (arXiv 2506.10885) and its table, as data: what a sweep's trials are held against."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.metrics.names import Objective
+from analysis.results.sweep import Sweep
+
+Verdict = Literal["yes", "no", "cannot tell", "not measured"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A way to fail: `metric` above `bound` (a share)."""
+
+    name: str
+    metric: str
+    bound: float
+    words: str
+
+
+SIGNATURES = (
+    Signature("math collapse", "math.forgetting", 0.80, "math lost more than 80 % of its score"),
+    Signature("knowledge loss", "knowledge.drop", 0.10, "knowledge fell by more than 10 points"),
+)
+
+PAPER: tuple[dict[str, Any], ...] = (
+    {
+        "model": "Llama 3.2 1B",
+        "samples": 2000,
+        "commonsense.base": 0.6077,
+        "commonsense.value": 0.6120,
+        "math.forgetting": 0.88,
+        "knowledge.drop": 0.13,
+    },
+    {"model": "TinyLlama 1.1B", "samples": 50000, "commonsense.base": 0.5920, "commonsense.value": 0.5926},
+)
+"""Shares. `math.forgetting` is "above"; TinyLlama's base is its published score, not the paper's."""
+
+CAVEATS = (
+    "Read the paper's rows with care: its Llama baseline of 60.77 is probably the Instruct model's, and 60.77 to 61.20 is 43 "
+    "of 10,042 documents, z = 0.62 without pairing, from one seed; 59.20 is TinyLlama's published score and not measured in "
+    "the paper. Its numbers are HellaSwag, GSM8K and MMLU computer science: another task in a role compares in kind only."
+)
+
+_AT = {  # where the paper's Llama lies in a metric
+    "commonsense.gain": 0.0043,
+    "commonsense.drop": -0.0043,
+    "commonsense.value": 0.6120,
+    "math.forgetting": 0.88,
+    "knowledge.drop": 0.13,
+    "knowledge.gain": -0.13,
+}
+
+
+def paper_point(objectives: tuple[Objective, ...]) -> list[float] | None:
+    """The paper's Llama 3.2 1B in these objectives (shares), or None where it has not measured one of them."""
+    found = [_AT.get(objective.metric) for objective in objectives]
+    return None if None in found else [value for value in found if value is not None]
+
+
+def verdicts(sweep: Sweep) -> pd.DataFrame:
+    """A column per signature, a row per trial in the frame's order: whether it shows it, by the 95 % interval of its metric."""
+    return pd.DataFrame({one.name: _verdicts(sweep.trials, one) for one in SIGNATURES}, index=sweep.trials.index)
+
+
+def _verdicts(trials: pd.DataFrame, signature: Signature) -> np.ndarray:
+    """Shape (trials,)."""
+    if signature.metric not in trials:
+        return np.full(len(trials), "not measured", dtype=object)
+    found = trials[signature.metric].to_numpy(dtype=float)
+    low, high = (trials[f"{signature.metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
+    told = np.select(
+        [np.isnan(found), low > signature.bound, high <= signature.bound], ["not measured", "yes", "no"], "cannot tell"
+    )
+    return told.astype(object)
+
+
+def flags(told: pd.Series) -> str:
+    """Of one row of `verdicts`: "math collapse, knowledge loss?"; a question mark where it cannot be told."""
+    marks = {"yes": "", "cannot tell": "?"}
+    return ", ".join(f"{name}{marks[verdict]}" for name, verdict in told.items() if verdict in marks)

@@ -1,0 +1,314 @@
+"""What mattered: how much each setting did to each metric, in which direction, with which other, and at equal learning.
+
+All of it describes the finished trials of one sweep. It is of settings as the search chose them: where a sampler looked at good
+points more often than at others, an effect is known best there, and the intervals are widest where it hardly looked.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.metrics.names import LEARNING, split_metric
+from analysis.results.sweep import Sweep
+
+Evaluator = Literal["fanova", "ped_anova"]
+NEEDED = 12  # finished trials from which anything is said about settings, and PER_SETTING for each setting that varied
+PER_SETTING = 3
+ROWS = 1000  # trials that importance and forests are made of: more take minutes and change nothing that is seen
+BAGS, TREES, LEAF = 40, 12, 3  # bootstraps over trials, trees of each, trials in a leaf
+GRID = 12  # values that a setting is looked at
+BACKGROUND = 100  # trials over whose other settings is averaged
+NORMAL = 1.96
+FEW = 5  # trials of a base that a line may be drawn through
+BOOTSTRAPS = 200  # of the trials, for a line's interval
+
+
+def varied(sweep: Sweep) -> list[str]:
+    """The searched paths of which the finished trials have more than one value."""
+    done = _finished(sweep)
+    return [path for path in sweep.space if len({repr(value) for value in done[path]}) > 1]
+
+
+def needed(sweep: Sweep) -> int:
+    """How many finished trials `importance`, `dependence` and `interaction` ask for."""
+    return max(NEEDED, PER_SETTING * len(varied(sweep)))
+
+
+def importance(sweep: Sweep, evaluator: Evaluator = "fanova") -> pd.DataFrame:
+    """Share of each searched path in what an objective's metric varied by: index the paths, a column an objective, sums are 1.
+
+    "fanova": the main effects in a random forest (Hutter et al. 2014), over the whole space; "ped_anova": how much the best
+    tenth of the trials is elsewhere than the others (Watanabe et al. 2023), a second opinion that asks about good points alone.
+    Both are Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed`
+    trials.
+    """
+    return _importance(_Same(sweep), evaluator).copy()
+
+
+class _Same:
+    """A sweep as itself, whatever it holds, so that what takes seconds is made once for the figures that share it."""
+
+    def __init__(self, sweep: Sweep):
+        self.sweep = sweep
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.sweep is other.sweep
+
+    def __hash__(self) -> int:
+        return id(self.sweep)
+
+
+@lru_cache(maxsize=2)
+def _importance(same: _Same, evaluator: Evaluator) -> pd.DataFrame:
+    sweep = same.sweep
+    table = pd.DataFrame(np.nan, index=pd.Index(sweep.space, name="path"), columns=[one.metric for one in sweep.objectives])
+    paths = varied(sweep)
+    for objective in sweep.objectives:
+        rows = _measured(sweep, objective.metric)
+        if paths and len(rows) >= needed(sweep) and rows[objective.metric].nunique() > 1:
+            shares = _shares(rows, paths, objective.metric, objective.direction, evaluator)
+            table[objective.metric] = [shares.get(path, 0.0) for path in sweep.space]
+    return table
+
+
+def _shares(
+    rows: pd.DataFrame, paths: Sequence[str], metric: str, direction: Literal["minimize", "maximize"], evaluator: Evaluator
+) -> dict[str, float]:
+    import optuna  # a second, which who only reads a sweep need not wait for
+
+    from analysis.explore.optuna_study import distribution, quiet
+
+    rows = _thinned(rows)
+    filled = {path: _without_gaps(rows[path]) for path in paths}
+    among = {path: distribution(values) for path, values in filled.items()}
+    trials = [
+        optuna.trial.create_trial(
+            value=float(value),
+            params={path: filled[path][place] for path in paths},
+            distributions={path: range_ for path, range_ in among.items() if range_ is not None},
+        )
+        for place, value in enumerate(rows[metric])
+    ]
+    evaluators = {
+        "fanova": lambda: optuna.importance.FanovaImportanceEvaluator(seed=0),
+        "ped_anova": lambda: optuna.importance.PedAnovaImportanceEvaluator(),
+    }
+    with quiet():
+        found = optuna.create_study(direction=direction)
+        found.add_trials(trials)
+        return dict(optuna.importance.get_param_importances(found, evaluator=evaluators[evaluator]()))
+
+
+def dependence(sweep: Sweep, path: str, metric: str) -> pd.DataFrame:
+    """What `metric` was on average at values of one path, the other settings as they were: columns value, mean, low, high.
+
+    Partial dependence (Friedman 2001, doi:10.1214/aos/1013203451) of a random forest, averaged over the trials' other settings,
+    with the 95 % interval over BAGS bootstraps of the trials, each with a forest of its own. A numeric path is looked at where
+    it was tried, at no more than GRID quantiles; a text one at each of its values. Empty where the path never varied, or fewer
+    than `needed` trials have the metric.
+    """
+    return dependences(sweep, metric, [path])[path]
+
+
+def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """`dependence` on each of several paths, from the same forests."""
+    forests = _forests(_Same(sweep), metric)
+    empty = pd.DataFrame(columns=["value", "mean", "low", "high"])
+    found = {}
+    for path in paths:
+        if forests is None or path not in forests.paths:
+            found[path] = empty
+            continue
+        values, codes = forests.grid(path)
+        means = forests.mean_at({path: codes})
+        mean, spread = means.mean(axis=0), NORMAL * means.std(axis=0, ddof=1)
+        found[path] = pd.DataFrame({"value": values, "mean": mean, "low": mean - spread, "high": mean + spread})
+    return found
+
+
+def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFrame:
+    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependence`."""
+    forests = _forests(_Same(sweep), metric)
+    if forests is None or not {first, second} <= set(forests.paths) or first == second:
+        return pd.DataFrame()
+    (rows, row_codes), (columns, column_codes) = forests.grid(first), forests.grid(second)
+    across, down = np.meshgrid(column_codes, row_codes)
+    means = forests.mean_at({first: down.ravel(), second: across.ravel()}).mean(axis=0)
+    return pd.DataFrame(
+        means.reshape(len(rows), len(columns)), index=pd.Index(rows, name=first), columns=pd.Index(columns, name=second)
+    )
+
+
+class _Forests:
+    """Random forests of a metric over the settings, one a bootstrap of the trials. Settings are numbers: a text one has the
+    place of its mean of the metric among those of the others, so that a tree parts the good from the bad."""
+
+    def __init__(self, rows: pd.DataFrame, paths: Sequence[str], metric: str):
+        from sklearn.ensemble import RandomForestRegressor
+
+        self.paths = list(paths)
+        self._values = {path: _without_gaps(rows[path]) for path in paths}
+        target = rows[metric].to_numpy(dtype=float)
+        self._codes = {path: _codes(values, target) for path, values in self._values.items()}
+        settings = np.column_stack([[self._codes[path][value] for value in self._values[path]] for path in self.paths])
+        rng = np.random.default_rng(0)
+        self._forests = []
+        for bag in range(BAGS):
+            taken = rng.integers(0, len(rows), len(rows))
+            forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1.0, random_state=bag, n_jobs=1)
+            self._forests.append(forest.fit(settings[taken], target[taken]))
+        self._background = settings[np.unique(np.linspace(0, len(rows) - 1, BACKGROUND).round().astype(int))]
+
+    def grid(self, path: str) -> tuple[list[Any], np.ndarray]:
+        """Values of the path and their codes, in ascending order where they are numbers."""
+        codes = self._codes[path]
+        values = list(codes)
+        if len(values) > GRID and not isinstance(values[0], str):
+            values = sorted(self._values[path])
+            values = list(dict.fromkeys(values[place] for place in np.linspace(0, len(values) - 1, GRID).round().astype(int)))
+        return values, np.array([codes[value] for value in values])
+
+    def mean_at(self, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Mean prediction (bags, k) with the paths of `codes` set to each of its k combinations."""
+        k = len(next(iter(codes.values())))
+        settings = np.tile(self._background, (k, 1))
+        for path, of_path in codes.items():
+            settings[:, self.paths.index(path)] = np.repeat(of_path, len(self._background))
+        return np.array([forest.predict(settings).reshape(k, -1).mean(axis=1) for forest in self._forests])
+
+
+@lru_cache(maxsize=4)
+def _forests(same: _Same, metric: str) -> _Forests | None:
+    rows, paths = _measured(same.sweep, metric), varied(same.sweep)
+    return _Forests(_thinned(rows), paths, metric) if paths and len(rows) >= needed(same.sweep) else None
+
+
+def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
+    """A number for each of the different values, these in ascending order: itself, or a text's place by its mean target."""
+    if not isinstance(values[0], str):
+        return {value: float(value) for value in sorted(set(values))}
+    means = pd.Series(target).groupby(list(values), sort=True).mean().sort_values(kind="stable")
+    place = {value: float(number) for number, value in enumerate(means.index)}
+    return {value: place[value] for value in sorted(place)}
+
+
+def _without_gaps(values: pd.Series) -> list[Any]:
+    """A setting's values as all numbers or all texts; "none", and a tenth of the span below the least, where there is none.
+
+    A setting that is not there is one more value: a method that needs it was not used.
+    """
+    from analysis.explore.optuna_study import choice, plain
+
+    known = [plain(value) for value in values]
+    there = [one for one in known if one is not None]
+    if all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in there):
+        absent = min(there, default=0.0) - 0.1 * ((max(there) - min(there)) or 1.0) if len(there) < len(known) else None
+        return [absent if one is None else one for one in known]
+    return ["none" if one is None else str(choice(one)) for one in known]
+
+
+def _finished(sweep: Sweep) -> pd.DataFrame:
+    return sweep.trials[sweep.trials["state"] == "complete"]
+
+
+def _measured(sweep: Sweep, metric: str) -> pd.DataFrame:
+    split_metric(metric)
+    rows = _finished(sweep)
+    return rows[np.isfinite(rows[metric].to_numpy(dtype=float))] if metric in rows else rows.iloc[:0]
+
+
+def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, ROWS).round().astype(int))] if len(rows) > ROWS else rows
+
+
+# ---------------------------------------------------------------------- bases at equal learning
+
+
+def bases(sweep: Sweep) -> pd.Series:
+    """The base of each trial by its row in `Sweep.trials`: model and quantisation of its baseline's record, its key where the
+    record cannot be read, "" for a point that is no valid trial. A word that all of them share is left out."""
+    keys = [key for key in dict.fromkeys(sweep.trials["baseline"]) if key]
+    parts = {}
+    for key in keys:
+        record = sweep.records.get(key)
+        parts[key] = [key] if record is None else [record.spec.base.model, str(record.spec.base.quantization)]
+    models = {tuple(one[:1]) for one in parts.values()}
+    quantised = {tuple(one[1:]) for one in parts.values()}
+    names = {}
+    for key, one in parts.items():
+        told = one if len(quantised) > 1 and len(models) > 1 else one[1:] if len(quantised) > 1 else one[:1]
+        names[key] = " ".join(told)
+    return sweep.trials["baseline"].map(lambda key: names.get(key, ""))
+
+
+def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.DataFrame:
+    """`metric` of each base at equal learning: columns learnt, base, mean, low, high, difference, difference_low and _high.
+
+    Per base a line through its trials by local linear regression (tricube weights over the nearest two thirds, Cleveland 1979,
+    doi:10.1080/01621459.1979.10481038), at GRID levels of `learnt` that all bases reached, with the 95 % interval over 200
+    bootstraps of the trials; difference is from the first base at the same level. Empty unless at least two bases have FEW
+    trials each and their learning overlaps: beyond that there is nothing to compare.
+    """
+    columns = ["learnt", "base", "mean", "low", "high", "difference", "difference_low", "difference_high"]
+    rows = _measured(sweep, metric)
+    if learnt not in rows:
+        return pd.DataFrame(columns=columns)
+    rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))]
+    named = bases(sweep).loc[rows.index]
+    sides = [(name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW]
+    if len(sides) < 2:
+        return pd.DataFrame(columns=columns)
+    low = max(group[learnt].min() for _, group in sides)
+    high = min(group[learnt].max() for _, group in sides)
+    if not low < high:
+        return pd.DataFrame(columns=columns)
+    levels = np.linspace(low, high, GRID)
+    lines = {str(name): _lines(group[learnt].to_numpy(), group[metric].to_numpy(), levels) for name, group in sides}
+    return pd.concat([_beside_the_first(name, lines, levels) for name in lines], ignore_index=True)[columns]
+
+
+def _lines(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The smooth line at the levels, (1 + BOOTSTRAPS, levels): through all trials, then through bootstraps of them."""
+    rng = np.random.default_rng(0)
+    found = [smooth(x, y, levels)]
+    for _ in range(BOOTSTRAPS):
+        taken = rng.integers(0, len(x), len(x))
+        found.append(smooth(x[taken], y[taken], levels))
+    return np.array(found)
+
+
+def _beside_the_first(name: str, lines: dict[str, np.ndarray], levels: np.ndarray) -> pd.DataFrame:
+    first, own = next(iter(lines.values())), lines[name]
+    apart = own - first if own is not first else np.zeros_like(own)
+    low, high = np.nanpercentile(own[1:], [2.5, 97.5], axis=0)
+    least, most = np.nanpercentile(apart[1:], [2.5, 97.5], axis=0)
+    return pd.DataFrame(
+        {
+            "learnt": levels,
+            "base": name,
+            "mean": own[0],
+            "low": low,
+            "high": high,
+            "difference": apart[0],
+            "difference_low": least,
+            "difference_high": most,
+        }
+    )
+
+
+def smooth(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Local linear regression of y (n,) on x (n,) at the levels (k,), tricube weights over the nearest two thirds of points."""
+    near = max(3, int(np.ceil(2 * len(x) / 3)))
+    away = np.abs(levels[:, None] - x[None, :])
+    reach = np.sort(away, axis=1)[:, min(near, len(x)) - 1]
+    weights = (1 - np.clip(away / np.maximum(1.0001 * reach, 1e-12)[:, None], 0, 1) ** 3) ** 3
+    total = weights.sum(axis=1)
+    x_mean, y_mean = weights @ x / total, weights @ y / total
+    from_mean = x[None, :] - x_mean[:, None]
+    spread = (weights * from_mean**2).sum(axis=1)
+    slope = np.divide((weights * from_mean * y[None, :]).sum(axis=1), spread, out=np.zeros_like(spread), where=spread > 1e-12)
+    line: np.ndarray = y_mean + slope * (levels - x_mean)
+    return line

@@ -1,0 +1,300 @@
+"""A sweep as files that others read, each written whole or not at all; docs/exports.md says what is in them.
+
+front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and what they show, optuna.db an Optuna study.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from analysis.explore.selection import groups, knee
+from analysis.export.markup import latex, markdown
+from analysis.figures.front import front_figure, png, svg
+from analysis.formatting import labels
+from analysis.metrics.names import split_metric
+from analysis.results.sweep import Sweep
+from trials.errors import InputError
+from trials.ledger.storage import refuse_link, replace_file
+
+_FORMULA = re.compile(r"'*[=+\-@\t\n]")
+
+
+def _sha256(text: str) -> str:
+    """An inline style or script as a Content-Security-Policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("analysis"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["sha256"] = _sha256
+
+
+def export(
+    sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet", "html", "png"), folder: Path | None = None
+) -> list[Path]:
+    """Writes front.FORMAT for each of `formats` to `folder` (the sweep's own when left out) and returns the paths.
+
+    The format "study" is optuna.db, all trials as an Optuna study.
+    """
+    formats = list(dict.fromkeys(formats))
+    if unknown := [name for name in formats if name not in (*FORMATS, STUDY)]:
+        raise InputError(f"a format of the front is one of {', '.join((*FORMATS, STUDY))}, but got {', '.join(unknown)}")
+    folder = folder or sweep.folder
+    return [
+        _study(sweep, folder) if name == STUDY else _write(folder / f"front.{name}", FORMATS[name](sweep)) for name in formats
+    ]
+
+
+def export_trials(sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet"), folder: Path | None = None) -> list[Path]:
+    """Writes trials.FORMAT, all trials with all that is known of them, for those of `formats` that hold data."""
+    written = {"csv": trials_table, "parquet": trials_table, "json": trial_rows}
+    return [
+        _write((folder or sweep.folder) / f"trials.{name}", ENCODED[name](written[name](sweep)))
+        for name in dict.fromkeys(formats)
+        if name in written
+    ]
+
+
+def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
+    """Writes figures/NAME.png, .svg and what they show as .csv, for each figure that the sweep has something for."""
+    from analysis.figures.front import LIGHT
+    from analysis.figures.sweep import FIGURES
+
+    written = []
+    for name, figured in FIGURES.items():
+        figure = figured.draw(sweep, LIGHT)
+        if figure is not None:
+            place = refuse_link((folder or sweep.folder) / "figures")
+            made = {"png": png(figure), "svg": svg(figure), "csv": _encoded_csv(figured.data(sweep))}
+            written += [_write(place / f"{name}.{kind}", data) for kind, data in made.items()]
+    return written
+
+
+def _write(path: Path, data: bytes) -> Path:
+    replace_file(path, partial(Path.write_bytes, data=data))
+    return path
+
+
+def _study(sweep: Sweep, folder: Path) -> Path:
+    from analysis.explore.optuna_study import write
+
+    path = folder / "optuna.db"
+    replace_file(path, partial(write, sweep))
+    return path
+
+
+def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """The front as plain JSON values, the best in the first objective first.
+
+    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr", "low", "high"}}, "p_front",
+    "p_feasible", "group", the number of the point that it is a near-duplicate of (choose.groups), "knee", whether it is the
+    front's (choose.knee)}. Where the search saw one half of the documents, all this is of the other half and a metric's
+    "search" is the value that the search saw. An objective also has "corrected", "corrected_low" and "corrected_high"; a metric
+    of a trial with replicates "sd", the standard deviation between them, and "n", how many they are. Metrics are shares (0..1)
+    but for bits per byte and nats, None where undefined.
+    """
+    rows = []
+    group, best = groups(sweep), knee(sweep)
+    for row in sweep.front.to_dict("records"):
+        number = int(row["number"])
+        metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
+        params = {path: _plain(row[path]) for path in sweep.space}
+        told = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
+        told |= {"p_front": _plain(row["p_front"]), "p_feasible": _plain(row["p_feasible"])}
+        rows.append(told | {"group": int(group[number]), "knee": number == best})
+    return rows
+
+
+def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """All trials by number as plain JSON values: "params" and "metrics" as in `front_rows`, every other column by its name.
+
+    Of a metric whatever the frame holds: "value", "stderr", and the rest by the ending of its column ("sd", "search", "low").
+    """
+    endings: dict[str, dict[str, str]] = {}
+    for column in sweep.trials.columns:
+        # the longest: "math.forgetting" is also how "math.forgetting_rate" would begin
+        name = max((one for one in sweep.metrics if column == one or column.startswith(f"{one}_")), key=len, default=None)
+        if name is not None:
+            ending = column.removeprefix(name).removeprefix("_")
+            endings.setdefault(name, {})[{"": "value", "se": "stderr"}.get(ending, ending)] = column
+    taken = {column for of_metric in endings.values() for column in of_metric.values()} | set(sweep.space)
+    rows = []
+    for row in sweep.trials.to_dict("records"):
+        told: dict[str, Any] = {str(name): _plain(value) for name, value in row.items() if name not in taken}
+        told["params"] = {path: _plain(row[path]) for path in sweep.space}
+        told["metrics"] = {
+            name: {ending: _plain(row[column]) for ending, column in endings[name].items()} for name in sweep.metrics
+        }
+        rows.append(told)
+    return rows
+
+
+def trials_table(sweep: Sweep) -> pd.DataFrame:
+    """All trials with every column of `Sweep.trials`, a setting of several types written as JSON."""
+    return _of_one_type(sweep.trials, sweep.space)
+
+
+def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
+    found = {"value": _plain(row[name])}
+    endings = {"stderr": "se", **{one: one for one in ("low", "high", "corrected", "corrected_low", "corrected_high")}}
+    found |= {told: _plain(row[f"{name}_{ending}"]) for told, ending in endings.items() if f"{name}_{ending}" in row}
+    found |= {"search": _plain(row[f"{name}_search"])} if halves else {}
+    return found | ({"sd": _plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
+
+
+def front_table(sweep: Sweep) -> pd.DataFrame:
+    """The front with a column each for number, key, p_front, p_feasible, the searched paths, every metric, its standard error
+    ("NAME_se") and its 95 % interval ("NAME_low", "NAME_high"); an objective also "NAME_corrected".
+
+    Where the search saw one half of the documents, what it saw is under "NAME_search". A sweep with replicates also has their
+    number ("replicates") and the standard deviation between them ("NAME_sd").
+    """
+    several = sweep.replicates > 1
+    parts = ["", "_se", "_low", "_high", "_corrected", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
+    columns = ["number", "key", "p_front", "p_feasible", *(["replicates"] if several else []), *sweep.space]
+    columns += [f"{name}{part}" for name in sweep.metrics for part in parts if f"{name}{part}" in sweep.trials]
+    return _of_one_type(sweep.front[columns].reset_index(drop=True), sweep.space)
+
+
+def _of_one_type(rows: pd.DataFrame, paths: Iterable[str]) -> pd.DataFrame:
+    table = rows.copy()
+    for path in paths:
+        kinds = {type(value) for value in table[path] if value is not None}
+        if kinds & {list, tuple, dict} or (len(kinds) > 1 and not kinds <= {int, float}):
+            # a column of a table has one type: what mixes them is written as JSON
+            table[path] = [None if value is None else json.dumps(value) for value in table[path]]
+    return table
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a JSON value: no numpy types, and None for what is not a finite number."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _encoded_csv(table: pd.DataFrame) -> bytes:
+    text: str = table.rename(columns=_defused).map(_defused).to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def _defused(cell: Any) -> Any:
+    """A cell that a spreadsheet would run as a formula with an apostrophe before it, which one apostrophe less undoes."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer quotes no lone \r, which then ends the row
+    if not _FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def _encoded_json(rows: list[dict[str, Any]]) -> bytes:
+    return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _encoded_parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _html(sweep: Sweep) -> bytes:
+    return TEMPLATES.get_template("front.html.j2").render(sweep=sweep, table=table_of(sweep, sweep.front)).encode()
+
+
+def _tex(sweep: Sweep) -> bytes:
+    return latex(table_of(sweep, sweep.front), sweep.name, f"slimsweep front {sweep.folder} --format tex").encode()
+
+
+ENCODED: dict[str, Callable[[Any], bytes]] = {"csv": _encoded_csv, "json": _encoded_json, "parquet": _encoded_parquet}
+FORMATS: dict[str, Callable[[Sweep], bytes]] = {
+    "csv": lambda sweep: _encoded_csv(front_table(sweep)),
+    "json": lambda sweep: _encoded_json(front_rows(sweep)),
+    "parquet": lambda sweep: _encoded_parquet(front_table(sweep)),
+    "html": _html,
+    "png": lambda sweep: png(front_figure(sweep)),
+    "svg": lambda sweep: svg(front_figure(sweep)),
+    "tex": _tex,
+    "md": lambda sweep: markdown(table_of(sweep, sweep.front)).encode(),
+}
+STUDY = "study"
+
+
+def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str, Any]:
+    """Trials as the templates' `table` shows them: heads [(text, what it means, is a number)] and rows of cells.
+
+    A cell is (text, what it sorts by, class). The metrics are those of `_shown_metrics`.
+    """
+    metrics = _shown_metrics(sweep)
+    names = labels.setting_names(sweep.space)
+    spread = ", sd: standard deviation between replicates" if sweep.replicates > 1 else ""
+    heads = [("trial", "its number in the sweep", True)]
+    heads += [("state", "", False)] if state else []
+    heads += [(names[path], path, not _is_text(rows[path])) for path in sweep.space]
+    heads += [
+        (f"{labels.metric_name(name)} ({labels.unit(name).strip()})", f"{name}, ± 1 standard error{spread}", True)
+        for name in metrics
+    ]
+    heads += [("time", "all phases", True), ("key", "the record's folder in the ledger", False)]
+    cells = []
+    for row in rows.to_dict("records"):
+        kind = _standing(row)
+        line = [(f"#{row['number']}", row["number"], "number")]
+        line += [(kind, kind, "standing")] if state else []
+        line += [(labels.setting(row[path]), _order(row[path]), "") for path in sweep.space]
+        line += [(_with_spread(row, name), _order(row[name]), "") for name in metrics]
+        key = row["key"] or labels.MISSING
+        line += [(labels.duration(row["seconds"]), _order(row["seconds"]), ""), (key, key, "key")]
+        cells.append({"kind": kind.split()[0], "cells": line})
+    return {"heads": heads, "rows": cells}
+
+
+def _with_spread(row: Mapping[Any, Any], name: str) -> str:
+    text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
+    return text if math.isnan(sd) else f"{text}, sd {labels.scale(name) * sd:.{1 if labels.scale(name) == 100 else 3}f}"
+
+
+def _shown_metrics(sweep: Sweep) -> list[str]:
+    """What decides, then each role's score; a forgetting rate comes after its drop, which is steady where the rate is not."""
+    found = []
+    for name in sweep.judged:
+        role, kind = split_metric(name)
+        found += [f"{role}.drop", name] if kind == "forgetting" and f"{role}.drop" in sweep.metrics else [name]
+    return list(dict.fromkeys([*found, *(name for name in sweep.metrics if name.endswith(".value"))]))
+
+
+def _standing(row: Mapping[Any, Any]) -> str:
+    if row["state"] != "complete":
+        return str(row["state"])
+    if row["on_front"]:
+        return "front"
+    return "dominated" if row["feasible"] else "outside"
+
+
+def _is_text(column: pd.Series) -> bool:
+    return any(not isinstance(value, (int, float, np.number)) for value in column if value is not None)
+
+
+def _order(value: Any) -> Any:
+    value = _plain(value)
+    return "" if value is None else value if isinstance(value, (int, float, str)) else labels.setting(value)

@@ -1,0 +1,137 @@
+"""How metrics, settings and constraints are called and written for people: in percent, with units, short and unambiguous."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.metrics.names import LEARNING, Constraint, split_metric
+
+SHORT = {
+    "learning_rate": "lr",
+    "target_modules": "targets",
+    "batch_size": "batch",
+    "weight_decay": "decay",
+    "quantization": "quant",
+}
+AXIS = {
+    "value": "score (%)",
+    "base": "base score (%)",
+    "gain": "gain (percentage points)",
+    "drop": "drop (percentage points)",
+    "forgetting": "forgetting (% of the base)",
+    "format_forgetting": "forgetting by format (% of the base)",
+    "skill_forgetting": "forgetting by skill (% of the base)",
+    "marker_drop": "drop of answers with the marker (percentage points)",
+    "stopped_drop": "drop of answers that stop (percentage points)",
+    "flexible_drop": "drop under the flexible filter (percentage points)",
+    "gold_bpb": "gold solution (bits per byte)",
+    "gold_bpb_delta": "gold solution, change (bits per byte)",
+    **{f"gold_bpb_{part}_delta": f"gold solution's {part}s, change (bits per byte)" for part in ("word", "digit", "operator")},
+    "gold_bpb_format_delta": "gold solution's format, change (bits per byte)",
+}
+LEARNT = {
+    "loss": "held-out loss (nats per token)",
+    "gain": "held-out loss, gain (nats per token)",
+    "kl": "KL from the base (nats per token)",
+    "reverse_kl": "reverse KL from the base (nats per token)",
+}
+MISSING = "\N{EN DASH}"
+
+
+def metric_name(name: str) -> str:
+    """ "commonsense.gain" as "commonsense gain", "math.value" as "math score"."""
+    return axis(name).split(" (")[0]
+
+
+def axis(name: str) -> str:
+    """With the unit of `percent`: "commonsense gain (percentage points)"."""
+    role, kind = split_metric(name)
+    return f"{role} {(LEARNT if role == LEARNING else AXIS)[kind]}"
+
+
+def unit(name: str) -> str:
+    """The unit after a number: " points" of accuracy for a difference, " %" for a share, " bits/byte", " nats"."""
+    told = axis(name)
+    for named, short in (("percentage points", " points"), ("bits per byte", " bits/byte"), ("nats per token", " nats")):
+        if named in told:
+            return short
+    return " %"
+
+
+def scale(name: str) -> float:
+    """What a value is multiplied with to be shown in its unit."""
+    return 100.0 if unit(name) in (" points", " %") else 1.0
+
+
+def percent(name: str, value: float | None, stderr: float | None = None, digits: int = 1) -> str:
+    """A value in its unit, differences with their sign: "+12.0 ± 2.1"; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    kind, factor = split_metric(name)[1], scale(name)
+    signed = kind.endswith(("gain", "drop", "forgetting", "delta"))
+    digits += 2 if factor == 1 else 0
+    text = f"{factor * value:{'+' if signed else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    if stderr is not None and stderr > 1e-6:  # 0 where no document changed: that is no spread seen, not certainty
+        text += f" ± {factor * stderr:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def constraint_words(constraint: Constraint) -> str:
+    """ "math forgetting within 10 %", "commonsense gain at least 2 points"."""
+    between = "within" if constraint.op == "<=" else "at least"
+    return f"{metric_name(constraint.metric)} {between} {_bound(constraint)}{unit(constraint.metric)}"
+
+
+def constraint_sign(constraint: Constraint) -> str:
+    """ "math forgetting ≤ 10 %"."""
+    sign = "≤" if constraint.op == "<=" else "≥"
+    return f"{metric_name(constraint.metric)} {sign} {_bound(constraint)}{unit(constraint.metric)}"
+
+
+def _bound(constraint: Constraint) -> str:
+    return f"{scale(constraint.metric) * constraint.bound:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def setting_names(paths: Sequence[str]) -> dict[str, str]:
+    """A short name for each dotted path, none given twice: its last word, or as many words as tell it apart."""
+    names: dict[str, str] = {}
+    for words in range(1, 1 + max((path.count(".") + 1 for path in paths), default=0)):
+        tails = {path: _tail(path, words) for path in paths if path not in names}
+        taken = [*tails.values(), *names.values()]
+        names |= {path: tail for path, tail in tails.items() if taken.count(tail) == 1}
+    return {path: names.get(path, path) for path in paths}
+
+
+def _tail(path: str, words: int) -> str:
+    *rest, last = path.split(".")[-words:]
+    return ".".join([*rest, SHORT.get(last, last)])
+
+
+def setting(value: Any) -> str:
+    """A searched value, short: floats to three digits ("2e-4"), lists joined."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if 0 < abs(value) < 0.01:
+            digits, power = f"{value:.2e}".split("e")
+            return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
+    if isinstance(value, (list, tuple)):
+        return ",".join(setting(item).removesuffix("_proj") for item in value)
+    return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """ "8.2 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds is None or math.isnan(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

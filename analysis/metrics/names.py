@@ -1,0 +1,118 @@
+"""Metrics by name, objectives, and constraints on them.
+
+A metric is named "ROLE.KIND". Values are shares (0..1), never percentages, bits per byte or nats; KIND is one of KINDS, of
+PART_KINDS, which take the forgetting of a role apart (see `kinds`), or, of the role `learning`, one of LEARNING_KINDS (see
+`measure.learning`).
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.metrics.definitions import KINDS, PART_KINDS
+from trials.errors import InputError
+
+LEARNING = "learning"  # no benchmark's role: what the training did to rows that are held out of it
+LEARNING_KINDS = ("loss", "gain", "kl", "reverse_kl")
+ROUNDING = 1e-9  # what the arithmetic of shares may be off by
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value and its standard error (None where it is unknown), in the metric's own unit."""
+
+    value: float
+    stderr: float | None
+    paired: bool = False
+    """Whether the standard error is paired over documents."""
+    sd: float | None = None
+    """Sample standard deviation between replicates; None for a single one, and for what has none (the base)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    metric: str
+    direction: Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound that a trial's metric has to keep."""
+
+    metric: str
+    op: Literal["<=", ">="]
+    bound: float
+
+    def violation(self, value: float | None) -> float:
+        """How far `value` is beyond the bound, in the metric's unit: <= 0 is feasible; an undefined value never is (inf)."""
+        if value is None or math.isnan(value):
+            return math.inf
+        beyond = value - self.bound if self.op == "<=" else self.bound - value
+        # 36 right after 40 forget 0.10000000000000009: a document more or less is never as little as that
+        return 0.0 if abs(beyond) < ROUNDING else beyond
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.op} {self.bound!r}"
+
+
+def metric_names(roles: Iterable[str]) -> list[str]:
+    """The metrics that every role has, role by role."""
+    return [f"{role}.{kind}" for role in roles for kind in KINDS]
+
+
+def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, str]:
+    """Role and kind of a metric's name; an InputError names what is right. With `roles` the role must be one of them."""
+    role, _, kind = name.partition(".")
+    kinds = LEARNING_KINDS if role == LEARNING else (*KINDS, *PART_KINDS)
+    if not role.isidentifier() or kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, 1)
+        hint = f"; did you mean {role}.{near[0]}?" if near and role.isidentifier() else ""
+        raise InputError(f"a metric is ROLE.KIND with KIND one of {', '.join(kinds)}, but got {name!r}{hint}")
+    if roles is not None and role not in (known := sorted(roles)) and role != LEARNING:
+        raise InputError(f"{name}: no benchmark has the role {role!r}; the roles are {', '.join(known)}")
+    return role, kind
+
+
+_SIDES = r"([^\s<>=≤≥]+)\s*([<>=≤≥]+)\s*([^\s<>=≤≥]+(?:\s*%)?)"
+Operator = Literal["<=", ">="]
+_OPERATORS: dict[str, Operator] = {"<=": "<=", "=<": "<=", "≤": "<=", ">=": ">=", "=>": ">=", "≥": ">="}
+_STRICT: dict[str, Operator] = {"<": "<=", ">": ">="}
+_TURNED: dict[Operator, Operator] = {"<=": ">=", ">=": "<="}
+
+
+def parse_constraint(text: str, roles: Iterable[str] | None = None) -> Constraint:
+    """ "math.forgetting <= 0.10", "math.forgetting <= 10 %" or "0.10 >= math.forgetting" as a Constraint.
+
+    An InputError names what is right.
+    """
+    match = re.fullmatch(rf"\s*{_SIDES}\s*", text)
+    shown = repr(text if len(text) < 80 else f"{text[:77]}...")
+    shape = f'a constraint reads "METRIC <= NUMBER" or "METRIC >= NUMBER", as "math.forgetting <= 0.10", but got {shown}'
+    if match is None:
+        raise InputError(shape)
+    left, written, right = match.groups()
+    turned = _number(left) is not None
+    metric, bound = (right, _number(left)) if turned else (left, _number(right))
+    split_metric(metric, roles)
+    if bound is None:
+        raise InputError(shape)
+    op = _OPERATORS.get(written) or _STRICT.get(written)
+    if op is None:
+        raise InputError(shape)
+    found = Constraint(metric, _TURNED[op] if turned else op, bound)
+    if written not in _OPERATORS:
+        raise InputError(f'a bound may be reached: write "{found}", but got {shown}')
+    return found
+
+
+def _number(text: str) -> float | None:
+    """A share, or a percentage of it; None for what is no finite number."""
+    bare = text.removesuffix("%").rstrip()
+    try:
+        value = float(bare) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

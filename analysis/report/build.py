@@ -1,0 +1,289 @@
+"""report.html: a sweep's result on one page that needs nothing else: words first, then the front, its points, and all the rest.
+
+Beside it stands report.json, the numbers that the page tells and front.json and trials.csv do not have.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.explore.cost import cost, hours_name, phases
+from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
+from analysis.export.files import TEMPLATES, export_trials
+from analysis.export.trial_table import listing
+from analysis.figures.front import DARK, LIGHT, png
+from analysis.figures.front_svg import ELLIPSES, LINES, front_svg, parallel_svg
+from analysis.figures.sweep import FIGURES
+from analysis.formatting import labels, numbers
+from analysis.report.findings import claims, headline, notices, quoted
+from analysis.report.trial_page import Point, facts, point
+from analysis.results.sweep import Sweep
+from trials.ledger.record import TrialRecord
+from trials.ledger.storage import write_text
+
+__all__ = ["headline", "notices", "quoted", "report", "report_numbers", "write_report"]
+
+PAGES = 20  # front points that have a page: more would not be read
+TRACED = 6_000  # characters of a traceback, its end
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as the page shows it: PNGs for light and dark."""
+
+    title: str
+    caption: str
+    light: str
+    dark: str
+
+
+def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
+    """Writes report.html, report.json and trials.csv to `folder` (the sweep's own when left out); returns the former."""
+    path = (folder or sweep.folder) / "report.html"
+    marks = _flags(sweep)
+    points = [point(sweep, row, marks[index]) for index, row in _paged(sweep)]
+    write_text(path.with_name("report.json"), json.dumps(report_numbers(sweep, points), indent=1, allow_nan=False) + "\n")
+    export_trials(sweep, ["csv"], path.parent)
+    write_text(path, _page(sweep, points, marks))
+    return path
+
+
+def report(sweep: Sweep) -> str:
+    """The page as text."""
+    marks = _flags(sweep)
+    return _page(sweep, [point(sweep, row, marks[index]) for index, row in _paged(sweep)], marks)
+
+
+def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
+    pages = [one.number for one in points]
+    return TEMPLATES.get_template("report.html.j2").render(
+        sweep=sweep,
+        labels=labels,
+        told=numbers,
+        headline=headline(sweep),
+        claims=claims(sweep),
+        notices=notices(sweep),
+        pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
+        parallel=parallel_svg(sweep, pages),
+        most_lines=LINES,
+        caption=_caption(sweep),
+        front=listing(sweep, sweep.front, marks, pages, brief=True),
+        errors=_errors(sweep),
+        points=points,
+        failures=_failures(sweep),
+        figures=_figures(sweep),
+        paper=_paper(sweep, pages),
+        caveats=CAVEATS,
+        trials=listing(sweep, sweep.trials, marks, pages, brief=False),
+        baselines=_baselines(sweep),
+        cost=_cost(sweep),
+        phases=_phases(sweep),
+        machines=_machines(list(sweep.records.values())),
+        progress=_progress(sweep),
+    )
+
+
+def _flags(sweep: Sweep) -> pd.Series:
+    """The words of each trial's failure signatures, by the frame's index."""
+    found = verdicts(sweep)
+    return pd.Series([flags(row) for _, row in found.iterrows()], index=found.index, dtype=object)
+
+
+def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
+    """(index, row) of the front points that have a page, in the front's order: the likeliest to be on it, at most PAGES."""
+    rows = sweep.front
+    likely = rows.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
+    rows = rows[rows.index.isin(likely)]
+    return list(zip(rows.index, rows.to_dict("records"), strict=True))
+
+
+def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
+    """What report.json holds, as plain JSON values.
+
+    `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of
+    the trials by verdict; `paper`, its table in shares; `baselines`, the rows of `sweep.baselines`; `cost` and `phases` (see
+    `analysis.explore.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and bytes by
+    phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    """
+    found = verdicts(sweep)
+    return {
+        "schema": 1,
+        "headline": headline(sweep),
+        "claims": claims(sweep),
+        "notices": notices(sweep),
+        "signatures": [
+            {"name": one.name, "metric": one.metric, "bound": one.bound}
+            | {verdict: sweep.trials.loc[found[one.name] == verdict, "number"].tolist() for verdict in ("yes", "cannot tell")}
+            for one in SIGNATURES
+        ],
+        "paper": list(PAPER),
+        "baselines": json.loads(sweep.baselines.to_json(orient="records", double_precision=15)),
+        "cost": cost(sweep),
+        "phases": phases(sweep),
+        "hypervolume": sweep.hypervolume,
+        "hypervolume_interval": sweep.hypervolume_interval,
+        "reference": list(sweep.reference),
+        "points": [_numbers(sweep, one) for one in points],
+    }
+
+
+def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
+    record = sweep.records[one.row["key"]]
+    flips = [{"role": flip.role, "documents": flip.n, "lost": flip.lost, "won": flip.won, "p": flip.p} for flip in one.flips]
+    told_of = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
+    return told_of | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
+
+
+def _errors(sweep: Sweep) -> str:
+    complete = sweep.trials[sweep.trials["state"] == "complete"]
+    how = (
+        "paired with the baseline document by document"
+        if complete["paired"].all()
+        else "not paired for every trial, and then too wide"
+    )
+    over = "documents. They hold no spread between training seeds, for each setting was trained once"
+    if sweep.replicates > 1:
+        over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds; sd: between these)"
+    return (
+        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the "
+        "best of many trials, which makes a picked point look better than it is. P(front): the probability that it keeps the "
+        "constraints and that no other that keeps them beats it."
+    )
+
+
+def _caption(sweep: Sweep) -> str:
+    one = len(sweep.objectives) == 1
+    shape = "Bars" if one else "Ellipses"
+    texts = [f"Each finished trial; {shape.lower()} hold the true value with 95 % confidence."]
+    texts.append("Point at one, tap it or tab to it for what it says; follow it to its page.")
+    if any(bound.metric in [objective.metric for objective in sweep.objectives[:2]] for bound in sweep.constraints):
+        texts.append("The shaded area keeps the constraints.")
+    if len(sweep.objectives) > 2:
+        texts.append(f"The front is one in {len(sweep.objectives)} objectives, of which the first two are the axes here.")
+    if int((sweep.trials["state"] == "complete").sum()) > ELLIPSES:
+        texts.append(f"With so many trials only the front's have {'a bar' if one else 'an ellipse'}.")
+    return " ".join(texts)
+
+
+def _progress(sweep: Sweep) -> str:
+    states = sweep.trials["state"].value_counts()
+    counted = ", ".join(
+        f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
+    )
+    budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
+    if sweep.budget is not None and len(sweep.trials) > sweep.budget:  # what is derived from a training does not count
+        budget = f" with what is derived, on a budget of {sweep.budget}"
+    return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
+
+
+def _failures(sweep: Sweep) -> list[dict[str, Any]]:
+    """Equal ones together, the most frequent first."""
+    found = []
+    for (kind, message), rows in sweep.failures.groupby(["kind", "message"], sort=False):
+        trace = str(rows["traceback"].iloc[0])
+        cut = len(trace) - TRACED
+        found.append(
+            {
+                "what": rows["what"].tolist(),
+                "keys": [key for key in rows["key"] if key],
+                "kind": kind,
+                "message": message,
+                "traceback": trace if cut <= 0 else f"({cut} characters before)\n{trace[cut:]}",
+            }
+        )
+    return sorted(found, key=lambda one: -len(one["what"]))
+
+
+def _figures(sweep: Sweep) -> list[Drawn]:
+    """Those of `analysis.figures.sweep` that this sweep has something for."""
+    found = []
+    for name, figured in FIGURES.items():
+        if name == "front":  # the page begins with a better one
+            continue
+        light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
+        if light is not None and dark is not None:
+            found.append(Drawn(figured.title, figured.caption(sweep), _inline(png(light)), _inline(png(dark))))
+    return found
+
+
+def _inline(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def _table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]], kinds: Sequence[str] = ()) -> dict[str, Any]:
+    """A table as the templates show it, from heads (text, is a number) and rows of texts."""
+    kinds = kinds or [""] * len(heads)
+    cells = [{"kind": "", "cells": [(text, None, kind) for text, kind in zip(row, kinds, strict=True)]} for row in rows]
+    return {"heads": [(text, "", is_number) for text, is_number in heads], "rows": cells}
+
+
+def _paper(sweep: Sweep, pages: Sequence[int]) -> dict[str, Any]:
+    """The paper's own table, with the points of the front that have a page below it."""
+    metrics = ("commonsense.base", "commonsense.value", "math.forgetting", "knowledge.drop")
+    heads = [("", False), ("model", False), ("samples", True)]
+    heads += [(f"{labels.metric_name(name)} ({labels.unit(name).strip()})", True) for name in metrics]
+    rows: list[list[Any]] = []
+    for one in PAPER:
+        texts = [labels.percent(name, one.get(name), digits=2 if name.startswith("c") else 0) for name in metrics]
+        texts[2] = f"above {texts[2]}" if "math.forgetting" in one else texts[2]
+        rows.append(["paper", one["model"], f"{one['samples']:,}", *texts])
+    for row in sweep.front[sweep.front["number"].isin(pages)].to_dict("records"):
+        spec = sweep.records[row["key"]].spec
+        texts = [numbers.both(row, name) if name in sweep.metrics else labels.MISSING for name in metrics]
+        rows.append([f"#{row['number']}", spec.base.model, f"{spec.data.samples:,}", *texts])
+    return _table(heads, rows)
+
+
+def _baselines(sweep: Sweep) -> dict[str, Any]:
+    frame = sweep.baselines
+    roles = [column.removesuffix(".n") for column in frame.columns if column.endswith(".n")]
+    heads = [("model", False), ("quantisation", False), ("state", False), ("trials", True)]
+    for role in roles:
+        heads += [(f"{role} score (%)", True), ("documents", True)]
+    heads += [("time", True), ("key", False)]
+    rows: list[list[Any]] = []
+    for row in frame.to_dict("records"):
+        record = sweep.records.get(row["key"])
+        cells = [record.spec.base.model, record.spec.base.quantization] if record else [labels.MISSING] * 2
+        cells += [row["state"], row["trials"]]
+        for role in roles:
+            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
+        rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
+    return _table(heads, rows, [""] * (len(heads) - 1) + ["key"])
+
+
+def _cost(sweep: Sweep) -> dict[str, Any]:
+    found = cost(sweep)
+    named = {
+        "gpu_hours": f"{hours_name(sweep)} spent",
+        "hours": "hours that the sweep ran",
+        "trial_hours": "hours of all records together",
+    }
+    rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
+    if found["trials"]:
+        rows += [["a trial, median", labels.duration(found["median"])], ["a trial, longest", labels.duration(found["longest"])]]
+    return _table([("cost", False), ("", True)], rows if sweep.records else [])
+
+
+def _phases(sweep: Sweep) -> dict[str, Any]:
+    rows = [
+        [one["phase"], one["records"], *(labels.duration(one[what]) for what in ("median", "longest", "together"))]
+        for one in phases(sweep)
+    ]
+    return _table([("phase", False), ("records", True), ("median", True), ("longest", True), ("together", True)], rows)
+
+
+def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """Each combination of versions and hardware, the most frequent first."""
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    for record in records:
+        found = tuple(facts(record))
+        counts[found] = counts.get(found, 0) + 1
+    order = sorted((found for found in counts if found), key=lambda found: -counts[found])
+    heads = [("what", False), ("which", False)]
+    return [{"records": counts[found], "of": len(records), "table": _table(heads, found, ["", "text"])} for found in order]

@@ -1,0 +1,177 @@
+"""A published model's numbers beside its adapter's and its baseline's, and the model card that tells them.
+
+Three records are compared over the same documents: the baseline, the adapter on the base as it was trained on, and the model
+that the adapter was merged into. Scores are shares (0..1) in the roles' own metrics; intervals are 95 %.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from analysis.formatting import labels
+from analysis.stats.estimate import Setting, measure_all, scores
+from trials.ledger.record import TrialRecord
+
+_TEMPLATES = Environment(  # Markdown: nothing to escape but what `_cell` does
+    loader=PackageLoader("analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the card tells beside the records."""
+
+    sweep: str
+    trials: int
+    """How many finished trials the adapter was picked from."""
+    base: str
+    """As others can find it: a hub id, or a folder's name."""
+    where: Literal["hub", "package", "folder"]
+    """What has the base: the hub, slimsweep's own package, or a folder of the machine that the sweep ran on."""
+    data: Mapping[str, str]
+    """Source -> data set, with its configuration and split."""
+    datasets: Sequence[str]
+    """Those of them that are on the hub, by id."""
+    commands: Sequence[str]
+    forced: bool
+    """Whether it was published although a role lies outside."""
+
+
+def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: str) -> dict[str, Any]:
+    """What `record.json` and the card tell: "documents" (the half that is quoted, or "all"), "roles" and "metrics".
+
+    A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
+    "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval. A metric (see
+    analysis.metrics), both times against the same baseline, has the same for adapter and merged.
+    """
+    own = {"adapter": _against(adapter, baseline, half), "merged": _against(merged, baseline, half)}
+    start = _against(baseline, None, half) if baseline else {}
+    between = _against(merged, adapter, half)
+    roles: dict[str, Any] = {}
+    for role, of_role in scores(adapter, half).items():
+        value = f"{role}.value"
+        told = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
+        inside = _within(told["merged"], told["adapter"])
+        roles[role] = {"n": of_role["score"].n, **told, "difference": between.get(f"{role}.gain"), "inside": inside}
+    names = dict.fromkeys([*own["adapter"], *own["merged"]])
+    metrics = {metric: {name: found.get(metric) for name, found in own.items()} for metric in names}
+    return {"documents": half, "roles": roles, "metrics": metrics}
+
+
+def _against(tuned: TrialRecord, base: TrialRecord | None, half: str) -> dict[str, dict[str, float | None] | None]:
+    """Every metric of `tuned` beside `base`, with its interval; None where it is undefined."""
+    found: dict[str, dict[str, float | None] | None] = {}
+    for name, one in measure_all([Setting([tuned], base)], half).items():
+        value, low, high = (float(part[0]) for part in (one.value, one.low, one.high))
+        if one.known[0]:
+            ends = (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+            found[name] = {"value": value, "low": ends[0], "high": ends[1]} if math.isfinite(value) else None
+    return found
+
+
+def _within(merged: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None) -> bool:
+    """Whether the merged model's value lies in the adapter's interval."""
+    if merged is None or adapter is None or adapter["low"] is None:
+        return False
+    return bool(adapter["low"] <= merged["value"] <= adapter["high"])
+
+
+def outside(found: Mapping[str, Any]) -> list[str]:
+    """A line for each role of the merged model that lies outside of the adapter's interval, or cannot be held against it."""
+    told = []
+    for role, one in found["roles"].items():
+        if one["inside"]:
+            continue
+        if one["merged"] is None or one["adapter"] is None or one["adapter"]["low"] is None:
+            told.append(f"{role} has too few documents for an interval ({one['n']})")
+            continue
+        merged, value, low, high = (
+            100 * x for x in (one["merged"]["value"], *map(one["adapter"].get, ("value", "low", "high")))
+        )
+        told.append(f"{role} {merged:.1f} % is outside of the adapter's {value:.1f} % (95 %: {low:.1f} to {high:.1f})")
+    return told
+
+
+def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping[str, Any]) -> str:
+    """README.md. It holds no path of this machine: a base or a source that is a folder shows its name."""
+    spec = adapter.spec
+    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if facts.where == "hub":
+        head |= {"base_model": facts.base, "base_model_relation": "finetune"}
+    if facts.datasets:
+        head["datasets"] = list(facts.datasets)
+    head["tags"] = ["slimsweep", "lora", "peft"]
+    return _TEMPLATES.get_template("card.md.j2").render(
+        head=yaml.safe_dump(head, sort_keys=False).strip(),
+        facts=facts,
+        adapter=adapter,
+        merged=merged,
+        spec=spec,
+        found=found,
+        outside=outside(found),
+        quantized=spec.base.quantization != "none",
+        quantization=spec.base.quantization + (" with double quantisation" if spec.base.double_quantization else ""),
+        roles=_role_rows(spec, found),
+        parts=_part_rows(found),
+        data=_data_rows(facts, adapter),
+        settings=_settings(spec.model_dump(mode="json")),
+        versions=", ".join(f"{name} {version}" for name, version in adapter.versions.items() if version != "not installed"),
+        hardware=", ".join(str(adapter.hardware[name]) for name in ("gpu", "cpu") if adapter.hardware.get(name)),
+    )
+
+
+def _role_rows(spec: Any, found: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for role, one in found["roles"].items():
+        evaluation = spec.eval[role]
+        shots = "" if evaluation.shots is None else f", {evaluation.shots}-shot"
+        how = f"{'+'.join(evaluation.tasks)}, {evaluation.metric}"
+        how += f" ({evaluation.filter})" if evaluation.filter != "none" else ""
+        shown = [_span(f"{role}.value", one[name]) for name in ("baseline", "adapter", "merged")]
+        rows.append([_cell(role), _cell(how + shots), str(one["n"]), *shown, _span(f"{role}.gain", one["difference"])])
+    return rows
+
+
+def _part_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Gain, drop and forgetting of each role and what it is taken apart into, adapter and merged model beside each other."""
+    rows = []
+    for metric, sides in found["metrics"].items():
+        if metric.endswith((".value", ".base")) or not any(sides.values()):
+            continue
+        unit = labels.unit(metric).strip()
+        rows.append([f"{_cell(labels.metric_name(metric))} ({unit})", *(_span(metric, sides[name]) for name in sides)])
+    return rows
+
+
+def _data_rows(facts: Facts, adapter: TrialRecord) -> list[list[str]]:
+    shares = adapter.spec.data.shares
+    named = [*shares, *(source for source in adapter.rows if source not in shares)]
+    return [
+        [_cell(source), _cell(facts.data.get(source, "")), f"{shares.get(source, 0):.3g}", str(adapter.rows.get(source, 0))]
+        for source in named
+    ]
+
+
+def _settings(parts: Mapping[str, Any]) -> list[list[str]]:
+    """Of lora, train, derive and the rest of data by dotted path; what is told elsewhere in the card is left out."""
+    shown = {name: parts[name] for name in ("lora", "train", "derive")}
+    shown["data"] = {name: parts["data"][name] for name in ("samples", "template", "loss_on", "max_length", "seed")}
+    rows = [(f"{part}.{name}", value) for part, fields in shown.items() for name, value in fields.items()]
+    return [[f"`{path}`", _cell(labels.setting(value))] for path, value in rows if value is not None]
+
+
+def _span(metric: str, one: Mapping[str, float | None] | None) -> str:
+    """ "43.2 [39.1, 47.4]", in the metric's unit."""
+    if one is None:
+        return labels.MISSING
+    value, low, high = (labels.percent(metric, one[name]) for name in ("value", "low", "high"))
+    return value if one["low"] is None else f"{value} [{low}, {high}]"
+
+
+def _cell(text: str) -> str:
+    """Within a table's cell: on one line, and read as text."""
+    return "".join(f"\\{sign}" if sign in "\\|*_`<>[]#" else sign for sign in " ".join(str(text).split()))

@@ -1,0 +1,200 @@
+"""What the page of one trial says: its metrics beside the baseline's, its curves, what it lost and won, how it is repeated."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+from scipy import special
+
+from analysis.figures.curve import curve
+from analysis.formatting import labels, numbers
+from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
+from analysis.results.sweep import Sweep
+from trials.ledger.record import TrialRecord
+
+_IDENTITY = ["task", "doc_hash"]  # of a document, within its role
+QUOTED = 4  # documents quoted a role, of those lost and of those won
+SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and at all
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as it is quoted: `short` at once, `whole` on demand (empty where short is all of it)."""
+
+    short: str
+    whole: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document that the baseline and the trial answered differently."""
+
+    texts: list[tuple[str, Text]]
+    """(what, text): question, gold, baseline, trial; what a record does not hold is left out."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The documents of a role whose outcome is another than the baseline's."""
+
+    role: str
+    n: int
+    lost: int
+    won: int
+    p: float
+    """Of the exact McNemar test: how likely a split at least as uneven is where losing and winning are equally likely."""
+    examples: dict[str, list[Example]]
+    """Under "lost" and "won"."""
+
+
+@dataclass(frozen=True)
+class Point:
+    number: int
+    row: Mapping[Any, Any]
+    settings: list[tuple[str, str]]
+    roles: list[tuple[str, list[Markup]]]
+    """A role and its base score, own score, gain, and forgetting rate."""
+    parts: list[tuple[str, list[tuple[str, Markup]]]]
+    """Role, and its forgetting taken apart: what, and the value."""
+    learning: list[tuple[str, Markup]]
+    curves: list[tuple[str, Markup]]
+    flips: list[Flips]
+    phases: list[tuple[str, float, dict[str, int]]]
+    """Phase, seconds, bytes by device."""
+    rows: dict[str, int]
+    training: dict[str, float]
+    command: str
+    spec: str
+    facts: list[tuple[str, str]]
+    flags: str
+
+
+def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
+    """Of a finished trial, a row of `sweep.trials`; what is told of documents and of the training is its first replicate's."""
+    record = sweep.records[row["key"]]
+    names = labels.setting_names(sweep.space)
+    roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
+    kinds = ("base", "value", "gain", "forgetting")
+    return Point(
+        number=row["number"],
+        row=row,
+        settings=[(names[path], labels.setting(row[path])) for path in sweep.space],
+        roles=[(role, [numbers.both(row, f"{role}.{kind}") for kind in kinds]) for role in roles],
+        parts=[(role, parts) for role in roles if (parts := _parts(sweep, row, role))],
+        learning=[
+            (labels.axis(name).removeprefix(f"{LEARNING} "), numbers.both(row, name)) for name in _of_learning(sweep, row)
+        ],
+        curves=[(name, drawn) for name, drawn in _curves(record) if drawn],
+        flips=list(_flips(sweep, row, roles)),
+        phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
+        rows=record.rows,
+        training=record.training,
+        command=command(sweep, row["key"]),
+        spec=yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False),
+        facts=facts(record),
+        flags=flags,
+    )
+
+
+def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Markup]]:
+    names = [f"{role}.{kind}" for kind in PART_KINDS if f"{role}.{kind}" in sweep.metrics]
+    return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names if not np.isnan(row[name])]
+
+
+def _of_learning(sweep: Sweep, row: Mapping[Any, Any]) -> list[str]:
+    return [name for name in sweep.metrics if split_metric(name)[0] == LEARNING and not np.isnan(row[name])]
+
+
+def _curves(record: TrialRecord) -> list[tuple[str, Markup]]:
+    loss, drift = "training loss (nats per token)", "KL from the base (nats per token)"
+    return [(loss, curve(record.losses, loss)), (drift, curve(record.kl, drift))]
+
+
+def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterator[Flips]:
+    """None of a role whose documents do not pair, are not there, or are not simply right or wrong."""
+    tuned, base = (_documents(sweep, key) for key in (row["key"], row["baseline"]))
+    if tuned is None or base is None:
+        return
+    for role in roles:
+        pairs = _paired(tuned[tuned["role"] == role], base[base["role"] == role])
+        before, after = pairs["score_base"].to_numpy(dtype=float), pairs["score_tuned"].to_numpy(dtype=float)
+        if not len(pairs) or not np.isin([before, after], (0.0, 1.0)).all():
+            continue
+        lost, won = pairs[before > after], pairs[after > before]
+        found = {name: [_example(one) for one in _spread(rows)] for name, rows in (("lost", lost), ("won", won))}
+        yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), found)
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """The two-sided exact p-value: binomial over the documents that differ; 1 where none does."""
+    return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def _documents(sweep: Sweep, key: str) -> pd.DataFrame | None:
+    """Of the half that is quoted; None where they are not there or not whole."""
+    try:
+        found = sweep.ledger.documents(key)
+    except (OSError, ValueError):
+        return None
+    return found[found["half"] == sweep.half] if sweep.half is not None and "half" in found else found
+
+
+def _paired(tuned: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    """Documents that both have answered, a row each, with the columns of either under NAME_tuned and NAME_base."""
+    # a data set may hold a document twice: its copies are told apart by their order
+    frames = [one.assign(copy=one.groupby(_IDENTITY).cumcount()).set_index([*_IDENTITY, "copy"]) for one in (tuned, base)]
+    return frames[0].add_suffix("_tuned").join(frames[1].add_suffix("_base"), how="inner")
+
+
+def _spread(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    """At most QUOTED of the rows, evenly from first to last, so that none is picked by hand."""
+    places = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(QUOTED, len(rows))).round().astype(int))
+    return rows.iloc[places].to_dict("records")
+
+
+def _example(row: Mapping[Any, Any]) -> Example:
+    what = {"question_base": "question", "target_base": "gold", "response_base": "baseline", "response_tuned": "this trial"}
+    found = [(name, row.get(column)) for column, name in what.items()]
+    return Example([(name, shortened(_readable(text))) for name, text in found if isinstance(text, str) and text.strip()])
+
+
+def _readable(text: str) -> str:
+    """Log-likelihoods of choices, as lm-eval gives them, numbered as targets are; any other text as it is."""
+    words = text.split()
+    try:
+        levels = [float(word) for word in words]
+    except ValueError:
+        return text.strip()
+    if len(levels) < 2:
+        return text.strip()
+    return "log-likelihoods " + ", ".join(f"({place}) {level:.2f}" for place, level in enumerate(levels))
+
+
+def shortened(text: str) -> Text:
+    if len(text) <= SHORT:
+        return Text(text)
+    whole = text if len(text) <= LONG else f"{text[:LONG]} … ({len(text) - LONG} more characters)"
+    return Text(text[:SHORT].rsplit(" ", 1)[0] + " …", whole)
+
+
+def command(sweep: Sweep, key: str) -> str:
+    """What runs the trial again: into a storage of its own, for the sweep's ledger has its record already."""
+    words = ["python", "-m", "trials", str(sweep.ledger.folder(key) / "spec.yaml"), "--storage", "repeated"]
+    record = sweep.records.get(key)
+    if record is not None and record.hardware.get("threads", 1) != 1:
+        words += ["--threads", str(record.hardware["threads"])]
+    if sweep.hub_mirror:
+        words += ["--hub-mirror", sweep.hub_mirror]
+    return shlex.join(words)
+
+
+def facts(record: TrialRecord) -> list[tuple[str, str]]:
+    """Hardware, versions and commit."""
+    found = record.hardware | record.versions | ({"git": record.git} if record.git else {})
+    return [(name, value if isinstance(value, str) else json.dumps(value, default=str)) for name, value in found.items()]

@@ -1,0 +1,150 @@
+"""What settings answered to one role's documents, as arrays beside the base's answers to the very same ones.
+
+Axes throughout: t settings, r replicates of a setting, n documents, c clusters of documents that tell of each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analysis.metrics.definitions import Kind, Means
+from trials.ledger.outcomes import stack
+from trials.ledger.record import TrialRecord
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A role's answers that pair with the base's: `tuned` by column (t, r, n), `base` by column (n,)."""
+
+    tuned: Mapping[str, np.ndarray]
+    base: Mapping[str, np.ndarray]
+    clusters: np.ndarray
+    """Shape (c,): their labels."""
+    starts: np.ndarray
+    """Shape (c,): where each begins among the documents, which are sorted by cluster."""
+    _sums: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def n(self) -> int:
+        return len(self.base["score"])
+
+    @property
+    def replicates(self) -> int:
+        return int(self.tuned["score"].shape[1])
+
+    def has(self, kind: Kind) -> bool:
+        return all(name in side for name in kind.columns for side in (self.tuned, self.base))
+
+    def influence(self, kind: Kind) -> np.ndarray:
+        """Shape (t, r, c): how far each cluster moves the metric, such that their mean over clusters is its sampling error.
+
+        The delta method (infinitesimal jackknife): sum over columns of d metric / d mean times the documents' deviations from
+        the mean, derivatives by central differences; summed within clusters, so that their variance is robust to these.
+        """
+        tuned = {name: self.tuned[name].mean(axis=2, dtype=float) for name in kind.columns}
+        base = {name: self.base[name].mean(dtype=float) for name in kind.columns}
+        t, r, n = self.tuned[kind.columns[0]].shape
+        moved = np.zeros((t, r, n))
+        for name in kind.columns:
+            moved += slope(kind, tuned, base, name, 0)[..., None] * (self.tuned[name] - tuned[name][..., None])
+            if kind.base:
+                moved += slope(kind, tuned, base, name, 1)[..., None] * (self.base[name] - base[name])
+        return self._together(moved) * (len(self.starts) / n)
+
+    def redrawn(self, kind: Kind, weights: np.ndarray) -> np.ndarray:
+        """The metric under other weights of the clusters: weights (b, c) give (b, t, r)."""
+        tuned, base = {}, {}
+        sizes = weights @ np.diff(np.append(self.starts, self.n)).astype(float)
+        for name in kind.columns:
+            of_setting = self._cached(f"tuned {name}", self.tuned[name])
+            t, r, c = of_setting.shape
+            tuned[name] = (weights @ of_setting.reshape(t * r, c).T / sizes[:, None]).reshape(-1, t, r)
+            base[name] = (weights @ self._cached(f"base {name}", self.base[name]) / sizes)[:, None, None]
+        return kind.of(tuned, base)
+
+    def value(self, kind: Kind) -> np.ndarray:
+        """Shape (t, r): the metric over these documents."""
+        return kind.of(
+            {name: self.tuned[name].mean(axis=2, dtype=float) for name in kind.columns},
+            {name: self.base[name].mean(dtype=float) for name in kind.columns},
+        )
+
+    def _cached(self, name: str, values: np.ndarray) -> np.ndarray:
+        if name not in self._sums:
+            self._sums[name] = self._together(values)
+        return self._sums[name]
+
+    def _together(self, values: np.ndarray) -> np.ndarray:
+        """Sums within clusters along the last axis."""
+        whole = len(self.starts) == self.n
+        return values.astype(float) if whole else np.add.reduceat(values.astype(float), self.starts, axis=-1)
+
+
+def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.ndarray:
+    """d metric / d mean of one column of one side, shape (t, r); 0 where the metric is undefined."""
+    step = 1e-4 * np.maximum(np.abs((tuned, base)[side][name]), 1e-2)
+    ends = []
+    for sign in (1.0, -1.0):
+        sides = [dict(tuned), dict(base)]
+        sides[side][name] = sides[side][name] + sign * step
+        ends.append(kind.of(sides[0], sides[1]))
+    return np.broadcast_to(np.nan_to_num((ends[0] - ends[1]) / (2 * step)), tuned[name].shape)
+
+
+def answers(
+    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, half: str
+) -> tuple[Answers, np.ndarray] | None:
+    """The answers of those settings (of one number of replicates) whose documents are the base's, and which these are.
+
+    None where no setting pairs, or where the half holds fewer than two clusters.
+    """
+    own = base.outcomes.get(role) if base is not None else None
+    if own is None:
+        return None
+    pairs = [place for place, records in enumerate(settings) if all(_same(one, role, own.documents) for one in records)]
+    sides = [own, *(one.outcomes[role] for place in pairs[:1] for one in settings[place])]
+    in_half, labels = (
+        next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
+    )
+    keep = np.arange(own.n) if half == ALL or in_half is None else np.flatnonzero(in_half == (half == "report"))
+    labels = np.arange(own.n) if labels is None else labels
+    keep = keep[np.argsort(labels[keep], kind="stable")]
+    clusters, starts = np.unique(labels[keep], return_index=True)
+    if not pairs or len(clusters) < 2:
+        return None
+    shape = (len(pairs), len(settings[pairs[0]]), len(keep))
+    base_columns, tuned = {}, {}
+    for name in own.columns:
+        if name in ("half", "cluster"):
+            continue
+        base_columns[name] = _float(own.column(name))[keep]
+        if name.startswith("bytes"):
+            tuned[name] = np.broadcast_to(base_columns[name], shape)
+        else:
+            rows = [one.outcomes[role] for place in pairs for one in settings[place]]
+            tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
+    return Answers(tuned, base_columns, clusters, starts), np.array(pairs)
+
+
+def _same(record: TrialRecord, role: str, documents: str) -> bool:
+    return role in record.outcomes and record.outcomes[role].documents == documents
+
+
+def _float(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values.astype(np.float32)
+
+
+def weights(clusters: np.ndarray, draws: int) -> np.ndarray:
+    """Shape (draws, c): the Bayesian bootstrap's, exponential with mean 1 (Rubin 1981, doi:10.1214/aos/1176345338).
+
+    They follow from the cluster's label alone: a document weighs the same in every trial, and in every sweep that shares it, so
+    that draws of any two compare like the answers themselves, paired.
+    """
+    found = np.empty((draws, len(clusters)))
+    for place, label in enumerate(clusters):
+        found[:, place] = np.random.Generator(np.random.Philox(key=int(label))).standard_exponential(draws)
+    return found

@@ -1,0 +1,190 @@
+"""The Ray that a sweep runs on: one that is there already, or one of this machine's own."""
+
+import importlib.util
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported or starts its processes.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a local Ray would listen on every interface
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it kills what runs; see `interruptible`
+
+import ray
+from ray.job_config import JobConfig
+
+from orchestrator.cluster import limits
+from orchestrator.cluster.watch import Watch
+from orchestrator.config.model import Resources
+from orchestrator.errors import SweepFailed
+from trials.errors import InputError
+from trials.printable import one_line, without_passwords
+
+# Ray prints what its processes report to standard output; it stands in their logs as well
+ray._private.worker.print_to_stdstream = lambda *arguments, **named: None
+
+_HERE = Path(__file__).parents[2]
+_ANSWERS = 5.0  # seconds that a cluster has to refuse a token; whatever else is wrong is for Ray to find out
+_STORE = (
+    128 << 20
+)  # bytes of Ray's object store, which holds a trainable and little else; its own default is 30 % of the memory
+_TRIES = 3  # to start a Ray of this machine's own
+
+
+def environment(resources: Resources) -> dict[str, str]:
+    """What every process of the sweep finds in its environment."""
+    return {
+        "OMP_NUM_THREADS": str(resources.cpus_per_trial),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes would import torch's compiler, a seventh of all imports, and nothing uses it
+    }
+
+
+@contextmanager
+def connected(address: str | None, resources: Resources, runtime_env: dict[str, Any]) -> Iterator[None]:
+    """A connection to the cluster at `address`, or a Ray of this machine's own that listens on loopback alone.
+
+    Inside a task of a cluster that connection is there already, and stays.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
+    common["job_config"] = _job_config(own_code=address is None)
+    watch = Watch()
+    try:
+        with _own_signals():
+            if address is None:
+                _start(common)
+                _begin(watch)
+            else:
+                _join(address, common)
+        yield
+    except BaseException as error:
+        if watch.lost is None:
+            raise
+        raise SweepFailed(watch.lost) from error
+    finally:
+        if watch.lost is None:
+            watch.end()
+        ray.shutdown()
+        watch.end()
+
+
+def _begin(watch: Watch) -> None:
+    node: Any = ray._private.worker._global_node
+    kinds = ("gcs_server", "raylet")
+    watch.begin({kind: node.all_processes[kind][0].process for kind in kinds}, Path(node.get_logs_dir_path()))
+
+
+def _join(address: str, common: dict[str, Any]) -> None:
+    _check_token(address)
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise unreachable(address, error) from error
+
+
+def _check_token(address: str) -> None:
+    """Raises InputError where the cluster wants another token than this command has; Ray would try for half a minute."""
+    if importlib.util.find_spec("grpc") is None:  # it comes with the extra `cluster`
+        return
+    import grpc
+    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    from ray._private.services import canonicalize_bootstrap_address
+
+    place = canonicalize_bootstrap_address(address)
+    if place is None:
+        return
+    with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", metadata=list(get_auth_headers_if_auth_enabled({}).items()), timeout=_ANSWERS)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise unreachable(address, error.details()) from None
+
+
+class _SearchPath(list[str]):
+    """The folders that Ray puts first in its workers' search path, where it would add the one that the driver stands in."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Nothing: a `trials` or a `datasets.py` of the user's would be imported in the place of ours."""
+
+
+def _job_config(own_code: bool) -> JobConfig:
+    config = JobConfig()
+    in_checkout = own_code and (_HERE / "pyproject.toml").exists()  # which may not be installed
+    config._py_driver_sys_path = _SearchPath([str(_HERE)] if in_checkout else [])
+    return config
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets a handler of SIGTERM that exits with a code of its own; here that signal interrupts, as anywhere else."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start(common: dict[str, Any]) -> None:
+    """A Ray of this machine's own. It gives itself half a minute, which a busy machine may exceed: that is tried again."""
+    folder = limits.ray_folder()
+    limits.check_file_size(_STORE)
+    limits.check_threads()
+    limits.raise_open_files()
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(
+                address="local",
+                _temp_dir=folder,
+                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=_STORE,
+                _node_ip_address="127.0.0.1",
+                # it would start a worker for each core, none of which has the variables that Tune gives its actors
+                _system_config={"prestart_worker_first_driver": False},
+                **common,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if isinstance(error, OSError) and error.filename:  # its token, in ~/.ray
+                raise InputError(
+                    f"{error.filename}: {error.strerror}; Ray writes there: set HOME to a folder of yours"
+                ) from error
+            if low := limits.low():
+                raise SweepFailed(f"Ray did not start on this machine, where a process may have {low}; raise that") from error
+            if "timed out" not in str(error):
+                raise
+            if not left:
+                raise SweepFailed(
+                    f"Ray did not start on this machine in {_TRIES} tries: it may be too busy, or other Rays run on it; "
+                    "the same command again goes on"
+                ) from error
+
+
+def unreachable(address: str, error: object) -> InputError:
+    """What --address names does not answer, or not to us."""
+    address, reason = without_passwords(address), one_line(error)[:160]
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        reason += " (a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+    return InputError(f"--address {address}: no Ray cluster answers there: {reason}")

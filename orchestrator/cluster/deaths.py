@@ -1,0 +1,64 @@
+"""Why a worker died: what Ray reports, what the process wrote last, and whether the kernel killed one for memory."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from orchestrator.cluster import limits
+
+_LAST_WORDS = re.compile(
+    r"^(Fatal Python error: .*|\*\*\* SIG[A-Z]+ received .*|terminate called .*|\w*(?:Error|Exit): .*)$", re.M
+)
+_PID = re.compile(r"\bpid[:=] ?(\d+)")
+_DETAIL = re.compile(r"Worker exit detail: (.*)")
+_LONGEST = 300
+
+
+class Deaths(tune.Callback):
+    """Holds Tune's trials: a searcher learns that one erred, and not why."""
+
+    def __init__(self) -> None:
+        self._trials: Sequence[Any] = ()
+        self._killed = limits.oom_kills()
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        self._trials = trials
+
+    def cause(self, trial_id: str) -> str:
+        """One line; empty where nothing is known."""
+        error = next((trial.get_pickled_error() for trial in self._trials if trial.trial_id == trial_id), None)
+        words = _line(str(error)) if error is not None else ""
+        pid = _PID.search(str(error))
+        if last := _last_words(pid[1]) if pid else "":
+            return last
+        if "connection error" in words and limits.oom_kills() > self._killed:
+            return "killed by the kernel, which was out of memory"
+        return words
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks into its snapshot, which nobody reads."""
+        return {}
+
+
+def _line(text: str) -> str:
+    """Ray's report without its advice: the exception in the worker, or how its process ended."""
+    if raised := re.findall(r"^\s*(\w[\w.]*(?:Error|Exception|Exit|Interrupt)\b: .*)$", text, re.M):
+        return str(raised[-1])[:_LONGEST]
+    if detail := _DETAIL.search(text):
+        return detail[1].partition(" Some common causes")[0][:_LONGEST]
+    return " ".join(text.split())[:_LONGEST]
+
+
+def _last_words(pid: str) -> str:
+    """What a worker of this machine wrote to its log before it died, where that names a crash."""
+    node = ray._private.worker._global_node
+    if node is None:
+        return ""
+    for log in Path(node.get_logs_dir_path()).glob(f"worker-*-{pid}.err"):
+        if found := _LAST_WORDS.findall(log.read_text(encoding="utf-8", errors="replace")):
+            return str(found[-1])[:_LONGEST]
+    return ""

@@ -1,0 +1,76 @@
+"""Fetches what comes from the hub once per node, before the trials of that node ask for it all at the same time.
+
+A node that joins later fetches with its first trial; huggingface_hub's own file locks let one process of a node do it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.config.model import SweepConfig
+from trials.errors import InputError
+from trials.hub.hub import SELF, Hub, find_source
+from trials.models.gguf import TOKENIZER
+
+_OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transformers reads safetensors
+
+
+def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
+    """A task on every node where trials can run; nothing where all of it lies in folders. InputError where one cannot fetch."""
+    wanted = sorted(set(_from_hub(config)))
+    if not wanted:
+        return
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    fetch = ray.remote(num_cpus=0, max_retries=2)(_fetch)
+    answers = [
+        fetch.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            config.model_dump_json()
+        )
+        for node in nodes
+    ]
+    say(f"fetching {', '.join(wanted)} on {len(nodes)} node{'s' * (len(nodes) > 1)}, where it is not there yet ...")
+    for node, answer in zip(nodes, answers, strict=True):
+        try:
+            problem = ray.get(answer)
+        except ray.exceptions.RayTaskError:  # not the node's fault
+            raise
+        except ray.exceptions.RayError:  # a node that has just gone has nothing to fetch
+            continue
+        if problem:
+            raise InputError(f"node {node['NodeManagerAddress']}: {problem}")
+
+
+def _from_hub(config: SweepConfig) -> Iterator[str]:
+    """The models, data sets and tasks of which nothing here says that they lie in a folder."""
+    from trials.tasks.tasks import Tasks
+
+    hub = Hub(config.hub_mirror)
+    names = [spec.base.model for spec in config.baseline_specs()]
+    replayed = [config.data.replay.source] if config.data.replay.source else []
+    names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
+    yield from (name for name in names if not hub.has(name))
+    tasks = Tasks(hub)
+    for name in {name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name)}:
+        if hub.mirror is None or any(hub.locate(dataset) == dataset for dataset in tasks.datasets(name)):
+            yield name
+
+
+def _fetch(config: str) -> str | None:
+    """On a node: data, tasks and weights into this node's cache; returns what went wrong."""
+    import huggingface_hub
+
+    from orchestrator.planning.plan import check_inputs
+
+    wanted = SweepConfig.model_validate_json(config)
+    hub = Hub(wanted.hub_mirror)
+    try:
+        check_inputs(wanted)
+        for base in {spec.base for spec in wanted.baseline_specs()}:
+            if not hub.has(base.model) and base.gguf:
+                huggingface_hub.snapshot_download(base.model, revision=base.revision, allow_patterns=[base.gguf, *TOKENIZER])
+            elif not hub.has(base.model):
+                huggingface_hub.snapshot_download(base.model, revision=base.revision, ignore_patterns=_OTHER_FORMATS)
+    except (InputError, OSError) as error:
+        return " ".join(str(error).split())[:300]
+    return None

@@ -1,0 +1,123 @@
+"""Ray Tune's side of the search: suggests what the sweep hands out and reports what came of it.
+
+It keeps no state of its own; Tune's snapshots of a searcher are never read back.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
+from ray.tune.search import Searcher
+
+from orchestrator.errors import SweepFailed
+from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.sweep.racing import against
+from trials.errors import InputError
+
+_LOOK_AGAIN = 1.0  # seconds between two looks for work while there is none
+
+
+class StudySearcher(Searcher):
+    def __init__(
+        self, sweep: Sweep, slots: Callable[[], int], together: int = 1, cause: Callable[[str], str] = lambda trial_id: ""
+    ):
+        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's.
+
+        `cause` says why the worker of one of Tune's trials died."""
+        super().__init__()
+        self._sweep, self._slots, self._together, self._cause = sweep, slots, together, cause
+        self._batches: dict[str, list[str]] = {}
+        self._alone: set[str] = set()
+        """Keys of trials whose worker died at every attempt when it ran others besides."""
+        self._next: list[Job] = []
+        self.error: Exception | None = None
+        """What broke the sweep itself (its study, its folder); nothing more is handed out then."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
+        sweep = self._sweep
+        sweep.slots = self._slots()
+        jobs, self._next = self._next, []
+        if not jobs and self.error is None and len(self._batches) < sweep.slots:
+            self._guard(lambda: self._take(jobs))
+        if jobs:
+            self._batches[trial_id] = [job.spec.key for job in jobs]
+            told = [
+                {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec), "judged": sweep.judged(job)}
+                for job in jobs
+            ]
+            front = [row["key"] for row in sweep.front.rows()]
+            return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
+        self._guard(sweep.write_manifest)
+        # Tune keeps an idle worker until the search is over, and another command may need its place to get on
+        if self.error is not None or sweep.over or (len(self._batches) < sweep.slots and sweep.waits_for_others):
+            return Searcher.FINISHED
+        return None
+
+    def wait(self) -> bool:
+        """Waits, without any workers, until there is something to hand out; False when there never will be."""
+        while self.error is None and not self._sweep.over:
+            self._guard(lambda: self._take(self._next))
+            if self._next:
+                return True
+            time.sleep(_LOOK_AGAIN)
+        return False
+
+    def _take(self, jobs: list[Job]) -> None:
+        """Fills the list with what one worker is to run; what the study or the storage refuses leaves what it has."""
+        most = 1
+        while len(jobs) < most and (job := self._sweep.next_job()) is not None:
+            if jobs and job.spec.key in self._alone:
+                self._sweep.give_back(job.spec.key)
+                return
+            jobs.append(job)
+            if len(jobs) == 1 and job.spec.key not in self._alone:
+                most = min(self._together, self._share())
+
+    def _share(self) -> int:
+        """Of what is not running, with the one that was just taken, for each worker that is free: none waits for the others."""
+        sweep = self._sweep
+        if sweep.unfinished is None:
+            return self._together
+        return math.ceil((sweep.unfinished - len(sweep.running) + 1) / max(sweep.slots - len(self._batches), 1))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        keys = self._batches.pop(trial_id)
+        if error or result is None:
+            for key in keys:
+                self._guard(functools.partial(self._died, key, self._cause(trial_id), alone=len(keys) == 1))
+            return
+        seconds = result["seconds"] / max(len(keys) - result["ends"].count("held"), 1)
+        for key, end, reason in zip(keys, result["ends"], result["reasons"], strict=True):
+            self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
+
+    def _died(self, key: str, cause: str, alone: bool) -> None:
+        """Its worker died at every attempt; what was not alone in it may be innocent."""
+        if alone:
+            self._sweep.finish(key, "died", f"the worker process died at every attempt{cause and f': {cause}'}")
+        else:
+            self._alone.add(key)
+            self._sweep.give_back(key)
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        """Keeps what goes wrong with study or storage until the running trials have ended."""
+        try:
+            return call()
+        except (StorageInternalError, sqlalchemy.exc.OperationalError) as error:
+            cause = error.__cause__ or error
+            self.error = self.error or SweepFailed(f"the study cannot be written: {' '.join(str(cause).split())[:200]}")
+        except (OSError, InputError) as error:
+            self.error = self.error or error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into its snapshot, which nobody reads; the sweep holds a lock and a database."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""

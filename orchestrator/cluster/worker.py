@@ -1,0 +1,84 @@
+"""The process that runs trials, one after another or some at once: what it imports is imported once for every slot."""
+
+import gc
+import os
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from trials.errors import StorageFailed
+from trials.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from trials.run.worker import Worker
+
+
+class TrialActor(tune.Trainable):
+    """A worker process: the base, the tasks and their data stay in it while it runs one spec after the other."""
+
+    def setup(
+        self, config: dict[str, Any], storage: str | Path = "", mirror: Path | None = None, threads: int = 1, gpus: float = 0
+    ) -> None:
+        """Returns at once. Tune gives a trial that waits for a worker to start the next one that is free and drops the
+        starting one, so where trials end often a node that joins would never get a worker that takes long to start."""
+        self._arguments = (storage, mirror, threads, gpus)
+        self.reset_config(config)
+
+    @cached_property
+    def worker(self) -> "Worker":
+        storage, mirror, threads, gpus = self._arguments
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to a worker that asked for none
+        gc.disable()  # a million objects that stay; to look through them as they come takes a tenth of the imports
+        try:
+            import torch
+
+            from trials.hub.hub import Hub
+            from trials.ledger.record import Ledger
+            from trials.ledger.storage import root
+            from trials.run.worker import Worker
+        finally:
+            gc.enable()
+        gc.freeze()  # nor are they looked through by the collection at the end of every training, 0.3 s each
+        torch.set_num_threads(threads)
+        return Worker(Ledger(root(storage)), Hub(mirror))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.specs = [TrialSpec.model_validate_json(job["spec"]) for job in new_config["jobs"]]
+        self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
+        self.judged = {spec.key for spec, job in zip(self.specs, new_config["jobs"], strict=True) if job["judged"]}
+        self.against: dict[str, Any] | None = new_config.get("against")
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """How each trial `ends` (sweep.End) in their order, the `reasons`, and the `seconds` of all together.
+
+        No mapping by key: Tune flattens those."""
+        try:
+            worker = self.worker
+        except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
+            return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
+        from trials.evaluation.racing import GivenUp
+        from trials.ledger.record import TrialRecord
+
+        began = time.monotonic()
+        if self.against is not None:
+            from orchestrator.sweep.racing import race
+
+            against = self.against
+            worker.race = lambda spec: race(against, spec, worker.ledger) if spec.key in self.judged else None
+        try:
+            found = worker.run_together(self.specs, self.keep)
+        except StorageFailed as error:
+            return self._ended(time.monotonic() - began, "storage", str(error))
+        ends = ["held" if one is None else "record" if isinstance(one, TrialRecord) else "given up" for one in found]
+        reasons = [str(one) if isinstance(one, GivenUp) else "" for one in found]
+        return {"ends": ends, "reasons": reasons, "seconds": time.monotonic() - began, "done": True}
+
+    def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
+        """All of them in the same way."""
+        count = len(self.specs)
+        return {"ends": [end] * count, "reasons": [reason] * count, "seconds": seconds, "done": True}

@@ -1,0 +1,184 @@
+"""What a running sweep shows: a live table on a terminal, one line per finished trial elsewhere."""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from analysis.formatting import labels
+from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.sweep.events import Event
+
+_SHOWN = 8  # finished trials in the live table
+
+
+def name(number: int | None, replicate: int = 0, replicates: int = 1) -> str:
+    if number is None:
+        return "baseline"
+    return f"trial {number}" + (f", run {replicate + 1} of {replicates}" if replicates > 1 else "")
+
+
+def settings(values: dict[str, Any]) -> str:
+    """'rank 8, learning_rate 0.002': the searched settings, each by the last word of its path."""
+    return ", ".join(f"{path.rpartition('.')[2]} {labels.setting(value)}" for path, value in values.items())
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def to_run(sweep: Sweep) -> str:
+    """'16 to run (5 trials of 3 seeds, 1 baseline), ': runs first, then the trials that progress counts."""
+    if sweep.unfinished is None:
+        return ""
+    baselines, replicates = sweep.baselines_left, sweep.config.search.replicates
+    runs = sweep.unfinished - baselines
+    seeds = f" of {replicates} seeds" if replicates > 1 else ""
+    trials = math.ceil(runs / replicates)  # a trial that was cut off between two seeds counts whole
+    parts = [f"{trials} trial{'s' * (trials != 1)}{seeds}"]
+    parts += [f"{baselines} baseline{'s' * (baselines > 1)}"] if baselines else []
+    return f"{sweep.unfinished} to run ({', '.join(parts)}), "
+
+
+class Progress:
+    """An observer of the sweep's events."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.sweep: Sweep | None = None
+        self._began = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._ended: deque[Event] = deque(maxlen=_SHOWN)
+        self._took: list[float] = []  # seconds of the trials that ran
+        self._runs: Counter[int | None] = Counter()  # finished replicates by trial
+        self._live: Live | None = None
+
+    @contextmanager
+    def watching(self, sweep: Sweep) -> Iterator[None]:
+        """Shows the sweep while it runs."""
+        self.sweep, self._began = sweep, time.monotonic()
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(get_renderable=self._table, console=self.console, refresh_per_second=2) as self._live:
+            yield
+        self._live = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since watching began."""
+        return time.monotonic() - self._began
+
+    def say(self, text: str) -> None:
+        """A line beside the table."""
+        self.console.print(text, soft_wrap=True)
+
+    def __call__(self, event: Event) -> None:
+        if event.event == "trial_started" and event.key:
+            self._started[event.key] = time.monotonic()
+        if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
+            return
+        self._ended.append(event)
+        self._runs[event.number] += 1
+        if event.key in self._started and event.seconds:
+            self._took.append(sum(event.seconds.values()))
+        if self._live is None and self.sweep is not None:
+            self.say(self._line(event))
+
+    def _line(self, event: Event) -> str:
+        assert self.sweep is not None
+        # a trial is counted by its last replicate, or by the first that fails; most are counted right after their event
+        whole = event.event != "trial_finished" or self._runs[event.number] == self.sweep.config.search.replicates
+        count = sum(self.sweep.counts.values()) + (whole and self.sweep.untold(event.number))
+        of = f"/{self.sweep.expected}" if self.sweep.expected else ""
+        who = self._name(event)
+        parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
+        return "  ".join(part for part in parts if part)
+
+    def _name(self, one: Event | Job) -> str:
+        assert self.sweep is not None
+        return name(one.number, one.replicate, self.sweep.config.search.replicates)
+
+    def _time(self, event: Event) -> str:
+        if event.event == "trial_given_up":
+            return ""
+        return duration(sum(event.seconds.values())) if event.key in self._started else "known already"
+
+    def outcome(self, event: Event) -> str:
+        """The objectives of a finished trial, the scores of a baseline, or why it failed."""
+        assert self.sweep is not None
+        if event.failure is not None:
+            return f"FAILED {event.failure['kind']}: {' '.join(event.failure['message'].split())[:120]}"
+        if event.event == "trial_given_up":
+            return f"given up: {event.reason}"
+        if event.number is None:
+            scores = event.record.scores if event.record is not None else {}
+            return "  ".join(f"{role} {labels.percent(f'{role}.value', score.value)} %" for role, score in scores.items())
+        shown = []
+        for objective in self.sweep.config.search.objectives:
+            value = event.metrics.get(objective.metric)
+            shown.append(_level(objective.metric, value) if value is not None else f"{objective.metric} undefined")
+        return "  ".join(shown)
+
+    def left(self) -> str:
+        """The time that the rest will take, from what the finished trials of this run took: "about 2 min 10 s left"."""
+        assert self.sweep is not None
+        unfinished = self.sweep.unfinished
+        if not self._took or unfinished is None:
+            return "time left not known yet"
+        running, mean = list(self.sweep.running), sum(self._took) / len(self._took)
+        ages = [time.monotonic() - self._started.get(key, time.monotonic()) for key in running]
+        if unfinished <= len(running) and any(age > max(self._took) for age in ages):
+            return "the last trials take longer than those before"
+        # an overdue trial shortens no other one's time
+        rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
+        longest = max((max(self._took) - age for age in ages), default=0.0)
+        return f"about {duration(max(rest / max(self.sweep.slots, 1), longest, 1.0))} left"
+
+    def _table(self) -> RenderableType:
+        assert self.sweep is not None
+        counts, running = self.sweep.counts, dict(self.sweep.running)
+        of = f" of {self.sweep.expected}" if self.sweep.expected else ""
+        given_up = f", {counts['given up']} given up" if counts["given up"] else ""
+        head = (
+            f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
+            f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()}"
+        )
+        table = Table(expand=False, box=None, pad_edge=False)
+        for column in ("", "", "result", "settings"):
+            table.add_column(column, overflow="fold")
+        for event in list(self._ended):
+            row = (self._time(event), self.outcome(event), settings(event.settings))
+            table.add_row(self._name(event), *row)
+        for key, job in running.items():
+            table.add_row(*self._running(key, job), style="dim")
+        return Group(head, best(self.sweep), table)
+
+    def _running(self, key: str, job: Job) -> tuple[str, str, str, str]:
+        since = time.monotonic() - self._started.get(key, time.monotonic())
+        return self._name(job), duration(since), "running", settings(job.settings)
+
+
+def _level(metric: str, value: float) -> str:
+    """'commonsense gain +2.0 points': in the unit of tables and reports."""
+    return f"{labels.metric_name(metric)} {labels.percent(metric, value)}{labels.unit(metric)}"
+
+
+def best(sweep: Sweep) -> str:
+    """The best first objective among the trials that keep every constraint."""
+    rows = sweep.front.rows()
+    if not rows:
+        done = sweep.counts["done"]
+        return f"best so far: none of {done} keeps the constraints" if done else "best so far: nothing finished yet"
+    values = ", ".join(_level(metric, value) for metric, value in rows[0]["metrics"].items())
+    return f"best so far: trial {rows[0]['number']} with {values}; {len(rows)} on the front"

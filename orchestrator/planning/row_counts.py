@@ -1,0 +1,43 @@
+"""The training rows of a config that are at hand, as a trial would use them; nothing is fetched and no torch is loaded."""
+
+from collections.abc import Iterable
+
+from orchestrator.planning import cost
+from trials.data import decontamination
+from trials.data.survey import Survey
+from trials.hub.hub import SELF, Hub
+from trials.models import layout
+from trials.spec import TrialSpec
+from trials.tasks.tasks import Tasks, check, check_room
+
+
+def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """By source: rows, used, cut and left out by reason, of the trial that needs most; and notes on what is not counted.
+
+    Raises InputError where a source cannot be read or rendered or has too few usable rows, and where a task that ships with
+    the package has not the documents, few-shot rows or metric that a role asks for.
+    """
+    survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
+    roles: set[tuple[str, ...]] = set()
+    for spec in specs:
+        for role, evaluation in spec.eval.items():
+            known = (role, evaluation.model_dump_json(), spec.base.model_dump_json())
+            if known not in roles and all(map(tasks.at_hand, evaluation.tasks)):
+                check(role, evaluation, tasks)
+                if found := layout.known(spec.base, hub):
+                    check_room(role, evaluation, tasks, found[1].longest)
+            roles.add(known)
+        if spec.is_baseline:
+            continue
+        tokenizer = cost.tokenizer_at_hand(spec.base, hub) if spec.data.template != "chat" else None
+        if tokenizer is None:
+            notes.add("rows are not measured against max_length here; `run` does it before any trial")
+        screen = None
+        if all(tasks.at_hand(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
+            screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)
+        else:
+            notes.add("rows that overlap with test documents are not counted here; `run` leaves them out")
+        survey.check(spec, tokenizer, screen)
+        if absent := sorted(spec.data.shares.keys() - survey.counts().keys() - {SELF}):
+            notes.add(f"not counted before they are fetched: rows of {', '.join(absent)}")
+    return survey.counts(), sorted(notes)

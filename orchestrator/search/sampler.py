@@ -1,0 +1,254 @@
+"""Proposes points of the space: the config's sampler from Optuna, which here proposes no point twice.
+
+Optuna's parameters are the space's axes by readable names: a setting has its dotted path, the points of `_` are one categorical
+parameter named after their paths, and a simplex has the quantiles of its shares, "data.mix.SOURCE (quantile)".
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseGASampler, BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.config.parameters import Categorical, Float
+from orchestrator.config.space import Axis, Mixture, Pairs, Single, distance
+
+Seen = Callable[[dict[str, Any]], bool]
+_TRIES = 5  # draws of a sampler for a point that is new; one that is sure of its best point repeats it for ever
+_GP_TRIES = 1  # a Gaussian process takes a second to find its best point, and finds the same one again
+_RANDOM_TRIES = 100  # then draws without a model, in a space that is too large to be searched point by point
+_UNLIMITED_POPULATION = 16  # of a genetic sampler in a sweep without a budget in trials
+
+
+class Exhausted(Exception):
+    """Every point of the space has been proposed."""
+
+
+# ---------------------------------------------------------------------- settings and Optuna's parameters
+
+
+def _distributions(axis: Axis) -> dict[str, BaseDistribution]:
+    if isinstance(axis, Mixture):
+        return {f"{path} (quantile)": FloatDistribution(0.0, 1.0) for path in axis.paths[:-1]}
+    if isinstance(axis, Pairs):
+        return {axis.name: CategoricalDistribution(axis.labels())}
+    assert isinstance(axis, Single)
+    parameter = axis.parameter
+    if isinstance(parameter, Categorical):
+        return {axis.path: CategoricalDistribution(parameter.choices)}
+    values = parameter.values()
+    high = parameter.high if values is None or parameter.log else values[-1]  # Optuna warns of a step that misses `high`
+    if isinstance(parameter, Float):
+        return {axis.path: FloatDistribution(parameter.low, high, log=parameter.log, step=parameter.step)}
+    return {axis.path: IntDistribution(parameter.low, int(high), log=parameter.log, step=parameter.step or 1)}
+
+
+def distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
+    """Every parameter that a trial of the sweep may have in Optuna, by name."""
+    return {name: among for axis in config.axes for name, among in _distributions(axis).items()}
+
+
+def _settings(axis: Axis, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The axis's settings at Optuna's parameters."""
+    values = [params[name] for name in _distributions(axis)]
+    if isinstance(axis, Mixture):
+        return axis.shares(values)
+    if isinstance(axis, Pairs):
+        return dict(axis.choices[axis.labels().index(values[0])])
+    assert isinstance(axis, Single)
+    return {axis.path: axis.parameter.nearest(values[0])}
+
+
+def _params(axis: Axis, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Optuna's parameters at the axis's settings, the inverse of `_settings`."""
+    if isinstance(axis, Mixture):
+        return dict(zip(_distributions(axis), axis.quantiles(settings), strict=True))
+    if isinstance(axis, Pairs):
+        return {axis.name: axis.labels()[axis.choices.index({path: settings[path] for path in axis.paths})]}
+    return {path: settings[path] for path in axis.paths}
+
+
+def _suggested(trial: Trial | FrozenTrial, name: str, among: BaseDistribution) -> Any:
+    if isinstance(among, CategoricalDistribution):
+        return trial.suggest_categorical(name, among.choices)
+    if isinstance(among, IntDistribution):
+        return trial.suggest_int(name, among.low, among.high, step=among.step, log=among.log)
+    assert isinstance(among, FloatDistribution)
+    return trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
+
+
+def suggest(config: SweepConfig, trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """The settings of a trial, those of active parameters alone; of a frozen trial those that it was given."""
+    settings: dict[str, Any] = {}
+    for axis in config.axes:
+        if axis.active(settings):
+            settings |= _settings(axis, {name: _suggested(trial, name, among) for name, among in _distributions(axis).items()})
+    return settings
+
+
+def enqueueable(config: SweepConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Optuna's parameters for `study.enqueue_trial`; what the settings leave out is left to the sampler."""
+    params: dict[str, Any] = {}
+    for axis in config.axes:
+        if given := {path: settings[path] for path in axis.paths if path in settings}:
+            params |= _params(axis, axis.given(given))
+    return params
+
+
+# ---------------------------------------------------------------------- asking
+
+
+def ask(study: optuna.Study, config: SweepConfig, seen: Seen) -> Trial | None:
+    """The next trial, queued ones first; None where every point of the space has been seen."""
+    if not isinstance(study.sampler, Distinct):
+        study.sampler = make_sampler(config, len(study.get_trials(deepcopy=False)), seen)
+    if study.sampler.exhausted() and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return None
+    return study.ask()
+
+
+def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+    """A running trial at this very point, which no sampler is asked for and which goes before those that are queued."""
+    params = enqueueable(config, settings)
+    among = {name: one for name, one in distributions(config).items() if name in params}
+    template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=among, user_attrs=attributes)
+    number = study._storage.create_new_trial(study._study_id, template_trial=template)
+    return study._storage.get_trial(number)
+
+
+def make_sampler(config: SweepConfig, asked: int, seen: Seen) -> "Distinct":
+    """The config's sampler; `asked` counts the study's trials, for a resumed sampler would repeat its first draws.
+
+    `seen` says whether settings have been proposed, here or by another driver, and does not take that back.
+    """
+    seed = config.search.seed + asked
+    return Distinct(config, _inner(config, seed), seen, seed)
+
+
+def _inner(config: SweepConfig, seed: int) -> BaseSampler:
+    budget = config.budget
+    startup = 10 if budget is None else min(10, max(4, budget // 3))
+    population = _UNLIMITED_POPULATION if budget is None else min(50, max(4, budget // 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match config.search.sampler:
+            case "tpe":  # Optuna 5 takes running trials for bad ones, so that workers spread, without being told to
+                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+            case "nsga3":
+                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=seed)  # of a grid: where it has no point that goes with a queued one
+
+
+class Distinct(BaseSampler):
+    """Draws whole points from a sampler until one is a valid trial that was not seen; then the nearest such point of the space.
+
+    In a space without a countable number of points the last draw stands, however it turned out. A queued trial keeps what it
+    has fixed, even where that repeats a point. For the grid sampler the next point is the first one not seen.
+    """
+
+    def __init__(self, config: SweepConfig, inner: BaseSampler, seen: Seen, seed: int):
+        self._config = config
+        self._inner = inner
+        self._seen = seen
+        self._random = Random(seed)
+        self._open = None if config.size() is None else list(config.grid())[::-1]  # the next one last; shrinks as they are seen
+        self._space = distributions(config)
+
+    def exhausted(self) -> bool:
+        """Whether every point has been seen."""
+        if self._open is None:
+            return False
+        while self._open and self._seen(self._open[-1]):
+            self._open.pop()
+        return not self._open
+
+    # ------------------------------------------------------------------ what Optuna calls
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Optuna's parameters of a whole point; raises Exhausted where there is none left."""
+        fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # a trial that was cut off has some params
+        drawn: dict[str, Any] = {}
+        for _ in range({"grid": 0, "gp": _GP_TRIES}.get(self._config.search.sampler, _TRIES)):
+            drawn, settings = self._draw(study, trial, fixed)
+            if self._new(settings):
+                return drawn
+        point = self._unseen(self._settings_of(drawn), self._settings_of(fixed))
+        if point is not None:
+            return {**enqueueable(self._config, point), **fixed}
+        if self._open is not None and not fixed:
+            raise Exhausted("every point of the space has been proposed")
+        return drawn or self._draw(study, trial, fixed)[0]
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._inner.before_trial(study, trial)
+        if (
+            isinstance(self._inner, BaseGASampler)
+            and trial.state == TrialState.RUNNING
+            and "fixed_params" in trial.system_attrs
+        ):
+            # a trial whose parameters are all fixed asks the sampler nothing, and would belong to no generation
+            self._inner.get_trial_generation(study, trial)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._inner.reseed_rng()
+        self._random.seed()
+
+    # ------------------------------------------------------------------ points
+
+    def _draw(self, study: optuna.Study, trial: FrozenTrial, fixed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Optuna's parameters and the settings of a point of the inner sampler's; nothing of it is in the storage yet."""
+        together = self._inner.infer_relative_search_space(study, trial)
+        relative = {**self._inner.sample_relative(study, trial, together), **fixed}
+        params: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        for axis in self._config.axes:
+            if not axis.active(settings):
+                continue
+            for name, among in _distributions(axis).items():
+                if name in relative:
+                    params[name] = relative[name]
+                else:
+                    params[name] = self._inner.sample_independent(study, trial, name, among)
+            settings |= _settings(axis, params)
+        return params, settings
+
+    def _new(self, settings: dict[str, Any]) -> bool:
+        return self._config.valid(settings) and not self._seen(settings)
+
+    def _settings_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the axes whose parameters are all there."""
+        whole = [axis for axis in self._config.axes if all(name in params for name in _distributions(axis))]
+        return {path: value for axis in whole for path, value in _settings(axis, params).items()}
+
+    def _unseen(self, near: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any] | None:
+        """The point nearest to `near` that is new and has the fixed settings, the first one where nothing is near."""
+        if self._open is None:
+            drawn = (self._config.draw(self._random) for _ in range(0 if fixed else _RANDOM_TRIES))
+            return next((point for point in drawn if self._new(point)), None)
+        points = [point for point in reversed(self._open) if all(point.get(path) == value for path, value in fixed.items())]
+        if near:
+            self._random.shuffle(points)  # of points equally near any may be next
+            points.sort(key=lambda point: distance(self._config.axes, near, point))
+        return next((point for point in points if not self._seen(point)), None)

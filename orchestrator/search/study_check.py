@@ -1,0 +1,119 @@
+"""Checks that an Optuna study is whole: a study that holds anything else than this program wrote raises DamagedStudy.
+
+A study that is damaged is filled again from manifest.json and the ledger, so nothing here tries to repair one.
+"""
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import StorageInternalError
+from optuna.storages._rdb.models import BaseModel as Tables
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from analysis.results.sweep import GivenUp
+from orchestrator.config.model import SweepConfig
+from orchestrator.search import sampler
+from trials.errors import InputError
+
+_ENVIRONMENT = (OSError, sqlite3.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError)
+"""A full disk, a lock, a server out of reach: nothing is wrong with what is stored."""
+_PAIR = TypeAdapter(tuple[float, float])
+
+
+class DamagedStudy(Exception):
+    """Its text says what is wrong with the study."""
+
+
+class _Attributes(BaseModel):
+    """A trial's user attributes that this program reads."""
+
+    key: str | None = None
+    settings: dict[str, Any] = {}
+    failure: str | None = None
+    driver: str | None = None
+    given_up: GivenUp | None = None
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around what reads a stored study: rows that Optuna cannot make sense of raise DamagedStudy.
+
+    Optuna checks nothing that it reads, so a wrong row may raise any exception.
+    """
+    try:
+        yield
+    except (*_ENVIRONMENT, DamagedStudy, InputError, ImportError):
+        raise
+    except StorageInternalError as error:
+        if isinstance(error.__cause__, _ENVIRONMENT):
+            raise
+        raise DamagedStudy(str(error.__cause__ or error)) from error
+    except Exception as error:
+        raise DamagedStudy(f"{type(error).__name__}: {error}") from error
+
+
+def tables_missing(connection: sqlite3.Connection) -> str | None:
+    """Which of Optuna's tables or columns a sqlite file lacks; None where it has all, or no table at all."""
+    found = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not found:
+        return None
+    for table in Tables.metadata.sorted_tables:
+        columns = {str(row[1]) for row in connection.execute(f'PRAGMA table_info("{table.name}")')}
+        if missing := sorted({column.name for column in table.columns} - columns):
+            return f"table {table.name} has no {', '.join(missing)}" if columns else f"there is no table {table.name}"
+    return None
+
+
+def check(study: optuna.Study, config: SweepConfig) -> None:
+    """Raises DamagedStudy, or what Optuna raises at rows that it cannot read; call it in `reading`."""
+    wanted = [objective.direction for objective in config.search.objectives]
+    if [direction.name.lower() for direction in study.directions] != wanted:
+        raise DamagedStudy("its directions are not those of search.objectives")
+    if not isinstance(study.metric_names, list | None):
+        raise DamagedStudy("its metrics' names are no list")
+    for name, value in study.user_attrs.items():
+        if name.startswith("spent."):
+            _spent(name, value)
+    if not isinstance(study.user_attrs.get("folder", ""), str):
+        raise DamagedStudy("its folder is no text")
+    trials = study.get_trials(deepcopy=False)
+    if [trial.number for trial in trials] != list(range(len(trials))):
+        raise DamagedStudy("its trials are not numbered from 0 on")
+    distributions = sampler.distributions(config)
+    for trial in trials:
+        try:
+            _check_trial(trial, config, distributions)
+        except (DamagedStudy, ValueError, TypeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise DamagedStudy(f"trial {trial.number}: {reason}") from error
+
+
+def _spent(name: str, value: Any) -> None:
+    if not all(0 <= one < math.inf for one in _PAIR.validate_python(value)):
+        raise DamagedStudy(f"{name} is not two times")
+
+
+def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[str, Any]) -> None:
+    told = _Attributes.model_validate(trial.user_attrs)
+    for name, value in trial.params.items():
+        if name not in distributions:
+            raise DamagedStudy(f"the space has no {name}")
+        check_distribution_compatibility(distributions[name], trial.distributions[name])
+        if not distributions[name]._contains(distributions[name].to_internal_repr(value)):
+            raise DamagedStudy(f"{name} is outside the space")
+    if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
+        raise DamagedStudy("its fixed parameters are no mapping")
+    if trial.state == TrialState.COMPLETE:
+        if told.key is None or len(trial.values) != len(config.search.objectives):
+            raise DamagedStudy("it is complete without a key and a value for each objective")
+        if not all(math.isfinite(value) for value in [*trial.values, *trial.constraints.values()]):
+            raise DamagedStudy("a value is not finite")
+    if told.key is not None and trial.state.is_finished():
+        sampler.suggest(config, trial)

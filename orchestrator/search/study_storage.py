@@ -1,0 +1,207 @@
+"""Opens a sweep's Optuna study: sqlite beside the records, a journal on a shared file system, or PostgreSQL.
+
+A study file that is not whole is set aside: what it held is in manifest.json and the ledger, from which a new one is filled.
+"""
+
+import hashlib
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.search.cached_storage import Remembered
+from orchestrator.search.study_check import DamagedStudy, check, reading, tables_missing
+from trials.errors import InputError
+from trials.ledger.storage import is_link, is_local, sqlite_url, unlink_others
+
+_TRIES = 5  # of opening a server's database
+_LOCKED = 60.0  # seconds to wait for another process that writes the file
+_BESIDE = ("-journal", "-wal", "-shm")  # what sqlite writes beside its file
+
+
+def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None]) -> optuna.Study:
+    """The study of the sweep in `folder`, made where there is none; call it in `opening`."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    kind = config.search.study
+    if kind == "journal" and not is_local(folder):
+        raise InputError(
+            f"search.study: a journal needs a folder that all commands share, not {folder}; there several share postgresql://..."
+        )
+    if kind not in _FILES:
+        try:
+            return _named(config, folder, _loaded(config, _server(kind)))
+        except DamagedStudy as error:
+            raise InputError(f"search.study: {kind}: not a whole study ({error}); name another database") from error
+    file, opened = _FILES[kind]
+    path = study_folder(folder) / file
+    for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow it
+        if is_link(path.with_name(name)):
+            _set_aside(path, f"{name} is a symbolic link", notice)
+        unlink_others(path.with_name(name))
+    try:
+        study = _loaded(config, opened(path, notice))
+    except DamagedStudy as error:
+        _set_aside(path, str(error), notice)
+        study = _loaded(config, opened(path, notice))
+    return _named(config, folder, study)
+
+
+def _loaded(config: SweepConfig, storage: BaseStorage) -> optuna.Study:
+    """The sweep's study in this storage, read and checked whole."""
+    directions = [objective.direction for objective in config.search.objectives]
+    with reading():
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=Remembered(storage) if isinstance(storage, RDBStorage) else storage,
+            directions=directions,
+            load_if_exists=True,
+        )
+        check(study, config)
+    return study
+
+
+def _named(config: SweepConfig, folder: Path, study: optuna.Study) -> optuna.Study:
+    """The study with its metrics' names and its sweep's folder noted."""
+    names = [objective.metric for objective in config.search.objectives]
+    if study.metric_names != names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(names)
+    kind, owner = config.search.study, study.user_attrs.get("folder")
+    if owner is None:
+        study.set_user_attr("folder", str(folder))
+    elif kind not in _FILES and owner != str(folder):
+        raise InputError(
+            f"search.study: {kind} has a study {config.name!r} of the sweep in {owner}; give this sweep another `name`"
+        )
+    return study
+
+
+@contextmanager
+def opening(config: SweepConfig, folder: Path) -> Iterator[None]:
+    """Around all that is done to open the study: a database that cannot be had, read or written is one line, an InputError."""
+    try:
+        yield
+    except (
+        StorageInternalError,
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.ProgrammingError,
+        sqlite3.OperationalError,
+    ) as error:
+        kind = config.search.study
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # what the database said is the innermost
+            cause = cause.__cause__
+        place = study_folder(folder) / "study.db" if kind == "sqlite" else kind
+        raise InputError(f"search.study: {place}: {' '.join(str(cause).split())[:200]}") from error
+
+
+def study_folder(folder: Path) -> Path:
+    """Where the study's file lies: with the sweep, or, where that is no local folder, in the user's cache."""
+    if is_local(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = cache / "slimsweep" / "studies" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
+    if path.exists() and (problem := _damage(path)):
+        _set_aside(path, problem, notice)
+    # sqlite's own file would be closed to the group whatever the umask
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
+    with reading():
+        return RDBStorage(sqlite_url(path), engine_kwargs={"connect_args": {"timeout": _LOCKED}})
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a sqlite file; a journal that a killed process left beside it is played back first."""
+    if not path.is_file():
+        return "it is no file"
+    try:
+        with closing(sqlite3.connect(path, timeout=_LOCKED)) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            return tables_missing(connection) if found == "ok" else str(found)
+    except sqlite3.OperationalError:
+        raise
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        return str(error)
+
+
+def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
+    if path.exists() and not path.is_file():
+        _set_aside(path, "it is no file", notice)
+    _end_last_line(path, notice)
+    with reading():  # a line that is no JSON, or no log of Optuna's
+        return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
+    """Cuts off half a line that a killed process left: what is appended next would be glued to it."""
+    if not path.exists():
+        return
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        whole = path.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            with path.open("r+b") as file:
+                file.truncate(end)
+            notice(f"{path}: its last line was cut off by a kill or a full disk, and is dropped")
+    finally:
+        lock.release()
+
+
+def _server(url: str) -> RDBStorage:
+    for _ in range(_TRIES - 1):
+        try:
+            return _connected(url)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # another command is making the tables
+            time.sleep(1)
+    return _connected(url)
+
+
+def _connected(url: str) -> RDBStorage:
+    try:
+        # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
+        return RDBStorage(
+            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
+        )
+    except ImportError as error:
+        raise InputError(f"search.study: PostgreSQL needs psycopg: pip install 'slimsweep[postgres]' ({error})") from error
+
+
+def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
+    aside = path.with_name(f"{path.name}.corrupt")
+    number = 1
+    while aside.exists() or aside.is_symlink():
+        number += 1
+        aside = path.with_name(f"{path.name}.corrupt-{number}")
+    if path.exists() or path.is_symlink():
+        path.rename(aside)
+    for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite's journal belongs to the damaged file
+        leftover.rename(leftover.with_name(f"{aside.name}{leftover.name.removeprefix(path.name)}"))
+    notice(
+        f"{path}: not a whole study ({' '.join(problem.split())[:120]}); set aside as {aside.name}, and made again from "
+        "manifest.json and the ledger"
+    )
+
+
+_FILES: dict[str, tuple[str, Callable[[Path, Callable[[str], None]], BaseStorage]]] = {
+    "sqlite": ("study.db", _sqlite),
+    "journal": ("study.journal", _journal),
+}

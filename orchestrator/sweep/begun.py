@@ -1,0 +1,168 @@
+"""A sweep's folder as the last command left it: what it is pinned to, whether anything has finished, what has changed since."""
+
+import datetime as dt
+import itertools
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.results.sweep import read_manifest
+from orchestrator.config.model import SweepConfig
+from orchestrator.search.study_storage import study_folder
+from orchestrator.sweep.pins import Pins, model_name, source_name
+from trials.errors import InputError
+from trials.hub import identity
+from trials.hub.hub import SELF, Hub, commit_of
+from trials.ledger.record import Ledger
+from trials.ledger.storage import NotAFile, exists, read_text, rename
+
+_SEEN_IN_PINS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
+
+
+def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
+    """The config pinned to the models and data as they are now; a sweep that goes on keeps its pins.
+
+    Raises InputError where a file is missing, and where one is not what the sweep was begun with.
+    """
+    folder, ledger = storage / config.name, Ledger(storage)
+    before = _text(folder)
+    begun = Pins() if before is None else _pins(before.get("pins", {}), folder)
+    now = _now(config, begun)
+    if before is None or not finished(folder, ledger):
+        return config.model_copy(update={"pins": now})
+    if changed := _changed(begun, now):
+        raise InputError(
+            f"{folder}: {', '.join(changed)} changed since this sweep began; put the old state back, or give the sweep a new "
+            "`name`: trials on the new state are not compared with those on the old one"
+        )
+    # what was not pinned when it began, by an earlier version or without a network, stays so: its records have such keys
+    config = config.model_copy(update={"pins": now.only(begun)})
+    _check_weights(config, ledger, folder)
+    return config
+
+
+def finished(folder: Path, ledger: Ledger) -> bool:
+    """Whether any trial of the sweep has finished; baselines do not count. What cannot be read may hold some."""
+    if _study_has_finished(folder):  # the manifest is a second behind
+        return True
+    if not exists(folder / "manifest.json"):
+        return False
+    try:
+        trials = read_manifest(folder).trials
+    except InputError:
+        return True
+    return any(trial.given_up for trial in trials) or any(_complete(ledger, key) for trial in trials for key in trial.keys)
+
+
+def _study_has_finished(folder: Path) -> bool:
+    path = study_folder(folder) / "study.db"
+    if not path.is_file() or path.is_symlink():
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            asked = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
+            return connection.execute(asked).fetchone() is not None
+    except sqlite3.Error:
+        return False  # no study yet, or a damaged one; the manifest then says it
+
+
+def may_start_over(config: SweepConfig, folder: Path, ledger: Ledger) -> bool:
+    """Whether nothing would be lost with the study; one that several commands share may be in use."""
+    before = _text(folder)
+    shared = config.search.study != "sqlite" or before is None or before.get("search", {}).get("study") != "sqlite"
+    return not shared and not finished(folder, ledger)
+
+
+def set_aside(folder: Path) -> None:
+    """Renames the study and the manifest of a sweep in which nothing has finished."""
+    study = study_folder(folder) / "study.db"
+    for path in (study, folder / "manifest.json"):
+        if exists(path):
+            names = (path.with_name(f"{path.name}.before{f'-{n}' if n else ''}") for n in itertools.count())
+            rename(path, next(name for name in names if not exists(name)))
+
+
+def _complete(ledger: Ledger, key: str) -> bool:
+    try:
+        return ledger.complete(key) is not None
+    except InputError:  # it was whole once, and Sweep sets it aside
+        return True
+
+
+def _text(folder: Path) -> dict[str, Any] | None:
+    """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which Sweep says."""
+    try:
+        found = yaml.safe_load(read_text(folder / "sweep.yaml"))
+    except (FileNotFoundError, NotAFile, ValueError, RecursionError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _pins(found: Any, folder: Path) -> Pins:
+    try:
+        return Pins.model_validate(found)
+    except ValueError:
+        raise InputError(f"{folder / 'sweep.yaml'}: its pins cannot be read; move it away, and the sweep goes on") from None
+
+
+def _changed(begun: Pins, now: Pins) -> list[str]:
+    """What is pinned to other files than those of `begun`; another commit of the hub is never among them."""
+    before = begun.flat()
+    return [name for name, pin in now.flat().items() if name in before and before[name] != pin]
+
+
+def _now(config: SweepConfig, begun: Pins) -> Pins:
+    """The config's own pins first, then commits and the date of `begun`, then what is found here."""
+    hub, given = Hub(config.hub_mirror), config.pins
+    unpinned = config.model_copy(update={"pins": Pins()})
+    specs = [unpinned.spec(point) for point in unpinned.corners(_SEEN_IN_PINS)]
+    models = {model_name(spec.base): spec.base for spec in specs}
+    sources = {
+        source_name(spec.data, name): (spec.data, name)
+        for spec in specs
+        for name in (*spec.data.mix, spec.data.replay.source or SELF)
+        if name != SELF
+    }
+    tasks = {name for spec in specs for evaluation in spec.eval.values() for name in evaluation.tasks}
+    chats = {spec.base: None for spec in specs if spec.data.template == "chat"}
+    date = given.date or begun.date
+    if date is None and any(identity.template_is_dated(base, hub) for base in chats):
+        date = dt.date.today()
+    return Pins(
+        models=_settled({name: identity.of_base(base, hub) for name, base in models.items()}, given.models, begun.models),
+        data=_settled({name: identity.of_source(*one, hub) for name, one in sources.items()}, given.data, begun.data),
+        tasks={
+            name: _settled(found, given.tasks.get(name, {}), begun.tasks.get(name, {}))
+            for name in sorted(tasks)
+            if (found := {dataset: identity.of_task(dataset, hub) for dataset in identity.task_datasets(name, hub)})
+        },
+        date=date,
+    )
+
+
+def _settled(found: dict[str, str | None], given: dict[str, str], begun: dict[str, str]) -> dict[str, str]:
+    settled = {}
+    for name, pin in found.items():
+        kept = begun.get(name) if commit_of(begun.get(name)) and (pin is None or commit_of(pin)) else None
+        if chosen := given.get(name) or kept or pin:
+            settled[name] = chosen
+    return settled
+
+
+def _check_weights(config: SweepConfig, ledger: Ledger, folder: Path) -> None:
+    """Raises InputError where a base's weights are not those that the records of this sweep were made with."""
+    hub = Hub(config.hub_mirror)
+    for spec in config.baseline_specs():
+        try:
+            record = ledger.complete(spec.key)
+        except InputError:  # not whole: Sweep sets it aside, and the baseline runs again
+            continue
+        now = identity.weights(spec.base, hub)
+        if record is not None and record.base_checksum is not None and now is not None and record.base_checksum != now:
+            raise InputError(
+                f"{folder}: the weights of {spec.base.model} changed since this sweep began (checksum {now[:12]}, its baseline "
+                f"{spec.key} has {record.base_checksum[:12]}); put the old ones back, or give the sweep a new `name`"
+            )

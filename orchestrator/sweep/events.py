@@ -1,0 +1,158 @@
+"""What happens in a sweep, as it happens: events, who is told of them, and the log of JSON lines (`--events FILE`).
+
+An observer is called with each event, from several threads and while the sweep is held, so it returns at once. Of one that
+raises a line on standard error says so and it is not called again: nothing that watches a sweep may end it.
+"""
+
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from trials.errors import InputError
+from trials.ledger.record import TrialRecord
+from trials.printable import printable
+
+Kind = Literal[
+    "sweep_started", "trial_started", "trial_finished", "trial_failed", "trial_given_up", "front_changed", "sweep_finished"
+]
+
+_TRIAL = ("number", "key", "replicate", "settings")
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "sweep_started": (),
+    "trial_started": _TRIAL,
+    "trial_finished": (*_TRIAL, "metrics", "seconds"),
+    "trial_failed": (*_TRIAL, "failure", "seconds"),
+    "trial_given_up": (*_TRIAL, "reason"),
+    "front_changed": ("front",),
+    "sweep_finished": ("reason",),
+}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened. Every kind has `event`, `time` and `sweep`; which others it has:
+
+    sweep_started    none
+    trial_started    number, key, replicate, settings
+    trial_finished   number, key, replicate, settings, metrics, seconds
+    trial_failed     number, key, replicate, settings, failure, seconds
+    trial_given_up   number, key, replicate, settings, reason
+    front_changed    front
+    sweep_finished   reason
+    """
+
+    event: Kind
+    sweep: str
+    """The sweep's name."""
+    time: str = field(default_factory=_now)
+    """ISO 8601, UTC, milliseconds."""
+    number: int | None = None
+    """The trial's number in the study; None for a baseline."""
+    key: str | None = None
+    """The trial's key in the ledger."""
+    replicate: int = 0
+    """Which of the setting's runs under several seeds, from 0."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The searched settings by dotted path, as in the config's `space`; a baseline has none."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """By the names that objectives have in the config ("commonsense.gain"), shares 0..1; None where undefined."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By phase of the trial."""
+    failure: dict[str, str] | None = None
+    """`kind` and `message`; the traceback is in the record."""
+    front: list[dict[str, Any]] = field(default_factory=list)
+    """The whole front as it is now: `number`, `key` and `metrics` of each trial."""
+    reason: str | None = None
+    """Why the sweep ended."""
+    record: TrialRecord | None = field(default=None, compare=False, repr=False)
+    """The trial's record, for observers in this process; no part of as_dict."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that this kind of event has, as JSON takes them: a number that is none becomes None."""
+        names = ("event", "time", "sweep", *_FIELDS[self.event])
+        return {name: _plain(getattr(self, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Observer = Callable[[Event], None]
+"""May have a `close()`, which is called when the sweep is over."""
+
+
+class EventLog:
+    """Appends each event to a file as one line of JSON; raises InputError at once where it cannot."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            size = os.fstat(self._handle).st_size
+            if size and os.pread(self._handle, 1, size - 1) != b"\n":  # a driver was killed in mid-line
+                os.write(self._handle, b"\n")
+        except OSError as error:
+            raise InputError(f"--events {path}: {error.strerror}") from None
+
+    def __call__(self, event: Event) -> None:
+        line = json.dumps(event.as_dict(), allow_nan=False, ensure_ascii=False) + "\n"
+        written = os.write(self._handle, line.encode())  # one write, so that the lines of several drivers stay whole
+        if written < len(line.encode()):
+            raise OSError(f"{self.path}: no room for an event")
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class Observers:
+    """Tells several observers, each of every event in its order."""
+
+    def __init__(self, observers: Iterable[Observer] = ()):
+        self._observers = list(observers)
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            for observer in list(self._observers):
+                try:
+                    observer(event)
+                except Exception as error:  # noqa: BLE001  # whatever an observer does, the sweep goes on
+                    self._observers.remove(observer)
+                    warn(observer, error)
+                    _close(observer)
+
+    def close(self) -> None:
+        """Waits until every observer has been told everything, within its own bounds."""
+        with self._lock:
+            for observer in self._observers:
+                _close(observer)
+            self._observers.clear()
+
+
+def _close(observer: Observer) -> None:
+    try:
+        getattr(observer, "close", lambda: None)()
+    except Exception as error:  # noqa: BLE001  # as above
+        warn(observer, error)
+
+
+def warn(observer: object, error: BaseException) -> None:
+    """The one line that says that an observer is told no more."""
+    name = getattr(observer, "name", type(observer).__name__)
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    print(f"warning: {name}: {printable(reason[:200])}; it is told nothing more of this sweep", file=sys.stderr, flush=True)

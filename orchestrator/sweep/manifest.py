@@ -1,0 +1,131 @@
+"""A sweep's manifest.json as it is kept: every point that was asked for, with its keys, or why there is nothing to run.
+
+It can be made again from the study, and a study that is lost is filled again from it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from analysis.results.sweep import ManifestTrial, read_manifest
+from orchestrator.config.model import SweepConfig
+from trials.ledger.storage import exists, is_link, write_json
+from trials.spec import TrialSpec
+
+FREE = "free"  # marks trials derived from the training of another
+GIVEN_UP = "given_up"  # those that the front beat while they were evaluated
+
+
+class Manifest:
+    def __init__(self, config: SweepConfig, folder: Path, clock: Callable[[], float] = time.monotonic):
+        """`clock` counts seconds and never jumps."""
+        self._config, self._folder, self._clock = config, folder, clock
+        self.trials: dict[int, dict[str, Any]] = {}
+        """The entries by the trials' numbers."""
+        self.missing: dict[str, ManifestTrial] = {}
+        """By key: what an earlier command asked for, the study does not know, and was not asked for again yet."""
+        self._seen: set[str] = set()
+        self.unwritten = False
+        """Whether an entry changed since the file was written."""
+        self._written = -math.inf
+        self._cost = 0.0
+
+    @property
+    def counted(self) -> int:
+        """Trials that the budget has paid for."""
+        return sum(FREE not in entry for entry in self.trials.values())
+
+    def note(
+        self,
+        number: int,
+        settings: dict[str, Any],
+        specs: Iterable[TrialSpec],
+        failure: str | None = None,
+        free: bool = False,
+        given_up: dict[str, Any] | None = None,
+    ) -> None:
+        """`failure` says why there is nothing to run, without `specs` because there can be none; `given_up` is an
+        analysis.sweep.GivenUp."""
+        keys = [spec.key for spec in specs]
+        entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
+        if failure is None:
+            entry |= {"key": keys[0], "baseline": self._config.spec(settings).baseline().key}
+            if len(keys) > 1:
+                entry["keys"] = keys
+        else:
+            entry["failure"] = failure
+        if free:
+            entry[FREE] = True
+        if given_up is not None:
+            entry[GIVEN_UP] = given_up
+        self._seen.update(keys or [_words(settings)])
+        for key in keys:
+            self.missing.pop(key, None)
+        self.trials[number] = entry
+        self.unwritten = True
+
+    def count_as_seen(self, keys: Iterable[str]) -> None:
+        """Keys that are not to be proposed though no trial of theirs is noted here: not yet, or not at all."""
+        self._seen.update(keys)
+
+    def seen(self, settings: dict[str, Any]) -> bool:
+        """Whether a trial with these settings was noted."""
+        try:
+            return self._config.spec(settings).key in self._seen
+        except ValueError:  # settings that contradict each other
+            return _words(settings) in self._seen
+
+    def recall(self, known: set[str | None]) -> list[float]:
+        """Finds `missing` in the file that the last command left, `known` being the study's keys.
+
+        Returns what the sweep had spent (see Sweep.spent), nothing where there is no file; InputError where it is not whole.
+        """
+        path = self._folder / "manifest.json"
+        if not exists(path) and not is_link(path):
+            return []
+        left = read_manifest(self._folder)
+        for trial in left.trials:
+            if trial.key is not None and trial.key not in known and not trial.free and self._is_still(trial):
+                self.missing[trial.key] = trial
+        return left.spent
+
+    def _is_still(self, trial: ManifestTrial) -> bool:
+        """Whether these settings still make this key."""
+        try:
+            return self._config.spec(trial.params).key == trial.key
+        except (ValueError, KeyError):
+            return False
+
+    def write(self, spent: Iterable[float], at_once: bool = False) -> None:
+        """Not after every trial: its length grows with their number, and what it says can be made again from the study."""
+        now, config = self._clock(), self._config
+        if not at_once and now - self._written < max(1.0, 20 * self._cost):
+            return
+        write_json(
+            self._folder / "manifest.json",
+            {
+                "schema": 1,
+                "name": config.name,
+                "objectives": [objective.model_dump() for objective in config.search.objectives],
+                "constraints": list(config.search.constraints),
+                "space": config.paths(),
+                "trials": [*(self.trials[number] for number in sorted(self.trials)), *self._not_asked_yet()],
+                "spent": list(spent),
+                "baselines": [spec.key for spec in config.baseline_specs()],
+                "budget": config.budget,
+                "documents": config.search.documents,
+            },
+        )
+        self.unwritten = False
+        self._written = self._clock()
+        self._cost = self._written - now
+
+    def _not_asked_yet(self) -> Iterator[dict[str, Any]]:
+        for number, trial in enumerate(self.missing.values(), max(self.trials, default=-1) + 1):
+            yield trial.model_dump(exclude_none=True) | {"number": number}
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return repr(sorted(settings.items()))

@@ -1,0 +1,207 @@
+"""What is written for others to read: as documented, whole, and whatever a text holds."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+from analysis.explore.compare import compare
+from analysis.explore.optuna_study import study
+from analysis.export.files import ENCODED, FORMATS, export, export_figures, export_trials, front_rows, trial_rows
+from analysis.export.markup import latex_text, markdown_text
+from analysis.report.build import report
+from analysis.report.compare_page import page
+from analysis.results.sweep import load
+from orchestrator.cli import app
+from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
+
+WORSE = (
+    "a|b \\ {c}_$d$ 50% #1 ~^ [link](http://x.y) www.x.y me@x.y ![i](j) `code` *b*\n| --- |\r\n\\end{tabular} \u2028<b>&amp;"
+)
+DOCUMENTED = Path(__file__).parents[3] / "docs" / "exports.md"
+
+
+@pytest.fixture
+def builder(tmp_path):
+    return Builder(tmp_path)
+
+
+@pytest.fixture
+def usual(builder):
+    sweep = SITUATIONS["usual"](builder).load(name=WORSE)
+    builder.trials[0]["params"]["train.schedule"] = WORSE
+    builder.trials[1]["params"]["train.schedule"] = NASTY
+    return builder.load(name=WORSE) if sweep is not None else None
+
+
+def test_markdown_shows_every_text_and_nothing_of_it_acts(usual):
+    (path,) = export(usual, ["md"])
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(path.read_text(encoding="utf-8"))
+    rows = sum(token.type == "tr_open" for token in tokens)
+    cells = sum(token.type in ("td_open", "th_open") for token in tokens)
+    assert rows == 1 + len(usual.front)
+    assert cells % rows == 0
+    children = [child.type for token in tokens for child in token.children or []]
+    assert set(children) <= {"text", "text_special"}
+    texts = ["".join(child.content for child in token.children) for token in tokens if token.type == "inline"]
+    assert " ".join(WORSE.split()) in texts and " ".join(NASTY.split()) in texts
+
+
+@pytest.mark.parametrize("text", [NASTY, WORSE, "plain", "", "-1.5e-3", "über"])
+def test_a_markdown_cell_reads_as_its_text(text):
+    (inline,) = [
+        token for token in MarkdownIt("gfm-like", {"linkify": False}).parse(f"x {markdown_text(text)}") if token.children
+    ]
+    assert "".join(child.content for child in inline.children) == f"x {' '.join(text.split())}".strip()
+
+
+def test_latex_has_its_lines_and_columns_and_no_command_of_a_text(usual):
+    (path,) = export(usual, ["tex"])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith(r"\begin{tabular}"))
+    assert all(line.startswith("%") for line in lines[:start])
+    columns = len(re.fullmatch(r"\\begin{tabular}{([lr]+)}", lines[start]).group(1))
+    body = [line for line in lines[start:] if line.endswith(r" \\")]
+    assert len(body) == 1 + len(usual.front)
+    assert all(len(re.findall(r"(?<!\\)&", line)) == columns - 1 for line in body)
+    assert lines.count(r"\end{tabular}") == 1 and lines[-1] == r"\end{tabular}"
+
+
+def test_latex_escapes_what_it_would_read():
+    assert latex_text("50% of_a & {b} $x$ #1") == r"50\% of\_a \& \{b\} \$x\$ \#1"
+    assert latex_text("a\\b~^") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}"
+    assert latex_text("\N{MINUS SIGN}1.5 ± 2\nnext \N{SNOWMAN} über") == r"$-$1.5 $\pm$ 2 next [U+2603] über"
+
+
+def test_the_study_holds_all_trials_with_settings_values_constraints_and_keys(usual):
+    (path,) = export(usual, ["study"])
+    assert path.name == "optuna.db"
+    with sqlite3.connect(path) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    found = optuna.load_study(study_name=usual.name, storage=f"sqlite:///{path}")
+    assert [trial.number for trial in found.trials] == usual.trials["number"].tolist()
+    states = [TrialState.COMPLETE] * 4 + [TrialState.FAIL, TrialState.WAITING]
+    assert [trial.state for trial in found.trials] == states
+    first = found.trials[0]
+    assert first.params == {"lora.rank": 1, "train.learning_rate": 1e-4, "train.schedule": WORSE}
+    assert first.values == pytest.approx([6 / 50, 3 / 40])
+    assert first.user_attrs["key"] == usual.trials["key"][0]
+    gain = first.user_attrs["metrics"]["commonsense.gain"]
+    assert gain["stderr"] == pytest.approx(usual.trials["commonsense.gain_se"][0])
+    assert set(first.constraints) == {"math.forgetting <= 0.1"}
+    kept = [max(trial.constraints.values()) <= 0 for trial in found.trials[:4]]
+    assert kept == usual.trials["feasible"][:4].tolist()
+    assert {trial.number for trial in found.best_trials} == set(usual.front["number"])
+    export(usual, ["study"])  # over the one before
+
+
+def test_all_trials_are_written_with_every_column(usual):
+    csv, json_path, parquet = export_trials(usual, ["csv", "html", "json", "parquet"])
+    assert [path.name for path in (csv, json_path, parquet)] == ["trials.csv", "trials.json", "trials.parquet"]
+    expected = list(usual.trials.columns)
+    assert list(pd.read_csv(csv)) == expected == list(pd.read_parquet(parquet))
+    rows = json.loads(json_path.read_text(encoding="utf-8"))
+    assert len(rows) == len(usual.trials)
+    ending = {"value": "", "stderr": "_se"}
+    told = {f"{name}{ending.get(part, f'_{part}')}" for name in usual.metrics for part in rows[0]["metrics"][name]}
+    assert told | set(rows[0]["params"]) | set(rows[0]) - {"params", "metrics"} == set(expected)
+    assert rows[4]["metrics"]["commonsense.gain"]["value"] is None
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES)
+@pytest.mark.parametrize("situation", NAMED)
+def test_every_situation_is_written_in_every_format(builder, situation, objectives):
+    sweep = SITUATIONS[situation](builder).load(objectives=OBJECTIVES[objectives], name=WORSE)
+    written = export(sweep, FORMATS) + export_trials(sweep)
+    assert all(path.stat().st_size for path in written)
+    assert len(study(sweep).trials) == len(sweep.trials)
+
+
+def test_figures_are_written_with_what_they_show(usual):
+    names = {path.relative_to(usual.folder).as_posix() for path in export_figures(usual)}
+    assert {f"figures/{name}.{kind}" for name in ("front", "course", "tradeoff") for kind in ("png", "svg", "csv")} == names
+    course = pd.read_csv(usual.folder / "figures" / "course.csv")
+    assert course["hypervolume"].iloc[-1] == pytest.approx(usual.hypervolume)
+
+
+def test_the_json_is_as_documented(builder):
+    """docs/exports.md names each field of a row of front.json and trials.json, with its type, and there are no others."""
+    sweep = builder.baseline().replicate((26, 37), (22, 39)).add((21, 40)).add().load()
+    sweep = dataclasses.replace(sweep, half="report")
+    text = DOCUMENTED.read_text(encoding="utf-8")
+    for heading, rows in (("front.json", front_rows(sweep)), ("trials.json", trial_rows(sweep))):
+        section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+        fields = dict(re.findall(r"^\| `([\w.]+)` \| ([\w, ]+) \|", section, re.MULTILINE))
+        found = {}
+        for row in rows:
+            row = {name: value for name, value in row.items() if not name.startswith("p:")}
+            plain = {name: value for name, value in row.items() if name != "metrics"}
+            for name, value in (
+                plain | {f"metrics.{n}": v for metric in row["metrics"].values() for n, v in metric.items()}
+            ).items():
+                found.setdefault(name, set()).add(KINDS[type(value)])
+        assert set(found) <= set(fields), set(found) - set(fields)
+        optional = {name for name, kinds in fields.items() if "optional" in kinds}
+        assert set(fields) - optional == set(found) - optional
+        for name, kinds in found.items():
+            assert kinds <= {one.strip() for one in fields[name].split(",")}, name
+
+
+KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
+
+
+def test_the_command_writes_what_it_is_asked_for(usual):
+    found = CliRunner().invoke(app, ["front", str(usual.folder), "--format", "csv,tex,study", "--trials", "--figures"])
+    assert found.exit_code == 0, found.output
+    for name in ("front.csv", "front.tex", "optuna.db", "trials.csv", "figures/front.svg"):
+        assert (usual.folder / name).exists(), name
+    assert not (usual.folder / "trials.json").exists()
+
+
+def test_the_defaults_are_the_five_files_of_the_front(usual):
+    assert {path.name for path in export(load(usual.folder))} == {
+        f"front.{one}" for one in ("csv", "json", "parquet", "html", "png")
+    }
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_are_written(builder):
+    sweep = builder.baseline().add((26, 37)).load()
+    frame = sweep.trials.iloc[[0] * 10_000].reset_index(drop=True)
+    frame["number"] = np.arange(10_000)
+    sweep = dataclasses.replace(sweep, trials=frame.assign(on_front=frame["number"] == 0))
+    assert len(pd.read_parquet(export_trials(sweep, ["csv", "json", "parquet"])[2])) == 10_000
+    assert len(study(sweep).trials) == 10_000
+
+
+def test_pages_run_and_style_themselves_by_checksum_alone(usual):
+    for text in (report(usual), FORMATS["html"](usual).decode(), page(compare(usual, usual))):
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+        inline = re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", text, flags=re.DOTALL)
+        assert 1 <= len(inline) <= 2
+        for one in inline:
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<[^>]* (?:style|on\w+)=", re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL))
+
+
+def test_no_csv_cell_is_a_formula():
+    evil = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\t=1", "a\r=1", "\r=1", "'=1", "-5", "-1e-3", "plain", "'plain", None]
+    table = pd.DataFrame({"=head": evil, "number": [-1.0] * len(evil)})
+    found = pd.read_csv(io.BytesIO(ENCODED["csv"](table)), keep_default_na=False)
+    assert list(found) == ["'=head", "number"]
+    assert list(found["number"]) == [-1.0] * len(evil)
+    shown = ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\t=1", "a\n=1", "'\n=1", "''=1", "-5", "-1e-3", "plain", "'plain", ""]
+    assert list(found["'=head"]) == shown

@@ -1,0 +1,109 @@
+"""Every figure of every sweep: there or not there, whole, and saying what it shows."""
+
+import dataclasses
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from analysis.figures.front import DARK, LIGHT, png, svg
+from analysis.figures.sweep import FIGURES
+from analysis.stats import pareto
+from tests.factories.planted_sweeps import planted, two_bases
+from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
+
+LEARNT = {"shop": {"tokens": 10.0, "loss": 1.0, "base_loss": 2.0, "kl": 0.3, "reverse_kl": 0.2}}
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Builder(tmp_path).baseline().add((26, 37)).load()
+
+
+def judged(sweep):
+    """With what `load` derives of the metrics."""
+    frame = sweep.trials
+    for name in (*sweep.judged, "learning.gain"):
+        frame[f"{name}_se"] = 0.01
+        frame[f"{name}_search"] = frame.get(name, np.nan)
+    frame["feasible"] = frame["math.forgetting_search"] <= 0.1
+    points = pareto.orient(frame[[f"{one.metric}_search" for one in sweep.objectives]].to_numpy(dtype=float), sweep.objectives)
+    frame["front_rank"] = pareto.ranks(points, frame["feasible"].to_numpy(dtype=bool))
+    frame["on_front"] = frame["front_rank"] == 0
+    return sweep
+
+
+def full(sweep, n=60):
+    """A sweep that every figure has something of; bases, settings and names are whatever a text may be."""
+    found = two_bases(sweep)
+    rng = np.random.default_rng(0)
+    frame = found.trials.iloc[rng.integers(0, len(found.trials), n)].reset_index(drop=True)
+    frame["number"] = np.arange(n)
+    for name in ("learning.gain", "commonsense.gain"):
+        frame[name] += rng.normal(0, 0.02, n)
+    frame["math.forgetting"] += rng.normal(0, 0.05, n)
+    frame["math.format_forgetting"] = rng.uniform(-0.1, 0.3, n)
+    frame["math.skill_forgetting"] = frame["math.forgetting"] - frame["math.format_forgetting"]
+    frame[["math.format_forgetting_se", "math.skill_forgetting_se"]] = 0.01
+    frame["baseline"] = [NASTY if one == "b" else one for one in frame["baseline"]]
+    frame["train.schedule"] = [NASTY if one == "linear" else one for one in frame["train.schedule"]]
+    metrics = (*found.metrics, "math.format_forgetting", "math.skill_forgetting")
+    return judged(dataclasses.replace(found, trials=frame, metrics=metrics))
+
+
+def assert_whole(figure):
+    FigureCanvasAgg(figure).draw()
+    drawn = figure.get_tightbbox()  # of everything that is drawn, in inches
+    assert drawn.x0 >= 0 and drawn.y0 >= 0
+    assert drawn.x1 <= figure.get_figwidth() and drawn.y1 <= figure.get_figheight()
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_whole_and_its_data_told(sweep, name, theme):
+    found = full(sweep)
+    figure = FIGURES[name].draw(found, theme)
+    assert_whole(figure)
+    assert len(FIGURES[name].data(found))
+    assert FIGURES[name].caption(found).endswith(".")
+    assert all(axes.get_xlabel() for axes in figure.axes[-1:]) or name in ("front", "interaction", "dependence")
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES)
+@pytest.mark.parametrize("situation", NAMED)
+def test_a_figure_of_every_situation_is_whole_or_not_there(tmp_path, situation, objectives):
+    sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives], name=NASTY)
+    for figured in FIGURES.values():
+        figure = figured.draw(sweep, LIGHT)
+        assert figured.caption(sweep)
+        if figure is not None:
+            assert_whole(figure)
+            assert isinstance(figured.data(sweep), pd.DataFrame)
+
+
+@pytest.mark.slow
+def test_ten_thousand_trials_are_drawn_and_their_svg_stays_small(sweep):
+    found = full(sweep, 10_000)
+    for name, figured in FIGURES.items():
+        figure = figured.draw(found, LIGHT)
+        if name != "front":  # drawn point by point, with whiskers
+            assert len(svg(figure)) < 3_000_000, name
+        assert png(figure)[:4] == b"\x89PNG"
+
+
+def test_equal_figures_are_equal_bytes_and_an_svg_is_xml(sweep):
+    made = [FIGURES["importance"].draw(full(sweep), LIGHT) for _ in range(2)]
+    assert svg(made[0]) == svg(made[1])
+    assert png(made[0]) == png(made[1])
+    assert ElementTree.fromstring(svg(made[0])).tag.endswith("svg")
+
+
+def test_learning_is_that_of_the_records(tmp_path):
+    builder = Builder(tmp_path).baseline().add((26, 37), learning=LEARNT).add((24, 30), learning=LEARNT)
+    found = builder.load()
+    assert FIGURES["learning"].draw(found, LIGHT) is not None
+    assert FIGURES["learning"].data(found)["learnt"].tolist() == [1.0, 1.0]
+    assert FIGURES["parts"].draw(found, LIGHT) is None
+    assert FIGURES["importance"].draw(planted(found, 5), LIGHT) is None

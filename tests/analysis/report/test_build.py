@@ -1,0 +1,359 @@
+"""The report: one page that needs nothing else, says what can be believed, and shows no number that no export has."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
+from analysis.figures.curve import curve
+from analysis.figures.front_svg import ellipse, front_svg
+from analysis.metrics.names import Objective
+from analysis.report.build import PAGES, report, write_report
+from analysis.report.findings import claims
+from analysis.report.trial_page import SHORT, mcnemar, shortened
+from analysis.results.sweep import load
+from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
+from trials.ledger.record import Failure, TrialRecord
+
+NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e-?\d+)?")
+KNOWN = {"95", "1", "99", "0.62", "60.77", "61.20", "43", "10,042", "59.20", "3.2", "1.1", "80", "10", "0.001", "0"}
+"""Numbers of the page's own sentences: confidence, the paper's caveats and bounds."""
+
+
+class Three(Builder):
+    roles = ("commonsense", "math", "knowledge")
+
+
+@pytest.fixture
+def builder(tmp_path):
+    return Builder(tmp_path)
+
+
+@pytest.fixture
+def three(tmp_path):
+    return Three(tmp_path).baseline((20, 40, 30))
+
+
+def words(text):
+    """What a reader sees, without pictures, style and script."""
+    return " ".join(" ".join(Page(re.sub(r"<(style|script|svg).*?</\1>", " ", text, flags=re.DOTALL)).words).split())
+
+
+def rewrite(builder, key, change):
+    """Changes the frame of a record's documents."""
+    record, documents = builder.ledger.read(key), builder.ledger.documents(key)
+    builder.ledger.write(record, change(documents))
+
+
+def mixed_bases(b):
+    b.baseline().add((26, 37))
+    other = b.spec(9).model_copy(update={"base": b.spec(9).base.model_copy(update={"model": "org/other"})})
+    base = other.baseline()
+    b.record(base, (10, 30))
+    b.record(other, (15, 29))
+    b.trials.append({"number": 1, "key": other.key, "baseline": base.key, "params": {"lora.rank": 9}})
+    return b
+
+
+def missing_role(b):
+    b.baseline().add((26, 37)).add((24, 40))
+    key = b.trials[1]["key"]
+    record = b.ledger.read(key)
+    b.ledger.write(record.model_copy(update={"scores": {"commonsense": record.scores["commonsense"]}}), None)
+    return b
+
+
+PAGES_OF = {
+    "empty": lambda b: b,
+    "one trial": lambda b: b.baseline().add((20, 40)),
+    "all failed": lambda b: b.baseline().add(failure=oom()).add(failure=oom()),
+    "none feasible": lambda b: b.baseline().add((40, 10)).add((41, 9)),
+    "mixed bases": mixed_bases,
+    "missing role": missing_role,
+    "no documents": lambda b: b.baseline().add((26, 37), documents=False),
+    "derived and invalid": lambda b: b.baseline().add((26, 37)).invalid().add(),
+}
+
+
+PAGED = [(name, objectives) for name in PAGES_OF for objectives in ("one", "two", "four")]
+PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
+
+
+def test_hours_of_a_sweep_without_a_gpu_are_not_called_gpu_hours(builder):
+    builder.baseline().add((26, 37))
+    assert "GPU-hours" not in report(builder.load(spent=[3600.0, 1800.0]))
+    for record in (sweep := builder.load(spent=[3600.0, 1800.0])).records.values():
+        record.hardware["gpu"] = "NVIDIA L4"
+    assert "GPU-hours spent" in report(sweep)
+
+
+@pytest.mark.parametrize(("situation", "objectives"), PAGED)
+def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situation, objectives):
+    text = report((SITUATIONS | PAGES_OF)[situation](builder).load(objectives=OBJECTIVES[objectives]))
+    page = Page(text)
+    assert re.search(r'class="headline">[^<]+\.</p>', text)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/png;base64,[\w+/=]+|http-equiv", "", text))
+    assert "nan" not in words(text).split()
+    targets = set(re.findall(r'id="([^"]+)"', text))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= targets
+
+
+def test_a_sweep_without_a_feasible_point_names_the_nearest(builder):
+    (sentence, *_) = claims(builder.baseline().add((40, 10)).add((41, 30)).load())
+    assert sentence.startswith("Nearest comes trial #1, with math forgetting +25.0 %")
+
+
+def test_an_interval_that_holds_0_is_said_to_show_nothing(builder):
+    assert any("spans 0" in claim for claim in claims(builder.baseline().add((21, 40)).add((20, 40)).load()))
+
+
+def test_more_than_two_objectives_are_drawn_all(builder):
+    text = report(builder.baseline().add((26, 37)).add((24, 40)).load(objectives=FOUR))
+    assert '<svg class="parallel"' in text
+    assert "The front is one in 4 objectives" in text
+
+
+def test_a_page_says_what_was_lost_and_won_with_the_texts_and_the_exact_test(builder):
+    builder.baseline((20, 40)).add((26, 37))
+    key, base = builder.trials[0]["key"], builder.base.key
+    rewrite(builder, base, lambda d: d.assign(question="What is " + d["doc_hash"] + "?", response="base says", target="gold"))
+    rewrite(builder, key, lambda d: d.assign(response="tuned says"))
+    text = words(report(builder.load()))
+    assert "commonsense: 0 lost, 6 won of 50 documents, exact McNemar p = 0.031" in text
+    assert "math: 3 lost, 0 won of 50 documents, exact McNemar p = 0.25" in text
+    for quoted in ("What is commonsense20?", "What is math39?", "base says", "tuned says", "gold"):
+        assert quoted in text
+
+
+def test_only_the_half_that_is_quoted_is_shown(builder):
+    builder.baseline((20, 40)).add((26, 37))
+
+    def halved(documents):
+        half = np.where(np.arange(len(documents)) % 2 == 0, "report", "search")
+        return documents.assign(half=half, target="target of " + documents["doc_hash"])
+
+    for key in (builder.base.key, builder.trials[0]["key"]):
+        rewrite(builder, key, halved)
+    text = words(report(builder.load(documents="half")))
+    assert "0 lost, 3 won of 25 documents" in text
+    assert "target of commonsense20" in text and "target of commonsense21" not in text
+
+
+def test_mcnemars_p_is_the_binomial_over_what_differs():
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(0, 6) == pytest.approx(2 / 2**6)
+    assert mcnemar(6, 0) == mcnemar(0, 6)
+    assert mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
+
+
+def test_texts_are_inert_and_the_long_ones_are_shortened(builder):
+    builder.baseline((20, 40)).add((26, 37))
+    builder.trials[0]["params"]["train.note"] = NASTY
+    long = f"{NASTY} " * 3_000
+    rewrite(builder, builder.base.key, lambda d: d.assign(question=long, response=NASTY, target="</details></script>"))
+    text = report(builder.load(name=NASTY))
+    assert Page(text).tags.count("script") == 1
+    assert "<script>alert" not in text and "</details></script>" not in text
+    assert len(re.sub(r"data:image/png;base64,[\w+/=]+", "", text)) < 500_000
+    assert shortened("x " * SHORT).whole and not shortened("short").whole
+
+
+def test_equal_failures_are_told_once(builder):
+    failures = [Failure(kind="ValueError", message="the same", traceback="Traceback")] * 3
+    builder.baseline()
+    for failure in failures:
+        builder.add(failure=failure)
+    text = report(builder.load())
+    assert text.count('<details class="failure"') == 1
+    assert "trial 0, trial 1, trial 2" in words(text)
+
+
+def test_a_trial_that_shows_a_signature_is_flagged_by_name(three):
+    sweep = three.add((22, 2, 12)).add((22, 39, 30)).add((22, 8, 24)).load(constraints=[])
+    found = verdicts(sweep)
+    assert found["math collapse"].tolist() == ["yes", "no", "cannot tell"]
+    assert found["knowledge loss"].tolist() == ["yes", "no", "cannot tell"]
+    assert [flags(row) for _, row in found.iterrows()] == [
+        "math collapse, knowledge loss",
+        "",
+        "math collapse?, knowledge loss?",
+    ]
+    text = words(report(sweep))
+    assert "1 trial (#0) shows math collapse; 1 more may" in text
+    assert "math collapse, knowledge loss" in text
+
+
+def test_what_was_not_measured_shows_no_signature(builder):
+    found = verdicts(builder.baseline().add((22, 40)).load())
+    assert found["knowledge loss"].tolist() == ["not measured"]
+
+
+def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
+    text = words(report(three.add((26, 37, 29)).load()))
+    for shown in (
+        "Llama 3.2 1B 2,000 60.77 61.20 above +88 +13",
+        "TinyLlama 1.1B 50,000 59.20 59.26",
+        "probably the Instruct",
+        "0.62",
+    ):
+        assert shown in text
+    assert PAPER[0]["commonsense.value"] - PAPER[0]["commonsense.base"] == pytest.approx(0.0043)
+    assert [one.bound for one in SIGNATURES] == [0.8, 0.1]
+
+
+def test_the_paper_is_a_point_only_where_it_measured_the_objectives():
+    gain, forgetting = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
+    assert paper_point((gain, forgetting)) == [0.0043, 0.88]
+    assert paper_point((gain, Objective("math.value", "maximize"))) is None
+
+
+def test_an_ellipse_holds_95_in_100_of_correlated_errors():
+    errors, correlation = (2.0, 0.5), -0.7
+    covariance = np.outer(errors, errors) * [[1, correlation], [correlation, 1]]
+    draws = np.random.default_rng(0).multivariate_normal([0, 0], covariance, 200_000)
+    longer, shorter, angle = ellipse(*errors, correlation)
+    turn = np.radians(angle)
+    along, across = draws @ [np.cos(turn), np.sin(turn)], draws @ [-np.sin(turn), np.cos(turn)]
+    assert np.mean((along / longer) ** 2 + (across / shorter) ** 2 <= 1) == pytest.approx(0.95, abs=0.003)
+
+
+def test_a_point_is_drawn_where_its_metrics_are_and_better_is_told(builder):
+    sweep = builder.baseline().add((26, 37)).add((24, 40)).load()
+    picture = str(front_svg(sweep, [0], "wide"))
+    (first, second) = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="6.5"', picture)]
+    assert first[0] > second[0]  # more gain, further right
+    assert first[1] < second[1]  # more forgetting, further up
+    assert 'href="#trial-0"' in picture and 'href="#row-1"' in picture
+    assert picture.count("<ellipse") >= 2
+
+
+def test_a_curve_is_thinned_and_keeps_its_ends():
+    assert curve([(1, 2.0)], "loss") == ""
+    drawn = curve([(step, 1 / step) for step in range(1, 5_001)], "<loss>")
+    assert drawn.count("L") < 300
+    assert "&lt;loss&gt;" in drawn and "last 0.0002" in drawn
+
+
+def test_at_most_so_many_points_have_a_page_and_the_report_says_so(builder):
+    builder.baseline()
+    for number in range(PAGES + 4):
+        builder.add((21 + number, 48 - number))
+    text = report(builder.load(constraints=[]))
+    assert text.count('<details class="point"') == PAGES
+    assert f"{PAGES} of the front's {PAGES + 4} points have a page here" in words(text)
+
+
+@pytest.fixture
+def many(builder):
+    """10,000 trials, copies of a few."""
+    sweep = builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10)).add(failure=oom()).load()
+    rows = pd.concat([sweep.trials] + [sweep.trials.iloc[2:]] * 3_332, ignore_index=True)
+    rows["number"] = np.arange(len(rows))
+    for name in ("commonsense.gain", "math.forgetting"):
+        rows[name] += np.where(rows["on_front"], 0, np.random.default_rng(0).normal(0, 0.02, len(rows)))
+    return dataclasses.replace(sweep, trials=rows)
+
+
+def test_ten_thousand_trials_still_make_a_page_that_opens(many):
+    text = report(many)
+    assert len(many.trials) > 10_000
+    assert len(text.encode()) < 15_000_000
+    assert text.count('<tr class="') >= len(many.trials)
+    assert "only the front's have an ellipse" in words(text)
+
+
+def numbers(value):
+    """All numbers in JSON values."""
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        return [number for one in value for number in numbers(one)]
+    return [float(value)] if isinstance(value, (int, float)) and np.isfinite(value) else []
+
+
+def written(value):
+    """Every way in which the page may write a number of an export: rounded, in percent, as a time, as a size."""
+    found = {f"{value:g}", f"{value:.4g}", f"{value:.3g}", f"{value:,.0f}"}
+    found |= {re.sub(r"\.?0*e-0", "e-", f"{value:.{digits}e}") for digits in (0, 1, 2)}
+    for scaled in (value, 100 * value, value / 3600, value / 1e6, value / 1e9):
+        found |= {f"{scaled:.{digits}f}" for digits in range(4)}
+    minutes, seconds = divmod(round(abs(value)), 60)
+    found |= {str(minutes), f"{seconds:02d}", f"{minutes // 60}", f"{minutes % 60:02d}"}
+    return {text.lstrip("-") for text in found}
+
+
+def test_every_number_of_the_page_is_in_an_export(three):
+    three.add((26, 37, 29)).add((24, 40, 28)).add((40, 5, 3)).add(failure=Failure(kind="E", message="bad", traceback=""))
+    path = write_report(three.load())
+    sweep = load(path.parent)
+    exported = json.loads(path.with_name("report.json").read_text(encoding="utf-8"))
+    table = sweep.trials.select_dtypes("number")
+    known = set(KNOWN) | {
+        text
+        for value in {*numbers(exported), *numbers(table.to_numpy(dtype=float).ravel().tolist())}
+        for text in written(value)
+    }
+    text = path.read_text(encoding="utf-8")
+    for hidden in (r"<pre.*?</pre>", r'<details class="flip.*?</details>', r'<td class="key".*?</td>', r"<code>.*?</code>"):
+        text = re.sub(hidden, " ", text, flags=re.DOTALL)
+    shown = [bare for word in words(text).split() if NUMBER.fullmatch(bare := word.strip("(),;:.%+\N{MINUS SIGN}"))]
+    counts = {str(len(rows)) for _, rows in sweep.trials.groupby("state")} | {
+        str(len(sweep.trials)),
+        str(sweep.budget),
+        str(len(sweep.records)),
+        *(str(record.spec.data.samples) for record in sweep.records.values()),  # of spec.yaml
+    }
+    versions = {value for record in sweep.records.values() for value in record.versions.values()}
+    assert len(shown) > 100
+    assert not sorted({one for one in shown if one not in known | counts | versions and one.replace(",", "") not in known})
+
+
+def test_report_json_has_what_the_pages_tell(three):
+    path = write_report(three.add((26, 37, 29)).load())
+    found = json.loads(path.with_name("report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    (one,) = found["points"]
+    assert one["flips"][0] == {"role": "commonsense", "documents": 50, "lost": 0, "won": 6, "p": pytest.approx(2 / 2**6)}
+    assert found["schema"] == 1 and found["cost"]["trials"] == 1
+    assert [one["name"] for one in found["signatures"]] == ["math collapse", "knowledge loss"]
+
+
+def test_curves_of_loss_and_kl_are_on_the_page(builder):
+    builder.baseline().add((26, 37), losses=[(1, 3.0), (2, 2.0), (3, 1.5)], kl=[(1, 0.1), (3, 0.3)])
+    text = report(builder.load())
+    assert text.count('<svg class="curve"') == 2
+    assert "KL from the base (nats per token)" in words(text)
+
+
+def test_a_record_of_a_failure_alone_has_no_page(builder):
+    builder.baseline()
+    spec = builder.spec(1)
+    builder.ledger.write(TrialRecord(key=spec.key, state="failed", spec=spec, failure=oom()))
+    assert 'class="point"' not in report(builder.add().load())
+
+
+def test_a_browser_runs_the_page_without_a_complaint(builder, tmp_path):
+    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium here: the page's script is not tried")
+    path = write_report(builder.baseline().add((26, 37)).add((24, 40)).add(failure=oom()).load())
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--v=0",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    done = subprocess.run(
+        [browser, *options, "--dump-dom", f"file://{path}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in done.stderr
+    assert '<input type="search"' in done.stdout and "3 of 3" in done.stdout
+    assert 'aria-pressed="false"' in done.stdout and 'class="tip"' in done.stdout

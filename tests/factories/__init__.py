@@ -1,0 +1,1 @@
+"""Worlds that tests share: configs, sweeps with planted truths, models, servers."""

@@ -1,0 +1,100 @@
+"""What Tune is handed and what becomes of it: several trials of a sweep are one of Tune's. Records are written by hand."""
+
+import pytest
+from ray.tune.search import Searcher
+
+from orchestrator.cluster.searcher import StudySearcher
+from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.controller import Sweep
+from tests.factories.sweep_state import leave
+from trials.spec import TrialSpec
+
+
+@pytest.fixture
+def sweep(parts, tmp_path) -> Sweep:
+    """A baseline and eight trials."""
+    parts["space"]["lora.rank"]["choices"] = [1, 2, 3, 4, 5, 6, 7, 8]
+    return Sweep(SweepConfig.model_validate(parts), tmp_path)
+
+
+def specs(suggested) -> list[TrialSpec]:
+    return [TrialSpec.model_validate_json(job["spec"]) for job in suggested["jobs"]]
+
+
+def done(sweep: Sweep, searcher: StudySearcher, name: str, suggested, held: tuple[str, ...] = ()) -> None:
+    """What a worker reports when it has run them."""
+    ends = ["held" if spec.key in held else "record" for spec in specs(suggested)]
+    for spec in specs(suggested):
+        if spec.key not in held:
+            leave(sweep, sweep.running[spec.key])
+    searcher.on_trial_complete(name, {"ends": ends, "reasons": [""] * len(ends), "seconds": 10.0})
+
+
+def sizes(sweep: Sweep, workers: int, together: int) -> list[int]:
+    """Of what the workers are handed, in waves: each wave is done before the next."""
+    searcher, found = StudySearcher(sweep, lambda: workers, together), []
+    while True:
+        wave = {str(number): searcher.suggest(str(number)) for number in range(workers)}
+        wave = {name: one for name, one in wave.items() if isinstance(one, dict)}
+        if not wave:
+            return found
+        found += [len(one["jobs"]) for one in wave.values()]
+        for name, one in wave.items():
+            done(sweep, searcher, name, one)
+
+
+@pytest.mark.parametrize(
+    ("workers", "together", "wanted"),
+    [(1, 1, [1] * 9), (2, 8, [5, 4]), (2, 3, [3, 3, 2, 1]), (3, 8, [3, 3, 3]), (1, 20, [9])],
+)
+def test_what_waits_is_dealt_out_evenly_and_never_more_at_once_than_asked(sweep, workers, together, wanted):
+    assert sizes(sweep, workers, together) == wanted
+    assert sweep.over
+    assert sweep.counts == {"done": 8, "failed": 0, "given up": 0}
+
+
+def test_no_more_workers_are_busy_than_there_is_room_for(sweep):
+    searcher = StudySearcher(sweep, lambda: 1, 4)
+    first = searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    done(sweep, searcher, "a", first)
+    assert len(searcher.suggest("b")["jobs"]) == 4
+
+
+def test_trials_of_a_worker_that_died_run_one_by_one_and_only_the_one_that_dies_alone_has_failed(sweep):
+    searcher = StudySearcher(sweep, lambda: 1, 4)
+    batch = specs(searcher.suggest("a"))
+    leave(sweep, sweep.running[batch[0].key])  # before the worker died
+    searcher.on_trial_complete("a", error=True)
+    culprit, run = batch[2].key, []
+    for number in range(20):
+        suggested = searcher.suggest(str(number))
+        if not isinstance(suggested, dict):
+            break
+        keys = [spec.key for spec in specs(suggested)]
+        run.append(keys)
+        if culprit in keys:
+            searcher.on_trial_complete(str(number), error=True)
+        else:
+            done(sweep, searcher, str(number), suggested)
+    alone = [keys for keys in run if {spec.key for spec in batch} & set(keys)]
+    assert sorted(alone) == sorted([spec.key] for spec in batch[1:])  # the first one's record was there
+    assert sweep.counts == {"done": 7, "failed": 1, "given up": 0}
+    assert sweep.ledger.read(culprit).failure.kind == "WorkerDied"
+
+
+def test_what_another_process_runs_is_waited_for_and_the_time_is_shared_by_the_others(sweep):
+    searcher = StudySearcher(sweep, lambda: 1, 4)
+    first = searcher.suggest("a")
+    elsewhere = specs(first)[1]
+    lease = sweep.ledger.lease(elsewhere.key)
+    done(sweep, searcher, "a", first, held=(elsewhere.key,))
+    assert sweep.spent[0] == pytest.approx(10.0)
+    while isinstance(suggested := searcher.suggest("b"), dict):
+        done(sweep, searcher, "b", suggested)
+    assert not sweep.over
+    assert sweep.counts["done"] == 7
+    assert suggested == Searcher.FINISHED  # Tune ends its idle workers then, and the other process may need their place
+    lease.release()  # without a record
+    assert searcher.wait()
+    assert [spec.key for spec in specs(searcher.suggest("c"))] == [elsewhere.key]

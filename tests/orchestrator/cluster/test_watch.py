@@ -1,0 +1,117 @@
+"""The processes of a local Ray: when one dies, the command ends with the cause in one line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster import limits, watch
+from orchestrator.cluster.watch import Watch, cause
+from tests.factories.command import slimsweep
+from trials.ledger.record import Ledger
+
+
+@pytest.fixture
+def interruptible():
+    """SIGTERM interrupts, as in a command."""
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_killed_process_interrupts_and_is_named(tmp_path, interruptible):
+    found = Watch()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        found.begin({"raylet": process}, tmp_path)
+        process.kill()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+        found.end()
+    assert found.lost.startswith("Ray's raylet was killed by SIGKILL")
+    assert str(tmp_path / "raylet.out") in found.lost
+
+
+def test_no_death_counts_after_the_end(tmp_path, interruptible):
+    found = Watch()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        found.begin({"raylet": process}, tmp_path)
+        found.end()
+        process.kill()
+        time.sleep(2 * watch._EVERY)
+    assert found.lost is None
+
+
+_HANGS = """
+import signal, subprocess, sys, time
+from pathlib import Path
+from orchestrator import watch
+signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))
+watch._UNWINDS = 0.1
+process = subprocess.Popen(["true"])
+watch.Watch().begin({"gcs_server": process}, Path("/nowhere"))
+time.sleep(60)
+"""
+
+
+def test_a_command_that_hangs_without_its_ray_ends():
+    ended = subprocess.run([sys.executable, "-c", _HANGS], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "Ray's gcs_server ended with exit code 0" in ended.stderr
+
+
+def test_a_cause_names_memory_limit_and_last_words(tmp_path, monkeypatch):
+    (tmp_path / "raylet.err").write_text("[2026-01-01 00:00:00,1 C 7 7] (raylet) shared_memory.cc:46: mmap failed\n*** Stack\n")
+    monkeypatch.setattr(limits, "low", lambda: "11718 MiB of memory (ulimit -v)")
+    line = cause("raylet", -signal.SIGKILL, out_of_memory=True, logs=tmp_path)
+    for part in ("out of memory", "max_concurrent", "mmap failed", "ulimit -v", str(tmp_path)):
+        assert part in line
+    assert "\n" not in line and "Stack" not in line
+
+
+_WAITS = 120  # seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_lost_ray_is_one_line_and_the_same_command_goes_on(parts, write, tmp_path, name):
+    parts["space"]["lora.rank"]["choices"] = [1, 2, 4, 8]
+    parts["data"]["samples"] = 400
+    parts["resources"]["max_concurrent"] = 1
+    config, runs = write(parts), tmp_path / "runs"
+    line = [Path(sys.executable).parent / "slimsweep", "run", config, "--storage", runs, "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        deadline = time.monotonic() + _WAITS
+        while time.monotonic() < deadline and not any(_complete(runs)):
+            time.sleep(0.1)
+        os.kill(_child(command.pid, name), signal.SIGKILL)
+        out, said = command.communicate(timeout=_WAITS)
+    assert (command.returncode, out) == (1, "")
+    assert "Traceback" not in said
+    assert f"Ray's {name} was killed by SIGKILL" in said.splitlines()[-1]
+    before = _complete(runs)
+    again = slimsweep("run", config, "--storage", runs)
+    assert again.returncode == 0, again.stderr
+    after = _complete(runs)
+    assert len(after) == 5 and all(after[key] == record for key, record in before.items())
+
+
+def _complete(runs: Path) -> dict:
+    if not (runs / "ledger").exists():
+        return {}
+    found = {key: Ledger(runs).read(key) for key in Ledger(runs)}
+    return {key: record for key, record in found.items() if record is not None and record.state == "complete"}
+
+
+def _child(parent: int, name: str) -> int:
+    import psutil
+
+    return next(child.pid for child in psutil.Process(parent).children() if child.name() == name)

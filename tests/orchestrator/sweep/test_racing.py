@@ -1,0 +1,284 @@
+"""Racing in a sweep: a trial that is not beaten ends as without it, one that is leaves what it has done and no record."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from analysis.results.sweep import load
+from orchestrator.cluster.searcher import StudySearcher
+from orchestrator.config.model import SweepConfig
+from orchestrator.config.model import load as load_config
+from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.racing import against, race
+from tests.factories.configs import deep
+from tests.factories.sweep_state import complete, run_out
+from trials.errors import InputError
+from trials.evaluation import evaluate
+from trials.evaluation import racing as stages
+from trials.evaluation.racing import GivenUp, Race
+from trials.ledger.outcomes import STAGES
+from trials.ledger.record import Failure, TrialRecord
+from trials.spec import TrialSpec
+
+ROLES = ("commonsense", "math")
+
+
+@pytest.fixture
+def spec(spec) -> TrialSpec:
+    """With enough documents for stages."""
+    wanted = {role: one.model_copy(update={"documents": 40}) for role, one in spec.eval.items()}
+    return spec.model_copy(update={"eval": wanted})
+
+
+def racing(worker, judge):
+    worker.race = lambda spec: Race(ROLES, "search", judge)
+    return worker
+
+
+@pytest.fixture
+def evaluated(monkeypatch) -> list[tuple[str, int]]:
+    """Role and number of documents of each evaluation."""
+    found, whole = [], evaluate.evaluate
+
+    def counted(model, tokenizer, role, *rest):
+        documents = whole(model, tokenizer, role, *rest)
+        found.append((role, len(documents)))
+        return documents
+
+    monkeypatch.setattr(evaluate, "evaluate", counted)
+    return found
+
+
+def assert_same(one, other, key: str) -> None:
+    mine, theirs = one.ledger.read(key), other.ledger.read(key)
+    assert mine.state == theirs.state == "complete"
+    assert mine.scores == theirs.scores
+    halves = [
+        {role: {half: told["score"] for half, told in one.items()} for role, one in r.halves.items()} for r in (mine, theirs)
+    ]
+    assert halves[0] == halves[1]
+    assert {role: packed.documents for role, packed in mine.outcomes.items()} == {
+        role: packed.documents for role, packed in theirs.outcomes.items()
+    }
+    assert set(mine.seconds) == set(theirs.seconds)
+    frames = [worker.ledger.documents(key) for worker in (one, other)]
+    numbers = frames[0].select_dtypes("number").columns
+    same = frames[0].columns.difference([*numbers, "response"])
+    pd.testing.assert_frame_equal(frames[0][same], frames[1][same])
+    texts = [frame.loc[frame["role"] == "math", "response"].tolist() for frame in frames]
+    assert texts[0] == texts[1]
+    pd.testing.assert_frame_equal(frames[0][numbers], frames[1][numbers], atol=1e-4)
+
+
+def test_a_trial_that_is_not_beaten_ends_with_the_record_that_it_has_without_racing(worker, another, spec, evaluated):
+    worker.run(spec)
+    shares, seen = [], []
+
+    def judge(record, share):
+        shares.append(share)
+        seen.append({role: int(np.isfinite(record.outcomes[role].column("score")).sum()) for role in ROLES})
+
+    del evaluated[:]
+    raced = racing(another(), judge)
+    raced.run(spec)
+    assert shares == list(STAGES)
+    assert seen[0]["math"] < seen[1]["math"] < seen[2]["math"] < 40
+    for role in ROLES:
+        assert sum(count for which, count in evaluated if which == role) == 40  # none is answered twice
+    assert_same(raced, worker, spec.key)
+    assert not (raced.ledger.folder(spec.key) / "partial").exists()
+
+
+def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worker, another, spec, evaluated):
+    worker.run(spec)
+    del evaluated[:]
+    raced = racing(another(), lambda record, share: "beaten" if share == STAGES[1] else None)
+    with pytest.raises(GivenUp, match="beaten"):
+        raced.run(spec)
+    assert raced.ledger.read(spec.key) is None
+    done = sum(count for _, count in evaluated)
+    assert 0 < done < 40
+    del evaluated[:]
+    later = another()
+    assert later.run(spec).resumed  # its training is not repeated
+    assert sum(count for _, count in evaluated) == 80 - done
+    assert_same(later, worker, spec.key)
+
+
+def test_what_is_beaten_does_not_end_what_is_trained_with_it(another, spec):
+    other = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 5})})
+    made = another()
+    made.race = lambda one: Race(ROLES, "search", lambda record, share: "beaten") if one.key == spec.key else None
+    beaten, record = made.run_together([spec, other])
+    assert isinstance(beaten, GivenUp)
+    assert record.state == "complete"
+    assert record.together == 2
+
+
+def test_a_stage_is_part_of_the_next_and_takes_clusters_whole_of_the_judged_half():
+    asked = [
+        stages.Document(task, number, f"{task}{number}", "search" if number % 2 else "report", f"{task}{number // 6}")
+        for task in "ab"
+        for number in range(60)
+    ]
+    clusters = {(one.task, one.number): one.cluster for one in asked}
+    found = stages.stages(asked, "search")
+    pairs = [{(task, number) for task, numbers in stage.items() for number in numbers} for stage in found]
+    assert len(found) == len(STAGES) + 1
+    assert sum(map(len, pairs)) == len(set().union(*pairs)) == 120
+    assert all(number % 2 for stage in pairs[:-1] for _, number in stage)
+    for stage in pairs[:-1]:
+        touched = {clusters[pair] for pair in stage}
+        assert all((one.task, one.number) in stage for one in asked if one.cluster in touched and one.half == "search")
+    assert len(pairs[0]) == pytest.approx(60 * STAGES[0], abs=6)
+    assert stages.stages(asked[::-1], "search")[0] == found[0]
+
+
+def test_documents_have_lm_evals_own_hashes(worker, spec):
+    record = worker.run(spec.baseline())
+    frame = worker.ledger.documents(record.key)
+    for role in ROLES:
+        built = worker.tasks.build(spec.eval[role])
+        asked = stages.documents(built, evaluate.asked(spec.eval[role], built))
+        told = frame[frame["role"] == role]
+        assert [(one.number, one.hash, one.half) for one in asked] == list(
+            zip(told["doc_id"], told["doc_hash"], told["half"], strict=True)
+        )
+
+
+def test_a_ruined_trial_is_given_up_against_a_good_one_and_the_good_one_is_not(another, spec):
+    wanted = {role: one.model_copy(update={"documents": 160}) for role, one in spec.eval.items()}
+    good = spec.model_copy(update={"eval": wanted, "train": spec.train.model_copy(update={"learning_rate": 1e-5})})
+    ruined = good.model_copy(update={"train": spec.train.model_copy(update={"learning_rate": 0.3})})
+    made = another()
+    made.run(good.baseline())
+    made.run(good)
+    parts = {name: part for name, part in good.model_dump(mode="json").items() if name != "derive"}
+    search = {"sampler": "grid", "racing": True, "objectives": [{"metric": "commonsense.gain"}, {"metric": "math.drop"}]}
+    for objective, direction in zip(search["objectives"], ("maximize", "minimize"), strict=True):
+        objective["direction"] = direction
+    space = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
+    config = SweepConfig.model_validate({"name": "raced", **parts, "space": space, "search": search})
+    told = against(config, [good.key])
+    made.race = lambda one: race(told, one, made.ledger)
+    with pytest.raises(GivenUp, match="the front beats it with probability"):
+        made.run(ruined)
+    (made.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
+    judge = race(told, ruined, made.ledger).judge
+    assert judge(made.ledger.read(good.baseline().key), 0.5) is None
+    shutil.rmtree(made.ledger.folder(good.key))
+    made.run(good)
+    twin = good.model_copy(update={"train": good.train.model_copy(update={"seed": 3})})
+    assert made.run(twin).state == "complete"
+    assert made.race(good.baseline()) is None
+    assert race(against(config, []), ruined, made.ledger) is None
+
+
+@pytest.fixture
+def config(parts) -> SweepConfig:
+    parts["space"]["lora.rank"]["choices"] = [2, 4, 8]
+    parts["search"]["racing"] = True
+    return SweepConfig.model_validate(parts)
+
+
+def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again(config, tmp_path, command):
+    events = []
+    sweep = Sweep(config, tmp_path, events.append)
+    complete(sweep, sweep.next_job())
+    complete(sweep, sweep.next_job())
+    job = sweep.next_job()
+    sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
+    run_out(sweep)
+    assert sweep.over
+    assert [trial.state for trial in sweep.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+    assert sweep.counts == {"done": 2, "failed": 0, "given up": 1}
+    assert sweep.spent[0] == pytest.approx(2.0 + 3.0)
+    assert [event.reason for event in events if event.event == "trial_given_up"] == ["the front beats it"]
+    with sweep.going():
+        pass
+    again = Sweep(config, tmp_path)
+    assert again.next_job() is None
+    assert again.counts == sweep.counts
+    assert again.unfinished == 0
+    failure = Failure(kind="OSError", message="an earlier attempt's", traceback="")
+    sweep.ledger.write(TrialRecord(key=job.spec.key, state="failed", spec=job.spec, failure=failure))
+    found = load(sweep.folder)
+    assert found.trials["state"].tolist() == ["complete", "given up", "complete"]
+    assert found.failures.empty
+    assert found.trials["seconds"].tolist()[1] == 2.0
+    assert "1 given up by racing" in command("status", sweep.folder).stdout
+
+
+def test_one_that_was_given_up_is_no_better_to_the_sampler_than_one_that_breaks_a_constraint(config, tmp_path):
+    constrained = config.search.model_copy(update={"constraints": ("math.drop <= 0.1",)})
+    sweep = Sweep(config.model_copy(update={"search": constrained}), tmp_path)
+    complete(sweep, sweep.next_job())
+    job = sweep.next_job()
+    sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
+    assert [value > 1 for value in sweep.study.trials[job.number].constraints.values()] == [True]
+
+
+def test_what_is_run_again_because_its_record_is_gone_is_not_judged(config, tmp_path):
+    sweep = Sweep(config, tmp_path)
+    run_out(sweep)
+    lost = sweep.front.rows()[0]["key"]
+    with sweep.going():
+        pass
+    shutil.rmtree(sweep.ledger.folder(lost))
+    job = StudySearcher(Sweep(config, tmp_path), lambda: 1).suggest("x")["jobs"][0]
+    assert (TrialSpec.model_validate_json(job["spec"]).key, job["judged"]) == (lost, False)
+
+
+def test_other_drivers_hear_of_a_trial_that_was_given_up(config, tmp_path):
+    shared = config.model_copy(update={"search": config.search.model_copy(update={"study": "journal"})})
+    first, second = Sweep(shared, tmp_path), Sweep(shared, tmp_path)
+    complete(first, first.next_job())
+    job = first.next_job()
+    complete(second, second.next_job())  # has noted the other's as running
+    first.finish(job.spec.key, "given up", "the front beats it", 2.0)
+    run_out(second)
+    assert second._manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
+
+
+def test_a_sweep_that_was_cut_off_may_race_from_now_on(config, parts, tmp_path):
+    parts["search"].pop("racing")
+    with Sweep(SweepConfig.model_validate(parts), tmp_path).going():
+        pass
+    assert Sweep(config, tmp_path).next_job() is not None
+
+
+def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tmp_path):
+    for place, one in (
+        ("a", config),
+        ("b", config.model_copy(update={"search": config.search.model_copy(update={"racing": False})})),
+    ):
+        sweep = Sweep(one, tmp_path / place)
+        complete(sweep, sweep.next_job())
+        complete(sweep, sweep.next_job())
+        told = StudySearcher(sweep, lambda: 1).suggest("x")["against"]
+        assert (told["front"] == [row["key"] for row in sweep.front.rows()] != []) if one.search.racing else told is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"replicates": 3}, "replicates: 1"),
+        ({"fewshot": "stock", "shots": 3}, "fewshot: first_n"),
+        ({"derive": {"strength": [0.5]}}, "leave out `derive`"),
+        ({"space": {"eval.math.shots": {"type": "categorical", "choices": [1, 2]}}}, "cannot be searched"),
+    ],
+)
+def test_what_cannot_race_is_refused_in_one_line(parts, write, change, words):
+    parts = deep(parts)
+    parts["search"]["racing"] = True
+    if "replicates" in change:
+        parts["search"] |= change
+    elif "fewshot" not in change:
+        parts |= change
+    else:
+        parts["eval"]["math"] |= change
+    with pytest.raises(InputError, match=words):
+        load_config(write(parts))

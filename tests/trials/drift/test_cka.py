@@ -1,0 +1,81 @@
+"""How alike hidden states are: what must hold of any such measure, and on micro what no other part of a record can tell."""
+
+import math
+
+import pytest
+import torch
+
+from trials.adapters import lora
+from trials.data import mixture
+from trials.drift import cka
+from trials.hub.hub import Hub
+from trials.models import base
+from trials.spec import Base, Data, Lora
+from trials.training import trainer
+
+PAD = 0
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return base.load(Base(model="micro", dtype="float32"), Hub())
+
+
+@pytest.fixture(scope="module")
+def rows(loaded) -> dict[str, list[mixture.Example]]:
+    return mixture.heldout(Data(samples=12, mix={"micro/alpaca": 1.0}), Hub(), loaded.tokenizer)
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_rotation_a_scale_and_a_shift_leave_everything_alike():
+    states, rotation = drawn(60, 8), torch.linalg.qr(drawn(8, 8, seed=1))[0]
+    assert cka.alignment(states, 3 * states @ rotation) == pytest.approx(1.0, abs=1e-6)
+    spread = torch.cat([states, torch.zeros(60, 1)], dim=1)
+    assert cka.alignment(states, spread) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_has_nothing_in_common_is_near_0_also_with_fewer_tokens_than_dimensions():
+    found = [cka.alignment(drawn(40, 300, seed=2 * i), drawn(40, 300, seed=2 * i + 1)) for i in range(20)]
+    assert abs(sum(found) / 20) < 0.05 and max(map(abs, found)) < 0.3
+
+
+def test_the_independence_is_that_of_its_definition_over_distinct_tokens():
+    one, other = ((lambda x: x @ x.T)(drawn(7, 3, seed=seed).double()) for seed in (0, 1))
+    for kernel in (one, other):
+        kernel.fill_diagonal_(0.0)
+    total, n = 0.0, 7
+    for i in range(n):
+        for j in range(n):
+            for q in range(n):
+                for r in range(n):
+                    if len({i, j, q, r}) == 4:
+                        total += float(one[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q]))
+    # Song et al., equation 3: over ordered quadruples of distinct indices
+    assert cka.independence(one, other) == pytest.approx(total / math.perm(n, 4), abs=1e-9)
+
+
+def test_nothing_trained_is_alike_in_every_layer_and_what_is_trained_moves_the_later_ones(loaded, rows):
+    with lora.adapted(loaded, Lora(rank=4, layers=(2,)), 0) as model:
+        blocks = model.config.num_hidden_layers
+        same = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
+        assert len(same) == blocks + 1 and same == pytest.approx([1.0] * (blocks + 1), abs=1e-9)
+        with torch.no_grad():
+            for weight in trainer.trainable(model).values():
+                weight.add_(drawn(*weight.shape, seed=7) * 0.3)
+        moved = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
+    assert moved[:3] == pytest.approx([1.0] * 3, abs=1e-9)
+    assert all(one < 0.999 for one in moved[3:])
+
+
+def test_neither_the_batch_nor_a_part_of_the_rows_that_is_too_small_matters(loaded, rows):
+    with lora.adapted(loaded, Lora(rank=4), 0) as model:
+        with torch.no_grad():
+            for weight in trainer.trainable(model).values():
+                weight.add_(drawn(*weight.shape, seed=7) * 0.3)
+        one, many = (cka.measure(model, PAD, rows, size)["micro/alpaca"] for size in (1, 16))
+        assert one == pytest.approx(many, abs=1e-4)
+        few = {"x": [mixture.Example("x", [1, 2, 3], [-100, 2, 3])], "none": []}
+        assert cka.measure(model, PAD, few, 8) == {}

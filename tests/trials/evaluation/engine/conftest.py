@@ -1,0 +1,18 @@
+"""Fixtures of this folder."""
+
+import pytest
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from tests.factories.models import SIZES
+
+
+@pytest.fixture(params=["llama", "grouped heads", "neox", "eager"])
+def model(request):
+    torch.manual_seed(0)
+    if request.param == "neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)).eval()
+    heads = 2 if request.param == "grouped heads" else 4
+    made = LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=heads, initializer_range=0.2)).eval()
+    made.config._attn_implementation = "eager" if request.param == "eager" else "sdpa"
+    return made

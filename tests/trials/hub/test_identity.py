@@ -1,0 +1,263 @@
+"""A key names the very files that its numbers depend on; nothing that they do not depend on moves it."""
+
+import datetime as dt
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import trials
+from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.begun import pinned
+from orchestrator.sweep.controller import Sweep
+from trials.data.prompts import dated
+from trials.errors import InputError
+from trials.hub import fingerprint, identity
+from trials.hub.hub import Hub
+from trials.ledger.record import Score, TrialRecord
+from trials.spec import Base, TrialSpec
+
+MICRO = Path(trials.__file__).parent / "micro" / "hub" / "micro"
+OWN = {"instruction": "{{instruction}}", "response": "{{output}}"}
+
+
+def rows(path: Path, word: str = "yes", count: int = 40) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"instruction": f"say {i}", "output": word}) for i in range(count)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_out(sweep: Sweep) -> None:
+    """Leaves a record of every trial."""
+    while job := sweep.next_job():
+        scores = {role: Score(value=0.6, stderr=0.1, n=10) for role in job.spec.eval}
+        sweep.ledger.write(
+            TrialRecord(key=job.spec.key, state="complete", spec=job.spec, scores=scores, seconds={"train": 1.0})
+        )
+        sweep.finish(job.spec.key)
+
+
+@pytest.fixture
+def own(parts, tmp_path) -> dict:
+    """A sweep over rows of its own."""
+    rows(tmp_path / "rows.jsonl")
+    parts["data"] |= {"mix": {"mine": 1.0}, "sources": {"mine": {"dataset": str(tmp_path / "rows.jsonl"), **OWN}}}
+    return parts
+
+
+def key(parts: dict, storage: Path) -> str:
+    """Of a trial of a sweep that begins now."""
+    config = pinned(SweepConfig.model_validate(parts), storage)
+    return config.spec({"lora.rank": 4}).key
+
+
+def baseline(parts: dict, storage: Path) -> str:
+    return pinned(SweepConfig.model_validate(parts), storage).baseline_specs()[0].key
+
+
+def test_what_ships_with_the_package_keeps_its_keys(parts, tmp_path):
+    config = SweepConfig.model_validate(parts)
+    assert pinned(config, tmp_path) == config
+
+
+def test_edited_rows_have_another_key(own, tmp_path):
+    before, base = key(own, tmp_path), baseline(own, tmp_path)
+    rows(tmp_path / "rows.jsonl", "no!")
+    assert key(own, tmp_path) != before
+    assert baseline(own, tmp_path) == base
+
+
+def test_an_edit_that_keeps_size_and_time_has_another_key(own, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    before, times = key(own, tmp_path), path.stat()
+    rows(path, "yea")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    assert key(own, tmp_path) != before
+
+
+def test_a_touched_file_has_the_same_key(own, tmp_path):
+    before = key(own, tmp_path)
+    os.utime(tmp_path / "rows.jsonl")
+    assert key(own, tmp_path) == before
+
+
+def test_a_pattern_that_matches_one_more_file_has_another_key(own, tmp_path):
+    rows(tmp_path / "parts" / "a.jsonl")
+    own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "parts" / "*.jsonl")
+    before = key(own, tmp_path)
+    rows(tmp_path / "parts" / "b.jsonl")
+    assert key(own, tmp_path) != before
+
+
+def test_a_folder_of_data_counts_by_its_files(own, tmp_path):
+    rows(tmp_path / "set" / "train.jsonl")
+    own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "set")
+    before = key(own, tmp_path)
+    (tmp_path / "set" / ".git").mkdir()
+    (tmp_path / "set" / ".git" / "HEAD").write_text("main")
+    assert key(own, tmp_path) == before
+    rows(tmp_path / "set" / "train.jsonl", "no")
+    assert key(own, tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("model.safetensors", True),
+        ("config.json", True),
+        ("tokenizer.json", True),
+        ("chat_template.jinja", True),
+        ("README.md", False),
+        ("trainer_state.json", False),
+        ("optimizer.pt", False),
+    ],
+)
+def test_a_base_counts_by_what_is_read_of_it(parts, tmp_path, file, counts):
+    base = tmp_path / "base"
+    shutil.copytree(MICRO, base)
+    parts["base"]["model"] = str(base)
+    before = baseline(parts, tmp_path)
+    with (base / file).open("ab") as opened:
+        opened.write(b" ")
+    assert (baseline(parts, tmp_path) != before) is counts
+
+
+def test_a_gguf_file_counts_and_its_neighbours_do_not(tmp_path):
+    shutil.copytree(MICRO, tmp_path / "base")
+    (tmp_path / "base" / "a.gguf").write_bytes(b"one")
+    base = Base(model=str(tmp_path / "base"), gguf="a.gguf")
+    before = identity.of_base(base, Hub())
+    (tmp_path / "base" / "b.gguf").write_bytes(b"another")
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"unused")
+    assert identity.of_base(base, Hub()) == before
+    (tmp_path / "base" / "a.gguf").write_bytes(b"two")
+    assert identity.of_base(base, Hub()) != before
+
+
+def test_an_edited_parquet_has_another_key(own, tmp_path):
+    found = []
+    for word in ("yes", "no"):
+        pd.DataFrame({"instruction": ["say"] * 40, "output": [word] * 40}).to_parquet(tmp_path / "rows.parquet")
+        own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "rows.parquet")
+        found.append(key(own, tmp_path))
+    assert found[0] != found[1]
+
+
+def test_a_base_that_moved_has_the_same_identity(tmp_path):
+    shutil.copytree(MICRO, tmp_path / "a")
+    one = identity.of_base(Base(model=str(tmp_path / "a")), Hub())
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert identity.of_base(Base(model=str(tmp_path / "b")), Hub()) == one
+
+
+def test_a_mirror_of_another_state_has_another_key(own, tmp_path):
+    own["data"]["sources"]["mine"]["dataset"] = "org/rows"
+    own["hub_mirror"] = str(tmp_path / "mirror")
+    rows(tmp_path / "mirror" / "org" / "rows" / "train.jsonl")
+    before = key(own, tmp_path)
+    shutil.copytree(tmp_path / "mirror", tmp_path / "elsewhere")
+    own["hub_mirror"] = str(tmp_path / "elsewhere")
+    assert key(own, tmp_path) == before
+    rows(tmp_path / "elsewhere" / "org" / "rows" / "train.jsonl", "no")
+    assert key(own, tmp_path) != before
+
+
+def test_a_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatch):
+    refs = tmp_path / "models--org--model" / "refs"
+    refs.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    parts["base"]["model"] = "org/model"
+    found = []
+    for commit in ("a" * 40, "b" * 40):
+        (refs / "main").write_text(commit)
+        spec = pinned(SweepConfig.model_validate(parts), tmp_path).baseline_specs()[0]
+        assert spec.base.revision == commit
+        found.append(spec.key)
+    assert found[0] != found[1]
+    parts["base"]["revision"] = "a" * 40
+    assert baseline(parts, tmp_path) == found[0]
+
+
+def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
+    config = SweepConfig.model_validate(own)
+    run_out(Sweep(pinned(config, tmp_path), tmp_path))
+    assert pinned(config, tmp_path).pins.data
+    rows(tmp_path / "rows.jsonl", "no")
+    with pytest.raises(InputError, match=r"rows\.jsonl changed since this sweep began.*`name`"):
+        pinned(config, tmp_path)
+
+
+def test_a_sweep_in_which_nothing_finished_takes_the_edited_file(own, tmp_path):
+    config = SweepConfig.model_validate(own)
+    Sweep(pinned(config, tmp_path), tmp_path)
+    rows(tmp_path / "rows.jsonl", "no")
+    pinned(config, tmp_path)
+
+
+def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
+    config = SweepConfig.model_validate(own)
+    run_out(Sweep(config, tmp_path))  # as earlier versions did
+    path = tmp_path / "little" / "sweep.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "pins"}))
+    for _ in range(2):  # sweep.yaml is written anew in between
+        again = pinned(config, tmp_path)
+        assert again.spec({"lora.rank": 4}).key == config.spec({"lora.rank": 4}).key
+        Sweep(again, tmp_path)
+
+
+def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
+    shutil.copytree(MICRO, tmp_path / "base")
+    parts["base"]["model"] = str(tmp_path / "base")
+    config = SweepConfig.model_validate(parts)
+    sweep = Sweep(config, tmp_path)
+    run_out(sweep)
+    record = sweep.ledger.read(config.baseline_specs()[0].key)
+    assert record is not None
+    record.base_checksum = identity.of_weights(tmp_path / "base")
+    sweep.ledger.write(record)
+    pinned(config, tmp_path)
+    with (tmp_path / "base" / "model.safetensors").open("ab") as opened:
+        opened.write(b" ")
+    with pytest.raises(InputError, match=r"the weights of .*base changed since this sweep began"):
+        pinned(config, tmp_path)
+
+
+def test_a_trial_refuses_files_that_it_is_not_pinned_to(own, tmp_path):
+    spec = identity.pinned(SweepConfig.model_validate(own).spec({"lora.rank": 4}), Hub())
+    identity.check(spec, Hub())
+    rows(tmp_path / "rows.jsonl", "no")
+    with pytest.raises(InputError, match=r"source 'mine'.*rows\.jsonl.*is pinned to"):
+        identity.check(spec, Hub())
+
+
+def test_pins_that_a_trial_does_not_use_are_not_in_its_key(parts):
+    spec = SweepConfig.model_validate(parts).spec({"lora.rank": 4})
+    unused = spec.data.model_copy(update={"content": {"other": "sha256:0"}, "date": dt.date(2025, 1, 2)})
+    assert spec.model_copy(update={"data": unused}).key == spec.key
+
+
+def test_a_pinned_spec_survives_its_file(own):
+    spec = identity.pinned(SweepConfig.model_validate(own).spec({"lora.rank": 4}), Hub())
+    assert TrialSpec.model_validate_json(spec.model_dump_json()).key == spec.key
+
+
+def test_a_large_file_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(bytes(2 << 20))
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
+    one = fingerprint.sha256(path)
+    monkeypatch.setattr(fingerprint.hashlib, "file_digest", None)
+    assert fingerprint.sha256(path) == one
+
+
+def test_a_chat_template_writes_the_pinned_date():
+    import jinja2
+
+    text = dated("{{ 'on ' + strftime_now('%d %b %Y, %-d.%m. %%') }}", dt.date(2025, 1, 2))
+    assert jinja2.Template(text).render() == "on 02 Jan 2025, 2.01. %"

@@ -1,0 +1,147 @@
+"""What a GPU replays of a training is the training: here its blocks run as they would be captured."""
+
+import functools
+
+import pytest
+import torch
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from tests.factories.training import PAD, SETTINGS
+from tests.fuzz import miniatures
+from trials.adapters import lora as adapter
+from trials.data.mixture import Example
+from trials.models import base, cuda_graphs
+from trials.spec import Lora
+from trials.training import graphed_blocks, trainer
+
+
+def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[trainer.State, set[tuple[int, int]]]:
+    shapes = set()
+
+    def noted(self, states: torch.Tensor) -> torch.Tensor:
+        shapes.add(tuple(states.shape[:2]))
+        return self.blocks(states)
+
+    def uncaptured(self, rows: int, widths: list[int]) -> None:
+        self.ready = {(rows, width): functools.partial(noted, self) for width in widths}
+
+    monkeypatch.setattr(graphed_blocks._Blocks, "prepare", uncaptured)
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        usual = model.get_base_model().base_model.forward
+        lengths = [64] * 4 if replay else []
+        with graphed_blocks.replayed(model, SETTINGS.micro_batch_size, lengths):
+            start = trainer.beginning(model, SETTINGS)
+            end = trainer.fit(model, PAD, rows, SETTINGS, start, lambda state: None, trainer.Pace(seconds=float("inf")))
+        assert model.get_base_model().base_model.forward == usual
+        return trainer.State(
+            end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses
+        ), set(shapes)
+
+
+def test_padded_blocks_without_a_mask_train_as_the_model_does(loaded, rows, monkeypatch):
+    short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
+    (plain, none), (other, shapes) = (trained(loaded, short, monkeypatch, replay) for replay in (False, True))
+    assert none == set()
+    assert shapes == {(8, 64)}  # and the last batch, of fewer rows, as usual
+    for (_, one), (_, two) in zip(plain.losses, other.losses, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+    for name, weight in plain.weights.items():
+        assert torch.allclose(weight, other.weights[name], atol=2e-4), name
+
+
+class Graph:
+    """As torch.cuda.CUDAGraph: whatever it writes, it writes into the same tensors."""
+
+    def __init__(self, replay):
+        self.replay = replay
+
+
+def test_gradients_of_several_replays_add_up():
+    weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
+    there = object.__new__(graphed_blocks._Graphs)
+    there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
+    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last one has no part in it
+
+    def backward() -> None:
+        there.gradients[0].copy_(there.gradient * there.states * weights[1])
+        there.gradients[1].copy_(there.gradient * there.states * weights[0])
+
+    there.forward = Graph(lambda: there.out.copy_(there.states * weights[0].detach() * weights[1].detach()))
+    there.backward = Graph(backward)
+    inputs = [torch.randn(3) for _ in range(3)]
+    for one in inputs:
+        (graphed_blocks._replay(there, one) ** 2).sum().backward()
+    found = [weight.grad for weight in weights]
+    for weight in weights:
+        weight.grad = None
+    for one in inputs:
+        ((one * weights[0] * weights[1]) ** 2).sum().backward()
+    for one, weight in zip(found[:2], weights[:2], strict=True):
+        assert torch.allclose(one, weight.grad)
+    assert found[2] is None
+
+
+def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
+    model, asked, runs = torch.nn.Linear(1, 1), [], []
+
+    def fails() -> None:
+        asked.append(1)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert cuda_graphs.tried(model, lambda: runs.append(1), fails) is None
+    assert cuda_graphs.tried(model, lambda: runs.append(1), fails) is None
+    assert (len(asked), len(runs)) == (1, 1)
+    assert "Linear" in caplog.text
+    assert "operation not permitted" in caplog.text
+    other = torch.nn.Linear(1, 1)
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert cuda_graphs.tried(other, lambda: None, full) is None
+    assert cuda_graphs.tried(other, lambda: None, lambda: 7) == 7  # another time there may be room
+
+
+def test_what_breaks_before_a_capture_is_no_reason_to_go_on_without_one(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
+
+    def broken() -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        cuda_graphs.tried(torch.nn.Linear(1, 1), broken, lambda: 7)
+
+
+def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = MixtralForCausalLM(
+        MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4, sliding_window=None)
+    ).train()
+    ids = torch.randint(1, 97, (2, 30))
+    usual = experts(input_ids=ids).logits
+    blocks = graphed_blocks._Blocks(experts)
+    blocks.ready = {(2, 64): blocks.blocks}
+    experts.model.forward = blocks.forward
+    assert torch.allclose(experts(input_ids=ids).logits, usual, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["attention_dropout", "dropout"])
+def test_a_base_with_dropout_of_its_own_is_not_replayed(loaded, name, monkeypatch):
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
+        assert not graphed_blocks.fits(model)
+
+
+def test_a_dropout_that_a_causal_model_never_uses_keeps_nothing_from_being_replayed():
+    pythia = miniatures.miniature("gpt_neox", classifier_dropout=0.1)
+    assert base.dropouts(pythia) == []
+    assert base.dropouts(miniatures.miniature("gpt_neox", hidden_dropout=0.1)) == ["hidden_dropout"]
+
+
+@pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
+def test_nothing_random_is_replayed(loaded, lora, fits):
+    with adapter.adapted(loaded, lora, 0) as model:
+        assert graphed_blocks.fits(model) is fits

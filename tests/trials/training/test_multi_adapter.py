@@ -1,0 +1,422 @@
+"""Trials trained in one pass: each as if it were alone."""
+
+import json
+import math
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import trials.__main__
+from tests.factories.configs import CONFIG, deep
+from trials.adapters import lora as adapter
+from trials.data.mixture import IGNORED, Example
+from trials.hub.hub import Hub
+from trials.ledger.checkpoint import serialized
+from trials.ledger.record import Ledger
+from trials.models import base
+from trials.run.worker import Worker
+from trials.spec import Base, Lora, Train, TrialSpec
+from trials.training import multi_adapter, trainer
+
+PAD = 0
+NEVER = trainer.Pace(seconds=math.inf)
+EVERY_STEP = trainer.Pace(seconds=0.0, share=math.inf)
+
+
+@pytest.fixture(scope="module", params=["plain", "4-bit"])
+def loaded(request) -> base.LoadedBase:
+    """A random Llama in float32, and the embedded base in 4 bits."""
+    micro = base.load(Base(model="micro", dtype="float32"), Hub())
+    if request.param == "4-bit":
+        return micro
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=micro.model.config.vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=PAD,
+    )
+    return base.LoadedBase(LlamaForCausalLM(config).eval().requires_grad_(False), micro.tokenizer, None)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Example]:
+    """Of 3 to 20 tokens; some of them do not count."""
+    random = torch.Generator().manual_seed(0)
+    found = []
+    for number in range(40):
+        ids = torch.randint(3, 90, (3 + number * 7 % 18,), generator=random).tolist()
+        found.append(Example("random", ids, [IGNORED] * (number % 3) + ids[number % 3 :]))
+    return found
+
+
+def settings(**values) -> Train:
+    return Train.model_validate({"learning_rate": 5e-3, "batch_size": 4, "micro_batch_size": 2, "warmup": 0.0, **values})
+
+
+@pytest.fixture(scope="module")
+def mixed(rows) -> list[tuple[Lora, Train, list[Example]]]:
+    """Other ranks, scales, rates, schedules, clippings, beginnings and rows; the first's last batch is not whole."""
+    return [
+        (Lora(rank=2), settings(seed=1), rows[:10]),
+        (Lora(rank=5, alpha=3), settings(learning_rate=1e-2, schedule="cosine", warmup=0.3, max_grad_norm=0.05), rows[5:29]),
+        (Lora(rank=4, use_rslora=True, init="gaussian"), settings(schedule="wsd", decay=0.5, weight_decay=0.1), rows[20:36]),
+        (Lora(rank=6, init="orthogonal"), settings(schedule="linear", seed=7), rows[::-1][:16]),
+    ]
+
+
+def beginning(loaded, lora: Lora, chosen: Train) -> trainer.State:
+    with adapter.adapted(loaded, lora, chosen.seed) as model:
+        return trainer.beginning(model, chosen)
+
+
+def trainings(loaded, mixed, starts=None, saves=None) -> list[multi_adapter.Training]:
+    made = []
+    for number, (lora, chosen, rows) in enumerate(mixed):
+        start = starts[number] if starts else beginning(loaded, lora, chosen)
+        save = saves[number] if saves else lambda state: None
+        made.append(multi_adapter.Training(lora, chosen, rows, start, save, loaded.model.device))
+    return made
+
+
+def solo(loaded, lora: Lora, chosen: Train, rows, start=None, save=lambda state: None, pace=NEVER) -> trainer.State:
+    with adapter.adapted(loaded, lora, chosen.seed) as model:
+        return kept(trainer.fit(model, PAD, rows, chosen, start or trainer.beginning(model, chosen), save, pace))
+
+
+def kept(state: trainer.State) -> trainer.State:
+    """As it comes back from a disk, with the weights in the model's order."""
+    values, tensors = state.packed()
+    copy = trainer.State.unpacked(json.loads(json.dumps(values)), safetensors.torch.load(serialized(tensors)))
+    copy.weights = {name: copy.weights[name] for name in state.weights}
+    return copy
+
+
+def assert_close(one: trainer.State, other: trainer.State) -> None:
+    assert [step for step, _ in one.losses] == [step for step, _ in other.losses]
+    assert [loss for _, loss in one.losses] == pytest.approx([loss for _, loss in other.losses], abs=2e-5)
+    assert one.weights.keys() == other.weights.keys()
+    for name, weight in one.weights.items():
+        assert torch.allclose(weight, other.weights[name], atol=1e-5), name
+
+
+# ---- gradients
+
+
+def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Tensor]:
+    """Of the first step's loss, by PEFT and the model's own loss, micro-batch by micro-batch."""
+    rows = rows[: chosen.batch_size]
+    tokens = sum(label != IGNORED for row in rows for label in row.labels[1:])
+    with adapter.adapted(loaded, lora, chosen.seed) as model:
+        model.train()
+        nonzero(trainer.trainable(model))
+        for first in range(0, len(rows), chosen.micro_batch_size):
+            some = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[first : first + chosen.micro_batch_size]]
+            model(**trainer.collate(some, PAD), num_items_in_batch=torch.tensor(tokens)).loss.backward()
+        return {name: weight.grad.clone() for name, weight in trainer.trainable(model).items()}
+
+
+@torch.no_grad()
+def nonzero(weights: dict[str, torch.nn.Parameter]) -> None:
+    """B begins at 0, and A's gradient with it; somewhere else both have one."""
+    for number, weight in enumerate(weights.values()):
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * 0.05)
+
+
+def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mixed):
+    together = trainings(loaded, mixed)
+    for training in together:
+        nonzero(training.weights)
+    with multi_adapter.stacked(loaded.model, together) as stack:
+        stack.backward(PAD)
+    for training, (lora, chosen, rows) in zip(together, mixed, strict=True):
+        for name, gradient in own_gradients(loaded, lora, chosen, rows).items():
+            assert gradient.abs().max() > 0
+            difference = (training.weights[name].grad - gradient).abs().max()
+            assert difference <= 1e-5 * gradient.abs().max(), f"{name}: {difference / gradient.abs().max():.1e} of the largest"
+
+
+def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the_ranks(loaded, mixed):
+    together = trainings(loaded, mixed)
+    for training in together:
+        nonzero(training.weights)
+    with multi_adapter.stacked(loaded.model, together) as stack:
+        micro, tokens = [training.batch()[0][0] for training in together], [1] * len(together)
+        stack.losses(micro, tokens, PAD)[1].backward()
+        for layer in stack.layers.values():
+            for gradient in (layer.down.grad, layer.up.grad):
+                assert gradient[1].abs().max() > 0
+                assert not gradient[[0, 2, 3]].any()
+        for layer in stack.layers.values():
+            layer.down.grad.zero_()
+            layer.up.grad.zero_()
+        stack.losses(micro, tokens, PAD)[0].backward()
+        for layer in stack.layers.values():  # of rank 2 among ranks up to 6
+            assert not layer.down.grad[0, 2:].any()
+            assert not layer.up.grad[0, :, 2:].any()
+
+
+# ---- whole trainings
+
+
+def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
+    ids = torch.tensor([[5, 6, 7]])
+    before = loaded.model(input_ids=ids).logits
+    together = trainings(loaded, mixed)
+    multi_adapter.fit(loaded.model, PAD, together, NEVER)
+    assert torch.equal(loaded.model(input_ids=ids).logits, before)
+    assert [training.step for training in together] == [3, 6, 4, 4], "the first leaves after three steps"
+    for training, (lora, chosen, rows) in zip(together, mixed, strict=True):
+        alone = solo(loaded, lora, chosen, rows)
+        assert_close(kept(training.end), alone)
+        assert any((alone.weights[name] - weight).abs().max() > 1e-3 for name, weight in training.start.weights.items())
+
+
+def test_clipping_is_each_ones_own(loaded, mixed):
+    tight = [(lora, settings(max_grad_norm=1e-3), rows) for lora, _, rows in mixed]
+    together = trainings(loaded, [tight[0], (mixed[1][0], settings(max_grad_norm=1e9), mixed[1][2])])
+    with multi_adapter.stacked(loaded.model, together) as stack:
+        losses = stack.backward(PAD)
+        free = [weight.grad.clone() for weight in together[1].weights.values()]
+        for training, loss in zip(together, losses.tolist(), strict=True):
+            training.update(loss)
+    norm = math.sqrt(sum(float(weight.grad.square().sum()) for weight in together[0].weights.values()))
+    assert norm == pytest.approx(1e-3, rel=1e-2)
+    assert all(torch.equal(weight.grad, gradient) for weight, gradient in zip(together[1].weights.values(), free, strict=True))
+
+
+def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_together(loaded, mixed):
+    saved: list[list[trainer.State]] = [[] for _ in mixed]
+    saves = [lambda state, mine=mine: mine.append(kept(state)) for mine in saved]
+    multi_adapter.fit(loaded.model, PAD, trainings(loaded, mixed, saves=saves), EVERY_STEP)
+    begun_alone = []
+    for (lora, chosen, rows), mine in zip(mixed, saved, strict=True):
+        assert [state.step for state in mine] == [*range(1, math.ceil(len(rows) / chosen.batch_size) + 1)]
+        states: list[trainer.State] = []
+        alone = solo(loaded, lora, chosen, rows, save=lambda state, states=states: states.append(kept(state)), pace=EVERY_STEP)
+        assert_close(solo(loaded, lora, chosen, rows, mine[1]), alone)
+        begun_alone.append(states[1])
+    again = trainings(loaded, mixed, begun_alone)
+    multi_adapter.fit(loaded.model, PAD, again, NEVER)
+    for training, mine in zip(again, saved, strict=True):
+        assert_close(kept(training.end), mine[-1])
+
+
+def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(loaded, mixed):
+    nothing_counts = [Example("x", row.input_ids, [IGNORED] * len(row.labels)) for row in mixed[2][2]]
+    broken = [*mixed[:2], (*mixed[2][:2], mixed[2][2][:4] + nothing_counts[4:])]
+    together = trainings(loaded, broken)
+    multi_adapter.fit(loaded.model, PAD, together, NEVER)
+    assert "the loss was nan at step 2" in str(together[2].failure)
+    assert together[2].end is None
+    for training, (lora, chosen, rows) in zip(together[:2], broken[:2], strict=True):
+        assert_close(kept(training.end), solo(loaded, lora, chosen, rows))
+
+
+# ---- what goes together
+
+
+@pytest.fixture(scope="module")
+def spec() -> TrialSpec:
+    parts = deep(CONFIG)
+    parts["data"]["samples"] = 16
+    for role in parts["eval"].values():
+        role["documents"] = 4
+    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in CONFIG})
+
+
+def changed(spec: TrialSpec, **sections) -> TrialSpec:
+    parts = spec.model_dump(mode="json")
+    return TrialSpec.model_validate({**parts, **{name: {**parts[name], **values} for name, values in sections.items()}})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"lora": {"rank": 7, "alpha": 3, "use_rslora": True, "init": "eva"}},
+        {"train": {"learning_rate": 1.0, "schedule": "wsd", "max_grad_norm": 0.1, "epochs": 2, "seed": 3, "weight_decay": 0.1}},
+        {"data": {"samples": 9, "seed": 4, "template": "plain", "mix": {"micro/alpaca": 1.0}}},
+    ],
+)
+def test_trials_that_share_base_layers_length_and_batch_go_together(spec, sections):
+    assert multi_adapter.stackable(changed(spec, **sections)) == multi_adapter.stackable(spec) is not None
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"base": {"quantization": "none"}},
+        {"data": {"max_length": 64}},
+        {"lora": {"target_modules": "mlp"}},
+        {"lora": {"layers": [0]}},
+        {"train": {"batch_size": 16}},
+        {"train": {"micro_batch_size": 4}},
+    ],
+)
+def test_others_go_apart(spec, sections):
+    assert multi_adapter.stackable(changed(spec, **sections)) not in (multi_adapter.stackable(spec), None)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"data": {"samples": 0}},
+        {"derive": {"strength": 0.5}},
+        {"lora": {"dropout": 0.1}},
+        {"lora": {"use_dora": True}},
+        {"lora": {"init": "pissa"}},
+        {"train": {"neftune": 5.0}},
+        {"train": {"kl": 0.1}},
+        {"train": {"l2": 0.1}},
+        {"train": {"stop_kl": 1.0}},
+        {"train": {"backend": "unsloth"}},
+    ],
+)
+def test_what_is_not_a_plain_training_is_left_alone(spec, sections):
+    assert multi_adapter.stackable(changed(spec, **sections)) is None
+
+
+def test_a_base_with_dropout_of_its_own_is_not_stacked(loaded, mixed, monkeypatch):
+    monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
+    with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
+        multi_adapter.fit(loaded.model, PAD, trainings(loaded, mixed), NEVER)
+
+
+# ---- records
+
+
+@pytest.fixture(scope="module")
+def specs(spec) -> list[TrialSpec]:
+    return [
+        spec,
+        changed(spec, lora={"rank": 2}, data={"samples": 24}, train={"schedule": "cosine", "warmup": 0.2}),
+        changed(spec, lora={"rank": 8, "alpha": 4}, train={"learning_rate": 5e-3, "seed": 3}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(worker, specs, tmp_path_factory) -> Worker:
+    made = Worker(Ledger(tmp_path_factory.mktemp("alone")), worker.hub)
+    made.tasks, made._base = worker.tasks, worker._base
+    for one in specs:
+        assert made.run(one).state == "complete"
+    worker._base = made._base
+    return made
+
+
+def assert_same(ours: Worker, alone: Worker, spec: TrialSpec) -> None:
+    one, other = ours.ledger.read(spec.key), alone.ledger.read(spec.key)
+    assert one.state == "complete", one.failure
+    for part in ("scores", "rows", "seeds", "base_checksum", "overlap"):
+        assert getattr(one, part) == getattr(other, part), part
+    assert one.training == pytest.approx(other.training, abs=1e-5)
+    assert set(one.seconds) == set(other.seconds) == set(one.memory)
+    mine, theirs = ours.ledger.documents(spec.key), alone.ledger.documents(spec.key)
+    assert mine[["doc_hash", "score", "response"]].equals(theirs[["doc_hash", "score", "response"]])
+    folders = [worker.ledger.folder(spec.key) for worker in (ours, alone)]
+    files = [safetensors.torch.load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
+    assert all(torch.allclose(files[0][name], files[1][name], atol=1e-5) for name in files[1])
+    assert len({(folder / "adapter/adapter_config.json").read_text() for folder in folders}) == 1
+    assert not (folders[0] / "partial").exists()
+
+
+def test_the_records_are_those_of_each_run_alone(another, alone, specs):
+    together = another()
+    baseline = specs[0].baseline()
+    records = together.run_together([*specs, baseline, specs[0]])
+    assert [record.key for record in records] == [*(one.key for one in specs), baseline.key, specs[0].key]
+    assert [record.together for record in records] == [3, 3, 3, 1, 3]
+    for one in specs:
+        assert_same(together, alone, one)
+    assert [record.finished for record in together.run_together(specs)] == [record.finished for record in records[:3]]
+
+
+class CutOff(BaseException):
+    """Ends an attempt as a signal would: no `except Exception` sees it."""
+
+
+def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_records(another, alone, specs, monkeypatch):
+    backward, calls = multi_adapter.Stack.backward, []
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 3:  # the two short ones have one of two steps, then they leave at the second
+            raise CutOff
+        return backward(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(multi_adapter.Stack, "backward", cut)
+        first = another(EVERY_STEP)
+        with pytest.raises(CutOff):
+            first.run_together(specs)
+    assert first.run(specs[0]).resumed == [2]
+    second = another()
+    records = second.run_together(specs)
+    assert [record.resumed for record in records] == [[2], [2], [2]]
+    assert [record.together for record in records] == [1, 2, 2]
+    for one in specs:
+        assert_same(second, alone, one)
+
+
+def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone, specs, monkeypatch):
+    hot = changed(specs[0], train={"seed": 11})
+    missing = changed(specs[0], data={"mix": {"micro/alpaca": 0.5, "nowhere": 0.5}})
+    update = multi_adapter.Training.update
+    monkeypatch.setattr(
+        multi_adapter.Training,
+        "update",
+        lambda self, loss: update(self, math.nan if self.settings.seed == hot.train.seed else loss),
+    )
+    together = another()
+    records = together.run_together([specs[0], hot, missing, specs[1]])
+    assert [record.state for record in records] == ["complete", "failed", "failed", "complete"]
+    assert (records[1].failure.kind, records[2].failure.kind) == ("NonFiniteLoss", "InputError")
+    assert "Traceback" in records[1].failure.traceback
+    for one in specs[:2]:
+        assert_same(together, alone, one)
+
+
+def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left_to_itself(another, alone, specs, monkeypatch):
+    backward, tried = multi_adapter.Stack.backward, []
+
+    def scarce(self, pad_id):
+        tried.append(len(self.trainings))
+        if len(self.trainings) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return backward(self, pad_id)
+
+    monkeypatch.setattr(multi_adapter.Stack, "backward", scarce)
+    together = another()
+    assert [record.together for record in together.run_together(specs)] == [2, 2, 1]
+    assert tried[:2] == [3, 2]
+    for one in specs:
+        assert_same(together, alone, one)
+
+
+def test_what_another_process_runs_is_left_to_it_and_the_others_are_done(another, alone, specs):
+    together = another()
+    lease = together.ledger.lease(specs[1].key)
+    records = together.run_together(specs)
+    lease.release()
+    assert [record and record.key for record in records] == [specs[0].key, None, specs[2].key]
+    for one in (specs[0], specs[2]):
+        assert_same(together, alone, one)
+
+
+def test_the_command_takes_several_specs(alone, specs, tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / f"{number}.yaml" for number in range(2)]
+    for path, one in zip(paths, specs, strict=False):
+        path.write_text(yaml.safe_dump(one.model_dump(mode="json")))
+    monkeypatch.setattr(sys, "argv", ["trials", *map(str, paths), "--storage", str(tmp_path / "runs")])
+    assert trials.__main__.main() == 0
+    assert [line.rpartition("/")[0][-16:] for line in capsys.readouterr().out.splitlines() if "record.json" in line] == [
+        one.key for one in specs[:2]
+    ]
+    assert {Ledger(tmp_path / "runs").read(one.key).together for one in specs[:2]} == {2}

@@ -1,0 +1,263 @@
+"""How an adapter begins: the weights that it has before the first step, one way per name of `lora.init`.
+
+With default, gaussian, orthogonal and eva, B @ A is zero and the model begins as its base. With loftq it begins at the
+quantisation's error, so nearer to the unquantised model than to its base. pissa, olora and corda begin at a part of the base's
+weights, and PEFT takes that part out of the base, which then is another model. Here the base stays: the part is taken off again
+by `Converted`, and nothing differs from the base before the first step, to the bit. Unlike PEFT's QPiSSA, the residual is not
+quantised again; the error of the base's quantisation is the base's.
+
+Everything follows from the base, lora, the random generators' state and the rows, so that a resumed training begins alike.
+Layers are taken one by one in float32, and a singular value decomposition is torch.svd_lowrank's with 16 iterations, but for
+small matrices and for corda, which needs the smallest components: there it is whole, by torch's default driver.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from peft import initialize_lora_eva_weights
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.config import EvaConfig
+from peft.utils.integrations import dequantize_module_weight
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import cached_file
+
+from trials.adapters.low_rank import Converted
+from trials.data.batching import collate
+from trials.data.mixture import Example
+from trials.errors import InputError
+from trials.spec import Lora
+
+ADAPTER = "default"  # PEFT's name of the one adapter
+ROWS = 64  # that eva and corda look at
+_ROWS_AT_ONCE = 8
+_EVA_PASSES = 25  # over the rows; where that is not enough it would never end
+_ITERATIONS = 16  # of svd_lowrank, as PEFT's pissa_niter_16
+_OVERSAMPLED = 8
+_COVARIANCES = 2**30  # bytes of corda's covariances that are there at once; more cost another pass over the rows
+_DAMPING = 0.01  # of a covariance's mean diagonal, as in PEFT
+
+Factors = tuple[torch.Tensor, torch.Tensor]
+
+
+def settings(lora: Lora) -> dict[str, Any]:
+    """The part of PEFT's LoraConfig that says how an adapter begins, as far as PEFT is to do it."""
+    if lora.init == "eva":  # the same rank everywhere: rank is a setting of its own
+        return {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=1.0)}
+    return {"init_lora_weights": "gaussian" if lora.init == "gaussian" else True}
+
+
+def begin(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+    """Sets the weights of a fresh adapter; raises InputError where `lora.init` does not fit the base or the rows.
+
+    eva and corda look at the first 64 of the rows: eva begins with what varies most in them, corda (the paper's
+    knowledge-preserved mode) with what matters least to them, so that the rest stays.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    if lora.init in ("eva", "corda") and not rows:
+        raise InputError(f"lora.init: {lora.init} begins at training rows, and there are none")
+    if lora.init == "eva":
+        _eva(model, pad_id, lora, rows[:ROWS])
+    elif lora.init == "orthogonal":
+        for module in layers.values():
+            _set(module, *_orthogonal(module, lora.rank))
+    elif lora.init == "loftq":
+        original = _originals(model.get_base_model())
+        for name, module in layers.items():
+            error = original(name.removeprefix("base_model.model."), module) - dense(module)
+            _set(module, *_balanced(*_leading(error, lora), _scale(module)))
+    elif lora.converted:
+        for module, (down, up) in _parts(model, layers, lora, rows[:ROWS]):
+            _set(module, down, up)
+            module.lora_variant[ADAPTER] = Converted(down, up)
+
+
+@torch.no_grad()
+def _set(module: Any, down: torch.Tensor, up: torch.Tensor) -> None:
+    module.lora_A[ADAPTER].weight.copy_(down)
+    module.lora_B[ADAPTER].weight.copy_(up)
+    if ADAPTER in module.lora_variant:  # DoRA's magnitudes are those of the base and this update together
+        module.lora_variant[ADAPTER].init(module, adapter_name=ADAPTER)
+
+
+def _parts(model: Any, layers: dict[str, Any], lora: Lora, rows: Sequence[Example]) -> Iterator[tuple[Any, Factors]]:
+    """The part of each layer's weight that the adapter begins at."""
+    if lora.init == "corda":
+        for group in _groups(layers.values()):
+            covariances = _covariances(model, group, rows)
+            for module in group:
+                yield module, _balanced(*_least(dense(module), covariances.pop(module), lora), _scale(module))
+    for module in layers.values() if lora.init != "corda" else ():
+        if lora.init == "pissa":
+            yield module, _balanced(*_leading(dense(module), lora), _scale(module))
+        else:
+            yield module, _olora(dense(module), lora)
+
+
+def _scale(module: Any) -> float:
+    return float(module.scaling[ADAPTER])
+
+
+def dense(module: Any) -> torch.Tensor:
+    """(outputs, inputs) the base's weight as it stands, float32."""
+    layer = module.get_base_layer()
+    weight = dequantize_module_weight(layer).detach().float()
+    return weight.T if module.fan_in_fan_out else weight
+
+
+# ---------------------------------------------------------------------- factors of a matrix
+
+
+def _check_rank(matrix: torch.Tensor, lora: Lora) -> None:
+    if lora.rank > min(matrix.shape):
+        outputs, inputs = matrix.shape
+        raise InputError(f"lora.rank: {lora.rank} is more than lora.init {lora.init} finds in a layer of {outputs} x {inputs}")
+
+
+def _leading(matrix: torch.Tensor, lora: Lora) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """U (outputs, rank), S (rank,) and V^T (rank, inputs) of the largest singular values."""
+    _check_rank(matrix, lora)
+    wanted = lora.rank + _OVERSAMPLED
+    if 4 * wanted < min(matrix.shape):
+        u, s, v = torch.svd_lowrank(matrix, q=wanted, niter=_ITERATIONS)
+        vh = v.T
+    else:
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return u[:, : lora.rank], s[: lora.rank], vh[: lora.rank]
+
+
+def _balanced(u: torch.Tensor, s: torch.Tensor, vh: torch.Tensor, scale: float) -> Factors:
+    """A and B with scale * B A = U S V^T and the singular values divided between the two, as PEFT's pissa divides them.
+
+    PEFT's loftq leaves the scale out, and so adds alpha / rank times the error that it means to undo.
+    """
+    root = (s / scale).sqrt()
+    return (root[:, None] * vh).contiguous(), (u * root).contiguous()
+
+
+def _olora(weight: torch.Tensor, lora: Lora) -> Factors:
+    """The first rows of R and columns of Q in W = Q R; they need no more than as many columns of W."""
+    _check_rank(weight, lora)
+    q, _ = torch.linalg.qr(weight[:, : lora.rank])
+    return (q.T @ weight).contiguous(), q.contiguous()
+
+
+def _least(weight: torch.Tensor, covariance: torch.Tensor, lora: Lora) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of W = U S V^T C^-1, from the singular values of W C, the smallest components: what matters least to the rows."""
+    _check_rank(weight, lora)
+    covariance = covariance.double()
+    covariance.diagonal().add_(_DAMPING * covariance.diagonal().mean())
+    u, s, vh = torch.linalg.svd(weight @ covariance.float(), full_matrices=False)
+    last = vh[-lora.rank :]
+    back = torch.cholesky_solve(last.T.double(), torch.linalg.cholesky(covariance)).T.float()
+    return u[:, -lora.rank :], s[-lora.rank :], back
+
+
+def _orthogonal(module: Any, rank: int) -> Factors:
+    """PEFT's: A and B are random in two halves of a space of `rank` dimensions, so that B A is zero up to rounding.
+
+    PEFT's own stores them in the type of the base's weight, which in 4 bits is that of bytes.
+    """
+    q, _ = torch.linalg.qr(torch.randn(rank, rank))
+    down = (torch.randn(module.in_features, rank // 2) @ q[0::2]).T / 10
+    up = torch.randn(rank // 2, module.out_features).T @ q[1::2] / 10
+    return down, up
+
+
+# ---------------------------------------------------------------------- what is read: rows, the unquantised weights
+
+
+def _eva(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+    pairs = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
+    batches = [collate(pairs[first : first + _ROWS_AT_ONCE], pad_id) for first in range(0, len(pairs), _ROWS_AT_ONCE)]
+    left = _EVA_PASSES * len(batches)
+
+    def forward(model: Any, inputs: dict[str, torch.Tensor]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InputError(
+                f"lora.init: eva finds no {lora.rank} steady directions in {len(rows)} rows; lower lora.rank or train on more"
+            )
+        model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+
+    config = model.peft_config[ADAPTER]
+    names = config.target_modules
+    initialize_lora_eva_weights(model, batches, forward_fn=forward, show_progress_bar=False)
+    config.target_modules = names  # which PEFT has replaced by every layer's full name
+
+
+def _groups(modules: Any) -> Iterator[list[Any]]:
+    """The layers in their order, as many at once as there is room for their covariances."""
+    group: list[Any] = []
+    size = 0
+    for module in modules:
+        more = 4 * module.in_features**2
+        if group and size + more > _COVARIANCES:
+            yield group
+            group, size = [], 0
+        group.append(module)
+        size += more
+    yield group
+
+
+@torch.no_grad()
+def _covariances(model: Any, modules: Sequence[Any], rows: Sequence[Example]) -> dict[Any, torch.Tensor]:
+    """(inputs, inputs) per layer: the mean over the rows of X^T X, each row's X divided by its largest entry as PEFT does."""
+    found: dict[Any, torch.Tensor] = {}
+
+    def look(module: Any, given: tuple[torch.Tensor, ...]) -> None:
+        x = given[0].reshape(-1, module.in_features).float()
+        x = x / x.max().abs()
+        found[module] = found.get(module, 0) + x.T @ x / len(rows)
+
+    hooks = [module.register_forward_pre_hook(look) for module in modules]
+    training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter():
+            for row in rows:
+                model(input_ids=torch.tensor([row.input_ids], device=model.device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _originals(base: Any) -> Callable[[str, Any], torch.Tensor]:
+    """Reads a layer's unquantised weight from the model's safetensors: (its name, the adapter's layer) -> (outputs, inputs)."""
+    path, revision = base.config._name_or_path, getattr(base.config, "_commit_hash", None)
+
+    def file(name: str) -> str | None:
+        return cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+
+    index = file("model.safetensors.index.json")
+    if index:
+        places = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+    elif whole := file("model.safetensors"):
+        with safetensors.safe_open(whole, framework="pt") as opened:
+            places = dict.fromkeys(opened.keys(), "model.safetensors")
+    else:
+        raise InputError(f"lora.init: loftq reads the base's unquantised weights, and {path} has no safetensors")
+
+    def read(name: str, module: Any) -> torch.Tensor:
+        layer = module.get_base_layer()
+        if not hasattr(layer.weight, "quant_state"):
+            raise InputError("lora.init: loftq begins at the error of a quantisation, and base.quantization is none")
+        keys = [f"{name}.weight", f"{name}.weight".removeprefix(f"{base.base_model_prefix}.")]
+        key = next((key for key in keys if key in places), None)
+        if key is None:
+            raise InputError(f"lora.init: loftq reads the base's unquantised weights, and those of {path} have no {keys[0]}")
+        with safetensors.safe_open(file(places[key]), framework="pt") as opened:
+            weight = opened.get_tensor(key)
+        if issubclass(getattr(layer, "source_cls", torch.nn.Linear), Conv1D):
+            weight = weight.T
+        if not weight.is_floating_point() or tuple(weight.shape) != (module.out_features, module.in_features):
+            raise InputError(f"lora.init: loftq reads the base's unquantised weights, and {path} holds {key} in another form")
+        return weight.to(layer.weight.device).float()
+
+    return read

@@ -1,0 +1,44 @@
+"""The benchmarks that have a name, and what an evaluation that gives such a name stands for.
+
+A package inside `trials` adds benchmarks by holding a `benchmarks.yaml`.
+"""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trials.yaml_file import YamlFile
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def benchmarks() -> dict[str, dict[str, Any]]:
+    """Fields of an evaluation, by the benchmark's name."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in [_HERE / "benchmarks.yaml", *sorted(_HERE.rglob("*/benchmarks.yaml"))]:
+        found |= YamlFile(path).data
+    return found
+
+
+def expand(given: Any) -> Any:
+    """The fields that `NAME` or `{preset: NAME, ...}` stands for; fields that are given beside the name win over its own.
+
+    Anything else is returned as it is. Raises ValueError where no benchmark has the name, or where a task is named besides.
+    """
+    if isinstance(given, str):
+        given = {"preset": given}
+    if not isinstance(given, dict) or "preset" not in given:
+        return given
+    name, others = given["preset"], {key: value for key, value in given.items() if key != "preset"}
+    if not isinstance(name, str) or name not in benchmarks():
+        near = difflib.get_close_matches(str(name), benchmarks(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = ", ".join(sorted(benchmarks()))
+        raise ValueError(
+            f"no preset {name!r}; {hint}known: {known}; another task of lm-eval goes with its metric: {{task, metric}}"
+        )
+    if "task" in others:
+        raise ValueError(f"preset {name!r} has its task; give a preset or a task, not both")
+    return {**benchmarks()[name], **others}

@@ -1,0 +1,193 @@
+"""A row as text and as tokens: what a source's columns say, in the trial's template, and which tokens the loss counts.
+
+`alpaca` is Stanford Alpaca's prompt. `plain` is instruction, input and response on lines of their own, with nothing said around
+them. `chat` is what the tokenizer's own chat template makes of a user's message (instruction, an empty line, input) and an
+assistant's. Alpaca and plain rows end with the tokenizer's end token, a chat as its template has it.
+"""
+
+import datetime as dt
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from trials.data.sandbox import ERRORS, Sandbox, present
+from trials.errors import InputError
+from trials.spec import Data, Source
+
+# Stanford Alpaca's two prompts, as its data card gives them.
+_ALPACA_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+_DIRECTIVES = "aAbBcdfHIjmMpSUwWxXyYGuV"  # of strftime
+IGNORED = -100  # the label that the loss leaves out
+
+Tokens = tuple[list[int], list[int]]
+"""Token ids and labels, of one length: a label is its id, or IGNORED."""
+
+
+def alpaca(instruction: str, given: str) -> str:
+    """The prompt, up to where the response begins."""
+    return (_ALPACA_INPUT if given else _ALPACA).format(instruction=instruction, input=given)
+
+
+def plain(instruction: str, given: str) -> str:
+    return f"{instruction}\n{given}\n" if given else f"{instruction}\n"
+
+
+def dated(template: str, date: dt.date) -> str:
+    """The chat template with `strftime_now` at the start of this date: transformers passes no function to a template."""
+    written = [(f"%{sign}{letter}", date.strftime(f"%{sign}{letter}")) for letter in _DIRECTIVES for sign in ("-", "")]
+    replaced = "".join(f".replace({before!r}, {after!r})" for before, after in [*written, ("%%", "%")])
+    return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro -%}}{template}"
+
+
+class Reader:
+    """Reads a source's row: (instruction, input, response), or (text,) of a source of plain text.
+
+    The response, or the text, keeps the indentation of its first line; other blanks around a part are dropped.
+    """
+
+    def __init__(self, name: str, source: Source):
+        self.name = name
+        self._sandbox = Sandbox()
+        fields = ("text",) if source.text is not None else ("instruction", "input", "response")
+        self._parts = [self._part(field, getattr(source, field) or "") for field in fields]
+
+    def __call__(self, row: dict[str, Any], where: str = "") -> tuple[str, ...]:
+        """`where` is the row's file and number, for the error."""
+        row = present(row)
+        return tuple(self._rendered(part, row, where, part is self._parts[-1]) for part in self._parts)
+
+    def _part(self, field: str, text: str) -> "_Part":
+        try:
+            return _Part(f"{field} {text!r}", self._sandbox.compiled(text))
+        except ERRORS as error:
+            raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {_reason(error)}") from error
+
+    def _rendered(self, part: "_Part", row: dict[str, Any], where: str, learnt: bool) -> str:
+        try:
+            text = part.render(row)
+        except ERRORS as error:
+            at = f"{where}: " if where else ""
+            raise InputError(
+                f"source {self.name!r}: {at}{part.name}: {_reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
+            ) from error
+        return _LEADING_LINES.sub("", text.rstrip()) if learnt else text.strip()
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    render: Callable[[dict[str, Any]], str]
+
+
+_LEADING_LINES = re.compile(r"\A\s*\n")
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _near(error: BaseException, row: dict[str, Any]) -> str:
+    """The column that somebody may have meant."""
+    undefined = re.match("'(.*)' is undefined", str(error))
+    near = difflib.get_close_matches(undefined[1], row, n=1) if undefined else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class Encoder:
+    """Turns what a Reader read into tokens, cut at data.max_length.
+
+    The prompt's tokens are those that an evaluation would feed, so what the loss counts begins where an answer would begin.
+    A row ends with one end token, whether the tokenizer adds it by itself or not.
+    """
+
+    def __init__(self, data: Data, tokenizer: Any):
+        self._data, self._tokenizer = data, tokenizer
+        self._added = _added_at_end(tokenizer)
+
+    @cached_property
+    def _template(self) -> dict[str, Any]:
+        """apply_chat_template's argument for a template whose date is data.date; none for the tokenizer's own, with today's."""
+        if self._data.date is None:
+            return {}
+        return {"chat_template": dated(self._tokenizer.get_chat_template(), self._data.date)}
+
+    def __call__(self, parts: tuple[str, ...]) -> Tokens:
+        return self.tokens(*self.uncut(parts))
+
+    def uncut(self, parts: tuple[str, ...]) -> tuple[int, list[int]]:
+        """The number of ids that are the prompt's, and all ids."""
+        if len(parts) == 1:
+            return 0, self._ended(self._ids(parts[0]))
+        if self._data.template == "chat":
+            return self._chat(*parts)
+        instruction, given, response = parts
+        return self._completed((alpaca if self._data.template == "alpaca" else plain)(instruction, given), response)
+
+    def tokens(self, prompt: int, ids: list[int]) -> Tokens:
+        """Of a row whose first `prompt` ids are not learnt unless all of it is."""
+        labels = ids if self._data.loss_on == "everything" else [IGNORED] * prompt + ids[prompt:]
+        return ids[: self._data.max_length], labels[: self._data.max_length]
+
+    def _completed(self, prompt: str, response: str) -> tuple[int, list[int]]:
+        before, whole = self._ids(prompt), self._ids(prompt + response)
+        if whole[: len(before)] != before:  # a token spans the border: the response gets tokens of its own
+            whole = before + self._tokenizer(response, add_special_tokens=False)["input_ids"]
+        return len(before), self._ended(whole)
+
+    def _ids(self, text: str) -> list[int]:
+        """Without what the tokenizer puts behind a text."""
+        ids = self._tokenizer(text)["input_ids"]
+        return ids[: len(ids) - self._added]
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """With the end token, which some data sets have written out at the end of their responses."""
+        end = self._tokenizer.eos_token_id
+        if end is None:
+            raise InputError(
+                f"the tokenizer of {getattr(self._tokenizer, 'name_or_path', '')} has no end token, so that no row would end; "
+                "set eos_token in its tokenizer_config.json, or use data.template chat where its chat template ends messages"
+            )
+        return ids if ids[-1:] == [end] else [*ids, end]
+
+    def _chat(self, instruction: str, given: str, response: str) -> tuple[int, list[int]]:
+        base = getattr(self._tokenizer, "name_or_path", "")
+        if getattr(self._tokenizer, "chat_template", None) is None:
+            raise InputError(
+                f"data.template: {base} has no chat template; use alpaca or plain, or the instruct model of this base"
+            )
+        asked = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
+        answered = [*asked, {"role": "assistant", "content": response}]
+        apply, template = self._tokenizer.apply_chat_template, self._template
+        try:
+            before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
+            whole = apply(answered, tokenize=True, return_dict=False, **template)
+        except ERRORS as error:  # the template is the model's own, and transformers runs it in a sandbox
+            raise InputError(
+                f"data.template: the chat template of {base} takes no user and assistant: {_reason(error)}"
+            ) from error
+        if whole[: len(before)] != before:
+            raise InputError(
+                f"data.template: the chat template of {base} writes an answered message otherwise than one that it asks to be "
+                f"answered, so what is to be learnt cannot be told from the prompt; use alpaca or plain"
+            )
+        return len(before), list(whole)
+
+
+def _added_at_end(tokenizer: Any) -> int:
+    """How many special tokens the tokenizer puts behind a text by itself."""
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    for begin in range(len(whole) - len(bare) + 1):
+        if bare and whole[begin : begin + len(bare)] == bare:
+            return len(whole) - begin - len(bare)
+    return 0

@@ -1,0 +1,197 @@
+"""Greedy decoding on a GPU: a step is one CUDA graph over slots that never move, and the host reads it while the next one runs.
+
+A step of a small model is a thousand kernels of some microseconds each, which a processor takes several times as long
+to ask for one by one. The tokens are those of trials/evaluation/engine/greedy.py, which begins the rows here too; a row that has ended is found
+out a step late, and what its slot chose meanwhile is thrown away.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+from trials.evaluation.engine import greedy as decode
+from trials.evaluation.engine import shared_prefix
+from trials.evaluation.engine.greedy import Flight, Row
+from trials.evaluation.engine.kv_cache import Past
+from trials.models import cuda_graphs
+
+_ALIGNED = 16
+"""The width is a multiple of it: what attention kernels read at once."""
+_COLUMNS = 256
+"""A step reads a multiple of so many positions of each slot, and there is a graph for each multiple."""
+
+
+class _Room(DynamicLayer):
+    """A layer's keys and values, (slots, heads, width, head width) each, of which a slot uses the first `at` ones."""
+
+    def __init__(self, of: "Slots"):
+        super().__init__()
+        self.of = of
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one more position of every slot."""
+        keys, values = self._rooms(key_states, value_states)
+        for room, states in ((keys, key_states), (values, value_states)):
+            room[self.of.numbers, :, self.of.at] = states[:, :, 0]
+        return keys[:, :, : self.of.shown], values[:, :, : self.of.shown]
+
+    def put(self, slots: torch.Tensor, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """`places`, (rows, positions): which of the states go into a slot's first positions."""
+        for room, states in zip(self._rooms(keys, values), (keys, values), strict=True):
+            index = places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+            room[slots, :, : places.shape[1]] = states.gather(2, index)
+
+    def _rooms(self, *both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(*both)
+            count, width = len(self.of.numbers), self.of.width
+            self.keys, self.values = (one.new_zeros(count, one.shape[1], width, one.shape[3]) for one in both)
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+
+class Slots:
+    """So many rows at once, each with room for `width` positions of its own after the `beginning` that all share."""
+
+    def __init__(self, model: Any, beginning: Past, count: int, width: int):
+        self.model = model
+        self.longest, self.width = width, -(-width // _ALIGNED) * _ALIGNED
+        self.shown = self.width
+        self.numbers = torch.arange(count, device=model.device)
+        self.columns = torch.arange(self.width, device=model.device)
+        self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
+        self.at = torch.zeros(count, dtype=torch.long, device=model.device)
+        self.past = beginning.anew()
+        self.past.layers = [_Room(self) for _ in self.past.layers]
+        self.past.in_slots = shared_prefix.reads(model)
+        self._told = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
+        self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
+        self._pool: tuple[int, int] | None = None
+
+    def put(self, flight: Flight, slots: Sequence[int]) -> None:
+        """The flight's rows, each with its first token chosen, take these slots."""
+        device = self.at.device
+        numbers = torch.tensor(slots, device=device)
+        lengths, longest = flight.seen.sum(dim=1), flight.seen.shape[1]
+        # to the slot's left end, since every row goes on from an end of its own; behind it lies what no mask shows
+        places = (torch.arange(longest, device=device) + (longest - lengths)[:, None]).clamp(max=longest - 1)
+        for room, layer in zip(self.past.layers, flight.past.layers, strict=True):
+            room.put(numbers, places, layer.keys, layer.values)
+        self.at[numbers] = lengths
+        self.token[numbers, 0] = torch.tensor([row.generated[-1] for row in flight.rows], device=device)
+
+    def step(self, needed: int) -> Callable[[], list[int]]:
+        """Has every slot choose its next token; what is returned waits for the tokens and tells them.
+
+        `needed`: the positions of its own that the longest row in use has by now. Two steps at most may be untold.
+        """
+        self.shown = min(-(-needed // _COLUMNS) * _COLUMNS, self.width)
+        graph = self._graph() if self.at.device.type == "cuda" else None
+        graph.replay() if graph else self._choose()
+        told = self._told[0]
+        self._told.reverse()
+        told.copy_(self.token[:, 0], non_blocking=True)
+        if self.at.device.type != "cuda":
+            return told.tolist
+        done = torch.cuda.Event()
+        done.record()
+
+        def tokens() -> list[int]:
+            done.synchronize()
+            found: list[int] = told.tolist()
+            return found
+
+        return tokens
+
+    def _graph(self) -> torch.cuda.CUDAGraph | None:
+        if self.shown not in self._graphs:
+            state = [one.clone() for one in (self.token, self.at)]
+
+            def make() -> torch.cuda.CUDAGraph:
+                for one, before in zip((self.token, self.at), state, strict=True):
+                    one.copy_(before)  # as they were before the runs that come before a capture
+                graph, _ = cuda_graphs.captured(self._choose, self._pool)
+                self._pool = graph.pool()
+                return graph
+
+            self._graphs[self.shown] = cuda_graphs.tried(self.model, self._choose, make)
+        return self._graphs[self.shown]
+
+    def close(self) -> None:
+        """Gives the memory back; the layers and this refer to each other."""
+        self._graphs.clear()
+        self.past.layers = []
+
+    def _choose(self) -> None:
+        mask = (self.columns[: self.shown] <= self.at[:, None])[:, None, None]
+        if not self.past.in_slots:  # transformers' own attentions take a mask that is added
+            mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, torch.finfo(self.model.dtype).min)
+        with shared_prefix.attending(self.model, self.past):
+            logits = self.model(
+                self.token,
+                attention_mask=mask,
+                position_ids=self.at[:, None] + self.past.shared,
+                past_key_values=self.past,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+        self.token.copy_(logits[:, -1].float().argmax(dim=-1, keepdim=True))
+        self.at.add_(1).clamp_(max=self.longest - 1)  # of those that nobody uses
+
+
+def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
+    """decode.greedy in as many slots as rows may be under way at once."""
+    if not rows:
+        return
+    lent = decode.lend(model, rows)
+    slots = Slots(model, lent, min(batch, len(rows)), max(len(row.prompt) for row in rows) - lent.shared + most)
+    try:
+        _Run(slots, lent, most, ends).run(rows, batch)
+    finally:
+        slots.close()
+
+
+class _Run:
+    """Rows on their way through the slots."""
+
+    def __init__(self, slots: Slots, lent: Past, most: int, ends: Callable[[list[int]], bool]):
+        self.slots, self.lent, self.most, self.ends = slots, lent, most, ends
+        self.held: list[Row | None] = [None] * len(slots.numbers)
+        """By slot."""
+        self.asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
+        """The steps that are not told: whose tokens they choose, and what tells them."""
+
+    def run(self, rows: Sequence[Row], batch: int) -> None:
+        waiting = deque(rows)
+        while waiting or any(self.held):
+            free = self.held.count(None)
+            if waiting and free >= decode.enough(len(waiting), batch):
+                self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
+            if any(self.held):
+                own = max(len(row.prompt) - self.lent.shared + len(row.generated) for row in self.held if row is not None)
+                self.asked.append((list(self.held), self.slots.step(own + len(self.asked))))
+            while len(self.asked) > (1 if any(self.held) else 0):
+                self._hear(*self.asked.popleft())
+
+    def _begin(self, rows: Sequence[Row]) -> None:
+        for part in decode.alike(self.slots.model, rows, self.lent.shared):
+            begun = decode.begin(self.slots.model, part, self.lent.anew())
+            decode.settle(begun, self.most, self.ends)
+            if begun.rows:  # and not all of them ended with their first token
+                free = [slot for slot, row in enumerate(self.held) if row is None][: len(begun.rows)]
+                self.slots.put(begun, free)
+                for slot, row in zip(free, begun.rows, strict=True):
+                    self.held[slot] = row
+
+    def _hear(self, of: Sequence[Row | None], tokens: Callable[[], list[int]]) -> None:
+        for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):
+            if row is not None and self.held[slot] is row:  # and has not ended in the step before
+                row.generated.append(token)
+                if decode.over(row, self.most, self.ends):
+                    self.held[slot] = None

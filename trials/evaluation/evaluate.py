@@ -1,0 +1,143 @@
+"""Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
+
+import functools
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import lm_eval
+import lm_eval.utils
+import numpy as np
+import pandas as pd
+import torch
+
+from trials.errors import InputError
+from trials.evaluation import decomposition
+from trials.evaluation.engine.fast_lm import Exact
+from trials.evaluation.engine.hf_lm import Scorer
+from trials.spec import Evaluation
+from trials.tasks.splits import cluster, half
+from trials.tasks.tasks import Tasks, check
+
+for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_eval.api.task"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+# lm-eval compiles a task's template anew for every text that it writes with it: a third of the time of a small model's trial
+lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
+
+
+def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
+    """Sorted document numbers by task: a seeded sample of all tasks' documents together; a smaller one is part of a larger one.
+
+    Sorted because lm-eval walks the documents in ascending order while it takes their numbers from the list.
+    """
+    everything = [(task, index) for task, size in sizes.items() for index in range(size)]
+    if documents is not None:
+        order = np.random.default_rng(seed).permutation(len(everything))
+        everything = [everything[i] for i in order[:documents]]
+    chosen: dict[str, list[int]] = {}
+    for task, index in sorted(everything):
+        chosen.setdefault(task, []).append(index)
+    return chosen
+
+
+def asked(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The sorted numbers of a role's documents by task."""
+    return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    role: str,
+    evaluation: Evaluation,
+    tasks: Tasks,
+    batch_size: int,
+    samples: Mapping[str, list[int]] | None = None,
+) -> pd.DataFrame:
+    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once.
+
+    Of all its documents, or of these `samples`: sorted numbers by task. Its attrs["engine"] says who answered each
+    kind of request that the engine `exact` was to answer.
+    """
+    check(role, evaluation, tasks)
+    built = tasks.build(evaluation)
+    samples = asked(evaluation, built) if samples is None else dict(samples)
+    scorer = {"exact": Exact, "hflm": Scorer}[evaluation.engine](model, tokenizer, batch_size)
+    if isinstance(scorer, Exact):
+        scorer.gold = functools.partial(_solution, built)
+    for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=evaluation.fewshot_seed)
+    random.seed(lm_eval.defaults.DEFAULT_RANDOM_SEED)
+    np.random.seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
+    torch.manual_seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
+    results = lm_eval.evaluate(
+        lm=scorer,
+        task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
+        samples=samples,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    frames = []
+    for name, entries in results["samples"].items():
+        documents = outcomes(role, name, evaluation, entries)
+        questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
+        documents["question"] = documents["doc_id"].map(questions)
+        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
+        found = decomposition.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
+        frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
+    together = pd.concat(frames, ignore_index=True)
+    together.attrs["engine"] = {}
+    if isinstance(scorer, Exact):
+        together.attrs["engine"] = {kind: str(way) for kind, way in scorer.ways.items()} | scorer.cut
+    return together
+
+
+def _solution(built: Mapping[str, Any], request: Any) -> str:
+    """What could have answered a request of a generated task."""
+    task = built[request.task_name]
+    return decomposition.solution(task, request.doc, task.doc_to_target(request.doc))
+
+
+def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A task's logged samples (one per document and filter) as one row per document."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        row = rows.setdefault(entry["doc_id"], {"role": role, "task": task, "doc_id": entry["doc_id"]})
+        row["doc_hash"] = entry["doc_hash"]
+        row["half"] = half(entry["doc"], entry["doc_hash"])
+        row["cluster"] = cluster(entry["doc"], entry["doc_hash"])
+        row["target"] = str(entry["target"])
+        row["response"] = response(entry["resps"])
+        for metric in entry["metrics"]:
+            if isinstance(entry[metric], (int, float, np.generic)):  # an F1, say, has no value of a single document
+                row[f"{metric},{entry['filter']}"] = float(entry[metric])
+    documents = pd.DataFrame(list(rows.values()))
+    wanted = f"{evaluation.metric},{evaluation.filter}"
+    if wanted not in documents:
+        raise InputError(f"eval.{role}: {wanted} of task {task} has no value of a single document; choose another metric")
+    documents.insert(5, "score", documents[wanted])
+    if (evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter:
+        documents["strict"] = documents["score"]
+    if evaluation.flexible is not None:
+        documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
+    return documents
+
+
+def question(task: Any, doc: Mapping[str, Any]) -> str:
+    """What is asked, without few-shot rows; a multiple choice with its choices, numbered from 0 as targets are."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return str(task.doc_to_text(doc))
+    choices = [f"({number}) {choice}" for number, choice in enumerate(task.doc_to_choice(doc))]
+    return "\n".join([*([] if task.multiple_input else [str(task.doc_to_text(doc))]), *choices])
+
+
+def response(resps: Sequence[Any]) -> str:
+    """The generated text, or the log-likelihoods of the choices, of a logged sample's "resps"."""
+    first = [one[0] for one in resps]
+    return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)

@@ -1,0 +1,168 @@
+"""What the names in a spec stand for: checksums of local files, commits of the hub. A spec that holds them is pinned to them.
+
+What ships with the package has no identity of its own: it changes with SCHEMA alone.
+"""
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from trials.errors import InputError
+from trials.hub import fingerprint
+from trials.hub.hub import COMMIT, SELF, TASK_FOLDERS, Hub, commit_of, find_source, is_commit
+from trials.spec import Base, Data, TrialSpec
+
+FILES = "sha256:"
+_WEIGHTS = ("*.safetensors", "*.bin")
+_SETTINGS = ("*.json", "*.model", "*.jinja", "*.tiktoken", "merges.txt", "vocab.txt", "additional_chat_templates/*.jinja")
+_OF_TRAINING = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"}
+"""Files that a training leaves beside its weights, and that nothing reads."""
+
+
+def of_base(base: Base, hub: Hub) -> str | None:
+    """Of weights, configuration and tokenizer; None for a bundled model, a named commit and what cannot be found."""
+    folder = Path(hub.locate(base.model))
+    if not folder.is_dir():
+        return _commit(base.model, "model", base.revision, hub)
+    if hub.bundles(folder):
+        return None
+    wanted = _SETTINGS if base.gguf else (*_WEIGHTS, *_SETTINGS)
+    files = {path for pattern in wanted for path in folder.glob(pattern) if path.name not in _OF_TRAINING}
+    if base.gguf and (folder / base.gguf).is_file():
+        files.add(folder / base.gguf)
+    return FILES + fingerprint.together((path.relative_to(folder).as_posix(), path) for path in files if path.is_file())
+
+
+def of_source(data: Data, name: str, hub: Hub) -> str | None:
+    """Of a source's rows; raises InputError where its file does not exist."""
+    source = find_source(data, name)
+    files = hub.files(name, source)
+    if files is None:
+        return _commit(source.dataset, "dataset", source.revision, hub)
+    return _of_files(files, hub)
+
+
+def of_task(dataset: str, hub: Hub) -> str | None:
+    """Of the data set that a task of lm-eval names."""
+    hub.refuse_lookalike("a task", dataset)
+    files = hub.folder_files(dataset)
+    return _commit(dataset, "dataset", None, hub) if files is None else _of_files(files, hub)
+
+
+def template_is_dated(base: Base, hub: Hub) -> bool:
+    """Whether the chat template of the base's tokenizer writes the date of the day."""
+    from trials.models.base import tokenizer  # transformers with it, which no other identity needs
+
+    return "strftime_now" in str(tokenizer(base, hub).chat_template)
+
+
+def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
+    """The spec with its pins, those that it has already left as they are."""
+    base, data = spec.base, spec.data
+    if base.content is None and (pin := of_base(base, hub)):
+        commit = commit_of(pin)
+        base = base.model_copy(update={"revision": commit} if commit else {"content": pin})
+    if not spec.is_baseline:
+        found = {name: of_source(data, name, hub) for name in data.shares.keys() - data.content.keys() - {SELF}}
+        dated = data.template == "chat" and data.date is None and template_is_dated(spec.base, hub)
+        update = {"content": data.content | _known(found), "date": dt.date.today() if dated else data.date}
+        data = data.model_copy(update=update)
+    roles = {}
+    for role, evaluation in spec.eval.items():
+        named = {dataset for task in evaluation.tasks for dataset in task_datasets(task, hub)}
+        found = {dataset: of_task(dataset, hub) for dataset in named - evaluation.content.keys()}
+        roles[role] = evaluation.model_copy(update={"content": evaluation.content | _known(found)})
+    return spec.model_copy(update={"base": base, "data": data, "eval": roles})
+
+
+def _known(pins: dict[str, str | None]) -> dict[str, str]:
+    return {name: pin for name, pin in pins.items() if pin}
+
+
+def check(spec: TrialSpec, hub: Hub) -> None:
+    """Raises InputError where something here is not what the spec is pinned to."""
+    check_base(spec.base, hub)
+    for evaluation in spec.eval.values():
+        for dataset, pinned in evaluation.content.items():
+            _compare(f"the data set {dataset} of task {'+'.join(evaluation.tasks)}", pinned, of_task(dataset, hub))
+    if not spec.is_baseline:
+        for name in spec.data.shares.keys() & spec.data.content.keys() - {SELF}:
+            where = f"source {name!r} ({find_source(spec.data, name).dataset})"
+            _compare(where, spec.data.content[name], of_source(spec.data, name, hub))
+
+
+def check_base(base: Base, hub: Hub) -> None:
+    if base.content is not None:
+        _compare(f"base.model {base.model!r}", base.content, of_base(base, hub))
+
+
+def _compare(what: str, pinned: str, found: str | None) -> None:
+    if pinned.startswith(FILES) and found != pinned:
+        now = short(found) if found else "without local files here"
+        raise InputError(
+            f"{what}: its files are {now}, and this trial is pinned to {short(pinned)}; put those back, or leave out the pin"
+        )
+
+
+def short(identity: str) -> str:
+    kind, _, digits = identity.partition(":")
+    return f"{kind}:{digits[:12]}"
+
+
+def _of_files(files: dict[str, Path], hub: Hub) -> str | None:
+    if all(hub.bundles(file) for file in files.values()):
+        return None
+    return FILES + fingerprint.together(files.items())
+
+
+def _commit(name: str, kind: str, wanted: str | None, hub: Hub) -> str | None:
+    if wanted is not None and is_commit(wanted):
+        return None  # the spec says it already
+    found = hub.commit(name, kind, wanted)
+    return COMMIT + found if found else None
+
+
+def weights(base: Base, hub: Hub) -> str | None:
+    """A local base's weights as TrialRecord.base_checksum names them; None for a base of the hub."""
+    folder = Path(hub.locate(base.model))
+    if not folder.is_dir():
+        return None
+    return fingerprint.sha256(folder / base.gguf) if base.gguf else of_weights(folder)
+
+
+def of_weights(folder: Path) -> str:
+    """One checksum of the weight files in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
+        digest.update(bytes.fromhex(fingerprint.sha256(file)))
+    return digest.hexdigest()
+
+
+def task_datasets(name: str, hub: Hub) -> list[str]:
+    """The data sets of a task of lm-eval; none for a task that ships with the package, and with its data.
+
+    lm-eval's index takes seconds to build, so the answer is kept in the cache for this version of it.
+    """
+    if name in _bundled_tasks():
+        return []
+    version = importlib.metadata.version("lm-eval")
+    note = fingerprint.cache("tasks") / hashlib.sha256(f"{version} {name}".encode()).hexdigest()[:32]
+    try:
+        return [str(one) for one in json.loads(note.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):  # not there yet, or not whole
+        from trials.tasks.tasks import Tasks
+
+        found = sorted(Tasks(hub).datasets(name))
+    fingerprint.keep(note, json.dumps(found))
+    return found
+
+
+@cache
+def _bundled_tasks() -> frozenset[str]:
+    files = [file for folder in TASK_FOLDERS for file in folder.rglob("*.yaml")]
+    named = (re.search(r"^(?:task|group): *(\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files)
+    return frozenset(match[1] for match in named if match)

@@ -1,0 +1,168 @@
+"""What an unfinished trial leaves in `LEDGER/KEY/partial/`, so that the next attempt goes on where this one stopped.
+
+    training.json        the newest state of the training, and the name of the file with its tensors
+    documents.ROLE.json  of a role that has been evaluated: the name of the file with its documents
+    *.safetensors, *.parquet   what those two name
+    adapter/, adapter-N/   the trained adapter, and as it stood after N rows, on their way into the record
+    damaged.*            a .json that could not be used, set aside
+
+The .json is written last, in one go, and says what the state belongs to and the checksum of everything: it counts whole or not
+at all. Nothing is unpickled: others may be able to write to the storage.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+import safetensors.torch
+import torch
+
+from trials.ledger import storage
+
+T = TypeVar("T")
+_DEPTH = 3  # names below the storage root: ledger, KEY, partial
+Origin = Mapping[str, Any]  # JSON values: what a state must have come from to be of use
+
+
+class Saved(NamedTuple):
+    state: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+class Partial:
+    """The folder of one trial. `set_aside` tells what was found there and could not be used, one line each."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.set_aside: list[str] = []
+        if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to, nor cleared
+            self.set_aside.append(f"{folder.name}: no folder of the trial's own, kept as {storage.set_aside(folder).name}")
+
+    def save(self, origin: Origin, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Replaces the training's state; its values are JSON's."""
+        self._put("training", origin, state, serialized(tensors), "safetensors")
+
+    def load(self, origin: Origin, read: Callable[[Saved], T]) -> T | None:
+        """What `read` makes of the training's state; None where there is none of this origin that is whole.
+
+        A state that `read` cannot make sense of is set aside.
+        """
+
+        def opened(state: dict[str, Any], content: bytes) -> T:
+            return read(Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}))
+
+        return self._get("training", origin, opened)
+
+    def save_documents(self, origin: Origin, role: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
+        """Keeps what evaluating the role gave; the values of `state` are JSON's."""
+        self._put(f"documents.{role}", origin, state, documents.to_parquet(index=False), "parquet")
+
+    def load_documents(self, origin: Origin, role: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
+        """What `save_documents` got; None where there is nothing of this origin that is whole."""
+        return self._get(f"documents.{role}", origin, lambda state, content: (state, pd.read_parquet(io.BytesIO(content))))
+
+    def save_adapter(self, write: Callable[[Path], None], name: str = "adapter") -> Path:
+        """What `write` puts into a local folder: the trial's own of this name where that is local. It is there whole or not."""
+        with self._anchored(self.local) as folder:
+            path, unfinished = folder / name, folder / f".{name}"
+            storage.remove(path)
+            storage.remove(unfinished)
+            write(unfinished)
+            storage.rename(unfinished, path)
+        return self.local / name
+
+    @cached_property
+    def local(self) -> Path:
+        """Where adapters wait for the record."""
+        return self.folder if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
+
+    def leave(self) -> None:
+        """Keeps what is in the folder, and nothing elsewhere."""
+        if "local" in vars(self) and self.local != self.folder:
+            storage.remove(self.local)
+
+    def remove(self) -> None:
+        storage.remove(self.folder)
+
+    @contextmanager
+    def _anchored(self, folder: Path) -> Iterator[Path]:
+        """The folder to write to: who exchanges it for a link while the trial runs changes nothing elsewhere."""
+        if folder != self.folder:
+            yield folder
+            return
+        with storage.anchored(folder, _DEPTH) as anchored:
+            yield anchored
+
+    def _put(self, name: str, origin: Origin, state: Mapping[str, Any], content: bytes, kind: str) -> None:
+        file = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
+        sealed = {"file": file, "origin": origin, "state": state}
+        text = json.dumps({**sealed, "sha256": _seal(sealed, content)}, allow_nan=False)
+        with self._anchored(self.folder) as folder:
+            for damaged in (folder / file, folder / f"{name}.json"):
+                if storage.is_local(damaged) and damaged.is_dir():
+                    storage.remove(damaged)
+            storage.replace_file(folder / file, lambda path: path.write_bytes(content))
+            storage.write_text(folder / f"{name}.json", text)
+            for other in storage.names(folder):  # older ones; halves that a kill left
+                if other != file and other.startswith((f"{name}-", f".{name}")):
+                    storage.remove(folder / other)
+
+    def _get(self, name: str, origin: Origin, read: Callable[[dict[str, Any], bytes], T]) -> T | None:
+        """What `read` makes of the state and the file that it names; what cannot be used is set aside."""
+        path = self.folder / f"{name}.json"
+        try:
+            return read(*self._opened(storage.read_bytes(path), origin))
+        except FileNotFoundError:
+            return None
+        except storage.NotAFile as error:
+            reason = str(error.strerror)
+        except _Unusable as error:
+            reason = str(error)
+        except (ValueError, TypeError, KeyError, AttributeError, LookupError, safetensors.SafetensorError) as error:
+            reason = f"it holds something else ({' '.join(f'{type(error).__name__}: {error}'.split())[:120]})"
+        damaged = path.with_name(f"damaged.{path.name}")
+        storage.remove(damaged)
+        storage.rename(path, damaged)
+        self.set_aside.append(f"{path.name}: {reason}")
+        return None
+
+    def _opened(self, text: bytes, origin: Origin) -> tuple[dict[str, Any], bytes]:
+        try:
+            sealed = json.loads(text)
+            if sealed.keys() != {"file", "origin", "state", "sha256"}:
+                raise _Unusable("it is not whole")
+            content = storage.read_bytes(self.folder / Path(sealed["file"]).name)
+            if sealed.pop("sha256") != _seal(sealed, content):
+                raise _Unusable("its checksum is wrong")
+        except FileNotFoundError:
+            raise _Unusable("the file that it names is missing") from None
+        except storage.NotAFile as error:
+            raise _Unusable(f"the file that it names is {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise _Unusable("it is not whole") from None
+        wanted = json.loads(json.dumps(origin))
+        if other := sorted(name for name in {*sealed["origin"], *wanted} if sealed["origin"].get(name) != wanted.get(name)):
+            raise _Unusable(f"it was made with another {', '.join(other)}")
+        return sealed["state"], content
+
+
+class _Unusable(Exception):
+    """Not whole, or of another origin."""
+
+
+def serialized(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """A safetensors file; equal tensors give equal bytes."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _seal(sealed: Mapping[str, Any], content: bytes) -> str:
+    digest = hashlib.sha256(json.dumps(sealed, sort_keys=True).encode())
+    digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,202 @@
+"""The base model: loaded once, in 4 bits unless asked otherwise."""
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from trials.data import chat_template
+from trials.data.mixture import Example
+from trials.errors import InputError
+from trials.hub import identity
+from trials.hub.hub import Hub, is_commit
+from trials.models import devices, gguf
+from trials.spec import Base, Data
+
+
+@dataclass
+class LoadedBase:
+    model: Any
+    tokenizer: Any
+    checksum: str | None
+
+    def check_ids(self, rows: Sequence[Example]) -> None:
+        """Raises InputError where a row holds a token that the embedding has no row for."""
+        size = self.model.get_input_embeddings().num_embeddings
+        for row in rows:
+            if (largest := max(row.input_ids)) >= size:
+                raise InputError(
+                    f"source {row.source!r}: a row holds the token {self.tokenizer.convert_ids_to_tokens(largest)!r}, number "
+                    f"{largest} of the tokenizer, and the base's embedding has {size} rows"
+                )
+
+
+def device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def quantization_config(base: Base) -> BitsAndBytesConfig | None:
+    if base.quantization == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=base.quantization,
+        bnb_4bit_use_double_quant=base.double_quantization,
+        bnb_4bit_compute_dtype=getattr(torch, base.dtype),
+    )
+
+
+def check(base: Base, hub: Hub) -> None:
+    """Raises InputError when there is no such model or it is none that a trial can tune; reads its configuration alone."""
+    if base.dtype == "auto":
+        devices.check(base.dtype)
+    if base.gguf is None or gguf.file(base, hub, fetch=False):  # else it is known when it has been fetched
+        _check_causal(base, configuration(base, hub))
+
+
+def configuration(base: Base, hub: Hub) -> Any:
+    """The model's configuration; raises InputError where it cannot be had."""
+    try:
+        if base.gguf is not None and (file := gguf.file(base, hub)):
+            return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        return AutoConfig.from_pretrained(hub.locate(base.model), revision=base.revision or "main", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"base.model {base.model!r} needs code of its own repository (trust_remote_code), which is never run here; "
+                "take a model whose architecture transformers knows"
+            ) from error
+        raise hub.missing("base.model", base.model, error, base.revision) from error
+
+
+def dropouts(model: Any) -> list[str]:
+    """The names of the model's settings by which it draws random numbers as it trains.
+
+    Settings of other models on the same body, such as a classifier's, are none: the code of the model's modules names them not.
+    """
+    kinds = {
+        kind
+        for module in model.modules()
+        for kind in type(module).__mro__
+        if kind.__module__.startswith("transformers.models.")
+    }
+    code = "\n".join(map(inspect.getsource, kinds))
+    settings = model.config.get_text_config().to_dict().items()
+    return [
+        name
+        for name, value in settings
+        if re.search("drop|jitter", name) and isinstance(value, float) and value and re.search(rf"\b{name}\b", code)
+    ]
+
+
+def _check_causal(base: Base, config: Any) -> None:
+    named = config.architectures or []
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (named and not any(name in causal for name in named)):
+        kind = f"{config.model_type}, {', '.join(named)}" if named else config.model_type
+        raise InputError(
+            f"base.model {base.model!r} is no causal language model ({kind}): it cannot be tuned to go on with a text"
+        )
+
+
+def check_template(base: Base, data: Data, hub: Hub) -> None:
+    """Raises InputError where the data are to be written in the tokenizer's own chat template and it has none."""
+    if data.template == "chat" and not tokenizer(base, hub).chat_template:
+        raise InputError(
+            f"data.template: chat, but the tokenizer of {base.model} has no chat template; take template alpaca or plain, "
+            "or an instruct model"
+        )
+
+
+def tokenizer(base: Base, hub: Hub) -> Any:
+    """The model's tokenizer, with a padding token; raises InputError where it cannot be had."""
+    arguments = {"pretrained_model_name_or_path": hub.locate(base.model), "revision": base.revision or "main"}
+    if base.gguf is not None:
+        arguments = gguf.tokenizer_arguments(base, hub)
+    try:
+        made = AutoTokenizer.from_pretrained(**arguments, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise hub.missing("the tokenizer of base.model", base.model, error, base.revision) from error
+    if made.eos_token is None:
+        made.eos_token = _end_token(base, hub, made)
+    if made.pad_token is None:
+        made.pad_token = made.eos_token
+    chat_template.bound()  # its own is a stranger's code
+    return made
+
+
+def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
+    """The end token that the model's own settings give by its number, where the tokenizer has a name for it."""
+    from transformers import GenerationConfig  # what loads models comes with it
+
+    found = None
+    if base.gguf is None:
+        with suppress(OSError):  # most repositories have such a file, and all have a configuration
+            place = hub.locate(base.model)
+            found = GenerationConfig.from_pretrained(place, revision=base.revision or "main").eos_token_id
+    if found is None:
+        found = configuration(base, hub).get_text_config().eos_token_id
+    for number in found if isinstance(found, list) else [found]:
+        if isinstance(number, int) and 0 <= number < len(tokenizer):
+            return str(tokenizer.convert_ids_to_tokens(number))
+    return None
+
+
+def load(base: Base, hub: Hub) -> LoadedBase:
+    """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
+    from trials.models import dequantize  # bitsandbytes with it, which what is only checked needs not wait for
+
+    devices.check(base.dtype)
+    check(base, hub)
+    identity.check_base(base, hub)
+    path, revision, checksum = hub.locate(base.model), base.revision or "main", None
+    if base.gguf is not None:
+        folder, checksum = gguf.converted(base, hub)
+        path, revision = str(folder), "main"
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        revision=revision,
+        dtype=getattr(torch, base.dtype),
+        quantization_config=quantization_config(base),
+        device_map={"": device()},
+        trust_remote_code=False,
+    )
+    model.requires_grad_(False)
+    # On a CPU with units for bfloat16 bitsandbytes packs a layer's weights for them at the first evaluation, and unpacks them
+    # rounded when training goes on: a training would depend on what was evaluated before it.
+    layers: Iterable[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    dequantize.unpack(model)
+    return LoadedBase(model.eval(), _usable(tokenizer(base, hub), model), checksum or _checksum(path, revision, model))
+
+
+def _usable(tokenizer: Any, model: Any) -> Any:
+    """The tokenizer, padding with a token that has a row in the embedding: what pads is masked, so that any such token does."""
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        fits = tokenizer.eos_token_id is not None and tokenizer.eos_token_id < rows
+        tokenizer.pad_token = tokenizer.eos_token if fits else tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def _checksum(path: str, revision: str, model: Any) -> str | None:
+    """The commit of a model of the hub: transformers does not always note it."""
+    folder = Path(path)
+    if folder.is_dir():
+        return identity.of_weights(folder)
+    return revision if is_commit(revision) else getattr(model.config, "_commit_hash", None)

@@ -1,0 +1,260 @@
+"""Checks of a trial against the architecture and tokenizer of its base, before any weight is loaded.
+
+The layout of a base (names and sizes of its layers, positions, special tokens) follows from its small files alone. Building the
+model on torch's meta device takes seconds, so the result is kept in the hub's cache, by the digest of these files.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from trials.adapters import target_modules
+from trials.errors import InputError
+from trials.hub.hub import Hub
+from trials.ledger import storage
+from trials.spec import Base, Lora, TrialSpec
+
+_FILES = (
+    *("config.json", "generation_config.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
+)
+_VERSION = 4  # of Layout: raise it when a field is another
+_SMALL = 0.01
+"""Share of the model's weights below which nothing is said about a layer."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokenizer's special tokens, as the base can use them."""
+
+    end: str | None
+    beyond: list[str]
+    """Tokens whose ids are behind the embedding's last row, padding left out: it is masked."""
+    fed: list[str]
+    """Those of them that the tokenizer puts into every text."""
+    chat: list[str]
+    """Those of them that its chat template writes."""
+    longest: int
+    """The most tokens that an evaluation feeds the model, prompt and response together."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The modules of a base."""
+
+    linear: dict[str, int]
+    """Number of weights of each layer that can carry an adapter, by name; the head is none of them."""
+    head: list[str]
+    """Name of the head where it can carry an adapter: no group holds it, a list of names may."""
+    four_bit: list[str]
+    """The linear layers that a 4-bit quantisation takes."""
+    reserved: dict[str, int]
+    """Linear layers on which PEFT puts no adapter (it refuses their names, or takes them for those of fused experts), or on
+    which the model's code would never use one."""
+    other: dict[str, int]
+    """Matrices outside of linear layers, such as fused experts: no adapter and no 4 bits."""
+    modules: list[str]
+    """Names of the modules that are none of the linear layers above."""
+    weights: int
+    """Of the whole model."""
+    rows: int
+    """Of the embedding."""
+    positions: int | None
+    """The most tokens that learned or tabled positions allow; None where there is no such limit."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why the architecture cannot be trained or evaluated, by "training" and "evaluation" (see trials/models/rehearsal.py)."""
+
+    def candidates(self, lora: Lora) -> list[str]:
+        """The layers among which lora.target_modules chooses."""
+        return [*self.linear, *([] if isinstance(lora.target_modules, str) else self.head)]
+
+
+def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
+    """None for a GGUF file that is not at hand: its content is known when it has been fetched."""
+    place = _gguf_place(base, hub) if base.gguf is not None else None
+    if base.gguf is not None and place is None:
+        return None
+    digest = hashlib.sha256(place.encode()) if place else _digest(base, hub)
+    if digest is None:  # not fetched yet, or not to be had
+        return _read(base, hub)
+    for part in (str(_VERSION), importlib.metadata.version("transformers"), str(base.quantization != "none"), base.dtype):
+        digest.update(part.encode())
+    return _kept(base, hub, digest.hexdigest())
+
+
+def known(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
+    """As `of`, of a base whose files are on this machine; None of another."""
+    if base.gguf is not None or not (hub.has(base.model) or _in_cache(base, "config.json")):
+        return None
+    return of(base, hub)
+
+
+def _read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
+    from trials.models import meta_model  # torch and the model's code with it
+
+    return meta_model.read(base, hub)
+
+
+def _digest(base: Base, hub: Hub) -> Any:
+    """Of the files that a layout follows from; None where not even a configuration is on this machine."""
+    digest, folder = hashlib.sha256(), Path(hub.locate(base.model))
+    if not (folder.is_dir() or _in_cache(base, "config.json")):
+        return None
+    for name in _FILES:
+        path = folder / name if folder.is_dir() else _in_cache(base, name)
+        if path is not None and path.is_file():
+            digest.update(name.encode() + path.read_bytes())
+    return digest
+
+
+def _in_cache(base: Base, name: str) -> Path | None:
+    found = huggingface_hub.try_to_load_from_cache(base.model, name, revision=base.revision or "main")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _gguf_place(base: Base, hub: Hub) -> str | None:
+    from trials.models import gguf  # torch with it
+
+    file = gguf.file(base, hub, fetch=False)
+    return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" if file else None
+
+
+_found: dict[str, tuple[Layout, Tokens]] = {}
+
+
+def _kept(base: Base, hub: Hub, digest: str) -> tuple[Layout, Tokens]:
+    if digest not in _found:
+        path = Path(huggingface_hub.constants.HF_HOME) / "slimsweep" / f"layout-{digest[:32]}.json"
+        try:
+            layout, tokens = json.loads(path.read_text(encoding="utf-8"))
+            _found[digest] = Layout(**layout), Tokens(**tokens)
+        except (OSError, ValueError, TypeError):  # not there yet, or cut off
+            _found[digest] = _read(base, hub)
+            with suppress(OSError):  # a cache that cannot be written costs the next command some seconds
+                path.parent.mkdir(parents=True, exist_ok=True)
+                storage.write_text(path, json.dumps([asdict(part) for part in _found[digest]]))
+    return _found[digest]
+
+
+# ---------------------------------------------------------------------- what cannot be
+
+
+def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
+    """The notes on the spec; raises InputError where the base cannot be trained as the spec says."""
+    layout, tokens = found
+    model = spec.base.model
+    if tokens.end is None:
+        raise InputError(
+            f"base.model {model!r}: its tokenizer has no end token, and its configuration names none that the tokenizer "
+            "knows; set eos_token in its tokenizer_config.json"
+        )
+    needed = [tokens.end, *tokens.fed, *(tokens.chat if spec.data.template == "chat" else [])]
+    for token in [token for token in needed if token in tokens.beyond]:
+        raise InputError(
+            f"base.model {model!r}: the tokenizer's token {token!r} has no row in the embedding, which has {layout.rows}; "
+            "take the tokenizer that belongs to these weights, or weights whose embedding was resized for it"
+        )
+    for kind, reason in layout.failures.items():
+        if kind == "evaluation" or not spec.is_baseline:
+            raise InputError(
+                f"base.model {model!r}: {kind} fails with this architecture on a few tokens and random weights ({reason}); "
+                "take another base"
+            )
+    if tokens.longest < 2:
+        raise InputError(
+            f"base.model {model!r}: lm-eval takes the length {tokens.longest} from its configuration or tokenizer; set "
+            "max_position_embeddings in its config.json"
+        )
+    if not spec.is_baseline and layout.positions is not None and spec.data.max_length > layout.positions:
+        raise InputError(
+            f"data.max_length: {spec.data.max_length} tokens, but {model} has {layout.positions} positions; "
+            f"it can be at most {layout.positions}"
+        )
+    return notes(spec, layout)
+
+
+def adapted(lora: Lora, layout: Layout) -> list[str]:
+    """Names of the layers that get an adapter; raises InputError where there are none."""
+    try:
+        found = target_modules.wanted(lora.target_modules, layout.candidates(lora))
+    except InputError as error:
+        if layout.reserved and _asks_for(lora, layout.reserved):
+            names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))
+            raise InputError(
+                f"{error}; {names}: PEFT puts no adapter on layers of these names, or the model's code would never use it"
+            ) from None
+        if layout.other and lora.target_modules == "mlp":
+            raise InputError(f"{error}; {_weights(layout.other)} are no linear layers and get no adapter") from None
+        raise
+    return target_modules.in_blocks(found, lora.layers, [*layout.linear, *layout.modules])
+
+
+def _asks_for(lora: Lora, names: Iterable[str]) -> bool:
+    if isinstance(lora.target_modules, str):
+        return lora.target_modules in ("mlp", "all-linear")
+    return any(target_modules.meant(name, lora.target_modules) for name in names)
+
+
+# ---------------------------------------------------------------------- what should be known
+
+
+def notes(spec: TrialSpec, layout: Layout) -> list[str]:
+    """A line each for what a reader of the config would not expect: layers that stay in 16 bits or get no adapter."""
+    found = [_quantization_note(spec.base, layout)]
+    if not spec.is_baseline:
+        found += [_experts_note(spec.lora, layout), _blocks_note(spec.lora, layout)]
+    return [line for line in found if line]
+
+
+def _quantization_note(base: Base, layout: Layout) -> str | None:
+    every = layout.linear | layout.reserved
+    left = {name: size for name, size in every.items() if name not in set(layout.four_bit)} | layout.other
+    if base.quantization == "none" or sum(left.values()) < _SMALL * layout.weights:
+        return None
+    share = sum(every[name] for name in layout.four_bit) / layout.weights
+    return (
+        f"base.quantization {base.quantization}: {len(layout.four_bit)} of {len(every)} linear layers "
+        f"({share:.0%} of the weights) are in 4 bits; {_weights(left)} ({sum(left.values()) / layout.weights:.0%}) "
+        f"stay in {base.dtype}"
+    )
+
+
+def _experts_note(lora: Lora, layout: Layout) -> str | None:
+    left = {**layout.other, **layout.reserved}
+    if lora.target_modules not in ("mlp", "all-linear") or sum(left.values()) < _SMALL * layout.weights:
+        return None
+    return (
+        f"lora.target_modules {lora.target_modules}: {_weights(left)} ({sum(left.values()) / layout.weights:.0%} of the "
+        "weights) get no adapter"
+    )
+
+
+def _blocks_note(lora: Lora, layout: Layout) -> str | None:
+    names, modules = adapted(lora, layout), [*layout.linear, *layout.modules]
+    depth = target_modules.depth(names, modules)
+    reached = {int(match[2]) for name in names if (match := target_modules.BLOCK.match(name))}
+    missed = sorted(set(target_modules.blocks(lora.layers, depth)) - reached) if reached else []
+    if not missed:
+        return None
+    blocks = {name: int(match[2]) for name in layout.linear if (match := target_modules.BLOCK.match(name))}
+    there = {name.rpartition(".")[2] for name, number in blocks.items() if number in missed}
+    group = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
+    return (
+        f"lora.target_modules {group}: block {', '.join(map(str, missed))} of {depth} gets no adapter; "
+        f"its linear layers are {', '.join(sorted(there)) or 'none'}"
+    )
+
+
+def _weights(names: Iterable[str]) -> str:
+    """The names with a star for the block's number, experts called so."""
+    shown = sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in names})
+    kind = "the experts' " if any("expert" in name for name in shown) else ""
+    return kind + ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

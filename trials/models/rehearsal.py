@@ -1,0 +1,82 @@
+"""A step of training and two generated tokens on random weights: some architectures raise in one of them.
+
+A model with few weights is built and run on the CPU. A large one is not: its architecture comes in small sizes, too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from trials.models import oom, positions
+
+WEIGHTS = 2 * 10**8
+"""Models with more are not run: building one takes seconds and gigabytes."""
+_LENGTH = 24
+_ALIKE = 1e-3
+"""Share of the logits' standard deviation that rounding may come to where rows have other neighbours."""
+_CAUSAL = 1e-4
+"""The same within one row; random weights attend weakly, so what a later token changes is small as well."""
+
+
+def failures(like: Any) -> dict[str, str]:
+    """What cannot be done with the architecture of a model, "training" or "evaluation", and why."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = type(like)(like.config).float().eval()
+    ids = _ids(model, min(_LENGTH, positions.limit(model) or _LENGTH))
+    tried = {"evaluation": _tried(lambda: _evaluate(model, ids)), "training": _tried(lambda: _train(model, ids))}
+    return {kind: reason for kind, reason in tried.items() if reason is not None}
+
+
+def _ids(model: Any, length: int) -> torch.Tensor:
+    """A row of tokens that are no special ones."""
+    config = model.config.get_text_config()
+    special = [0, *(getattr(config, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))]
+    rows = min(model.get_input_embeddings().num_embeddings, 2 * _LENGTH)
+    usual = [number for number in range(rows) if number not in special]
+    return torch.tensor([(usual * length)[:length]])
+
+
+def _tried(run: Callable[[], str | None]) -> str | None:
+    try:
+        return run()
+    except (ImportError, NotImplementedError):  # kernels that the CPU lacks: a GPU may have them
+        return None
+    except Exception as error:  # whatever an architecture's code raises
+        if oom.is_out_of_memory(error):
+            raise
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+@torch.no_grad()
+def _evaluate(model: Any, ids: torch.Tensor) -> str | None:
+    """As lm-eval's own model calls it for one row."""
+    other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+    before, after = model(ids).logits[0, :-1], model(other).logits[0, :-1]
+    if (before - after).abs().max() > _CAUSAL * before.std():  # as BERT's, unless its configuration says is_decoder
+        return "the logits of a token depend on the tokens behind it, so it is no causal language model"
+    prompt = ids[:, :-2]
+    model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False, use_cache=True)
+    return None
+
+
+@torch.enable_grad()
+def _train(model: Any, ids: torch.Tensor) -> str | None:
+    """A step on two rows, the second one padded."""
+    length = ids.shape[1] * 2 // 3
+    rows, seen = ids.repeat(2, 1), torch.ones(2, ids.shape[1], dtype=torch.long)
+    rows[1, length:], seen[1, length:] = 0, 0
+    with torch.no_grad():
+        alone = model(input_ids=ids[:, :length], attention_mask=seen[:1, :length]).logits[0]
+        beside = model(input_ids=rows, attention_mask=seen).logits[1, :length]
+    if (alone - beside).abs().max() > _ALIKE * alone.std():
+        return "the logits of a row depend on the padding behind it"
+    start = torch.zeros((), requires_grad=True)  # gradients pass through all blocks, as those of adapters do
+    hook = model.get_input_embeddings().register_forward_hook(lambda *call: call[2] + start)
+    try:
+        model.requires_grad_(False).train()
+        model(input_ids=rows, attention_mask=seen).logits.sum().backward()
+    finally:
+        hook.remove()
+    return None

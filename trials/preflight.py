@@ -1,0 +1,72 @@
+"""Whether a trial's model, data and tasks can be had, before anything is loaded. Quick to import: see trials/tasks/tasks.py."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trials.data import decontamination
+from trials.data.survey import Survey
+from trials.errors import InputError
+from trials.hub import identity
+from trials.hub.hub import SELF, Hub, find_source
+from trials.models import base, gguf, layout
+from trials.spec import TrialSpec
+from trials.tasks.tasks import Tasks, check_room, same_split
+from trials.tasks.tasks import check as check_role
+
+
+def check_cache() -> None:
+    """Raises InputError when prepared data sets cannot be kept: datasets writes there even to read what it prepared before."""
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}; data sets are prepared there: set HF_HOME, or HF_DATASETS_CACHE alone, to a folder "
+            "that can be written"
+        ) from None
+
+
+def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> None:
+    """Raises InputError when the model, a source, a task or enough usable rows cannot be had, or a source is evaluated on.
+
+    A `survey` shares what it has read between trials.
+    """
+    check_cache()
+    if spec.train.backend == "unsloth" and not spec.is_baseline:
+        from trials.training import unsloth  # the Trainer with it, which takes longer to import than all else here
+
+        unsloth.check_settings(spec)
+    base.check(spec.base, hub)
+    identity.check(spec, hub)
+    known = layout.of(spec.base, hub)
+    for role, evaluation in spec.eval.items():
+        check_role(role, evaluation, tasks)
+        if known:
+            check_room(role, evaluation, tasks, known[1].longest)
+    if spec.is_baseline:
+        return
+    base.check_template(spec.base, spec.data, hub)
+    for name in spec.data.shares:
+        source = find_source(spec.data, name)
+        if name == SELF:
+            continue
+        for role, evaluation in spec.eval.items():
+            if task := same_split(evaluation, source.dataset, source.config, source.split, tasks):
+                raise InputError(
+                    f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "
+                    f"(eval.{role}) is scored on; train on another split"
+                )
+    screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)
+    (survey or Survey(hub)).check(spec, _tokenizer(spec, hub), screen)
+
+
+def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
+    """None where it comes with weights that are not here yet."""
+    if spec.base.gguf is not None and gguf.file(spec.base, hub, fetch=False) is None:
+        return None
+    return base.tokenizer(spec.base, hub)

@@ -1,0 +1,373 @@
+"""Trains an adapter on a mix through transformers' Trainer: the rows in the mix's order, the loss on the labels.
+
+A training can be cut off after any step and go on in another process, to the same result. The Trainer's own resume unpickles
+what it finds, so none of it is used: the rest of the rows are trained on, with the optimiser, the schedule and the random
+generators put back as they were.
+"""
+
+import hashlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainingArguments, get_scheduler
+from transformers.integrations.neftune import activate_neftune, deactivate_neftune
+
+from trials.data.batching import collate
+from trials.data.mixture import Example
+from trials.drift import kl as drift
+from trials.errors import InputError
+from trials.spec import Train
+from trials.training import graphed_blocks
+from trials.training.loss import Regularised
+
+LOOKS = 20
+"""At most so often train.stop_kl looks at the held-out rows of a training."""
+LOOKED_AT = 32
+"""At most so many held-out rows."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss, its gradient or a weight became NaN or infinite; the setting is of no use and training stops."""
+
+
+@dataclass
+class State:
+    """A training after `step` optimiser steps; everything that the rest of it depends on."""
+
+    step: int
+    micro_batch_size: int
+    weights: dict[str, torch.Tensor]
+    """Of the adapter, by name."""
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The optimiser's, as "index.name", and the random generators', as "random.device"; none at the start and at the end."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """(step, what was minimised) of the steps so far: nats per counted token, penalties included."""
+    penalties: dict[str, float] = field(default_factory=dict)
+    """What each penalty was in the loss of the last step."""
+    kl: list[tuple[int, float]] = field(default_factory=list)
+    """(step, KL(base || tuned) in nats per counted token of the held-out rows) as train.stop_kl looked."""
+    seconds: float = 0.0
+    """Spent on the steps so far, by all attempts."""
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """As JSON values and as tensors."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("weights", "others")}
+        return values, {
+            **{f"weights/{name}": tensor for name, tensor in self.weights.items()},
+            **{f"others/{name}": tensor for name, tensor in self.others.items()},
+        }
+
+    @classmethod
+    def unpacked(cls, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "State":
+        parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "others": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        lists = {name: [(step, value) for step, value in values[name]] for name in ("losses", "kl")}
+        return cls(**{**values, **lists, **parts})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a state is saved: never sooner than after `seconds`, and saving takes at most `share` of the time."""
+
+    seconds: float = 30.0
+    share: float = 0.03
+
+    def due(self, since: float, cost: float) -> bool:
+        """`since` seconds after the last save, which took `cost` seconds."""
+        return since >= max(self.seconds, cost / self.share)
+
+
+def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def beginning(model: Any, train: Train) -> State:
+    """Before the first step. The weights are copies, so a training that failed can begin again."""
+    weights = {name: weight.detach().clone() for name, weight in trainable(model).items()}
+    return State(0, min(train.micro_batch_size, train.batch_size), weights)
+
+
+def stops(kl: Sequence[tuple[int, float]], train: Train) -> bool:
+    """Whether the last look went beyond train.stop_kl."""
+    return train.stop_kl is not None and bool(kl) and kl[-1][1] > train.stop_kl
+
+
+def smaller(micro_batch_size: int, batch_size: int) -> int:
+    """Half the micro-batch, or the next smaller size that divides the batch."""
+    return next(size for size in range(micro_batch_size // 2, 0, -1) if batch_size % size == 0)
+
+
+class _Watch(TrainerCallback):
+    """Follows a training from `start`: puts its state back, keeps its losses, saves it, stops it at a number that is none.
+
+    `look`, where given, is asked for the KL after every `every` steps and may stop it as well.
+    """
+
+    def __init__(
+        self,
+        start: State,
+        trainer: Regularised,
+        schedule: Any,
+        train: Train,
+        save: Callable[[State], None],
+        pace: Pace,
+        every: int,
+        look: Callable[[], float] | None,
+        reached: Callable[[int], None],
+    ):
+        self.start, self.trainer, self.schedule, self.train = start, trainer, schedule, train
+        self.save, self.pace = save, pace
+        self.every, self.look, self.reached = every, look, reached
+        self.losses, self.kl = list(start.losses), list(start.kl)
+        self.penalties = dict(start.penalties)
+        self.began = self.saved = time.perf_counter()
+        self.cost = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:  # after the loader, which draws a random number when it begins
+            for name in [name for name in self.start.others if name.startswith("random.")]:
+                _set_random(name, self.start.others[name])
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        step = self.start.step + state.global_step
+        check_finite(step, logs["loss"], logs.get("grad_norm", 0.0))
+        self.losses.append((step, float(logs["loss"])))
+        self.penalties = self.trainer.penalties()
+        self.reached(step)
+        if self.look is not None and step % self.every == 0:
+            self.kl.append((step, self.look()))
+            if not math.isfinite(self.kl[-1][1]):
+                raise NonFiniteLoss(f"the KL on held-out rows was {self.kl[-1][1]} at step {step}")
+            control.should_training_stop = control.should_training_stop or stops(self.kl, self.train)
+        now = time.perf_counter()
+        if self.pace.due(now - self.saved, self.cost):
+            self.save(self.state())
+            self.saved = time.perf_counter()
+            self.cost = self.saved - now
+
+    def state(self) -> State:
+        """As it is between two steps."""
+        optimizer = self.trainer.optimizer
+        assert optimizer is not None
+        return replace(self.end(), others={**optimizer_tensors(optimizer), **_random()}, schedule=self.schedule.state_dict())
+
+    def end(self) -> State:
+        """As it is when no step will follow."""
+        return State(
+            step=self.losses[-1][0],
+            micro_batch_size=self.start.micro_batch_size,
+            weights={name: weight.detach() for name, weight in trainable(self.trainer.model).items()},
+            losses=list(self.losses),
+            penalties=dict(self.penalties),
+            kl=list(self.kl),
+            seconds=round(self.start.seconds + time.perf_counter() - self.began, 3),
+        )
+
+
+def check_finite(step: int, loss: float, norm: float) -> None:
+    """Raises NonFiniteLoss where a step's loss or the norm of its gradient is no number."""
+    for name, value in {"the loss": loss, "the gradient's norm": norm}.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"{name} was {value} at step {step}; a lower train.learning_rate may help")
+
+
+def check_end(end: State) -> State:
+    """The end of a training; raises NonFiniteLoss where one of its weights is no number."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in end.weights.values()):
+        raise NonFiniteLoss(f"a weight is no number after step {end.step}; a lower train.learning_rate may help")
+    return end
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def _random() -> dict[str, torch.Tensor]:
+    """torch's generators alone: nothing in a training draws from Python's or numpy's."""
+    found = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["random.cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def _set_random(name: str, state: torch.Tensor) -> None:
+    torch.set_rng_state(state) if name == "random.cpu" else torch.cuda.set_rng_state(state)
+
+
+def put_weights(state: State, model: Any) -> None:
+    """Gives the adapter of `model` the state's weights."""
+    with torch.no_grad():
+        for name, weight in trainable(model).items():
+            weight.copy_(state.weights[name])
+            weight.grad = None
+
+
+def put_back(start: State, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+    """Gives optimiser and schedule what the state has of them; at the start of a training it has none."""
+    if not start.others:
+        return
+    whole = optimizer.state_dict()
+    for name, value in start.others.items():
+        index, _, part = name.partition(".")
+        if index != "random":
+            whole["state"].setdefault(int(index), {})[part] = value
+    schedule.load_state_dict(start.schedule)
+    for group, rate in zip(whole["param_groups"], schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    optimizer.load_state_dict(whole)
+
+
+def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Example]:
+    """The rows as they are trained on: the first epoch in the mix's order (prefixes stay prefixes), later ones shuffled."""
+    rows = list(examples)
+    for epoch in range(1, train.epochs):
+        rows += [examples[i] for i in np.random.default_rng([data_seed, epoch]).permutation(len(examples))]
+    return rows
+
+
+def digest(rows: Sequence[Example]) -> str:
+    """sha256 of the tokens and labels in their order."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(np.array([len(row.labels), *row.input_ids, *row.labels], dtype=np.int64).tobytes())
+    return found.hexdigest()
+
+
+def summary(rows: Sequence[Example], end: State, train: Train) -> dict[str, float]:
+    """rows, tokens and steps that were trained on; final_loss (the last step's, penalties included) and, where there are
+    penalties, final_PENALTY, its part of that; with train.stop_kl whether the training was stopped_early (1 or 0)."""
+    done = rows[: end.step * train.batch_size]
+    found: dict[str, float] = {
+        "rows": len(done),
+        "tokens": sum(len(row.input_ids) for row in done),
+        "steps": end.step,
+        "final_loss": end.losses[-1][1],
+        **{f"final_{name}": value for name, value in end.penalties.items()},
+    }
+    return found if train.stop_kl is None else {**found, "stopped_early": float(len(done) < len(rows))}
+
+
+def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
+    chosen = TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=train.batch_size // micro,
+        num_train_epochs=1,  # the epochs are laid out in the rows
+        train_sampling_strategy="sequential",
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim="adamw_torch_fused",
+        seed=train.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    # a trial has one device; the Trainer would multiply the batch by every other one that it sees
+    chosen._n_gpu = min(chosen.n_gpu, 1)
+    return chosen
+
+
+def schedule_of(train: Train, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    """The learning rate over all steps of a training."""
+    warmup = math.ceil(steps * train.warmup)
+    names = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+    extra: dict[str, Any] = {}
+    if train.schedule == "wsd":
+        extra = {"num_decay_steps": min(max(1, round(steps * train.decay)), steps - warmup), "decay_type": "linear"}
+    return get_scheduler(names.get(train.schedule, train.schedule), optimizer, warmup, steps, scheduler_specific_kwargs=extra)
+
+
+@contextmanager
+def noisy(model: Any, size: float) -> Iterator[None]:
+    """NEFTune's noise on the embeddings while the model trains; the Trainer's own would stay on a training that fails."""
+    if size == 0:
+        yield
+        return
+    hook = activate_neftune(model, size)
+    try:
+        yield
+    finally:
+        deactivate_neftune(model, hook)
+
+
+@contextmanager
+def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
+    """Blocks are replayed on a GPU, where they can be; `rows` are all, so that a training which goes on computes the same."""
+    if model.device.type != "cuda" or not graphed_blocks.fits(model):
+        yield
+        return
+    longest = [max(len(row.input_ids) for row in rows[i : i + micro]) for i in range(0, len(rows) - micro + 1, micro)]
+    with graphed_blocks.replayed(model, micro, longest):
+        yield
+
+
+def fit(
+    model: Any,
+    pad_id: int,
+    rows: Sequence[Example],
+    train: Train,
+    start: State,
+    save: Callable[[State], None],
+    pace: Pace,
+    heldout: Sequence[Example] = (),
+    reached: Callable[[int], None] = lambda step: None,
+    until: int | None = None,
+) -> State:
+    """Trains the adapter of `model` in place on what `start` leaves of the rows (all epochs'), and returns the end.
+
+    `save` gets a state now and then, at the given pace; `reached` is called after every step. With `until` the training is
+    left after so many steps, as if it had been cut off. train.stop_kl looks at the first LOOKED_AT rows of `heldout`. Raises
+    NonFiniteLoss, and InputError for train.stop_kl without such rows.
+    """
+    if train.stop_kl is not None and not heldout:
+        raise InputError("train.stop_kl needs held-out rows to look at, and there are none")
+    steps = math.ceil(len(rows) / train.batch_size)
+    left = [] if stops(start.kl, train) else rows[start.step * train.batch_size : until and until * train.batch_size]
+
+    def look() -> float:
+        looked_at = {"held out": heldout[:LOOKED_AT]}
+        return drift.measure(model, pad_id, looked_at, start.micro_batch_size)["held out"]["kl"]
+
+    with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
+        trainer = Regularised(
+            model=model,
+            args=arguments(train, start.micro_batch_size, folder),
+            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],
+            data_collator=lambda batch: collate(batch, pad_id),
+            kl=train.kl,
+            l2=train.l2,
+        )
+        trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
+        optimizer = trainer.create_optimizer()
+        schedule = schedule_of(train, optimizer, steps)
+        trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
+        put_weights(start, model)
+        put_back(start, optimizer, schedule)
+        every = math.ceil(steps / LOOKS)
+        look_at = look if train.stop_kl is not None else None
+        watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
+        trainer.add_callback(watch)
+        if left:
+            with _fast(model, rows, start.micro_batch_size), noisy(model, train.neftune):
+                trainer.train()
+    model.eval()
+    return check_end(watch.end())

@@ -1,0 +1,157 @@
+"""train.backend unsloth: the training runs in a process of its own (trials.unsloth_process), and its states come back here.
+
+Unsloth replaces parts of transformers and PEFT in every process that imports it, and wants to be imported before them. So this
+process never does: it hands over the rows and the adapter's weights, keeps the states that it is sent, puts the trained weights
+into its own adapter, and evaluates as after any other training.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import safetensors.torch
+import torch
+
+from trials.data.mixture import Example
+from trials.errors import InputError
+from trials.ledger.checkpoint import serialized
+from trials.spec import TrialSpec
+from trials.training import trainer
+
+ERRORS = {"NonFiniteLoss": trainer.NonFiniteLoss, "InputError": InputError, "OutOfMemory": MemoryError}
+"""What the other process fails with, by the name that it sends."""
+_QUANTISED = "Unsloth quantises to nf4 with double quantisation, or not at all"
+_NO_LOGITS = "Unsloth gives no logits in training"
+
+
+def check_settings(spec: TrialSpec) -> None:
+    """Raises InputError where the trial asks the backend for what it does not have."""
+    base, lora, asked = spec.base, spec.lora, spec.train
+    nf4 = base.quantization == "nf4" and base.double_quantization
+    for wanted, setting, reason in (
+        (not nf4 and base.quantization != "none", "base.quantization", _QUANTISED),
+        (base.gguf is not None, "base.gguf", "Unsloth reads no GGUF for training"),
+        (base.dtype == "float32", "base.dtype float32", "Unsloth computes in bfloat16 or float16"),
+        (lora.use_dora, "lora.use_dora", "Unsloth's kernels are for LoRA"),
+        (lora.init in ("pissa", "olora", "corda", "loftq"), f"lora.init {lora.init}", "it would train on another base"),
+        (asked.kl > 0, "train.kl", _NO_LOGITS),
+        (asked.stop_kl is not None, "train.stop_kl", _NO_LOGITS),
+        (spec.derive.samples is not None, "derive.samples", "its process hands back the end of the training alone"),
+    ):
+        if wanted:
+            raise InputError(f"train.backend unsloth does not go with {setting}: {reason}; take train.backend transformers")
+
+
+def check_machine() -> None:
+    """Raises InputError where this machine has no Unsloth or no GPU for it."""
+    if importlib.util.find_spec("unsloth") is None:
+        raise InputError(
+            "train.backend unsloth: it is not installed here; `pip install unsloth`, or train.backend transformers"
+        )
+    if not torch.cuda.is_available():
+        raise InputError("train.backend unsloth: it needs a CUDA GPU, and there is none here; take train.backend transformers")
+
+
+def fit(
+    model: Any,
+    pad_id: int,
+    rows: Sequence[Example],
+    spec: TrialSpec,
+    path: str,
+    start: trainer.State,
+    save: Callable[[trainer.State], None],
+    pace: trainer.Pace,
+) -> trainer.State:
+    """As train.fit, in another process on the base at `path` (a folder or a hub id); `model` gets the trained weights.
+
+    Raises NonFiniteLoss, MemoryError where the other process ran out of it, and RuntimeError where it failed otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="slimsweep-unsloth-") as name:
+        folder = Path(name)
+        request = {
+            "base": {"model_name": path, "revision": spec.base.revision, "dtype": spec.base.dtype},
+            "load_in_4bit": spec.base.quantization == "nf4",
+            "max_seq_length": max(len(row.input_ids) for row in rows),
+            "lora": adapter(model),
+            "train": spec.train.model_dump(mode="json"),
+            "pad_id": pad_id,
+            "rows": [[row.source, row.input_ids, row.labels] for row in rows],
+            "pace": [pace.seconds, pace.share],
+        }
+        (folder / "request.json").write_text(json.dumps(request))
+        write_state(folder / "start", start)
+        with _process(folder) as (process, lines):
+            end = _followed(process, lines, folder, save)
+    with torch.no_grad():
+        for name, weight in trainer.trainable(model).items():
+            weight.copy_(end.weights[name])
+    model.eval()
+    return end
+
+
+def adapter(model: Any) -> dict[str, Any]:
+    """The settings of the model's adapter by the names of FastLanguageModel.get_peft_model."""
+    config = model.peft_config["default"]
+    return {
+        "r": config.r,
+        "target_modules": sorted(config.target_modules),
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "layers_to_transform": config.layers_to_transform,
+        "use_rslora": config.use_rslora,
+    }
+
+
+def write_state(path: Path, state: trainer.State) -> None:
+    values, tensors = state.packed()
+    path.with_suffix(".safetensors").write_bytes(serialized(tensors))
+    path.with_suffix(".json").write_text(json.dumps(values))
+
+
+def read_state(path: Path) -> trainer.State:
+    tensors = safetensors.torch.load(path.with_suffix(".safetensors").read_bytes())
+    return trainer.State.unpacked(json.loads(path.with_suffix(".json").read_text()), tensors)
+
+
+@contextmanager
+def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
+    """The other process and what it tells; gone after the block. Should this one die, it ends as its standard input does."""
+    told, tell = os.pipe()
+    command = [sys.executable, "-P", "-m", "trials.training.unsloth_process", str(folder), str(tell)]
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("TORCHDYNAMO_DISABLE", None)  # a sweep's workers compile nothing; Unsloth does
+    with os.fdopen(told) as lines:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[tell])
+        finally:
+            os.close(tell)
+        try:
+            yield process, lines
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _followed(
+    process: subprocess.Popen[str], lines: TextIO, folder: Path, save: Callable[[trainer.State], None]
+) -> trainer.State:
+    assert process.stdin
+    for line in lines:
+        said = json.loads(line)
+        if "failed" in said:
+            raise ERRORS.get(said["failed"], RuntimeError)(said["message"])
+        state = read_state(folder / "state")
+        if said["ended"]:
+            return state
+        save(state)
+        process.stdin.write("saved\n")
+        process.stdin.flush()
+    raise RuntimeError(f"the process that trains with Unsloth ended with code {process.wait()} before the training did")

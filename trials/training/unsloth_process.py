@@ -1,0 +1,87 @@
+"""The process that trains with Unsloth, `python -m trials.unsloth_process FOLDER PIPE`; trials.unsloth starts it and listens.
+
+It trains with train.fit, on a model of Unsloth's making. For every state it writes a line to the pipe, a file descriptor (for
+Unsloth prints to the standard output), and waits for one on its standard input. It ends when that does.
+"""
+
+import unsloth  # before transformers and PEFT, of which it replaces parts
+
+# isort: split
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from trials.data.mixture import Example
+from trials.models import oom
+from trials.spec import Train
+from trials.training import trainer
+from trials.training.unsloth import ERRORS, read_state, write_state
+
+
+def model_for(request: dict[str, Any]) -> Any:
+    """The base and a fresh adapter on it; the adapter's weights are the parent's to give."""
+    base = request["base"]
+    model, _ = unsloth.FastLanguageModel.from_pretrained(
+        model_name=base["model_name"],
+        revision=base["revision"],
+        max_seq_length=request["max_seq_length"],
+        dtype=getattr(torch, base["dtype"]),
+        load_in_4bit=request["load_in_4bit"],
+        load_in_16bit=not request["load_in_4bit"],
+        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+        use_exact_model_name=True,  # not the 4-bit copy that Unsloth publishes, whose weights may be others
+        trust_remote_code=False,
+    )
+    return unsloth.FastLanguageModel.get_peft_model(
+        model, **request["lora"], bias="none", random_state=request["train"]["seed"], use_gradient_checkpointing="unsloth"
+    )
+
+
+def run(folder: Path, say: TextIO, heard: "queue.Queue[str]") -> None:
+    request = json.loads((folder / "request.json").read_text())
+
+    def tell(state: trainer.State, *, ended: bool) -> None:
+        write_state(folder / "state", state)
+        print(json.dumps({"ended": ended}), file=say, flush=True)
+        heard.get()
+
+    end = trainer.fit(
+        model_for(request),
+        request["pad_id"],
+        [Example(*row) for row in request["rows"]],
+        Train.model_validate(request["train"]),
+        read_state(folder / "start"),
+        lambda state: tell(state, ended=False),
+        trainer.Pace(*request["pace"]),
+    )
+    tell(end, ended=True)
+
+
+def main() -> None:
+    say = os.fdopen(int(sys.argv[2]), "w")
+    heard: queue.Queue[str] = queue.Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            heard.put(line)
+        os._exit(1)  # nobody is there any more
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        run(Path(sys.argv[1]), say, heard)
+    except Exception as error:  # noqa: BLE001  # told to the process that waits, which raises it
+        kind = "OutOfMemory" if oom.is_out_of_memory(error) else type(error).__name__
+        message = str(error) if kind in ERRORS else f"{kind} in the process that trains with Unsloth: {traceback.format_exc()}"
+        print(json.dumps({"failed": kind, "message": message}), file=say, flush=True)
+        heard.get()
+
+
+if __name__ == "__main__":
+    main()
