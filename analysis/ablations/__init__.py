@@ -1,1 +1,1 @@
-""""""
+"""Answers to the paper's questions."""

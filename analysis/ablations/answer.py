@@ -1,7 +1,7 @@
 """What an ablation comes to, as plain data: effects, the rules applied to them, verdicts, and the figures that show them.
 
-`analysis.ablations.decide` reads sweeps into an `Answer`; `analysis.ablations.page` writes it down. Differences of shares are in shares
-(0.01 is a point), all else in its own unit; NaN stands for what is not known.
+`analysis.ablations.decide` reads sweeps into an `Answer`; `analysis.ablations.page` writes it down. Differences of shares are
+in shares (0.01 is a point), all else in its own unit; NaN stands for what is not known.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,7 @@
 """What an ablation asks of its results, as data: effects, the bounds that decide, and how bounds make an answer.
 
-An ablation's file holds these; `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the rules.
+An ablation's file holds these; `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the
+rules.
 """
 
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-""""""
+"""Files that others read: tables, markup, records."""

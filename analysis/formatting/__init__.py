@@ -1,1 +1,1 @@
-""""""
+"""Labels and numbers for readers."""

@@ -1,1 +1,1 @@
-""""""
+"""Metrics of a tuned model against its base: definitions and names."""

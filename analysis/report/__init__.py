@@ -1,1 +1,1 @@
-""""""
+"""The report of a sweep and its pages."""

@@ -107,8 +107,8 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
 
     `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of
     the trials by verdict; `paper`, its table in shares; `baselines`, the rows of `sweep.baselines`; `cost` and `phases` (see
-    `analysis.explore.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and bytes by
-    phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    `analysis.explore.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and
+    bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
     """
     found = verdicts(sweep)
     return {

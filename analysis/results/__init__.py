@@ -1,1 +1,1 @@
-""""""
+"""A sweep as it is read from storage."""

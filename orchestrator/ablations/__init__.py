@@ -1,1 +1,1 @@
-""""""
+"""The paper's ablations as sweeps."""

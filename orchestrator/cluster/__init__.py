@@ -1,1 +1,1 @@
-""""""
+"""Ray: workers, the driver loop, connections, runtime environments."""

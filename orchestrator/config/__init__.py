@@ -1,1 +1,1 @@
-""""""
+"""The YAML of a sweep: model, search space, shorthand, checks."""

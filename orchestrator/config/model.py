@@ -105,7 +105,8 @@ class Resources(Section):
     max_concurrent: Count | None = None
     trials_per_pass: Annotated[int, Field(ge=1, le=1000)] = 1
     """Trials that a worker takes at once: it trains their adapters in one pass over the base where they share that, the
-    sequence length and the batch size (trials/training/multi_adapter.py). A sampler that learns from results learns from as many at once."""
+    sequence length and the batch size (trials/training/multi_adapter.py). A sampler that learns from results learns from as
+    many at once."""
     accelerator_type: Annotated[str, Field(min_length=1)] | None = None
     """Ray's name of the GPU that a trial needs, such as A100 or H100; None takes any."""
 

@@ -1,1 +1,1 @@
-""""""
+"""Optuna: samplers, studies and the drivers that share one."""

@@ -1,1 +1,1 @@
-""""""
+"""Experiment trackers: TensorBoard, MLflow, Weights & Biases."""

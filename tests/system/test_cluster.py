@@ -1,7 +1,7 @@
 """A sweep on a cluster of four Ray nodes with addresses of their own, of which one is lost in mid-trial and to which one comes.
 
-The nodes are namespaces of this machine (tests/system/cluster/namespaces.py); trials, leases and Ray's detection of a dead node are
-real, so the one run that all tests here look at takes minutes.
+The nodes are namespaces of this machine (tests/system/cluster/namespaces.py); trials, leases and Ray's detection of a dead node
+are real, so the one run that all tests here look at takes minutes.
 """
 
 import json

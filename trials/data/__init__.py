@@ -1,1 +1,1 @@
-""""""
+"""Training rows: sources, prompts, decontamination, mixtures, batches."""

@@ -1,1 +1,1 @@
-""""""
+"""How far a tuned model has moved from its base."""

@@ -1,1 +1,1 @@
-""""""
+"""Scoring a model on its benchmarks."""

@@ -1,1 +1,1 @@
-""""""
+"""Where bases, data and tasks come from, and what identifies their content."""

@@ -61,17 +61,17 @@ class TrialRecord(BaseModel):
     details: dict[str, dict[str, Score]] = {}
     """By role, then by "metric,filter" in lm-eval's names: all that the tasks measure, and what is measured beside it. Of a
     generated task: strict, flexible, marker, stopped (shares of the documents) and bpb, bits per byte of the gold solutions,
-    with bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/evaluation/decomposition.py); of a multiple choice: margin,
-    and bpb of the gold endings."""
+    with bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/evaluation/decomposition.py); of a multiple
+    choice: margin, and bpb of the gold endings."""
     halves: dict[str, dict[str, dict[str, Score]]] = {}
-    """By role, then by half ("search", "report"; see trials/tasks/splits.py), then as in `details`; "score" is the role's own. A half
-    that no document is in is left out."""
+    """By role, then by half ("search", "report"; see trials/tasks/splits.py), then as in `details`; "score" is the role's own.
+    A half that no document is in is left out."""
     outcomes: dict[str, Packed] = {}
     """By role: what each document came to, for comparisons between trials."""
     engine: dict[str, dict[str, str]] = {}
     """By role whose engine is `exact`, then by kind of request (log-likelihood; generation, and with it the bits of gold
-    solutions): "exact", or "hflm" and why the engine stepped aside (see trials/evaluation/engine/verification.py); and how many prompts were longer
-    than the model and lost their beginning."""
+    solutions): "exact", or "hflm" and why the engine stepped aside (see trials/evaluation/engine/verification.py); and how many
+    prompts were longer than the model and lost their beginning."""
     parent: Key | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
@@ -197,8 +197,8 @@ class Ledger:
 
     def documents(self, key: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """A row per document: role, task, doc_id, doc_hash, half, score, target, response, lm-eval's "metric,filter" columns,
-        and what they are taken apart into (see trials/evaluation/decomposition.py); a baseline's also have question (with the choices, where
-        there are) and cluster (see trials/tasks/splits.py). Of `columns` those that are there."""
+        and what they are taken apart into (see trials/evaluation/decomposition.py); a baseline's also have question (with the
+        choices, where there are) and cluster (see trials/tasks/splits.py). Of `columns` those that are there."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
         return found.read([name for name in there if columns is None or name in columns]).to_pandas(ignore_metadata=True)

@@ -21,7 +21,9 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def effect_setting() -> dict[str, Any]:
-    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect (tests/trials/micro/test_datasets.py)."""
+    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect
+    (tests/trials/micro/test_datasets.py).
+    """
     return yaml.safe_load((HERE / "effect.yaml").read_text())
 
 

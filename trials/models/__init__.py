@@ -1,1 +1,1 @@
-""""""
+"""A base on a device: loading, quantisation, memory, layout."""

@@ -413,7 +413,8 @@ def test_the_json_is_whole_and_the_table_shows_what_it_rests_on(config, tmp_path
 
 def test_planning_loads_no_torch(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from orchestrator.config.model import load; from orchestrator.planning.plan import plan\n"
+        "import sys; from pathlib import Path; from orchestrator.config.model import load; "
+        "from orchestrator.planning.plan import plan\n"
         f"plan(load(Path('configs/quickstart.yaml')), Path({str(tmp_path)!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

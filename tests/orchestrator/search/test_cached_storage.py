@@ -207,7 +207,8 @@ def test_no_trial_is_read_twice_and_own_running_ones_are_read_when_they_end(open
 def test_a_kill_loses_nothing_that_was_told_or_asked(url, opened, tmp_path):
     opened()
     script = (
-        "import os, sys, optuna; from optuna.storages import RDBStorage; from orchestrator.search.cached_storage import Remembered; "
+        "import os, sys, optuna; from optuna.storages import RDBStorage; "
+        "from orchestrator.search.cached_storage import Remembered; "
         "optuna.logging.set_verbosity(optuna.logging.ERROR); "
         "study = optuna.load_study(study_name=sys.argv[1], storage=Remembered(RDBStorage(sys.argv[2]))); "
         "trials = [study.ask() for _ in range(5)]; [t.suggest_float('x', 0, 1) for t in trials]; "

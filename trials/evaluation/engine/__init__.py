@@ -1,1 +1,1 @@
-""""""
+"""Engines that answer lm-eval's requests."""

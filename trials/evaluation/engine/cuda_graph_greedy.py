@@ -1,8 +1,8 @@
 """Greedy decoding on a GPU: a step is one CUDA graph over slots that never move, and the host reads it while the next one runs.
 
 A step of a small model is a thousand kernels of some microseconds each, which a processor takes several times as long
-to ask for one by one. The tokens are those of trials/evaluation/engine/greedy.py, which begins the rows here too; a row that has ended is found
-out a step late, and what its slot chose meanwhile is thrown away.
+to ask for one by one. The tokens are those of trials/evaluation/engine/greedy.py, which begins the rows here too; a row that
+has ended is found out a step late, and what its slot chose meanwhile is thrown away.
 """
 
 from collections import deque

@@ -1,8 +1,9 @@
 """The engine `exact`: lm-eval's numbers with less work, as an lm-eval model, so that every task goes through it.
 
-Continuations share their context's pass (trials/evaluation/engine/loglikelihood.py), responses leave the batch as they end (trials/evaluation/engine/greedy.py), and
-what was tokenised once in a process stays so. Another decoding than the greedy one is left to lm-eval's own model, and so is
-a kind of request for which the engine does not give the model's own numbers (trials/evaluation/engine/verification.py).
+Continuations share their context's pass (trials/evaluation/engine/loglikelihood.py), responses leave the batch as they end
+(trials/evaluation/engine/greedy.py), and what was tokenised once in a process stays so. Another decoding than the greedy one is
+left to lm-eval's own model, and so is a kind of request for which the engine does not give the model's own numbers
+(trials/evaluation/engine/verification.py).
 """
 
 import math

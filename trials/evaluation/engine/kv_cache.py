@@ -82,7 +82,9 @@ class Past(DynamicCache):
     """Whether its layers show more positions than a row has, and prefix.attention is to read them."""
 
     def __init__(self, config: Any, beginning: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()):
-        """`beginning`: by layer the keys and values, (1, heads, positions, width), that all rows share (trials/evaluation/engine/shared_prefix.py)."""
+        """`beginning`: by layer the keys and values, (1, heads, positions, width), that all rows share
+        (trials/evaluation/engine/shared_prefix.py).
+        """
         super().__init__(config=config)
         self.layers = [Growing() for _ in self.layers]
         self.beginning, self._config = beginning, config

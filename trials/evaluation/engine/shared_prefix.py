@@ -45,7 +45,9 @@ def obstacle(model: Any) -> str | None:
 
 
 def fits(model: Any) -> bool:
-    """Whether the engine may be tried: trials/evaluation/engine/verification.py finds out whether its numbers are the model's own."""
+    """Whether the engine may be tried: trials/evaluation/engine/verification.py finds out whether its numbers are the model's
+    own.
+    """
     return obstacle(model) is None
 
 

@@ -1,1 +1,1 @@
-""""""
+"""Forced-choice twins of generated benchmarks."""
