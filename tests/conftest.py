@@ -64,8 +64,8 @@ def another(worker, tmp_path):
     from trials.run.worker import Worker
 
     def make(pace=Worker.pace) -> Worker:
-        made = Worker(Ledger(tmp_path), worker.hub)
-        made.tasks, made._base, made.pace = worker.tasks, worker._base, pace
+        made = Worker(Ledger(tmp_path), worker.session.hub)
+        made.session.tasks, made.session._base, made.session.pace = worker.session.tasks, worker.session._base, pace
         return made
 
     return make

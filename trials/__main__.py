@@ -56,7 +56,7 @@ def _run() -> int:
 
         torch.set_num_threads(options.threads)
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
-        specs = [pinned(spec, root(path), worker.hub) for spec, path in zip(specs, options.specs, strict=True)]
+        specs = [pinned(spec, root(path), worker.session.hub) for spec, path in zip(specs, options.specs, strict=True)]
         records = run(worker, specs)
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
@@ -83,18 +83,18 @@ def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     from trials.models import devices, layout
     from trials.preflight import check
 
-    settled, survey = [], Survey(worker.hub)
+    settled, survey = [], Survey(worker.session.hub)
     for spec in specs:
         if spec.base.dtype == "auto":
             dtype = devices.half_type(devices.capability())
             spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
-        if worker.ledger.complete(spec.key) is None:
-            if found := layout.of(spec.base, worker.hub):
+        if worker.session.ledger.complete(spec.key) is None:
+            if found := layout.of(spec.base, worker.session.hub):
                 for note in layout.check(spec, found):
                     print(f"note: {note}", file=sys.stderr)
-            check(spec, worker.hub, worker.tasks, survey)
+            check(spec, worker.session.hub, worker.session.tasks, survey)
         settled.append(spec)
-    return worker.run_together(settled)
+    return worker.run_many(settled)
 
 
 def told(record: "TrialRecord", worker: "Worker") -> int:
@@ -109,7 +109,7 @@ def told(record: "TrialRecord", worker: "Worker") -> int:
         return 1
     for role, score in record.scores.items():
         print(f"{printable(role):<14} {score.value:.4f} +- {score.stderr:.4f}  ({score.n} documents)")
-    print(f"{sum(record.seconds.values()):.1f} s  {printable(worker.ledger.folder(record.key) / 'record.json')}")
+    print(f"{sum(record.seconds.values()):.1f} s  {printable(worker.session.ledger.folder(record.key) / 'record.json')}")
     return 0
 
 

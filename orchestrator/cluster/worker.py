@@ -13,6 +13,7 @@ from trials.errors import StorageFailed
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
+    from trials.evaluation.racing import Race
     from trials.run.worker import Worker
 
 
@@ -65,18 +66,20 @@ class TrialActor(tune.Trainable):
         from trials.ledger.record import TrialRecord
 
         began = time.monotonic()
-        if self.against is not None:
-            from orchestrator.sweep.racing import race
-
-            against = self.against
-            worker.race = lambda spec: race(against, spec, worker.ledger) if spec.key in self.judged else None
         try:
-            found = worker.run_together(self.specs, self.keep)
+            found = worker.run_many(self.specs, self.keep, self._early_stopping)
         except StorageFailed as error:
             return self._ended(time.monotonic() - began, "storage", str(error))
         ends = ["held" if one is None else "record" if isinstance(one, TrialRecord) else "given up" for one in found]
         reasons = [str(one) if isinstance(one, GivenUp) else "" for one in found]
         return {"ends": ends, "reasons": reasons, "seconds": time.monotonic() - began, "done": True}
+
+    def _early_stopping(self, spec: TrialSpec) -> "Race | None":
+        if self.against is None or spec.key not in self.judged:
+            return None
+        from orchestrator.sweep.racing import race
+
+        return race(self.against, spec, self.worker.session.ledger)
 
     def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
         """All of them in the same way."""

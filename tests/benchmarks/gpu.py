@@ -86,7 +86,7 @@ def slimsweep(folder: Path, whole: dict[str, Any], warm: dict[str, Any], mirror:
         if record.failure:
             raise RuntimeError(record.failure.traceback)
         print(f"slimsweep, rank {record.spec.lora.rank}, {record.rows}:", json.dumps(record.seconds), flush=True)
-    documents = worker.ledger.documents(record.key, ["role", "task", "doc_id", "score", "response"])
+    documents = worker.session.ledger.documents(record.key, ["role", "task", "doc_id", "score", "response"])
     return {"seconds": record.seconds, "documents": documents.to_dict("records"), "memory": record.peak_memory}
 
 

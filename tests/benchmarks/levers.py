@@ -34,6 +34,9 @@ from trials.evaluation.engine.hf_lm import Scorer
 from trials.hub.hub import Hub
 from trials.ledger.record import Ledger, TrialRecord
 from trials.models import base, dequantize
+from trials.run.attempt import Attempt
+from trials.run.session import Session
+from trials.run.training_phase import mix_rows
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
 from trials.tasks import tasks
@@ -118,6 +121,10 @@ def _base_asked_again() -> Iterator[None]:
     yield
 
 
+def _made_each_time(session: Session, name: str, identity: Any, make: Callable[[], Any]) -> Any:
+    return make()
+
+
 def _patched(owner: Any, name: str, value: Any) -> Callable[[], AbstractContextManager[Any]]:
     return functools.partial(mock.patch.object, owner, name, value)
 
@@ -130,14 +137,16 @@ class Trial:
 
     def __init__(self, spec: TrialSpec, worker: Worker, record: TrialRecord):
         self.spec, self.worker, self.record = spec, worker, record
-        self.loaded = worker._load(spec.base)
+        session = worker.session
+        self.attempt = Attempt.begin(spec, session.ledger.lease(f"{spec.key}.levers"), session.ledger)
+        self.loaded = worker.session.base(spec.base)
         with mock.patch.object(dequantize, "SHARE", 0.0):
-            self.packed = base.load(spec.base, worker.hub)
+            self.packed = base.load(spec.base, worker.session.hub)
         for module in self.packed.model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):  # as in script.py: other numbers, and weights that stay rounded
                 module.support_avx512bf16_for_cpu = False
-        self.rows = mixture.build(spec.data, worker.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
-        self.heldout = mixture.heldout(spec.data, worker.hub, self.loaded.tokenizer)
+        self.rows = mixture.build(spec.data, worker.session.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
+        self.heldout = mixture.heldout(spec.data, worker.session.hub, self.loaded.tokenizer)
         self.unpacked = True
 
     @contextmanager
@@ -152,25 +161,28 @@ class Trial:
         loaded = self.loaded if self.unpacked else self.packed
         if phase == "mix":
             began = time.perf_counter()
-            self.worker._mixed(loaded, self.record.model_copy(deep=True))
+            mix_rows(self.worker.session, self.attempt)
             return time.perf_counter() - began
         if phase == "train":
             with lora.adapted(loaded, self.spec.lora, 0) as model:
                 return self._train(model, loaded.tokenizer.pad_token_id)
-        with lora.borrowed(loaded, self.worker.ledger.folder(self.record.key) / "adapter") as model:
+        with lora.borrowed(loaded, self.worker.session.ledger.folder(self.record.key) / "adapter") as model:
             if phase == "drift":
                 return self._drift(model, loaded.tokenizer.pad_token_id)
             began = time.perf_counter()
             with lora.merged(model) as whole:
                 for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
                     evaluation = self.spec.eval[role]
-                    evaluate.evaluate(whole, loaded.tokenizer, role, evaluation, self.worker.tasks, evaluation.batch_size)
+                    evaluate.evaluate(
+                        whole, loaded.tokenizer, role, evaluation, self.worker.session.tasks, evaluation.batch_size
+                    )
             return time.perf_counter() - began
 
     def _train(self, model: Any, pad_id: int) -> float:
         start = trainer.beginning(model, self.spec.train)
         began = time.perf_counter()
-        trainer.fit(model, pad_id, self.rows, self.spec.train, start, lambda state: None, trainer.Pace(math.inf))
+        never = trainer.Pace(math.inf)
+        trainer.fit(trainer.TrainingInputs(model, pad_id, self.rows, self.spec.train, lambda state: None, never), start)
         return time.perf_counter() - began
 
     def _drift(self, model: Any, pad_id: int) -> float:
@@ -196,9 +208,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
         Lever("documents read once, by number", "evaluate", _patched(tasks._Documents, "__call__", _walked)),
         Lever("templates compiled once a process", "evaluate", _compiled_each_time),
-        Lever(
-            "rows kept for the trials that share them", "mix", _patched(Worker, "_once", lambda self, what, asked, make: make())
-        ),
+        Lever("rows kept for the trials that share them", "mix", _patched(Session, "once", _made_each_time)),
         Lever("head at counted tokens alone", "train", _patched(loss, "logits_at", _everywhere)),
         Lever("what the base says of held-out rows kept", "drift", _base_asked_again),
     )

@@ -63,7 +63,7 @@ class Sweep:
             lora, settings = self.trial(number)
             with adapter.adapted(self.loaded, lora, settings.seed) as model:
                 start = trainer.beginning(model, settings)
-                trainer.fit(model, self.pad_id, self.rows, settings, start, lambda state: None, NEVER)
+                trainer.fit(trainer.TrainingInputs(model, self.pad_id, self.rows, settings, lambda state: None, NEVER), start)
         return time.perf_counter() - began
 
     def together(self, k: int) -> float:

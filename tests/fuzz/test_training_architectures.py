@@ -67,7 +67,8 @@ def test_training_is_the_plain_loop(name):
         wanted = plain_losses(model, settings)
     with lora.adapted(loaded, LORA, 0) as model:
         start = trainer.beginning(model, settings)
-        end = trainer.fit(model, 0, rows(), settings, start, lambda state: None, trainer.Pace(1e9, 1e-9))
+        inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9))
+        end = trainer.fit(inputs, start)
     assert [loss for _, loss in end.losses] == pytest.approx(wanted, abs=2e-3)
 
 

@@ -60,8 +60,8 @@ def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, anoth
     spec = TrialSpec.model_validate(yaml.safe_load((runs / "ledger" / key / "spec.yaml").read_text()))
     worker, swept_ledger = another(), Ledger(runs)
     assert worker.run(spec).key == key
-    assert worker.ledger.read(key).scores == swept_ledger.read(key).scores
-    assert worker.ledger.documents(key).equals(swept_ledger.documents(key))
+    assert worker.session.ledger.read(key).scores == swept_ledger.read(key).scores
+    assert worker.session.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
 def test_a_worker_that_takes_several_trials_at_once_leaves_the_same_scores(swept, tmp_path):

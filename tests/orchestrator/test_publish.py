@@ -53,8 +53,8 @@ def storage(worker):
     spec, derived = spec_of(), spec_of(derive={"strength": 0.5, "rank": 2})
     for one in (spec.baseline(), spec, derived):
         assert worker.run(one).failure is None
-    as_sweep(worker.ledger.root.parent / "little", spec, derived)
-    return worker.ledger.root.parent
+    as_sweep(worker.session.ledger.root.parent / "little", spec, derived)
+    return worker.session.ledger.root.parent
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_the_merged_model_loaded_by_plain_transformers_scores_what_the_record_sa
     record = json.loads((place / "record.json").read_text())
     merged = TrialRecord.model_validate(record["merged"])
     for role, evaluation in spec_of().eval.items():
-        documents = evaluate.evaluate(model, tokenizer, role, evaluation, worker.tasks, evaluation.batch_size)
+        documents = evaluate.evaluate(model, tokenizer, role, evaluation, worker.session.tasks, evaluation.batch_size)
         assert documents["score"].mean() == merged.scores[role].value == told["roles"][role]["merged"]["value"]
-        kept = worker.ledger.documents(told["merged"])
+        kept = worker.session.ledger.documents(told["merged"])
         assert list(documents["response"]) == list(kept.loc[kept["role"] == role, "response"])
 
 
@@ -100,7 +100,7 @@ def test_numbers_of_adapter_merged_model_and_baseline_stand_side_by_side(publish
     for role in ("commonsense", "math"):
         one = told["roles"][role]
         for name, key in (("baseline", spec_of().baseline().key), ("adapter", spec_of().key), ("merged", told["merged"])):
-            assert one[name]["value"] == worker.ledger.read(key).scores[role].value
+            assert one[name]["value"] == worker.session.ledger.read(key).scores[role].value
             assert one[name]["low"] <= one[name]["value"] <= one[name]["high"]
             assert f"{100 * one[name]['value']:.1f} [" in text
         assert one["difference"]["value"] == pytest.approx(one["merged"]["value"] - one["adapter"]["value"])

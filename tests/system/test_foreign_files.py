@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tests import ready
 from trials.adapters import lora
 from trials.errors import InputError
-from trials.ledger.checkpoint import Partial, Saved
+from trials.ledger.checkpoint import CheckpointStore, Saved
 from trials.ledger.record import Ledger, TrialRecord
 
 
@@ -77,12 +77,12 @@ def test_an_adapter_s_settings_hold_no_regular_expression_and_no_rank_but_its_ow
 
 
 def test_a_partial_state_is_never_unpickled(payload, tmp_path):
-    partial = Partial(tmp_path / "partial")
-    partial.save({"key": "a"}, {"step": 1}, {})
-    (file,) = partial.folder.glob("*.safetensors")
+    checkpoints = CheckpointStore(tmp_path / "partial").bound(key="a")
+    checkpoints.save({"step": 1}, {})
+    (file,) = checkpoints.folder.glob("*.safetensors")
     file.write_bytes(payload)
-    assert partial.load({"key": "a"}, as_saved) is None
-    assert partial.set_aside == ["training.json: its checksum is wrong"]
+    assert checkpoints.load(as_saved) is None
+    assert checkpoints.set_aside == ["training.json: its checksum is wrong"]
 
 
 def test_documents_are_never_unpickled(payload, tmp_path, spec):

@@ -11,7 +11,7 @@ from orchestrator.search.study_storage import open_study
 from tests import ready
 from trials.errors import InputError
 from trials.ledger import storage
-from trials.ledger.checkpoint import Partial
+from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.record import Ledger, TrialRecord
 
 
@@ -52,11 +52,11 @@ def test_partial_behind_a_link_is_set_aside(foreign, tmp_path):
     key = tmp_path / "key"
     key.mkdir()
     (key / "partial").symlink_to(foreign)
-    partial = Partial(key / "partial")
-    partial.save({"key": "a"}, {"step": 1}, {})
-    partial.save_adapter(lambda folder: folder.mkdir())
-    partial.remove()
-    assert partial.set_aside == ["partial: no folder of the trial's own, kept as partial.corrupt"]
+    checkpoints = CheckpointStore(key / "partial").bound(key="a")
+    checkpoints.save({"step": 1}, {})
+    checkpoints.save_adapter(lambda folder: folder.mkdir())
+    checkpoints.remove()
+    assert checkpoints.set_aside == ["partial: no folder of the trial's own, kept as partial.corrupt"]
     assert (key / "partial.corrupt").readlink() == foreign
 
 

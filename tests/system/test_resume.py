@@ -46,12 +46,12 @@ def undisturbed(worker, hard, tmp_path_factory) -> tuple[Ledger, TrialRecord]:
 
 
 def run_alone(worker: Worker, spec: TrialSpec, root: Path) -> tuple[Ledger, TrialRecord]:
-    alone = Worker(Ledger(root), worker.hub)
-    alone.tasks, alone._base = worker.tasks, worker._base
+    alone = Worker(Ledger(root), worker.session.hub)
+    alone.session.tasks, alone.session._base = worker.session.tasks, worker.session._base
     record = alone.run(spec)
-    worker._base = alone._base
+    worker.session._base = alone.session._base
     assert record.training["steps"] == STEPS
-    return alone.ledger, record
+    return alone.session.ledger, record
 
 
 def assert_same(ledger: Ledger, record: TrialRecord, undisturbed: tuple[Ledger, TrialRecord]) -> None:
@@ -98,7 +98,7 @@ def test_a_training_cut_off_anywhere_again_and_again_ends_in_the_same_record(ano
     last = another(EVERY_STEP)
     record = last.run(hard)
     assert record.resumed == [2, 6, 7]
-    assert_same(last.ledger, record, undisturbed)
+    assert_same(last.session.ledger, record, undisturbed)
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_noise_penalties_and_a_decaying_rate_go_on_where_they_were(worker, anoth
     last = another(EVERY_STEP)
     record = last.run(spec)
     assert record.resumed == [2, 5]
-    assert_same(last.ledger, record, undisturbed)
+    assert_same(last.session.ledger, record, undisturbed)
 
 
 KILLED = """
@@ -151,7 +151,7 @@ def test_a_process_killed_while_it_saves_leaves_the_state_before_to_the_next_one
     second = another(EVERY_STEP)
     record = second.run(hard)
     assert (record.resumed, record.set_aside) == ([2], [])
-    assert_same(second.ledger, record, undisturbed)
+    assert_same(second.session.ledger, record, undisturbed)
 
 
 def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another, hard, undisturbed, monkeypatch):
@@ -167,7 +167,7 @@ def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another
     record = second.run(hard)
     assert evaluated == ["math"]
     assert set(record.seconds) == {"load", "mix", "train", "drift", "evaluate.commonsense", "evaluate.math"}
-    assert_same(second.ledger, record, undisturbed)
+    assert_same(second.session.ledger, record, undisturbed)
 
 
 def torn(folder: Path) -> None:
@@ -216,28 +216,28 @@ def not_json(folder: Path) -> None:
 def test_a_damaged_state_is_set_aside_and_told(tmp_path, damage, reason):
     import torch
 
-    partial, origin = checkpoint.Partial(tmp_path / "partial"), {"key": "k"}
+    checkpoints = checkpoint.CheckpointStore(tmp_path / "partial").bound(key="k")
     state = {"training": {"losses": [[1, 2.0]]}}
-    partial.save(origin, state, {"weight": torch.arange(100.0)})
-    assert partial.load(origin, as_saved).state == state
-    damage(partial.folder)
-    assert partial.load(origin, as_saved) is None
-    assert partial.set_aside == [f"training.json: {reason}"]
-    assert (partial.folder / "damaged.training.json").exists()
-    assert partial.load(origin, as_saved) is None, "and is not met again"
+    checkpoints.save(state, {"weight": torch.arange(100.0)})
+    assert checkpoints.load(as_saved).state == state
+    damage(checkpoints.folder)
+    assert checkpoints.load(as_saved) is None
+    assert checkpoints.set_aside == [f"training.json: {reason}"]
+    assert (checkpoints.folder / "damaged.training.json").exists()
+    assert checkpoints.load(as_saved) is None, "and is not found again"
 
 
 def test_a_trial_whose_state_is_damaged_begins_again_and_its_record_says_so(another, hard, undisturbed, monkeypatch, recwarn):
     first = another(EVERY_STEP)
     attempt_that_is_cut_off(monkeypatch, first, hard, Trainer, "training_step", 9)
-    flipped(first.ledger.folder(hard.key) / "partial")
+    flipped(first.session.ledger.folder(hard.key) / "partial")
     second = another(EVERY_STEP)
     recwarn.clear()
     record = second.run(hard)
     assert record.resumed == []
     assert record.set_aside == ["training.json: its checksum is wrong"]
     assert not [str(warning.message) for warning in recwarn if "checkpoint" in str(warning.message)]
-    assert_same(second.ledger, record, undisturbed)
+    assert_same(second.session.ledger, record, undisturbed)
 
 
 def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path):
@@ -245,27 +245,27 @@ def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path):
     import torch
 
     origin = {"key": "k", "versions": {"torch": "2.13"}, "device": "cpu"}
-    partial = checkpoint.Partial(tmp_path)
-    for other in ({**origin, "versions": {"torch": "2.14"}}, {**origin, "device": "cuda"}, {**origin, "key": "l"}):
-        partial.save(other, {}, {"weight": torch.ones(2)})
-        partial.save_documents(other, "math", {}, pd.DataFrame({"score": [1.0]}))
-        assert partial.load(origin, as_saved) is None
-        assert partial.load_documents(origin, "math") is None
-    assert partial.set_aside[:2] == [
+    checkpoints = checkpoint.CheckpointStore(tmp_path).bound(**origin)
+    for other in ({"versions": {"torch": "2.14"}}, {"device": "cuda"}, {"key": "l"}):
+        checkpoints.bound(**other).save({}, {"weight": torch.ones(2)})
+        checkpoints.bound(**other).save_documents("math", {}, pd.DataFrame({"score": [1.0]}))
+        assert checkpoints.load(as_saved) is None
+        assert checkpoints.load_documents("math") is None
+    assert checkpoints.set_aside[:2] == [
         f"{name}: it was made with another versions" for name in ("training.json", "documents.math.json")
     ]
-    assert partial.set_aside[2].endswith("another device")
-    assert partial.set_aside[4].endswith("another key")
+    assert checkpoints.set_aside[2].endswith("another device")
+    assert checkpoints.set_aside[4].endswith("another key")
 
 
 def test_only_the_newest_state_is_kept(tmp_path):
     import torch
 
-    partial = checkpoint.Partial(tmp_path)
+    checkpoints = checkpoint.CheckpointStore(tmp_path)
     for step in range(3):
-        partial.save({}, {"step": step}, {"weight": torch.full((3,), float(step))})
+        checkpoints.save({"step": step}, {"weight": torch.full((3,), float(step))})
     assert len(list(tmp_path.iterdir())) == 2
-    saved = partial.load({}, as_saved)
+    saved = checkpoints.load(as_saved)
     assert (saved.state["step"], saved.tensors["weight"].tolist()) == (2, [2.0, 2.0, 2.0])
 
 

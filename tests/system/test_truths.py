@@ -36,7 +36,7 @@ def base(worker, module_spec):
 
 def outcomes(worker: Worker, record) -> pd.DataFrame:
     assert record.failure is None, record.failure
-    return worker.ledger.documents(record.key).drop(
+    return worker.session.ledger.documents(record.key).drop(
         columns=["question", "cluster"], errors="ignore"
     )  # the base alone has these
 
@@ -108,7 +108,7 @@ def test_the_adapter_after_n_rows_is_what_a_training_of_n_rows_gives(worker, ano
     plain = changed(module_spec, train={"warmup": 0.0})
     shorter = worker.run(changed(plain, data={"samples": 16}))
     kept = worker.run(changed(plain, derive={"samples": 16}))  # its parent is run, and keeps a copy
-    assert (worker.ledger.folder(kept.parent) / "adapter-16").is_dir()
+    assert (worker.session.ledger.folder(kept.parent) / "adapter-16").is_dir()
     assert "train" not in kept.seconds
     later = another()
     later.run(plain)  # keeps none
@@ -125,7 +125,7 @@ def test_what_is_derived_from_a_training_that_failed_fails_as_it_did(another, mo
     record = worker.run(hopeless)
     assert record.failure.kind == "NonFiniteLoss"
     assert record.failure.message.startswith(f"its training, {hopeless.parent.key}, failed: ")
-    assert worker.ledger.read(hopeless.parent.key).failure.kind == "NonFiniteLoss"
+    assert worker.session.ledger.read(hopeless.parent.key).failure.kind == "NonFiniteLoss"
 
 
 def test_an_adapter_that_is_gone_is_one_line(another, module_spec):
@@ -133,7 +133,7 @@ def test_an_adapter_that_is_gone_is_one_line(another, module_spec):
     parent = worker.run(module_spec)
     from trials.ledger import storage
 
-    storage.remove(worker.ledger.folder(parent.key) / "adapter")
+    storage.remove(worker.session.ledger.folder(parent.key) / "adapter")
     record = worker.run(changed(module_spec, derive={"strength": 0.5}))
     assert record.failure.kind == "InputError"
     assert record.failure.message.endswith("is gone; move its record.json away, and it is trained again")

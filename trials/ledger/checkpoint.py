@@ -10,13 +10,13 @@ The .json is written last, in one go, and says what the state belongs to and the
 at all. Nothing is unpickled: others may be able to write to the storage.
 """
 
+import copy
 import hashlib
 import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ import pandas as pd
 import safetensors.torch
 import torch
 
+from trials.errors import writing
 from trials.ledger import storage
 
 T = TypeVar("T")
@@ -36,41 +37,59 @@ class Saved(NamedTuple):
     tensors: dict[str, torch.Tensor]
 
 
-class Partial:
-    """The folder of one trial. `set_aside` tells what was found there and could not be used, one line each."""
+class CheckpointStore:
+    """The checkpoints of one trial, each bound to its origin: a checkpoint of another origin is never returned.
+
+    `set_aside` has a line for each checkpoint that could not be used. Every method raises StorageFailed where the storage
+    cannot be read or written.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.origin: Origin = {}
         self.set_aside: list[str] = []
-        if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to, nor cleared
-            self.set_aside.append(f"{folder.name}: no folder of the trial's own, kept as {storage.set_aside(folder).name}")
+        self._scratch: list[Path] = []  # shared by the bound copies
+        with writing(folder):
+            if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to, nor cleared
+                aside = storage.set_aside(folder)
+                self.set_aside.append(f"{folder.name}: no folder of the trial's own, kept as {aside.name}")
 
-    def save(self, origin: Origin, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    def bound(self, **origin: Any) -> "CheckpointStore":
+        """The same folder, for checkpoints that also depend on `origin`."""
+        other = copy.copy(self)
+        other.origin = {**self.origin, **origin}
+        return other
+
+    def save(self, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Replaces the training's state; its values are JSON's."""
-        self._put("training", origin, state, serialized(tensors), "safetensors")
+        with writing(self.folder):
+            self._put("training", state, serialized(tensors), "safetensors")
 
-    def load(self, origin: Origin, read: Callable[[Saved], T]) -> T | None:
-        """What `read` makes of the training's state; None where there is none of this origin that is whole.
+    def load(self, read: Callable[[Saved], T]) -> T | None:
+        """What `read` returns for the training's state; None where there is none of this origin that is whole.
 
-        A state that `read` cannot make sense of is set aside.
+        A state that `read` raises for is set aside.
         """
 
         def opened(state: dict[str, Any], content: bytes) -> T:
             return read(Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}))
 
-        return self._get("training", origin, opened)
+        with writing(self.folder):
+            return self._get("training", opened)
 
-    def save_documents(self, origin: Origin, role: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
-        """Keeps what evaluating the role gave; the values of `state` are JSON's."""
-        self._put(f"documents.{role}", origin, state, documents.to_parquet(index=False), "parquet")
+    def save_documents(self, name: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
+        """Keeps evaluated documents under a name; the values of `state` are JSON's."""
+        with writing(self.folder):
+            self._put(f"documents.{name}", state, documents.to_parquet(index=False), "parquet")
 
-    def load_documents(self, origin: Origin, role: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
-        """What `save_documents` got; None where there is nothing of this origin that is whole."""
-        return self._get(f"documents.{role}", origin, lambda state, content: (state, pd.read_parquet(io.BytesIO(content))))
+    def load_documents(self, name: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
+        """The state and documents that `save_documents` kept; None where there are none of this origin that are whole."""
+        with writing(self.folder):
+            return self._get(f"documents.{name}", lambda state, content: (state, pd.read_parquet(io.BytesIO(content))))
 
     def save_adapter(self, write: Callable[[Path], None], name: str = "adapter") -> Path:
-        """What `write` puts into a local folder: the trial's own of this name where that is local. It is there whole or not."""
-        with self._anchored(self.local) as folder:
+        """The folder that `write` filled, local to this machine. It is there whole or not at all."""
+        with writing(self.folder), self._anchored(self.local) as folder:
             path, unfinished = folder / name, folder / f".{name}"
             storage.remove(path)
             storage.remove(unfinished)
@@ -78,18 +97,23 @@ class Partial:
             storage.rename(unfinished, path)
         return self.local / name
 
-    @cached_property
+    @property
     def local(self) -> Path:
-        """Where adapters wait for the record."""
-        return self.folder if storage.is_local(self.folder) else Path(tempfile.mkdtemp(prefix="slimsweep-adapter-"))
+        """Where adapters wait for the record: the folder itself, or a temporary one where the storage is remote."""
+        if storage.is_local(self.folder):
+            return self.folder
+        if not self._scratch:
+            self._scratch.append(Path(tempfile.mkdtemp(prefix="slimsweep-adapter-")))
+        return self._scratch[0]
 
     def leave(self) -> None:
-        """Keeps what is in the folder, and nothing elsewhere."""
-        if "local" in vars(self) and self.local != self.folder:
-            storage.remove(self.local)
+        """Removes the temporary folder; the checkpoints stay."""
+        for folder in self._scratch:
+            storage.remove(folder)
 
     def remove(self) -> None:
-        storage.remove(self.folder)
+        with writing(self.folder):
+            storage.remove(self.folder)
 
     @contextmanager
     def _anchored(self, folder: Path) -> Iterator[Path]:
@@ -100,9 +124,9 @@ class Partial:
         with storage.anchored(folder, _DEPTH) as anchored:
             yield anchored
 
-    def _put(self, name: str, origin: Origin, state: Mapping[str, Any], content: bytes, kind: str) -> None:
+    def _put(self, name: str, state: Mapping[str, Any], content: bytes, kind: str) -> None:
         file = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
-        sealed = {"file": file, "origin": origin, "state": state}
+        sealed = {"file": file, "origin": self.origin, "state": state}
         text = json.dumps({**sealed, "sha256": _seal(sealed, content)}, allow_nan=False)
         with self._anchored(self.folder) as folder:
             for damaged in (folder / file, folder / f"{name}.json"):
@@ -114,11 +138,11 @@ class Partial:
                 if other != file and other.startswith((f"{name}-", f".{name}")):
                     storage.remove(folder / other)
 
-    def _get(self, name: str, origin: Origin, read: Callable[[dict[str, Any], bytes], T]) -> T | None:
+    def _get(self, name: str, read: Callable[[dict[str, Any], bytes], T]) -> T | None:
         """What `read` makes of the state and the file that it names; what cannot be used is set aside."""
         path = self.folder / f"{name}.json"
         try:
-            return read(*self._opened(storage.read_bytes(path), origin))
+            return read(*self._opened(storage.read_bytes(path)))
         except FileNotFoundError:
             return None
         except storage.NotAFile as error:
@@ -133,7 +157,7 @@ class Partial:
         self.set_aside.append(f"{path.name}: {reason}")
         return None
 
-    def _opened(self, text: bytes, origin: Origin) -> tuple[dict[str, Any], bytes]:
+    def _opened(self, text: bytes) -> tuple[dict[str, Any], bytes]:
         try:
             sealed = json.loads(text)
             if sealed.keys() != {"file", "origin", "state", "sha256"}:
@@ -147,7 +171,7 @@ class Partial:
             raise _Unusable(f"the file that it names is {error.strerror}") from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise _Unusable("it is not whole") from None
-        wanted = json.loads(json.dumps(origin))
+        wanted = json.loads(json.dumps(self.origin))
         if other := sorted(name for name in {*sealed["origin"], *wanted} if sealed["origin"].get(name) != wanted.get(name)):
             raise _Unusable(f"it was made with another {', '.join(other)}")
         return sealed["state"], content

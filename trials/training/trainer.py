@@ -87,6 +87,41 @@ class Pace:
         return since >= max(self.seconds, cost / self.share)
 
 
+@dataclass(frozen=True)
+class TrainingInputs:
+    """All that a training depends on beside the state it starts from."""
+
+    model: Any
+    """With its adapter, which is trained in place."""
+    pad_id: int
+    rows: Sequence[Example]
+    """Of all epochs."""
+    settings: Train
+    save: Callable[[State], None]
+    """Called with a state now and then."""
+    pace: Pace
+    heldout: Sequence[Example] = ()
+    """train.stop_kl measures the KL on the first LOOKED_AT of them."""
+    reached: Callable[[int], None] = lambda step: None
+    """Called after every step."""
+    until: int | None = None
+    """The step after which training is left, as if it had been cut off."""
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(len(self.rows) / self.settings.batch_size)
+
+    def left(self, start: State) -> Sequence[Example]:
+        """The rows that are not trained on yet."""
+        size = self.settings.batch_size
+        return [] if stops(start.kl, self.settings) else self.rows[start.step * size : self.until and self.until * size]
+
+    def measure_kl(self, start: State) -> float:
+        """The KL on held-out rows, in nats per token."""
+        looked_at = {"held out": self.heldout[:LOOKED_AT]}
+        return drift.measure(self.model, self.pad_id, looked_at, start.micro_batch_size)["held out"]["kl"]
+
+
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
@@ -108,26 +143,11 @@ def smaller(micro_batch_size: int, batch_size: int) -> int:
 
 
 class _Watch(TrainerCallback):
-    """Follows a training from `start`: puts its state back, keeps its losses, saves it, stops it at a number that is none.
+    """Follows a training: restores its state, keeps its losses, saves it, stops it at a loss that is not finite."""
 
-    `look`, where given, is asked for the KL after every `every` steps and may stop it as well.
-    """
-
-    def __init__(
-        self,
-        start: State,
-        trainer: Regularised,
-        schedule: Any,
-        train: Train,
-        save: Callable[[State], None],
-        pace: Pace,
-        every: int,
-        look: Callable[[], float] | None,
-        reached: Callable[[int], None],
-    ):
-        self.start, self.trainer, self.schedule, self.train = start, trainer, schedule, train
-        self.save, self.pace = save, pace
-        self.every, self.look, self.reached = every, look, reached
+    def __init__(self, inputs: TrainingInputs, start: State, trainer: Regularised, schedule: Any):
+        self.inputs, self.start, self.trainer, self.schedule = inputs, start, trainer, schedule
+        self.every = math.ceil(inputs.steps / LOOKS) if inputs.settings.stop_kl is not None else None
         self.losses, self.kl = list(start.losses), list(start.kl)
         self.penalties = dict(start.penalties)
         self.began = self.saved = time.perf_counter()
@@ -145,15 +165,15 @@ class _Watch(TrainerCallback):
         check_finite(step, logs["loss"], logs.get("grad_norm", 0.0))
         self.losses.append((step, float(logs["loss"])))
         self.penalties = self.trainer.penalties()
-        self.reached(step)
-        if self.look is not None and step % self.every == 0:
-            self.kl.append((step, self.look()))
+        self.inputs.reached(step)
+        if self.every is not None and step % self.every == 0:
+            self.kl.append((step, self.inputs.measure_kl(self.start)))
             if not math.isfinite(self.kl[-1][1]):
                 raise NonFiniteLoss(f"the KL on held-out rows was {self.kl[-1][1]} at step {step}")
-            control.should_training_stop = control.should_training_stop or stops(self.kl, self.train)
+            control.should_training_stop = control.should_training_stop or stops(self.kl, self.inputs.settings)
         now = time.perf_counter()
-        if self.pace.due(now - self.saved, self.cost):
-            self.save(self.state())
+        if self.inputs.pace.due(now - self.saved, self.cost):
+            self.inputs.save(self.state())
             self.saved = time.perf_counter()
             self.cost = self.saved - now
 
@@ -320,54 +340,34 @@ def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
         yield
 
 
-def fit(
-    model: Any,
-    pad_id: int,
-    rows: Sequence[Example],
-    train: Train,
-    start: State,
-    save: Callable[[State], None],
-    pace: Pace,
-    heldout: Sequence[Example] = (),
-    reached: Callable[[int], None] = lambda step: None,
-    until: int | None = None,
-) -> State:
-    """Trains the adapter of `model` in place on what `start` leaves of the rows (all epochs'), and returns the end.
+def fit(inputs: TrainingInputs, start: State) -> State:
+    """Trains the adapter in place on the rows that `start` leaves, and returns the end.
 
-    `save` gets a state now and then, at the given pace; `reached` is called after every step. With `until` the training is
-    left after so many steps, as if it had been cut off. train.stop_kl looks at the first LOOKED_AT rows of `heldout`. Raises
-    NonFiniteLoss, and InputError for train.stop_kl without such rows.
+    Raises NonFiniteLoss, and InputError for train.stop_kl without held-out rows.
     """
-    if train.stop_kl is not None and not heldout:
+    model, settings = inputs.model, inputs.settings
+    if settings.stop_kl is not None and not inputs.heldout:
         raise InputError("train.stop_kl needs held-out rows to look at, and there are none")
-    steps = math.ceil(len(rows) / train.batch_size)
-    left = [] if stops(start.kl, train) else rows[start.step * train.batch_size : until and until * train.batch_size]
-
-    def look() -> float:
-        looked_at = {"held out": heldout[:LOOKED_AT]}
-        return drift.measure(model, pad_id, looked_at, start.micro_batch_size)["held out"]["kl"]
-
+    left = inputs.left(start)
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
         trainer = Regularised(
             model=model,
-            args=arguments(train, start.micro_batch_size, folder),
+            args=arguments(settings, start.micro_batch_size, folder),
             train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],
-            data_collator=lambda batch: collate(batch, pad_id),
-            kl=train.kl,
-            l2=train.l2,
+            data_collator=lambda batch: collate(batch, inputs.pad_id),
+            kl=settings.kl,
+            l2=settings.l2,
         )
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         optimizer = trainer.create_optimizer()
-        schedule = schedule_of(train, optimizer, steps)
+        schedule = schedule_of(settings, optimizer, inputs.steps)
         trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
         put_weights(start, model)
         put_back(start, optimizer, schedule)
-        every = math.ceil(steps / LOOKS)
-        look_at = look if train.stop_kl is not None else None
-        watch = _Watch(start, trainer, schedule, train, save, pace, every, look_at, reached)
+        watch = _Watch(inputs, start, trainer, schedule)
         trainer.add_callback(watch)
         if left:
-            with _fast(model, rows, start.micro_batch_size), noisy(model, train.neftune):
+            with _fast(model, inputs.rows, start.micro_batch_size), noisy(model, settings.neftune):
                 trainer.train()
     model.eval()
     return check_end(watch.end())

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,10 +19,9 @@ from typing import Any, TextIO
 import safetensors.torch
 import torch
 
-from trials.data.mixture import Example
 from trials.errors import InputError
 from trials.ledger.checkpoint import serialized
-from trials.spec import TrialSpec
+from trials.spec import Base, TrialSpec
 from trials.training import trainer
 
 ERRORS = {"NonFiniteLoss": trainer.NonFiniteLoss, "InputError": InputError, "OutOfMemory": MemoryError}
@@ -59,40 +58,31 @@ def check_machine() -> None:
         raise InputError("train.backend unsloth: it needs a CUDA GPU, and there is none here; take train.backend transformers")
 
 
-def fit(
-    model: Any,
-    pad_id: int,
-    rows: Sequence[Example],
-    spec: TrialSpec,
-    path: str,
-    start: trainer.State,
-    save: Callable[[trainer.State], None],
-    pace: trainer.Pace,
-) -> trainer.State:
-    """As train.fit, in another process on the base at `path` (a folder or a hub id); `model` gets the trained weights.
+def fit(inputs: trainer.TrainingInputs, start: trainer.State, base: Base, path: str) -> trainer.State:
+    """As trainer.fit, in another process on the base at `path` (a folder or a hub id); the model gets the trained weights.
 
     Raises NonFiniteLoss, MemoryError where the other process ran out of it, and RuntimeError where it failed otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="slimsweep-unsloth-") as name:
         folder = Path(name)
         request = {
-            "base": {"model_name": path, "revision": spec.base.revision, "dtype": spec.base.dtype},
-            "load_in_4bit": spec.base.quantization == "nf4",
-            "max_seq_length": max(len(row.input_ids) for row in rows),
-            "lora": adapter(model),
-            "train": spec.train.model_dump(mode="json"),
-            "pad_id": pad_id,
-            "rows": [[row.source, row.input_ids, row.labels] for row in rows],
-            "pace": [pace.seconds, pace.share],
+            "base": {"model_name": path, "revision": base.revision, "dtype": base.dtype},
+            "load_in_4bit": base.quantization == "nf4",
+            "max_seq_length": max(len(row.input_ids) for row in inputs.rows),
+            "lora": adapter(inputs.model),
+            "train": inputs.settings.model_dump(mode="json"),
+            "pad_id": inputs.pad_id,
+            "rows": [[row.source, row.input_ids, row.labels] for row in inputs.rows],
+            "pace": [inputs.pace.seconds, inputs.pace.share],
         }
         (folder / "request.json").write_text(json.dumps(request))
         write_state(folder / "start", start)
         with _process(folder) as (process, lines):
-            end = _followed(process, lines, folder, save)
+            end = _followed(process, lines, folder, inputs.save)
     with torch.no_grad():
-        for name, weight in trainer.trainable(model).items():
+        for name, weight in trainer.trainable(inputs.model).items():
             weight.copy_(end.weights[name])
-    model.eval()
+    inputs.model.eval()
     return end
 
 

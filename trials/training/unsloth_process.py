@@ -52,16 +52,15 @@ def run(folder: Path, say: TextIO, heard: "queue.Queue[str]") -> None:
         print(json.dumps({"ended": ended}), file=say, flush=True)
         heard.get()
 
-    end = trainer.fit(
+    inputs = trainer.TrainingInputs(
         model_for(request),
         request["pad_id"],
         [Example(*row) for row in request["rows"]],
         Train.model_validate(request["train"]),
-        read_state(folder / "start"),
         lambda state: tell(state, ended=False),
         trainer.Pace(*request["pace"]),
     )
-    tell(end, ended=True)
+    tell(trainer.fit(inputs, read_state(folder / "start")), ended=True)
 
 
 def main() -> None:

@@ -33,9 +33,8 @@ def spec(spec) -> TrialSpec:
     return spec.model_copy(update={"eval": wanted})
 
 
-def racing(worker, judge):
-    worker.race = lambda spec: Race(ROLES, "search", judge)
-    return worker
+def racing(judge):
+    return lambda spec: Race(ROLES, "search", judge)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def evaluated(monkeypatch) -> list[tuple[str, int]]:
 
 
 def assert_same(one, other, key: str) -> None:
-    mine, theirs = one.ledger.read(key), other.ledger.read(key)
+    mine, theirs = one.session.ledger.read(key), other.session.ledger.read(key)
     assert mine.state == theirs.state == "complete"
     assert mine.scores == theirs.scores
     halves = [
@@ -64,7 +63,7 @@ def assert_same(one, other, key: str) -> None:
         role: packed.documents for role, packed in theirs.outcomes.items()
     }
     assert set(mine.seconds) == set(theirs.seconds)
-    frames = [worker.ledger.documents(key) for worker in (one, other)]
+    frames = [worker.session.ledger.documents(key) for worker in (one, other)]
     numbers = frames[0].select_dtypes("number").columns
     same = frames[0].columns.difference([*numbers, "response"])
     pd.testing.assert_frame_equal(frames[0][same], frames[1][same])
@@ -82,23 +81,24 @@ def test_a_trial_that_is_not_beaten_ends_with_the_record_that_it_has_without_rac
         seen.append({role: int(np.isfinite(record.outcomes[role].column("score")).sum()) for role in ROLES})
 
     del evaluated[:]
-    raced = racing(another(), judge)
-    raced.run(spec)
+    raced = another()
+    raced.run(spec, early_stopping=racing(judge))
     assert shares == list(STAGES)
     assert seen[0]["math"] < seen[1]["math"] < seen[2]["math"] < 40
     for role in ROLES:
         assert sum(count for which, count in evaluated if which == role) == 40  # none is answered twice
     assert_same(raced, worker, spec.key)
-    assert not (raced.ledger.folder(spec.key) / "partial").exists()
+    assert not (raced.session.ledger.folder(spec.key) / "partial").exists()
 
 
 def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worker, another, spec, evaluated):
     worker.run(spec)
     del evaluated[:]
-    raced = racing(another(), lambda record, share: "beaten" if share == STAGES[1] else None)
+    raced = another()
+    judge = racing(lambda record, share: "beaten" if share == STAGES[1] else None)
     with pytest.raises(GivenUp, match="beaten"):
-        raced.run(spec)
-    assert raced.ledger.read(spec.key) is None
+        raced.run(spec, early_stopping=judge)
+    assert raced.session.ledger.read(spec.key) is None
     done = sum(count for _, count in evaluated)
     assert 0 < done < 40
     del evaluated[:]
@@ -110,9 +110,9 @@ def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worke
 
 def test_what_is_beaten_does_not_end_what_is_trained_with_it(another, spec):
     other = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 5})})
-    made = another()
-    made.race = lambda one: Race(ROLES, "search", lambda record, share: "beaten") if one.key == spec.key else None
-    beaten, record = made.run_together([spec, other])
+    judge = racing(lambda record, share: "beaten")
+    stopping = lambda one: judge(one) if one.key == spec.key else None  # noqa: E731
+    beaten, record = another().run_many([spec, other], early_stopping=stopping)
     assert isinstance(beaten, GivenUp)
     assert record.state == "complete"
     assert record.together == 2
@@ -139,9 +139,9 @@ def test_a_stage_is_part_of_the_next_and_takes_clusters_whole_of_the_judged_half
 
 def test_documents_have_lm_evals_own_hashes(worker, spec):
     record = worker.run(spec.baseline())
-    frame = worker.ledger.documents(record.key)
+    frame = worker.session.ledger.documents(record.key)
     for role in ROLES:
-        built = worker.tasks.build(spec.eval[role])
+        built = worker.session.tasks.build(spec.eval[role])
         asked = stages.documents(built, evaluate.asked(spec.eval[role], built))
         told = frame[frame["role"] == role]
         assert [(one.number, one.hash, one.half) for one in asked] == list(
@@ -163,18 +163,21 @@ def test_a_ruined_trial_is_given_up_against_a_good_one_and_the_good_one_is_not(a
     space = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
     config = SweepConfig.model_validate({"name": "raced", **parts, "space": space, "search": search})
     told = against(config, [good.key])
-    made.race = lambda one: race(told, one, made.ledger)
+
+    def stopping(one):
+        return race(told, one, made.session.ledger)
+
     with pytest.raises(GivenUp, match="the front beats it with probability"):
-        made.run(ruined)
-    (made.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
-    judge = race(told, ruined, made.ledger).judge
-    assert judge(made.ledger.read(good.baseline().key), 0.5) is None
-    shutil.rmtree(made.ledger.folder(good.key))
-    made.run(good)
+        made.run(ruined, early_stopping=stopping)
+    (made.session.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
+    judge = race(told, ruined, made.session.ledger).judge
+    assert judge(made.session.ledger.read(good.baseline().key), 0.5) is None
+    shutil.rmtree(made.session.ledger.folder(good.key))
+    made.run(good, early_stopping=stopping)
     twin = good.model_copy(update={"train": good.train.model_copy(update={"seed": 3})})
-    assert made.run(twin).state == "complete"
-    assert made.race(good.baseline()) is None
-    assert race(against(config, []), ruined, made.ledger) is None
+    assert made.run(twin, early_stopping=stopping).state == "complete"
+    assert stopping(good.baseline()) is None
+    assert race(against(config, []), ruined, made.session.ledger) is None
 
 
 @pytest.fixture

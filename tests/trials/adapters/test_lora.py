@@ -51,7 +51,7 @@ def logits(model) -> torch.Tensor:
 
 def trained(model, loaded, rows, spec, start=None, save=lambda state: None, pace=NEVER):
     start = start or trainer.beginning(model, spec.train)
-    return trainer.fit(model, loaded.tokenizer.pad_token_id, rows, spec.train, start, save, pace)
+    return trainer.fit(trainer.TrainingInputs(model, loaded.tokenizer.pad_token_id, rows, spec.train, save, pace), start)
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor, within: float = 1e-4) -> bool:

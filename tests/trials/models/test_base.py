@@ -314,15 +314,15 @@ def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, gro
     for evaluation in parts["eval"].values():
         evaluation["documents"] = 4
     asked = TrialSpec.model_validate(parts)
-    preflight.check(asked, worker.hub, worker.tasks)
-    mine = trial.Worker(Ledger(tmp_path), worker.hub)
-    mine.tasks = worker.tasks
+    preflight.check(asked, worker.session.hub, worker.session.tasks)
+    mine = trial.Worker(Ledger(tmp_path), worker.session.hub)
+    mine.session.tasks = worker.session.tasks
     baseline, record = mine.run(asked.baseline()), mine.run(asked)
     assert (baseline.state, record.state) == ("complete", "complete"), record.failure
     assert record.base_checksum == baseline.base_checksum is not None
     assert {role: score.n for role, score in record.scores.items()} == {"commonsense": 4, "math": 4}
     assert record.losses
-    weights = load_file(mine.ledger.folder(asked.key) / "adapter" / "adapter_model.safetensors")
+    weights = load_file(mine.session.ledger.folder(asked.key) / "adapter" / "adapter_model.safetensors")
     kind = AutoConfig.from_pretrained(another_base).model_type
     names = ARCHITECTURES[kind][1]["qkv"] if group == "qkv" else " ".join(ARCHITECTURES[kind][1].values())
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights} == set(names.split())

@@ -54,7 +54,7 @@ def memory_for(worker: Worker, spec: TrialSpec, rows: int, *, training: bool, af
             if len(calls) > after:
                 torch.empty(1 << 50, dtype=torch.uint8)
 
-    handle = worker._load(spec.base).model.get_input_embeddings().register_forward_pre_hook(hook)
+    handle = worker.session.base(spec.base).model.get_input_embeddings().register_forward_pre_hook(hook)
     try:
         yield calls
     finally:
@@ -62,7 +62,7 @@ def memory_for(worker: Worker, spec: TrialSpec, rows: int, *, training: bool, af
 
 
 def adapter(worker: Worker, record: TrialRecord) -> dict[str, torch.Tensor]:
-    return load_file(worker.ledger.folder(record.key) / "adapter" / "adapter_model.safetensors")
+    return load_file(worker.session.ledger.folder(record.key) / "adapter" / "adapter_model.safetensors")
 
 
 def test_out_of_memory_in_training_halves_the_micro_batch_and_the_result_is_the_same_up_to_rounding(
@@ -108,7 +108,7 @@ def test_out_of_memory_in_evaluation_halves_its_batch_and_the_scores_are_the_sam
     # of the choice's four endings one row is made
     assert record.out_of_memory == [Halving(phase="evaluate.math", rows=rows) for rows in (4, 2)]
     assert record.scores == plain.scores
-    ours, theirs = tight.ledger.documents(record.key), worker.ledger.documents(plain.key)
+    ours, theirs = tight.ledger.documents(record.key), worker.session.ledger.documents(plain.key)
     assert ours.drop(columns="response").equals(theirs.drop(columns="response")), "but for log-likelihoods' last digits"
 
 
@@ -175,7 +175,7 @@ def test_a_gradient_that_is_no_number_fails_the_trial_though_its_loss_was_one(an
     record = worker.run(little)
     assert record.failure.kind == "NonFiniteLoss"
     assert re.match(f"the gradient's norm was (nan|inf) at step {step};", record.failure.message)
-    assert not (worker.ledger.folder(little.key) / "partial").exists(), "going on would end there again"
+    assert not (worker.session.ledger.folder(little.key) / "partial").exists(), "going on would end there again"
 
 
 def test_dora_trains_on_the_4bit_base(another, little):
@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_stops_the_trial_and_it_goes_on_when_there_is_room(
                 stopped.run(little)
         line = str(caught.value)
         assert re.fullmatch(f"{small_disk}/ledger/{little.key}[^:]*: No space left on device; [^\n]*", line)
-        assert stopped.ledger.read(little.key) is None, "unfinished, not failed"
+        assert stopped.session.ledger.read(little.key) is None, "unfinished, not failed"
         filler.unlink()
     record = another(EVERY_STEP).run(little)
     assert set(record.resumed) == {record.training["steps"]}, "trained once"

@@ -85,7 +85,7 @@ def test_a_record_tells_seconds_memory_versions_hardware_seeds_and_rows(record):
 
 
 def test_every_document_has_its_outcome_and_the_scores_are_their_means(record, worker):
-    documents = worker.ledger.documents(record.key)
+    documents = worker.session.ledger.documents(record.key)
     for role, score in record.scores.items():
         mine = documents[documents["role"] == role]
         assert len(mine) == score.n == 12
@@ -105,11 +105,11 @@ def test_the_same_spec_gives_identical_metrics_in_this_process_and_through_the_c
     by_command = Ledger(tmp_path / "by-command").read(module_spec.key)
     assert record.scores == repeated.scores == by_command.scores
     assert record.losses == repeated.losses == by_command.losses
-    assert worker.ledger.documents(record.key).equals(again.ledger.documents(record.key))
+    assert worker.session.ledger.documents(record.key).equals(again.session.ledger.documents(record.key))
 
 
 def test_a_trial_that_is_done_is_not_run_again(record, worker, module_spec, monkeypatch):
-    monkeypatch.setattr(worker, "_run", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(worker.session, "base", lambda *_: pytest.fail("ran again"))
     assert worker.run(module_spec) == record
 
 
@@ -141,9 +141,9 @@ def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record,
     loaded = base.load(module_spec.base, Hub())
     loaded.model.save_pretrained(tmp_path / "base")
     loaded.tokenizer.save_pretrained(tmp_path / "base")
-    ours = worker.ledger.documents(record.key)
+    ours = worker.session.ledger.documents(record.key)
     samples = {task: sorted(int(i) for i in part["doc_id"]) for task, part in ours.groupby("task")}
-    arguments = f"pretrained={tmp_path / 'base'},peft={worker.ledger.folder(record.key) / 'adapter'},dtype=float32"
+    arguments = f"pretrained={tmp_path / 'base'},peft={worker.session.ledger.folder(record.key) / 'adapter'},dtype=float32"
     command = [
         *(sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", arguments, "--device", "cpu"),
         *("--tasks", ",".join(samples), "--samples", json.dumps(samples), "--batch_size", "32"),
@@ -211,7 +211,7 @@ def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record,
 )
 def test_what_cannot_be_had_is_one_clear_line_before_anything_starts(module_spec, worker, change, expected):
     with pytest.raises(InputError) as caught:
-        preflight.check(with_parts(module_spec, **change), worker.hub, worker.tasks)
+        preflight.check(with_parts(module_spec, **change), worker.session.hub, worker.session.tasks)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

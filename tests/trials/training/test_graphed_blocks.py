@@ -31,7 +31,8 @@ def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[tra
         lengths = [64] * 4 if replay else []
         with graphed_blocks.replayed(model, SETTINGS.micro_batch_size, lengths):
             start = trainer.beginning(model, SETTINGS)
-            end = trainer.fit(model, PAD, rows, SETTINGS, start, lambda state: None, trainer.Pace(seconds=float("inf")))
+            never = trainer.Pace(seconds=float("inf"))
+            end = trainer.fit(trainer.TrainingInputs(model, PAD, rows, SETTINGS, lambda state: None, never), start)
         assert model.get_base_model().base_model.forward == usual
         return trainer.State(
             end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses

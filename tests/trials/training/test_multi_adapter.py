@@ -88,7 +88,8 @@ def trainings(loaded, mixed, starts=None, saves=None) -> list[multi_adapter.Trai
 
 def solo(loaded, lora: Lora, chosen: Train, rows, start=None, save=lambda state: None, pace=NEVER) -> trainer.State:
     with adapter.adapted(loaded, lora, chosen.seed) as model:
-        return kept(trainer.fit(model, PAD, rows, chosen, start or trainer.beginning(model, chosen), save, pace))
+        inputs = trainer.TrainingInputs(model, PAD, rows, chosen, save, pace)
+        return kept(trainer.fit(inputs, start or trainer.beginning(model, chosen)))
 
 
 def kept(state: trainer.State) -> trainer.State:
@@ -303,24 +304,24 @@ def specs(spec) -> list[TrialSpec]:
 
 @pytest.fixture(scope="module")
 def alone(worker, specs, tmp_path_factory) -> Worker:
-    made = Worker(Ledger(tmp_path_factory.mktemp("alone")), worker.hub)
-    made.tasks, made._base = worker.tasks, worker._base
+    made = Worker(Ledger(tmp_path_factory.mktemp("alone")), worker.session.hub)
+    made.session.tasks, made.session._base = worker.session.tasks, worker.session._base
     for one in specs:
         assert made.run(one).state == "complete"
-    worker._base = made._base
+    worker.session._base = made.session._base
     return made
 
 
 def assert_same(ours: Worker, alone: Worker, spec: TrialSpec) -> None:
-    one, other = ours.ledger.read(spec.key), alone.ledger.read(spec.key)
+    one, other = ours.session.ledger.read(spec.key), alone.session.ledger.read(spec.key)
     assert one.state == "complete", one.failure
     for part in ("scores", "rows", "seeds", "base_checksum", "overlap"):
         assert getattr(one, part) == getattr(other, part), part
     assert one.training == pytest.approx(other.training, abs=1e-5)
     assert set(one.seconds) == set(other.seconds) == set(one.memory)
-    mine, theirs = ours.ledger.documents(spec.key), alone.ledger.documents(spec.key)
+    mine, theirs = ours.session.ledger.documents(spec.key), alone.session.ledger.documents(spec.key)
     assert mine[["doc_hash", "score", "response"]].equals(theirs[["doc_hash", "score", "response"]])
-    folders = [worker.ledger.folder(spec.key) for worker in (ours, alone)]
+    folders = [worker.session.ledger.folder(spec.key) for worker in (ours, alone)]
     files = [safetensors.torch.load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
     assert all(torch.allclose(files[0][name], files[1][name], atol=1e-5) for name in files[1])
     assert len({(folder / "adapter/adapter_config.json").read_text() for folder in folders}) == 1
@@ -330,12 +331,12 @@ def assert_same(ours: Worker, alone: Worker, spec: TrialSpec) -> None:
 def test_the_records_are_those_of_each_run_alone(another, alone, specs):
     together = another()
     baseline = specs[0].baseline()
-    records = together.run_together([*specs, baseline, specs[0]])
+    records = together.run_many([*specs, baseline, specs[0]])
     assert [record.key for record in records] == [*(one.key for one in specs), baseline.key, specs[0].key]
     assert [record.together for record in records] == [3, 3, 3, 1, 3]
     for one in specs:
         assert_same(together, alone, one)
-    assert [record.finished for record in together.run_together(specs)] == [record.finished for record in records[:3]]
+    assert [record.finished for record in together.run_many(specs)] == [record.finished for record in records[:3]]
 
 
 class CutOff(BaseException):
@@ -355,10 +356,10 @@ def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_rec
         patch.setattr(multi_adapter.Stack, "backward", cut)
         first = another(EVERY_STEP)
         with pytest.raises(CutOff):
-            first.run_together(specs)
+            first.run_many(specs)
     assert first.run(specs[0]).resumed == [2]
     second = another()
-    records = second.run_together(specs)
+    records = second.run_many(specs)
     assert [record.resumed for record in records] == [[2], [2], [2]]
     assert [record.together for record in records] == [1, 2, 2]
     for one in specs:
@@ -375,7 +376,7 @@ def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone,
         lambda self, loss: update(self, math.nan if self.settings.seed == hot.train.seed else loss),
     )
     together = another()
-    records = together.run_together([specs[0], hot, missing, specs[1]])
+    records = together.run_many([specs[0], hot, missing, specs[1]])
     assert [record.state for record in records] == ["complete", "failed", "failed", "complete"]
     assert (records[1].failure.kind, records[2].failure.kind) == ("NonFiniteLoss", "InputError")
     assert "Traceback" in records[1].failure.traceback
@@ -394,7 +395,7 @@ def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left
 
     monkeypatch.setattr(multi_adapter.Stack, "backward", scarce)
     together = another()
-    assert [record.together for record in together.run_together(specs)] == [2, 2, 1]
+    assert [record.together for record in together.run_many(specs)] == [2, 2, 1]
     assert tried[:2] == [3, 2]
     for one in specs:
         assert_same(together, alone, one)
@@ -402,8 +403,8 @@ def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left
 
 def test_what_another_process_runs_is_left_to_it_and_the_others_are_done(another, alone, specs):
     together = another()
-    lease = together.ledger.lease(specs[1].key)
-    records = together.run_together(specs)
+    lease = together.session.ledger.lease(specs[1].key)
+    records = together.run_many(specs)
     lease.release()
     assert [record and record.key for record in records] == [specs[0].key, None, specs[2].key]
     for one in (specs[0], specs[2]):

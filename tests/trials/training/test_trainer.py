@@ -39,7 +39,10 @@ def fitted(loaded, rows, settings: Train, lora: Lora | None = None, **more) -> t
     with adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
         start = more.pop("start", None) or trainer.beginning(model, settings)
         every_step = trainer.Pace(0.0, math.inf)
-        end = trainer.fit(model, PAD, rows, settings, start, lambda state: states.append(kept(state)), every_step, **more)
+        inputs = trainer.TrainingInputs(
+            model, PAD, rows, settings, lambda state: states.append(kept(state)), every_step, **more
+        )
+        end = trainer.fit(inputs, start)
         return kept(end), states
 
 
@@ -230,7 +233,8 @@ def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loa
     def distance(values) -> tuple[float, float, trainer.State]:
         with adapter.adapted(loaded, Lora(rank=4), 0) as model:
             settings = changed(**values, batch_size=4, micro_batch_size=4)
-            end = trainer.fit(model, PAD, rows, settings, trainer.beginning(model, settings), lambda _: None, NEVER)
+            inputs = trainer.TrainingInputs(model, PAD, rows, settings, lambda _: None, NEVER)
+            end = trainer.fit(inputs, trainer.beginning(model, settings))
             kl = drift.measure(model, PAD, {"x": heldout}, 8)["x"]["kl"]
             return kl, float(objective.squared_update(model).detach()), end
 
@@ -260,7 +264,8 @@ def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
             for weight in trainer.trainable(model).values():
                 weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
         settings = changed(kl=0.25, learning_rate=1e-12, micro_batch_size=4)
-        end = trainer.fit(model, PAD, rows[:8], settings, trainer.beginning(model, settings), lambda _: None, NEVER)
+        inputs = trainer.TrainingInputs(model, PAD, rows[:8], settings, lambda _: None, NEVER)
+        end = trainer.fit(inputs, trainer.beginning(model, settings))
         found = drift.measure(model, PAD, {"x": rows[:8]}, 8)["x"]
     assert end.penalties["kl"] == pytest.approx(0.25 * found["kl"], rel=1e-4)
     assert end.losses[0][1] == pytest.approx(found["loss"] + 0.25 * found["kl"], rel=1e-4)

@@ -104,11 +104,15 @@ def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[trainer.State, dict[str
         return end, {name: weight.detach().clone() for name, weight in trainer.trainable(model).items()}, states
 
 
+def inputs(model, rows, spec: TrialSpec, states: list[trainer.State]) -> trainer.TrainingInputs:
+    return trainer.TrainingInputs(model, 1, rows, spec.train, states.append, EVERY_STEP)
+
+
 def elsewhere(rows, spec: TrialSpec, start=None):
     path = Hub().locate("micro")
 
     def fit(model, beginning, states):
-        return unsloth.fit(model, 1, rows, spec, path, start or beginning, states.append, EVERY_STEP)
+        return unsloth.fit(inputs(model, rows, spec, states), start or beginning, spec.base, path)
 
     return fit
 
@@ -125,7 +129,7 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
         loaded,
         rows,
         spec,
-        lambda model, start, states: trainer.fit(model, 1, rows, spec.train, start, states.append, EVERY_STEP),
+        lambda model, start, states: trainer.fit(inputs(model, rows, spec, states), start),
     )
     there = trained(loaded, rows, spec, elsewhere(rows, spec))
     assert there[0].losses == here[0].losses
@@ -155,7 +159,7 @@ def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, mon
             rows,
             nowhere,
             lambda model, start, states: unsloth.fit(
-                model, 1, rows, nowhere, str(documented), start, states.append, EVERY_STEP
+                inputs(model, rows, nowhere, states), start, nowhere.base, str(documented)
             ),
         )
     monkeypatch.setenv("DIES", "1")
@@ -203,7 +207,7 @@ def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, r
 )
 def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker, sections, setting):
     with pytest.raises(InputError) as caught:
-        preflight.check(spec_with(**sections), worker.hub, worker.tasks)
+        preflight.check(spec_with(**sections), worker.session.hub, worker.session.tasks)
     assert f"train.backend unsloth does not go with {setting}" in str(caught.value)
     assert "\n" not in str(caught.value)
 

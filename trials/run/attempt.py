@@ -1,0 +1,77 @@
+"""Attempt: one try at a trial, with the record that it fills and the checkpoints that it can go on from."""
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from trials.ledger.checkpoint import CheckpointStore
+from trials.ledger.lease import Lease
+from trials.ledger.record import Failure, Ledger, TrialRecord
+from trials.models import oom
+from trials.run import provenance, revision
+from trials.spec import TrialSpec
+
+Result = TypeVar("Result")
+
+
+class HeldElsewhere(Exception):
+    """Another process runs this trial; its record will be in the ledger."""
+
+
+@dataclass
+class Attempt:
+    spec: TrialSpec
+    lease: Lease
+    record: TrialRecord
+    checkpoints: CheckpointStore
+    keep: Collection[int] = ()
+    """Numbers of rows after which training keeps a copy of the adapter, for points that will be derived from it."""
+    until: int | None = None
+    """The number of rows after which training is left, as if it had been cut off."""
+
+    @classmethod
+    def begin(cls, spec: TrialSpec, lease: Lease, ledger: Ledger, keep: Collection[int] = ()) -> "Attempt":
+        record = TrialRecord(key=spec.key, state="complete", spec=spec)
+        return cls(spec, lease, record, CheckpointStore(ledger.folder(spec.key) / "partial"), keep)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measures a phase: its seconds and its peak memory."""
+        provenance.reset_peak_memory()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.record.seconds[name] = round(time.perf_counter() - began, 3)
+            peak, before = provenance.peak_memory(), self.record.memory.get(name, {})  # a race evaluates a role in parts
+            self.record.memory[name] = {where: max(size, before.get(where, 0)) for where, size in peak.items()}
+
+    def with_oom_backoff(
+        self, phase: str, rows: int, run: Callable[[int], Result], smaller: Callable[[int], int] = lambda rows: rows // 2
+    ) -> Result:
+        """`run(rows)`; when it runs out of memory, again with `smaller(rows)`. The record keeps every halving."""
+        return oom.within(phase, rows, run, smaller, self.record.out_of_memory)
+
+    def fail(self, error: Exception) -> None:
+        """Turns the record into that of a failed trial."""
+        self.record.state = "failed"
+        self.record.failure = Failure(kind=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+
+    def finish(self) -> None:
+        """Completes the record with where and when it was made. Raises HeldElsewhere where the lease was lost meanwhile."""
+        record = self.record
+        record.versions = provenance.versions()
+        record.git = revision.git_revision()
+        record.hardware = provenance.hardware()
+        record.host = platform.node()
+        for peak in record.memory.values():
+            record.peak_memory = {where: max(size, record.peak_memory.get(where, 0)) for where, size in peak.items()}
+        record.set_aside += self.checkpoints.set_aside
+        record.finished = datetime.now(UTC).isoformat(timespec="seconds")
+        if self.lease.lost:
+            raise HeldElsewhere(f"{self.spec.key}: this process was taken for dead, and another runs the trial now")

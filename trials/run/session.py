@@ -1,0 +1,49 @@
+"""Session: what a process keeps from one trial to the next."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from trials.data import mixture
+from trials.data.mixture import Example
+from trials.hub.hub import Hub
+from trials.ledger.record import Ledger
+from trials.models import base
+from trials.spec import Base, TrialSpec
+from trials.tasks.tasks import Tasks
+from trials.training.trainer import Pace
+
+
+class Session:
+    """The ledger, the hub, the tasks, the loaded base, and the rows of the last trial: a sweep's trials often share them."""
+
+    def __init__(self, ledger: Ledger, hub: Hub):
+        self.ledger, self.hub, self.tasks = ledger, hub, Tasks(hub)
+        self.pace = Pace()
+        self._base: tuple[Base, base.LoadedBase] | None = None
+        self._kept: dict[str, tuple[Hashable, Any]] = {}
+
+    def base(self, wanted: Base) -> base.LoadedBase:
+        if self._base is None or self._base[0] != wanted:
+            self._base = None  # frees the old base before the new one is loaded
+            self._base = (wanted, base.load(wanted, self.hub))
+        return self._base[1]
+
+    def drop_base(self) -> None:
+        """The next trial loads its base anew."""
+        self._base = None
+
+    def heldout(self, spec: TrialSpec) -> dict[str, list[Example]]:
+        """By source, rows that no training sees."""
+        tokenizer = self.base(spec.base).tokenizer
+        return self.once("heldout", self.data_identity(spec), lambda: mixture.heldout(spec.data, self.hub, tokenizer))
+
+    def data_identity(self, spec: TrialSpec) -> Hashable:
+        """Equal for trials that have the same rows as the same tokens."""
+        return spec.base.model_dump_json(), spec.data.model_dump_json(), mixture.state(spec.data, self.hub)
+
+    def once(self, name: str, identity: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returned for the last trial, where that had the same identity; else what it returns now."""
+        if name not in self._kept or self._kept[name][0] != identity:
+            self._kept.pop(name, None)  # before the new one is made: it may be large
+            self._kept[name] = (identity, make())
+        return self._kept[name][1]

@@ -1,0 +1,219 @@
+"""Phases from a spec to a trained adapter: prepare, mix rows, train or derive, measure drift."""
+
+import copy
+import functools
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trials.adapters import init, lora
+from trials.data import decontamination, mixture
+from trials.data.mixture import Example
+from trials.drift import cka, kl
+from trials.errors import InputError, writing
+from trials.hub import identity
+from trials.hub.hub import SELF
+from trials.ledger import storage
+from trials.ledger.record import Halving, TrialRecord
+from trials.models import base, layout, meta_model
+from trials.models.base import LoadedBase
+from trials.run import provenance, self_samples
+from trials.run.attempt import Attempt
+from trials.run.session import Session
+from trials.training import trainer, unsloth
+
+
+class TrainingRows(NamedTuple):
+    rows: list[Example]
+    """Of all epochs."""
+    heldout: Sequence[Example]
+    begins_at: Sequence[Example]
+    """Some of lora.init initialise the adapter from these."""
+
+
+class JointTraining(NamedTuple):
+    """What a training together with other trials left."""
+
+    rows: TrainingRows
+    end: trainer.State | None
+    """None where the trial could not be trained together after all."""
+
+
+def prepare(session: Session, attempt: Attempt) -> LoadedBase:
+    """Loads the base and binds the checkpoints to it."""
+    spec, record = attempt.spec, attempt.record
+    if attempt.checkpoints.origin:  # prepared already, for a training together with other trials
+        return session.base(spec.base)
+    identity.check(spec, session.hub)
+    with attempt.phase("load"):
+        loaded = session.base(spec.base)
+        record.base_checksum = loaded.checksum
+        record.notes = layout.notes(spec, meta_model.layout(loaded.model))
+    record.seeds = {f"eval.{role}": evaluation.seed for role, evaluation in spec.eval.items()}
+    if not spec.is_baseline:
+        record.seeds |= {"data": spec.data.seed, "train": spec.train.seed}
+    attempt.checkpoints = attempt.checkpoints.bound(
+        key=spec.key, base=loaded.checksum, versions=provenance.versions(), device=base.device().type
+    )
+    return loaded
+
+
+def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
+    """Mixes and decontaminates the rows, and records how many came from where."""
+    spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
+    own = functools.partial(self_samples.samples, loaded, spec.base, session.ledger)
+
+    def build() -> tuple[mixture.Mixture, dict[str, dict[str, int]]]:
+        documents = decontamination.documents(session.tasks, spec.eval.values())
+        screen = decontamination.Screen(documents, spec.data.max_overlap)
+        return mixture.mixture(spec.data, session.hub, loaded.tokenizer, screen, own), screen.seen
+
+    with attempt.phase("mix"):
+        tasks = frozenset(name for evaluation in spec.eval.values() for name in evaluation.tasks)
+        mixed, seen = session.once("rows", (session.data_identity(spec), tasks), build)
+        examples = mixed.rows
+        record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixed.left_out, mixed.cut))
+        loaded.check_ids(examples)
+        heldout = kl.sample(session.heldout(spec), trainer.LOOKED_AT)
+        record.rows = dict(Counter(example.source for example in examples))
+    begins_at: Sequence[Example] = examples
+    if spec.lora.init == "corda":  # it preserves what matters to these rows: text that the base samples by itself
+        begins_at = [Example(SELF, ids, ids) for ids, _ in own(init.ROWS)]
+    return TrainingRows(trainer.epochs(examples, spec.train, spec.data.seed), heldout, begins_at)
+
+
+def train(session: Session, attempt: Attempt, joint: JointTraining | None = None) -> list[Path]:
+    """Trains an adapter; returns its folder, then the folders of its copies after `attempt.keep` rows.
+
+    The part of it that a joint training has done already is not repeated.
+    """
+    spec, loaded = attempt.spec, session.base(attempt.spec.base)
+    rows = joint.rows if joint else mix_rows(session, attempt)
+    with lora.adapted(loaded, spec.lora, spec.train.seed, rows.begins_at) as model:
+        if joint and joint.end:
+            trainer.put_weights(joint.end, model)
+            end = joint.end
+        else:
+            end = _fit(session, attempt, rows, model)
+        attempt.record.losses, attempt.record.kl = end.losses, end.kl
+        attempt.record.training = trainer.summary(rows.rows, end, spec.train)
+        whole = attempt.checkpoints.save_adapter(functools.partial(lora.save, model))
+    kept = [attempt.checkpoints.local / f"adapter-{wanted}" for wanted in attempt.keep]
+    return [whole, *(folder for folder in kept if folder.is_dir())]
+
+
+def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
+    """Derives the adapter from that of its parent; returns its folder."""
+    spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
+    record.parent = parent.key
+    record.rows = dict(Counter(mixture.order_of_rows(spec.data)[: spec.derive.samples]))
+    name = "adapter" if spec.derive.samples is None else f"adapter-{spec.derive.samples}"
+    with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
+        source, there = Path(folder), session.ledger.folder(parent.key) / name
+        if not _downloaded(there, source):
+            if spec.derive.samples is None:
+                raise InputError(f"{there} is gone; move its record.json away, and it is trained again")
+            # the parent was trained before a point was derived at this number of rows
+            again = replace(attempt, keep=(), until=spec.derive.samples)
+            shutil.copytree(train(session, again)[0], source, dirs_exist_ok=True)
+        with lora.borrowed(loaded, source) as model:
+            if spec.derive.rank is not None:
+                lora.truncate(model, spec.derive.rank)
+            lora.strengthen(model, spec.derive.strength)
+            if spec.derive.off is not None:
+                lora.switch_off(model, spec.derive.off)
+            return attempt.checkpoints.save_adapter(functools.partial(lora.save, model))
+
+
+def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
+    """Records how far the model has moved from its base on held-out rows."""
+    spec, record = attempt.spec, attempt.record
+    with attempt.phase("drift"):
+        heldout = session.heldout(spec)
+        pad_id, rows = session.base(spec.base).tokenizer.pad_token_id, spec.train.micro_batch_size
+        measure = functools.partial(kl.measure, model, pad_id, heldout)
+        record.learning = attempt.with_oom_backoff("drift", rows, measure)
+        compare = functools.partial(cka.measure, model, pad_id, heldout)
+        record.similarity = attempt.with_oom_backoff("drift", rows, compare)
+
+
+class Progress:
+    """A training's checkpoints, with what the record must say about the attempts that made them."""
+
+    def __init__(self, attempt: Attempt, rows: TrainingRows):
+        self.record = attempt.record
+        self.checkpoints = attempt.checkpoints.bound(rows=trainer.digest(rows.rows))
+
+    def save(self, state: trainer.State) -> None:
+        values, tensors = state.packed()
+        reported = {
+            "out_of_memory": [one.model_dump() for one in self.record.out_of_memory],
+            "resumed": self.record.resumed,
+            "set_aside": self.record.set_aside + self.checkpoints.set_aside,
+        }
+        self.checkpoints.save({"training": values, "told": reported}, tensors)
+
+    def newest(self) -> trainer.State | None:
+        saved = self.checkpoints.load()
+        return trainer.State.unpacked(saved.state["training"], saved.tensors) if saved else None
+
+    def resume(self) -> trainer.State | None:
+        """The newest state that an earlier attempt left; the record takes over what that attempt reported."""
+        saved = self.checkpoints.load()
+        if saved is None:
+            return None
+        state, reported = trainer.State.unpacked(saved.state["training"], saved.tensors), saved.state["told"]
+        self.record.out_of_memory = [Halving.model_validate(one) for one in reported["out_of_memory"]]
+        self.record.resumed = [*reported["resumed"], state.step]
+        self.record.set_aside = reported["set_aside"]
+        return state
+
+
+def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> trainer.State:
+    """The end of the training, from the newest checkpoint on."""
+    spec, settings, progress = attempt.spec, attempt.spec.train, Progress(attempt, rows)
+    names = {wanted // settings.batch_size: f"adapter-{wanted}" for wanted in attempt.keep}
+
+    def reached(step: int) -> None:
+        if step in names:
+            attempt.checkpoints.save_adapter(functools.partial(lora.save, model), names[step])
+
+    inputs = trainer.TrainingInputs(
+        model=model,
+        pad_id=session.base(spec.base).tokenizer.pad_token_id,
+        rows=rows.rows,
+        settings=settings,
+        save=progress.save,
+        pace=session.pace,
+        heldout=rows.heldout,
+        reached=reached,
+        until=attempt.until and attempt.until // settings.batch_size,
+    )
+    beginning = trainer.beginning(model, settings)
+
+    def fit(micro_batch_size: int) -> trainer.State:
+        start = replace(progress.newest() or beginning, micro_batch_size=micro_batch_size)
+        if settings.backend == "unsloth":
+            return unsloth.fit(inputs, start, spec.base, session.hub.locate(spec.base.model))
+        return trainer.fit(inputs, start)
+
+    with attempt.phase("train"):
+        start = progress.resume() or beginning
+        smaller = functools.partial(trainer.smaller, batch_size=settings.batch_size)
+        end = attempt.with_oom_backoff("train", start.micro_batch_size, fit, smaller)
+        progress.save(end)
+    attempt.record.seconds["train"] = round(attempt.record.seconds["train"] + start.seconds, 3)
+    return end
+
+
+def _downloaded(there: Path, folder: Path) -> bool:
+    with writing(there):
+        try:
+            storage.download(there, folder)
+        except FileNotFoundError:
+            return False
+    return True
