@@ -63,7 +63,7 @@ def another(worker, tmp_path):
     from trials.ledger.record import Ledger
     from trials.run.worker import Worker
 
-    def make(pace=Worker.pace) -> Worker:
+    def make(pace=worker.session.pace) -> Worker:
         made = Worker(Ledger(tmp_path), worker.session.hub)
         made.session.tasks, made.session._base, made.session.pace = worker.session.tasks, worker.session._base, pace
         return made

@@ -138,8 +138,9 @@ def killed_in_the_middle(path, write):
     put(path, write)
 
 storage.replace_file = killed_in_the_middle
-Worker.pace = Pace(seconds=0.0, share=float("inf"))
-Worker(Ledger(sys.argv[1]), Hub()).run(TrialSpec.model_validate_json(sys.argv[2]))
+worker = Worker(Ledger(sys.argv[1]), Hub())
+worker.session.pace = Pace(seconds=0.0, share=float("inf"))
+worker.run(TrialSpec.model_validate_json(sys.argv[2]))
 """
 
 

@@ -108,7 +108,7 @@ def test_out_of_memory_in_evaluation_halves_its_batch_and_the_scores_are_the_sam
     # of the choice's four endings one row is made
     assert record.out_of_memory == [Halving(phase="evaluate.math", rows=rows) for rows in (4, 2)]
     assert record.scores == plain.scores
-    ours, theirs = tight.ledger.documents(record.key), worker.session.ledger.documents(plain.key)
+    ours, theirs = tight.session.ledger.documents(record.key), worker.session.ledger.documents(plain.key)
     assert ours.drop(columns="response").equals(theirs.drop(columns="response")), "but for log-likelihoods' last digits"
 
 
