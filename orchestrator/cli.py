@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.console.front_table import front_table
 from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
-from orchestrator.finish import finish, front_table
+from orchestrator.finish import finish
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root

@@ -304,5 +304,5 @@ def rows(comparison: Comparison) -> list[list[str]]:
 
 
 def heads(comparison: Comparison) -> list[str]:
-    shown = [f"{labels.metric_name(one.metric)} ({labels.unit(one.metric).strip()})" for one in comparison.objectives]
+    shown = [labels.column(one.metric) for one in comparison.objectives]
     return ["sweep", "trial", *shown, "dominated by the other", "key"]

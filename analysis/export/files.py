@@ -3,46 +3,28 @@
 front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and what they show, optuna.db an Optuna study.
 """
 
-import base64
-import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.explore.selection import groups, knee
-from analysis.export.markup import latex, markdown
-from analysis.figures.front import front_figure, png, svg
-from analysis.formatting import labels
-from analysis.metrics.names import split_metric
+from analysis.export import trial_table
+from analysis.export.markup import comment, markdown, tabular
+from analysis.export.plain import plain
+from analysis.export.templates import HTML
+from analysis.figures.front import front_figure
+from analysis.figures.theme import LIGHT, png, svg
 from analysis.results.sweep import Sweep
 from trials.errors import InputError
 from trials.ledger.storage import refuse_link, replace_file
 
 _FORMULA = re.compile(r"'*[=+\-@\t\n]")
-
-
-def _sha256(text: str) -> str:
-    """An inline style or script as a Content-Security-Policy names it."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-TEMPLATES = Environment(
-    loader=PackageLoader("analysis"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters["sha256"] = _sha256
 
 
 def export(
@@ -73,7 +55,6 @@ def export_trials(sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parque
 
 def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
     """Writes figures/NAME.png, .svg and what they show as .csv, for each figure that the sweep has something for."""
-    from analysis.figures.front import LIGHT
     from analysis.figures.sweep import FIGURES
 
     written = []
@@ -114,9 +95,9 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     for row in sweep.front.to_dict("records"):
         number = int(row["number"])
         metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
-        params = {path: _plain(row[path]) for path in sweep.space}
+        params = {path: plain(row[path]) for path in sweep.space}
         told = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
-        told |= {"p_front": _plain(row["p_front"]), "p_feasible": _plain(row["p_feasible"])}
+        told |= {"p_front": plain(row["p_front"]), "p_feasible": plain(row["p_feasible"])}
         rows.append(told | {"group": int(group[number]), "knee": number == best})
     return rows
 
@@ -136,10 +117,10 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     taken = {column for of_metric in endings.values() for column in of_metric.values()} | set(sweep.space)
     rows = []
     for row in sweep.trials.to_dict("records"):
-        told: dict[str, Any] = {str(name): _plain(value) for name, value in row.items() if name not in taken}
-        told["params"] = {path: _plain(row[path]) for path in sweep.space}
+        told: dict[str, Any] = {str(name): plain(value) for name, value in row.items() if name not in taken}
+        told["params"] = {path: plain(row[path]) for path in sweep.space}
         told["metrics"] = {
-            name: {ending: _plain(row[column]) for ending, column in endings[name].items()} for name in sweep.metrics
+            name: {ending: plain(row[column]) for ending, column in endings[name].items()} for name in sweep.metrics
         }
         rows.append(told)
     return rows
@@ -151,11 +132,11 @@ def trials_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
-    found = {"value": _plain(row[name])}
+    found = {"value": plain(row[name])}
     endings = {"stderr": "se", **{one: one for one in ("low", "high", "corrected", "corrected_low", "corrected_high")}}
-    found |= {told: _plain(row[f"{name}_{ending}"]) for told, ending in endings.items() if f"{name}_{ending}" in row}
-    found |= {"search": _plain(row[f"{name}_search"])} if halves else {}
-    return found | ({"sd": _plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
+    found |= {told: plain(row[f"{name}_{ending}"]) for told, ending in endings.items() if f"{name}_{ending}" in row}
+    found |= {"search": plain(row[f"{name}_search"])} if halves else {}
+    return found | ({"sd": plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
 
 def front_table(sweep: Sweep) -> pd.DataFrame:
@@ -180,13 +161,6 @@ def _of_one_type(rows: pd.DataFrame, paths: Iterable[str]) -> pd.DataFrame:
             # a column of a table has one type: what mixes them is written as JSON
             table[path] = [None if value is None else json.dumps(value) for value in table[path]]
     return table
-
-
-def _plain(value: Any) -> Any:
-    """A cell as a JSON value: no numpy types, and None for what is not a finite number."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _encoded_csv(table: pd.DataFrame) -> bytes:
@@ -219,11 +193,14 @@ def _encoded_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _html(sweep: Sweep) -> bytes:
-    return TEMPLATES.get_template("front.html.j2").render(sweep=sweep, table=table_of(sweep, sweep.front)).encode()
+    return HTML.get_template("front.html.j2").render(sweep=sweep, table=trial_table.front_table(sweep)).encode()
 
 
 def _tex(sweep: Sweep) -> bytes:
-    return latex(table_of(sweep, sweep.front), sweep.name, f"slimsweep front {sweep.folder} --format tex").encode()
+    made_by = f"slimsweep front {sweep.folder} --format tex"
+    needs = "% Needs \\usepackage{booktabs,textcomp} and \\usepackage[T1]{fontenc}. The ± is one standard error.\n"
+    head = comment(f"The Pareto front of {sweep.name}, made by: {made_by}")
+    return (head + needs + tabular(trial_table.front_table(sweep))).encode()
 
 
 ENCODED: dict[str, Callable[[Any], bytes]] = {"csv": _encoded_csv, "json": _encoded_json, "parquet": _encoded_parquet}
@@ -235,66 +212,6 @@ FORMATS: dict[str, Callable[[Sweep], bytes]] = {
     "png": lambda sweep: png(front_figure(sweep)),
     "svg": lambda sweep: svg(front_figure(sweep)),
     "tex": _tex,
-    "md": lambda sweep: markdown(table_of(sweep, sweep.front)).encode(),
+    "md": lambda sweep: markdown(trial_table.front_table(sweep)).encode(),
 }
 STUDY = "study"
-
-
-def table_of(sweep: Sweep, rows: pd.DataFrame, state: bool = False) -> dict[str, Any]:
-    """Trials as the templates' `table` shows them: heads [(text, what it means, is a number)] and rows of cells.
-
-    A cell is (text, what it sorts by, class). The metrics are those of `_shown_metrics`.
-    """
-    metrics = _shown_metrics(sweep)
-    names = labels.setting_names(sweep.space)
-    spread = ", sd: standard deviation between replicates" if sweep.replicates > 1 else ""
-    heads = [("trial", "its number in the sweep", True)]
-    heads += [("state", "", False)] if state else []
-    heads += [(names[path], path, not _is_text(rows[path])) for path in sweep.space]
-    heads += [
-        (f"{labels.metric_name(name)} ({labels.unit(name).strip()})", f"{name}, ± 1 standard error{spread}", True)
-        for name in metrics
-    ]
-    heads += [("time", "all phases", True), ("key", "the record's folder in the ledger", False)]
-    cells = []
-    for row in rows.to_dict("records"):
-        kind = _standing(row)
-        line = [(f"#{row['number']}", row["number"], "number")]
-        line += [(kind, kind, "standing")] if state else []
-        line += [(labels.setting(row[path]), _order(row[path]), "") for path in sweep.space]
-        line += [(_with_spread(row, name), _order(row[name]), "") for name in metrics]
-        key = row["key"] or labels.MISSING
-        line += [(labels.duration(row["seconds"]), _order(row["seconds"]), ""), (key, key, "key")]
-        cells.append({"kind": kind.split()[0], "cells": line})
-    return {"heads": heads, "rows": cells}
-
-
-def _with_spread(row: Mapping[Any, Any], name: str) -> str:
-    text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
-    return text if math.isnan(sd) else f"{text}, sd {labels.scale(name) * sd:.{1 if labels.scale(name) == 100 else 3}f}"
-
-
-def _shown_metrics(sweep: Sweep) -> list[str]:
-    """What decides, then each role's score; a forgetting rate comes after its drop, which is steady where the rate is not."""
-    found = []
-    for name in sweep.judged:
-        role, kind = split_metric(name)
-        found += [f"{role}.drop", name] if kind == "forgetting" and f"{role}.drop" in sweep.metrics else [name]
-    return list(dict.fromkeys([*found, *(name for name in sweep.metrics if name.endswith(".value"))]))
-
-
-def _standing(row: Mapping[Any, Any]) -> str:
-    if row["state"] != "complete":
-        return str(row["state"])
-    if row["on_front"]:
-        return "front"
-    return "dominated" if row["feasible"] else "outside"
-
-
-def _is_text(column: pd.Series) -> bool:
-    return any(not isinstance(value, (int, float, np.number)) for value in column if value is not None)
-
-
-def _order(value: Any) -> Any:
-    value = _plain(value)
-    return "" if value is None else value if isinstance(value, (int, float, str)) else labels.setting(value)

@@ -1,14 +1,12 @@
-"""The front as a table for a paper (LaTeX, booktabs) and for a README or an issue (Markdown). Whatever a text holds stays text.
-
-Both show what the HTML table shows: trial, settings, the metrics that decide and each role's score, ± one standard error.
-"""
+"""Tables for a paper (LaTeX) and for a README or an issue (Markdown). Whatever a text holds stays text."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-Table = dict[str, Any]
-"""As `export.table_of` makes it: heads [(text, meaning, is a number)], rows of cells (text, what it sorts by, class)."""
+from markupsafe import Markup
+
+from analysis.formatting.table import Table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -17,31 +15,24 @@ _LATEX = {
     "\N{MINUS SIGN}": "$-$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{EN DASH}": "--", "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
     "\N{LESS-THAN OR EQUAL TO}": r"$\leq$", "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
 }  # fmt: skip
-_MARKDOWN = "\\`*_[]|~$<>&:@"  # what means anything within a cell: the last two make links of addresses
+_MARKDOWN = "\\`*_[]|~$<>&:@"  # characters with a meaning within a cell: the last two make links of addresses
 _LAST_PLAIN = "\u017f"  # of the letters that every LaTeX sets without a further package
+BOOKTABS = (r"\toprule", r"\midrule", r"\bottomrule")
+PLAIN = (r"\hline", r"\hline", r"\hline")
 
 
-def latex(table: Table, name: str, command: str) -> str:
-    """A tabular; in its head what it needs and, as comments, what it is of and what made it."""
-    heads, rows = table["heads"], table["rows"]
-    columns = "".join("r" if is_number else "l" for _, _, is_number in heads)
-    lines = [
-        f"% The Pareto front of {_one_line(name)}, made by: {_one_line(command)}",
-        r"% Needs \usepackage{booktabs,textcomp} and \usepackage[T1]{fontenc}. The ± is one standard error.",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _latex_line([text for text, _, _ in heads]),
-        r"\midrule",
-        *(_latex_line([text for text, _, _ in row["cells"]]) for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_line(cells: Sequence[Any]) -> str:
+def tabular(table: Table, columns: Sequence[str] = (), rules: Sequence[str] = BOOKTABS) -> str:
+    """A LaTeX tabular; numbers are set to the right where `columns` does not say how."""
+    top, middle, bottom = rules
+    columns = columns or ["r" if one.number else "l" for one in table.columns]
     # an empty group first: a row that began with "[" would be an argument of the row end before it
-    return "{}" + " & ".join(latex_text(cell) for cell in cells) + r" \\"
+    head, *rows = ["{}" + " & ".join(map(latex_text, row)) + r" \\" for row in _lines(table)]
+    return "\n".join([rf"\begin{{tabular}}{{{''.join(columns)}}}", top, head, middle, *rows, bottom, r"\end{tabular}", ""])
+
+
+def comment(text: str) -> str:
+    """A line that LaTeX does not set, whatever the text holds."""
+    return f"% {_one_line(text)}\n"
 
 
 def latex_text(text: Any) -> str:
@@ -49,17 +40,15 @@ def latex_text(text: Any) -> str:
     return "".join(_LATEX.get(one, one if one <= _LAST_PLAIN else f"[U+{ord(one):04X}]") for one in _one_line(text))
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table) -> Markup:
     """A table of GitHub-flavoured Markdown."""
-    heads = table["heads"]
-    ways = ["---:" if is_number else "---" for _, _, is_number in heads]
-    lines = [_markdown_line([text for text, _, _ in heads]), f"| {' | '.join(ways)} |"]
-    lines += [_markdown_line([text for text, _, _ in row["cells"]]) for row in table["rows"]]
-    return "\n".join(lines) + "\n"
+    head, *rows = [[markdown_text(cell) for cell in row] for row in _lines(table)]
+    ways = ["---:" if one.number else "---" for one in table.columns]
+    return Markup("".join(f"| {' | '.join(row)} |\n" for row in (head, ways, *rows)))
 
 
-def _markdown_line(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
+def _lines(table: Table) -> Iterable[Sequence[Any]]:
+    return [[one.name for one in table.columns], *table.rows]
 
 
 def markdown_text(text: Any) -> str:

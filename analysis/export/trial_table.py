@@ -1,36 +1,61 @@
-"""Tables of trials as the report shows them: what was set, what came of it with its interval, how far that can be believed."""
+"""Tables of trials: the front as terminal, files and pictures show it, and the report's own, which hold more of each trial."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
+from analysis.formatting.table import Column, Table
 from analysis.metrics.names import split_metric
 from analysis.results.sweep import Sweep
 
-Cell = tuple[Any, Any, str]
-"""Text, what it sorts by (None where the text will do), class."""
+
+def front_table(sweep: Sweep, rows: pd.DataFrame | None = None, brief: bool = False) -> Table:
+    """The front, or `rows` of it: trial, settings, metrics ± one standard error, time, key.
+
+    A `brief` table has the metrics of objectives and constraints alone, and no time.
+    """
+    rows = sweep.front if rows is None else rows
+    meaning = "± 1 standard error" + (", sd: standard deviation between replicates" if sweep.replicates > 1 else "")
+    metrics = [
+        _metric(rows, name, meaning, [numbers.with_error(row, name) for row in rows.to_dict("records")])
+        for name in (sweep.judged if brief else shown_metrics(sweep))
+    ]
+    time, key = _work(rows)
+    parts = [_trials(rows, ()), *_settings(sweep, rows), *metrics, *([] if brief else [time]), key]
+    return Table(parts, kinds=["front"] * len(rows))
 
 
-def listing(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Collection[int], brief: bool) -> dict[str, Any]:
-    """`rows` of `sweep.trials` for the templates' `show`: heads (text, meaning, is a number) and rows of cells.
+def trial_table(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Collection[int], brief: bool) -> Table:
+    """`rows` of `sweep.trials` as the report shows them: settings, metrics with their intervals, how far to believe them.
 
     `flags` holds the words of each row's failure signatures, by the frame's index; `pages` the trials that have a page. A
-    `brief` table is of one state: it says neither state, time and key nor the score of a role that decides nothing, but every
+    `brief` table is of one state: it has neither state, time and key nor the score of a role that decides nothing, but every
     interval.
     """
-    metrics = [name for name in shown_metrics(sweep) if not brief or not name.endswith(".value") or name in sweep.judged]
-    flagged = bool(len(rows)) and any(flags[index] for index in rows.index)
-    heads = list(_heads(sweep, rows, metrics, brief, flagged))
-    cells = []
-    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
-        kind = standing(row)
-        line = list(_cells(sweep, row, kind, metrics, pages, brief, flags[index] if flagged else None))
-        cells.append({"kind": kind, "id": "" if brief else f"row-{row['number']}", "cells": line})
-    return {"heads": heads, "rows": cells}
+    records = rows.to_dict("records")
+    states = [standing(row) for row in records]
+    parts = [_trials(rows, pages)]
+    if not brief:
+        meaning = "front, dominated, outside the constraints, failed, given up or pending"
+        parts.append(Column("state", meaning, kind="standing", cells=states))
+    if any(flags[index] for index in rows.index):
+        meaning = "signatures of failure; a question mark: the interval spans the bound"
+        parts.append(Column("failure", meaning, kind="flag", cells=[flags[index] for index in rows.index]))
+    parts += _settings(sweep, rows)
+    for name in shown_metrics(sweep):
+        if brief and name.endswith(".value") and name not in sweep.judged:
+            continue
+        told = numbers.both if brief or name in sweep.judged else numbers.value
+        cells = [_spread(row, name, told(row, name)) for row in records]
+        parts.append(_metric(rows, name, "with its 95 % interval", cells))
+    parts += _judgement(sweep, rows, brief)
+    ids = [] if brief else [f"row-{row['number']}" for row in records]
+    return Table([*parts, *([] if brief else _work(rows))], states, ids)
 
 
 def standing(row: dict[Any, Any]) -> str:
@@ -50,65 +75,52 @@ def shown_metrics(sweep: Sweep) -> list[str]:
     return list(dict.fromkeys([*found, *(name for name in sweep.metrics if name.endswith(".value"))]))
 
 
-def _heads(sweep: Sweep, rows: pd.DataFrame, metrics: list[str], brief: bool, flagged: bool) -> Iterator[tuple[str, str, bool]]:
-    names = labels.setting_names(sweep.space)
-    yield "trial", "its number in the sweep", True
-    if not brief:
-        yield "state", "front, dominated, outside the constraints, failed, given up or pending", False
-    if flagged:
-        yield "failure", "signatures of failure; a question mark: the interval spans the bound", False
-    for path in sweep.space:
-        yield names[path], path, not _is_text(rows[path])
-    for name in metrics:
-        yield f"{labels.metric_name(name)} ({labels.unit(name).strip()})", f"{name}, with its 95 % interval", True
-    for objective in sweep.objectives:
-        yield f"{labels.metric_name(objective.metric)}, corrected", "for having picked the best of many", True
-    yield "P(front)", "probability that it is on the front", True
+def _trials(rows: pd.DataFrame, pages: Collection[int]) -> Column:
+    link = Markup('<a href="#trial-{0}">#{0}</a>')
+    cells = [link.format(number) if number in pages else f"#{number}" for number in rows["number"]]
+    return Column("trial", "its number in the sweep", number=True, kind="number", cells=cells, order=list(rows["number"]))
+
+
+def _settings(sweep: Sweep, rows: pd.DataFrame) -> Iterator[Column]:
+    for path, name in labels.setting_names(sweep.space).items():
+        numeric = all(value is None or isinstance(value, (int, float, np.number)) for value in rows[path])
+        yield Column(name, path, numeric, cells=list(map(labels.setting, rows[path])), order=_order(rows[path]))
+
+
+def _metric(rows: pd.DataFrame, name: str, meaning: str, cells: Sequence[Any]) -> Column:
+    return Column(labels.column(name), f"{name}, {meaning}", number=True, cells=cells, order=_order(rows[name]))
+
+
+def _spread(row: dict[Any, Any], name: str, text: Any) -> Any:
+    """With the standard deviation between replicates, where there are any."""
+    sd = row[f"{name}_sd"]
+    return text if np.isnan(sd) else Markup("{} <i>sd {}</i>").format(text, numbers.spread(name, sd))
+
+
+def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column]:
+    for metric in (objective.metric for objective in sweep.objectives):
+        told = numbers.corrected if brief else numbers.corrected_value
+        name, meaning = f"{labels.metric_name(metric)}, corrected", "for having picked the best of many"
+        cells = [told(row, metric) for row in rows.to_dict("records")]
+        yield Column(name, meaning, number=True, cells=cells, order=_order(rows[f"{metric}_corrected"]))
+    shares = {"p_front": ("P(front)", "probability that it is on the front")}
     if sweep.constraints:
-        yield "P(feasible)", "probability that it keeps every constraint", True
-    if not brief:
-        yield "time", "all phases", True
-        yield "key", "the record's folder in the ledger", False
+        shares["p_feasible"] = ("P(feasible)", "probability that it keeps every constraint")
+    for column, (name, meaning) in shares.items():
+        cells = list(map(numbers.probability, rows[column]))
+        yield Column(name, meaning, number=True, cells=cells, order=_order(rows[column]))
 
 
-def _cells(
-    sweep: Sweep, row: dict[Any, Any], kind: str, metrics: list[str], pages: Collection[int], brief: bool, flags: str | None
-) -> Iterator[Cell]:
-    number = row["number"]
-    yield Markup('<a href="#trial-{0}">#{0}</a>').format(number) if number in pages else f"#{number}", number, "number"
-    if not brief:
-        yield kind, None, "standing"
-    if flags is not None:
-        yield flags, None, "flag"
-    for path in sweep.space:
-        yield labels.setting(row[path]), _order(row[path]), ""
-    for name in metrics:
-        several = row[f"{name}_sd"]
-        text = numbers.both(row, name) if name in sweep.judged or brief else Markup("{}").format(numbers.value(row, name))
-        if not np.isnan(several):
-            text += Markup(" <i>sd {}</i>").format(numbers.spread(name, several))
-        yield text, _order(row[name]), ""
-    for objective in sweep.objectives:
-        corrected = f"{objective.metric}_corrected"
-        told_as = numbers.corrected(row, objective.metric)
-        yield told_as if brief else numbers.corrected_value(row, objective.metric), _order(row[corrected]), ""
-    yield numbers.probability(row["p_front"]), _order(row["p_front"]), ""
-    if sweep.constraints:
-        yield numbers.probability(row["p_feasible"]), _order(row["p_feasible"]), ""
-    if not brief:
-        yield labels.duration(row["seconds"]), _order(row["seconds"]), ""
-        yield row["key"] or labels.MISSING, None, "key"
+def _work(rows: pd.DataFrame) -> tuple[Column, Column]:
+    times = list(map(labels.duration, rows["seconds"]))
+    return (
+        Column("time", "all phases", number=True, cells=times, order=_order(rows["seconds"])),
+        Column("key", "the record's folder in the ledger", kind="key", cells=[key or labels.MISSING for key in rows["key"]]),
+    )
 
 
-def _is_text(column: pd.Series) -> bool:
-    return any(not isinstance(value, (int, float, np.number)) for value in column if value is not None)
-
-
-def _order(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, (int, str)) else labels.setting(value)
+def _order(values: pd.Series) -> list[Any]:
+    """What cells sort by: numbers to six digits, all else as it is shown, nothing where there is none."""
+    known = [plain(value) for value in values]
+    texts = [f"{one:.6g}" if isinstance(one, float) else labels.setting(one) for one in known]
+    return ["" if one is None else one if isinstance(one, (int, str)) else text for one, text in zip(known, texts, strict=True)]

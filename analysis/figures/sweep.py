@@ -6,25 +6,25 @@ A figure has no title in it: `FIGURES` holds its title and its caption beside it
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from analysis.explore.cost import hours_name
 from analysis.explore.importance import bases, dependences, importance, interaction, matched, needed, varied
 from analysis.explore.selection import course, knee, traded, tradeoff
-from analysis.figures.front import LIGHT, LISTED, WIDTH, Theme, front_figure, style
+from analysis.figures.front import LISTED, WIDTH, evenly, front_figure, scatter_kinds
+from analysis.figures.scene import kinds
+from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.sweep import Sweep
 
-MARKERS = "os^DvPX"
 HATCHES = ("", "////", "....", "xxxx")
 PATHS = 6  # settings in the small multiples
 BARS = 12  # trials that are taken apart
@@ -35,23 +35,23 @@ LOG = 8  # times the lowest, from which an axis is logarithmic
 @dataclass(frozen=True)
 class Figured:
     title: str
-    caption: Callable[[Sweep], str]
+    words: str | Callable[[Sweep], str]
     draw: Callable[[Sweep, Theme], Figure | None]
     """None where the sweep has nothing to show."""
     data: Callable[[Sweep], pd.DataFrame]
     """What is drawn, in the metrics' own units (shares, not percent)."""
 
+    def caption(self, sweep: Sweep) -> str:
+        return self.words if isinstance(self.words, str) else self.words(sweep)
 
-def front(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    return front_figure(sweep, theme, table=False)
 
-
+@themed
 def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """The front's hypervolume as the trials came in, and over the hours that they took."""
     found = course(sweep)
     if found.empty or not found["hypervolume"].max() > 0:
         return None
-    figure, (left, right) = _canvas(theme, 3.4, 2)
+    figure, (left, right) = canvas(theme, (WIDTH, 3.4), 2, 2)
     for axes, x, name in ((left, "trials", "ended trials"), (right, "gpu_hours", f"{hours_name(sweep)} of the trials")):
         places = np.append(0.0, found[x])
         volume = np.append(0.0, found["hypervolume"])
@@ -66,13 +66,14 @@ def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
+@themed
 def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """The best of the first objective that is to be had for each bound on the second."""
     pair, steps = traded(sweep), tradeoff(sweep)
     if pair is None or steps.empty:
         return None
     first, second = pair
-    figure, (axes,) = _canvas(theme, 4.4, 1)
+    figure, (axes,) = canvas(theme, (WIDTH, 4.4))
     x, y = labels.scale(second.metric) * steps["bound"], labels.scale(first.metric) * steps["best"]
     errors = np.nan_to_num(labels.scale(first.metric) * steps["best_se"].to_numpy(dtype=float))
     bounds = [labels.scale(one.metric) * one.bound for one in sweep.constraints if one.metric == second.metric]
@@ -82,7 +83,7 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     axes.scatter(x, y, s=44, marker="o", color=theme.front, edgecolors=theme.paper, linewidths=0.9, zorder=4)
     if len(steps) <= LISTED:
         for number, place in zip(steps["number"], zip(x, y, strict=True), strict=True):
-            axes.annotate(f"#{number}", place, (6, -5), textcoords="offset points", size=9, color=theme.ink, va="top")
+            axes.annotate(f"#{number}", place, (6, -5), textcoords="offset points", size=9, va="top")
     best = knee(sweep)
     at = steps["number"] == best
     if best is not None and at.any():
@@ -92,11 +93,11 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         edge = labels.scale(bound.metric) * bound.bound
         axes.axvline(edge, color=theme.region, linestyle=(0, (5, 3)), linewidth=1.2, label=labels.constraint_sign(bound))
     ways = {"minimize": "at most", "maximize": "at least"}
-    axes.set_xlabel(f"{labels.axis(second.metric)}, {ways[second.direction]}", parse_math=False)
-    axes.set_ylabel(f"best {labels.axis(first.metric)}", parse_math=False)
+    axes.set_xlabel(f"{labels.axis(second.metric)}, {ways[second.direction]}")
+    axes.set_ylabel(f"best {labels.axis(first.metric)}")
     if second.direction == "maximize":
         axes.invert_xaxis()
-    _legend(axes, theme)
+    _legend(axes)
     return figure
 
 
@@ -108,6 +109,7 @@ def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: Sequence[
     return float(values.max() + margin if smaller_is_stricter else values.min() - margin)
 
 
+@themed
 def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """The share of each setting in what the objectives varied by, after two methods."""
     table, second = importance(sweep), importance(sweep, "ped_anova")
@@ -118,7 +120,7 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     order = table.max(axis=1).sort_values().index
     names = labels.setting_names(sweep.space)
     high = 0.8 / len(metrics)
-    figure, (axes,) = _canvas(theme, 1.3 + 0.34 * len(order) * max(1.0, 0.6 * len(metrics)), 1)
+    figure, (axes,) = canvas(theme, (WIDTH, 1.3 + 0.34 * len(order) * max(1.0, 0.6 * len(metrics))))
     for place, metric in enumerate(metrics):
         level = np.arange(len(order)) + 0.4 - (place + 0.5) * high
         colour = theme.series[place % len(theme.series)]
@@ -130,15 +132,16 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
             100 * second[metric][order], level, "D", color=theme.paper, markeredgecolor=theme.ink, markersize=5,
             linestyle="none", label="among the best tenth (PED-ANOVA)" if place == len(metrics) - 1 else None,
         )  # fmt: skip
-    axes.set_yticks(np.arange(len(order)), [_short(names[path], 40) for path in order], parse_math=False)
+    axes.set_yticks(np.arange(len(order)), [short(names[path], 40) for path in order])
     axes.set_xlabel("share in what the objective varied by (%)")
     largest = np.nanmax(np.maximum(table.to_numpy(dtype=float), second.loc[table.index][metrics].to_numpy(dtype=float)))
     axes.set_xlim(0, max(5.0, 106 * float(largest)))
     axes.grid(visible=False, axis="y")
-    _legend(axes, theme)
+    _legend(axes)
     return figure
 
 
+@themed
 def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """How the first two objectives depend on each setting, the others as they were: a row an objective, a column a setting."""
     paths = _most_important(sweep)[:PATHS]
@@ -146,32 +149,34 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     found = {metric: of_path for metric, of_path in found.items() if of_path and not next(iter(of_path.values())).empty}
     if not found:
         return None
-    figure, grid = _canvas(theme, 0.5 + 2.3 * len(found), len(paths), len(found))
+    figure, grid = canvas(theme, (WIDTH, 0.5 + 2.3 * len(found)), len(found) * len(paths), len(paths))
     names = labels.setting_names(sweep.space)
+    done = sweep.trials[sweep.trials["state"] == "complete"].iloc[:DOTS]
     for place, (metric, of_path) in enumerate(found.items()):
         row = grid[place * len(paths) : (place + 1) * len(paths)]
         for path, axes in zip(paths, row, strict=True):
-            _dependence(axes, sweep, path, metric, of_path[path], theme.series[place], theme)
+            factor, line = labels.scale(metric), of_path[path]
+            tried = pd.DataFrame({"value": done[path], "told": factor * done[metric]})
+            line = line.assign(**{name: factor * line[name] for name in ("low", "mean", "high")})
+            _dependence(axes, tried, line, theme.series[place], theme)
             axes.sharey(row[0])
             if axes is not row[0]:
                 axes.tick_params(labelleft=False)
             if place == len(found) - 1:
-                axes.set_xlabel(_short(names[path], 22), parse_math=False)
-        row[0].set_ylabel(_broken(labels.axis(metric), 26), parse_math=False)
+                axes.set_xlabel(short(names[path], 22))
+        row[0].set_ylabel(broken(labels.axis(metric), 26))
     return figure
 
 
-def _dependence(axes: Axes, sweep: Sweep, path: str, metric: str, line: pd.DataFrame, colour: str, theme: Theme) -> None:
-    factor = labels.scale(metric)
+def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str, theme: Theme) -> None:
     place = _places(axes, list(line["value"]))
-    tried = sweep.trials[sweep.trials["state"] == "complete"].iloc[:DOTS]
-    dots = [(place(value), factor * told) for value, told in zip(tried[path], tried[metric], strict=True)]
+    dots = [(place(value), told) for value, told in zip(tried["value"], tried["told"], strict=True)]
     known = np.array([dot for dot in dots if dot[0] is not None], dtype=float).reshape(-1, 2)
     axes.scatter(
         known[:, 0], known[:, 1], s=9, color=theme.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500
     )
     x = np.array([place(value) for value in line["value"]], dtype=float)
-    low, mean, high = (factor * line[name].to_numpy(dtype=float) for name in ("low", "mean", "high"))
+    low, mean, high = (line[name].to_numpy(dtype=float) for name in ("low", "mean", "high"))
     if isinstance(line["value"].iloc[0], str):
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3, zorder=4)
         return
@@ -179,6 +184,7 @@ def _dependence(axes: Axes, sweep: Sweep, path: str, metric: str, line: pd.DataF
     axes.plot(x, mean, color=colour, linewidth=1.8, marker="o", markersize=3.5, zorder=4)
 
 
+@themed
 def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """The first two objectives over the two settings that mattered most."""
     paths = _most_important(sweep)[:2]
@@ -189,24 +195,25 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     found = [(metric, table) for metric, table in found if not table.empty]
     if not found:
         return None
-    figure, panels = _canvas(theme, 3.6, len(found))
+    figure, panels = canvas(theme, (WIDTH, 3.6), len(found), len(found))
     names = labels.setting_names(sweep.space)
     for (metric, table), axes in zip(found, panels, strict=True):
         shown = axes.pcolormesh(labels.scale(metric) * table.to_numpy(dtype=float), cmap="cividis", rasterized=True)
         axes.grid(visible=False)
         for axis, values in ((axes.xaxis, table.columns), (axes.yaxis, table.index)):
             every = max(1, -(-len(values) // 4)) if len(values) > 6 else 1
-            texts = [_short(labels.setting(_round(value)), 12) for value in values][::every]
-            axis.set_ticks(np.arange(len(values))[::every] + 0.5, texts, parse_math=False)
-        axes.set_xlabel(_short(names[paths[0]], 40), parse_math=False)
+            texts = [short(labels.setting(_round(value)), 12) for value in values][::every]
+            axis.set_ticks(np.arange(len(values))[::every] + 0.5, texts)
+        axes.set_xlabel(short(names[paths[0]], 40))
         bar = figure.colorbar(shown, ax=axes, pad=0.02)
-        bar.set_label(_broken(labels.axis(metric), 34), color=theme.ink, size=9, parse_math=False)
+        bar.set_label(broken(labels.axis(metric), 34), size=9)
         bar.ax.tick_params(colors=theme.muted, labelsize=8, length=0)
         bar.outline.set_visible(False)  # type: ignore[operator]
-    panels[0].set_ylabel(_short(names[paths[1]], 34), parse_math=False)
+    panels[0].set_ylabel(short(names[paths[1]], 34))
     return figure
 
 
+@themed
 def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """What all finished trials learnt against what they forgot, by base, with a line through each where they compare."""
     metric, gain = forgotten(sweep), f"{LEARNING}.gain"
@@ -216,14 +223,14 @@ def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     rows = rows[np.isfinite(rows[[gain, metric]].to_numpy(dtype=float)).all(axis=1)]
     if rows.empty:
         return None
-    figure, (axes,) = _canvas(theme, 4.4, 1)
+    figure, (axes,) = canvas(theme, (WIDTH, 4.4))
     lines = matched(sweep, metric)
     factor = labels.scale(metric)
     for place, (base, group) in enumerate(rows.groupby(bases(sweep).loc[rows.index], sort=False)):
         colour, marker = theme.series[place % len(theme.series)], MARKERS[place % len(MARKERS)]
         axes.scatter(
             group[gain], factor * group[metric], s=34, marker=marker, color=colour, edgecolors=theme.paper, linewidths=0.6,
-            alpha=0.85 if len(group) <= 200 else 0.35, label=_short(str(base), 50), zorder=3, rasterized=len(group) > 500,
+            alpha=0.85 if len(group) <= 200 else 0.35, label=short(str(base), 50), zorder=3, rasterized=len(group) > 500,
         )  # fmt: skip
         line = lines[lines["base"] == base]
         if len(line):
@@ -233,8 +240,8 @@ def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
             axes.plot(line["learnt"], factor * line["mean"], color=colour, linewidth=1.8, zorder=4)
     axes.axhline(0, color=theme.muted, linewidth=0.8, zorder=1)
     axes.set_xlabel("learnt: " + labels.axis(gain).removeprefix(f"{LEARNING} "))
-    axes.set_ylabel(labels.axis(metric), parse_math=False)
-    _legend(axes, theme)
+    axes.set_ylabel(labels.axis(metric))
+    _legend(axes)
     return figure
 
 
@@ -249,6 +256,7 @@ def forgotten(sweep: Sweep) -> str | None:
     return None
 
 
+@themed
 def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     """Forgetting taken apart into format and skill: all trials in the plane of both, the front's as bars."""
     roles = [split_metric(name)[0] for name in sweep.metrics if split_metric(name)[1] == "format_forgetting"]
@@ -256,7 +264,7 @@ def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         parts = [f"{role}.format_forgetting", f"{role}.skill_forgetting"]
         rows = sweep.trials[(sweep.trials["state"] == "complete") & sweep.trials[parts].notna().all(axis=1)]
         if len(rows):
-            figure, (plane, bars) = _canvas(theme, 4.0, 2)
+            figure, (plane, bars) = canvas(theme, (WIDTH, 4.0), 2, 2)
             _plane(plane, rows, parts, theme)
             _bars(bars, rows, parts, theme)
             return figure
@@ -264,21 +272,13 @@ def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 
 def _plane(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) -> None:
-    kinds = (("outside", "x", theme.infeasible), ("dominated", "s", theme.feasible), ("front", "o", theme.front))
-    kind = np.where(rows["on_front"], "front", np.where(rows["feasible"], "dominated", "outside"))
-    for name, marker, colour in kinds:
-        shown = rows[kind == name]
-        if len(shown):
-            edge: dict[str, Any] = {} if marker == "x" else {"edgecolors": theme.paper, "linewidths": 0.7}
-            axes.scatter(
-                100 * shown[parts[0]], 100 * shown[parts[1]], s=34, marker=marker, color=colour, zorder=3, **edge,
-                label="outside the constraints" if name == "outside" else name, rasterized=len(shown) > 500,
-            )  # fmt: skip
+    x, y = (100 * rows[part].to_numpy(dtype=float) for part in parts)
+    scatter_kinds(axes, (x, y, kinds(rows)), theme)
     axes.axhline(0, color=theme.muted, linewidth=0.8, zorder=1)
     axes.axvline(0, color=theme.muted, linewidth=0.8, zorder=1)
-    axes.set_xlabel(_broken(labels.axis(parts[0]), 44), parse_math=False)
-    axes.set_ylabel(_broken(labels.axis(parts[1]), 44), parse_math=False)
-    _legend(axes, theme)
+    axes.set_xlabel(broken(labels.axis(parts[0]), 44))
+    axes.set_ylabel(broken(labels.axis(parts[1]), 44))
+    _legend(axes)
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) -> None:
@@ -286,7 +286,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) ->
     total = rows[list(parts)].sum(axis=1)
     chosen = rows[rows["on_front"]] if rows["on_front"].any() else rows.loc[total.nsmallest(BARS).index]
     chosen = chosen.loc[total.loc[chosen.index].sort_values().index]
-    chosen = chosen.iloc[np.unique(np.linspace(0, len(chosen) - 1, BARS).round().astype(int))]
+    chosen = evenly(chosen, BARS)
     level = np.arange(len(chosen))
     above, below = np.zeros(len(chosen)), np.zeros(len(chosen))
     for part, name, colour, hatch in zip(parts, ("format", "skill"), theme.series, ("", "////"), strict=False):
@@ -300,44 +300,25 @@ def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) ->
     axes.margins(x=0.08)
     axes.set_xlabel("forgetting (% of the base)")
     axes.grid(visible=False, axis="y")
-    _legend(axes, theme)
+    _legend(axes)
 
 
 # ---------------------------------------------------------------------- pieces
 
 
-def _canvas(theme: Theme, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(
-        figsize=(WIDTH, height), dpi=200, facecolor=theme.paper, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
-    )
-    FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
-    for axes in panels:
-        style(axes, theme)
-        axes.xaxis.label.set(color=theme.ink, size=10)
-        axes.yaxis.label.set(color=theme.ink, size=10)
-    return figure, panels
-
-
-def _legend(axes: Axes, theme: Theme) -> None:
+def _legend(axes: Axes) -> None:
     """Above the axes, where it covers nothing."""
     handles, names = axes.get_legend_handles_labels()
     if names:
-        legend = axes.legend(
-            handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(len(names), 3), frameon=False, fontsize=9,
-            labelcolor=theme.ink, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.2,
-        )  # fmt: skip
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        wide = min(len(names), 3)
+        axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=wide, borderaxespad=0.2)
 
 
 def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
     """Sets up the x axis for the values of one setting; returns where a value of it lies, None where it has no place."""
     if isinstance(values[0], str):
         place = {value: float(number) for number, value in enumerate(values)}
-        axes.set_xticks(
-            list(place.values()), [_short(value, 14) for value in values], rotation=30, ha="right", parse_math=False
-        )
+        axes.set_xticks(list(place.values()), [short(value, 14) for value in values], rotation=30, ha="right")
         axes.set_xlim(-0.5, len(values) - 0.5)
         return lambda value: place.get("none" if _absent(value) else str(value))
     if min(values) > 0 and max(values) / min(values) >= LOG:
@@ -368,25 +349,12 @@ def _most_important(sweep: Sweep) -> list[str]:
     return [path for path in shares.sort_values(ascending=False, kind="stable").index if path in varied(sweep)]
 
 
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _round(value: Any) -> Any:
     """A number to the two digits that a tick has room for."""
     return float(f"{value:.1e}") if isinstance(value, float) else value
 
 
-def _broken(text: str, length: int) -> str:
-    """The unit on a line of its own where both are too long for one."""
-    return text if len(text) <= length else text.replace(" (", "\n(", 1)
-
-
 # ---------------------------------------------------------------------- all of them
-
-
-def _front_caption(sweep: Sweep) -> str:
-    return "Each finished trial in the first two objectives, ± one standard error; the front, the baseline and the constraints."
 
 
 def _course_caption(sweep: Sweep) -> str:
@@ -397,40 +365,11 @@ def _course_caption(sweep: Sweep) -> str:
     return f"Volume that the front dominates, from {point}, in the metrics' own units; trials in the order of their numbers."
 
 
-def _trade_caption(sweep: Sweep) -> str:
-    return "The best that any trial reached within each bound, ± one standard error; all other constraints are kept."
-
-
 def _mattered_caption(sweep: Sweep) -> str:
     done = int((sweep.trials["state"] == "complete").sum())
     return (
         f"From {done} finished trials (at least {needed(sweep)} are asked for). Bars: fANOVA, main effects over all trials; "
         "diamonds: PED-ANOVA, how much the best tenth of the trials differs from the others. With few trials both are rough."
-    )
-
-
-def _depended_caption(sweep: Sweep) -> str:
-    return (
-        "Partial dependence of a random forest with its 95 % interval over bootstraps of the trials (band or bar); "
-        "dots are the trials. The settings that mattered most come first."
-    )
-
-
-def _together_caption(sweep: Sweep) -> str:
-    return "Partial dependence on the two settings that mattered most, the others as the trials had them."
-
-
-def _learnt_caption(sweep: Sweep) -> str:
-    return (
-        "All finished trials by base: lines, where two bases learnt alike, are local linear with 95 % intervals over "
-        "bootstraps of the trials. Forgetting compares at equal learning alone: who learnt little forgot little."
-    )
-
-
-def _apart_caption(sweep: Sweep) -> str:
-    return (
-        "Format: answers that lack the task's marker; skill: wrong ones that have it; together they are the forgetting rate. "
-        "Left all finished trials, right those of the front, or where it is empty those that forgot least."
     )
 
 
@@ -483,12 +422,45 @@ def _parts(sweep: Sweep) -> pd.DataFrame:
 
 
 FIGURES: dict[str, Figured] = {
-    "front": Figured("The front", _front_caption, front, _judged),
+    "front": Figured(
+        "The front",
+        "Each finished trial in the first two objectives, ± one standard error; the front, the baseline and the constraints.",
+        partial(front_figure, table=False),
+        _judged,
+    ),
     "course": Figured("Hypervolume over trials and hours of work", _course_caption, hypervolume, course),
-    "tradeoff": Figured("The best within any bound", _trade_caption, trade, tradeoff),
+    "tradeoff": Figured(
+        "The best within any bound",
+        "The best that any trial reached within each bound, ± one standard error; all other constraints are kept.",
+        trade,
+        tradeoff,
+    ),
     "importance": Figured("What mattered", _mattered_caption, mattered, _shares),
-    "dependence": Figured("What each setting did", _depended_caption, depended, _dependences),
-    "interaction": Figured("Two settings together", _together_caption, together, _interactions),
-    "learning": Figured("Learning against forgetting", _learnt_caption, learnt, _learnings),
-    "parts": Figured("Forgetting taken apart", _apart_caption, apart, _parts),
+    "dependence": Figured(
+        "What each setting did",
+        "Partial dependence of a random forest with its 95 % interval over bootstraps of the trials (band or bar); "
+        "dots are the trials. The settings that mattered most come first.",
+        depended,
+        _dependences,
+    ),
+    "interaction": Figured(
+        "Two settings together",
+        "Partial dependence on the two settings that mattered most, the others as the trials had them.",
+        together,
+        _interactions,
+    ),
+    "learning": Figured(
+        "Learning against forgetting",
+        "All finished trials by base: lines, where two bases learnt alike, are local linear with 95 % intervals over "
+        "bootstraps of the trials. Forgetting compares at equal learning alone: who learnt little forgot little.",
+        learnt,
+        _learnings,
+    ),
+    "parts": Figured(
+        "Forgetting taken apart",
+        "Format: answers that lack the task's marker; skill: wrong ones that have it; together they are the forgetting rate. "
+        "Left all finished trials, right those of the front, or where it is empty those that forgot least.",
+        apart,
+        _parts,
+    ),
 }

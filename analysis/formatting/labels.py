@@ -58,6 +58,11 @@ def unit(name: str) -> str:
     return " %"
 
 
+def column(name: str) -> str:
+    """The head of a column: "commonsense gain (points)"."""
+    return f"{metric_name(name)} ({unit(name).strip()})"
+
+
 def scale(name: str) -> float:
     """What a value is multiplied with to be shown in its unit."""
     return 100.0 if unit(name) in (" points", " %") else 1.0

@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
-
 from analysis.ablations.answer import RATE, Effect, Ruling
 from analysis.formatting import labels
+from analysis.formatting.table import Beside
 
 RESOLUTION = 0.01  # of a probability that is told: the draws behind it resolve no more
 
@@ -25,10 +24,15 @@ def interval(row: Mapping[Any, Any], name: str) -> str:
     return f"{labels.percent(name, low)} to {labels.percent(name, high)}"
 
 
-def both(row: Mapping[Any, Any], name: str) -> Markup:
+def with_error(row: Mapping[Any, Any], name: str) -> str:
+    """ "+12.0 ± 2.1, sd 1.3": one standard error, and the standard deviation between replicates where there are any."""
+    text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
+    return text if math.isnan(sd) else f"{text}, sd {spread(name, sd)}"
+
+
+def both(row: Mapping[Any, Any], name: str) -> Beside:
     """The value and, smaller, its interval."""
-    beside = interval(row, name)
-    return Markup("{} <i>{}</i>").format(value(row, name), beside) if beside else Markup("{}").format(value(row, name))
+    return Beside(value(row, name), interval(row, name))
 
 
 def corrected_value(row: Mapping[Any, Any], name: str) -> str:
@@ -36,13 +40,13 @@ def corrected_value(row: Mapping[Any, Any], name: str) -> str:
     return labels.percent(name, row[f"{name}_corrected"])
 
 
-def corrected(row: Mapping[Any, Any], name: str) -> Markup:
+def corrected(row: Mapping[Any, Any], name: str) -> Beside:
     """The same with its interval."""
-    low, high = row[f"{name}_corrected_low"], row[f"{name}_corrected_high"]
-    text = Markup("{}").format(corrected_value(row, name))
-    if math.isfinite(low) and math.isfinite(high):
-        text += Markup(" <i>{} to {}</i>").format(labels.percent(name, low), labels.percent(name, high))
-    return text
+    return both(_of_corrected(row, name), name)
+
+
+def _of_corrected(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    return {f"{name}{end}": row[f"{name}_corrected{end}"] for end in ("", "_low", "_high")}
 
 
 def spread(name: str, sd: float) -> str:
@@ -59,8 +63,7 @@ def sentence(row: Mapping[Any, Any], name: str) -> str:
 
 def corrected_sentence(row: Mapping[Any, Any], name: str) -> str:
     """As `sentence`, of the corrected value."""
-    parts = {f"{name}{end}": row[f"{name}_corrected{end}"] for end in ("", "_low", "_high")}
-    return sentence(parts, name)
+    return sentence(_of_corrected(row, name), name)
 
 
 def probability(share: float) -> str:

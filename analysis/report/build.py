@@ -3,7 +3,6 @@
 Beside it stands report.json, the numbers that the page tells and front.json and trials.csv do not have.
 """
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ import pandas as pd
 
 from analysis.explore.cost import cost, hours_name, phases
 from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
-from analysis.export.files import TEMPLATES, export_trials
-from analysis.export.trial_table import listing
-from analysis.figures.front import DARK, LIGHT, png
+from analysis.export.files import export_trials
+from analysis.export.templates import HTML
+from analysis.export.trial_table import trial_table
 from analysis.figures.front_svg import ELLIPSES, LINES, front_svg, parallel_svg
 from analysis.figures.sweep import FIGURES
+from analysis.figures.theme import DARK, LIGHT, png
 from analysis.formatting import labels, numbers
+from analysis.formatting.table import Column, Table
 from analysis.report.findings import claims, headline, notices, quoted
 from analysis.report.trial_page import Point, facts, point
 from analysis.results.sweep import Sweep
@@ -38,8 +39,8 @@ class Drawn:
 
     title: str
     caption: str
-    light: str
-    dark: str
+    light: bytes
+    dark: bytes
 
 
 def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
@@ -61,7 +62,7 @@ def report(sweep: Sweep) -> str:
 
 def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
     pages = [one.number for one in points]
-    return TEMPLATES.get_template("report.html.j2").render(
+    return HTML.get_template("report.html.j2").render(
         sweep=sweep,
         labels=labels,
         told=numbers,
@@ -72,14 +73,14 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         parallel=parallel_svg(sweep, pages),
         most_lines=LINES,
         caption=_caption(sweep),
-        front=listing(sweep, sweep.front, marks, pages, brief=True),
+        front=trial_table(sweep, sweep.front, marks, pages, brief=True),
         errors=_errors(sweep),
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
         paper=_paper(sweep, pages),
         caveats=CAVEATS,
-        trials=listing(sweep, sweep.trials, marks, pages, brief=False),
+        trials=trial_table(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),
         cost=_cost(sweep),
         phases=_phases(sweep),
@@ -207,26 +208,15 @@ def _figures(sweep: Sweep) -> list[Drawn]:
             continue
         light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
         if light is not None and dark is not None:
-            found.append(Drawn(figured.title, figured.caption(sweep), _inline(png(light)), _inline(png(dark))))
+            found.append(Drawn(figured.title, figured.caption(sweep), png(light), png(dark)))
     return found
 
 
-def _inline(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
-
-
-def _table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[Any]], kinds: Sequence[str] = ()) -> dict[str, Any]:
-    """A table as the templates show it, from heads (text, is a number) and rows of texts."""
-    kinds = kinds or [""] * len(heads)
-    cells = [{"kind": "", "cells": [(text, None, kind) for text, kind in zip(row, kinds, strict=True)]} for row in rows]
-    return {"heads": [(text, "", is_number) for text, is_number in heads], "rows": cells}
-
-
-def _paper(sweep: Sweep, pages: Sequence[int]) -> dict[str, Any]:
+def _paper(sweep: Sweep, pages: Sequence[int]) -> Table:
     """The paper's own table, with the points of the front that have a page below it."""
     metrics = ("commonsense.base", "commonsense.value", "math.forgetting", "knowledge.drop")
-    heads = [("", False), ("model", False), ("samples", True)]
-    heads += [(f"{labels.metric_name(name)} ({labels.unit(name).strip()})", True) for name in metrics]
+    heads = [Column(""), Column("model"), Column("samples", number=True)]
+    heads += [Column(labels.column(name), number=True) for name in metrics]
     rows: list[list[Any]] = []
     for one in PAPER:
         texts = [labels.percent(name, one.get(name), digits=2 if name.startswith("c") else 0) for name in metrics]
@@ -234,18 +224,18 @@ def _paper(sweep: Sweep, pages: Sequence[int]) -> dict[str, Any]:
         rows.append(["paper", one["model"], f"{one['samples']:,}", *texts])
     for row in sweep.front[sweep.front["number"].isin(pages)].to_dict("records"):
         spec = sweep.records[row["key"]].spec
-        texts = [numbers.both(row, name) if name in sweep.metrics else labels.MISSING for name in metrics]
-        rows.append([f"#{row['number']}", spec.base.model, f"{spec.data.samples:,}", *texts])
-    return _table(heads, rows)
+        cells = [numbers.both(row, name) if name in sweep.metrics else labels.MISSING for name in metrics]
+        rows.append([f"#{row['number']}", spec.base.model, f"{spec.data.samples:,}", *cells])
+    return Table.of(heads, rows)
 
 
-def _baselines(sweep: Sweep) -> dict[str, Any]:
+def _baselines(sweep: Sweep) -> Table:
     frame = sweep.baselines
     roles = [column.removesuffix(".n") for column in frame.columns if column.endswith(".n")]
-    heads = [("model", False), ("quantisation", False), ("state", False), ("trials", True)]
+    heads = [Column("model"), Column("quantisation"), Column("state"), Column("trials", number=True)]
     for role in roles:
-        heads += [(f"{role} score (%)", True), ("documents", True)]
-    heads += [("time", True), ("key", False)]
+        heads += [Column(f"{role} score (%)", number=True), Column("documents", number=True)]
+    heads += [Column("time", number=True), Column("key", kind="key")]
     rows: list[list[Any]] = []
     for row in frame.to_dict("records"):
         record = sweep.records.get(row["key"])
@@ -254,10 +244,10 @@ def _baselines(sweep: Sweep) -> dict[str, Any]:
         for role in roles:
             cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
         rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
-    return _table(heads, rows, [""] * (len(heads) - 1) + ["key"])
+    return Table.of(heads, rows)
 
 
-def _cost(sweep: Sweep) -> dict[str, Any]:
+def _cost(sweep: Sweep) -> Table:
     found = cost(sweep)
     named = {
         "gpu_hours": f"{hours_name(sweep)} spent",
@@ -267,15 +257,16 @@ def _cost(sweep: Sweep) -> dict[str, Any]:
     rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
     if found["trials"]:
         rows += [["a trial, median", labels.duration(found["median"])], ["a trial, longest", labels.duration(found["longest"])]]
-    return _table([("cost", False), ("", True)], rows if sweep.records else [])
+    return Table.of([Column("cost"), Column("", number=True)], rows if sweep.records else [])
 
 
-def _phases(sweep: Sweep) -> dict[str, Any]:
+def _phases(sweep: Sweep) -> Table:
     rows = [
         [one["phase"], one["records"], *(labels.duration(one[what]) for what in ("median", "longest", "together"))]
         for one in phases(sweep)
     ]
-    return _table([("phase", False), ("records", True), ("median", True), ("longest", True), ("together", True)], rows)
+    timed = [Column(name, number=True) for name in ("records", "median", "longest", "together")]
+    return Table.of([Column("phase"), *timed], rows)
 
 
 def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -285,5 +276,5 @@ def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         found = tuple(facts(record))
         counts[found] = counts.get(found, 0) + 1
     order = sorted((found for found in counts if found), key=lambda found: -counts[found])
-    heads = [("what", False), ("which", False)]
-    return [{"records": counts[found], "of": len(records), "table": _table(heads, found, ["", "text"])} for found in order]
+    heads = [Column("what"), Column("which", kind="text")]
+    return [{"records": counts[found], "of": len(records), "table": Table.of(heads, found)} for found in order]

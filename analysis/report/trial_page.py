@@ -14,6 +14,7 @@ from scipy import special
 
 from analysis.figures.curve import curve
 from analysis.formatting import labels, numbers
+from analysis.formatting.table import Beside
 from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
@@ -58,11 +59,11 @@ class Point:
     number: int
     row: Mapping[Any, Any]
     settings: list[tuple[str, str]]
-    roles: list[tuple[str, list[Markup]]]
+    roles: list[tuple[str, list[Beside]]]
     """A role and its base score, own score, gain, and forgetting rate."""
-    parts: list[tuple[str, list[tuple[str, Markup]]]]
+    parts: list[tuple[str, list[tuple[str, Beside]]]]
     """Role, and its forgetting taken apart: what, and the value."""
-    learning: list[tuple[str, Markup]]
+    learning: list[tuple[str, Beside]]
     curves: list[tuple[str, Markup]]
     flips: list[Flips]
     phases: list[tuple[str, float, dict[str, int]]]
@@ -102,7 +103,7 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
     )
 
 
-def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Markup]]:
+def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Beside]]:
     names = [f"{role}.{kind}" for kind in PART_KINDS if f"{role}.{kind}" in sweep.metrics]
     return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names if not np.isnan(row[name])]
 

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.ablations.answer import FigureSpec
 from analysis.ablations.figures import LINES, caption, draw, lines, numbers
-from analysis.figures.front import DARK, png
+from analysis.figures.theme import DARK, png
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
 from tests.factories.sweeps import NASTY
 
@@ -67,8 +67,9 @@ def test_a_logarithmic_axis_shows_a_zero_at_its_left_end(tmp_path):
     figure = draw(asked(swept(tmp_path, points)), FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "16", "32", "64"]
-    places = axes.transData.transform([(x, 0) for x in (0, 16, 32, 64)])[:, 0]
+    places = axes.transData.transform([(x, 0) for x in axes.containers[0].lines[0].get_xdata()])[:, 0]
     assert axes.bbox.x0 < places[0] and places[-1] < axes.bbox.x1
+    assert places[0] < places[1]
     assert places[2] - places[1] == pytest.approx(places[3] - places[2])
 
 

@@ -218,7 +218,7 @@ def test_a_section_reads_question_why_design_figure_effects_verdicts_caveats_poi
 def text_of(answer):
     from analysis.ablations.page import Section
 
-    return text(Section("q1", answer, ()))
+    return text(Section(answer, ()))
 
 
 def test_every_table_has_as_many_cells_in_each_row_as_heads(answers, tmp_path):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis.figures.front import DARK, LIGHT, png, svg
 from analysis.figures.sweep import FIGURES
+from analysis.figures.theme import DARK, LIGHT, png, svg
 from analysis.stats import pareto
 from tests.factories.planted_sweeps import planted, two_bases
 from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder

@@ -16,7 +16,8 @@ from matplotlib.image import imread
 
 from analysis.export.files import export, front_rows, front_table
 from analysis.figures import label_placement
-from analysis.figures.front import DARK, LIGHT, front_figure
+from analysis.figures.front import front_figure
+from analysis.figures.theme import DARK, LIGHT
 from analysis.formatting.labels import setting_names
 from analysis.report.build import headline, notices, report, write_report
 from analysis.results.sweep import load
@@ -236,7 +237,7 @@ def test_texts_at_one_place_make_way_for_each_other():
     room = label_placement.Room(axes, [np.array([[0.5, 0.5]])])
     for text in ("first", "second", "third"):
         label = axes.annotate(text, (0.5, 0.5), (0, 0), textcoords="offset points", ha="center", va="center")
-        room.put(label, label_placement.around(label, room.scale))
+        room.put(label, room.around(label))
     point = axes.transData.transform((0.5, 0.5))
     assert not any(one.overlaps(other) for n, one in enumerate(room.boxes) for other in room.boxes[:n])
     assert not any(box.contains(*point) for box in room.boxes)

@@ -1,0 +1,32 @@
+"""The templates of pages (HTML) and texts (Markdown): both escape whatever they show but what says that it is markup."""
+
+import base64
+import hashlib
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.export.markup import markdown_text
+
+_LOADER: dict[str, Any] = {"loader": PackageLoader("analysis"), "undefined": StrictUndefined}
+_BLOCKS: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+
+
+def _sha256(text: str) -> str:
+    """An inline style or script as a Content-Security-Policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _inline(picture: bytes) -> str:
+    """A PNG as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def _as_markdown(value: Any) -> str:
+    return value if isinstance(value, Markup) else markdown_text(value)
+
+
+HTML = Environment(autoescape=True, **_LOADER, **_BLOCKS)
+HTML.filters |= {"sha256": _sha256, "inline": _inline}
+MARKDOWN = Environment(autoescape=False, finalize=_as_markdown, **_LOADER, **_BLOCKS)

@@ -1,0 +1,19 @@
+"""The front as a table of a terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+
+def front_table(sweep: Any) -> Table:
+    from analysis.export import trial_table  # with pandas, which most commands need not wait for
+
+    title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
+    made = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = trial_table.front_table(sweep, brief=True)
+    for one in shown.columns:
+        made.add_column(one.name.replace(" ", "\n"), justify="right" if one.number else "left", no_wrap=True)
+    for row in shown.rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made

@@ -1,0 +1,52 @@
+"""Every drawing of the front takes its points, edge and bounds from one scene."""
+
+import numpy as np
+import pytest
+
+from analysis.figures.scene import scene, stairs
+from tests.factories.sweeps import OBJECTIVES, Builder
+
+
+@pytest.fixture
+def builder(tmp_path):
+    """Two points on the front, one dominated, one beyond the constraint."""
+    return Builder(tmp_path).baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10))
+
+
+def test_points_are_in_the_unit_of_the_axes_with_their_kind(builder):
+    shown = scene(builder.load())
+    assert shown.x == pytest.approx([12, 8, 6, 40]) and shown.y == pytest.approx([7.5, 0, 5, 75])
+    assert shown.kinds.tolist() == ["front", "front", "dominated", "outside"]
+    assert shown.baselines.tolist() == [[0, 0]]
+    assert [way for _, way in shown.names] == ["better →", "← better"]
+
+
+def test_with_one_objective_x_is_the_trial_and_the_edge_the_best_so_far(builder):
+    shown = scene(builder.load(objectives=OBJECTIVES["one"]))
+    assert shown.x.tolist() == [0, 1, 2, 3] and not shown.x_error.any()
+    assert set(shown.edge[:, 1].round(6)) == {12.0} and shown.edge[-1, 0] == 3
+
+
+def test_the_edge_runs_along_what_the_front_dominates(builder):
+    assert scene(builder.load()).edge == pytest.approx(np.array([[8, 0], [8, 7.5], [12, 7.5]]))
+    assert not len(scene(builder.load(objectives=OBJECTIVES["four"])).edge)
+
+
+def test_bounds_cut_the_region_and_are_within_the_ranges(builder):
+    shown = scene(builder.load())
+    (bound,) = shown.bounds
+    assert (bound.axis, bound.edge) == ("y", pytest.approx(10))
+    assert shown.region((-5, 50), (-5, 80)) == pytest.approx((-5, 50, -5, 10))
+    assert shown.region((-5, 50), (20, 80)) is None
+    x, y = shown.ranges(0.0)
+    assert x == pytest.approx((0, 40)) and y == pytest.approx((0, 75))
+
+
+def test_a_sweep_without_finished_trials_has_no_points(tmp_path):
+    assert not len(scene(Builder(tmp_path).load()).rows)
+
+
+def test_stairs_are_matplotlib_s_steps():
+    x, y = np.array([0.0, 1.0]), np.array([2.0, 3.0])
+    assert stairs(x, y, "post").tolist() == [[0, 2], [1, 2], [1, 3]]
+    assert stairs(x, y, "pre").tolist() == [[0, 2], [0, 3], [1, 3]]
