@@ -66,7 +66,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure of a sweep's trials; see `ablation_figure.draw`."""
+    """A figure of a sweep's trials; see `analysis.ablations.figures.draw`."""
 
     name: str
     title: str

@@ -15,36 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.ablations.answer import Answer, FigureSpec
+from analysis.ablations.points import LINES, Line, is_metric, key, lines, null, ordered, path_name, similarities, text
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
-from analysis.results.sweep import Sweep, read_manifest
-from trials.errors import InputError
 
 WIDTH = 7.2  # inches: letters of 9 points can be read where the picture is 500 px wide
-LINES = 8  # in colour; more cannot be told apart, and stand behind in grey
 TURNED = 22  # letters of a name that stands aslant
 STEPS = [1, 2, 2.5, 5, 10]
-NAMES = {
-    "data.samples": "training rows",
-    "derive.samples": "training rows",
-    "derive.rank": "rank that is kept",
-    "derive.strength": "strength of the adapter",
-    "derive.off": "switched off",
-    "base.model": "base",
-}
-_AS_TRAINED = {"derive.samples": "data.samples", "derive.rank": "lora.rank", "derive.strength": 1.0}
-"""x of a point that nothing was derived from: another path's value, or a number."""
-_DERIVED = ("derive.off", "derive.samples", "derive.rank", "derive.strength")
 _ENDS = {"value": "", "low": "_low", "high": "_high"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """Points that are joined: rows of the sweep's trials with x in the column "x"."""
-
-    label: str
-    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -77,7 +56,7 @@ class Axis:
         if self.kind == "numbers":
             return float(value)
         if self.kind == "names":
-            return float([_key(one) for one in self.values].index(_key(value)))
+            return float([key(one) for one in self.values].index(key(value)))
         above = [math.log(one) for one in self.values if one > 0]
         return math.log(value) if value > 0 else above[0] - (0.3 * (above[-1] - above[0]) or 1.0)
 
@@ -89,7 +68,7 @@ class Axis:
 
     def turned(self, letters: int) -> bool:
         """Whether the names find no room side by side in a panel that is so many letters wide."""
-        lines = [line for value in self.values for line in broken(_text(value), 14).split("\n")]
+        lines = [line for value in self.values for line in broken(text(value), 14).split("\n")]
         return self.kind == "names" and max(map(len, lines)) + 1 > letters / len(self.values)
 
     def show(self, axes: Axes, letters: int) -> None:
@@ -97,7 +76,7 @@ class Axis:
         places = [self.place(value) for value in self.values]
         if self.kind == "names":
             turned = self.turned(letters)
-            texts = [short(_text(value), TURNED) if turned else broken(_text(value), 14) for value in self.values]
+            texts = [short(text(value), TURNED) if turned else broken(text(value), 14) for value in self.values]
             look: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
             axes.set_xticks(places, texts, **look)
             axes.set_xlim(-0.6, len(texts) - 0.4)
@@ -109,10 +88,10 @@ class Axis:
             return
         shown = [0]
         for n in range(1, len(places)):
-            room = 0.5 * sum(len(_text(self.values[one])) + 1 for one in (n, shown[-1])) / letters
+            room = 0.5 * sum(len(text(self.values[one])) + 1 for one in (n, shown[-1])) / letters
             if places[n] - places[shown[-1]] > room * (places[-1] - places[0]):
                 shown.append(n)
-        axes.set_xticks([places[n] for n in shown], [_text(self.values[n]) for n in shown])
+        axes.set_xticks([places[n] for n in shown], [text(self.values[n]) for n in shown])
 
 
 # ---------------------------------------------------------------------- forms
@@ -195,14 +174,14 @@ def caption(answer: Answer, spec: FigureSpec) -> str:
 def numbers(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
     """What is drawn, in the metrics' own units: per line its points, or its similarities by layer."""
     if spec.kind == "layers":
-        return [{"line": name, "similarity": values.tolist()} for name, values in _similarities(answer, spec).items()]
+        return [{"line": name, "similarity": values.tolist()} for name, values in similarities(answer, spec).items()]
     found = lines(answer, spec)
     metrics = _measured(found, spec)
-
-    def point(row: dict[Any, Any]) -> dict[str, Any]:
-        return {"x": row["x"]} | {name: {key: row[f"{name}{end}"] for key, end in _ENDS.items()} for name in metrics}
-
-    return [{"line": line.label, "points": [point(row) for row in line.rows.to_dict("records")]} for line in found]
+    points = [
+        [{"x": row["x"]} | {name: {key: row[f"{name}{end}"] for key, end in _ENDS.items()} for name in metrics} for row in rows]
+        for rows in (line.rows.to_dict("records") for line in found)
+    ]
+    return [{"line": line.label, "points": shown} for line, shown in zip(found, points, strict=True)]
 
 
 # ---------------------------------------------------------------------- what is shown
@@ -211,10 +190,8 @@ def numbers(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
 def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
     """What is drawn; empty where the sweep has nothing to show."""
     if spec.kind == "layers":
-        alike = [
-            Series(name, range(len(values)), np.array([values, *np.full((2, len(values)), np.nan)]))
-            for name, values in _similarities(answer, spec).items()
-        ]
+        found_alike = similarities(answer, spec).items()
+        alike = [Series(name, range(len(one)), np.array([one, one * np.nan, one * np.nan])) for name, one in found_alike]
         title = "likeness of the hidden states to the base's (linear CKA)"
         return [Panel(title, "layer (0: the embeddings)", alike, 1.0)] if alike else []
     found = lines(answer, spec)
@@ -223,7 +200,7 @@ def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
         return []
     levels = [_base_level(found, name) for name in metrics]
     if spec.kind == "lines":
-        x = _metric(spec.x) if _is_metric(spec.x) else path_name(spec.x)
+        x = _metric(spec.x) if is_metric(spec.x) else path_name(spec.x)
         return [
             Panel(_metric(name), x, [_series(line.label, line.rows, name) for line in found], level)
             for name, level in zip(metrics, levels, strict=True)
@@ -261,112 +238,13 @@ def _base_level(found: Sequence[Line], metric: str) -> float | None:
 
 
 def _axis(values: Sequence[Any], log: bool) -> Axis:
-    distinct = list({_key(value): value for value in values}.values())
-    if not _ordered(distinct):
-        return Axis(sorted(distinct, key=lambda one: not _null(one)), "names")
+    distinct = list({key(value): value for value in values}.values())
+    if not ordered(distinct):
+        return Axis(sorted(distinct, key=lambda one: not null(one)), "names")
     return Axis(sorted(distinct), "logarithms" if log and max(distinct) > 0 else "numbers")
 
 
-def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
-    """A line for each combination of what `by` may be; with more of them than can be told apart, for each setting that varies.
-
-    Rows that lack a path of `by` (nothing replayed has no source) begin every line, where x is a setting with an order.
-    """
-    rows = _rows(answer, spec)
-    if rows.empty:
-        return []
-    groups: dict[tuple[str, ...], list[Any]] = {}
-    for index, row in rows.iterrows():
-        groups.setdefault(tuple(_key(row[path]) for path in spec.by), []).append(index)
-    if len(groups) > LINES and (families := _families(rows, spec.by)):
-        return [Line(name, rows.loc[places]) for name, places in families.items()]
-    found = {key: rows.loc[places] for key, places in groups.items()}
-    lacking = [key for key in found if "" in key]
-    if 0 < len(lacking) < len(found) and not _is_metric(spec.x) and _ordered(rows["x"]):
-        shared = pd.concat([found.pop(key) for key in lacking])
-        found = {key: pd.concat([shared, group]) for key, group in found.items()}
-    several = _varied(rows, spec.by)
-    return [Line(", ".join(_value(path, group[path].iloc[-1]) for path in several), group) for group in found.values()]
-
-
-def _rows(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
-    """The complete rows that `only` leaves, in order of x where that has one; derived ones where the figure is about these."""
-    sweep = answer.sweep
-    if sweep is None:
-        return pd.DataFrame()
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
-    for path in [spec.x, *spec.by, *spec.only]:
-        if path not in rows:  # the same in all points: the trials' specs have it
-            rows = rows.assign(**{path: [_setting(sweep, key, path) for key in rows["key"]]})
-    usual = {path: [None, 1.0] if path == "derive.strength" else None for path in _DERIVED}
-    usual = {path: value for path, value in usual.items() if path in rows and path not in (spec.x, *spec.by)}
-    for path, wanted in (usual | spec.only).items():
-        keys = {_key(one) for one in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-        rows = rows[[_key(value) in keys for value in rows[path]]]
-    x = [_x(sweep, row, spec.x) for row in rows.to_dict("records")]
-    rows = rows.assign(x=pd.Series(x, rows.index, dtype=object))
-    if _is_metric(spec.x):
-        rows = rows[~rows["x"].map(_null)]
-    if len(rows) and _ordered(rows["x"]):
-        rows = rows.sort_values("x", key=lambda column: column.astype(float), kind="stable")
-    return rows
-
-
-def _x(sweep: Sweep, row: dict[Any, Any], path: str) -> Any:
-    if not _null(row[path]):
-        return row[path]
-    trained = _AS_TRAINED.get(path)
-    if not isinstance(trained, str):
-        return trained
-    return _setting(sweep, row["key"], trained) if _null(row.get(trained)) else row[trained]
-
-
-def _setting(sweep: Sweep, key: str, path: str) -> Any:
-    """The value of a trial's spec at `path`; None where it has none."""
-    found: Any = sweep.records[key].spec
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found
-
-
-def _families(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, list[Any]]:
-    """Rows by the one path of `by` in which they differ from what is usual; empty where some differ in several."""
-    usual = {path: rows[path].map(_key).mode().iloc[0] for path in by}
-    found: dict[str, list[Any]] = {}
-    for index, row in rows.iterrows():
-        other = [path for path in by if _key(row[path]) != usual[path]]
-        if len(other) > 1:
-            return {}
-        found.setdefault(path_name(other[0]) if other else "none of these", []).append(index)
-    return found
-
-
-def _similarities(answer: Answer, spec: FigureSpec) -> dict[str, np.ndarray]:
-    """The similarities, (layers,), of each line by its name."""
-    sweep, rows, by = answer.sweep, _rows(answer, spec), spec.by or (spec.x,)
-    if sweep is None or rows.empty:
-        return {}
-    keys = {trial.number: trial.keys for trial in read_manifest(sweep.folder).trials}
-    several = _varied(rows, by) or by
-    found: dict[str, list[list[float]]] = {}
-    for row in rows.to_dict("records"):
-        records = [sweep.records[key] for key in keys[row["number"]] if key in sweep.records]
-        alike = [layers for record in records for layers in record.similarity.values()]
-        found.setdefault(", ".join(_value(path, row[path]) for path in several), []).extend(alike)
-    lengths = {len(one) for ones in found.values() for one in ones}
-    return {name: np.mean(ones, axis=0) for name, ones in found.items() if ones} if len(lengths) == 1 else {}
-
-
-def _varied(rows: pd.DataFrame, paths: Sequence[str]) -> list[str]:
-    return [path for path in paths if rows[path].map(_key).nunique() > 1]
-
-
 # ---------------------------------------------------------------------- names and values
-
-
-def path_name(path: str) -> str:
-    """A setting as people call it: "replay share" for data.replay.share."""
-    return NAMES.get(path, " ".join(path.split(".")[1:] or [path]).replace("_", " "))
 
 
 def _metric(name: str) -> str:
@@ -374,40 +252,7 @@ def _metric(name: str) -> str:
     return labels.axis(name).removeprefix(f"{LEARNING} ").replace("percentage points", "points")
 
 
-def _is_metric(name: str) -> bool:
-    try:
-        split_metric(name)
-    except InputError:
-        return False
-    return True
-
-
 def _class(metric: str) -> str:
     """ "digits" of math.gold_bpb_digit_delta."""
     part = split_metric(metric)[1].removeprefix("gold_bpb").removesuffix("delta").strip("_")
     return {"": "all", "format": "format"}.get(part, f"{part}s")
-
-
-def _value(path: str, value: Any) -> str:
-    """A setting of a line: numbers with their name, texts alone."""
-    if _null(value):
-        return f"no {path_name(path).split()[-1]}"
-    return _text(value) if isinstance(value, str) else f"{path_name(path)} {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
-    return "none" if _null(value) else labels.setting(value).rsplit("/", 1)[-1]
-
-
-def _null(value: Any) -> bool:
-    return value is None or value != value
-
-
-def _ordered(values: Any) -> bool:
-    return all(isinstance(one, (int, float, np.number)) and not isinstance(one, bool) and not _null(one) for one in values)
-
-
-def _key(value: Any) -> str:
-    """Equal of equal values: of numbers whatever their type, of all else of one type."""
-    return "" if _null(value) else f"{float(value):.9g}" if _ordered([value]) else repr(value)

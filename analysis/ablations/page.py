@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from analysis.ablations import figures
 from analysis.ablations.answer import Answer, Ruling, Verdict
-from analysis.ablations.figures import path_name
+from analysis.ablations.points import path_name
 from analysis.explore.failure_signatures import CAVEATS, PAPER
 from analysis.export.markup import PLAIN, comment, markdown, tabular
 from analysis.export.plain import plain

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.explore.selection import groups, knee
-from analysis.export import trial_table
 from analysis.export.markup import comment, markdown, tabular
 from analysis.export.plain import plain
 from analysis.export.templates import HTML
+from analysis.export.trial_table import front_table
 from analysis.figures.front import front_figure
 from analysis.figures.theme import LIGHT, png, svg
 from analysis.results.sweep import Sweep
@@ -84,11 +84,11 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
     A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr", "low", "high"}}, "p_front",
-    "p_feasible", "group", the number of the point that it is a near-duplicate of (choose.groups), "knee", whether it is the
-    front's (choose.knee)}. Where the search saw one half of the documents, all this is of the other half and a metric's
-    "search" is the value that the search saw. An objective also has "corrected", "corrected_low" and "corrected_high"; a metric
-    of a trial with replicates "sd", the standard deviation between them, and "n", how many they are. Metrics are shares (0..1)
-    but for bits per byte and nats, None where undefined.
+    "p_feasible", "group", "knee"}. "group" is the number of the point that it is a near-duplicate of, "knee" whether it is the
+    front's (`analysis.explore.selection`). Where the search saw one half of the documents, all this is of the other half and a
+    metric's "search" is the value that the search saw. An objective also has "corrected", "corrected_low" and "corrected_high";
+    a metric of a trial with replicates "sd", the standard deviation between them, and "n", how many they are. Metrics are
+    shares (0..1) but for bits per byte and nats, None where undefined.
     """
     rows = []
     group, best = groups(sweep), knee(sweep)
@@ -139,7 +139,7 @@ def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
     return found | ({"sd": plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
 
-def front_table(sweep: Sweep) -> pd.DataFrame:
+def front_frame(sweep: Sweep) -> pd.DataFrame:
     """The front with a column each for number, key, p_front, p_feasible, the searched paths, every metric, its standard error
     ("NAME_se") and its 95 % interval ("NAME_low", "NAME_high"); an objective also "NAME_corrected".
 
@@ -193,25 +193,25 @@ def _encoded_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _html(sweep: Sweep) -> bytes:
-    return HTML.get_template("front.html.j2").render(sweep=sweep, table=trial_table.front_table(sweep)).encode()
+    return HTML.get_template("front.html.j2").render(sweep=sweep, table=front_table(sweep)).encode()
 
 
 def _tex(sweep: Sweep) -> bytes:
     made_by = f"slimsweep front {sweep.folder} --format tex"
     needs = "% Needs \\usepackage{booktabs,textcomp} and \\usepackage[T1]{fontenc}. The ± is one standard error.\n"
     head = comment(f"The Pareto front of {sweep.name}, made by: {made_by}")
-    return (head + needs + tabular(trial_table.front_table(sweep))).encode()
+    return (head + needs + tabular(front_table(sweep))).encode()
 
 
 ENCODED: dict[str, Callable[[Any], bytes]] = {"csv": _encoded_csv, "json": _encoded_json, "parquet": _encoded_parquet}
 FORMATS: dict[str, Callable[[Sweep], bytes]] = {
-    "csv": lambda sweep: _encoded_csv(front_table(sweep)),
+    "csv": lambda sweep: _encoded_csv(front_frame(sweep)),
     "json": lambda sweep: _encoded_json(front_rows(sweep)),
-    "parquet": lambda sweep: _encoded_parquet(front_table(sweep)),
+    "parquet": lambda sweep: _encoded_parquet(front_frame(sweep)),
     "html": _html,
     "png": lambda sweep: png(front_figure(sweep)),
     "svg": lambda sweep: svg(front_figure(sweep)),
     "tex": _tex,
-    "md": lambda sweep: markdown(trial_table.front_table(sweep)).encode(),
+    "md": lambda sweep: markdown(front_table(sweep)).encode(),
 }
 STUDY = "study"

@@ -99,6 +99,14 @@ def style(axes: Axes, theme: Theme) -> None:
     axes.tick_params(colors=theme.muted, labelsize=9, length=0, pad=5)
 
 
+def legend_above(axes: Axes) -> None:
+    """Above the axes, where it covers nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        wide = min(len(names), 3)
+        axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=wide, borderaxespad=0.2)
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of its own size, with nothing of the run in it: equal figures are equal bytes."""
     return _saved(figure, "png", {"Software": None})

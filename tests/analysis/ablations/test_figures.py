@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.ablations.answer import FigureSpec
-from analysis.ablations.figures import LINES, caption, draw, lines, numbers
+from analysis.ablations.figures import caption, draw, numbers
+from analysis.ablations.points import LINES
 from analysis.figures.theme import DARK, png
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
 from tests.factories.sweeps import NASTY
@@ -27,39 +28,6 @@ def test_a_line_has_the_values_and_intervals_of_its_points_in_order_of_x(tmp_pat
     row = answer.sweep.trials.iloc[1]
     ends = [tuple(points[:, 1]) for points in figure.axes[0].containers[0].lines[2][0].get_segments()]
     assert ends[1] == pytest.approx((100 * row["math.drop_low"], 100 * row["math.drop_high"]))
-
-
-def test_what_lacks_the_setting_that_lines_differ_in_begins_every_line(tmp_path):
-    found = {line.label: list(line.rows["number"]) for line in lines(asked(swept(tmp_path, DOSE)), BY_SOURCE)}
-    assert found == {"gsm8k": [0, 1, 2], "self": [0, 4, 3]}
-
-
-@pytest.mark.parametrize(
-    ("only", "shown"),
-    [
-        ({"data.replay.source": "self"}, [4, 3]),
-        ({"data.replay.share": [0.1, 0.5], "data.replay.source": "gsm8k"}, [1, 2]),
-        ({"data.replay.source": None}, [0]),
-        ({"data.replay.source": [None, "self"]}, [0, 4, 3]),
-        ({"data.samples": 64}, [0, 1, 4, 2, 3]),
-        ({"data.samples": 128}, []),
-        ({"data.unheard_of": None}, [0, 1, 4, 2, 3]),
-    ],
-)
-def test_only_the_rows_that_are_asked_for_are_shown(tmp_path, only, shown):
-    spec = FigureSpec("f", "F", "data.replay.share", ("math.drop",), only=only)
-    answer = asked(swept(tmp_path, DOSE))
-    assert [number for line in lines(answer, spec) for number in line.rows["number"]] == shown
-    assert (draw(answer, spec) is None) == (not shown)
-
-
-def test_derived_points_are_shown_where_the_figure_is_about_them_with_the_trained_one_at_its_end(tmp_path):
-    points = [({"lora.rank": 8, "derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, None)]
-    answer = asked(swept(tmp_path, points))
-    (course,) = lines(answer, FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))
-    assert list(course.rows["x"]) == [0, 16, 32, 64]  # 64 rows are what the Builder's trials are trained on
-    (trained,) = lines(answer, FigureSpec("f", "F", "lora.rank", ("math.drop",)))
-    assert list(trained.rows["number"]) == [3]
 
 
 def test_a_logarithmic_axis_shows_a_zero_at_its_left_end(tmp_path):
@@ -120,14 +88,6 @@ def test_layers_are_means_over_sources_of_what_the_records_hold(tmp_path):
     assert found["all"] == pytest.approx([1.0, 0.8, 0.4]) and found["top"] == pytest.approx([1.0, 1.0, 1.0])
     assert len(draw(answer, spec).axes) == 1
     assert draw(asked(swept(tmp_path / "b", points)), spec) is None
-
-
-def test_more_lines_than_can_be_told_apart_become_one_for_each_setting_that_is_varied(tmp_path):
-    usual = {"train.kl": 0.0, "train.l2": 0.0}
-    points = [(usual, (20, 30)), *((usual | {path: n}, (20, 30 + n)) for path in usual for n in range(1, 6))]
-    spec = FigureSpec("f", "F", "commonsense.gain", ("math.drop",), by=tuple(usual))
-    found = lines(asked(swept(tmp_path, points)), spec)
-    assert {line.label: len(line.rows) for line in found} == {"none of these": 1, "kl": 5, "l2": 5}
 
 
 def test_lines_beyond_those_in_colour_are_there_and_said_to_be_grey(tmp_path):

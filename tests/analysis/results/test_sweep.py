@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from analysis.export.files import export, front_rows, front_table
+from analysis.export.files import export, front_frame, front_rows
 from analysis.figures import label_placement
 from analysis.figures.front import front_figure
 from analysis.figures.theme import DARK, LIGHT
@@ -153,7 +153,7 @@ def test_an_undefined_metric_is_null_in_json(builder):
 def test_csv_and_parquet_read_back_as_the_front(usual, tmp_path):
     sweep = usual.load()
     csv, parquet = export(sweep, ["csv", "parquet"], tmp_path / "elsewhere")
-    table = front_table(sweep)
+    table = front_frame(sweep)
     pd.testing.assert_frame_equal(pd.read_csv(csv), table)
     pd.testing.assert_frame_equal(pd.read_parquet(parquet), table)
     assert table["number"].tolist() == [0, 1]
@@ -381,14 +381,14 @@ def test_exports_say_the_spread_of_replicates_and_nothing_of_it_without_them(bui
     assert set(rows[0]["metrics"]["math.drop"]) == {"value", "stderr", "low", "high", "sd", "n"}
     assert rows[0]["metrics"]["math.drop"]["n"] == 2
     assert set(rows[1]["metrics"]["math.drop"]) == {"value", "stderr", "low", "high"}
-    table = front_table(builder.load())
+    table = front_frame(builder.load())
     assert table["replicates"].tolist() == [2, 1]
     assert table["math.drop_sd"].isna().tolist() == [False, True]
     page = " ".join("".join(Page(report(builder.load())).words).split())
     assert "up to 2 replicates" in page
     assert "sd 5.7" in page
     builder.trials = builder.trials[1:]
-    assert not [name for name in front_table(builder.load()) if name.endswith("_sd") or name == "replicates"]
+    assert not [name for name in front_frame(builder.load()) if name.endswith("_sd") or name == "replicates"]
     assert "replicates" not in "".join(Page(report(builder.load())).words)
 
 
