@@ -12,9 +12,9 @@ import torch
 
 from tests.fuzz import cases
 from tests.fuzz.test_damage import BYTES, DEEP, HUGE, KINDS, patience  # noqa: F401  # a fixture
-from trials.ledger.checkpoint import Partial
+from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.record import TrialRecord
-from trials.run.worker import _Progress
+from trials.run.training_phase import Progress
 from trials.training import trainer
 
 ORIGIN = {"key": "k", "versions": {"torch": "2"}}
@@ -22,16 +22,16 @@ ODD: dict[str, Any] = {"null": None, "text": "x\0\x1b[31m", "list": [1, None], "
 
 
 @pytest.fixture
-def partial(tmp_path: Path, spec) -> Partial:
+def checkpoints(tmp_path: Path, spec) -> CheckpointStore:
     """A training after one step, and a role that has been evaluated."""
-    made = Partial(tmp_path / "ledger" / "key" / "partial")
+    made = CheckpointStore(tmp_path / "ledger" / "key" / "partial").bound(**ORIGIN)
     _progress(made, spec).save(trainer.State(1, 8, {"a": torch.ones(2)}, losses=[(1, 2.0)]))
-    made.save_documents(ORIGIN, "math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
+    made.save_documents("math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
     return made
 
 
-def _progress(partial: Partial, spec: Any) -> _Progress:
-    return _Progress(TrialRecord(key="k", state="complete", spec=spec), partial, ORIGIN)
+def _progress(checkpoints: CheckpointStore, spec: Any) -> Progress:
+    return Progress(TrialRecord(key="k", state="complete", spec=spec), checkpoints)
 
 
 def _damages() -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -65,18 +65,18 @@ def _set(path: Path, field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", cases(_damages()))
-def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, partial, spec, patience):  # noqa: F811
-    damage(partial.folder)
-    again = Partial(partial.folder)
+def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, checkpoints, spec, patience):  # noqa: F811
+    damage(checkpoints.folder)
+    again = CheckpointStore(checkpoints.folder).bound(**ORIGIN)
     progress = _progress(again, spec)
-    assert (progress.resume() is None) + (again.load_documents(ORIGIN, "math") is None) == 1
+    assert (progress.resume() is None) + (again.load_documents("math") is None) == 1
     assert len(again.set_aside) == 1
     progress.save(trainer.State(2, 8, {"a": torch.zeros(2)}))
-    again.save_documents(ORIGIN, "math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
+    again.save_documents("math", {"seconds": 1.0, "out_of_memory": []}, pd.DataFrame({"score": [1.0]}))
     assert progress.resume().step == 2
-    assert again.load_documents(ORIGIN, "math") is not None
+    assert again.load_documents("math") is not None
     again.remove()
-    assert not partial.folder.exists()
+    assert not checkpoints.folder.exists()
 
 
 @pytest.mark.parametrize("kind", ["state", "told"])

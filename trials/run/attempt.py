@@ -13,6 +13,7 @@ from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.lease import Lease
 from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.models import oom
+from trials.printable import without_passwords
 from trials.run import provenance, revision
 from trials.spec import TrialSpec
 
@@ -60,7 +61,8 @@ class Attempt:
     def fail(self, error: Exception) -> None:
         """Turns the record into that of a failed trial."""
         self.record.state = "failed"
-        self.record.failure = Failure(kind=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+        message, trace = without_passwords(str(error)), without_passwords(traceback.format_exc())
+        self.record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
 
     def finish(self) -> None:
         """Completes the record with where and when it was made. Raises HeldElsewhere where the lease was lost meanwhile."""

@@ -56,7 +56,7 @@ def _make_ready(session: Session, member: Member) -> None:
     attempt = member.attempt
     spec, loaded = attempt.spec, prepare(session, attempt)
     member.rows = mix_rows(session, attempt)
-    member.progress = Progress(attempt, member.rows)
+    member.progress = Progress.of(attempt, member.rows)
     with lora.adapted(loaded, spec.lora, spec.train.seed, member.rows.begins_at) as model:
         member.beginning = trainer.beginning(model, spec.train)
     member.progress.resume()

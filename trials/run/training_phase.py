@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from trials.adapters import init, lora
 from trials.data import decontamination, mixture
 from trials.data.mixture import Example
@@ -18,6 +20,7 @@ from trials.errors import InputError, writing
 from trials.hub import identity
 from trials.hub.hub import SELF
 from trials.ledger import storage
+from trials.ledger.checkpoint import CheckpointStore, Saved
 from trials.ledger.record import Halving, TrialRecord
 from trials.models import base, layout, meta_model
 from trials.models.base import LoadedBase
@@ -144,9 +147,12 @@ def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
 class Progress:
     """A training's checkpoints, with what the record must say about the attempts that made them."""
 
-    def __init__(self, attempt: Attempt, rows: TrainingRows):
-        self.record = attempt.record
-        self.checkpoints = attempt.checkpoints.bound(rows=trainer.digest(rows.rows))
+    def __init__(self, record: TrialRecord, checkpoints: CheckpointStore):
+        self.record, self.checkpoints = record, checkpoints
+
+    @classmethod
+    def of(cls, attempt: Attempt, rows: TrainingRows) -> "Progress":
+        return cls(attempt.record, attempt.checkpoints.bound(rows=trainer.digest(rows.rows)))
 
     def save(self, state: trainer.State) -> None:
         values, tensors = state.packed()
@@ -158,24 +164,34 @@ class Progress:
         self.checkpoints.save({"training": values, "told": reported}, tensors)
 
     def newest(self) -> trainer.State | None:
-        saved = self.checkpoints.load()
-        return trainer.State.unpacked(saved.state["training"], saved.tensors) if saved else None
+        return self.checkpoints.load(_state)
 
     def resume(self) -> trainer.State | None:
         """The newest state that an earlier attempt left; the record takes over what that attempt reported."""
-        saved = self.checkpoints.load()
-        if saved is None:
+        found = self.checkpoints.load(lambda saved: (_state(saved), _Reported.model_validate(saved.state["told"])))
+        if found is None:
             return None
-        state, reported = trainer.State.unpacked(saved.state["training"], saved.tensors), saved.state["told"]
-        self.record.out_of_memory = [Halving.model_validate(one) for one in reported["out_of_memory"]]
-        self.record.resumed = [*reported["resumed"], state.step]
-        self.record.set_aside = reported["set_aside"]
+        state, reported = found
+        self.record.out_of_memory, self.record.set_aside = reported.out_of_memory, reported.set_aside
+        self.record.resumed = [*reported.resumed, state.step]
         return state
+
+
+class _Reported(BaseModel):
+    """What a checkpoint says about the attempts that made it."""
+
+    out_of_memory: list[Halving]
+    resumed: list[int]
+    set_aside: list[str]
+
+
+def _state(saved: Saved) -> trainer.State:
+    return trainer.State.unpacked(saved.state["training"], saved.tensors)
 
 
 def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> trainer.State:
     """The end of the training, from the newest checkpoint on."""
-    spec, settings, progress = attempt.spec, attempt.spec.train, Progress(attempt, rows)
+    spec, settings, progress = attempt.spec, attempt.spec.train, Progress.of(attempt, rows)
     names = {wanted // settings.batch_size: f"adapter-{wanted}" for wanted in attempt.keep}
 
     def reached(step: int) -> None:
