@@ -45,17 +45,17 @@ def drive(
         if not known:  # a sweep whose inputs cannot be had leaves nothing behind
             held.enter_context(_started(config, address, console))
         from orchestrator.console.progress import Progress, duration, to_run
-        from orchestrator.sweep.controller import Sweep
+        from orchestrator.sweep.controller import SweepController
 
         progress = Progress(console)
         if config.search.study == "sqlite":
             held.enter_context(_only_driver(folder))
         observers = Observers([progress, *log, *registry.make(config.trackers, config.name, folder)])
         held.callback(observers.close)
-        sweep = Sweep(config, place, observers, progress.say)
+        sweep = SweepController.open(config, place, observers, progress.say)
         if sweep.failed is not None:
             raise sweep.failed
-        if sweep.over or sweep.unfinished == 0:
+        if sweep.over or sweep.state.unfinished == 0:
             console.print(f"{config.name}: all {sum(sweep.counts.values())} trials are done")
             return 0
         if known:
@@ -71,7 +71,7 @@ def drive(
         with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
-        return (1 if sweep.unfinished is None else sweep.unfinished) if sweep.stopping else 0
+        return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0
 
 
 @contextmanager

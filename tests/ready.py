@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.queue import Job
 from tests.factories.configs import CONFIG, deep
 from tests.factories.worlds import Model, filled
 from trials.ledger.record import TrialRecord
@@ -23,13 +24,13 @@ def config(**search: Any) -> SweepConfig:
 
 def build(config: SweepConfig, storage: Path) -> Path:
     """Runs the sweep to its end with made-up records; returns its folder."""
-    sweep = Sweep(config, storage)
+    sweep = SweepController.open(config, storage)
     with sweep.going():
         run(sweep)
     return sweep.folder
 
 
-def run(sweep: Sweep, *_: Any) -> None:
+def run(sweep: SweepController, *_: Any) -> None:
     """Finishes whatever the sweep hands out, as `launch.run` does, without Ray."""
     for _ in range(100):
         if sweep.over:
@@ -39,7 +40,7 @@ def run(sweep: Sweep, *_: Any) -> None:
     raise AssertionError("the sweep does not end")
 
 
-def complete(sweep: Sweep, job: Job) -> None:
+def complete(sweep: SweepController, job: Job) -> None:
     record, documents = filled(job.spec, Model(skill=0.7 if job.spec.is_baseline else 0.6, commonsense=0.6), 24)
     adapters = [] if job.spec.is_baseline else [_adapter(sweep.folder / "made" / "adapter")]
     sweep.ledger.write(_measured(record), documents, adapters)

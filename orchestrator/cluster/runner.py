@@ -19,7 +19,7 @@ from orchestrator.cluster.deaths import Deaths
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.cluster.worker import TrialActor
 from orchestrator.config.model import Resources
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from trials.command import HANGUPS, ignored
 from trials.errors import InputError
 from trials.ledger.storage import local
@@ -82,7 +82,7 @@ class Slots:
 
 
 @contextmanager
-def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
+def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterator[None]:
     """Ctrl-C once lets the running trials finish; twice stops at once, as do SIGTERM and SIGHUP. Every state resumes."""
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
@@ -103,7 +103,9 @@ def interruptible(sweep: Sweep, say: Callable[[str], None]) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def run(sweep: Sweep, storage: str | Path, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor) -> None:
+def run(
+    sweep: SweepController, storage: str | Path, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor
+) -> None:
     """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on.
 
     While other commands run all that is left, this one has no workers: on a full cluster the others need the room.

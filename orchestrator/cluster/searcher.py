@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import sqlalchemy.exc
-from optuna.exceptions import StorageInternalError
 from ray.tune.search import Searcher
 
 from orchestrator.errors import SweepFailed
-from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.search.study_storage import STUDY_ERRORS
+from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.queue import Job
 from orchestrator.sweep.racing import against
 from trials.errors import InputError
 
@@ -23,7 +23,11 @@ _LOOK_AGAIN = 1.0  # seconds between two looks for work while there is none
 
 class StudySearcher(Searcher):
     def __init__(
-        self, sweep: Sweep, slots: Callable[[], int], together: int = 1, cause: Callable[[str], str] = lambda trial_id: ""
+        self,
+        sweep: SweepController,
+        slots: Callable[[], int],
+        together: int = 1,
+        cause: Callable[[str], str] = lambda trial_id: "",
     ):
         """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's.
 
@@ -39,9 +43,9 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
         sweep = self._sweep
-        sweep.slots = self._slots()
+        sweep.state.slots = self._slots()
         jobs, self._next = self._next, []
-        if not jobs and self.error is None and len(self._batches) < sweep.slots:
+        if not jobs and self.error is None and len(self._batches) < sweep.state.slots:
             self._guard(lambda: self._take(jobs))
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
@@ -53,7 +57,7 @@ class StudySearcher(Searcher):
             return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
         self._guard(sweep.write_manifest)
         # Tune keeps an idle worker until the search is over, and another command may need its place to get on
-        if self.error is not None or sweep.over or (len(self._batches) < sweep.slots and sweep.waits_for_others):
+        if self.error is not None or sweep.over or (len(self._batches) < sweep.state.slots and sweep.waits_for_others):
             return Searcher.FINISHED
         return None
 
@@ -80,9 +84,9 @@ class StudySearcher(Searcher):
     def _share(self) -> int:
         """Of what is not running, with the one that was just taken, for each worker that is free: none waits for the others."""
         sweep = self._sweep
-        if sweep.unfinished is None:
+        if sweep.state.unfinished is None:
             return self._together
-        return math.ceil((sweep.unfinished - len(sweep.running) + 1) / max(sweep.slots - len(self._batches), 1))
+        return math.ceil((sweep.state.unfinished - len(sweep.running) + 1) / max(sweep.state.slots - len(self._batches), 1))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         keys = self._batches.pop(trial_id)
@@ -106,7 +110,7 @@ class StudySearcher(Searcher):
         """Keeps what goes wrong with study or storage until the running trials have ended."""
         try:
             return call()
-        except (StorageInternalError, sqlalchemy.exc.OperationalError) as error:
+        except STUDY_ERRORS as error:
             cause = error.__cause__ or error
             self.error = self.error or SweepFailed(f"the study cannot be written: {' '.join(str(cause).split())[:200]}")
         except (OSError, InputError) as error:

@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.table import Table
 
 from analysis.formatting import labels
-from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.events import Event
+from orchestrator.sweep.queue import Job
 
 _SHOWN = 8  # finished trials in the live table
 
@@ -37,17 +38,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def to_run(sweep: Sweep) -> str:
+def to_run(sweep: SweepController) -> str:
     """'16 to run (5 trials of 3 seeds, 1 baseline), ': runs first, then the trials that progress counts."""
-    if sweep.unfinished is None:
+    if sweep.state.unfinished is None:
         return ""
-    baselines, replicates = sweep.baselines_left, sweep.config.search.replicates
-    runs = sweep.unfinished - baselines
+    baselines, replicates = sweep.state.queue.baselines, sweep.config.search.replicates
+    runs = sweep.state.unfinished - baselines
     seeds = f" of {replicates} seeds" if replicates > 1 else ""
     trials = math.ceil(runs / replicates)  # a trial that was cut off between two seeds counts whole
     parts = [f"{trials} trial{'s' * (trials != 1)}{seeds}"]
     parts += [f"{baselines} baseline{'s' * (baselines > 1)}"] if baselines else []
-    return f"{sweep.unfinished} to run ({', '.join(parts)}), "
+    return f"{sweep.state.unfinished} to run ({', '.join(parts)}), "
 
 
 class Progress:
@@ -55,7 +56,7 @@ class Progress:
 
     def __init__(self, console: Console):
         self.console = console
-        self.sweep: Sweep | None = None
+        self.sweep: SweepController | None = None
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
         self._ended: deque[Event] = deque(maxlen=_SHOWN)
@@ -64,7 +65,7 @@ class Progress:
         self._live: Live | None = None
 
     @contextmanager
-    def watching(self, sweep: Sweep) -> Iterator[None]:
+    def watching(self, sweep: SweepController) -> Iterator[None]:
         """Shows the sweep while it runs."""
         self.sweep, self._began = sweep, time.monotonic()
         if not self.console.is_terminal:
@@ -99,8 +100,8 @@ class Progress:
         assert self.sweep is not None
         # a trial is counted by its last replicate, or by the first that fails; most are counted right after their event
         whole = event.event != "trial_finished" or self._runs[event.number] == self.sweep.config.search.replicates
-        count = sum(self.sweep.counts.values()) + (whole and self.sweep.untold(event.number))
-        of = f"/{self.sweep.expected}" if self.sweep.expected else ""
+        count = sum(self.sweep.counts.values()) + (whole and self.sweep.pending(event.number))
+        of = f"/{self.sweep.state.expected}" if self.sweep.state.expected else ""
         who = self._name(event)
         parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
         return "  ".join(part for part in parts if part)
@@ -133,7 +134,7 @@ class Progress:
     def left(self) -> str:
         """The time that the rest will take, from what the finished trials of this run took: "about 2 min 10 s left"."""
         assert self.sweep is not None
-        unfinished = self.sweep.unfinished
+        unfinished = self.sweep.state.unfinished
         if not self._took or unfinished is None:
             return "time left not known yet"
         running, mean = list(self.sweep.running), sum(self._took) / len(self._took)
@@ -143,12 +144,12 @@ class Progress:
         # an overdue trial shortens no other one's time
         rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
         longest = max((max(self._took) - age for age in ages), default=0.0)
-        return f"about {duration(max(rest / max(self.sweep.slots, 1), longest, 1.0))} left"
+        return f"about {duration(max(rest / max(self.sweep.state.slots, 1), longest, 1.0))} left"
 
     def _table(self) -> RenderableType:
         assert self.sweep is not None
         counts, running = self.sweep.counts, dict(self.sweep.running)
-        of = f" of {self.sweep.expected}" if self.sweep.expected else ""
+        of = f" of {self.sweep.state.expected}" if self.sweep.state.expected else ""
         given_up = f", {counts['given up']} given up" if counts["given up"] else ""
         head = (
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
@@ -174,7 +175,7 @@ def _level(metric: str, value: float) -> str:
     return f"{labels.metric_name(metric)} {labels.percent(metric, value)}{labels.unit(metric)}"
 
 
-def best(sweep: Sweep) -> str:
+def best(sweep: SweepController) -> str:
     """The best first objective among the trials that keep every constraint."""
     rows = sweep.front.rows()
     if not rows:

@@ -6,7 +6,7 @@ another's lease dead takes over that lease, of which there is one, and with it t
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,6 +95,10 @@ class Drivers:
             value for name, value in self.study.user_attrs.items() if name.startswith("spent.") and name != f"spent.{self.id}"
         ]
         return sum(gpu for gpu, _ in others), max((seconds for _, seconds in others), default=0.0)
+
+    def restore_spent(self, spent: Sequence[float]) -> None:
+        """What a lost study had counted, from the manifest."""
+        self.study.set_user_attr("spent.before", spent)
 
     def spend(self, gpu_seconds: float, seconds: float) -> None:
         """What this driver has spent by itself, and how long the sweep has run, earlier commands included."""

@@ -91,6 +91,15 @@ def suggest(config: SweepConfig, trial: Trial | FrozenTrial) -> dict[str, Any]:
     return settings
 
 
+def settings(config: SweepConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings at Optuna's parameters of a whole trial, those of active parameters alone."""
+    found: dict[str, Any] = {}
+    for axis in config.axes:
+        if axis.active(found):
+            found |= _settings(axis, params)
+    return found
+
+
 def enqueueable(config: SweepConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Optuna's parameters for `study.enqueue_trial`; what the settings leave out is left to the sampler."""
     params: dict[str, Any] = {}

@@ -24,6 +24,9 @@ from orchestrator.search.study_check import DamagedStudy, check, reading, tables
 from trials.errors import InputError
 from trials.ledger.storage import is_link, is_local, sqlite_url, unlink_others
 
+STUDY_ERRORS = (StorageInternalError, sqlalchemy.exc.OperationalError)
+"""Raised by an open study that cannot be read or written."""
+
 _TRIES = 5  # of opening a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
 _BESIDE = ("-journal", "-wal", "-shm")  # what sqlite writes beside its file
@@ -92,12 +95,7 @@ def opening(config: SweepConfig, folder: Path) -> Iterator[None]:
     """Around all that is done to open the study: a database that cannot be had, read or written is one line, an InputError."""
     try:
         yield
-    except (
-        StorageInternalError,
-        sqlalchemy.exc.OperationalError,
-        sqlalchemy.exc.ProgrammingError,
-        sqlite3.OperationalError,
-    ) as error:
+    except (*STUDY_ERRORS, sqlalchemy.exc.ProgrammingError, sqlite3.OperationalError) as error:
         kind = config.search.study
         cause: BaseException = error
         while cause.__cause__ is not None:  # what the database said is the innermost

@@ -88,12 +88,12 @@ def set_aside(folder: Path) -> None:
 def _complete(ledger: Ledger, key: str) -> bool:
     try:
         return ledger.complete(key) is not None
-    except InputError:  # it was whole once, and Sweep sets it aside
+    except InputError:  # it was whole once, and the sweep sets it aside
         return True
 
 
 def _text(folder: Path) -> dict[str, Any] | None:
-    """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which Sweep says."""
+    """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which the sweep reports."""
     try:
         found = yaml.safe_load(read_text(folder / "sweep.yaml"))
     except (FileNotFoundError, NotAFile, ValueError, RecursionError, yaml.YAMLError):
@@ -158,7 +158,7 @@ def _check_weights(config: SweepConfig, ledger: Ledger, folder: Path) -> None:
     for spec in config.baseline_specs():
         try:
             record = ledger.complete(spec.key)
-        except InputError:  # not whole: Sweep sets it aside, and the baseline runs again
+        except InputError:  # not whole: the sweep sets it aside, and the baseline runs again
             continue
         now = identity.weights(spec.base, hub)
         if record is not None and record.base_checksum is not None and now is not None and record.base_checksum != now:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from orchestrator.sweep.queue import Job
 from trials.errors import InputError
 from trials.ledger.record import TrialRecord
 from trials.printable import printable
@@ -94,6 +95,44 @@ def _plain(value: Any) -> Any:
 
 Observer = Callable[[Event], None]
 """May have a `close()`, which is called when the sweep is over."""
+
+
+class Emitter:
+    """Builds the events of one sweep for its observer."""
+
+    def __init__(self, sweep: str, observe: Observer):
+        self._sweep, self._observe = sweep, observe
+
+    def sweep(self, event: Kind, reason: str | None = None) -> None:
+        self._observe(Event(event, self._sweep, reason=reason))
+
+    def front(self, rows: list[dict[str, Any]]) -> None:
+        self._observe(Event("front_changed", self._sweep, front=rows))
+
+    def trial(
+        self,
+        event: Kind,
+        job: Job,
+        record: TrialRecord | None = None,
+        metrics: dict[str, float | None] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        failure = record.failure if record is not None else None
+        self._observe(
+            Event(
+                event,
+                self._sweep,
+                number=job.number,
+                key=job.spec.key,
+                replicate=job.replicate,
+                settings=job.settings,
+                metrics=metrics or {},
+                seconds=record.seconds if record is not None else {},
+                failure={"kind": failure.kind, "message": failure.message} if failure else None,
+                reason=reason,
+                record=record,
+            )
+        )
 
 
 class EventLog:

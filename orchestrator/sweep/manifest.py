@@ -11,11 +11,11 @@ from typing import Any
 
 from analysis.results.sweep import ManifestTrial, read_manifest
 from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.storage import exists, is_link, write_json
-from trials.spec import TrialSpec
 
-FREE = "free"  # marks trials derived from the training of another
-GIVEN_UP = "given_up"  # those that the front beat while they were evaluated
+CONTRADICTORY = "the settings contradict each other"
+_FREE = "free"  # marks trials derived from the training of another
 
 
 class Manifest:
@@ -35,35 +35,26 @@ class Manifest:
     @property
     def counted(self) -> int:
         """Trials that the budget has paid for."""
-        return sum(FREE not in entry for entry in self.trials.values())
+        return sum(_FREE not in entry for entry in self.trials.values())
 
-    def note(
-        self,
-        number: int,
-        settings: dict[str, Any],
-        specs: Iterable[TrialSpec],
-        failure: str | None = None,
-        free: bool = False,
-        given_up: dict[str, Any] | None = None,
-    ) -> None:
-        """`failure` says why there is nothing to run, without `specs` because there can be none; `given_up` is an
-        analysis.sweep.GivenUp."""
-        keys = [spec.key for spec in specs]
-        entry: dict[str, Any] = {"number": number, "key": None, "params": settings}
+    def note(self, trial: PendingTrial, failure: str | None = None, given_up: dict[str, Any] | None = None) -> None:
+        """`failure` says why there is nothing to run; `given_up` is an analysis.results.sweep.GivenUp."""
+        keys = [spec.key for spec in trial.specs]
+        entry: dict[str, Any] = {"number": trial.number, "key": None, "params": trial.settings}
         if failure is None:
-            entry |= {"key": keys[0], "baseline": self._config.spec(settings).baseline().key}
+            entry |= {"key": keys[0], "baseline": self._config.spec(trial.settings).baseline().key}
             if len(keys) > 1:
                 entry["keys"] = keys
         else:
             entry["failure"] = failure
-        if free:
-            entry[FREE] = True
+        if trial.free:
+            entry[_FREE] = True
         if given_up is not None:
-            entry[GIVEN_UP] = given_up
-        self._seen.update(keys or [_words(settings)])
+            entry["given_up"] = given_up
+        self._seen.update(keys or [_words(trial.settings)])
         for key in keys:
             self.missing.pop(key, None)
-        self.trials[number] = entry
+        self.trials[trial.number] = entry
         self.unwritten = True
 
     def count_as_seen(self, keys: Iterable[str]) -> None:
@@ -80,7 +71,7 @@ class Manifest:
     def recall(self, known: set[str | None]) -> list[float]:
         """Finds `missing` in the file that the last command left, `known` being the study's keys.
 
-        Returns what the sweep had spent (see Sweep.spent), nothing where there is no file; InputError where it is not whole.
+        Returns what the sweep had spent (see Budget.spent), nothing where there is no file; InputError where it is not whole.
         """
         path = self._folder / "manifest.json"
         if not exists(path) and not is_link(path):

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.cluster import connect, runner
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.events import Event
 from trials.ledger.record import Ledger, Score, TrialRecord
 from trials.spec import TrialSpec
@@ -80,7 +80,7 @@ def measure(sampler: str, trials: int) -> list[float]:
 
     with tempfile.TemporaryDirectory(prefix="slimsweep-benchmark-") as storage:
         swept = config(sampler, trials)
-        sweep = Sweep(swept, Path(storage), observe)
+        sweep = SweepController.open(swept, Path(storage), observe)
         with connect.connected(None, swept.resources, {}):
             slots = runner.Slots(swept.resources)
             with sweep.going():

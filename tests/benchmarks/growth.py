@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.search import sampler as sampling
-from orchestrator.sweep.controller import Job, Sweep
+from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.queue import Job
 from tests.benchmarks.driver import config
 from trials.ledger.record import Score, TrialRecord
 
@@ -31,7 +32,7 @@ class Growing:
     def __init__(self, sampler: str, storage: Path):
         self.config = config("random", 1_000_000)
         self.sampler = sampler
-        self.sweep = Sweep(self.config, storage)
+        self.sweep = SweepController.open(self.config, storage)
         self.running: deque[Job] = deque()
         self.told = 0
         self._start()
@@ -40,7 +41,7 @@ class Growing:
 
     def grow(self, known: int, running: int) -> None:
         """Draws at random, for the points are of no matter here."""
-        self.sweep.study.sampler = sampling.make_sampler(self.config, self.told, self.sweep._manifest.seen)
+        self.sweep.study.optuna_study.sampler = sampling.make_sampler(self.config, self.told, self.sweep.state.manifest.seen)
         while self.told + len(self.running) < known + running:
             self._start()
             if len(self.running) > running:
@@ -52,7 +53,7 @@ class Growing:
         """CPU seconds to hand a trial out and to take its result, means over so many trials."""
         search = self.config.search.model_copy(update={"sampler": self.sampler, "trials": 1_000_000})
         wanted = self.config.model_copy(update={"search": search})
-        self.sweep.study.sampler = sampling.make_sampler(wanted, self.told, self.sweep._manifest.seen)
+        self.sweep.study.optuna_study.sampler = sampling.make_sampler(wanted, self.told, self.sweep.state.manifest.seen)
         asked, told = [], []
         for _ in range(trials):
             with _cpu_seconds(asked):

@@ -1,10 +1,10 @@
 """Worlds for tests: sweep state."""
 
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from trials.ledger.record import Failure, Score, TrialRecord
 
 
-def leave(sweep: Sweep, job, commonsense: float = 0.6, math: float = 0.8, seconds: float = 1.0) -> None:
+def leave(sweep: SweepController, job, commonsense: float = 0.6, math: float = 0.8, seconds: float = 1.0) -> None:
     """What a worker would leave in the ledger."""
     scores = {"commonsense": Score(value=commonsense, stderr=0.1, n=10), "math": Score(value=math, stderr=0.1, n=10)}
     sweep.ledger.write(
@@ -12,24 +12,24 @@ def leave(sweep: Sweep, job, commonsense: float = 0.6, math: float = 0.8, second
     )
 
 
-def fail(sweep: Sweep, job, kind: str = "ValueError") -> None:
+def fail(sweep: SweepController, job, kind: str = "ValueError") -> None:
     failure = Failure(kind=kind, message="no luck", traceback="Traceback ...")
     sweep.ledger.write(TrialRecord(key=job.spec.key, state="failed", spec=job.spec, failure=failure))
 
 
-def fail_next(sweep: Sweep, times: int = 1, kind: str = "ValueError") -> None:
+def fail_next(sweep: SweepController, times: int = 1, kind: str = "ValueError") -> None:
     for _ in range(times):
         job = sweep.next_job()
         fail(sweep, job, kind)
         sweep.finish(job.spec.key)
 
 
-def complete(sweep: Sweep, job, **scores: float) -> None:
+def complete(sweep: SweepController, job, **scores: float) -> None:
     leave(sweep, job, **scores)
     sweep.finish(job.spec.key)
 
 
-def run_out(sweep: Sweep) -> list:
+def run_out(sweep: SweepController) -> list:
     jobs = []
     while job := sweep.next_job():
         jobs.append(job)

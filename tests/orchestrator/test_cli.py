@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from tests.factories.command import ROOT, slimsweep
 from tests.factories.configs import CONFIG, deep
 from tests.factories.sweep_state import complete, fail_next
@@ -116,7 +116,7 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, command, c
 
 def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_look(tmp_path, command):
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
-    sweep = Sweep(SweepConfig.model_validate(CONFIG), tmp_path / "runs")
+    sweep = SweepController.open(SweepConfig.model_validate(CONFIG), tmp_path / "runs")
     with sweep.going():
         complete(sweep, sweep.next_job())
         fail_next(sweep, 2, "NonFiniteLoss")

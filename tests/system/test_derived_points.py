@@ -1,10 +1,9 @@
 """What is derived from a training takes part in the search without costing a trial, whatever happens in between."""
 
 import pytest
-from optuna.trial import TrialState
 
 from orchestrator.config.model import SweepConfig, load
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete, run_out
 from trials.errors import InputError
 from trials.spec import TrialSpec
@@ -17,7 +16,7 @@ def derived(parts) -> SweepConfig:
 
 
 def test_each_training_brings_its_derived_points_and_the_budget_does_not_count_them(derived, tmp_path):
-    sweep = Sweep(derived, tmp_path)
+    sweep = SweepController.open(derived, tmp_path)
     jobs = run_out(sweep)[1:]
     trained = [job for job in jobs if job.spec.parent is None]
     assert [job.settings["lora.rank"] for job in trained] == [2, 4]
@@ -27,21 +26,21 @@ def test_each_training_brings_its_derived_points_and_the_budget_does_not_count_t
     )
     assert sweep.over
     assert sweep.config.budget == 2
-    states = [trial.state for trial in sweep.study.get_trials(deepcopy=False)]
-    assert states == [TrialState.COMPLETE] * 8
-    assert all(trial.values for trial in sweep.study.get_trials(deepcopy=False))
+    states = [trial.state for trial in sweep.study.trials()]
+    assert states == ["complete"] * 8
+    assert all(trial.values for trial in sweep.study.trials())
 
 
 def test_derived_points_that_were_cut_off_or_never_begun_come_on_the_next_start(derived, tmp_path):
-    sweep = Sweep(derived, tmp_path)
+    sweep = SweepController.open(derived, tmp_path)
     complete(sweep, sweep.next_job())
     complete(sweep, sweep.next_job())  # and with it three derived points
     sweep.next_job()
-    resumed = Sweep(derived, tmp_path)
+    resumed = SweepController.open(derived, tmp_path)
     jobs = run_out(resumed)
     assert len([job for job in jobs if job.spec.parent is None]) == 1
     assert len({job.spec.key for job in jobs}) == len(jobs) == 7
-    keys = [trial.user_attrs["key"] for trial in resumed.study.get_trials(deepcopy=False)]
+    keys = [trial.user_attrs["key"] for trial in resumed.study.trials()]
     assert len(set(keys)) == len(keys) == 8, "nothing is in the study twice"
 
 
@@ -50,10 +49,10 @@ def test_every_sampler_takes_derived_points_for_trials(parts, tmp_path, sampler)
     parts["space"] = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
     parts["search"] |= {"sampler": sampler, "trials": 5}
     parts["derive"] = {"strength": [0.5]}
-    jobs = run_out(sweep := Sweep(SweepConfig.model_validate(parts), tmp_path))[1:]
+    jobs = run_out(sweep := SweepController.open(SweepConfig.model_validate(parts), tmp_path))[1:]
     assert len(jobs) == 10
     assert len({(job.spec.parent or job.spec).key for job in jobs}) == 5
-    assert sweep.expected == 10
+    assert sweep.state.expected == 10
 
 
 def test_a_derived_point_has_a_key_of_its_own_and_names_its_parent(spec):
@@ -115,7 +114,7 @@ def test_the_other_points_of_a_training_that_failed_are_not_asked_for(parts, tmp
     parts["space"] = {"train.learning_rate": {"type": "categorical", "choices": [1e-3, 2e-3]}}
     parts["search"] |= {"sampler": "random", "trials": 6}
     parts["derive"] = {"strength": [0.25, 0.5]}
-    sweep = Sweep(SweepConfig.model_validate(parts), tmp_path)
+    sweep = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
     complete(sweep, sweep.next_job())
     first = sweep.next_job()
     fail(sweep, first, "NonFiniteLoss")
@@ -135,5 +134,5 @@ def test_a_derived_point_that_is_asked_first_has_its_training_keep_what_the_othe
 
 def test_points_are_derived_from_the_named_trainings_alone(parts, tmp_path):
     parts["derive"] = {"strength": [0.5], "of": {"lora.rank": 4}}
-    jobs = run_out(Sweep(SweepConfig.model_validate(parts), tmp_path))
+    jobs = run_out(SweepController.open(SweepConfig.model_validate(parts), tmp_path))
     assert [job.spec.lora.rank for job in jobs if job.spec.parent is not None] == [4]

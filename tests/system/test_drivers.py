@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from tests.factories import postgres
 from tests.factories.ray_head import AUTHENTICATION, head
 from tests.factories.sweep_state import complete, leave
@@ -39,12 +39,12 @@ def config(request, parts, tmp_path) -> SweepConfig:
     return SweepConfig.model_validate(parts)
 
 
-def states(sweep: Sweep) -> Counter:
-    return Counter(trial.state for trial in sweep.study.get_trials(deepcopy=False))
+def states(sweep: SweepController) -> Counter:
+    return Counter(trial.state for trial in sweep.study.trials())
 
 
 def test_two_drivers_in_turns_share_a_budget_and_run_no_key_twice(config, tmp_path):
-    one, two = Sweep(config, tmp_path), Sweep(config, tmp_path)
+    one, two = SweepController.open(config, tmp_path), SweepController.open(config, tmp_path)
     ran = []
     for _ in range(40):
         for sweep in (one, two):
@@ -53,20 +53,20 @@ def test_two_drivers_in_turns_share_a_budget_and_run_no_key_twice(config, tmp_pa
                 ran.append(job.spec.key)
                 complete(sweep, job)
     assert len(ran) == len(set(ran)) == 13
-    assert states(one) == {TrialState.COMPLETE: 12}
+    assert states(one) == {"complete": 12}
 
 
 def test_what_a_dead_driver_left_is_taken_over_by_one_of_the_others(config, tmp_path):
     script = (
         "import sys, json, os; from pathlib import Path; from orchestrator.config.model import SweepConfig; "
-        "from orchestrator.sweep.controller import Sweep; "
-        "sweep = Sweep(SweepConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2])); "
+        "from orchestrator.sweep.controller import SweepController; "
+        "sweep = SweepController.open(SweepConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2])); "
         "[sweep.next_job() for _ in range(4)]; os.kill(os.getpid(), 9)"
     )
     died = subprocess.run([sys.executable, "-c", script, config.model_dump_json(), str(tmp_path)], check=False)
     assert died.returncode == -9
-    one, two = Sweep(config, tmp_path), Sweep(config, tmp_path)
-    assert states(one)[TrialState.RUNNING] == 3
+    one, two = SweepController.open(config, tmp_path), SweepController.open(config, tmp_path)
+    assert states(one)["running"] == 3
     jobs = {sweep: [] for sweep in (one, two)}
     for _ in range(40):
         for sweep, ran in jobs.items():
@@ -75,37 +75,37 @@ def test_what_a_dead_driver_left_is_taken_over_by_one_of_the_others(config, tmp_
                 complete(sweep, job)
     keys = jobs[one] + jobs[two]
     assert len(keys) == len(set(keys)) == 13
-    assert states(two) == {TrialState.COMPLETE: 12}
+    assert states(two) == {"complete": 12}
 
 
 def test_a_driver_waits_for_the_trials_of_another_and_does_not_take_them(config, tmp_path):
-    one = Sweep(config, tmp_path)
+    one = SweepController.open(config, tmp_path)
     complete(one, one.next_job())
     mine = one.next_job()
-    two = Sweep(config, tmp_path)
+    two = SweepController.open(config, tmp_path)
     while (job := two.next_job()) is not None:
         assert job.spec.key != mine.spec.key
         complete(two, job)
     assert not two.over
     leave(one, mine)
     one.finish(mine.spec.key)
-    two.drivers._last = (-1e9, False)  # look again at once
+    two.study.drivers._last = (-1e9, False)  # look again at once
     assert two.over
 
 
 def test_a_study_of_another_sweep_of_the_same_name_is_refused(parts, tmp_path, server):
     parts["search"]["study"] = server
     shared = SweepConfig.model_validate(parts | {"name": "same"})
-    Sweep(shared, tmp_path / "here")
+    SweepController.open(shared, tmp_path / "here")
     with pytest.raises(InputError, match="another `name`"):
-        Sweep(shared, tmp_path / "there")
+        SweepController.open(shared, tmp_path / "there")
 
 
 def test_a_server_that_does_not_answer_is_one_line(parts, tmp_path):
     pytest.importorskip("psycopg")
     parts["search"].update(study="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(InputError, match=r"search\.study: .*127\.0\.0\.1") as found:
-        Sweep(SweepConfig.model_validate(parts), tmp_path)
+        SweepController.open(SweepConfig.model_validate(parts), tmp_path)
     assert "\n" not in str(found.value)
 
 

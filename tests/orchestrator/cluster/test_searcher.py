@@ -5,23 +5,23 @@ from ray.tune.search import Searcher
 
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import leave
 from trials.spec import TrialSpec
 
 
 @pytest.fixture
-def sweep(parts, tmp_path) -> Sweep:
+def sweep(parts, tmp_path) -> SweepController:
     """A baseline and eight trials."""
     parts["space"]["lora.rank"]["choices"] = [1, 2, 3, 4, 5, 6, 7, 8]
-    return Sweep(SweepConfig.model_validate(parts), tmp_path)
+    return SweepController.open(SweepConfig.model_validate(parts), tmp_path)
 
 
 def specs(suggested) -> list[TrialSpec]:
     return [TrialSpec.model_validate_json(job["spec"]) for job in suggested["jobs"]]
 
 
-def done(sweep: Sweep, searcher: StudySearcher, name: str, suggested, held: tuple[str, ...] = ()) -> None:
+def done(sweep: SweepController, searcher: StudySearcher, name: str, suggested, held: tuple[str, ...] = ()) -> None:
     """What a worker reports when it has run them."""
     ends = ["held" if spec.key in held else "record" for spec in specs(suggested)]
     for spec in specs(suggested):
@@ -30,7 +30,7 @@ def done(sweep: Sweep, searcher: StudySearcher, name: str, suggested, held: tupl
     searcher.on_trial_complete(name, {"ends": ends, "reasons": [""] * len(ends), "seconds": 10.0})
 
 
-def sizes(sweep: Sweep, workers: int, together: int) -> list[int]:
+def sizes(sweep: SweepController, workers: int, together: int) -> list[int]:
     """Of what the workers are handed, in waves: each wave is done before the next."""
     searcher, found = StudySearcher(sweep, lambda: workers, together), []
     while True:

@@ -8,7 +8,7 @@ from rich.console import Console
 from orchestrator.config.model import SweepConfig
 from orchestrator.console import progress as progress_module
 from orchestrator.console.progress import Progress, settings, to_run
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete
 
 
@@ -16,12 +16,11 @@ from tests.factories.sweep_state import complete
 def shown(parts, tmp_path):
     """Builds a sweep of so many seeds a trial, and the Progress that watches it without a terminal."""
 
-    def make(replicates: int = 1) -> tuple[Sweep, Progress]:
+    def make(replicates: int = 1) -> tuple[SweepController, Progress]:
         parts["search"]["replicates"] = replicates
-        sweep = Sweep(SweepConfig.model_validate(parts), tmp_path / str(replicates))
         progress = Progress(Console(file=io.StringIO(), width=200))
-        sweep.observe, progress.sweep = progress, sweep
-        return sweep, progress
+        progress.sweep = SweepController.open(SweepConfig.model_validate(parts), tmp_path / str(replicates), progress)
+        return progress.sweep, progress
 
     return make
 

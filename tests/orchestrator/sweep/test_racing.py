@@ -5,13 +5,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from optuna.trial import TrialState
 
 from analysis.results.sweep import load
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.model import load as load_config
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.racing import against, race
 from tests.factories.configs import deep
 from tests.factories.sweep_state import complete, run_out
@@ -189,23 +188,23 @@ def config(parts) -> SweepConfig:
 
 def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again(config, tmp_path, command):
     events = []
-    sweep = Sweep(config, tmp_path, events.append)
+    sweep = SweepController.open(config, tmp_path, events.append)
     complete(sweep, sweep.next_job())
     complete(sweep, sweep.next_job())
     job = sweep.next_job()
     sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
     run_out(sweep)
     assert sweep.over
-    assert [trial.state for trial in sweep.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+    assert [trial.state for trial in sweep.study.trials()] == ["complete", "pruned", "complete"]
     assert sweep.counts == {"done": 2, "failed": 0, "given up": 1}
     assert sweep.spent[0] == pytest.approx(2.0 + 3.0)
     assert [event.reason for event in events if event.event == "trial_given_up"] == ["the front beats it"]
     with sweep.going():
         pass
-    again = Sweep(config, tmp_path)
+    again = SweepController.open(config, tmp_path)
     assert again.next_job() is None
     assert again.counts == sweep.counts
-    assert again.unfinished == 0
+    assert again.state.unfinished == 0
     failure = Failure(kind="OSError", message="an earlier attempt's", traceback="")
     sweep.ledger.write(TrialRecord(key=job.spec.key, state="failed", spec=job.spec, failure=failure))
     found = load(sweep.folder)
@@ -217,40 +216,40 @@ def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again
 
 def test_one_that_was_given_up_is_no_better_to_the_sampler_than_one_that_breaks_a_constraint(config, tmp_path):
     constrained = config.search.model_copy(update={"constraints": ("math.drop <= 0.1",)})
-    sweep = Sweep(config.model_copy(update={"search": constrained}), tmp_path)
+    sweep = SweepController.open(config.model_copy(update={"search": constrained}), tmp_path)
     complete(sweep, sweep.next_job())
     job = sweep.next_job()
     sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
-    assert [value > 1 for value in sweep.study.trials[job.number].constraints.values()] == [True]
+    assert [value > 1 for value in sweep.study.trials()[job.number].constraints.values()] == [True]
 
 
 def test_what_is_run_again_because_its_record_is_gone_is_not_judged(config, tmp_path):
-    sweep = Sweep(config, tmp_path)
+    sweep = SweepController.open(config, tmp_path)
     run_out(sweep)
     lost = sweep.front.rows()[0]["key"]
     with sweep.going():
         pass
     shutil.rmtree(sweep.ledger.folder(lost))
-    job = StudySearcher(Sweep(config, tmp_path), lambda: 1).suggest("x")["jobs"][0]
+    job = StudySearcher(SweepController.open(config, tmp_path), lambda: 1).suggest("x")["jobs"][0]
     assert (TrialSpec.model_validate_json(job["spec"]).key, job["judged"]) == (lost, False)
 
 
 def test_other_drivers_hear_of_a_trial_that_was_given_up(config, tmp_path):
     shared = config.model_copy(update={"search": config.search.model_copy(update={"study": "journal"})})
-    first, second = Sweep(shared, tmp_path), Sweep(shared, tmp_path)
+    first, second = SweepController.open(shared, tmp_path), SweepController.open(shared, tmp_path)
     complete(first, first.next_job())
     job = first.next_job()
     complete(second, second.next_job())  # has noted the other's as running
     first.finish(job.spec.key, "given up", "the front beats it", 2.0)
     run_out(second)
-    assert second._manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
+    assert second.state.manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
 
 
 def test_a_sweep_that_was_cut_off_may_race_from_now_on(config, parts, tmp_path):
     parts["search"].pop("racing")
-    with Sweep(SweepConfig.model_validate(parts), tmp_path).going():
+    with SweepController.open(SweepConfig.model_validate(parts), tmp_path).going():
         pass
-    assert Sweep(config, tmp_path).next_job() is not None
+    assert SweepController.open(config, tmp_path).next_job() is not None
 
 
 def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tmp_path):
@@ -258,7 +257,7 @@ def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tm
         ("a", config),
         ("b", config.model_copy(update={"search": config.search.model_copy(update={"racing": False})})),
     ):
-        sweep = Sweep(one, tmp_path / place)
+        sweep = SweepController.open(one, tmp_path / place)
         complete(sweep, sweep.next_job())
         complete(sweep, sweep.next_job())
         told = StudySearcher(sweep, lambda: 1).suggest("x")["against"]

@@ -13,7 +13,7 @@ import yaml
 import trials
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.begun import pinned
-from orchestrator.sweep.controller import Sweep
+from orchestrator.sweep.controller import SweepController
 from trials.data.prompts import dated
 from trials.errors import InputError
 from trials.hub import fingerprint, identity
@@ -31,7 +31,7 @@ def rows(path: Path, word: str = "yes", count: int = 40) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run_out(sweep: Sweep) -> None:
+def run_out(sweep: SweepController) -> None:
     """Leaves a record of every trial."""
     while job := sweep.next_job():
         scores = {role: Score(value=0.6, stderr=0.1, n=10) for role in job.spec.eval}
@@ -185,7 +185,7 @@ def test_a_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatc
 
 def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
     config = SweepConfig.model_validate(own)
-    run_out(Sweep(pinned(config, tmp_path), tmp_path))
+    run_out(SweepController.open(pinned(config, tmp_path), tmp_path))
     assert pinned(config, tmp_path).pins.data
     rows(tmp_path / "rows.jsonl", "no")
     with pytest.raises(InputError, match=r"rows\.jsonl changed since this sweep began.*`name`"):
@@ -194,27 +194,27 @@ def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
 
 def test_a_sweep_in_which_nothing_finished_takes_the_edited_file(own, tmp_path):
     config = SweepConfig.model_validate(own)
-    Sweep(pinned(config, tmp_path), tmp_path)
+    SweepController.open(pinned(config, tmp_path), tmp_path)
     rows(tmp_path / "rows.jsonl", "no")
     pinned(config, tmp_path)
 
 
 def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
     config = SweepConfig.model_validate(own)
-    run_out(Sweep(config, tmp_path))  # as earlier versions did
+    run_out(SweepController.open(config, tmp_path))  # as earlier versions did
     path = tmp_path / "little" / "sweep.yaml"
     path.write_text(yaml.safe_dump({name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "pins"}))
     for _ in range(2):  # sweep.yaml is written anew in between
         again = pinned(config, tmp_path)
         assert again.spec({"lora.rank": 4}).key == config.spec({"lora.rank": 4}).key
-        Sweep(again, tmp_path)
+        SweepController.open(again, tmp_path)
 
 
 def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
     shutil.copytree(MICRO, tmp_path / "base")
     parts["base"]["model"] = str(tmp_path / "base")
     config = SweepConfig.model_validate(parts)
-    sweep = Sweep(config, tmp_path)
+    sweep = SweepController.open(config, tmp_path)
     run_out(sweep)
     record = sweep.ledger.read(config.baseline_specs()[0].key)
     assert record is not None

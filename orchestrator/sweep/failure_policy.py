@@ -1,0 +1,92 @@
+"""Decides what a failure means: for its trial, for the trials of its baseline, and for the sweep. No I/O, no Optuna."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from analysis.metrics.definitions import RATES
+from analysis.metrics.names import split_metric
+from orchestrator.sweep.queue import PendingTrial
+from trials.ledger.record import Failure, TrialRecord
+
+BASELINE_FAILED = "its baseline failed"
+BASELINE_UNDEFINED = "an objective or a constraint is undefined on its baseline"
+
+_HOPELESS = 3  # failures in a row before the first success; a fault of the machine fails every trial
+_HOPELESS_SETTINGS = 12  # the same where each setting may have caused its own failure
+_OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting causes
+
+
+class FailurePolicy:
+    """Ends a sweep in which nothing can succeed: each method that may end it returns the sentence that says why, or None.
+
+    A failed trial is held back until another one succeeds: a fault of the machine is no verdict on the settings.
+    """
+
+    def __init__(self, baselines: Collection[str]):
+        """`baselines` are the keys of all baselines of the sweep."""
+        self._baselines = frozenset(baselines)
+        self.unusable: dict[str, str] = {}
+        """By baseline: why no trial can be compared with it. Trials of other baselines go on."""
+        self._succeeded = False
+        self._failures: dict[int, Failure] = {}  # by trial, since the last success: replicates of one setting count once
+        self._held_back: list[PendingTrial] = []
+
+    @property
+    def held_back(self) -> int:
+        return len(self._held_back)
+
+    def success(self) -> None:
+        self._succeeded = True
+        self._failures.clear()
+
+    def trial_failed(self, number: int, failure: Failure, place: str, slots: int) -> str | None:
+        """`place` is where the record is; `slots` trials run at once, and fail at once."""
+        self._failures[number] = failure
+        count, last = len(self._failures), list(self._failures.values())
+        own_fault = all(one.kind in _OWN_FAULT for one in last)
+        alike = len({(one.kind, one.message[:60]) for one in last}) == 1
+        if count >= max(2 * _HOPELESS, 2 * slots) and alike and not own_fault:
+            return f"the last {count} trials all failed with {_cause(failure)} ({place})"
+        if not self._succeeded and count >= (_HOPELESS_SETTINGS if own_fault else _HOPELESS):
+            return f"the first {count} trials all failed; the last one with {_cause(failure)} ({place})"
+        return None
+
+    def baseline_failed(self, key: str, failure: Failure, place: str) -> str | None:
+        self.unusable[key] = BASELINE_FAILED
+        if self._none_is_usable():
+            return f"a baseline failed, and forgetting is measured against it: {_cause(failure)} ({place})"
+        return None
+
+    def baseline_undefined(self, key: str) -> bool:
+        """An objective or a constraint is undefined on this baseline. Whether that ends the sweep."""
+        self.unusable[key] = BASELINE_UNDEFINED
+        return self._none_is_usable()
+
+    def _none_is_usable(self) -> bool:
+        return self.unusable.keys() >= self._baselines
+
+    def hold_back(self, trial: PendingTrial) -> bool:
+        """Keeps a trial that failed or has undefined objectives. Whether it caused its own failure and is reported at once."""
+        self._held_back.append(trial)
+        return trial.failure in _OWN_FAULT
+
+    def release(self) -> list[PendingTrial]:
+        """The trials that were held back."""
+        released, self._held_back = self._held_back, []
+        return released
+
+
+def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wanted: Iterable[str]) -> str | None:
+    """The sentence that says which wanted metrics are undefined on a baseline that scores 0, and what to use instead."""
+    undefined = [name for name in dict.fromkeys(wanted) if split_metric(name)[1] in RATES and metrics.get(name) is None]
+    if not undefined:
+        return None
+    roles = dict.fromkeys(split_metric(name)[0] for name in undefined)
+    instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
+    return (
+        f"{', '.join(undefined)}: undefined, since {baseline.spec.base.model} scores 0 on {', '.join(roles)} before any "
+        f"training (baseline {baseline.key}) and this is a share of that score; use {instead}"
+    )
+
+
+def _cause(failure: Failure) -> str:
+    return f"{failure.kind}: {' '.join(failure.message.split())[:300]}"

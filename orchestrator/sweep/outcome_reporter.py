@@ -1,0 +1,179 @@
+"""Reports what became of the jobs: to the study, the manifest and the observers."""
+
+import math
+
+from analysis.metrics.names import parse_constraint
+from orchestrator.errors import SweepFailed
+from orchestrator.sweep.events import Emitter
+from orchestrator.sweep.failure_policy import BASELINE_FAILED, BASELINE_UNDEFINED, undefined_on
+from orchestrator.sweep.intake import Intake
+from orchestrator.sweep.queue import Job, PendingTrial
+from orchestrator.sweep.state import SweepState
+from trials.ledger.record import TrialRecord
+
+
+class OutcomeReporter:
+    def __init__(self, state: SweepState, intake: Intake, emitter: Emitter):
+        self._state, self._intake, self._emitter = state, intake, emitter
+        self._constraints = {str(one): one for one in map(parse_constraint, state.config.search.constraints)}
+        self._unannounced: list[tuple[Job, TrialRecord]] = []  # finished before their baseline
+
+    def arrived(self, job: Job, record: TrialRecord, ran: bool = True) -> None:
+        """The record of this job is there: just made, or (`ran` is False) found in the ledger."""
+        pending = self._state.queue.pending
+        if record.failure is not None:
+            self._failed(job, record)
+        elif job.number is None:
+            self._baseline_finished(job, record)
+        else:
+            if ran:
+                self._state.policy.success()
+            self._announce(job, record)
+            if job.number in pending:
+                self._settle(pending[job.number])
+
+    def spend(self, record: TrialRecord, seconds: float | None) -> None:
+        """Counts a run against the budget; `seconds` are the worker's, where it reports them."""
+        state = self._state
+        gpus = state.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
+        state.budget.spend(sum(record.seconds.values()) if seconds is None else seconds, gpus)
+        self.write_spent()
+
+    def write_spent(self) -> None:
+        budget = self._state.budget
+        self._state.study.drivers.spend(budget.gpu_seconds, budget.spent[1])
+
+    def gave_up(self, job: Job, reason: str, seconds: float) -> None:
+        """The front beat the trial while it was evaluated: it has no values, and is no failure."""
+        state = self._state
+        baseline = state.records.baseline(job.spec.baseline().key)
+        if baseline is not None:
+            self.spend(baseline, seconds)  # on the same kind of machine
+        self._emitter.trial("trial_given_up", job, reason=reason)
+        state.policy.success()  # it was trained, and scored in part
+        trial = state.queue.pending.pop(job.number, None) if job.number is not None else None
+        if trial is None or trial.reported or state.lost_to_another():
+            return
+        given_up = {"reason": reason, "seconds": round(seconds, 3)}
+        state.manifest.note(trial, given_up=given_up)
+        state.study.prune(trial.number, given_up, self._constraints)
+        state.counts["given up"] += 1
+        self.report_failed()
+        state.manifest.write(state.budget.spent)
+
+    # ------------------------------------------------------------------ records
+
+    def _failed(self, job: Job, record: TrialRecord) -> None:
+        assert record.failure is not None
+        self._emitter.trial("trial_failed", job, record)
+        state, place = self._state, self._state.records.place(record.key)
+        if job.number is None:
+            ends = state.policy.baseline_failed(job.spec.key, record.failure, place)
+        else:
+            ends = state.policy.trial_failed(job.number, record.failure, place, state.slots)
+        if ends is not None:
+            state.failed = SweepFailed(ends)
+        if job.number in state.queue.pending:
+            state.queue.pending[job.number].failure = record.failure.kind
+            self._settle(state.queue.pending[job.number])
+        self._settle_unusable()
+
+    def _baseline_finished(self, job: Job, record: TrialRecord) -> None:
+        self._emitter.trial("trial_finished", job, record)
+        self.judge_baseline(record)
+        self._settle_unusable()
+        waiting, self._unannounced = self._unannounced, []
+        for early, found in waiting:
+            self._announce(early, found)
+        for trial in list(self._state.queue.pending.values()):
+            self._settle(trial)
+
+    def judge_baseline(self, baseline: TrialRecord) -> None:
+        """Runs no trial on a baseline where an objective or a constraint is undefined: none could be on the front."""
+        state = self._state
+        wanted = [objective.metric for objective in state.config.search.objectives]
+        wanted += [constraint.metric for constraint in self._constraints.values()]
+        reason = undefined_on(baseline, state.records.metrics(baseline, baseline), wanted)
+        if reason is None:
+            return
+        if state.policy.baseline_undefined(baseline.key):
+            state.failed = SweepFailed(reason)
+        else:
+            state.notice(f"{reason}; no trial runs on this base")
+
+    def _announce(self, job: Job, record: TrialRecord) -> None:
+        baseline = self._state.records.baseline(job.spec.baseline().key)
+        if baseline is None:
+            self._unannounced.append((job, record))
+            return
+        self._emitter.trial("trial_finished", job, record, self._state.records.metrics(record, baseline))
+
+    # ------------------------------------------------------------------ trials
+
+    def _settle_unusable(self) -> None:
+        """Ends the pending trials that cannot be compared with their baseline."""
+        unusable = self._state.policy.unusable
+        for trial in [trial for trial in self._state.queue.pending.values() if trial.baseline in unusable]:
+            trial.failure = unusable[trial.baseline]
+            self._settle(trial)
+
+    def _settle(self, trial: PendingTrial) -> None:
+        """Reports the trial once it has failed, or the records of all replicates and of the baseline are there."""
+        state = self._state
+        if trial.failure is not None:
+            del state.queue.pending[trial.number]
+            if self._intake.hold_back(trial):
+                self.report_failed()
+            return
+        jobs = trial.jobs()
+        records = [state.records.complete(job.spec.key) for job in jobs]
+        baselines = [state.records.baseline(job.spec.baseline().key) for job in jobs]
+        pairs = [
+            (record, baseline)
+            for record, baseline in zip(records, baselines, strict=True)
+            if record is not None and baseline is not None
+        ]
+        if len(pairs) < len(jobs):  # a record may have been whole a moment ago
+            state.queue.add_lost(job for job, record in zip(jobs, records, strict=True) if record is None)
+            return
+        del state.queue.pending[trial.number]
+        if not trial.reported:
+            found = [state.records.metrics(record, baseline) for record, baseline in pairs]
+            self._report(trial, {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]})
+
+    def _report(self, trial: PendingTrial, metrics: dict[str, float | None]) -> None:
+        state = self._state
+        if state.lost_to_another():
+            return
+        values = [metrics.get(objective.metric) for objective in state.config.search.objectives]
+        defined = [float(value) for value in values if value is not None and math.isfinite(value)]
+        if len(defined) < len(values):
+            state.policy.hold_back(trial)
+        else:
+            violations = {name: one.violation(metrics.get(one.metric)) for name, one in self._constraints.items()}
+            state.study.complete(trial.number, defined, violations)
+            state.counts["done"] += 1
+            feasible = all(violation <= 0 for violation in violations.values())
+            if feasible and state.front.add(trial.number, trial.specs[0].key, defined):
+                self._emitter.front(state.front.rows())
+            self._intake.derive(trial.settings)
+        self.report_failed()
+
+    def report_failed(self) -> None:
+        """Reports the failed trials that were held back."""
+        state = self._state
+        if state.lost_to_another():
+            return
+        for trial in state.policy.release():
+            if not trial.reported:
+                unusable = trial.failure if trial.failure in (BASELINE_FAILED, BASELINE_UNDEFINED) else None
+                if unusable is not None:
+                    state.manifest.note(trial, unusable)
+                state.study.fail(trial.number, unusable)
+            state.counts["failed"] += 1
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None where any of them is undefined."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,129 @@
+"""The jobs of a sweep: queued, held, running; and the trials whose outcome the study waits for. No I/O."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trials.spec import TrialSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """A TrialSpec to run; `number` is its trial's place in the study, None for a baseline."""
+
+    spec: TrialSpec
+    number: int | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    replicate: int = 0
+
+
+@dataclass
+class PendingTrial:
+    """A trial of the study whose outcome is not complete yet."""
+
+    number: int
+    settings: dict[str, Any]
+    specs: list[TrialSpec]
+    """One per replicate; none where the settings contradict each other."""
+    free: bool = False
+    """Derived from the training of another trial."""
+    reported: bool = False
+    """The study has the outcome; only a lost record is made again."""
+    failure: str | None = None
+    """The kind of a replicate's failure, or why the baseline is unusable."""
+
+    @property
+    def baseline(self) -> str:
+        """The baseline's key."""
+        return self.specs[0].baseline().key
+
+    def jobs(self) -> list[Job]:
+        return [Job(spec, self.number, self.settings, i) for i, spec in enumerate(self.specs)]
+
+
+class JobQueue:
+    def __init__(self) -> None:
+        self.running: dict[str, Job] = {}
+        """By key: a key runs once at a time, however many trials wait for it."""
+        self.pending: dict[int, PendingTrial] = {}
+        """By number."""
+        self._queued: deque[Job] = deque()
+        self._held: list[Job] = []
+
+    def __len__(self) -> int:
+        """Jobs that have not ended."""
+        return len(self._queued) + len(self._held) + len(self.running)
+
+    # ------------------------------------------------------------------ in
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        self._queued.extend(jobs)
+
+    def add_first(self, job: Job) -> None:
+        self._queued.appendleft(job)
+
+    def add_lost(self, jobs: Iterable[Job]) -> None:
+        """Queues the jobs whose record is gone, unless their key is to run or runs anyway."""
+        busy = {*self.running, *(job.spec.key for job in [*self._queued, *self._held])}
+        self._queued.extend([job for job in jobs if job.spec.key not in busy])
+
+    def hold(self, job: Job) -> None:
+        """The key of the job runs elsewhere: for another trial, or in another process."""
+        self._held.append(job)
+
+    # ------------------------------------------------------------------ out
+
+    def pop(self) -> Job | None:
+        """The next job, neither queued nor running then. None where nothing is queued."""
+        while self._queued:
+            job = self._queued.popleft()
+            if job.number is not None and job.number not in self.pending:
+                continue  # another replicate has failed the trial
+            if job.spec.key not in self.running:
+                return job
+            self._held.append(job)
+        return None
+
+    def start(self, job: Job) -> None:
+        self.running[job.spec.key] = job
+
+    def end(self, key: str) -> Job:
+        return self.running.pop(key)
+
+    def give_back(self, key: str) -> None:
+        """The running job was not run after all and is the next one."""
+        self.add_first(self.running.pop(key))
+
+    def take_held(self, key: str) -> list[Job]:
+        """The jobs that were held for this key, no longer held."""
+        found = [job for job in self._held if job.spec.key == key]
+        self._held = [job for job in self._held if job.spec.key != key]
+        return found
+
+    def take_held_elsewhere(self) -> list[Job]:
+        """The jobs that other processes run, as far as is known, no longer held."""
+        found = [job for job in self._held if job.spec.key not in self.running]
+        self._held = [job for job in self._held if job.spec.key in self.running]
+        return found
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to run, nothing running, no outcome missing."""
+        return not (len(self) or self.pending)
+
+    @property
+    def has_queued(self) -> bool:
+        return bool(self._queued)
+
+    @property
+    def others_run_some(self) -> bool:
+        """Whether another process runs a key that this sweep waits for."""
+        return any(job.spec.key not in self.running for job in self._held)
+
+    @property
+    def baselines(self) -> int:
+        """Baselines that have not ended."""
+        return sum(job.number is None for job in [*self._queued, *self._held, *self.running.values()])
