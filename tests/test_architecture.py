@@ -57,6 +57,13 @@ def test_only_the_orchestrator_imports_ray():
             assert not any(name.partition(".")[0] == "ray" for name in imports(path)), path
 
 
+@pytest.mark.parametrize("library", ["optuna", "sqlalchemy"])
+def test_only_the_search_imports_the_library_of_studies(library):
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        if path.relative_to(ROOT).parts[1] != "search":
+            assert not any(name.partition(".")[0] == library for name in imports(path)), path
+
+
 def test_reading_records_and_configs_loads_no_torch():
     code = "import sys, analysis.sweep, orchestrator.config; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -35,3 +35,8 @@ def run_out(sweep: SweepController) -> list:
         jobs.append(job)
         complete(sweep, job)
     return jobs
+
+
+def states(sweep: SweepController) -> list[str]:
+    """The states of the study's trials."""
+    return [trial.state for trial in sweep.study.trials()]

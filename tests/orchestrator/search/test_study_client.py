@@ -1,0 +1,78 @@
+"""Plain values in, plain values out; Optuna has the rest."""
+
+import pytest
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.search.study_client import StudyClient
+
+
+@pytest.fixture
+def config(parts) -> SweepConfig:
+    return SweepConfig.model_validate(parts)
+
+
+@pytest.fixture
+def client(config, tmp_path):
+    """Opens the study; a second call is another process with sqlite."""
+    seen: list[dict] = []
+
+    def opened() -> StudyClient:
+        return StudyClient.open(config, tmp_path, lambda settings: settings in seen, lambda line: None)
+
+    opened.seen = seen
+    return opened
+
+
+def test_outcomes_are_read_back_as_they_were_reported(client):
+    study = client()
+    done, failed, pruned = (study.begin({"lora.rank": 2}) for _ in range(3))
+    study.accept(done.number, "done")
+    study.complete(done.number, [0.5, 0.25], {"math.drop <= 0.5": float("inf")})
+    study.fail(failed.number, "its baseline failed")
+    study.prune(pruned.number, {"reason": "beaten", "seconds": 1.0}, ["math.drop <= 0.5"])
+    for trials in (study.trials(), client().trials()):
+        assert [trial.state for trial in trials] == ["complete", "failed", "pruned"]
+        assert [trial.key for trial in trials] == ["done", None, None]
+        assert trials[0].values == [0.5, 0.25]
+        assert trials[0].constraints == trials[2].constraints == {"math.drop <= 0.5": 1e6}
+        assert trials[1].failure == "its baseline failed"
+        assert trials[2].given_up == {"reason": "beaten", "seconds": 1.0}
+        assert all(trial.free for trial in trials)
+        assert study.settings(trials[0]) == {"lora.rank": 2}
+
+
+def test_constraints_are_an_attribute_that_the_dashboard_shows(client):
+    study = client()
+    study.complete(study.begin({"lora.rank": 2}).number, [0.0, 0.0], {"math.drop <= 0.5": -0.2})
+    assert study.optuna_study.trials[0].user_attrs["constraints"] == "math.drop <= 0.5 is kept, by 0.2"
+
+
+def test_rejected_settings_are_a_failed_trial_without_a_key(client):
+    study = client()
+    study.reject(study.begin({"lora.rank": 4}))
+    (trial,) = study.trials()
+    assert (trial.state, trial.key, trial.rejected) == ("failed", None, {"lora.rank": 4})
+
+
+def test_running_trials_are_adopted_with_their_settings(client):
+    first = client().ask()
+    (adopted,) = client().adopt()
+    assert adopted == first
+    assert not adopted.free
+
+
+def test_exhausted_space_proposes_nothing(client):
+    study = client()
+    for _ in range(2):
+        client.seen.append(study.ask().settings)
+    assert study.ask() is None
+
+
+def test_enqueued_points_come_first_and_once(client):
+    study = client()
+    assert study.is_new
+    for _ in range(2):
+        study.enqueue([{"lora.rank": 4}])
+    assert not study.is_new
+    assert [trial.state for trial in study.trials()] == ["waiting"]
+    assert study.ask().settings == {"lora.rank": 4}
