@@ -1,4 +1,4 @@
-"""Ray Tune's side of the search: suggests what the sweep hands out and reports what came of it.
+"""Ray Tune's side of the search: suggests the jobs that the sweep hands out and reports their outcomes.
 
 It keeps no state of its own; Tune's snapshots of a searcher are never read back.
 """
@@ -39,7 +39,7 @@ class StudySearcher(Searcher):
         """Keys of trials whose worker died at every attempt when it ran others besides."""
         self._next: list[Job] = []
         self.error: Exception | None = None
-        """What broke the sweep itself (its study, its folder); nothing more is handed out then."""
+        """The error that broke the sweep itself (its study, its folder); nothing more is handed out then."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
         sweep = self._sweep
@@ -49,12 +49,12 @@ class StudySearcher(Searcher):
             self._guard(lambda: self._take(jobs))
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
-            told = [
+            handed_out = [
                 {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec), "judged": sweep.judged(job)}
                 for job in jobs
             ]
             front = [row["key"] for row in sweep.front.rows()]
-            return {"jobs": told, "against": against(sweep.config, front) if sweep.config.search.racing else None}
+            return {"jobs": handed_out, "against": against(sweep.config, front) if sweep.config.search.racing else None}
         self._guard(sweep.write_manifest)
         # Tune keeps an idle worker until the search is over, and another command may need its place to get on
         if self.error is not None or sweep.over or (len(self._batches) < sweep.state.slots and sweep.waits_for_others):
@@ -71,7 +71,7 @@ class StudySearcher(Searcher):
         return False
 
     def _take(self, jobs: list[Job]) -> None:
-        """Fills the list with what one worker is to run; what the study or the storage refuses leaves what it has."""
+        """Appends the jobs for one worker. An error of the study or the storage leaves those that are in the list."""
         most = 1
         while len(jobs) < most and (job := self._sweep.next_job()) is not None:
             if jobs and job.spec.key in self._alone:
@@ -82,11 +82,12 @@ class StudySearcher(Searcher):
                 most = min(self._together, self._share())
 
     def _share(self) -> int:
-        """Of what is not running, with the one that was just taken, for each worker that is free: none waits for the others."""
-        sweep = self._sweep
-        if sweep.state.unfinished is None:
+        """An equal share of the waiting jobs for each free worker, so that none is idle while another has several."""
+        state = self._sweep.state
+        if state.unfinished is None:
             return self._together
-        return math.ceil((sweep.state.unfinished - len(sweep.running) + 1) / max(sweep.state.slots - len(self._batches), 1))
+        waiting = state.unfinished - len(self._sweep.running) + 1  # with the one that was just taken
+        return math.ceil(waiting / max(state.slots - len(self._batches), 1))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         keys = self._batches.pop(trial_id)
@@ -99,7 +100,7 @@ class StudySearcher(Searcher):
             self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
 
     def _died(self, key: str, cause: str, alone: bool) -> None:
-        """Its worker died at every attempt; what was not alone in it may be innocent."""
+        """The worker died at every attempt. A job that shared it may be innocent and runs again alone."""
         if alone:
             self._sweep.finish(key, "died", f"the worker process died at every attempt{cause and f': {cause}'}")
         else:
@@ -107,7 +108,7 @@ class StudySearcher(Searcher):
             self._sweep.give_back(key)
 
     def _guard(self, call: Callable[[], Any]) -> Any:
-        """Keeps what goes wrong with study or storage until the running trials have ended."""
+        """Keeps an error of the study or the storage until the running trials have ended."""
         try:
             return call()
         except STUDY_ERRORS as error:

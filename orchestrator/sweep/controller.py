@@ -84,7 +84,7 @@ class SweepController:
     # ------------------------------------------------------------------ handing out
 
     def next_job(self) -> Job | None:
-        """The next job to run; None when there is none now (see `over`). Reports what the ledger has on the way."""
+        """The next job to run; None when there is none now (see `over`). A job that has a record is reported instead."""
         with self._lock:
             self._look_at_held()
             while self.failed is None and not self.stopping:
@@ -114,14 +114,14 @@ class SweepController:
 
     @property
     def waits_for_others(self) -> bool:
-        """Other commands run all that is left, beside what this one runs: `next_job` has nothing until they are done."""
+        """Other commands run all jobs that are left and do not run here: `next_job` has none until they are done."""
         with self._lock:
             if self._queue.has_queued or self.state.may_ask:
                 return False
             return self._queue.others_run_some or not self.study.drivers.last()
 
     def _look_at_held(self) -> None:
-        """Takes up what others were running: their record is there, or they have died."""
+        """Takes up the jobs of other processes that have left a record, or have died."""
         if self._clock() - self._looked < _LOOK_AGAIN:
             return
         self._looked = self._clock()
@@ -136,17 +136,18 @@ class SweepController:
             self._intake.adopt()
 
     def give_back(self, key: str) -> None:
-        """A job that was handed out and is not run after all; the next one to be handed out, unless its record is there."""
+        """A job that was handed out and did not run becomes the next one."""
         with self._lock:
             self._queue.give_back(key)
 
     # ------------------------------------------------------------------ outcomes
 
     def finish(self, key: str, end: End = "record", reason: str = "", seconds: float | None = None) -> None:
-        """The job of this key has ended: with a record, because another process runs it, because the storage takes no more,
-        with its process, which left no record, or because the front beats it; `reason` says more about the last three.
+        """The running job of this key has ended.
 
-        `seconds` is the worker's time, where it reports it: more than the record's phases where it ran the parent too.
+        "record": its record is in the ledger. "held": another process runs the key. "storage": the storage takes no more.
+        "died": the worker died without a record. "given up": the front beats the trial. `reason` explains the last three.
+        `seconds` is the worker's time where it reports it: above the record's phases where it ran the parent too.
         """
         with self._lock:
             job, records = self._queue.end(key), self.state.records
@@ -170,7 +171,7 @@ class SweepController:
             self.state.manifest.write(self.spent)
 
     def write_manifest(self) -> None:
-        """Writes the entries that are not in manifest.json yet, so that `status` shows what runs."""
+        """Writes the entries that are not in manifest.json yet, so that `status` shows the running trials."""
         with self._lock:
             if self.state.manifest.unwritten:
                 self.state.manifest.write(self.spent)
@@ -183,7 +184,7 @@ class SweepController:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Around the run: emits its begin and end, and leaves study and manifest complete, whatever ends it."""
+        """Wraps the run: emits its start and its end, and leaves study and manifest complete, whatever ends it."""
         self._emitter.sweep("sweep_started")
         try:
             yield
@@ -227,7 +228,7 @@ class SweepController:
             return number in self._queue.pending
 
     def judged(self, job: Job) -> bool:
-        """Whether the study waits for the outcome: not of a baseline, nor where only a record has to be made again."""
+        """Whether the study waits for the outcome: no baseline, and no trial of which only a lost record is made again."""
         with self._lock:
             trial = self._queue.pending.get(job.number) if job.number is not None else None
             return trial is not None and not trial.reported

@@ -1,7 +1,7 @@
-"""What happens in a sweep, as it happens: events, who is told of them, and the log of JSON lines (`--events FILE`).
+"""The events of a sweep, their observers, and the log of JSON lines (`--events FILE`).
 
-An observer is called with each event, from several threads and while the sweep is held, so it returns at once. Of one that
-raises a line on standard error says so and it is not called again: nothing that watches a sweep may end it.
+An observer is called with each event, from several threads and while the sweep's lock is held, so it returns at once. An
+observer that raises is reported on standard error and not called again: no observer may end a sweep.
 """
 
 import json
@@ -159,7 +159,7 @@ class EventLog:
 
 
 class Observers:
-    """Tells several observers, each of every event in its order."""
+    """Passes every event to several observers, in order."""
 
     def __init__(self, observers: Iterable[Observer] = ()):
         self._observers = list(observers)
@@ -176,7 +176,7 @@ class Observers:
                     _close(observer)
 
     def close(self) -> None:
-        """Waits until every observer has been told everything, within its own bounds."""
+        """Waits, within the observers' own bounds, until each has handled every event."""
         with self._lock:
             for observer in self._observers:
                 _close(observer)
@@ -191,7 +191,7 @@ def _close(observer: Observer) -> None:
 
 
 def warn(observer: object, error: BaseException) -> None:
-    """The one line that says that an observer is told no more."""
+    """Prints the line that says that an observer is no longer called."""
     name = getattr(observer, "name", type(observer).__name__)
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     print(f"warning: {name}: {printable(reason[:200])}; it is told nothing more of this sweep", file=sys.stderr, flush=True)

@@ -1,10 +1,9 @@
-"""A sweep's manifest.json as it is kept: every point that was asked for, with its keys, or why there is nothing to run.
+"""The manifest.json of a running sweep: every proposed point with its keys, or the reason why there is nothing to run.
 
-It can be made again from the study, and a study that is lost is filled again from it.
+It can be rebuilt from the study, and a lost study is rebuilt from it.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.storage import exists, is_link, write_json
 
 CONTRADICTORY = "the settings contradict each other"
-_FREE = "free"  # marks trials derived from the training of another
+_FREE = "free"  # marks trials derived from another trial's training
 
 
 class Manifest:
-    def __init__(self, config: SweepConfig, folder: Path, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, config: SweepConfig, folder: Path, clock: Callable[[], float]):
         """`clock` counts seconds and never jumps."""
         self._config, self._folder, self._clock = config, folder, clock
         self.trials: dict[int, dict[str, Any]] = {}
         """The entries by the trials' numbers."""
         self.missing: dict[str, ManifestTrial] = {}
-        """By key: what an earlier command asked for, the study does not know, and was not asked for again yet."""
+        """By key: trials of an earlier command that the study has lost and has not proposed again yet."""
         self._seen: set[str] = set()
         self.unwritten = False
         """Whether an entry changed since the file was written."""
@@ -58,7 +57,7 @@ class Manifest:
         self.unwritten = True
 
     def count_as_seen(self, keys: Iterable[str]) -> None:
-        """Keys that are not to be proposed though no trial of theirs is noted here: not yet, or not at all."""
+        """No trial with these keys is proposed, although none is noted here (yet)."""
         self._seen.update(keys)
 
     def seen(self, settings: dict[str, Any]) -> bool:
@@ -69,9 +68,9 @@ class Manifest:
             return _words(settings) in self._seen
 
     def recall(self, known: set[str | None]) -> list[float]:
-        """Finds `missing` in the file that the last command left, `known` being the study's keys.
+        """Finds `missing` in the last command's file; `known` are the study's keys.
 
-        Returns what the sweep had spent (see Budget.spent), nothing where there is no file; InputError where it is not whole.
+        Returns Budget.spent of that file, an empty list where there is no file. InputError where the file is not whole.
         """
         path = self._folder / "manifest.json"
         if not exists(path) and not is_link(path):
@@ -90,7 +89,7 @@ class Manifest:
             return False
 
     def write(self, spent: Iterable[float], at_once: bool = False) -> None:
-        """Not after every trial: its length grows with their number, and what it says can be made again from the study."""
+        """Writes the file, unless the last write was recent: it grows with the trials, and the study has its content too."""
         now, config = self._clock(), self._config
         if not at_once and now - self._written < max(1.0, 20 * self._cost):
             return
@@ -102,7 +101,7 @@ class Manifest:
                 "objectives": [objective.model_dump() for objective in config.search.objectives],
                 "constraints": list(config.search.constraints),
                 "space": config.paths(),
-                "trials": [*(self.trials[number] for number in sorted(self.trials)), *self._not_asked_yet()],
+                "trials": [*(self.trials[number] for number in sorted(self.trials)), *self._lost_entries()],
                 "spent": list(spent),
                 "baselines": [spec.key for spec in config.baseline_specs()],
                 "budget": config.budget,
@@ -113,7 +112,7 @@ class Manifest:
         self._written = self._clock()
         self._cost = self._written - now
 
-    def _not_asked_yet(self) -> Iterator[dict[str, Any]]:
+    def _lost_entries(self) -> Iterator[dict[str, Any]]:
         for number, trial in enumerate(self.missing.values(), max(self.trials, default=-1) + 1):
             yield trial.model_dump(exclude_none=True) | {"number": number}
 

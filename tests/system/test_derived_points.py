@@ -40,7 +40,7 @@ def test_derived_points_that_were_cut_off_or_never_begun_come_on_the_next_start(
     jobs = run_out(resumed)
     assert len([job for job in jobs if job.spec.parent is None]) == 1
     assert len({job.spec.key for job in jobs}) == len(jobs) == 7
-    keys = [trial.user_attrs["key"] for trial in resumed.study.trials()]
+    keys = [trial.key for trial in resumed.study.trials()]
     assert len(set(keys)) == len(keys) == 8, "nothing is in the study twice"
 
 
