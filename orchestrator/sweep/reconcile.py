@@ -102,7 +102,7 @@ def _restore(trial: StudyTrial, state: SweepState, intake: Intake) -> None:
     state.counts["done"] += 1
     state.policy.success()
     if all(violation <= 0 for violation in trial.constraints.values()):
-        state.front.add(trial.number, trial.key, trial.values)
+        state.front.add(trial.number, noted.specs[0].key, trial.values)
     lost = [job for job in noted.jobs() if state.records.complete(job.spec.key) is None]
     if lost:
         state.notice(f"trial {trial.number}: its record is gone from {state.records.ledger.root}; it runs again")
