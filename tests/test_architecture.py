@@ -65,18 +65,19 @@ def test_only_the_search_imports_the_library_of_studies(library):
 
 
 def test_reading_records_and_configs_loads_no_torch():
-    code = "import sys, analysis.sweep, orchestrator.config; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    code = "import sys, analysis.results.sweep, orchestrator.config.model; sys.exit(bool({'torch', 'ray'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_checking_a_sweeps_inputs_waits_for_no_import_that_only_a_trial_needs():
-    code = "import sys, trials.checks; sys.exit(bool({'peft', 'bitsandbytes', 'accelerate'} & {*sys.modules}))"
+    code = "import sys, trials.preflight; sys.exit(bool({'peft', 'bitsandbytes', 'accelerate'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_analysis_loads_optuna_and_scikit_learn_when_they_are_asked_for():
     code = (
-        "import sys, analysis.figures, analysis.export, analysis.choose; sys.exit(bool({'optuna', 'sklearn'} & {*sys.modules}))"
+        "import sys, analysis.figures.sweep, analysis.export.files, analysis.explore.selection; "
+        "sys.exit(bool({'optuna', 'sklearn'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

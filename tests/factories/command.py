@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def slimsweep(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
