@@ -124,7 +124,7 @@ class Ablations:
 
     def __init__(self, folder: Path | None = None):
         """The folder is configs/ablations under the working directory, or of the checkout that this code lies in."""
-        checkout = Path(__file__).resolve().parents[1]
+        checkout = Path(__file__).resolve().parents[2]
         self.folder = folder or next((root / _FOLDER for root in (Path(), checkout) if (root / _FOLDER).is_dir()), _FOLDER)
         self.frame = YamlFile(self.folder / "frame.yaml").check(Frame)
         files = sorted(path for path in self.folder.glob("*.yaml") if path.name != "frame.yaml")

@@ -141,6 +141,9 @@ def _damage(path: Path) -> str | None:
 def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
     if path.exists() and not path.is_file():
         _set_aside(path, "it is no file", notice)
+    lock = path.with_name(f"{path.name}.lock")
+    if is_link(lock) and not (path.exists() and lock.exists()):
+        lock.unlink()  # a lock links to the journal; Optuna waits for ever for one that links to nothing
     _end_last_line(path, notice)
     with reading():  # a line that is no JSON, or no log of Optuna's
         return JournalStorage(JournalFileBackend(str(path)))

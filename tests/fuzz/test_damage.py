@@ -1,15 +1,10 @@
 """Damaged and foreign storage: every command answers with its result or with one line, and loses nothing."""
 
-import contextlib
 import itertools
 import json
-import os
 import shutil
-import signal
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,37 +12,10 @@ from typing import Any
 import pytest
 
 from tests import ready
+from tests.factories.damage import BYTES, KINDS
 from tests.fuzz import cases
 
 Damage = Callable[[Path], None]
-
-# ---------------------------------------------------------------------- bytes of any file
-
-BYTES: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda whole: b"",
-    "half": lambda whole: whole[: len(whole) // 2],
-    "nul": lambda whole: b"\0" * 300,
-    "latin1": lambda whole: b"\xe4\xf6\xff\xfe" + whole,
-    "tail": lambda whole: whole + b"}}\x00{",
-    "deep": lambda whole: b"[" * 100_000,
-    "other": lambda whole: b'{"a": 1}\n',
-    "nothing": lambda whole: b"null",
-}
-KINDS: dict[str, Callable[[Path], object]] = {  # of what may stand where a file should
-    "folder": lambda path: path.mkdir(),
-    "pipe": lambda path: os.mkfifo(path),
-    "endless link": lambda path: path.symlink_to("/dev/zero"),
-    "dead link": lambda path: path.symlink_to("/nowhere/at/all"),
-    "own link": lambda path: path.symlink_to(path.name),
-    "socket": lambda path: _socket(path),
-}
-
-
-def _socket(path: Path) -> None:
-    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:  # its path may be too long for a socket
-        made.bind(path.name)
-
-
 FILES = ("manifest.json", "sweep.yaml", "study.db", "record.json", "baseline.json", "documents.parquet", "spec.yaml")
 
 
@@ -261,33 +229,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ready.build(ready.config(), storage)
     ready.build(ready.config().model_copy(update={"name": "other"}), storage)
     return storage
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.report import build
-    from orchestrator import run
-    from orchestrator.cluster import prefetch, runner
-
-    monkeypatch.setattr(run, "_started", lambda *_: nullcontext())
-    monkeypatch.setattr(prefetch, "prestage", lambda *_: None)
-    monkeypatch.setattr(runner, "Slots", lambda *_: "one at a time")
-    monkeypatch.setattr(runner, "run", ready.run)
-    monkeypatch.setattr(build, "FIGURES", {})  # which take seconds, and hold nothing that the tables do not
-
-
-@pytest.fixture
-def patience() -> Iterator[None]:
-    """Ends a test that waits for something that never comes."""
-
-    def late(*_: object) -> None:
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)  # a busy machine needs ten times what an idle one does
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("case", cases(_combinations()))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SHARED = "/mnt/shared"
 _PACKAGES = ("orchestrator", "trials", "analysis")
 _PORT = 6379

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import trials
 from trials.evaluation import evaluate
 from trials.hub.hub import Hub
 from trials.models import base
@@ -15,7 +16,7 @@ from trials.spec import Base, Evaluation
 from trials.tasks.forced_choice import forced
 from trials.tasks.tasks import Tasks
 
-MICRO = Path(evaluate.__file__).parent / "micro" / "hub" / "micro"
+MICRO = Path(trials.__file__).parent / "micro" / "hub" / "micro"
 
 
 def doc(answer: str, question: str = "What is it?") -> dict[str, str]:
