@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.search import driver_lease
+from orchestrator.sweep import controller
 from tests import ready
 from tests.factories.damage import BYTES, KINDS
 from tests.fuzz import cases
@@ -79,8 +81,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return storage
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that no driver signed are taken over without a minute's wait."""
+    monkeypatch.setattr(driver_lease, "_UNSIGNED", 0.0)
+    monkeypatch.setattr(driver_lease, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(controller, "_LOOK_AGAIN", 0.0)
+
+
 @pytest.mark.parametrize("damage", cases(_damages(), every=5))
-def test_damaged_journal_is_mended_or_one_line(damage, whole, tmp_path, command, write, quick, patience):
+def test_damaged_journal_is_mended_or_one_line(damage, whole, tmp_path, command, write, quick, at_once, patience):
     storage = tmp_path / "runs"
     shutil.copytree(whole, storage)
     damage(storage / "little")
