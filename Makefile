@@ -7,9 +7,9 @@ READY := .venv/ready
 
 setup: $(READY)
 
-# --no-compile: pip would otherwise compile 24,000 modules, most of which are never imported. The modules that a sweep and Ray's
-# processes import are compiled by the `env` command below instead. Without that, where PYTHONDONTWRITEBYTECODE is set, every process would compile
-# its 4,000 modules again, 9 seconds each time.
+# --no-compile: pip would otherwise compile 24,000 modules, most of which are never imported. The `env` command below compiles those
+# that a sweep and Ray's processes import. Without it, where PYTHONDONTWRITEBYTECODE is set, every process would compile its 4,000
+# modules again, 9 seconds each time.
 # editable_mode=compat: puts the repository on the search path, ahead of folders of the same names in the user's working folder. With
 # setuptools' default an empty folder called trials would hide the package from python -m.
 $(READY): requirements.lock pyproject.toml
