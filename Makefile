@@ -1,4 +1,4 @@
-# Every target sets up what it needs; PYTHON names the interpreter (3.11 to 3.13) that .venv is made with.
+# Every target sets up what it needs. PYTHON names the interpreter (3.11 to 3.13) for .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -7,10 +7,11 @@ READY := .venv/ready
 
 setup: $(READY)
 
-# Without --no-compile pip would compile 24,000 modules, most of which nothing here ever imports. Those which a sweep imports
-# are compiled here, with those of Ray's own processes: where PYTHONDONTWRITEBYTECODE is set every process would compile its 4,000
-# anew, 9 seconds each time. Installed in the compatible way, as a folder in the search path, the packages come before folders of
-# their names where the user stands; setuptools' own way would let an empty folder called trials hide them from python -m.
+# --no-compile: pip would otherwise compile 24,000 modules, most of which are never imported. The `env` command below compiles those
+# that a sweep and Ray's processes import. Without it, where PYTHONDONTWRITEBYTECODE is set, every process would compile its 4,000
+# modules again, 9 seconds each time.
+# editable_mode=compat: puts the repository on the search path, ahead of folders of the same names in the user's working folder. With
+# setuptools' default an empty folder called trials would hide the package from python -m.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	    { echo "slimsweep needs Python 3.11 to 3.13; $$($(PYTHON) --version) found. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
@@ -25,50 +26,50 @@ $(READY): requirements.lock pyproject.toml
 quickstart: $(READY)
 	$(BIN)/slimsweep run configs/quickstart.yaml
 
-# MIRROR names a folder laid out as org/name; without it everything comes from the hub.
+# MIRROR names a folder laid out as org/name. Without it everything is downloaded from the hub.
 smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
-# Two processes, a file's tests in one of them; none of the tests uses more than a core for long.
+# Two processes; the tests of a file stay in one of them. No test uses more than one core for long.
 TESTS := $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile
 
 test: $(READY)
 	$(TESTS)
 
-# What takes long: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
+# The slow tests: a cluster of network namespaces, two drivers on one PostgreSQL study, a Ray job.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# Odd inputs by the hundred: configs, damaged storage, terminals and limits, every causal architecture of transformers.
+# Hundreds of odd inputs: configs, damaged storage, terminals and limits, every causal architecture of transformers.
 fuzz: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal tests/fuzz
 
-# Each preset against lm-eval's own command line, 50 documents of the real data; HUB_MIRROR names the mirror folder.
+# Each preset against lm-eval's own command line, on 50 documents of the real data. HUB_MIRROR names the mirror folder.
 parity: $(READY)
 	$(BIN)/python -m pytest -rs tests/system/test_parity.py
 
-# A cluster of network namespaces that loses a node and gets one, alone; needs root, 6 minutes.
+# Only the cluster test: network namespaces, one node lost, one joined. Needs root; 6 minutes.
 cluster-test: $(READY)
 	$(BIN)/python -m pytest tests/system/test_cluster.py
 
-# A sweep that is SIGKILLed ten times and must lose and repeat nothing; about 10 minutes.
+# A sweep that is SIGKILLed ten times and must neither lose nor repeat anything; about 10 minutes.
 chaos: $(READY)
 	$(BIN)/python -m tests.system.chaos
 
-# The statistics on simulated outcomes whose truth is known; 6 minutes.
+# The statistics on simulated outcomes with known truth; 6 minutes.
 calibrate: $(READY)
 	$(BIN)/python -m tests.system.calibrate
 
-# The same sweep as a plain script, a tuned one and slimsweep; with MIRROR on SmolLM2 as well, an hour. On an idle machine.
+# The same sweep by a plain script, a tuned script and slimsweep; with MIRROR also on SmolLM2, an hour. Needs an idle machine.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.programs micro
 	$(if $(MIRROR),$(BIN)/python -m tests.benchmarks.programs smollm2 --hub-mirror $(MIRROR))
 
-# One trial of a 1B-shaped random model on documents of the real lengths, tuned script and slimsweep; without Ray or a network.
+# One trial of a random model of 1B shape on documents of real lengths, by the tuned script and slimsweep; no Ray, no network.
 bench-gpu: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu
 
-# Each lever's own factor on micro, measured with it off, 5 minutes; with MIRROR on SmolLM2 as well. On an idle machine.
+# The factor of each optimisation on micro, measured by switching it off, 5 minutes; with MIRROR also on SmolLM2. Needs an idle machine.
 levers: $(READY)
 	$(BIN)/python -m tests.benchmarks.levers micro
 	$(if $(MIRROR),$(BIN)/python -m tests.benchmarks.levers smollm2 --hub-mirror $(MIRROR))
@@ -85,14 +86,14 @@ check: $(READY)
 	$(BIN)/mypy
 	$(TESTS)
 
-# torch's own wheel says which CUDA packages it needs; a lock that named them would force them on machines without a GPU.
+# The lock leaves out CUDA packages: torch's own wheel requires them, and a lock would force them on machines without a GPU.
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet --no-annotate --no-header pyproject.toml \
 	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-# The miniature base from nothing, 10 minutes; VARIANT names another corpus or seed (see python -m trials.micro --help).
+# Trains the miniature base from scratch, 10 minutes. VARIANT names another corpus or seed (python -m trials.micro --help).
 micro: $(READY)
 	$(BIN)/python -m trials.micro $(if $(VARIANT),--variant $(VARIANT))
 
