@@ -3,7 +3,6 @@
 Dotted paths (`lora.rank`, `data.mix.gsm8k`) address everything a trial depends on, in `space` and in `--set`.
 """
 
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,8 +17,9 @@ from pydantic import BaseModel, Field, field_validator
 from orchestrator import gpu_catalog
 from orchestrator.config import shorthand, space, validate
 from orchestrator.config.parameters import Parameter, Value
+from orchestrator.config.pins import Pins
 from orchestrator.config.space import Axis
-from orchestrator.sweep.pins import Pins
+from trials import dotted_path
 from trials.errors import InputError
 from trials.explain import found
 from trials.ledger.storage import local
@@ -136,10 +136,7 @@ class Derived(Section):
     def applies(self, spec: TrialSpec) -> bool:
         """Whether points are derived from this training."""
         dumped = spec.model_dump(mode="json")
-        return all(
-            functools.reduce(lambda inner, name: inner[name], shorthand.path_of(path), dumped) == of
-            for path, of in self.of.items()
-        )
+        return all(dotted_path.read(dumped, path) == value for path, value in self.of.items())
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
@@ -213,14 +210,10 @@ class SweepConfig(Section):
         dumped = {name: _dump(part) for name, part in parts.items()} | {"derive": {}}
         shares = {}
         for path, value in params.items():
-            *parents, last = shorthand.path_of(path)
-            if parents == ["data", "mix"]:
-                shares[last] = value
+            if path.startswith(f"{dotted_path.MIX}."):
+                shares[dotted_path.source_of(path)] = value
             else:
-                inner = dumped
-                for parent in parents:
-                    inner = inner[parent]
-                inner[last] = value
+                dotted_path.write(dumped, path, value)
         if shares:
             dumped["data"]["mix"] = remix(self.data.mix, shares)
         return self.pins.into(TrialSpec.model_validate(dumped))
@@ -416,17 +409,10 @@ _PARAMETER_KEYS = {"type", "choices", "low", "high", "log", "step", "when", "sou
 
 def _keys(data: Any, path: str) -> list[str]:
     """The keys that a dotted path leads through; keys of `space` have dots themselves, so the longest known one wins."""
-    parts, keys = path.split("."), []
     if path.startswith("space.") and not any(path.startswith(f"space.{known}") for known in data.get("space") or ()):
-        inside = parts[1:-1] if parts[-1] in _PARAMETER_KEYS else parts[1:]
-        return ["space", ".".join(inside), *parts[1 + len(inside) :]]
-    while parts:
-        ends = range(len(parts), 0, -1)
-        end = next((end for end in ends if isinstance(data, dict) and ".".join(parts[:end]) in data), 1)
-        keys.append(".".join(parts[:end]))
-        data = data.get(keys[-1]) if isinstance(data, dict) else None
-        parts = parts[end:]
-    return keys
+        setting, _, key = path.removeprefix("space.").rpartition(".")
+        return ["space", setting, key] if key in _PARAMETER_KEYS else ["space", path.removeprefix("space.")]
+    return dotted_path.longest_keys(data, path)
 
 
 def resolved(config: SweepConfig) -> str:

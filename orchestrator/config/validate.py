@@ -1,19 +1,20 @@
 """What is wrong with a config whose types are right: unknown names, values that no trial takes, contradictions."""
 
 import difflib
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
-from orchestrator.config.parameters import MIX, PAIRED, Categorical, Paired, Simplex
-from orchestrator.config.shorthand import path_of, scalars
+from orchestrator.config.parameters import PAIRED, Categorical, Paired, Simplex
+from orchestrator.config.shorthand import scalars
 from orchestrator.config.space import Axis, Mixture, Pairs, Single, axis, corners, every_point, with_parents
+from trials import dotted_path
+from trials.dotted_path import MIX
 from trials.errors import InputError
 from trials.explain import Place, found
 from trials.explain import problems as explained
@@ -130,9 +131,7 @@ def _attained(config: "SweepConfig", path: str, value: Any) -> bool:
     """Whether some training has this value of the setting."""
     current = next((axis for axis in config.axes if path in axis.paths), None)
     if current is None or current.when:
-        own = functools.reduce(
-            lambda part, name: part[name] if isinstance(part, dict) else getattr(part, name), path_of(path), config
-        )
+        own = dotted_path.read(config, path)
         if own == value and isinstance(own, bool) == isinstance(value, bool):
             return True
     if isinstance(current, Single):
@@ -179,18 +178,7 @@ def _metric_problem(metric: str, config: "SweepConfig", known: Sequence[str]) ->
 
 def searchable(config: "SweepConfig") -> list[str]:
     """Every dotted path that a trial's numbers depend on."""
-
-    def walk(prefix: str, value: Any) -> Iterator[str]:
-        if isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                yield from walk(f"{prefix}.{name}", getattr(value, name))
-        elif isinstance(value, dict) and value:
-            for name, inner in value.items():
-                yield from walk(f"{prefix}.{name}", inner)
-        else:
-            yield prefix
-
-    return sorted(path for section in _SECTIONS for path in walk(section, getattr(config, section)))
+    return sorted(path for section in _SECTIONS for path in dotted_path.paths(section, getattr(config, section)))
 
 
 def _structure(config: "SweepConfig") -> Iterator[Problem]:
