@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from trials.dotted_path import keys
 
 Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
 _PLACED = "placed"
 _SIMPLE = {
     int: "a whole number",
@@ -64,7 +65,7 @@ def placed(place: Place, text: str) -> PydanticCustomError:
     return PydanticCustomError(_PLACED, "{text}", {"text": text, "place": list(place)})
 
 
-def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -> Iterator[tuple[Place, str]]:
+def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -> Iterator[Problem]:
     """Every problem with its place, that in the data where these are given."""
     missing: dict[Place, list[str]] = {}
     found: list[tuple[Place, str, bool]] = []

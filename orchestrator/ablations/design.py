@@ -17,7 +17,8 @@ from analysis.ablations.answer import FigureSpec
 from analysis.ablations.effects import matches
 from analysis.ablations.questions import Question
 from orchestrator.config import validate
-from orchestrator.config.model import SweepConfig, settled
+from orchestrator.config.load import settled
+from orchestrator.config.model import SweepConfig
 from trials import dotted_path
 from trials.errors import InputError
 from trials.spec import Base
