@@ -71,7 +71,7 @@ def run(
 
     Example: slimsweep run configs/quickstart.yaml --set search.trials=20
     """
-    from orchestrator.config.model import load
+    from orchestrator.config.load import load
     from orchestrator.run import drive
 
     sweep_config = load(config, override or [])
@@ -109,7 +109,7 @@ def submit(
 
     Example: slimsweep submit configs/quickstart.yaml --address http://127.0.0.1:8265 --storage s3://bucket/runs
     """
-    from orchestrator.config.model import load
+    from orchestrator.config.load import load
     from orchestrator.submit import submit as submit_job
 
     sweep_config = load(config, override or [])
@@ -139,15 +139,16 @@ def plan(
     Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8 --gpus 1000 --set search.trials=10000
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    from orchestrator.config.model import load
+    from orchestrator.config.load import load
     from orchestrator.console import plan_table
+    from orchestrator.planning.plan import Gpus
     from orchestrator.planning.plan import plan as plan_sweep
     from orchestrator.sweep.begun import pinned
 
     sweep_config = load(config, override or [], gpu)
     place = root(storage or sweep_config.storage)
     sweep_config = pinned(sweep_config, place)
-    found = plan_sweep(sweep_config, place, gpu, price_per_gpu_hour, count=gpus, deaths_per_hour=deaths_per_hour)
+    found = plan_sweep(sweep_config, place, Gpus(gpu, price_per_gpu_hour, gpus, deaths_per_hour))
     if as_json:
         _print_json(found.as_dict())
         return

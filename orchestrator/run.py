@@ -98,7 +98,7 @@ def _started(config: SweepConfig, address: str | None, console: Console) -> Iter
 def _check(config: SweepConfig, checked: Future[list[str]]) -> None:
     try:
         from orchestrator.cluster import prefetch, runner  # noqa: F401  # which is wanted next and takes seconds to import
-        from orchestrator.planning.plan import check_inputs
+        from orchestrator.preflight import check_inputs
 
         checked.set_result(check_inputs(config))
     except BaseException as error:  # noqa: BLE001  # raised again where it is waited for

@@ -18,7 +18,8 @@ from typing import IO, Any, cast
 from rich.console import Console
 
 from orchestrator.cluster import runtime_env as shipping
-from orchestrator.config.model import SweepConfig, resolved
+from orchestrator.config.load import resolved
+from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError

@@ -13,7 +13,10 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from trials.dotted_path import keys
+
 Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
 _PLACED = "placed"
 _SIMPLE = {
     int: "a whole number",
@@ -62,7 +65,7 @@ def placed(place: Place, text: str) -> PydanticCustomError:
     return PydanticCustomError(_PLACED, "{text}", {"text": text, "place": list(place)})
 
 
-def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -> Iterator[tuple[Place, str]]:
+def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -> Iterator[Problem]:
     """Every problem with its place, that in the data where these are given."""
     missing: dict[Place, list[str]] = {}
     found: list[tuple[Place, str, bool]] = []
@@ -182,14 +185,14 @@ def _hint(value: Any, wanted: list[Any]) -> str:
 def _key_hint(key: str, section: Place, value: Any, allowed: list[str], model: type[BaseModel]) -> str:
     """The right spelling of an unknown key of a section, or where it stands; empty where nothing is near."""
     path = key.removeprefix("space.")
-    if "." in key and kinds(model, tuple(path.split("."))):
+    if "." in key and kinds(model, keys(path)):
         if path != key or (isinstance(value, list | dict) and "space" in model.model_fields):
             return f"write it as space: {{{path}: {found(value) if isinstance(value, list) else '...'}}}; "
-        first, *rest = path.split(".")
+        first, *rest = keys(path)
         return f"write it as {first}: {': '.join(f'{{{part}' for part in rest)}: ...{'}' * len(rest)}; "
     named = _WORDS.get(key.lower(), "")
-    *parents, last = named.split(".")
-    if not kinds(model, tuple(named.split("."))):
+    *parents, last = keys(named)
+    if not kinds(model, keys(named)):
         named = ""
     elsewhere = [repr(path) for path in _elsewhere(key, model)]
     near = nearest(key, allowed) or nearest(key.lower(), allowed)

@@ -11,6 +11,7 @@ from analysis.ablations.answer import Answer, FigureSpec
 from analysis.formatting import labels
 from analysis.metrics.names import split_metric
 from analysis.results.sweep import Sweep, read_manifest
+from trials.dotted_path import read as read_setting
 from trials.errors import InputError
 
 LINES = 8  # in colour; more cannot be told apart, and stand behind in grey
@@ -91,10 +92,7 @@ def _x(sweep: Sweep, row: dict[Any, Any], path: str) -> Any:
 
 def _setting(sweep: Sweep, key: str, path: str) -> Any:
     """The value of a trial's spec at `path`; None where it has none."""
-    found: Any = sweep.records[key].spec
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found
+    return read_setting(sweep.records[key].spec, path)
 
 
 def _families(rows: pd.DataFrame, by: Sequence[str]) -> list[Line]:

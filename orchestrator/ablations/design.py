@@ -17,7 +17,9 @@ from analysis.ablations.answer import FigureSpec
 from analysis.ablations.effects import matches
 from analysis.ablations.questions import Question
 from orchestrator.config import validate
-from orchestrator.config.model import SweepConfig, settled
+from orchestrator.config.load import settled
+from orchestrator.config.model import SweepConfig
+from trials import dotted_path
 from trials.errors import InputError
 from trials.spec import Base
 from trials.yaml_file import YamlFile
@@ -192,7 +194,7 @@ class Ablations:
     ) -> Planned:
         settings = _merged(self.frame.settings, ablation.settings)
         for path, value in ablation.bases.get(label, {}).items():
-            _put(settings, path, value)
+            dotted_path.write(settings, path, value)
         change = _Change.of(self.frame.twins.get(twin, Twin()), ablation.twins.get(twin, Part()), settings)
         settings = change.settings(settings)
         data = {
@@ -245,7 +247,7 @@ class _Change:
 
     @classmethod
     def of(cls, twin: Twin, part: Part, settings: Settings) -> "_Change":
-        batches = [_get(one, "train.batch_size") for one in (part.settings, twin.settings, settings)]
+        batches = [dotted_path.read(one, "train.batch_size") for one in (part.settings, twin.settings, settings)]
         return cls(twin, part, next((batch for batch in batches if batch is not None), 1))
 
     @property
@@ -261,8 +263,8 @@ class _Change:
     def settings(self, settings: Settings) -> Settings:
         changed = _merged(settings, {})
         for path in self.factors:
-            if (value := _get(changed, path)) is not None:
-                _put(changed, path, self._scaled(path, value))
+            if (value := dotted_path.read(changed, path)) is not None:
+                dotted_path.write(changed, path, self._scaled(path, value))
         changed = _merged(_merged(changed, self.twin.settings), self.part.settings)
         changed["data"]["mix"] = {self.twin.sources.get(name, name): share for name, share in changed["data"]["mix"].items()}
         changed["eval"] = {role: self._role(one) for role, one in changed["eval"].items()}
@@ -293,9 +295,9 @@ class _Change:
 
     def path(self, path: str) -> str:
         """Shares of the mix name their source."""
-        if path.startswith("data.mix."):
-            source = path.removeprefix("data.mix.")
-            return f"data.mix.{self.twin.sources.get(source, source)}"
+        if path.startswith(f"{dotted_path.MIX}."):
+            source = dotted_path.source_of(path)
+            return f"{dotted_path.MIX}.{self.twin.sources.get(source, source)}"
         return path
 
     def derive(self, derive: Settings) -> Settings:
@@ -344,13 +346,11 @@ def _points(ablation: Ablation, data: Settings, change: _Change, bases: Mapping[
 
 def _default(data: Settings, path: str) -> Any:
     """What a setting is where an arm does not name it: the config's, or its section's own default."""
-    if path.startswith("data.mix."):
-        return data["data"]["mix"].get(path.removeprefix("data.mix."), 0.0)
-    found = _get(data, path)
+    found = dotted_path.read(data, path, 0.0 if path.startswith(f"{dotted_path.MIX}.") else None)
     if found is not None:
         return found
     inner: Any = SweepConfig
-    for name in path.split("."):
+    for name in dotted_path.keys(path):
         field = inner.model_fields[name]
         inner = field.annotation
         default = field.default
@@ -378,19 +378,3 @@ def _merged(one: Settings, other: Settings) -> Settings:
         whole = key in ("mix", "eval") or not isinstance(value, dict) or not isinstance(found.get(key), dict)
         found[key] = value if whole else _merged(found[key], value)
     return found
-
-
-def _get(settings: Settings, path: str) -> Any:
-    inner: Any = settings
-    for name in path.split("."):
-        if not isinstance(inner, dict) or name not in inner:
-            return None
-        inner = inner[name]
-    return inner
-
-
-def _put(settings: Settings, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        settings = settings.setdefault(name, {})
-    settings[last] = value

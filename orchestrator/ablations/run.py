@@ -14,7 +14,7 @@ from analysis.ablations.decide import answer
 from analysis.results.sweep import load
 from orchestrator.ablations.design import Ablations, Planned, Scale
 from orchestrator.errors import SweepFailed
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
 from trials.ledger.storage import exists, root
 
@@ -64,7 +64,7 @@ def shared(ablations: Ablations, base: str | None, scale: Scale) -> tuple[int, i
 
 def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: str) -> float | None:
     shapes = ablations.frame.shapes
-    hours = [plan(one.config, root(storage), gpu, shapes=shapes).gpu_hours for one in planned]
+    hours = [plan(one.config, root(storage), Gpus(gpu), shapes).gpu_hours for one in planned]
     known = [one for one in hours if one is not None]
     return sum(known) if len(known) == len(hours) else None
 

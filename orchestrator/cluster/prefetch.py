@@ -60,7 +60,7 @@ def _fetch(config: str) -> str | None:
     """On a node: data, tasks and weights into this node's cache; returns what went wrong."""
     import huggingface_hub
 
-    from orchestrator.planning.plan import check_inputs
+    from orchestrator.preflight import check_inputs
 
     wanted = SweepConfig.model_validate_json(config)
     hub = Hub(wanted.hub_mirror)

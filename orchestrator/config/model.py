@@ -1,32 +1,22 @@
-"""The sweep's config: read from YAML, checked completely before anything starts, turned into TrialSpecs.
+"""A sweep's config and the TrialSpecs at the points of its space."""
 
-Dotted paths (`lora.rank`, `data.mix.gsm8k`) address everything a trial depends on, in `space` and in `--set`.
-"""
-
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
-from orchestrator import gpu_catalog
-from orchestrator.config import shorthand, space, validate
+from orchestrator.config import shorthand, space
 from orchestrator.config.parameters import Parameter, Value
+from orchestrator.config.pins import Pins
 from orchestrator.config.space import Axis
-from orchestrator.sweep.pins import Pins
-from trials.errors import InputError
+from trials import dotted_path
 from trials.explain import found
-from trials.ledger.storage import local
-from trials.models import devices
-from trials.printable import without_passwords
 from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Train, TrialSpec, plain_roles
-from trials.yaml_file import YamlFile, dump
 
 Params = Mapping[str, Any]
 SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
@@ -136,10 +126,7 @@ class Derived(Section):
     def applies(self, spec: TrialSpec) -> bool:
         """Whether points are derived from this training."""
         dumped = spec.model_dump(mode="json")
-        return all(
-            functools.reduce(lambda inner, name: inner[name], shorthand.path_of(path), dumped) == of
-            for path, of in self.of.items()
-        )
+        return all(dotted_path.read(dumped, path) == value for path, value in self.of.items())
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
@@ -213,14 +200,10 @@ class SweepConfig(Section):
         dumped = {name: _dump(part) for name, part in parts.items()} | {"derive": {}}
         shares = {}
         for path, value in params.items():
-            *parents, last = shorthand.path_of(path)
-            if parents == ["data", "mix"]:
-                shares[last] = value
+            if path.startswith(f"{dotted_path.MIX}."):
+                shares[dotted_path.source_of(path)] = value
             else:
-                inner = dumped
-                for parent in parents:
-                    inner = inner[parent]
-                inner[last] = value
+                dotted_path.write(dumped, path, value)
         if shares:
             dumped["data"]["mix"] = remix(self.data.mix, shares)
         return self.pins.into(TrialSpec.model_validate(dumped))
@@ -246,18 +229,18 @@ class SweepConfig(Section):
     def baseline_specs(self) -> list[TrialSpec]:
         """One per distinct base and evaluation in the space."""
         varied = ("base.", "eval.")
-        points = space.corners(self._touching(varied), {})
+        points = space.corners(self.touching(varied), {})
         kept = ({path: value for path, value in point.items() if path.startswith(varied)} for point in points)
         return list({spec.key: spec for spec in (self.spec(point).baseline() for point in kept)}.values())
 
     def corners(self, prefixes: Sequence[str], fixed: Params | None = None) -> Iterator[dict[str, Any]]:
         """Valid points at the extremes of the settings under these prefixes alone, large numbers first, of so many as can be
         looked at; a setting in `fixed` has this value."""
-        points = islice(space.corners(self._touching(tuple(prefixes)), fixed or {}), _CORNERS)
+        points = islice(space.corners(self.touching(tuple(prefixes)), fixed or {}), _CORNERS)
         return (point for point in points if self.valid(point))
 
-    def _touching(self, prefixes: tuple[str, ...]) -> tuple[Axis, ...]:
-        """The axes of settings under these prefixes, with those that decide whether they are active."""
+    def touching(self, prefixes: tuple[str, ...]) -> tuple[Axis, ...]:
+        """The axes of settings under these prefixes, with the parents that make them active."""
         return space.with_parents(self.axes, [axis for axis in self.axes if any(p.startswith(prefixes) for p in axis.paths)])
 
     def valid(self, settings: Params) -> bool:
@@ -329,106 +312,3 @@ def remix(mix: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, fl
         name: round(shares[name] if name in shares else max(left, 0.0) * share / (others or 1.0), 12)
         for name, share in mix.items()
     }
-
-
-def load(path: Path, overrides: Sequence[str] = (), gpu: str | None = None) -> SweepConfig:
-    """Reads and checks a config; raises InputError with a line `file:line:column: ...` for every problem.
-
-    `gpu` names the kind that the trials will have, for base.dtype auto; None leaves it to resources and this machine.
-    """
-    file = YamlFile(path)
-    _take_base(file)
-    for override in overrides:
-        _override(file, override)
-        _take_base(file)
-    config = file.check(SweepConfig)
-    problems = list(validate.problems(config))
-    if problems:
-        raise InputError("\n".join(dict.fromkeys(f"{file.where(place)}: {text}" for place, text in problems)))
-    return settled(config, gpu)
-
-
-def settled(config: SweepConfig, gpu: str | None = None) -> SweepConfig:
-    """The config with the type that base.dtype auto stands for."""
-    if config.base.dtype != "auto":
-        return config
-    dtype = devices.half_type(_capability(config.resources, gpu))
-    return config.model_copy(update={"base": config.base.model_copy(update={"dtype": dtype})})
-
-
-def _capability(resources: Resources, gpu: str | None) -> devices.Capability | None:
-    """Of the GPU that trials will have; None where they have none or a newer one. torch is loaded where a GPU is here alone."""
-    if not resources.gpus_per_trial:
-        return None
-    if named := gpu or resources.accelerator_type:
-        return gpu_catalog.before_bfloat16(named)
-    return devices.capability() if gpu_catalog.local() else None
-
-
-def _take_base(file: YamlFile) -> None:
-    """A base that is a text names a file whose base it is, beside the config or in the working directory."""
-    named = file.data.get("base")
-    if not isinstance(named, str):
-        return
-    written = local(named, f"{file.where(('base',))}: base")
-    places = [Path(file.path).parent / written, written]
-    try:
-        found = next((place for place in places if place.is_file()), None)
-    except OSError as error:
-        raise InputError(f"{file.where(('base',))}: base: no name of a file: {error.strerror}") from None
-    if found is None:
-        folders = " nor ".join(str(folder) for folder in dict.fromkeys(str(place.parent) for place in places))
-        raise InputError(
-            f"{file.where(('base',))}: base: no file {named!r}; it is neither in {folders}. A hub id goes into base.model"
-        )
-    other = YamlFile(found)
-    if not isinstance(other.data.get("base"), dict):
-        raise InputError(f"{file.where(('base',))}: base: {found} has no section `base`")
-    file.take("base", other)
-
-
-def _override(file: YamlFile, override: str) -> None:
-    path, separator, value = override.partition("=")
-    shown = without_passwords(override)
-    if path == "search.study" or "://" in value:  # a password may stand in it in a form that nobody foresaw
-        shown = f"{path}=***"
-    shown = shown if len(shown) < 100 else f"{shown[:97]}..."
-    if not separator or "" in path.split("."):
-        raise InputError(f"--set {shown}: expected PATH=VALUE, such as lora.rank=16")
-    *parents, last = _keys(file.data, path)
-    inner = file.data
-    for parent in parents:
-        if parents[0] == "eval" and isinstance(inner, dict) and isinstance(inner.get(parent), str):
-            inner[parent] = {"preset": inner[parent]}
-        inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {shown}: {path} does not lead to a key")
-    try:
-        inner[last] = YamlFile(Path("--set"), text=f"v: {value}").data["v"]
-    except InputError as error:
-        why = str(error).partition("not YAML: ")[2]
-        raise InputError(f"--set {shown}: not a YAML value: {why}") from None
-    file.name((*parents, last), f"--set {shown}")
-
-
-_PARAMETER_KEYS = {"type", "choices", "low", "high", "log", "step", "when", "sources"}
-
-
-def _keys(data: Any, path: str) -> list[str]:
-    """The keys that a dotted path leads through; keys of `space` have dots themselves, so the longest known one wins."""
-    parts, keys = path.split("."), []
-    if path.startswith("space.") and not any(path.startswith(f"space.{known}") for known in data.get("space") or ()):
-        inside = parts[1:-1] if parts[-1] in _PARAMETER_KEYS else parts[1:]
-        return ["space", ".".join(inside), *parts[1 + len(inside) :]]
-    while parts:
-        ends = range(len(parts), 0, -1)
-        end = next((end for end in ends if isinstance(data, dict) and ".".join(parts[:end]) in data), 1)
-        keys.append(".".join(parts[:end]))
-        data = data.get(keys[-1]) if isinstance(data, dict) else None
-        parts = parts[end:]
-    return keys
-
-
-def resolved(config: SweepConfig) -> str:
-    """The config with every default written out, as YAML."""
-    return dump(config.model_dump(mode="json"))

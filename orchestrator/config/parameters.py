@@ -12,7 +12,6 @@ from trials.spec import Section
 
 Value = str | bool | int | float
 PAIRED = "_"  # where the space has its list of points
-MIX = "data.mix"
 _STEPS = 1_000_000  # of a range; no sampler needs more, and they are written out
 
 

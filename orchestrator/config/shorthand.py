@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.config.parameters import MIX, PAIRED, as_text
+from orchestrator.config.parameters import PAIRED, as_text
+from trials import dotted_path
 from trials.explain import found, kinds, leaves, nearest, placed
 from trials.spec import TrialSpec
 
@@ -33,16 +34,9 @@ _OBJECTIVE_KEYS = {"name": "metric", "objective": "metric", "goal": "direction",
 _METRIC = re.compile(r"[A-Za-z_][\w-]*\.\w+")
 
 
-def path_of(name: str) -> tuple[str, ...]:
-    """The keys that a dotted path of a setting leads through; the name of a source may have dots itself."""
-    if name.startswith(f"{MIX}."):
-        return ("data", "mix", name.removeprefix(f"{MIX}."))
-    return tuple(name.split("."))
-
-
 def scalars(name: str) -> frozenset[Any]:
     """The scalar types that the setting takes; empty where there is no such setting."""
-    found = frozenset(one for kind in kinds(TrialSpec, path_of(name)) for one in leaves(kind))
+    found = frozenset(one for kind in kinds(TrialSpec, dotted_path.keys(name)) for one in leaves(kind))
     return found & {str, bool, int, float}
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from orchestrator.config.parameters import MIX, PAIRED, Categorical, Float, Int, Paired, Simplex, as_text
+from orchestrator.config.parameters import PAIRED, Categorical, Float, Int, Paired, Simplex, as_text
+from trials.dotted_path import MIX, source_of
 
 Settings = Mapping[str, Any]
 _DIGITS = 6  # of a drawn share; the way from shares to quantiles and back loses more at the simplex's corners
@@ -143,7 +144,7 @@ class Mixture(Axis):
 
     @property
     def sources(self) -> list[str]:
-        return [path.removeprefix(f"{MIX}.") for path in self.paths]
+        return [source_of(path) for path in self.paths]
 
     @property
     def units(self) -> int | None:

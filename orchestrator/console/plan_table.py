@@ -8,7 +8,8 @@ from analysis.metrics.names import parse_constraint
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.progress import duration
 from orchestrator.planning.cost import GIB
-from orchestrator.planning.plan import Memory, Plan
+from orchestrator.planning.estimate import Memory
+from orchestrator.planning.plan import Plan
 from orchestrator.planning.simulate import ATTEMPTS, Simulation
 
 

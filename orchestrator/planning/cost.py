@@ -1,254 +1,33 @@
-"""What a trial costs by counting: operations, seconds, memory and disk from the model's config.json; no weights, no torch.
+"""Cost of a trial by counting: operations, seconds, memory and disk. No weights, no torch.
 
-Counting says what the work is, not how well a machine does it, so seconds rest on assumptions that are constants here: the
-share of its peak rate that a machine reaches (gpus.GpuKind.utilization) and the time an operation takes to be launched, which
-is what a decode step of a small model costs. Memory is what one step keeps for its backward pass, in the manner of Korthikanti
-et al. (arXiv 2205.05198, section 4), for a Llama block whose own weights are frozen: no linear layer keeps its input but those
-that carry an adapter. A test holds it to what torch keeps.
+Counting says what the work is, not how well a machine does it. Seconds therefore rest on two assumptions: the share of its peak
+rate that a machine reaches (GpuKind.utilization), and LAUNCH. Memory is what a step keeps for its backward pass, in the manner
+of Korthikanti et al. (arXiv 2205.05198, section 4), for a Llama block with frozen weights; a test compares it with torch.
 """
 
-import functools
-import json
 import math
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import numpy as np
-from tokenizers import Tokenizer
 
 from orchestrator.gpu_catalog import GpuKind
+from orchestrator.planning.benchmark_lengths import lengths
+from orchestrator.planning.model_shape import Shape
 from trials.adapters.target_modules import blocks, chosen
-from trials.data import mixture
-from trials.errors import InputError
-from trials.hub.hub import SELF, Hub, find_source
-from trials.spec import Base, Evaluation, Replay, TrialSpec
+from trials.spec import Base, Evaluation, TrialSpec
 
 GIB = 2**30
-LAUNCH = 10e-6  # seconds until a small operation is launched from Python
+LAUNCH = 10e-6  # seconds until a small operation is launched from Python; they make up a small model's decode step
 OPERATIONS = 90  # non-view operations of a 4-bit block with an adapter, forward; the backward pass has twice as many
 PADDING = 1.9  # tokens computed for one that counts, rows of mixed lengths in micro-batches of eight
-ROW_TOKENS = 210  # of an Alpaca or GSM8K training row under the Alpaca template, mean (SmolLM2's tokenizer)
-_ROWS = 64  # that are read to know a source's lengths
-_UNCUT = 10**9
 CPU_SHARE = 0.5  # of a matrix product's rate that a 4-bit model on a CPU reaches
 CPU_BANDWIDTH = 10e9
 RESERVE = 0.6 * GIB  # CUDA context, workspaces
 FILLED = 0.9  # of a GPU's memory; the allocator's fragments take the rest
 _BLOCK = 64  # weights that share a constant in bitsandbytes' 4-bit layers
-_LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo", "olmo2", "smollm3")
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama-like model: gated MLP, grouped attention, no biases worth counting."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    tied: bool
-
-    @property
-    def projections(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of a block's linear layers by the names that lora.target_modules gives them."""
-        attended, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return {
-            "q_proj": (self.hidden, attended),
-            "k_proj": (self.hidden, shared),
-            "v_proj": (self.hidden, shared),
-            "o_proj": (attended, self.hidden),
-            "gate_proj": (self.hidden, self.intermediate),
-            "up_proj": (self.hidden, self.intermediate),
-            "down_proj": (self.intermediate, self.hidden),
-        }
-
-    @property
-    def linear(self) -> int:
-        """Weights of all blocks' linear layers: what 4-bit quantisation takes."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in self.projections.values())
-
-    @property
-    def head(self) -> int:
-        return self.vocab * self.hidden
-
-    @property
-    def rest(self) -> int:
-        """Weights that stay in base.dtype: embedding, head where it is not the embedding, norms."""
-        return self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
-
-    def adapter(self, spec: TrialSpec) -> int:
-        """Weights of the trial's adapter that are trained."""
-        lora = spec.lora
-        sizes = [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
-        magnitudes = sum(outputs for _, outputs in sizes) if lora.use_dora else 0
-        return len(blocks(lora.layers, self.layers)) * (lora.rank * sum(map(sum, sizes)) + magnitudes)
-
-    def begun(self, spec: TrialSpec) -> int:
-        """Weights that are kept of how the adapter began, where it began at a part of the base."""
-        return self.adapter(spec) if spec.lora.converted else 0
-
-
-def read_shape(base: Base, hub: Hub) -> Shape:
-    """From the model's config.json; raises InputError where it cannot be had or is laid out in another way."""
-    folder = Path(hub.locate(base.model))
-    try:
-        path = folder / "config.json" if folder.is_dir() else _downloaded(base.model, base.revision)
-        if isinstance(path, Exception):
-            raise path
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise hub.missing("base.model", base.model, error) from error
-    return shape_of(base.model, found)
-
-
-@functools.cache
-def _downloaded(model: str, revision: str | None) -> Path | Exception:
-    """config.json of a model of the hub, or why it cannot be had: without a network that takes half a minute to know, and the
-    plans of all ablations ask for it."""
-    try:
-        return Path(huggingface_hub.hf_hub_download(model, "config.json", revision=revision, etag_timeout=3))
-    except (OSError, ValueError) as error:
-        return error
-
-
-def shape_of(name: str, found: dict[str, Any]) -> Shape:
-    kind = found.get("model_type")
-    if kind not in _LLAMA_LIKE:
-        raise InputError(f"{name}: costs are counted for {', '.join(_LLAMA_LIKE)}; this is {kind}")
-    heads, hidden = found["num_attention_heads"], found["hidden_size"]
-    return Shape(
-        layers=found["num_hidden_layers"],
-        hidden=hidden,
-        heads=heads,
-        kv_heads=found.get("num_key_value_heads") or heads,
-        head_dim=found.get("head_dim") or hidden // heads,
-        intermediate=found["intermediate_size"],
-        vocab=found["vocab_size"],
-        tied=found.get("tie_word_embeddings", kind.startswith("gemma")),
-    )
-
-
-# ---------------------------------------------------------------------- training rows
-
-
-class RowLengths:
-    """Mean tokens of training rows, from the data and the tokenizer where both lie in a folder; nothing is downloaded."""
-
-    def __init__(self, hub: Hub):
-        self._hub = hub
-        self._lengths: dict[tuple[str, str], list[int]] = {}
-        self._tokenizers: dict[str, _Tokenizer] = {}
-
-    def mean(self, spec: TrialSpec) -> float | None:
-        """Of the spec's mix, what the base samples from itself being as long as the rest of it; None where a source's rows or
-        the tokenizer are not at hand."""
-        total = read = 0.0
-        for name, share in spec.data.shares.items():
-            if name != SELF:
-                read += share
-                if (spec.base.model, name) not in self._lengths:
-                    self._lengths[spec.base.model, name] = self._read(name, spec)
-                rows = self._lengths[spec.base.model, name]
-                if not rows:
-                    return None
-                total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
-        return total / read if read else None
-
-    def _read(self, name: str, spec: TrialSpec) -> list[int]:
-        """Tokens of some of the source's rows, uncut; none where they are not at hand."""
-        file = Path(self._hub.locate(spec.base.model)) / "tokenizer.json"
-        if not file.is_file() or not Path(self._hub.locate(find_source(spec.data, name).dataset)).is_dir():
-            return []
-        tokenizer = self._tokenizers.setdefault(str(file), _Tokenizer(file))
-        some = spec.data.model_copy(
-            # a chat template is about as long as Alpaca's, and needs transformers
-            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
-        )
-        try:
-            return [len(row.input_ids) for row in mixture.build(some, self._hub, tokenizer)]
-        except InputError:  # fewer rows than that; `run` says so before it starts
-            return []
-
-
-def tokenizer_at_hand(base: Base, hub: Hub) -> "_Tokenizer | None":
-    """The base's tokenizer for counting tokens; None where its file is not in a folder."""
-    file = Path(hub.locate(base.model)) / "tokenizer.json"
-    return _Tokenizer(file) if file.is_file() else None
-
-
-class _Tokenizer:
-    """What trials.mix asks of a tokenizer, without transformers, whose import takes longer than all of a plan."""
-
-    eos_token_id = 0  # its length is what counts here
-
-    def __init__(self, file: Path):
-        self._tokenizer = Tokenizer.from_file(str(file))
-
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
-
-
-# ---------------------------------------------------------------------- benchmarks
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """A benchmark's size in documents and in tokens per document, means but for `longest`."""
-
-    documents: int
-    context: int
-    """Of the prompt without its few-shot examples."""
-    shot: int
-    """Of one few-shot example."""
-    shots: int
-    """The task's own number."""
-    requests: int
-    """Sequences scored per document, of context and ending."""
-    ending: int
-    generated: int
-    """Tokens until the last row of a batch has stopped; 0 where endings are scored."""
-    longest: int
-    """The longest context with its ending."""
-
-
-_MMLU = {
-    "computer_security": 100,
-    "college_computer_science": 100,
-    "high_school_computer_science": 100,
-    "machine_learning": 112,
-}
-_LENGTHS = {
-    "hellaswag": Lengths(10042, 51, 81, 0, 4, 30, 0, 180),
-    "gsm8k": Lengths(1319, 73, 160, 5, 1, 0, 256, 160),
-    # lm-eval scores the four letters from one pass over the question
-    **{f"mmlu_{name}": Lengths(size, 114, 116, 0, 1, 1, 0, 480) for name, size in _MMLU.items()},
-}
-_CHOICE = Lengths(1000, 60, 80, 0, 4, 15, 0, 180)
-_GENERATED = Lengths(1000, 75, 120, 2, 1, 0, 128, 160)
-
-
-def lengths(evaluation: Evaluation) -> list[tuple[Lengths, int]]:
-    """(lengths, documents) of each of the role's tasks; a typical benchmark of its sort where a task is not known here."""
-    typical = _GENERATED if evaluation.metric == "exact_match" else _CHOICE
-    found = [_LENGTHS.get(name, typical) for name in evaluation.tasks]
-    total = sum(one.documents for one in found)
-    share = 1.0 if evaluation.documents is None else evaluation.documents / total
-    return [(one, round(one.documents * share)) for one in found]
-
-
-def unknown_tasks(evaluation: Evaluation) -> list[str]:
-    return [name for name in evaluation.tasks if name not in _LENGTHS]
-
-
-# ---------------------------------------------------------------------- seconds
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.planning import cost
+from orchestrator.planning.row_lengths import local_tokenizer
 from trials.data import decontamination
 from trials.data.survey import Survey
 from trials.hub.hub import SELF, Hub
@@ -29,7 +29,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
             roles.add(known)
         if spec.is_baseline:
             continue
-        tokenizer = cost.tokenizer_at_hand(spec.base, hub) if spec.data.template != "chat" else None
+        tokenizer = local_tokenizer(spec.base, hub) if spec.data.template != "chat" else None
         if tokenizer is None:
             notes.add("rows are not measured against max_length here; `run` does it before any trial")
         screen = None

@@ -1,13 +1,13 @@
-"""A sweep on many GPUs, simulated before it runs: its makespan, what the GPUs do meanwhile, and what becomes the limit.
+"""Simulation of a sweep on many GPUs: its makespan, how the workers spend their time, and the limit.
 
-One driver hands out trials and takes their results, one after the other. A worker waits for it, works through its trial's
-phases, may die in one of them and be replaced, writes its record through the storage that all share, and waits for the driver
-again.
-The driver's own seconds were measured (tests.benchmarks.growth, tests.benchmarks.driver); a trial's are the plan's.
+One driver hands out trials and takes results, one after the other. A worker waits for the driver, runs its trial's phases, may
+die in one of them and be replaced, writes its record through the shared storage, and waits for the driver again. The driver's
+seconds were measured (tests.benchmarks.growth, tests.benchmarks.driver); a trial's seconds are the plan's.
 """
 
 import heapq
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -16,21 +16,21 @@ from typing import Literal
 from trials.errors import InputError
 
 START = 20.0
-"""Seconds until a new worker has imported what it needs; assumed."""
+"""Seconds until a new worker has finished its imports; assumed."""
 SAVED = 30.0
-"""Seconds of training that are lost at most; what an evaluation of a role has done so far is lost."""
+"""Seconds between checkpoints of a training, the most that a death loses of it. An evaluation of a role is lost whole."""
 STORAGE_RATE = 1e9
-"""Bytes a second that a file server or a bucket takes from all workers together; assumed."""
+"""Bytes a second that the storage takes from all workers together; assumed."""
 ATTEMPTS = 3
-"""Of a trial whose worker dies."""
-_MATTERS = 0.05  # of the workers' time spent waiting; below it nothing but the workers is the limit
+"""Runs of a trial whose worker dies, at most."""
+_WAITING = 0.05  # share of the workers' time; with less waiting the workers themselves are the limit
 
 Limit = Literal["workers", "study", "Ray Tune", "storage"]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of the driver: `seconds`, and more for each trial told and for each handed out."""
+    """Seconds of the driver for one call: `seconds`, and more for each known and each running trial."""
 
     seconds: float
     per_known: float
@@ -42,7 +42,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Study:
-    """What a sampler and the sweep's own books cost the driver."""
+    """The driver's cost of a sampler and of the sweep's own state."""
 
     ask: Cost
     tell: Cost
@@ -55,7 +55,7 @@ STUDIES: dict[str, Study] = {
     "tpe": Study(Cost(0.0099, 1.21e-5, 8.7e-6), Cost(0.0131, 4.4e-7, 2.4e-6)),
 }
 RAY_SECONDS = 0.027
-"""Of Ray Tune for a trial: python -m tests.benchmarks.driver --trials 800 --sampler random on two workers, less the study's."""
+"""Ray Tune's part of a trial: `python -m tests.benchmarks.driver --trials 800 --sampler random`, 2 workers, less the study."""
 
 
 @dataclass(frozen=True)
@@ -65,60 +65,56 @@ class Simulation:
     failed: int
     """Trials whose worker died at every attempt."""
     hours: float
-    """From the first trial handed out to the last one told."""
+    """From the first trial handed out to the last result."""
     spent: dict[str, float]
-    """Shares of the workers' time until each had no more to do, summing to 1: work, waiting (for the driver), storage, lost (to
-    deaths, with the new workers' start), start (of the first workers)."""
+    """Shares of the workers' time, summing to 1: work, waiting (for the driver), storage, lost (to deaths, with the start of
+    the new workers), start (of the first workers)."""
     busy: dict[str, float]
-    """Shares of the makespan in which study, Ray Tune and storage were at work."""
+    """Shares of the makespan in which study, Ray Tune and storage were busy."""
     limit: Limit
     workers_at_most: int | None
-    """How many the driver would keep busy towards the end; None where it costs nothing."""
+    """Workers that the driver keeps busy towards the end; None for a driver without cost."""
 
 
 def study_of(sampler: str) -> tuple[Study, str]:
-    """The driver's seconds with a sampler, and whose they are: of one that was not measured those of a random one."""
+    """The driver's cost with a sampler, and the sampler that was measured: random for one that was not."""
     return (STUDIES[sampler], sampler) if sampler in STUDIES else (STUDIES["random"], "random")
 
 
-def simulate(
-    points: Sequence[Mapping[str, float]],
-    trials: int,
-    workers: int,
-    study: Study,
-    ray_seconds: float,
-    deaths_per_hour: float = 0.0,
-    written: float = 0.0,
-) -> Simulation:
-    """`points` are trials' seconds by phase, which stand for all `trials`; `written` the bytes that one leaves. The same
-    arguments give the same result."""
-    if not points or trials < 1 or workers < 1:
+@dataclass(frozen=True)
+class Cluster:
+    """The machines that a sweep is simulated on, and its driver."""
+
+    workers: int
+    study: Study
+    ray_seconds: float
+    """Of Ray Tune for a trial."""
+    deaths_per_hour: float = 0.0
+    """Of a worker."""
+    written: float = 0.0
+    """Bytes that a trial writes to the storage."""
+
+
+def simulate(points: Sequence[Mapping[str, float]], trials: int, cluster: Cluster) -> Simulation:
+    """`points`: seconds by phase of trials that stand in turn for all `trials`. Deterministic."""
+    if not points or trials < 1 or cluster.workers < 1:
         raise InputError("a simulation needs trials, their seconds and workers")
-    return _Run(points, trials, workers, study, ray_seconds, deaths_per_hour / 3600, written).run()
+    return _Run(points, trials, cluster).run()
 
 
 class _Run:
-    def __init__(
-        self,
-        points: Sequence[Mapping[str, float]],
-        trials: int,
-        workers: int,
-        study: Study,
-        ray_seconds: float,
-        deaths: float,
-        written: float,
-    ):
-        self.points, self.trials, self.workers = itertools.cycle(points), trials, min(workers, trials)
+    def __init__(self, points: Sequence[Mapping[str, float]], trials: int, cluster: Cluster):
+        self.points, self.trials, self.workers = itertools.cycle(points), trials, min(cluster.workers, trials)
         self.mean = sum(map(sum, (point.values() for point in points)), 0.0) / len(points)
-        self.study, self.ray_seconds, self.deaths, self.written = study, ray_seconds, deaths, written
-        self.random = Random(0)
+        self.cluster, self.ray_seconds = cluster, cluster.ray_seconds
+        self.random = Random(0)  # a simulation is repeatable
         self.spent = dict.fromkeys(("work", "waiting", "storage", "lost", "start"), 0.0)
         self.busy = dict.fromkeys(("study", "Ray Tune", "storage"), 0.0)
         self.asked = self.told = self.failed = 0
         self.driver_free = self.storage_free = 0.0
 
     def run(self) -> Simulation:
-        ready = [(0.0, worker, "ask") for worker in range(self.workers)]  # (time, worker, what it comes for)
+        ready = [(0.0, worker, "ask") for worker in range(self.workers)]  # (time, worker, its request)
         while ready:
             now, worker, wants = heapq.heappop(ready)
             if wants == "write":
@@ -139,18 +135,22 @@ class _Run:
             hours=makespan / 3600,
             spent={name: seconds / whole for name, seconds in self.spent.items()},
             busy=busy,
-            limit=largest if waiting > _MATTERS else "workers",
+            limit=largest if waiting > _WAITING else "workers",
             workers_at_most=int(self.mean / each) if each else None,
         )
 
     def _service(self, ask: bool, tell: bool) -> float:
-        """What it tells is known to what it asks next."""
+        """Seconds to take a result, ask for the next trial, or both."""
         running = self.asked - self.told
-        study = self.study.tell.at(self.told, running) * tell + self.study.ask.at(self.told + tell, running - tell) * ask
+        # a result is known before the next trial is asked for
+        study = (
+            self.cluster.study.tell.at(self.told, running) * tell
+            + self.cluster.study.ask.at(self.told + tell, running - tell) * ask
+        )
         return study + self.ray_seconds * ask
 
     def _serve(self, now: float, tell: bool) -> bool:
-        """The driver takes a worker's result and hands it its next trial, if there is one."""
+        """The driver takes a worker's result and hands it its next trial; False if none is left."""
         ask = self.asked < self.trials
         seconds = self._service(ask, tell)
         self.busy["study"] += seconds - self.ray_seconds * ask
@@ -158,19 +158,19 @@ class _Run:
         self.driver_free = max(now, self.driver_free) + seconds
         self.told += tell
         self.asked += ask
-        if ask:  # else the worker is no longer needed, and waits for nothing
+        if ask:  # a worker that is no longer needed does not wait
             self.spent["waiting"] += self.driver_free - now
         return ask
 
     def _write(self, now: float) -> float:
-        seconds = self.written / STORAGE_RATE
+        seconds = self.cluster.written / STORAGE_RATE
         self.storage_free = max(now, self.storage_free) + seconds
         self.busy["storage"] += seconds
         self.spent["storage"] += self.storage_free - now
         return self.storage_free
 
     def _trial(self, begin: float, first: bool) -> tuple[float, bool]:
-        """When it ends, and whether it got there; deaths are a Poisson process over the worker's time."""
+        """(its end, whether it finished). Deaths are a Poisson process over the worker's time."""
         now = begin
         if first:
             self.spent["start"] += START
@@ -178,7 +178,8 @@ class _Run:
         attempts, phases = 1, list(next(self.points).items())
         while phases:
             name, seconds = phases[0]
-            died = self.random.expovariate(self.deaths) if self.deaths else float("inf")
+            deaths = self.cluster.deaths_per_hour / 3600
+            died = self.random.expovariate(deaths) if deaths else math.inf
             if died >= seconds:
                 self.spent["work"] += seconds
                 now += seconds

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from orchestrator import gpu_catalog
-from orchestrator.planning.cost import lengths
+from orchestrator.planning.benchmark_lengths import lengths
 from trials.ledger.record import TrialRecord
 from trials.spec import Base, Evaluation, TrialSpec
 

@@ -11,8 +11,8 @@ import yaml
 
 from analysis.results.sweep import read_manifest
 from orchestrator.config.model import SweepConfig
+from orchestrator.config.pins import Pins, model_name, source_name
 from orchestrator.search.study_storage import study_folder
-from orchestrator.sweep.pins import Pins, model_name, source_name
 from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import SELF, Hub, commit_of

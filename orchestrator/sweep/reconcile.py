@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.config.model import SweepConfig, resolved
+from orchestrator.config.load import resolved
+from orchestrator.config.model import SweepConfig
 from orchestrator.search.study_client import StudyTrial
 from orchestrator.sweep import begun
 from orchestrator.sweep.intake import Intake

@@ -101,12 +101,12 @@ def alone(run: Callable[..., Any], *arguments: Any) -> Any:
 
 def floors(mirror: str, whole: dict[str, Any], sizes: synthetic.Sizes, lengths: list[int], generated: int) -> dict[str, Floor]:
     """By phase; `generated`: tokens of all responses."""
-    from orchestrator.planning import cost
+    from orchestrator.planning import benchmark_lengths, cost, model_shape
     from trials.hub.hub import Hub
     from trials.spec import TrialSpec
 
     spec = TrialSpec.model_validate(whole)
-    shape, batch = cost.read_shape(spec.base, Hub(mirror)), spec.eval["math"].batch_size
+    shape, batch = model_shape.read_shape(spec.base, Hub(mirror)), spec.eval["math"].batch_size
     attended = 2 * shape.layers * shape.heads * shape.head_dim  # operations for a token and one that it sees, causal mean
 
     def passed(tokens: float, length: float, answered: float) -> float:
@@ -115,7 +115,7 @@ def floors(mirror: str, whole: dict[str, Any], sizes: synthetic.Sizes, lengths: 
 
     rows, mean = sum(lengths), sum(lengths) / len(lengths)
     training = 2 * cost.forward(shape, rows, mean) + rows * (attended * mean + 6 * shape.adapter(spec))
-    hellaswag, gsm8k, mmlu = (cost.lengths(spec.eval[role])[0][0] for role in ROLES)
+    hellaswag, gsm8k, mmlu = (benchmark_lengths.lengths(spec.eval[role])[0][0] for role in ROLES)
     endings, prompt = hellaswag.requests * hellaswag.ending, gsm8k.context + gsm8k.shots * gsm8k.shot
     wide = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2  # bytes of a token's keys and values
     steps = generated / min(batch, sizes.gsm8k)

@@ -1,8 +1,14 @@
-"""Worlds for tests: configs."""
+"""Worlds for tests: configs, right ones and wrong ones."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from orchestrator.config.load import load
+from trials.errors import InputError
 
 CONFIG: dict[str, Any] = {
     "name": "little",
@@ -30,3 +36,49 @@ CONFIG: dict[str, Any] = {
 def deep(parts: dict[str, Any]) -> dict[str, Any]:
     """A copy that a test may change."""
     return yaml.safe_load(yaml.safe_dump(parts))
+
+
+PAIRS = [{"lora.rank": 8, "lora.alpha": 16}, {"lora.rank": 16, "lora.alpha": 32}]
+DORA = {"type": "categorical", "choices": [True, False]}
+DROPOUT = {"type": "float", "low": 0.0, "high": 0.2}
+RATE = {"type": "float", "low": 1e-4, "high": 1e-2}
+
+
+def problem(path: Path, *overrides: str) -> str:
+    """The message with which a config is refused."""
+    with pytest.raises(InputError) as caught:
+        load(path, overrides)
+    return str(caught.value)
+
+
+def in_space(**space):
+    """A change that puts these parameters in place of the config's; "__" stands for a dot."""
+
+    def change(parts):
+        parts["search"].update(sampler="random", trials=4)
+        parts["space"] = {path.replace("__", "."): parameter for path, parameter in space.items()}
+
+    return change
+
+
+def in_search(**search):
+    return lambda parts: parts["search"].update(search)
+
+
+def both(*changes):
+    return lambda parts: [change(parts) for change in changes]
+
+
+def assert_reported(parts: dict[str, Any], write: Callable[..., Path], mistake: tuple[Callable, str, str]) -> None:
+    """`mistake`: a change of the config, the text at the reported position, and a part of the message, which is one line."""
+    change, at, expected = mistake
+    change(parts)
+    path = write(parts)
+    message = problem(path)
+    assert expected in message
+    assert "hunter2" not in message
+    assert len(message.splitlines()) == 1
+    lines = path.read_text().splitlines()
+    _, line, column, _ = message.split(":", 3)
+    found = lines[int(line) - 1][int(column) - 1 :]
+    assert found.startswith(at.removeprefix("- ")) or lines[int(line) - 1].strip().startswith(at), found

@@ -26,7 +26,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from orchestrator.cli import app
-from orchestrator.config.model import load
+from orchestrator.config.load import load
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "configs" / "cluster"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.config.model import SweepConfig, load
+from orchestrator.config.load import load
+from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete, run_out
 from trials.errors import InputError

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from orchestrator import gpu_catalog
-from orchestrator.config.model import load, resolved
+from orchestrator.config.load import load, resolved
 from orchestrator.console.plan_table import table
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
 from trials.models import devices
 
@@ -65,9 +65,9 @@ def test_auto_is_no_value_of_a_space(auto, write):
 
 
 def test_a_plan_for_a_t4_has_its_type_and_warns_of_another(auto, write, tmp_path):
-    assert not plan(load(write(auto), gpu="T4"), tmp_path, "T4").warnings
+    assert not plan(load(write(auto), gpu="T4"), tmp_path, Gpus("T4")).warnings
     auto["base"]["dtype"] = "bfloat16"
-    assert "T4 has no units for bfloat16" in plan(load(write(auto), gpu="T4"), tmp_path, "T4").warnings[0]
+    assert "T4 has no units for bfloat16" in plan(load(write(auto), gpu="T4"), tmp_path, Gpus("T4")).warnings[0]
 
 
 # ---------------------------------------------------------------------- a base from another file

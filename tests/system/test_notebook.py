@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from orchestrator.ablations.design import Ablations
 from orchestrator.cli import app
 from orchestrator.planning.cost import GIB
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import Gpus, plan
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -75,7 +75,7 @@ def test_what_the_notebook_says_of_a_t4_is_what_the_plan_counts(tmp_path):
     for base in ("instruct", "tinyllama"):
         (planned,) = ablations.plan("paper", base)
         assert planned.config.resources.cpus_per_trial <= 2  # Colab's runtime has no more, and a trial must find room there
-        counted[base] = plan(planned.config, tmp_path, "T4", shapes=ablations.frame.shapes)
+        counted[base] = plan(planned.config, tmp_path, Gpus("T4"), ablations.frame.shapes)
     for base, found in counted.items():
         assert f"{found.memory.total / GIB:.1f} GiB" in told, base
     instruct = counted["instruct"]

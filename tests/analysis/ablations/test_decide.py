@@ -12,7 +12,7 @@ from analysis.ablations.effects import Cells, reckon, unbeaten
 from analysis.ablations.questions import chances
 from analysis.results.sweep import load
 from orchestrator.ablations.design import Ablations
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import Gpus, plan
 from tests.factories.worlds import Model, answered, luck, planned, run
 from trials.errors import InputError
 
@@ -46,7 +46,7 @@ def test_every_rule_has_cells_on_every_base_and_at_every_scale(name, base, scale
 @pytest.mark.parametrize("name", NAMES)
 def test_the_real_designs_are_planned_before_anything_is_downloaded(name, tmp_path):
     for one in ABLATIONS.plan(name):
-        found = plan(one.config, tmp_path, "T4", shapes=ABLATIONS.frame.shapes)
+        found = plan(one.config, tmp_path, Gpus("T4"), ABLATIONS.frame.shapes)
         assert found.gpu_hours is not None and found.memory is not None
         assert found.memory.fits, one.config.name
 

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.config.model import SweepConfig, load
+from orchestrator.config.load import load
+from orchestrator.config.model import SweepConfig
 from orchestrator.config.space import Mixture, unit_interval
 from orchestrator.search.sampler import Distinct, ask, enqueueable, make_sampler, suggest
 

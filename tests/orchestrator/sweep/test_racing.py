@@ -8,8 +8,8 @@ import pytest
 
 from analysis.results.sweep import load
 from orchestrator.cluster.searcher import StudySearcher
+from orchestrator.config.load import load as load_config
 from orchestrator.config.model import SweepConfig
-from orchestrator.config.model import load as load_config
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.racing import against, race
 from tests.factories.configs import deep

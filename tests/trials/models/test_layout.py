@@ -135,7 +135,7 @@ def test_a_layout_is_kept_and_changes_with_the_configuration(tmp_path, monkeypat
 
 
 def test_a_plan_has_the_notes_and_refuses_what_no_trial_could_do(parts, write, tmp_path):
-    from orchestrator.config.model import load
+    from orchestrator.config.load import load
 
     parts["base"] = {"model": str(miniatures.save("mixtral", tmp_path / "base")), "dtype": "float32"}
     parts["lora"] = {"target_modules": "all-linear"}
@@ -182,7 +182,7 @@ def test_a_length_that_is_none_is_refused(tmp_path):
 
 
 def test_responses_leave_room_for_a_prompt(parts, write, tmp_path):
-    from orchestrator.config.model import load
+    from orchestrator.config.load import load
 
     base = str(miniatures.save("gpt2", tmp_path / "base", n_positions=48))
     parts["base"] = {"model": base, "dtype": "float32"}

@@ -1,0 +1,105 @@
+"""Checks of `search`: metrics, constraints, the budget, racing."""
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+
+from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
+from orchestrator.config.model import SweepConfig
+from trials.errors import InputError
+from trials.explain import Problem
+
+_GP_OBJECTIVES = 4  # the boxes into which Optuna's GP sampler cuts the space of objectives multiply beyond that
+_SHARES = ("acc", "acc_norm", "exact_match")
+"""Metrics of lm-eval whose mean is a share of the documents."""
+_RANGE = {
+    **dict.fromkeys(("value", "base"), (0.0, 1.0)),
+    **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop"), (-1.0, 1.0)),
+    "forgetting": (-math.inf, 1.0),
+}
+"""Least and greatest value of each kind of metric, given such a mean."""
+
+
+def problems(config: SweepConfig) -> Iterator[Problem]:
+    search = config.search
+    known = _measurable(config)
+    if search.sampler != "grid" and search.trials is search.gpu_hours is search.hours is None:
+        ends = f"only grid ends by itself, not {search.sampler}"
+        yield ("search",), f"search: how many trials? Give trials, gpu_hours or hours; {ends}"
+    if search.sampler == "gp" and len(search.objectives) > _GP_OBJECTIVES:
+        text = f"gp is too slow for more than {_GP_OBJECTIVES} objectives; nsga3 is made for many"
+        yield ("search", "sampler"), f"search.sampler: {text}"
+    metrics = [objective.metric for objective in search.objectives]
+    for i, metric in enumerate(metrics):
+        problem = _metric_problem(metric, config, known)
+        if problem is None and metric in metrics[:i]:
+            problem = f"{metric!r} stands here twice"
+        if problem:
+            yield ("search", "objectives", i, "metric"), f"search.objectives: {problem}"
+    if search.racing:
+        yield from ((("search", "racing"), f"search.racing: {problem}") for problem in _racing(config))
+    for i, text in enumerate(search.constraints):
+        try:
+            constraint = parse_constraint(text)
+            problem = _metric_problem(constraint.metric, config, known) or _bound_problem(constraint, config)
+        except InputError as error:
+            problem = str(error)
+        if problem:
+            yield ("search", "constraints", i), f"search.constraints: {problem}"
+
+
+def _bound_problem(constraint: Constraint, config: SweepConfig) -> str | None:
+    """Refuses a bound that no trial or every trial keeps, such as 10 in place of 10 %."""
+    role, kind = split_metric(constraint.metric)
+    if role not in config.eval or config.eval[role].metric not in _SHARES or kind not in _RANGE:
+        return None
+    low, high = _RANGE[kind]
+    above, below = constraint.bound > high, constraint.bound < low
+    if not above and not below:
+        return None
+    never = above if constraint.op == ">=" else below
+    percent = abs(constraint.bound) <= 100
+    hint = f'; for {constraint.bound:g} % write "{constraint.metric} {constraint.op} {constraint.bound:g}%"' if percent else ""
+    return f"{str(constraint)!r} holds for {'no trial' if never else 'every trial'}: {kind} is a share{hint}"
+
+
+def _racing(config: SweepConfig) -> Iterator[str]:
+    if config.search.replicates > 1:
+        yield "a trial is judged by itself, so it needs search.replicates: 1"
+    if config.derive.points()[1:]:
+        yield "points derived from a trial would be given up with it, unmeasured; leave out `derive`, or racing"
+    for role in dict.fromkeys(objective.metric.partition(".")[0] for objective in config.search.objectives):
+        evaluation = config.eval.get(role)
+        varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]
+        if varied:
+            yield f"racing compares trials document by document, so {varied[0]} cannot be searched"
+        if evaluation is not None and evaluation.sampler != "first_n" and evaluation.shots != 0:
+            yield (
+                f"few-shot rows of eval.{role} are drawn per document, so a part of the documents would see other rows than "
+                "all of them; give it fewshot: first_n, or shots: 0"
+            )
+
+
+def _measurable(config: SweepConfig) -> list[str]:
+    """Names of all metrics that the sweep's trials can have."""
+    names = metric_names(config.eval)
+    for role, evaluation in config.eval.items():
+        kinds = [*GOLD_KINDS]
+        kinds += FLEXIBLE_KINDS if evaluation.flexible else ()
+        kinds += (*MARKER_KINDS, *CLASS_KINDS) if evaluation.marker else ()
+        names += [f"{role}.{kind}" for kind in kinds]
+    return names + [f"{LEARNING}.{kind}" for kind in LEARNING_KINDS]
+
+
+def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> str | None:
+    if metric in known:
+        return None
+    role = metric.partition(".")[0]
+    if role not in config.eval and role != LEARNING:
+        near = difflib.get_close_matches(metric, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{metric!r} names a role that is not evaluated; {hint}eval has {', '.join(config.eval)}"
+    if (kind := metric.partition(".")[2]) in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
+        return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
+    return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"

@@ -1,0 +1,176 @@
+"""Seconds, memory and disk of a config's trials on one kind of machine.
+
+A phase's seconds come from records of the same base on the same hardware, and are counted (cost.py) without such records.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from orchestrator import gpu_catalog
+from orchestrator.config.model import SweepConfig
+from orchestrator.planning import cost, model_shape
+from orchestrator.planning.benchmark_lengths import unknown_tasks
+from orchestrator.planning.cost import GIB, Machine
+from orchestrator.planning.row_lengths import RowLengths
+from orchestrator.planning.space_points import corners
+from orchestrator.planning.timings import Measured
+from trials.errors import InputError
+from trials.hub.hub import Hub
+from trials.ledger.record import TrialRecord
+from trials.spec import Base, TrialSpec
+
+_ROW_TOKENS = 210  # of an Alpaca or GSM8K training row under the Alpaca template, mean (SmolLM2's tokenizer)
+_MEMORY_PATHS = ("base.", "lora.", "train.micro_batch_size", "train.batch_size", "data.max_length", "eval.")
+
+
+@dataclass(frozen=True)
+class Phase:
+    seconds: float
+    basis: str
+    """measured, counted, or both if the trials' bases differ."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device at the peak of the largest trial of the space."""
+
+    parts: dict[str, float]
+    total: float
+    available: float | None
+    """A trial's part of the GPU; None without a known GPU."""
+    fits: bool | None
+    settings: dict[str, Any]
+    """Searched settings of that trial."""
+
+
+class Estimate:
+    """Seconds, memory and disk of this config's trials on one kind of machine."""
+
+    def __init__(
+        self, config: SweepConfig, records: Iterable[TrialRecord], gpu: str | None, shapes: Mapping[str, dict[str, Any]]
+    ):
+        self.config = config
+        named = gpu_catalog.find(gpu).name if gpu else gpu_catalog.local()
+        self.gpu = named if config.resources.gpus_per_trial else None
+        self.kind = gpu_catalog.lookup(self.gpu) if self.gpu else None
+        self.measured = Measured(records, self.gpu)
+        self._shapes: dict[Base, model_shape.Shape] = {}
+        self._notes: dict[str, None] = {}
+        hub = Hub(config.hub_mirror)
+        self._rows = RowLengths(hub)
+        for base in {spec.base: None for spec in config.baseline_specs()}:
+            try:
+                known = shapes.get(base.model)
+                self._shapes[base] = model_shape.shape_of(base.model, known) if known else model_shape.read_shape(base, hub)
+            except InputError as error:
+                self.note(f"nothing can be counted for this base: {error}")
+
+    def note(self, text: str) -> None:
+        self._notes[text] = None
+
+    @cached_property
+    def machine(self) -> Machine | None:
+        """None for a GPU that the catalog lacks."""
+        if self.gpu is None:
+            return Machine.here(self.config.resources.cpus_per_trial)
+        return Machine.of(self.kind) if self.kind is not None else None
+
+    def seconds(self, spec: TrialSpec) -> dict[str, Phase] | None:
+        """By phase; None if a phase is neither measured nor countable."""
+        known = self.measured.seconds(spec)
+        phases = {phase: Phase(seconds, "measured") for phase, seconds in known.items()}
+        wanted = [] if spec.is_baseline else ["train"]
+        wanted += [f"evaluate.{role}" for role in spec.eval]
+        for phase in wanted:
+            if phase not in phases:
+                shape = self._shapes.get(spec.base)
+                if shape is None or self.machine is None:
+                    return None
+                phases[phase] = Phase(self._counted(phase, shape, spec, self.machine), "counted")
+        return phases
+
+    def _counted(self, phase: str, shape: model_shape.Shape, spec: TrialSpec, machine: Machine) -> float:
+        self._note_assumptions()
+        if phase == "train":
+            return cost.train_seconds(shape, spec, self._row_tokens(spec), machine)
+        evaluation = spec.eval[phase.removeprefix("evaluate.")]
+        for task in unknown_tasks(evaluation):
+            self.note(f"task {task}: unknown lengths, taken to be those of a typical benchmark with its metric")
+        return cost.evaluate_seconds(shape, evaluation, spec.base, machine)
+
+    def _row_tokens(self, spec: TrialSpec) -> float:
+        if (mean := self._rows.mean(spec)) is not None:
+            return mean
+        self.note(f"no local training rows to count: {_ROW_TOKENS} tokens a row are assumed")
+        return min(_ROW_TOKENS, spec.data.max_length)
+
+    def _note_assumptions(self) -> None:
+        if self.kind is not None:
+            how = f"{self.kind.utilization:.0%} of the {self.kind.tflops:g} TFLOP/s of {self.kind.name}"
+        else:
+            assert self.machine is not None
+            rate = f"{self.machine.rate / 1e9:.0f} GFLOP/s"
+            how = f"{rate}, {cost.CPU_SHARE:.0%} of this machine's present rate in a matrix product"
+        launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
+        self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
+
+    def whole(self, spec: TrialSpec) -> dict[str, float] | None:
+        """Seconds by phase, with the evaluations of derived points."""
+        phases = self.seconds(spec)
+        if phases is None:
+            return None
+        derive = self.config.derive
+        again = len(derive.points()[1:]) if not spec.is_baseline and derive.applies(spec) else 0
+        return {name: phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items()}
+
+    def total(self, spec: TrialSpec) -> float | None:
+        phases = self.whole(spec)
+        return None if phases is None else sum(phases.values())
+
+    def mean(self, specs: list[TrialSpec]) -> float | None:
+        totals = [total for spec in specs if (total := self.total(spec)) is not None]
+        return sum(totals) / len(totals) if totals and len(totals) == len(specs) else None
+
+    def phases(self, specs: list[TrialSpec]) -> dict[str, Phase]:
+        found = defaultdict(list)
+        for spec in specs:
+            for name, phase in (self.seconds(spec) or {}).items():
+                found[name].append(phase)
+        return {
+            name: Phase(sum(one.seconds for one in some) / len(specs), " and ".join(sorted({one.basis for one in some})))
+            for name, some in found.items()
+        }
+
+    def memory(self) -> Memory | None:
+        """Memory of the corner of the space that needs most; None if no base can be counted."""
+        counted = [
+            (cost.memory(self._shapes[spec.base], spec), settings)
+            for settings, spec in corners(self.config, _MEMORY_PATHS)
+            if spec.base in self._shapes
+        ]
+        if not counted:
+            return None
+        largest, settings = max(counted, key=lambda one: one[0].total)
+        available = None
+        if self.kind is not None:
+            available = self.kind.memory * GIB * cost.FILLED * min(self.config.resources.gpus_per_trial, 1.0)
+        fits = None if available is None else largest.total <= available
+        return Memory(asdict(largest), largest.total, available, fits, settings)
+
+    def disk(self, specs: list[TrialSpec], runs: int | None) -> float | None:
+        sizes = [cost.disk_bytes(self._shapes[spec.base], spec) for spec in specs if spec.base in self._shapes]
+        return runs * sum(sizes) / len(sizes) if sizes and runs is not None else None
+
+    def notes(self) -> list[str]:
+        others = self.measured.left_out({spec.base: None for spec in self.config.baseline_specs()})
+        if others:
+            kinds = ", ".join(sorted(set(others)))
+            self.note(f"records of these bases on other hardware are left out: {len(others)} ({kinds})")
+        if self.gpu and self.kind is None:
+            self.note(f"{self.gpu} is not in the GPU catalog, so nothing is counted for it; --gpu names a kind that is")
+        if self.gpu and self.config.resources.gpus_per_trial < 1:
+            self.note("trials that share a GPU slow each other down; seconds are counted for a trial alone")
+        return list(self._notes)

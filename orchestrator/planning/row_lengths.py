@@ -1,0 +1,73 @@
+"""Mean length of training rows in tokens, from data and a tokenizer on this machine; no torch, no transformers."""
+
+import functools
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from trials.data import mixture
+from trials.errors import InputError
+from trials.hub.hub import SELF, Hub, find_source
+from trials.spec import Base, Replay, TrialSpec
+
+_ROWS = 64  # read of a source to learn its lengths
+_UNCUT = 10**9
+
+
+class RowLengths:
+    def __init__(self, hub: Hub):
+        self._hub = hub
+        self._lengths: dict[tuple[str, str], list[int]] = {}
+
+    def mean(self, spec: TrialSpec) -> float | None:
+        """Tokens per row of the spec's mix; None without local rows of every source and a local tokenizer."""
+        # rows that the base samples from itself are taken to be as long as the others
+        total = read = 0.0
+        for name, share in spec.data.shares.items():
+            if name != SELF:
+                read += share
+                if (spec.base.model, name) not in self._lengths:
+                    self._lengths[spec.base.model, name] = self._read(name, spec)
+                rows = self._lengths[spec.base.model, name]
+                if not rows:
+                    return None
+                total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
+        return total / read if read else None
+
+    def _read(self, name: str, spec: TrialSpec) -> list[int]:
+        """Tokens of the first rows of a source, uncut; empty without a local source and tokenizer."""
+        tokenizer = local_tokenizer(spec.base, self._hub)
+        if tokenizer is None or not Path(self._hub.locate(find_source(spec.data, name).dataset)).is_dir():
+            return []
+        some = spec.data.model_copy(
+            # a chat template would need transformers, and is about as long as Alpaca's
+            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
+        )
+        try:
+            return [len(row.input_ids) for row in mixture.build(some, self._hub, tokenizer)]
+        except InputError:  # too few rows; `run` reports it before it starts
+            return []
+
+
+@functools.cache
+def _tokenizer(file: Path) -> "_Tokenizer":
+    return _Tokenizer(file)
+
+
+def local_tokenizer(base: Base, hub: Hub) -> "_Tokenizer | None":
+    """The base's tokenizer for counting tokens; None without a local file."""
+    file = Path(hub.locate(base.model)) / "tokenizer.json"
+    return _tokenizer(file) if file.is_file() else None
+
+
+class _Tokenizer:
+    """The part of a tokenizer that trials.data calls."""
+
+    # transformers is not used: its import takes longer than a whole plan
+    eos_token_id = 0  # any single token: only lengths count
+
+    def __init__(self, file: Path):
+        self._tokenizer = Tokenizer.from_file(str(file))
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}

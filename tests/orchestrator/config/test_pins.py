@@ -1,0 +1,33 @@
+"""Pins enter the specs that depend on them, and no others."""
+
+import datetime as dt
+
+from orchestrator.config.pins import Pins, model_name, source_name
+from trials.spec import Base
+
+
+def test_spec_takes_the_pins_it_depends_on(spec):
+    pins = Pins(models={"micro": "sha256-a"}, data={"micro/gsm8k": "sha256-b", "alpaca": "sha256-c"})
+    pinned = pins.into(spec)
+    assert pinned.base.content == "sha256-a"
+    assert pinned.data.content == {"micro/gsm8k": "sha256-b"}
+
+
+def test_pins_of_other_inputs_keep_the_key(spec):
+    assert Pins(models={"other": "x"}, data={"alpaca": "y"}).into(spec).key == spec.key
+    assert Pins(date=dt.date(2026, 1, 1)).into(spec).key == spec.key  # its template writes no date
+
+
+def test_earlier_pin_stays(spec):
+    first = Pins(models={"micro": "sha256-a"}).into(spec)
+    assert Pins(models={"micro": "sha256-b"}).into(first) == first
+
+
+def test_only_keeps_what_both_have():
+    pins = Pins(models={"a": "1", "b": "2"}, tasks={"t": {"d": "3"}})
+    assert pins.only(Pins(models={"b": "9"})) == Pins(models={"b": "2"}, tasks={"t": {}})
+
+
+def test_names_tell_revisions_and_files_apart(spec):
+    assert model_name(Base(model="m", revision="r")) == "m@r"
+    assert source_name(spec.data, "micro/gsm8k") == "micro/gsm8k"

@@ -1,0 +1,89 @@
+"""Estimates come from records, and are counted without them."""
+
+import pytest
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.planning.plan import Gpus, plan
+from tests.factories.planned import leave, with_samples
+
+
+def test_measured_seconds_scale_with_rows_and_documents(parts, config, tmp_path):
+    leave(tmp_path, with_samples(config, 100), load=1.0, mix=0.5, train=10.0, evaluate=6.0)
+    parts["data"]["samples"], parts["train"]["epochs"] = 400, 2
+    parts["eval"]["math"]["documents"] = 24
+    found = plan(SweepConfig.model_validate(parts), tmp_path)
+    assert {phase.basis for phase in found.phases.values()} == {"measured"}
+    seconds = {name: phase.seconds for name, phase in found.phases.items()}
+    assert seconds == pytest.approx(
+        {"load": 1.0, "mix": 4.0, "train": 80.0, "evaluate.commonsense": 6.0, "evaluate.math": 12.0}
+    )
+    assert found.seconds_per_trial == pytest.approx(103.0)
+    # two trials, and a baseline that loads and evaluates alone
+    assert found.hours == found.hours_left == pytest.approx((2 * 103 + 19) / 3600)
+
+
+def test_space_over_samples_is_estimated_at_its_mean(parts, config, tmp_path):
+    leave(tmp_path, with_samples(config, 100), load=0.0, train=10.0, evaluate=1.0)
+    parts["space"] = {"data.samples": {"type": "categorical", "choices": [100, 300, 800]}}
+    assert plan(SweepConfig.model_validate(parts), tmp_path).phases["train"].seconds == pytest.approx(40.0)
+
+
+def test_outlier_does_not_move_the_estimate(config, tmp_path):
+    for samples, train in ((100, 10.0), (101, 10.1), (102, 3600.0)):
+        leave(tmp_path, with_samples(config, samples), load=0.0, train=train, evaluate=1.0)
+    assert plan(config, tmp_path).phases["train"].seconds == pytest.approx(3.2)  # 32 rows
+
+
+def test_records_of_other_hardware_are_left_out_with_a_note(config, tmp_path):
+    leave(tmp_path, with_samples(config, 100), "NVIDIA A100-SXM4-80GB", load=0.0, train=10.0, evaluate=1.0)
+    leave(tmp_path, with_samples(config, 200), None, load=0.0, train=999.0, evaluate=99.0)
+    same = plan(config, tmp_path, Gpus("A100-80GB"))
+    assert same.phases["train"].seconds == pytest.approx(3.2)
+    assert any("on other hardware are left out: 1 (the CPU)" in note for note in same.notes)
+    other = plan(config, tmp_path, Gpus("L4"))
+    assert {phase.basis for phase in other.phases.values()} == {"counted"}
+    assert any("NVIDIA A100-SXM4-80GB" in note for note in other.notes)
+
+
+def test_unmeasured_evaluation_is_counted_beside_measured_training(parts, config, tmp_path):
+    leave(tmp_path, with_samples(config, 100), load=0.0, train=10.0, evaluate=1.0)
+    parts["eval"]["math"]["batch_size"] = 7
+    found = plan(SweepConfig.model_validate(parts), tmp_path)
+    assert {name: found.phases[name].basis for name in ("train", "evaluate.commonsense", "evaluate.math")} == {
+        "train": "measured",
+        "evaluate.commonsense": "measured",
+        "evaluate.math": "counted",
+    }
+    assert any("counted, not measured" in note for note in found.notes)
+
+
+def test_largest_trial_of_the_space_has_to_fit(parts, tmp_path):
+    parts["space"] = {
+        "lora.rank": {"type": "categorical", "choices": [4, 64]},
+        "data.max_length": {"type": "int", "low": 64, "high": 1024},
+        "train.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-3},
+    }
+    parts["search"] |= {"sampler": "random", "trials": 3}
+    found = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
+    assert found.memory.settings == {"lora.rank": 64, "data.max_length": 1024}
+    assert found.memory.fits
+    assert found.warnings == []
+
+
+def test_trial_larger_than_its_share_of_the_gpu_is_a_warning(parts, tmp_path):
+    parts["train"] = {"batch_size": 512, "micro_batch_size": 512}
+    config = SweepConfig.model_validate(parts)
+    assert plan(config, tmp_path, Gpus("H200")).memory.fits
+    small = plan(config, tmp_path, Gpus("T4"))
+    assert not small.memory.fits
+    assert any(line.startswith("a trial needs about") for line in small.warnings)
+    parts["resources"]["gpus_per_trial"] = 0.1
+    assert not plan(SweepConfig.model_validate(parts), tmp_path, Gpus("H200")).memory.fits
+
+
+def test_derived_point_costs_an_evaluation_and_no_training(parts, tmp_path):
+    alone = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
+    derived = plan(SweepConfig.model_validate(parts | {"derive": {"strength": [0.25, 0.5]}}), tmp_path, Gpus("T4"))
+    evaluation = sum(phase.seconds for name, phase in alone.phases.items() if name.startswith("evaluate."))
+    assert derived.trials == alone.trials
+    assert derived.seconds_per_trial == pytest.approx(alone.seconds_per_trial + 2 * evaluation)

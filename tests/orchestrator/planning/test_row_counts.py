@@ -1,0 +1,40 @@
+"""A plan counts the rows of local files and refuses roles that their task cannot serve."""
+
+import json
+
+import pytest
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.planning.plan import Gpus, plan
+from trials.errors import InputError
+
+
+def test_rows_of_local_files_are_counted_and_bad_ones_refused(parts, tmp_path):
+    rows = [{"q": f"question {n}", "a": f"answer {n}" if n % 3 else None} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = {"dataset": str(tmp_path / "rows.jsonl"), "instruction": "{{q}}", "response": "{{a}}"}
+    parts["data"] = {"samples": 30, "mix": {"mine": 1.0}, "sources": {"mine": mine}}
+    parts["space"] = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
+    counts = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4")).rows["mine"]
+    assert counts["rows"] == 60 and counts["used"] == 30 and counts["no response"] > 0
+    for change, expected in (
+        ({"response": "{{answer}}"}, r"'answer' is undefined; the columns are q, a"),
+        ({"dataset": str(tmp_path / "nowhere.jsonl")}, "no file"),
+    ):
+        parts["data"]["sources"] = {"mine": mine | change}
+        with pytest.raises(InputError, match=expected):
+            plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"shots": 100_000}, "eval.math.shots: 100000 asked for, task micro_gsm has"),
+        ({"documents": 10_000}, "eval.math.documents: 10000 asked for, micro_gsm has"),
+        ({"metric": "nope"}, "eval.math: task micro_gsm measures exact_match"),
+    ],
+)
+def test_role_that_its_task_cannot_serve_is_refused(parts, tmp_path, change, expected):
+    parts["eval"]["math"] |= change
+    with pytest.raises(InputError, match=expected):
+        plan(SweepConfig.model_validate(parts), tmp_path)
