@@ -9,10 +9,7 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shutil
-import stat
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,18 +24,15 @@ import fsspec
 from upath import UPath
 
 from trials.errors import InputError
+from trials.ledger import local_files
+from trials.ledger.local_files import NotAFile as NotAFile
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """By scheme, the extra of this package that brings its library; these are the stores with a PUT that creates only."""
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ANSWERS = 20.0  # seconds in which a store that works has answered; its library would try for minutes
 _honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
-
-
-class NotAFile(IsADirectoryError):
-    """A folder, a pipe, a device, a socket or a symbolic link stands where a file should; `strerror` says which."""
 
 
 def local(text: str | Path, name: str = "") -> Path:
@@ -182,28 +176,9 @@ def is_folder(path: Path) -> bool:
 def read_bytes(path: Path) -> bytes:
     """The file as it stands now; FileNotFoundError where there is none, NotAFile where it is no regular file of its own."""
     if is_local(path):
-        return _read_locally(path)
+        return local_files.read(path)
     with _opened(path) as (store, name):
         return cast(bytes, store.cat_file(name))  # one request, so never half of one version and half of the next
-
-
-def _read_locally(path: Path) -> bytes:
-    try:
-        # a pipe that nobody writes to would be waited for; a link's target may be a file that only this user may read
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotAFile(error.errno, "a symbolic link, which is not followed", str(path)) from None
-        if error.errno == errno.ENXIO:
-            raise NotAFile(error.errno, "a socket, not a file", str(path)) from None
-        raise
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise NotAFile(errno.EISDIR, f"{kind}, not a file", str(path))
-    with open(handle, "rb") as file:  # noqa: PTH123  # a descriptor
-        return file.read()
 
 
 def read_text(path: Path) -> str:
@@ -247,11 +222,7 @@ def write_json(path: Path, value: Any) -> None:
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a local file and puts it in its place: by a rename on the same disk, or by one upload."""
     if is_local(path):
-        with _beside(path) as partial:
-            write(partial)
-            _flush(partial)
-            partial.replace(path)
-            _flush(path.parent)
+        local_files.replace(path, write)
         return
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as scratch:
         partial = Path(scratch) / path.name
@@ -266,7 +237,7 @@ def create(path: Path, text: str) -> bool:
     InputError where the store says that it has exclusive creation and overwrites all the same.
     """
     if is_local(path):
-        return _create_locally(path, text)
+        return local_files.create(path, text)
     scheme, bucket = urlsplit(str(path))[:2]
     if not _put_new(path, text):
         return False
@@ -274,27 +245,6 @@ def create(path: Path, text: str) -> bool:
         if _put_new(path, text):
             raise InputError(f"{path}: this store ignores If-None-Match, which leases need; use another one or a folder")
         _honest.add(f"{scheme}://{bucket}")
-    return True
-
-
-def _create_locally(path: Path, text: str) -> bool:
-    with _beside(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-        _flush(partial)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            # over NFS the answer to a link that was made may be lost, and the link is then asked for again
-            return partial.stat().st_nlink == 2
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            try:
-                with path.open("x", encoding="utf-8") as handle:
-                    handle.write(text)
-            except FileExistsError:
-                return False
-        _flush(path.parent)
     return True
 
 
@@ -316,24 +266,19 @@ def rename(path: Path, to: Path) -> None:
     """Moves a file within its root; in a store that is a copy and then a removal."""
     if is_local(path):
         path.rename(to)
-        _flush(to.parent)
+        local_files.sync(to.parent)
         return
     with _opened(path) as (store, name):
         store.mv(name, cast(Any, to).path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all that is in it, of a symbolic link the link alone; nothing where there is none."""
-    try:
-        if not is_local(path):
-            with _opened(path) as (store, name):
-                store.rm(name, recursive=True)
-        elif path.is_dir() and not is_link(path):
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    except FileNotFoundError:
+    """Removes a file, a symbolic link or a whole folder, where there is one."""
+    if is_local(path):
+        local_files.remove(path)
         return
+    with suppress(FileNotFoundError), _opened(path) as (store, name):
+        store.rm(name, recursive=True)
 
 
 def is_link(path: Path) -> bool:
@@ -350,58 +295,14 @@ def refuse_link(path: Path) -> Path:
     return path
 
 
-def unlink_others(path: Path) -> None:
-    """Gives a local file that has several names, by hard links, a copy of its own: a writer in place would change them all."""
-    if path.is_file() and path.stat().st_nlink > 1:
-        replace_file(path, lambda partial: shutil.copyfile(path, partial))
-
-
 @contextmanager
 def anchored(folder: Path, depth: int) -> Iterator[Path]:
-    """A folder of the program's own, made where it is missing, under a path that stays the same folder whoever renames it.
-
-    InputError where one of the last `depth` names of `folder`, those below its storage root, is a symbolic link.
-    """
-    if not is_local(folder):
-        yield folder
-        return
-    top = folder.parents[depth - 1]
-    top.mkdir(parents=True, exist_ok=True)
-    handle = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in folder.parts[-depth:]:
-            below = _folder_in(handle, name, folder)
-            os.close(handle)
-            handle = below
-        # the kernel's own name for the open folder; other systems have none that a library could open files in
-        place = Path(f"/proc/self/fd/{handle}") if sys.platform == "linux" else folder
-        try:
+    """`local_files.anchored` for a local folder; a store has no symbolic links, so there it is the folder itself."""
+    if is_local(folder):
+        with local_files.anchored(folder, depth) as place:
             yield place
-        except OSError as error:
-            if isinstance(error.filename, str) and Path(error.filename).is_relative_to(place):  # no path that a reader knows
-                error.filename = str(folder / Path(error.filename).relative_to(place))
-            raise
-    finally:
-        os.close(handle)
-
-
-def _folder_in(parent: int, name: str, whole: Path) -> int:
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(name, dir_fd=parent)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except OSError as error:
-        if error.errno == errno.ELOOP or _is_link_in(parent, name):
-            raise InputError(f"{whole}: {name} is a symbolic link, which is not followed below a storage root") from None
-        error.filename = str(whole)
-        raise
-
-
-def _is_link_in(parent: int, name: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+    else:
+        yield folder
 
 
 def set_aside(path: Path) -> Path:
@@ -419,7 +320,7 @@ def set_aside(path: Path) -> Path:
 def upload(folder: Path, to: Path) -> None:
     """Moves a local folder to its place in the root, over what was there: a reader finds all of it or none."""
     if is_local(to):
-        _move(folder, to)
+        local_files.move_folder(folder, to)
         return
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     remove(to / _TREE)
@@ -440,64 +341,3 @@ def download(path: Path, folder: Path) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
     with _opened(path) as (store, name):
         store.get([f"{name}/{file}" for file in files], [str(folder / file) for file in files])
-
-
-def _move(folder: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_dev != to.parent.stat().st_dev:
-        beside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
-        try:
-            shutil.copytree(folder, beside, dirs_exist_ok=True)
-            _move(beside, to)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(folder)
-        return
-    follow_umask(folder)
-    for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-    remove(to)
-    folder.rename(to)
-    _flush(to.parent)
-
-
-def follow_umask(folder: Path) -> None:
-    """Gives a folder and all in it the permissions of new ones: some libraries write what none but the owner can read."""
-    with _beside(folder) as probe:  # the umask itself cannot be read without changing it
-        mode = probe.stat().st_mode & 0o666
-    for _, _, files, handle in os.fwalk(folder):  # which follows no links
-        os.fchmod(handle, mode | (mode & 0o444) >> 2)
-        for name in files:
-            if stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
-                opened = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=handle)
-                try:
-                    os.fchmod(opened, mode)
-                finally:
-                    os.close(opened)
-
-
-# ---------------------------------------------------------------------- local files
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """An empty file in the folder of `path`, made where it is missing; gone afterwards unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # mkstemp's would be the owner's alone, whatever the umask
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Has the disk hold a file's contents, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounts flush no folders
-            raise
-    finally:
-        os.close(handle)
