@@ -41,8 +41,16 @@ class Failure(BaseModel):
     traceback: str
 
 
+class GivenUp(BaseModel):
+    """A trial that was stopped early: the front beat it while it was evaluated. It has no record."""
+
+    reason: str
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    """The time that its worker spent on it."""
+
+
 class Halving(BaseModel):
-    """The memory did not suffice, and less was put into it at once."""
+    """Ran out of memory; the batch was halved."""
 
     phase: str
     """train, or evaluate.ROLE."""

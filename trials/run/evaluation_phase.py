@@ -6,7 +6,7 @@ import pandas as pd
 
 from trials.evaluation import aggregate, racing
 from trials.evaluation import evaluate as scoring
-from trials.evaluation.racing import GivenUp, Race
+from trials.evaluation.racing import Race, StoppedEarly
 from trials.ledger.outcomes import STAGES
 from trials.ledger.record import Halving
 from trials.run.attempt import Attempt
@@ -37,7 +37,7 @@ class _Part(NamedTuple):
 def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: EarlyStopping) -> pd.DataFrame:
     """The outcomes of all roles, a row a document; fills the record's scores.
 
-    Raises GivenUp where the trial is stopped early.
+    Raises StoppedEarly where the trial is stopped early.
     """
     record, frames = attempt.record, []
     if race := early_stopping(attempt.spec):
@@ -53,7 +53,7 @@ def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: Ear
 
 
 def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> None:
-    """Answers the documents in stages; raises GivenUp where the judge stops the trial after one of them."""
+    """Answers the documents in stages; raises StoppedEarly where the judge stops the trial after one of them."""
     if any(attempt.checkpoints.load_documents(role) for role in race.roles):
         return  # an earlier attempt was beyond the stages
     documents, plans = {}, {}
@@ -69,7 +69,7 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
                 answered[role].append(_answer(session, attempt, model, _Part(role, f"{role}@{number}", plan[number])))
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
         if reason := race.judge(attempt.record.model_copy(update={"outcomes": outcomes}), share):
-            raise GivenUp(reason)
+            raise StoppedEarly(reason)
 
 
 def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataFrame:

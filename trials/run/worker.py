@@ -11,7 +11,7 @@ import pandas as pd
 
 from trials.adapters import lora
 from trials.errors import StorageFailed, disk_failure, storage_failed, writing
-from trials.evaluation.racing import GivenUp
+from trials.evaluation.racing import StoppedEarly
 from trials.hub.hub import Hub
 from trials.ledger.lease import Lease
 from trials.ledger.record import Ledger, TrialRecord
@@ -24,7 +24,7 @@ from trials.run.training_phase import JointTraining, derive, measure_drift, prep
 from trials.spec import TrialSpec
 from trials.training import multi_adapter, trainer, unsloth
 
-Ended = TrialRecord | GivenUp | None
+Ended = TrialRecord | StoppedEarly | None
 """How a trial ended; None: another process runs it."""
 
 
@@ -51,7 +51,7 @@ class Worker:
         adapter is kept, for points that will be derived from it; nothing else depends on `keep`.
 
         A trial that fails becomes a failed record with its traceback. Raises HeldElsewhere where another process runs it,
-        GivenUp where `early_stopping` stops it, and StorageFailed where nothing can be written; it is unfinished then.
+        StoppedEarly where `early_stopping` stops it, and StorageFailed where nothing can be written; it is unfinished then.
         """
         ledger = self.session.ledger
         if done := ledger.complete(spec.key):
@@ -97,8 +97,8 @@ class Worker:
     def _run_or_leave(self, spec: TrialSpec, keep: Collection[int], early_stopping: EarlyStopping) -> Ended:
         try:
             return self.run(spec, keep, early_stopping)
-        except GivenUp as given_up:
-            return given_up
+        except StoppedEarly as stopped:
+            return stopped
         except HeldElsewhere:
             return None
 
@@ -120,8 +120,8 @@ class Worker:
             for member in members:
                 try:
                     ended[member.attempt.spec.key] = self._run(member.attempt, early_stopping, member)
-                except GivenUp as given_up:
-                    ended[member.attempt.spec.key] = given_up
+                except StoppedEarly as stopped:
+                    ended[member.attempt.spec.key] = stopped
                 except HeldElsewhere:
                     continue  # `run` tries it again, when the others are done
                 finally:
@@ -141,7 +141,7 @@ class Worker:
             if member and member.error:
                 raise member.error
             documents, adapters = self._phases(attempt, early_stopping, member.result if member else None)
-        except GivenUp:
+        except StoppedEarly:
             checkpoints.leave()
             raise
         except (StorageFailed, HeldElsewhere):
