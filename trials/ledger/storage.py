@@ -1,7 +1,7 @@
 """Storage roots: a folder, or a place in an object store (s3://, gs://), behind one set of functions.
 
-What is written here is there whole or not at all, and what others write is seen at once: nothing is cached. A store's
-credentials come from the environment that its own library reads (AWS_*, GOOGLE_*) and are written nowhere.
+Writes are atomic. Nothing is cached, so the writes of other processes are visible at once. A store's credentials come from the
+environment variables of its own library (AWS_*, GOOGLE_*) and are stored nowhere.
 """
 
 import errno
@@ -28,24 +28,24 @@ from trials.ledger import local_files
 from trials.ledger.local_files import NotAFile as NotAFile
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""By scheme, the extra of this package that brings its library; these are the stores with a PUT that creates only."""
+"""By scheme, the extra of this package that installs its library. Only these stores have a PUT that creates exclusively."""
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
-_TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
-_ANSWERS = 20.0  # seconds in which a store that works has answered; its library would try for minutes
-_honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
+_TREE = "tree.json"  # lists a folder's files in a store and is written last: without it the folder does not count
+_ANSWERS = 20.0  # seconds within which a working store answers; its library would retry for minutes
+_honest: set[str] = set()  # buckets that have refused a second creation
 
 
 def local(text: str | Path, name: str = "") -> Path:
-    """A path as somebody wrote it, with `~` and `$VARIABLE` expanded; a Path stands for itself.
+    """A path from user input, with `~` and `$VARIABLE` expanded; a Path is returned unchanged.
 
-    Raises InputError, which begins with `name`, for a variable or a home folder that does not exist: no folder is ever
-    called `$SCRATCH` or `~` by accident. `./~` names a folder that is really called so; a `$` before a name cannot be quoted.
+    Raises InputError, which begins with `name`, for an unset variable or an unknown home folder, so no folder is named
+    `$SCRATCH` or `~` by accident. `./~` is a folder with that name; a `$` before a name cannot be quoted.
     """
     return Path(expanded(text, name)) if isinstance(text, str) else text
 
 
 def expanded(text: str, name: str = "") -> str:
-    """`~` at the beginning and `$VARIABLE` or `${VARIABLE}` anywhere, replaced; see `local`."""
+    """The text with a leading `~` and every `$VARIABLE` or `${VARIABLE}` replaced; see `local`."""
     where = f"{name}: {text}" if name else text
 
     def value(match: re.Match[str]) -> str:
@@ -61,10 +61,10 @@ def expanded(text: str, name: str = "") -> str:
 
 
 def root(text: str | Path) -> Path:
-    """A local path and file:// as a Path, another URL as a UPath; InputError where nothing here opens it.
+    """A Path for a local path or file://, a UPath for another URL; InputError for an unsupported one.
 
-    In a string `~` and variables are expanded. A UPath has what is used of a Path (/, name, parent, exists, is_dir,
-    read_text) and is typed as one.
+    `~` and variables in a string are expanded. A UPath has the methods of Path that the program uses (/, name, parent, exists,
+    is_dir, read_text) and is typed as one.
     """
     if isinstance(text, Path | UPath):
         return cast(Path, text)
@@ -79,17 +79,17 @@ def root(text: str | Path) -> Path:
         fsspec.get_filesystem_class(scheme)
     except ImportError:
         raise InputError(f"storage: {text}: a package is missing: pip install 'slimsweep[{EXTRAS[scheme]}]'") from None
-    # other processes write here too: a remembered listing would hide what they do
+    # a cached listing would hide the writes of other processes
     return cast(Path, UPath(text, use_listings_cache=False))
 
 
 def sqlite_url(path: Path) -> str:
-    """SQLAlchemy's URL of a file; `?`, `%` or `{` in its name would be read as a query, an escape, Optuna's template."""
+    """SQLAlchemy's URL of a file, quoted: `?`, `%` and `{` in a name have a meaning in a URL or for Optuna."""
     return f"sqlite:///{quote(str(path.absolute()))}"
 
 
 def check_url(text: str) -> None:
-    """Raises InputError for a URL that is no storage root, whether or not the packages for it are installed here."""
+    """Raises InputError for a URL that is no storage root, independent of the packages installed here."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return
@@ -108,7 +108,7 @@ def is_local(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, str]]:
-    """The store of a path that is not local, and the path in it; what goes wrong there is an OSError that names the path."""
+    """The store of a remote path, and the path within it. Every error becomes an OSError that names the path."""
     store = cast(Any, path)
     try:
         yield store.fs, store.path
@@ -120,16 +120,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, str]]:
         raise
     except InputError:
         raise
-    except Exception as error:  # no key, no server, no route: each store's library has exceptions of its own for that
+    except Exception as error:  # each store's library has exceptions of its own for a missing key, server or route
         raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
 
 
 def check_store(place: Path) -> None:
-    """Raises InputError where files cannot be made, listed, read and removed below a store's root; a folder is not checked."""
+    """Raises InputError where files cannot be created, listed, read and removed below a store's root. Skips local folders."""
     if is_local(place):
         return
     checked: Future[None] = Future()
-    Thread(target=_use, args=(place, checked), daemon=True).start()
+    Thread(target=_probe, args=(place, checked), daemon=True).start()
     try:
         checked.result(_ANSWERS)
     except TimeoutError:
@@ -144,7 +144,7 @@ def check_store(place: Path) -> None:
     )
 
 
-def _use(place: Path, checked: Future[None]) -> None:
+def _probe(place: Path, checked: Future[None]) -> None:
     probe = place / f".probe-{uuid.uuid4().hex}"
     try:
         create(probe, "")
@@ -152,7 +152,7 @@ def _use(place: Path, checked: Future[None]) -> None:
         names(place)
         remove(probe)
         checked.set_result(None)
-    except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+    except BaseException as error:  # noqa: BLE001  # raised again by the waiting thread
         checked.set_exception(error)
 
 
@@ -174,11 +174,11 @@ def is_folder(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file as it stands now; FileNotFoundError where there is none, NotAFile where it is no regular file of its own."""
+    """The file's current content. FileNotFoundError where it is missing, NotAFile where it is no regular file."""
     if is_local(path):
         return local_files.read(path)
     with _opened(path) as (store, name):
-        return cast(bytes, store.cat_file(name))  # one request, so never half of one version and half of the next
+        return cast(bytes, store.cat_file(name))  # a single request, so never parts of two versions
 
 
 def read_text(path: Path) -> str:
@@ -186,23 +186,23 @@ def read_text(path: Path) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """Names of the files and folders in a folder, sorted; none where there is no such folder."""
+    """Sorted names of the files and folders in a folder; empty for a missing folder."""
     try:
         if is_local(folder):
             return sorted(path.name for path in folder.iterdir())
         with _opened(folder) as (store, name):
             found = [path.rstrip("/") for path in store.ls(name, detail=False)]
-            return sorted(path.rpartition("/")[2] for path in found if path != name)  # some tools make an object of a folder
+            return sorted(path.rpartition("/")[2] for path in found if path != name)  # some tools create an object for a folder
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def folders_with(folder: Path, file: str) -> list[str]:
-    """Names of the folders in a folder that hold this file, sorted."""
+    """Sorted names of the subfolders that contain this file."""
     if is_local(folder):
         return sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     with _opened(folder) as (store, name):
-        # one listing of all that is below: one request a thousand files, where asking each folder is one request a folder
+        # a recursive listing needs one request a thousand files; a listing of each folder would need one a folder
         below = (found.removeprefix(name).strip("/").split("/") for found in store.find(name))
         return sorted(parts[0] for parts in below if len(parts) == 2 and parts[1] == file)
 
@@ -211,7 +211,7 @@ def folders_with(folder: Path, file: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes so that no reader ever meets half a file."""
+    """Writes atomically: no reader sees a part of the file."""
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -220,7 +220,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a local file and puts it in its place: by a rename on the same disk, or by one upload."""
+    """Lets `write` fill a local file, then moves it to `path` atomically: by a rename, or by one upload."""
     if is_local(path):
         local_files.replace(path, write)
         return
@@ -232,9 +232,9 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def create(path: Path, text: str) -> bool:
-    """Makes a file that is not there yet: True for one of many callers at most, whose text it holds from the first moment.
+    """Creates a file exclusively: True for at most one of several callers. The file is never visible without its text.
 
-    InputError where the store says that it has exclusive creation and overwrites all the same.
+    InputError for a store that accepts the condition but overwrites all the same.
     """
     if is_local(path):
         return local_files.create(path, text)
@@ -256,14 +256,14 @@ def _put_new(path: Path, text: str) -> bool:
             return False
         except OSError as error:
             answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if answer in (409, 412):  # somebody else is creating it at this moment; it is there (from servers that say no more)
+            if answer in (409, 412):  # another process is creating it right now; it exists already
                 return False
             raise
     return True
 
 
 def rename(path: Path, to: Path) -> None:
-    """Moves a file within its root; in a store that is a copy and then a removal."""
+    """Moves a file within its root; in a store, by a copy and a removal."""
     if is_local(path):
         path.rename(to)
         local_files.sync(to.parent)
@@ -286,9 +286,9 @@ def is_link(path: Path) -> bool:
 
 
 def refuse_link(path: Path) -> Path:
-    """The path of a file or folder of the program's own below a root; InputError where it is a symbolic link.
+    """The path, unless it is a symbolic link: then InputError.
 
-    Whoever may write to the root could otherwise have the program write to, or clear, a place that only its user may.
+    Otherwise anybody with write access to the root could make the program write to or clear a folder of its user.
     """
     if is_link(path):
         raise InputError(f"{path}: a symbolic link, which is not followed below a storage root; move it away")
@@ -306,19 +306,19 @@ def anchored(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what cannot be used to NAME.corrupt, or NAME.corrupt.1 and so on; returns where it now is."""
-    taken = names(path.parent)
+    """Renames an unusable file or folder to NAME.corrupt, or NAME.corrupt.1 and so on; returns the new path."""
+    existing = names(path.parent)
     aside = (f"{path.name}.corrupt{f'.{n}' if n else ''}" for n in itertools.count())
-    to = path.with_name(next(name for name in aside if name not in taken))
+    to = path.with_name(next(name for name in aside if name not in existing))
     rename(path, to)
     return to
 
 
-# ---------------------------------------------------------------------- folders with all that is in them
+# ---------------------------------------------------------------------- whole folders
 
 
 def upload(folder: Path, to: Path) -> None:
-    """Moves a local folder to its place in the root, over what was there: a reader finds all of it or none."""
+    """Moves a local folder to its place in the root and replaces what was there: a reader finds all of it or none."""
     if is_local(to):
         local_files.move_folder(folder, to)
         return
@@ -332,7 +332,7 @@ def upload(folder: Path, to: Path) -> None:
 
 
 def download(path: Path, folder: Path) -> None:
-    """Copies a folder that `upload` put there into the local `folder`; FileNotFoundError where it is not there whole."""
+    """Copies an uploaded folder into the local `folder`; FileNotFoundError where it is missing or incomplete."""
     if is_local(path):
         shutil.copytree(path, folder, dirs_exist_ok=True)
         return
