@@ -468,8 +468,8 @@ def test_a_plan_counts_the_rows_of_local_files_and_refuses_what_is_wrong_with_th
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"shots": 100_000}, "eval.math.shots: 100000 asked for, task micro_gsm has"),
-        ({"documents": 10_000}, "eval.math.documents: 10000 asked for, micro_gsm has"),
+        ({"shots": 100_000}, "eval.math.shots: 100000 requested, task micro_gsm has"),
+        ({"documents": 10_000}, "eval.math.documents: 10000 requested, micro_gsm has"),
         ({"metric": "nope"}, "eval.math: task micro_gsm measures exact_match"),
     ],
 )
