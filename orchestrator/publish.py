@@ -22,7 +22,7 @@ import trials
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
-from trials.ledger import storage
+from trials.ledger import local_files, storage
 from trials.ledger.record import TrialRecord
 from trials.spec import TrialSpec
 
@@ -49,7 +49,7 @@ def publish(sweep: "Sweep", asked: str, place: Path | None, repository: str | No
     api = _hub_api(repository) if repository is not None else None
     with _staged(place) as staging:
         told = _made(sweep, record, baseline, staging, force, say)
-        storage.follow_umask(staging)
+        local_files.follow_umask(staging)
         staging.rename(place)
     url = None if api is None else _uploaded(api, str(repository), place, public)
     return {"folder": str(place), "url": url, "key": record.key, **told}

@@ -1,10 +1,10 @@
 """Runs trials in this process, without Ray: `python -m trials SPEC.yaml ...`. Prints their scores.
 
-Of several, those that share base, layers, sequence length and batch size are trained in one pass. Exit code 0 when every record
-is complete, 2 on bad input, 1 otherwise. One that was cut off goes on where it stopped.
+Specs that share base, layers, sequence length and batch size are trained in one pass. An interrupted trial resumes. Exit code:
+0 when every record is complete, 2 on bad input, 1 otherwise.
 """
 
-import trials.search_path  # noqa: F401  # before anything that a file in the working folder may shadow
+import trials.search_path  # noqa: F401  # first: a file in the working folder may shadow any other module
 
 # isort: split
 import argparse
@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
     parser.add_argument("--storage", default="runs", help="storage root; the record goes to its ledger (runs)")
     parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads: the cpus_per_trial of a sweep to repeat (1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; cpus_per_trial of the sweep for equal numbers (1)")
     return parser.parse_args(arguments)
 
 
@@ -61,7 +61,7 @@ def _run() -> int:
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
                 print(f"{printable(path)}: another process runs this trial", file=sys.stderr)
-        return max(told(record, worker) if isinstance(record, TrialRecord) else 1 for record in records)
+        return max(report(record, worker) if isinstance(record, TrialRecord) else 1 for record in records)
     except InputError as error:
         print(printable(error), file=sys.stderr)
         return 2
@@ -71,14 +71,14 @@ def _run() -> int:
 
 
 def pinned(spec: "TrialSpec", path: Path, hub: "Hub") -> "TrialSpec":
-    """The spec pinned to what its names stand for now; one that lies with its record stays what the record is of."""
+    """The spec, pinned to the current content of its names. A spec in its record's folder stays unchanged."""
     from trials.hub import identity
 
     return spec if path.parent.name == spec.key else identity.pinned(spec, hub)
 
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
-    """Their records, None of one that another process runs; raises InputError before anything starts where one cannot run."""
+    """Runs the trials; None for one that another process runs. Raises InputError before the start where one cannot run."""
     from trials.data.survey import Survey
     from trials.models import devices, layout
     from trials.preflight import check
@@ -97,8 +97,8 @@ def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
     return worker.run_many(settled)
 
 
-def told(record: "TrialRecord", worker: "Worker") -> int:
-    """Prints what became of a trial; the exit code for it."""
+def report(record: "TrialRecord", worker: "Worker") -> int:
+    """Prints the outcome of a trial and returns its exit code."""
     from trials.errors import InputError
 
     if record.failure and record.failure.kind == InputError.__name__:

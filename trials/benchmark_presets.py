@@ -1,6 +1,6 @@
-"""The benchmarks that have a name, and what an evaluation that gives such a name stands for.
+"""Benchmark presets: the fields of an evaluation by the benchmark's name.
 
-A package inside `trials` adds benchmarks by holding a `benchmarks.yaml`.
+A package inside `trials` adds presets with a `benchmarks.yaml`.
 """
 
 import difflib
@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 
 @cache
 def benchmarks() -> dict[str, dict[str, Any]]:
-    """Fields of an evaluation, by the benchmark's name."""
+    """The presets by name."""
     found: dict[str, dict[str, Any]] = {}
     for path in [_HERE / "benchmarks.yaml", *sorted(_HERE.rglob("*/benchmarks.yaml"))]:
         found |= YamlFile(path).data
@@ -23,9 +23,9 @@ def benchmarks() -> dict[str, dict[str, Any]]:
 
 
 def expand(given: Any) -> Any:
-    """The fields that `NAME` or `{preset: NAME, ...}` stands for; fields that are given beside the name win over its own.
+    """The fields of `NAME` or `{preset: NAME, ...}`; fields beside the name override the preset's. Anything else is unchanged.
 
-    Anything else is returned as it is. Raises ValueError where no benchmark has the name, or where a task is named besides.
+    Raises ValueError for an unknown preset, or for a preset together with a task.
     """
     if isinstance(given, str):
         given = {"preset": given}

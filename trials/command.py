@@ -1,4 +1,4 @@
-"""Runs a command so that no closed terminal, broken pipe, narrow encoding or signal ends it with a traceback."""
+"""Runs a command so that a closed terminal, broken pipe, limited encoding or signal causes no traceback."""
 
 import codecs
 import errno
@@ -12,13 +12,13 @@ from types import FrameType
 from typing import Any, TextIO
 
 HANGUPS = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command at once."""
-_GONE = (errno.EPIPE, errno.EIO)  # the reader has read enough; the terminal was closed
+"""Signals that interrupt a command."""
+_GONE = (errno.EPIPE, errno.EIO)  # the reader closed the pipe; the terminal was closed
 _READABLE = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "≤": "<=", "≥": ">="}
 
 
 def run(command: Callable[[], int]) -> int:
-    """The command's exit code. Output that could not be written makes a success a failure, unless nobody reads it any more."""
+    """The command's exit code. Lost output turns success into failure, unless its reader is gone."""
     _open_standard_streams()
     _hang_up_as_interrupts()
     streams = [stream for stream in (_replaced(1), _replaced(2)) if stream is not None]
@@ -27,7 +27,7 @@ def run(command: Callable[[], int]) -> int:
     except MemoryError:
         print(f"out of memory{_memory_limit()}", file=sys.stderr)
         code = 1
-    except ImportError as error:
+    except ImportError as error:  # a library that cannot be mapped within the limit
         if not (limit := _memory_limit()):
             raise
         print(f"{' '.join(str(error).split())}: out of memory{limit}", file=sys.stderr)
@@ -42,12 +42,12 @@ def run(command: Callable[[], int]) -> int:
 
 
 def ignored(signum: int) -> bool:
-    """Whether who started this process wants the signal ignored, as nohup does with SIGHUP."""
+    """Whether the parent process has the signal ignored, as nohup does with SIGHUP."""
     return signal.getsignal(signum) == signal.SIG_IGN
 
 
 class _Outlet(io.FileIO):
-    """A file descriptor that is /dev/null from the first write that fails on; `lost` is that failure's number."""
+    """A file descriptor that becomes /dev/null after a failed write; `lost` is the errno of that failure."""
 
     lost: int | None = None
 
@@ -63,7 +63,7 @@ class _Outlet(io.FileIO):
 
 
 def _open_standard_streams() -> None:
-    """/dev/null for a closed one: the next file that is opened would get its number, and what is printed into it."""
+    """Opens /dev/null for a closed one: else the next opened file would get its number, and the printed output."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -72,7 +72,7 @@ def _open_standard_streams() -> None:
 
 
 def _replaced(number: int) -> TextIO | None:
-    """Standard output (1) or error (2) as an `_Outlet`; None where something else stands in its place already, as in a test."""
+    """Standard output (1) or error (2) as an `_Outlet`; None where it is redirected within the process, as by pytest."""
     name = {1: "stdout", 2: "stderr"}[number]
     stream = getattr(sys, name)
     if stream is not getattr(sys, f"__{name}__"):
@@ -80,18 +80,18 @@ def _replaced(number: int) -> TextIO | None:
     codecs.register_error("readable", _readable)
     buffer = io.BufferedWriter(_Outlet(number, "w", closefd=False))
     encoding = getattr(stream, "encoding", "utf-8")
-    made = io.TextIOWrapper(buffer, encoding, "readable", line_buffering=number == 2 or os.isatty(number))
-    setattr(sys, name, made)
-    return made
+    replacement = io.TextIOWrapper(buffer, encoding, "readable", line_buffering=number == 2 or os.isatty(number))
+    setattr(sys, name, replacement)
+    return replacement
 
 
 def _readable(error: UnicodeError) -> tuple[bytes, int]:
-    """An error handler of codecs: stand-ins for characters that the encoding lacks; the bytes of a name that is no text."""
+    """A codec error handler: replaces characters that the encoding lacks; keeps the bytes of an undecodable file name."""
     assert isinstance(error, UnicodeEncodeError)
-    found = error.object[error.start : error.end]
+    characters = error.object[error.start : error.end]
     shown = (
         bytes([ord(character) - 0xDC00]) if "\udc80" <= character <= "\udcff" else _READABLE.get(character, "?").encode()
-        for character in found
+        for character in characters
     )
     return b"".join(shown), error.end
 

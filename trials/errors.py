@@ -1,4 +1,4 @@
-"""The exceptions that end a command with one line: what was asked for cannot be done, or there is no place to write it."""
+"""The exceptions that end a command with one line: a bad input, or a storage that cannot be written."""
 
 import errno
 import os
@@ -10,24 +10,22 @@ _ACCESS = (errno.EACCES, errno.EPERM)
 
 
 class InputError(Exception):
-    """Its text is what the user reads: one line a problem, saying what is wrong, where, and what would be right."""
+    """A bad input. Its text has one line a problem: what is wrong, where, and what would be right."""
 
 
 class StorageFailed(OSError):
-    """The storage cannot be written: full, read-only or not ours. Its text is one line that names the place and the reason.
+    """The storage cannot be written: full, read-only or without permission. Its text is one line with the place and the reason.
 
-    It says nothing about the trial that met it: the trial stays unfinished, and goes on when there is room.
+    The trial does not fail by it: it stays unfinished and resumes when there is room.
     """
 
 
 def disk_failure(error: BaseException | None, *, access: bool = False) -> str | None:
-    """The reason in words when the error, or what caused it, is a full or read-only disk (with `access` also a refused one).
-
-    Writers in other languages wrap the number into a text of their own, so the system's words are looked for as well.
-    """
+    """The reason in words where the error or its cause is a full or read-only disk, or with `access` a missing permission."""
     numbers = _DISK + (_ACCESS if access else ())
     while error is not None:
         for number in numbers:
+            # native libraries report no errno, but repeat the system's message
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
                 return os.strerror(number)
         error = error.__cause__
@@ -36,7 +34,7 @@ def disk_failure(error: BaseException | None, *, access: bool = False) -> str | 
 
 @contextmanager
 def writing(place: object) -> Iterator[None]:
-    """Raises StorageFailed for an error in the block that says that `place`, in the storage, cannot be read or written."""
+    """Raises StorageFailed for an error in the block if it means that `place` cannot be read or written."""
     try:
         yield
     except StorageFailed:

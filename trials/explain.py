@@ -1,4 +1,4 @@
-"""What is wrong with data that a pydantic model refuses, in sentences that say what would be right."""
+"""Turns the errors of a pydantic model into sentences that name the key, the value found and the values allowed."""
 
 import datetime as dt
 import difflib
@@ -6,9 +6,11 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import annotated_types
+import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -27,93 +29,51 @@ _SIMPLE = {
     type(None): "null",
     Any: "any value",
 }
-_WORDS = {
-    **dict.fromkeys(("lr", "learn_rate"), "train.learning_rate"),
-    **dict.fromkeys(("num_epochs", "num_train_epochs", "n_epochs"), "train.epochs"),
-    **dict.fromkeys(("dataset", "datasets", "train_data", "train_file"), "data.mix"),
-    **dict.fromkeys(("num_samples", "n_samples", "max_samples"), "data.samples"),
-    **dict.fromkeys(("max_seq_length", "max_seq_len", "seq_len", "cutoff_len", "sequence_len"), "data.max_length"),
-    **dict.fromkeys(("models", "base_model", "model_name", "model_name_or_path", "model_id"), "base.model"),
-    **dict.fromkeys(("load_in_4bit", "bits", "quant"), "base.quantization"),
-    **dict.fromkeys(("fp16", "bf16", "torch_dtype", "precision"), "base.dtype"),
-    **dict.fromkeys(("r", "lora_r", "lora_rank"), "lora.rank"),
-    **dict.fromkeys(("peft", "adapter"), "lora"),
-    **dict.fromkeys(("task", "tasks", "benchmark", "benchmarks"), "eval"),
-    **dict.fromkeys(("parameters", "params", "hyperparameters", "search_space", "param_space"), "space"),
-    **dict.fromkeys(("objective", "metric", "metrics", "direction", "directions", "goal"), "search.objectives"),
-    **dict.fromkeys(("minimize", "maximize", "minimise", "maximise", "optimize"), "search.objectives"),
-    **dict.fromkeys(("constraint",), "search.constraints"),
-    **dict.fromkeys(("method", "algorithm", "search_alg"), "search.sampler"),
-    **dict.fromkeys(("n_trials", "num_trials", "max_trials", "budget", "count", "run_cap"), "search.trials"),
-    **dict.fromkeys(("timeout", "time_budget", "time_budget_s", "max_hours"), "search.hours"),
-    **dict.fromkeys(("seeds", "repeats", "repetitions", "n_seeds", "num_seeds"), "search.replicates"),
-    **dict.fromkeys(("early_stopping", "pruner", "scheduler"), "search.racing"),
-    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "gpu"), "resources.gpus_per_trial"),
-    **dict.fromkeys(("cpus", "num_cpus", "n_cpus", "cpu"), "resources.cpus_per_trial"),
-    **dict.fromkeys(("concurrency", "n_jobs", "max_concurrent_trials", "parallel", "workers"), "resources.max_concurrent"),
-    **dict.fromkeys(("output_dir", "output", "out", "local_dir", "storage_path"), "storage"),
-    **dict.fromkeys(("wandb", "mlflow", "tensorboard", "report_to", "logging"), "trackers"),
-    **dict.fromkeys(("description", "notes", "note", "comment", "version", "tags", "metadata"), "about"),
-}
-"""What other tools call a setting of a sweep."""
-_SEARCHED = (("base",), ("data",), ("lora",), ("train",), ("eval",))  # sections whose settings a space may vary
+_SEARCHED = ("base", "data", "lora", "train", "eval")  # sections whose settings a space may vary
 _YAML_1_1 = {"y": "true", "yes": "true", "on": "true", "n": "false", "no": "false", "off": "false"}
 
 
 def placed(place: Place, text: str) -> PydanticCustomError:
-    """For a validator that knows more exactly than pydantic where in its value the problem is."""
+    """An error for a validator to raise that knows the place of the problem within its value."""
     return PydanticCustomError(_PLACED, "{text}", {"text": text, "place": list(place)})
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -> Iterator[Problem]:
     """Every problem with its place, that in the data where these are given."""
     missing: dict[Place, list[str]] = {}
-    found: list[tuple[Place, str, bool]] = []
+    refused: list[tuple[Place, str, bool]] = []
     for one in error.errors():
         place = _place(one, model, data)
         if one["type"] == "missing":
             missing.setdefault(place, []).append(".".join([*map(str, place), str(one["loc"][-1])]))
         else:
-            found.append((place, explain(one, model, data), one["type"] in ("value_error", _PLACED, "extra_forbidden")))
+            refused.append((place, _sentence(one, model, place), one["type"] in ("value_error", _PLACED, "extra_forbidden")))
     for place, names in missing.items():
         yield place, f"missing key{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
-    for place, text, certain in found:
-        deeper = any(other[: len(place)] == place and other != place for other, _, _ in found)
-        if certain or not deeper:  # a union fails at each of its members; the one that came furthest was meant
+    for place, text, certain in refused:
+        deeper = any(other[: len(place)] == place and other != place for other, _, _ in refused)
+        if certain or not deeper:  # a union fails at each of its members; the deepest error is of the member that was meant
             yield place, text
 
 
-def explain(error: Any, model: type[BaseModel], data: Any = None) -> str:
-    """One pydantic error as a sentence that names the key, what was found, and what is allowed."""
-    location, place = _location(error), _place(error, model, data)
-    name = ".".join(map(str, place))
-    match error["type"]:
-        case "extra_forbidden":
-            key, allowed = str(location[-1]), sorted(_fields(model, location[:-1]))
-            hint = _key_hint(key, place[:-1], error["input"], allowed, model)
-            return f"unknown key {'.'.join(map(str, [*place[:-1], key]))!r}; {hint}allowed: {', '.join(allowed)}"
-        case "missing":
-            return f"missing key {'.'.join(map(str, location))!r}"
-        case "value_error" | "placed":
-            text = str(error["ctx"]["error" if error["type"] == "value_error" else "text"])
-            return f"{name}: {text}" if name else text
-    wanted, value = _refused(model, location), error["input"]
-    hint = _hint(value, wanted)
-    if (
-        isinstance(value, list | dict)
-        and value
-        and place[:1] in _SEARCHED
-        and "space" in model.model_fields
-        and _single(wanted)
-    ):
+def _sentence(error: Any, model: type[BaseModel], place: Place) -> str:
+    location, name, value = _location(error), ".".join(map(str, place)), error["input"]
+    wanted, _ = _walk(model, location)
+    if error["type"] == "extra_forbidden":
+        key, section = str(location[-1]), place[:-1]
+        sections = [kind for outer in _walk(model, location[:-1])[0] for kind in plain(outer) if _is_model(kind)]
+        allowed = sorted({field for kind in sections for field in kind.model_fields})
+        hint = _key_hint(key, section, value, allowed, model)
+        return f"unknown key {'.'.join(map(str, [*section, key]))!r}; {hint}allowed: {', '.join(allowed)}"
+    if error["type"] in ("value_error", _PLACED):
+        text = str(error["ctx"]["error" if error["type"] == "value_error" else "text"])
+        return f"{name}: {text}" if name else text
+    options = [one for kind in wanted for one in plain(kind)]
+    hint = _hint(value, wanted, options)
+    takes_one_value = not any(typing.get_origin(one) in (list, tuple, dict) or _is_model(one) for one in options)
+    if value and isinstance(value, list | dict) and takes_one_value and place[0] in _SEARCHED and "space" in model.model_fields:
         hint = f"; to search it, write space: {{{name}: {found(value) if isinstance(value, list) else '{...}'}}}"
     return f"{name}: expected {' or '.join(expected(wanted))}, found {found(value)}{hint}"
-
-
-def _single(wanted: list[Any]) -> bool:
-    """Whether a value of these types is one value, no list and no mapping."""
-    options = [one for kind in wanted for one in plain(kind)]
-    return not any(typing.get_origin(one) in (list, tuple, dict) or _is_model(one) for one in options)
 
 
 def _location(error: Any) -> Place:
@@ -123,14 +83,9 @@ def _location(error: Any) -> Place:
 
 def _place(error: Any, model: type[BaseModel], data: Any) -> Place:
     """An error's location without the names that pydantic adds for members of a union."""
-    place: list[str | int] = []
     if data is None:
-        found: list[Any] = [model]
-        for part in _location(error):
-            if inner := [one for kind in found for one in _inside(kind, part)]:
-                found = inner
-                place.append(part)
-        return tuple(place)
+        return _walk(model, _location(error))[1]
+    place: list[str | int] = []
     for part in _location(error):
         if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             data = data[part]  # type: ignore[index]
@@ -139,7 +94,7 @@ def _place(error: Any, model: type[BaseModel], data: Any) -> Place:
 
 
 def found(value: Any) -> str:
-    """A value as it stands in YAML, cut off where it is long."""
+    """A value as YAML writes it, truncated."""
     match value:
         case None:
             return "null"
@@ -158,8 +113,7 @@ def found(value: Any) -> str:
     return shown if len(shown) < 60 else f"{shown[:57]}..."
 
 
-def _hint(value: Any, wanted: list[Any]) -> str:
-    options = [one for kind in wanted for one in plain(kind)]
+def _hint(value: Any, wanted: list[Any], options: list[Any]) -> str:
     if value is None:
         return "; give a value, or leave the key out"
     if str in options and isinstance(value, bool | int | float):
@@ -170,9 +124,11 @@ def _hint(value: Any, wanted: list[Any]) -> str:
         return ""
     if reading := _YAML_1_1.get(value.lower()):
         return f" (YAML 1.1 reads {value} as {reading})"
-    if near := nearest(value, [option for kind in wanted for option in _options(kind)]):
+    if near := nearest(
+        value, [str(word) for one in options if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    ):
         return f"; did you mean {near}?"
-    parts = value.split(":")
+    parts = value.split(":")  # YAML 1.1 reads 1:30 in base 60
     if len(parts) > 1 and all(part.isdecimal() for part in parts) and len(value) < 20:
         seconds = sum(int(part) * 60**i for i, part in enumerate(reversed(parts)))
         return f" (YAML 1.1 reads {value} as {seconds})"
@@ -183,30 +139,34 @@ def _hint(value: Any, wanted: list[Any]) -> str:
 
 
 def _key_hint(key: str, section: Place, value: Any, allowed: list[str], model: type[BaseModel]) -> str:
-    """The right spelling of an unknown key of a section, or where it stands; empty where nothing is near."""
+    """The spelling or the section that was meant by an unknown key; empty where nothing is near."""
     path = key.removeprefix("space.")
     if "." in key and kinds(model, keys(path)):
         if path != key or (isinstance(value, list | dict) and "space" in model.model_fields):
             return f"write it as space: {{{path}: {found(value) if isinstance(value, list) else '...'}}}; "
         first, *rest = keys(path)
         return f"write it as {first}: {': '.join(f'{{{part}' for part in rest)}: ...{'}' * len(rest)}; "
-    named = _WORDS.get(key.lower(), "")
+    named = _synonyms().get(key.lower(), "")
     *parents, last = keys(named)
     if not kinds(model, keys(named)):
         named = ""
-    elsewhere = [repr(path) for path in _elsewhere(key, model)]
-    near = nearest(key, allowed) or nearest(key.lower(), allowed)
     if named and parents == list(section):
         return f"did you mean {last!r}? "
     if named and not section:
         return f"did you mean {named!r}? "
-    meant = " or ".join(elsewhere) or repr(near or named)
-    return f"did you mean {meant}? " if elsewhere or near or named else ""
+    meant = _elsewhere(key, model) or [nearest(key, allowed) or nearest(key.lower(), allowed) or named]
+    return f"did you mean {' or '.join(map(repr, meant))}? " if any(meant) else ""
+
+
+@cache
+def _synonyms() -> dict[str, str]:
+    """The dotted path of a setting by the names that other tools give it."""
+    names = yaml.safe_load(Path(__file__).with_name("synonyms.yaml").read_text(encoding="utf-8"))
+    return {word: path for path, words in names.items() for word in words}
 
 
 def nearest(key: str, allowed: Iterable[str]) -> str | None:
-    """The allowed key that was meant: spelled nearly so, a part of what was written (per_device_batch_size), its initials (lr),
-    or its beginning (r)."""
+    """The allowed key that was meant: close in spelling, contained in it (per_device_batch_size), or abbreviated (lr, r)."""
     known = list(allowed)
     if close := difflib.get_close_matches(key, known, n=1):
         return close[0]
@@ -222,8 +182,8 @@ def nearest(key: str, allowed: Iterable[str]) -> str | None:
 
 
 def _elsewhere(key: str, model: type[BaseModel]) -> list[str]:
-    """The dotted paths of fields of this name in the model's sections."""
-    fields = [(name, field) for name, field in model.model_fields.items() if name != "pins"]  # nobody writes pins by hand
+    """The dotted paths of the fields with this name in the model's sections."""
+    fields = [(name, field) for name, field in model.model_fields.items() if name != "pins"]  # pins are not written by hand
     sections = ((name, inner) for name, field in fields for inner in plain(field.annotation))
     return [f"{name}.{key}" for name, inner in sections if _is_model(inner) and key in inner.model_fields]
 
@@ -236,7 +196,7 @@ def required(model: type[BaseModel]) -> list[str]:
 
 
 def expected(wanted: Iterable[Any]) -> list[str]:
-    """What values of these types are, in words."""
+    """Descriptions of the values that these types take."""
     words: list[str] = []
     for kind in wanted:
         words += _words(kind, [])
@@ -282,27 +242,21 @@ def _bounds(limits: list[Any]) -> str:
     return f" {top}" if top else ""
 
 
-def _fields(model: type[BaseModel], location: Place) -> set[str]:
-    """The keys allowed at a place of a model."""
-    return {
-        field for kind in _refused(model, location) for inner in plain(kind) if _is_model(inner) for field in inner.model_fields
-    }
-
-
 def kinds(model: type[BaseModel], path: Place) -> list[Any]:
-    """The types at a path of a model; empty where it leads nowhere."""
-    found: list[Any] = [model]
-    for part in path:
-        found = [one for kind in found for one in _inside(kind, part)]
-    return found
+    """The types at a path of a model; empty where the model has no such path."""
+    found, known = _walk(model, path)
+    return found if known == path else []
 
 
-def _refused(model: type[BaseModel], location: Place) -> list[Any]:
-    """The types at an error's location, whose parts are also pydantic's names for members of a union."""
+def _walk(model: type[BaseModel], location: Place) -> tuple[list[Any], Place]:
+    """The types at an error's location, and the location without the names that pydantic adds for members of a union."""
     found: list[Any] = [model]
+    place: list[str | int] = []
     for part in location:
-        found = [one for kind in found for one in _inside(kind, part)] or found
-    return found
+        if inner := [one for kind in found for one in _inside(kind, part)]:
+            found = inner
+            place.append(part)
+    return found, tuple(place)
 
 
 def _is_model(kind: Any) -> bool:
@@ -310,7 +264,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def plain(kind: Any) -> list[Any]:
-    """A type without Optional, unions, Annotated and root models."""
+    """The members of a type: without Optional, unions, Annotated and root models."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         return plain(typing.get_args(kind)[0])
@@ -321,13 +275,9 @@ def plain(kind: Any) -> list[Any]:
     return [kind]
 
 
-def _options(kind: Any) -> list[str]:
-    return [str(value) for one in plain(kind) if typing.get_origin(one) is typing.Literal for value in typing.get_args(one)]
-
-
 @cache
 def leaves(kind: Any) -> frozenset[Any]:
-    """The scalar types of which values of this type are made; of a choice of texts str."""
+    """The scalar types in values of this type; str for a choice of texts."""
     found: set[Any] = set()
     for one in plain(kind):
         if typing.get_origin(one) is typing.Literal:
@@ -347,7 +297,7 @@ def _inside(kind: Any, part: str | int) -> list[Any]:
             if part in one.model_fields:
                 found.append(_annotated(one.model_fields[str(part)]))
             elif any(field.annotation == typing.Literal[part] for field in one.model_fields.values()):
-                found.append(one)  # pydantic names the tag of a union member in the place
+                found.append(one)  # pydantic puts the tag of a union member into the location
         elif origin is dict and isinstance(part, str):
             found.append(arguments[-1])
         elif origin in (list, tuple) and isinstance(part, int):

@@ -1,4 +1,4 @@
-"""Whether a trial's model, data and tasks can be had, before anything is loaded. Quick to import: see trials/tasks/tasks.py."""
+"""Checks a trial's model, data and tasks before anything is loaded. Quick to import: see trials/tasks/tasks.py."""
 
 import tempfile
 from pathlib import Path
@@ -16,7 +16,7 @@ from trials.tasks.tasks import check as check_role
 
 
 def check_cache() -> None:
-    """Raises InputError when prepared data sets cannot be kept: datasets writes there even to read what it prepared before."""
+    """Raises InputError when the cache of prepared data sets is not writable: `datasets` needs that even for reads."""
     import datasets
 
     folder = Path(datasets.config.HF_DATASETS_CACHE)
@@ -32,13 +32,13 @@ def check_cache() -> None:
 
 
 def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> None:
-    """Raises InputError when the model, a source, a task or enough usable rows cannot be had, or a source is evaluated on.
+    """Raises InputError for a missing model, source or task, for too few usable rows, and for a source that is a test split.
 
-    A `survey` shares what it has read between trials.
+    A `survey` shares read rows between trials.
     """
     check_cache()
     if spec.train.backend == "unsloth" and not spec.is_baseline:
-        from trials.training import unsloth  # the Trainer with it, which takes longer to import than all else here
+        from trials.training import unsloth  # imports the Trainer, which takes longer than all other imports here
 
         unsloth.check_settings(spec)
     base.check(spec.base, hub)
@@ -66,7 +66,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
 
 
 def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
-    """None where it comes with weights that are not here yet."""
+    """The tokenizer; None where it is part of weights that are not downloaded yet."""
     if spec.base.gguf is not None and gguf.file(spec.base, hub, fetch=False) is None:
         return None
     return base.tokenizer(spec.base, hub)

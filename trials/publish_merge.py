@@ -1,8 +1,7 @@
-"""An adapter merged into the 16-bit weights of its base, as plain transformers reads them, and what is written scored again.
+"""Merges an adapter into the 16-bit weights of its base for plain transformers, and evaluates the written model.
 
-Merged is into the base as it was published, never into its 4-bit weights: these would be quantised once more. So an adapter
-that was trained on 4-bit weights meets others than those it was trained on, and its numbers are not the merged model's: that
-is why the merged model is evaluated, from the files that were written, as any base is that nothing was trained on.
+The base is the published one, not its 4-bit weights, which would be quantised twice. An adapter that was trained on 4-bit
+weights then adds to different weights, so the merged model needs scores of its own.
 """
 
 import hashlib
@@ -27,10 +26,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
-    """Writes the record's merged model with its tokenizer into the local `folder`, and the adapter by itself into `adapter/`.
+    """Writes the record's merged model and tokenizer into the local `folder`, and the adapter alone into `adapter/`.
 
-    The weights are of the type that the trial computed in (base.dtype), every sum is rounded to it once. Raises InputError
-    where the base is not to be had any more as the adapter was trained on it, or the sum is not finite.
+    The weights have the trial's type (base.dtype). Raises InputError where the base has changed or is gone since the training,
+    or where a merged weight is not finite.
     """
     loaded = base.load(_original(record, hub), hub)
     if record.base_checksum is not None and loaded.checksum != record.base_checksum:
@@ -51,7 +50,7 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
     with lora.borrowed(loaded, folder / "adapter") as model:
         _untie(model)
         changed: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
-        # not PEFT's safe_merge, which rounds what it adds before it adds it
+        # not PEFT's safe_merge, which rounds twice: the update, then the sum
         merged: Any = model.merge_and_unload()  # type: ignore[operator]  # nn.Module's attributes are untyped
     if not all(torch.isfinite(layer.weight).all() for layer in changed):
         raise InputError(f"{record.key}: the merged weights are not finite in {record.spec.base.dtype}")
@@ -62,16 +61,16 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
 
 
 def evaluate(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> TrialRecord:
-    """The merged model in `folder` on all of the record's documents; its own record, which goes to the ledger.
+    """Evaluates the merged model in `folder` on all of the record's documents; its record goes to the ledger.
 
-    Its key follows from the adapter's and from the weights that were written, so that the same merge is evaluated once.
+    Its key depends on the adapter's key and the written weights, so that the same merge is evaluated once.
     """
     worker = Worker(ledger, _WithMerged(hub, folder))
     return worker.run(merged_spec(record, folder))
 
 
 def merged_spec(record: TrialRecord, folder: Path) -> TrialSpec:
-    """The merged model as a base without quantisation on which nothing is trained; its revision is its weights' checksum."""
+    """The baseline of the merged model as an unquantised base; its revision is a checksum of its weights."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:
@@ -86,7 +85,7 @@ def merged_spec(record: TrialRecord, folder: Path) -> TrialSpec:
 
 
 class _WithMerged(Hub):
-    """The hub with the merged model in it, whatever its name and wherever it lies."""
+    """The hub, with the merged model of a folder in addition."""
 
     def __init__(self, hub: Hub, folder: Path):
         super().__init__(hub.mirror)
@@ -97,7 +96,7 @@ class _WithMerged(Hub):
 
 
 def _original(record: TrialRecord, hub: Hub) -> Base:
-    """The record's base without quantisation, at the commit that the adapter was trained on where the hub gave one."""
+    """The record's base without quantisation, at the hub's commit that the adapter was trained on."""
     wanted = record.spec.base.model_copy(update={"quantization": "none"})
     if not hub.has(wanted.model) and wanted.gguf is None and _COMMIT.fullmatch(record.base_checksum or ""):
         return wanted.model_copy(update={"revision": record.base_checksum})
@@ -105,7 +104,7 @@ def _original(record: TrialRecord, hub: Hub) -> Base:
 
 
 def _untie(model: Any) -> None:
-    """Gives a head with an adapter weights of its own: merged into shared ones it would change the embeddings as well."""
+    """Copies the weights of a head that has an adapter: a merge into tied weights would change the embeddings as well."""
     whole = model.get_base_model()
     head, embeddings = whole.get_output_embeddings(), whole.get_input_embeddings()
     if isinstance(head, LoraLayer) and head.get_base_layer().weight is embeddings.weight:
@@ -115,8 +114,8 @@ def _untie(model: Any) -> None:
 
 
 def _name_base(path: Path, original: Base, hub: Hub) -> None:
-    """Has a saved adapter name its base as others can find it; PEFT notes the folder that it was loaded from."""
-    told = json.loads(path.read_text(encoding="utf-8"))
+    """Sets the base's name in a saved adapter to one that others can resolve; PEFT writes a folder of this machine."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
     named = original.model if hub.is_id(original.model) else Path(original.model).name
-    told |= {"base_model_name_or_path": named, "revision": original.revision}
-    path.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    settings |= {"base_model_name_or_path": named, "revision": original.revision}
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

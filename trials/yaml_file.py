@@ -1,8 +1,7 @@
-"""A YAML file, read with the position of every value and checked against a pydantic model.
+"""Reads a YAML file with the position of every value, and checks it against a pydantic model.
 
-Every problem becomes one line `file:line:column: what is wrong; what is allowed`, all of them together in one InputError.
-
-Plain values mean what YAML 1.2 says: `010` is 10, `1e-4` is a number, `yes` and `1:30` are text. `<<` merges.
+Every problem is a line `file:line:column: what is wrong; what is allowed` of one InputError. Plain values follow YAML 1.2:
+`010` is 10, `1e-4` is a number, `yes` and `1:30` are text. `<<` merges.
 """
 
 import codecs
@@ -20,8 +19,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _BYTES = 2**20
 _DEPTH = 50  # a config needs 6; the parser recurses
-_VALUES = 50_000  # aliases count each time that they are expanded
-_DIGITS = 300  # of a whole number; a float holds no more
+_VALUES = 50_000  # an alias counts at each expansion: a small file can expand to billions of values
+_DIGITS = 300  # of a whole number; a float has no more
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -35,9 +34,9 @@ def _problem(text: str, node: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes with the tags of YAML 1.2's core schema, no deeper than `_DEPTH`, none inside itself."""
+    """Composes nodes with the tags of YAML 1.2's core schema; refuses deep nesting and recursive aliases."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  none of YAML 1.1's
+    yaml_implicit_resolvers = {}  # noqa: RUF012  without YAML 1.1's
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -60,10 +59,10 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would read as anything but text."""
+    """Quotes text that either version of YAML would read as another type."""
 
 
-# Digits may be grouped as in 1_000, which YAML 1.2 would read as text and nobody means so.
+# Unlike YAML 1.2, digits may be grouped as in 1_000: nobody means a text by that.
 for _kind, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -80,7 +79,7 @@ for _kind, _pattern, _first in (
 
 
 def dump(data: Any) -> str:
-    """Plain data as YAML that reads back as it was, here and by readers of YAML 1.1."""
+    """Plain data as YAML that this module and readers of YAML 1.1 read back unchanged."""
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
@@ -108,7 +107,7 @@ def _text(node: Any) -> str:
     text = str(node.value)
     if bad := re.search("[\0\ud800-\udfff]", text):
         raise _problem(f"the character U+{ord(bad[0]):04X} has no place in a config", node)
-    if node.style is None and _DATE.match(text):
+    if node.style is None and _DATE.match(text):  # a plain 2024-02-31 is a mistake, not a text
         try:
             yaml.SafeLoader("").construct_yaml_timestamp(node)
         except (ValueError, OverflowError):
@@ -129,7 +128,7 @@ def _shown(text: str) -> str:
 
 
 class YamlFile:
-    """The parsed file: `data` (dicts, lists, scalars) and `where(place)`, the file, line and column of a value."""
+    """A parsed file: `data` (dicts, lists, scalars), and `where(place)`, the file, line and column of a value."""
 
     def __init__(self, path: Path, text: str | None = None):
         self.path = path
@@ -176,7 +175,7 @@ class YamlFile:
             raise InputError(f"{self._at(before)}: the byte 0x{byte:02x} is not UTF-8 (Latin-1?); save it as UTF-8") from None
 
     def _at(self, before: str) -> str:
-        """The place of the character behind this text."""
+        """File, line and column of the character after this text."""
         return f"{self.path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
     def _build(self, node: Any, place: Place) -> Any:
@@ -196,7 +195,7 @@ class YamlFile:
         return value
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        """What is merged in comes first: an own key overrides it, wherever it stands."""
+        """The mapping with its merges. A key of its own overrides a merged one, independent of their order."""
         entries: dict[str, tuple[Any, Any]] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -215,14 +214,16 @@ class YamlFile:
 
     def _merged(self, node: Any, place: Place) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for source in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):  # an earlier one wins
+        for source in reversed(
+            node.value if isinstance(node, yaml.SequenceNode) else [node]
+        ):  # an earlier source overrides a later one
             if not isinstance(source, yaml.MappingNode):
                 raise _problem("`<<` takes a mapping or a list of mappings, such as `<<: *name`", node)
             result |= self._build(source, place)
         return result
 
     def where(self, place: Place) -> str:
-        """`file:line:column` of the value at this place, or of the nearest thing around it that the file holds."""
+        """`file:line:column` of the value at this place, or of the innermost value around it that the file contains."""
         for end in range(len(place), 0, -1):
             if place[:end] in self._named:
                 return self._named[place[:end]]
@@ -232,18 +233,18 @@ class YamlFile:
         return f"{self.path}:{line}:{column}"
 
     def name(self, place: Place, where: str) -> None:
-        """Says where a value comes from that was put in after reading."""
+        """Sets the origin of a value that was added after reading."""
         self._named[place] = where
 
     def take(self, key: str, other: "YamlFile") -> None:
-        """Puts another file's section in the place of this one's; problems in it are then that file's."""
+        """Replaces a section by that of another file; problems in it are reported at that file's lines."""
         self.data[key] = other.data[key]
         for place in other._positions:
             if place[:1] == (key,):
                 self._named[place] = other.where(place)
 
     def check(self, model: type[Model]) -> Model:
-        """The data as `model`; raises InputError with a line for every problem."""
+        """The data as `model`. Raises InputError with a line for every problem."""
         if not self.data:
             raise InputError(f"{self.path}:1:1: the file is empty; expected {', '.join(required(model))}")
         try:

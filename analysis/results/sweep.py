@@ -22,7 +22,7 @@ from analysis.stats.intervals import LEVEL
 from analysis.stats.paired_outcomes import ALL
 from analysis.stats.posterior import judge
 from trials.errors import InputError
-from trials.ledger.record import Failure, Key, Ledger, TrialRecord
+from trials.ledger.record import Failure, GivenUp, Key, Ledger, TrialRecord
 from trials.ledger.storage import NotAFile, folders_with, is_folder, read_bytes, root
 from trials.printable import one_line
 
@@ -40,14 +40,6 @@ def _is_setting(value: Any) -> bool:
     if isinstance(value, int):
         return abs(value) < 2**63
     return value is None or (isinstance(value, float) and math.isfinite(value))
-
-
-class GivenUp(BaseModel):
-    """A trial that was not waited for: the front beat it while it was evaluated."""
-
-    reason: str
-    seconds: float = Field(ge=0, allow_inf_nan=False)
-    """What its worker was at it."""
 
 
 class ManifestTrial(BaseModel):

@@ -62,7 +62,7 @@ class TrialActor(tune.Trainable):
             worker = self.worker
         except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
             return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
-        from trials.evaluation.racing import GivenUp
+        from trials.evaluation.racing import StoppedEarly
         from trials.ledger.record import TrialRecord
 
         began = time.monotonic()
@@ -71,7 +71,7 @@ class TrialActor(tune.Trainable):
         except StorageFailed as error:
             return self._ended(time.monotonic() - began, "storage", str(error))
         ends = ["held" if one is None else "record" if isinstance(one, TrialRecord) else "given up" for one in found]
-        reasons = [str(one) if isinstance(one, GivenUp) else "" for one in found]
+        reasons = [str(one) if isinstance(one, StoppedEarly) else "" for one in found]
         return {"ends": ends, "reasons": reasons, "seconds": time.monotonic() - began, "done": True}
 
     def _early_stopping(self, spec: TrialSpec) -> "Race | None":

@@ -22,7 +22,8 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.search.cached_storage import Remembered
 from orchestrator.search.study_check import DamagedStudy, check, reading, tables_missing
 from trials.errors import InputError
-from trials.ledger.storage import is_link, is_local, sqlite_url, unlink_others
+from trials.ledger.local_files import break_hard_links
+from trials.ledger.storage import is_link, is_local, sqlite_url
 
 STUDY_ERRORS = (StorageInternalError, sqlalchemy.exc.OperationalError)
 """Raised by an open study that cannot be read or written."""
@@ -50,7 +51,7 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
     for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow it
         if is_link(path.with_name(name)):
             _set_aside(path, f"{name} is a symbolic link", notice)
-        unlink_others(path.with_name(name))
+        break_hard_links(path.with_name(name))
     try:
         study = _loaded(config, opened(path, notice))
     except DamagedStudy as error:

@@ -29,8 +29,8 @@ class Race:
     """Of a record with the outcomes so far, a share of the documents: why the trial is given up, or None."""
 
 
-class GivenUp(Exception):
-    """A trial that cannot reach the front any more; what it has done is kept under its key."""
+class StoppedEarly(Exception):
+    """The trial can no longer reach the front. Its checkpoints stay."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checksums of files. A large file is read once: its checksum is kept in the cache until its size or its times change."""
+"""Checksums of files. The checksum of a large file is cached until the file's size or times change."""
 
 import hashlib
 import os
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-_LARGE = 1 << 20  # bytes; a smaller file is read again at once
-_SETTLED = 2_000_000_000  # nanoseconds; a file that changed more recently may change again within one tick of its clock
+_LARGE = 1 << 20  # bytes; a smaller file is read each time
+_SETTLED = 2_000_000_000  # nanoseconds; a more recent change may be followed by one with the same time stamp
 _NOTE = re.compile(r"(\d+ \d+ \d+ \d+) ([0-9a-f]{64})")
 
 
@@ -17,7 +17,7 @@ def sha256(path: Path) -> str:
     """The file's sha256 in hexadecimal digits."""
     path = path.resolve()
     found = path.stat()
-    # a copy that keeps the time of the original still changes the inode's own time
+    # a copy that preserves the modification time still changes the inode's ctime
     state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     note = cache("checksums") / hashlib.sha256(str(path).encode()).hexdigest()[:32]
     if found.st_size >= _LARGE and (known := _kept(note)) is not None and known[0] == state:
@@ -30,7 +30,7 @@ def sha256(path: Path) -> str:
 
 
 def together(files: Iterable[tuple[str, Path]]) -> str:
-    """One checksum of files under their names, whatever their order."""
+    """One checksum of files and their names, independent of their order."""
     digest = hashlib.sha256()
     for name, path in sorted(files):
         digest.update(f"{name}\0{sha256(path)}\n".encode())
@@ -38,7 +38,7 @@ def together(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def cache(name: str) -> Path:
-    """A folder of the program's own in the hub's cache."""
+    """This program's folder in the hub's cache."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "slimsweep" / name
@@ -53,9 +53,9 @@ def _kept(note: Path) -> tuple[str, str] | None:
 
 
 def keep(note: Path, text: str) -> None:
-    """Writes a small file of the cache, at once or not at all."""
-    with suppress(OSError):  # a cache that cannot be written costs time and nothing else
+    """Writes a small file of the cache atomically."""
+    with suppress(OSError):  # without the cache everything works, only slower
         note.parent.mkdir(parents=True, exist_ok=True)
-        making = note.with_name(f"{note.name}.{os.getpid()}")
-        making.write_text(text, encoding="ascii")
-        making.replace(note)
+        partial = note.with_name(f"{note.name}.{os.getpid()}")
+        partial.write_text(text, encoding="ascii")
+        partial.replace(note)

@@ -1,9 +1,4 @@
-"""Waits for a hub that is busy or out of reach, on every request that huggingface_hub makes for models, data sets and tasks.
-
-By itself huggingface_hub retries some requests for less than a minute: listings not at all, downloads not on a 5xx. The hub's
-rate limits last five minutes; and where one request fails amid others, transformers goes on without the file if it may be
-missing. So the wait is put below all of them, into the HTTP client.
-"""
+"""Retries huggingface_hub's requests while the hub is busy or unreachable."""
 
 import logging
 import random
@@ -17,14 +12,14 @@ from urllib.parse import urlparse
 
 _log = logging.getLogger(__name__)
 _BUSY = (408, 429, 500, 502, 503, 504)
-_LONGEST = 600.0  # seconds that one request waits altogether; the hub counts requests over five minutes
-_UNKNOWN = 15.0  # the same while the hub has never answered: it is more likely that there is no network at all
-_STEP = 60.0  # the longest single wait that the hub did not ask for
-_DICE = random.Random()  # its own, not the seeded one that a trial's numbers come from
+_LONGEST = 600.0  # seconds that a request waits in total; the hub's rate limits last five minutes
+_UNKNOWN = 15.0  # the same before the first answer of the hub: probably there is no network
+_STEP = 60.0  # the longest single wait that the hub did not request
+_DICE = random.Random()  # not the global generator, which is seeded for a trial's numbers
 
 
 class Patience:
-    """Decides how long to wait. Once it has given up, nothing waits until the hub has answered again."""
+    """Decides how long to wait. After it has given up, no request waits until the hub answers again."""
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep):
         self.sleep = sleep
@@ -34,7 +29,7 @@ class Patience:
     def around(
         self, send: Callable[..., Any], failures: tuple[type[Exception], ...], concerned: Callable[[Any], bool]
     ) -> Callable[..., Any]:
-        """`send` of an httpx client, repeated for the requests concerned while the answer is that the hub is busy, or fails."""
+        """Wraps `send` of an httpx client: repeats a request that is `concerned` while the hub is busy or `send` fails."""
 
         def patient(request: Any, **options: Any) -> Any:
             if not concerned(request):
@@ -48,9 +43,9 @@ class Patience:
                 if response is not None and response.status_code not in _BUSY:
                     self.answered, self.given_up = True, False
                     return response
-                asked = asked_for(response.headers) if response is not None else 0.0
-                # spread, so that workers who were told the same do not come back together
-                wait = max(asked, min(2.0**attempt, _STEP)) * _DICE.uniform(1.0, 1.5)
+                requested = requested_wait(response.headers) if response is not None else 0.0
+                # random, so that workers with the same answer do not retry together
+                wait = max(requested, min(2.0**attempt, _STEP)) * _DICE.uniform(1.0, 1.5)
                 longest = _LONGEST if self.answered or response is not None else _UNKNOWN
                 if self.given_up or waited + wait > longest:
                     self.given_up = True
@@ -67,8 +62,8 @@ class Patience:
         return patient
 
 
-def asked_for(headers: Any) -> float:
-    """The seconds that a response asks to wait, by Retry-After (a number or a date) or by the hub's RateLimit; 0 without."""
+def requested_wait(headers: Any) -> float:
+    """The seconds to wait by Retry-After (a number or a date) or by the hub's RateLimit; 0 without either."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     value = headers.get("retry-after", "").strip()
@@ -85,7 +80,7 @@ def asked_for(headers: Any) -> float:
 
 @cache
 def install() -> Patience:
-    """Makes huggingface_hub's requests in this process patient, once."""
+    """Installs the retries for all of huggingface_hub's requests in this process, once."""
     from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import httpx
     from huggingface_hub.utils._http import default_client_factory  # with its check of the offline mode
@@ -95,10 +90,12 @@ def install() -> Patience:
     host = urlparse(constants.ENDPOINT).hostname or ""
 
     def concerned(request: Any) -> bool:
-        return request.url.host == host and isinstance(request.stream, httpx.ByteStream)  # no other body can be sent twice
+        return request.url.host == host and isinstance(request.stream, httpx.ByteStream)  # another body cannot be sent twice
 
     def factory() -> Any:
         client = default_client_factory()
+        # In the client, below all callers: huggingface_hub retries no listings and no downloads after a 5xx, and transformers
+        # goes on without an optional file whose request failed.
         client.send = patience.around(client.send, failures, concerned)  # type: ignore[method-assign]
         return client
 

@@ -1,7 +1,7 @@
-"""Where models, data sets, sources and tasks are read from: what the package bundles, then the mirror folder, then the hub.
+"""Resolves models, data sets, sources and tasks: first in the package, then in the mirror folder, then on the hub.
 
-A package inside `trials` bundles models and data sets, sources or lm-eval tasks by holding a folder `hub` (laid out `org/name`,
-as a mirror), a `sources.yaml` or a folder `tasks`.
+A package inside `trials` bundles models and data sets in a folder `hub` (laid out as `org/name`, like a mirror), sources in a
+`sources.yaml`, and lm-eval tasks in a folder `tasks`.
 """
 
 import difflib
@@ -22,7 +22,7 @@ from trials.spec import Data, Source
 from trials.yaml_file import YamlFile
 
 SELF = "self"
-"""The source whose text the base samples itself."""
+"""The source whose text is sampled from the base."""
 COMMIT = "commit:"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
@@ -30,7 +30,7 @@ TASK_FOLDERS = sorted(path for path in _PACKAGE.rglob("tasks") if path != _PACKA
 
 
 class Hub:
-    """Resolves ids. `mirror` is a folder laid out as `org/name`, read before the hub itself."""
+    """Resolves ids. `mirror` is a folder laid out as `org/name`, searched before the hub."""
 
     def __init__(self, mirror: Path | str | None = None):
         self.mirror = local(mirror, "hub_mirror").resolve() if mirror else None
@@ -40,16 +40,16 @@ class Hub:
         self._roots = [*sorted(_PACKAGE.glob("*/hub")), *([self.mirror] if self.mirror else [])]
 
     def locate(self, name: str) -> str:
-        """The folder that holds `name`, absolute, or `name` itself where only the hub can have it."""
+        """The absolute path of the folder `name`, or `name` itself where only the hub can have it."""
         for candidate in [*(root / name for root in self._roots), local(name)]:
             if candidate.is_dir():
                 return str(candidate.resolve())
         return name
 
     def refuse_lookalike(self, what: str, name: str) -> None:
-        """Raises InputError where a folder of the working folder has the name of a data set that can only mean the hub's.
+        """Raises InputError where the working folder has a folder with the name of a data set of the hub.
 
-        `datasets` would read the folder.
+        `datasets` would read the folder instead.
         """
         lookalike = Path.cwd() / name
         if lookalike.is_dir() and not any((root / name).is_dir() for root in self._roots):
@@ -59,20 +59,20 @@ class Hub:
             )
 
     def has(self, name: str) -> bool:
-        """Whether a folder holds `name`; else only the hub can."""
+        """Whether `name` is a folder on this machine; else only the hub can have it."""
         return Path(self.locate(name)).is_dir()
 
     def is_id(self, name: str) -> bool:
-        """Whether others find `name` on the hub as well: no folder of this machine or of the package."""
+        """Whether others find `name` on the hub too: it is no folder of this machine or of the package."""
         place = Path(self.locate(name))
         return re.fullmatch(r"[^/~.$][^/]*/[^/]+", name) is not None and (
             not place.is_dir() or (self.mirror is not None and place.is_relative_to(self.mirror))
         )
 
     def dataset_arguments(self, name: str) -> dict[str, Any]:
-        """load_dataset's `path` for `name`, and for a folder a cache of its own that changes with the folder's files.
+        """load_dataset's `path` for `name`, and for a folder its own cache, which changes with the folder's files.
 
-        datasets knows a folder by its path alone and would go on serving what it once read there.
+        datasets identifies a folder by its path only and would serve outdated rows from its cache.
         """
         path = Path(self.locate(name))
         if not path.is_dir():
@@ -82,13 +82,13 @@ class Hub:
         return {"path": str(path), "cache_dir": _cache_of(files)}
 
     def bundles(self, path: Path) -> bool:
-        """Whether the file or folder ships with the package."""
+        """Whether the file or folder is part of the package."""
         return path.resolve().is_relative_to(_PACKAGE)
 
     def folder_files(self, name: str, pattern: str | None = None) -> dict[str, Path] | None:
-        """The files of a local data set by their names in its folder, hidden ones left out; None where only the hub has it.
+        """The files of a local data set by relative path, without hidden ones; None where only the hub has it.
 
-        With `pattern` those that match, and the card, which says how they are read.
+        `pattern` selects files; the card is always included, for it defines how files are read.
         """
         folder = Path(self.locate(name))
         if not folder.is_dir():
@@ -101,10 +101,10 @@ class Hub:
         """The local files of a source, in the order of their rows; None where only the hub has them."""
         if not (found := self._files(name, source)):
             return self.folder_files(source.dataset, source.files)
-        return {f"{number:09}": file for number, file in enumerate(found)}  # their own names say nothing else
+        return {f"{number:09}": file for number, file in enumerate(found)}  # the names have no other effect
 
     def commit(self, name: str, kind: str, revision: str | None) -> str | None:
-        """The commit that the hub's branch or tag stands at, offline the one in the cache; `kind` is model or dataset."""
+        """The commit of the hub's branch or tag, offline the cached one; `kind` is model or dataset."""
         from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import httpx
@@ -112,14 +112,14 @@ class Hub:
         if not constants.HF_HUB_OFFLINE:
             try:
                 return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=10).sha
-            except HFValidationError:  # a path that does not exist
+            except HFValidationError:  # not an id: a path that does not exist
                 return None
-            except (OSError, httpx.HTTPError):  # no network, or not there; the load of it says which
+            except (OSError, httpx.HTTPError):  # no network, or no such repository: loading it will report which
                 pass
         return _cached_commit(name, kind, revision or "main")
 
     def missing(self, what: str, name: str, error: BaseException, revision: str | None = None) -> InputError | StorageFailed:
-        """The one line for a model or data set that no place has, or for which the disk has no room."""
+        """The error for a model or data set that is found nowhere, or for which the disk has no room."""
         if full := disk_failure(error):
             return storage_failed(f"{what} {name!r}: {getattr(error, 'filename', None) or 'the cache of the hub'}", full)
         if refused := _refused(what, name, error, revision):
@@ -130,13 +130,13 @@ class Hub:
         return InputError(f"{what} {name!r} is neither a folder, nor in {places}, nor to be had from the hub: {_reason(error)}")
 
     def state(self, name: str, source: Source) -> str:
-        """Another one when a source's local files are others; the hub's stay the same as long as a process lives."""
+        """A string that changes with a source's local files. Sources of the hub are constant within a process."""
         if files := self._files(name, source):
             return _cache_of(files)
         return str(self.dataset_arguments(source.dataset).get("cache_dir", source.dataset))
 
     def rows(self, name: str, source: Source) -> row_files.Rows:
-        """A source's rows; InputError when there is no such data set, file, configuration or split, or a row is broken."""
+        """A source's rows. InputError for a missing data set, file, configuration or split, or a broken row."""
         if not (files := self._files(name, source)):
             return self._loaded(name, source, {**self.dataset_arguments(source.dataset), "name": source.config})
         kinds = sorted({row_files.TABLES.get(file.suffix.lower(), "") for file in files})
@@ -157,10 +157,10 @@ class Hub:
             raise self.missing(f"data set of source {name!r},", source.dataset, error) from error
 
     def _loaded(self, name: str, source: Source, arguments: dict[str, Any]) -> row_files.Rows:
-        """What load_dataset makes of the arguments."""
+        """The rows from load_dataset."""
         import datasets
 
-        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs of a file stands in the error that it raises
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # its errors repeat what it logs
         logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # a folder needs no card
         files = "data_files" in arguments
         if source.files and not files:
@@ -173,16 +173,16 @@ class Hub:
             missing = self.missing(f"data set of source {name!r},", source.dataset, error)
             if isinstance(missing, StorageFailed) or not (files or self.has(source.dataset)):
                 raise missing from error
-            asked = " ".join(part for part in (source.files, f"{source.config or 'default'}/{source.split}") if part)
-            # what reads the file has the reason, what called it says only that there was one
+            wanted = " ".join(part for part in (source.files, f"{source.config or 'default'}/{source.split}") if part)
+            # the cause has the reason; the outer error says only that there was one
             reason = " ".join(str(error.__cause__ or error).split())[:160]
-            raise InputError(f"source {name!r}: {source.dataset} has no {asked}: {reason}") from error
+            raise InputError(f"source {name!r}: {source.dataset} has no {wanted}: {reason}") from error
         if not len(loaded):
             raise InputError(f"source {name!r}: {source.dataset} has no rows")
         return row_files.TableRows(loaded, source.dataset)
 
     def _files(self, name: str, source: Source) -> list[Path]:
-        """The local files that the source names; none where it names a folder or a data set of the hub."""
+        """The local files of a source; empty for a folder or a data set of the hub."""
         shipped = builtin_sources().get(name)
         if shipped is not None and shipped.dataset == source.dataset:
             self.refuse_lookalike(f"source {name!r}", source.dataset)
@@ -195,7 +195,7 @@ class Hub:
             raise InputError(f"source {name!r}: {source.dataset} is a file, but none of {row_files.endings()}")
         found = [path]
         if not path.exists():
-            # only what does not exist is a pattern: the folders before it that do exist are meant literally
+            # existing folders at its beginning are literal, only the rest is a pattern
             folder = next(parent for parent in path.parents if parent.is_dir())
             found = sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
         if not found:
@@ -209,7 +209,7 @@ class Hub:
 
 @cache
 def _folders_are_no_patterns() -> None:
-    """datasets puts a folder's path before its patterns unquoted, and finds nothing in one that is called `[v2]`."""
+    """Escapes a folder's path in patterns of datasets, which otherwise finds no file in a folder named `[v2]`."""
     import datasets
 
     resolve = datasets.data_files.resolve_pattern
@@ -222,7 +222,7 @@ def _folders_are_no_patterns() -> None:
 
 
 def _cache_of(files: list[Path]) -> str:
-    """A cache that serves these files as they are now: datasets knows them by their paths."""
+    """A cache folder for the current content of these files: datasets identifies them by their paths only."""
     import datasets
 
     state = "|".join(f"{file.resolve()}:{fingerprint.sha256(file)}" for file in files)
@@ -234,19 +234,19 @@ def is_commit(text: str) -> bool:
 
 
 def commit_of(identity: str | None) -> str | None:
-    """The commit that an entry of `content` (see trials/hub/identity.py) names, None for a checksum."""
+    """The commit of an entry of `content` (see trials/hub/identity.py); None for a checksum."""
     return identity.removeprefix(COMMIT) if identity is not None and identity.startswith(COMMIT) else None
 
 
 def check_commit(what: str, wanted: str | None, rows: Any) -> None:
-    """Raises InputError where `datasets`, which offline serves whatever it has prepared last, gave another commit's rows."""
+    """Raises InputError for rows of another commit: offline, `datasets` serves the last commit that it has prepared."""
     commits = {part for file in rows.cache_files for part in Path(file["filename"]).parts if is_commit(part)}
     if wanted is not None and is_commit(wanted) and commits and wanted not in commits:
         raise InputError(f"{what}: the cache holds commit {commits.pop()[:12]}, but this trial is pinned to {wanted[:12]}")
 
 
 def _cached_commit(name: str, kind: str, revision: str) -> str | None:
-    """The commit in huggingface_hub's cache, or the one that `datasets` has prepared last and serves without a network."""
+    """The commit in huggingface_hub's cache, or the last one prepared by `datasets`, which it serves offline."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
     from huggingface_hub import constants
@@ -262,20 +262,20 @@ def _cached_commit(name: str, kind: str, revision: str) -> str | None:
 
 
 def _refused(what: str, name: str, error: BaseException, revision: str | None) -> str | None:
-    """What the hub has against the request, where that is something that its reader can put right."""
+    """The hub's reason for a refusal, where the user can do something about it."""
     from huggingface_hub.errors import DisabledRepoError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    told = _answer(error)
-    if isinstance(told, GatedRepoError):
+    answer = _answer(error)
+    if isinstance(answer, GatedRepoError):
         page = f"https://huggingface.co/{'datasets/' if what.startswith('data set') else ''}{name}"
-        if told.response.status_code == 401:  # 403: the hub knows who asks
+        if answer.response.status_code == 401:  # 403: logged in, but without access
             return f"is gated: accept its licence at {page}, then log in with `hf auth login` or set HF_TOKEN"
         return f"is gated: the account of this token has no access; accept its licence at {page}, or wait until it is granted"
-    if isinstance(told, DisabledRepoError):
+    if isinstance(answer, DisabledRepoError):
         return "has been disabled on the hub"
-    if isinstance(told, RevisionNotFoundError):
+    if isinstance(answer, RevisionNotFoundError):
         return f"has no revision {revision!r} on the hub; https://huggingface.co/{name}/tree/main lists its branches and tags"
-    if isinstance(told, RepositoryNotFoundError) and told.response.status_code != 404:
+    if isinstance(answer, RepositoryNotFoundError) and answer.response.status_code != 404:
         return (
             "is not to be had from the hub: no such public repository; if it is private, log in with `hf auth login` or set "
             "HF_TOKEN"
@@ -284,13 +284,13 @@ def _refused(what: str, name: str, error: BaseException, revision: str | None) -
 
 
 def _answer(error: BaseException) -> BaseException | None:
-    """The hub's own answer where it gave one: what is raised around it often ends where that begins."""
+    """The hub's own answer among the causes of an error, if there is one: outer errors often lack the reason."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    told: BaseException | None = error
-    while told is not None and not isinstance(told, HfHubHTTPError):
-        told = told.__cause__
-    return told
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HfHubHTTPError):
+        cause = cause.__cause__
+    return cause
 
 
 def _reason(error: BaseException) -> str:
@@ -308,9 +308,9 @@ def builtin_sources() -> dict[str, Source]:
 
 
 def find_source(data: Data, name: str) -> Source:
-    """The source that a mix or a replay names; raises InputError with the nearest known name."""
+    """A source by its name in a mix or a replay. Raises InputError with the nearest known name."""
     if SELF in data.sources:
-        raise InputError(f"data.sources: {SELF!r} is the text that the base samples itself; give your source another name")
+        raise InputError(f"data.sources: {SELF!r} is the text sampled from the base; give your source another name")
     known = {**builtin_sources(), **data.sources, SELF: Source(dataset=SELF, text="{{text}}")}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

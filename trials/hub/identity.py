@@ -1,6 +1,6 @@
-"""What the names in a spec stand for: checksums of local files, commits of the hub. A spec that holds them is pinned to them.
+"""Identities of the content behind a spec's names: checksums of local files, commits of the hub. They pin a spec.
 
-What ships with the package has no identity of its own: it changes with SCHEMA alone.
+Content of the package has no identity: a change to it raises SCHEMA.
 """
 
 import datetime as dt
@@ -20,11 +20,11 @@ FILES = "sha256:"
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SETTINGS = ("*.json", "*.model", "*.jinja", "*.tiktoken", "merges.txt", "vocab.txt", "additional_chat_templates/*.jinja")
 _OF_TRAINING = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"}
-"""Files that a training leaves beside its weights, and that nothing reads."""
+"""Files that a training writes beside its weights and nothing reads."""
 
 
 def of_base(base: Base, hub: Hub) -> str | None:
-    """Of weights, configuration and tokenizer; None for a bundled model, a named commit and what cannot be found."""
+    """Identity of weights, configuration and tokenizer; None for a bundled model, a named commit, or an unknown model."""
     folder = Path(hub.locate(base.model))
     if not folder.is_dir():
         return _commit(base.model, "model", base.revision, hub)
@@ -38,7 +38,7 @@ def of_base(base: Base, hub: Hub) -> str | None:
 
 
 def of_source(data: Data, name: str, hub: Hub) -> str | None:
-    """Of a source's rows; raises InputError where its file does not exist."""
+    """Identity of a source's rows. Raises InputError where its file does not exist."""
     source = find_source(data, name)
     files = hub.files(name, source)
     if files is None:
@@ -47,21 +47,21 @@ def of_source(data: Data, name: str, hub: Hub) -> str | None:
 
 
 def of_task(dataset: str, hub: Hub) -> str | None:
-    """Of the data set that a task of lm-eval names."""
+    """Identity of the data set of an lm-eval task."""
     hub.refuse_lookalike("a task", dataset)
     files = hub.folder_files(dataset)
     return _commit(dataset, "dataset", None, hub) if files is None else _of_files(files, hub)
 
 
 def template_is_dated(base: Base, hub: Hub) -> bool:
-    """Whether the chat template of the base's tokenizer writes the date of the day."""
-    from trials.models.base import tokenizer  # transformers with it, which no other identity needs
+    """Whether the base's chat template writes the current date."""
+    from trials.models.base import tokenizer  # imports transformers, which no other identity needs
 
     return "strftime_now" in str(tokenizer(base, hub).chat_template)
 
 
 def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
-    """The spec with its pins, those that it has already left as they are."""
+    """The spec with all pins; existing ones stay unchanged."""
     base, data = spec.base, spec.data
     if base.content is None and (pin := of_base(base, hub)):
         commit = commit_of(pin)
@@ -84,7 +84,7 @@ def _known(pins: dict[str, str | None]) -> dict[str, str]:
 
 
 def check(spec: TrialSpec, hub: Hub) -> None:
-    """Raises InputError where something here is not what the spec is pinned to."""
+    """Raises InputError where content on this machine differs from the spec's pins."""
     check_base(spec.base, hub)
     for evaluation in spec.eval.values():
         for dataset, pinned in evaluation.content.items():
@@ -121,13 +121,13 @@ def _of_files(files: dict[str, Path], hub: Hub) -> str | None:
 
 def _commit(name: str, kind: str, wanted: str | None, hub: Hub) -> str | None:
     if wanted is not None and is_commit(wanted):
-        return None  # the spec says it already
+        return None  # the spec names the commit itself
     found = hub.commit(name, kind, wanted)
     return COMMIT + found if found else None
 
 
 def weights(base: Base, hub: Hub) -> str | None:
-    """A local base's weights as TrialRecord.base_checksum names them; None for a base of the hub."""
+    """Checksum of a local base's weights, as in TrialRecord.base_checksum; None for a base of the hub."""
     folder = Path(hub.locate(base.model))
     if not folder.is_dir():
         return None
@@ -135,7 +135,7 @@ def weights(base: Base, hub: Hub) -> str | None:
 
 
 def of_weights(folder: Path) -> str:
-    """One checksum of the weight files in the order of their names."""
+    """One checksum of the weight files, sorted by name."""
     digest = hashlib.sha256()
     for file in sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
         digest.update(bytes.fromhex(fingerprint.sha256(file)))
@@ -143,17 +143,17 @@ def of_weights(folder: Path) -> str:
 
 
 def task_datasets(name: str, hub: Hub) -> list[str]:
-    """The data sets of a task of lm-eval; none for a task that ships with the package, and with its data.
+    """The data sets of an lm-eval task; empty for a bundled task, which has bundled data.
 
-    lm-eval's index takes seconds to build, so the answer is kept in the cache for this version of it.
+    lm-eval's index takes seconds to build, so the result is cached for its version.
     """
     if name in _bundled_tasks():
         return []
     version = importlib.metadata.version("lm-eval")
     note = fingerprint.cache("tasks") / hashlib.sha256(f"{version} {name}".encode()).hexdigest()[:32]
     try:
-        return [str(one) for one in json.loads(note.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):  # not there yet, or not whole
+        return [str(name) for name in json.loads(note.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):  # missing or incomplete
         from trials.tasks.tasks import Tasks
 
         found = sorted(Tasks(hub).datasets(name))

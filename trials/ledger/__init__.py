@@ -1,1 +1,1 @@
-"""What a trial leaves: records, outcomes, checkpoints, leases, and the storage that holds them."""
+"""Records, outcomes, checkpoints and leases of trials, and the storage that holds them."""

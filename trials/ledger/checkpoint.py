@@ -1,13 +1,10 @@
-"""What an unfinished trial leaves in `LEDGER/KEY/partial/`, so that the next attempt goes on where this one stopped.
+"""The checkpoints of an unfinished trial in `LEDGER/KEY/partial/`, from which the next attempt resumes.
 
-    training.json        the newest state of the training, and the name of the file with its tensors
-    documents.ROLE.json  of a role that has been evaluated: the name of the file with its documents
-    *.safetensors, *.parquet   what those two name
-    adapter/, adapter-N/   the trained adapter, and as it stood after N rows, on their way into the record
-    damaged.*            a .json that could not be used, set aside
-
-The .json is written last, in one go, and says what the state belongs to and the checksum of everything: it counts whole or not
-at all. Nothing is unpickled: others may be able to write to the storage.
+training.json              the newest state of the training, and the name of the file with its tensors
+documents.ROLE.json        for an evaluated role, the name of the file with its documents
+*.safetensors, *.parquet   the files that these two name
+adapter/, adapter-N/       the trained adapter, and the adapter after N rows, until the record takes them
+damaged.*                  a .json that could not be used
 """
 
 import copy
@@ -21,27 +18,27 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
-import safetensors.torch
-import torch
+import safetensors
 
 from trials.errors import writing
 from trials.ledger import storage
 
 T = TypeVar("T")
+Tensors = Mapping[str, Any]  # torch.Tensor; torch is imported where there are tensors, so that the ledger stays light
+Origin = Mapping[str, Any]  # JSON values: the key, base, versions and device that a checkpoint was made with
 _DEPTH = 3  # names below the storage root: ledger, KEY, partial
-Origin = Mapping[str, Any]  # JSON values: what a state must have come from to be of use
 
 
 class Saved(NamedTuple):
     state: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
+    tensors: Tensors
 
 
 class CheckpointStore:
     """The checkpoints of one trial, each bound to its origin: a checkpoint of another origin is never returned.
 
-    `set_aside` has a line for each checkpoint that could not be used. Every method raises StorageFailed where the storage
-    cannot be read or written.
+    `set_aside` has a line for each unusable checkpoint. Every method raises StorageFailed where the storage cannot be read or
+    written.
     """
 
     def __init__(self, folder: Path):
@@ -50,26 +47,24 @@ class CheckpointStore:
         self.set_aside: list[str] = []
         self._scratch: list[Path] = []  # shared by the bound copies
         with writing(folder):
-            if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to, nor cleared
+            if storage.is_link(folder) or (storage.is_local(folder) and folder.is_file()):  # never written to or cleared
                 aside = storage.set_aside(folder)
                 self.set_aside.append(f"{folder.name}: no folder of the trial's own, kept as {aside.name}")
 
     def bound(self, **origin: Any) -> "CheckpointStore":
-        """The same folder, for checkpoints that also depend on `origin`."""
+        """A store of the same folder whose checkpoints also depend on `origin`."""
         other = copy.copy(self)
         other.origin = {**self.origin, **origin}
         return other
 
-    def save(self, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Replaces the training's state; its values are JSON's."""
+    def save(self, state: Mapping[str, Any], tensors: Tensors) -> None:
+        """Replaces the training's state, whose values are JSON."""
         with writing(self.folder):
             self._put("training", state, serialized(tensors), "safetensors")
 
     def load(self, read: Callable[[Saved], T]) -> T | None:
-        """What `read` returns for the training's state; None where there is none of this origin that is whole.
-
-        A state that `read` raises for is set aside.
-        """
+        """The training's state, converted by `read`; None where this origin has no whole one, or `read` fails on it."""
+        import safetensors.torch
 
         def opened(state: dict[str, Any], content: bytes) -> T:
             return read(Saved(state, {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}))
@@ -78,17 +73,17 @@ class CheckpointStore:
             return self._get("training", opened)
 
     def save_documents(self, name: str, state: Mapping[str, Any], documents: pd.DataFrame) -> None:
-        """Keeps evaluated documents under a name; the values of `state` are JSON's."""
+        """Saves evaluated documents under a name. The values of `state` are JSON."""
         with writing(self.folder):
             self._put(f"documents.{name}", state, documents.to_parquet(index=False), "parquet")
 
     def load_documents(self, name: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
-        """The state and documents that `save_documents` kept; None where there are none of this origin that are whole."""
+        """The state and the documents under a name; None where this origin has no whole ones."""
         with writing(self.folder):
             return self._get(f"documents.{name}", lambda state, content: (state, pd.read_parquet(io.BytesIO(content))))
 
     def save_adapter(self, write: Callable[[Path], None], name: str = "adapter") -> Path:
-        """The folder that `write` filled, local to this machine. It is there whole or not at all."""
+        """Lets `write` fill a folder and returns it. The folder is local, and exists only when it is whole."""
         with writing(self.folder), self._anchored(self.local) as folder:
             path, unfinished = folder / name, folder / f".{name}"
             storage.remove(path)
@@ -99,7 +94,7 @@ class CheckpointStore:
 
     @property
     def local(self) -> Path:
-        """Where adapters wait for the record: the folder itself, or a temporary one where the storage is remote."""
+        """The folder in which adapters wait for the record: the store's own, or a temporary one for a remote storage."""
         if storage.is_local(self.folder):
             return self.folder
         if not self._scratch:
@@ -107,7 +102,7 @@ class CheckpointStore:
         return self._scratch[0]
 
     def leave(self) -> None:
-        """Removes the temporary folder; the checkpoints stay."""
+        """Removes the temporary folder and keeps the checkpoints."""
         for folder in self._scratch:
             storage.remove(folder)
 
@@ -117,7 +112,7 @@ class CheckpointStore:
 
     @contextmanager
     def _anchored(self, folder: Path) -> Iterator[Path]:
-        """The folder to write to: who exchanges it for a link while the trial runs changes nothing elsewhere."""
+        """The folder to write to, safe from somebody who replaces it by a link while the trial runs."""
         if folder != self.folder:
             yield folder
             return
@@ -133,13 +128,14 @@ class CheckpointStore:
                 if storage.is_local(damaged) and damaged.is_dir():
                     storage.remove(damaged)
             storage.replace_file(folder / file, lambda path: path.write_bytes(content))
+            # last and atomic, with a checksum of everything: so the checkpoint counts as a whole or not at all
             storage.write_text(folder / f"{name}.json", text)
-            for other in storage.names(folder):  # older ones; halves that a kill left
+            for other in storage.names(folder):  # older checkpoints, and partial files after a kill
                 if other != file and other.startswith((f"{name}-", f".{name}")):
                     storage.remove(folder / other)
 
     def _get(self, name: str, read: Callable[[dict[str, Any], bytes], T]) -> T | None:
-        """What `read` makes of the state and the file that it names; what cannot be used is set aside."""
+        """State and content, converted by `read`; an unusable checkpoint is set aside."""
         path = self.folder / f"{name}.json"
         try:
             return read(*self._opened(storage.read_bytes(path)))
@@ -159,7 +155,7 @@ class CheckpointStore:
 
     def _opened(self, text: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            sealed = json.loads(text)
+            sealed = json.loads(text)  # JSON, never pickle: others may be able to write to the storage
             if sealed.keys() != {"file", "origin", "state", "sha256"}:
                 raise _Unusable("it is not whole")
             content = storage.read_bytes(self.folder / Path(sealed["file"]).name)
@@ -181,8 +177,10 @@ class _Unusable(Exception):
     """Not whole, or of another origin."""
 
 
-def serialized(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """A safetensors file; equal tensors give equal bytes."""
+def serialized(tensors: Tensors) -> bytes:
+    """The bytes of a safetensors file; equal tensors give equal bytes."""
+    import safetensors.torch
+
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 

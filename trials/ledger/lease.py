@@ -1,10 +1,9 @@
-"""Leases: of all that would work on the same thing, in this process or on another continent, one does.
+"""Leases: at most one process, on any machine, works on a key.
 
-A lease belongs to a folder of a storage root and is its file `lease.N.json` with the highest N. Taking over is creating N + 1,
-which the storage grants to one alone; N is never used again, so whoever slept through it finds a higher number and knows. The
-holder counts a beat up in its file every BEAT seconds. It is dead when its process is seen to have ended (from the same host),
-or when its file has not changed for EXPIRY seconds of the observer's own clock: clocks of two machines are never compared, and
-no clock that can be set is read.
+The lease of a folder is its file `lease.N.json` with the highest N. A takeover creates N + 1, which the storage grants to one
+process only. N is never used again, so a holder that slept finds a higher number and knows that it lost the lease. The holder
+increments a beat in its file every BEAT seconds. It counts as dead when its process has ended (seen from the same host), or
+when its file has not changed for EXPIRY seconds.
 """
 
 import hashlib
@@ -28,22 +27,21 @@ EXPIRY = 60.0
 
 
 def _clock() -> float:
-    """A holder's clock: it also counts while the machine is suspended, where the system can, for others do not wait then.
-
-    An observer's does not: what it watches may have been suspended with it.
-    """
+    """A holder's clock. It counts while the machine is suspended, where the system supports that: others do not wait."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Watch:
-    """What an observer remembers of leases: since when each has looked as it does."""
+    """An observer's memory of leases: how long each one has been unchanged."""
 
+    # The observer's own monotonic clock: clocks of two machines are never compared, and nobody can set it. It stops during a
+    # suspension, for the watched holder may have been suspended too.
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
         self._seen: dict[str, tuple[str, bytes, float]] = {}
 
     def unchanged(self, folder: Path, file: str, content: bytes) -> float:
-        """Seconds for which this observer has met nothing but this content; 0 at first sight."""
+        """Seconds for which this observer has seen only this content; 0 at first sight."""
         now = self.clock()
         before = self._seen.get(str(folder))
         since = before[2] if before and before[:2] == (file, content) else now
@@ -51,11 +49,11 @@ class Watch:
         return now - since
 
 
-_process = Watch()  # an observer has to have watched for a while: all of a process remember together
+_process = Watch()  # shared by all observers of a process: an observer must have watched for a while
 
 
 def acquire(folder: Path, watch: Watch = _process) -> "Lease | None":
-    """The folder's lease, to be released; None while somebody living holds it, or has just been quicker."""
+    """The folder's lease, to be released; None while a living process holds it, or was faster."""
     number, living = _standing(folder, watch)
     if living:
         return None
@@ -63,7 +61,7 @@ def acquire(folder: Path, watch: Watch = _process) -> "Lease | None":
     if not lease.create():
         return None
     numbers = _numbers(folder)
-    if max(numbers, default=0) > lease.number:  # it slept since it looked, and the number it made is long past
+    if max(numbers, default=0) > lease.number:  # this process slept after it looked, and its number is outdated
         storage.remove(lease.path)
         return None
     for number in numbers:
@@ -74,12 +72,12 @@ def acquire(folder: Path, watch: Watch = _process) -> "Lease | None":
 
 
 def held(folder: Path, watch: Watch = _process) -> bool:
-    """Whether somebody living, this process included, holds the folder's lease."""
+    """Whether a living process, maybe this one, holds the folder's lease."""
     return _standing(folder, watch)[1]
 
 
 class Lease:
-    """What `acquire` gives: held until `release`, or to the end of a `with`, and renewed by a thread of its own."""
+    """A lease, held until `release` or the end of a `with`, and renewed by a thread of its own."""
 
     def __init__(self, folder: Path, number: int):
         self.folder = folder
@@ -88,32 +86,32 @@ class Lease:
         self._renewed = _clock()
         self._holder = {"holder": uuid.uuid4().hex, "host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
         self._beats = 0
-        self._taken = False
+        self._superseded = False
         self._over = threading.Event()
         self._lock = threading.Lock()
 
     def create(self) -> bool:
-        """Puts the lease's file there; False where somebody else has."""
+        """Creates the lease's file; False where another process has created it."""
         text = self._text()
         return storage.create(self.path, text) or _holds(self.path, text)
 
     def start(self) -> None:
-        """Begins to renew."""
+        """Starts the thread that renews the lease."""
         threading.Thread(target=self._beat, name=f"lease of {self.folder.name}", daemon=True).start()
 
     @property
     def lost(self) -> bool:
-        """Whether somebody else may hold it by now: it was taken over, or could not be renewed for so long that it may be."""
-        return self._taken or _clock() - self._renewed > EXPIRY - BEAT
+        """Whether another process may hold it: after a takeover, or after so long without renewal that one was possible."""
+        return self._superseded or _clock() - self._renewed > EXPIRY - BEAT
 
     def renew(self) -> bool:
-        """Looks and counts a beat; False where it was taken over or released. OSError where the storage does not answer."""
+        """Writes a beat; False after a takeover or a release. OSError where the storage does not answer."""
         with self._lock:
-            if self._taken or self._over.is_set():
+            if self._superseded or self._over.is_set():
                 return False
             now = _clock()
             if max(_numbers(self.folder), default=0) != self.number:
-                self._taken = True
+                self._superseded = True
                 return False
             self._beats += 1
             storage.write_text(self.path, self._text())
@@ -139,7 +137,7 @@ class Lease:
                         file.write(released)
                         file.truncate()
             except OSError:
-                return  # what could not be released runs out: nobody renews it any more
+                return  # it expires, because nobody renews it
 
     def __enter__(self) -> "Lease":
         return self
@@ -153,14 +151,14 @@ class Lease:
                 if not self.renew():
                     return
             except OSError:
-                continue  # a full disk or a store out of reach, for now; `lost` says when it has lasted too long
+                continue  # a full disk or an unreachable store may recover; `lost` says when that took too long
 
     def _text(self) -> str:
         return json.dumps(self._holder | {"beat": self._beats}) + "\n"
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether the file holds this very text: a creation whose answer was lost is asked for again, and then refused."""
+    """Whether the file holds exactly this text: a store's client repeats a creation whose answer was lost, and is refused."""
     try:
         return storage.read_bytes(path) == text.encode()
     except (FileNotFoundError, storage.NotAFile):
@@ -168,13 +166,13 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _numbers(folder: Path) -> list[int]:
-    # a name that no holder gives, such as 007 or other digits than ASCII's, is nobody's lease: no file of its number is found
+    # no holder writes a name such as 007 or one with other digits than ASCII's: its number leads to no file
     found = (re.fullmatch(r"lease\.([1-9][0-9]{0,17})\.json", name) for name in storage.names(folder))
     return [int(match[1]) for match in found if match]
 
 
 def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
-    """The highest number, 0 where there is none, and whether its holder is to be taken for living."""
+    """The highest number, 0 where there is none, and whether its holder counts as living."""
     number = max(_numbers(folder), default=0)
     if not number:
         return 0, False
@@ -183,14 +181,14 @@ def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
         content = storage.read_bytes(folder / file)
     except FileNotFoundError:  # superseded since it was listed
         return number, True
-    except storage.NotAFile:  # no holder's
+    except storage.NotAFile:  # not written by a holder
         return number, False
     try:
         holder = json.loads(content)
     except ValueError:
         holder = None
     if not isinstance(holder, dict):
-        holder = {}  # whoever wrote it may be alive: it has its time like any other
+        holder = {}  # its writer may be alive, so it has to expire like any other
     if holder.get("released") is True or _ended(holder):
         return number, False
     return number, watch.unchanged(folder, file, content) < EXPIRY
@@ -201,20 +199,21 @@ def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
 
 @cache
 def _host(pid: int | str = "self", name: str | None = None) -> str | None:
-    """Tells the machine of a process, as its processes see it and since it booted, from all others; None where it is not said.
+    """Identifies the machine, boot and process namespace of a process; None where /proc does not show them.
 
-    `name` is the machine's; without it this one's."""
+    `name` is the machine's name, by default this one's.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         namespace = Path(f"/proc/{pid}/ns/pid").readlink()
     except OSError:
         return None
-    # the name tells copies of one machine's memory image apart, which share the rest
+    # copies of a machine's memory image differ in the name only
     return hashlib.sha256(f"{boot} {namespace} {name or socket.gethostname()}".encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in ticks since boot; None for a zombie, and where /proc shows nothing of it."""
+    """The start of a process in ticks since boot; None for a zombie, or where /proc does not show it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -223,7 +222,7 @@ def _started(pid: int) -> int | None:
 
 
 def _ended(holder: dict[str, Any]) -> bool:
-    """Whether the holder's process can be seen from here to have ended."""
+    """Whether this process can see that the holder's has ended."""
     pid, host = holder.get("pid"), _host()
     if host is None or holder.get("host") != host or not isinstance(pid, int) or pid < 1:
         return False
@@ -232,5 +231,5 @@ def _ended(holder: dict[str, Any]) -> bool:
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
-        return False  # another user's: /proc may hide how it fares
+        return False  # another user's process: /proc may hide its state
     return _started(pid) != holder.get("started")

@@ -1,6 +1,6 @@
-"""A role's outcomes packed small enough for the record itself, so that thousands of trials compare without a file more each.
+"""Per-document outcomes, packed into the record, so that comparing thousands of trials reads no further files.
 
-Rows are in one order whatever order the documents were answered in: by task, then doc_hash, copies of a document as they came.
+Rows are sorted by task, then doc_hash; duplicates of a document keep their order.
 """
 
 import base64
@@ -16,20 +16,20 @@ from pydantic import BaseModel, Field, model_validator
 
 SHARES = ("score", "strict", "flexible", "marker", "stopped")
 STAGES = (0.125, 0.25, 0.5)
-"""Shares of a role's clusters after which a trial that races is judged."""
+"""Shares of a role's clusters after which racing judges a trial."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BYTES = {"b:": lambda n: -(-n // 8), "h:": lambda n: 2 * n, "f:": lambda n: 4 * n, "u:": lambda n: 4 * n}
-_OF_A_DOCUMENT = ("half", "cluster")  # these and the bytes are the same for every model, so the baseline alone keeps them
+_OF_A_DOCUMENT = ("half", "cluster")  # equal for every model, as are the bytes, so only the baseline keeps them
 
 
 class Packed(BaseModel):
     """The outcomes of `n` documents."""
 
     documents: str
-    """Of which documents, in their order: equal where two records answered the same ones."""
+    """Digest of the ordered document ids. Equal digests mean the same documents."""
     n: int = Field(ge=0)
     columns: dict[str, str]
-    """Name to "CODE:BASE64": b, a bit each; h and f, floats of 16 and 32 bits; u, unsigned integers of 32 bits; little-endian.
+    """"CODE:BASE64" by name: b, bits; h and f, 16-bit and 32-bit floats; u, 32-bit unsigned integers; little-endian.
     The names are those of `Ledger.documents`; `half` is 1 in the report half."""
 
     @model_validator(mode="after")
@@ -41,12 +41,12 @@ class Packed(BaseModel):
         return self
 
     def column(self, name: str) -> np.ndarray | None:
-        """Shape (n,), or None where there is no such column."""
+        """The column, shape (n,), or None where there is none."""
         return _numbers([self.columns[name]], self.n)[0] if name in self.columns else None
 
 
 def stack(rows: Sequence[Packed], name: str) -> np.ndarray:
-    """One column of records of the same n documents, shape (len(rows), n); NaN for a record that has no such column."""
+    """A column of several records of the same n documents, shape (len(rows), n); NaN for a record without the column."""
     texts = [row.columns.get(name, "") for row in rows]
     n = rows[0].n
     if len({text[:2] for text in texts}) == 1 and texts[0]:
@@ -56,7 +56,7 @@ def stack(rows: Sequence[Packed], name: str) -> np.ndarray:
 
 
 def _numbers(texts: Sequence[str], n: int) -> np.ndarray:
-    """Of columns of one code."""
+    """The values of columns that have the same code."""
     code = texts[0][0]
     raw = b"".join(binascii.a2b_base64(text[2:]) for text in texts)
     if code == "b":
@@ -65,7 +65,7 @@ def _numbers(texts: Sequence[str], n: int) -> np.ndarray:
 
 
 def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
-    """By role; `documents` as in `Ledger.documents`."""
+    """Packs `documents` (as in `Ledger.documents`) by role."""
     found = {}
     for role, rows in documents.groupby("role", sort=False):
         ordered = rows.sort_values(["task", "doc_hash"], kind="stable")
@@ -74,7 +74,7 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
         names = [str(name) for name in ordered]
         wanted = [name for name in names if name in SHARES or name.partition(".")[0] == "bits"]
         if "margin" in names and any(name.startswith("acc_norm,") and ordered[name].notna().any() for name in names):
-            wanted.append("margin")  # it is acc_norm's, so a benchmark without that has no use for it
+            wanted.append("margin")  # the margin belongs to acc_norm
         if baseline:
             wanted += [name for name in names if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
         columns = {name: _packed(name, ordered[name]) for name in wanted if ordered[name].notna().any()}
@@ -90,19 +90,19 @@ def _packed(name: str, values: pd.Series) -> str:
     numbers = values.to_numpy(dtype=float)
     if name in SHARES and np.isin(numbers, (0.0, 1.0)).all():
         return _text("b", np.packbits(numbers.astype(bool)))
-    # three digits of a document's bits or margin are enough for a standard error
+    # 16 bits hold three digits, which is enough for a standard error
     small = (name.startswith("bits") or name == "margin") and not (numbers > np.finfo("<f2").max).any()
     return _text("h", numbers.astype("<f2")) if small else _text("f", numbers.astype("<f4"))
 
 
 def first_clusters(count: int, share: float) -> np.ndarray:
-    """The places, ascending, of the clusters of a stage among all of them sorted by their labels; at least two."""
+    """Ascending positions of a stage's clusters in all clusters sorted by label; at least two."""
     shuffled = np.random.default_rng(count).permutation(count)
     return np.sort(shuffled[: max(2, round(share * count))])
 
 
 def label(cluster: str) -> int:
-    """A number of 32 bits that stands for a cluster of documents in every record."""
+    """A 32-bit number that identifies a cluster of documents in every record."""
     return int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:4], "little")
 
 

@@ -1,8 +1,4 @@
-"""TrialRecord: what a trial leaves, and the ledger, the folder that keeps the records by key.
-
-A record counts when `record.json` is whole: everything else of a trial is written before it. Reads need neither torch nor any
-other of the trial's libraries.
-"""
+"""TrialRecord, the result of a trial, and Ledger, the folder that keeps the records by key."""
 
 import io
 from collections.abc import Collection, Iterator
@@ -22,13 +18,13 @@ from trials.spec import TrialSpec
 from trials.yaml_file import dump
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
-"""A trial's key or a sweep's name: it names a folder, and never one elsewhere."""
+"""A trial's key or a sweep's name. It names a folder and cannot lead out of the parent folder."""
 
 
-@dataclass(slots=True)  # a record holds dozens, and a model of each takes a quarter longer to read
+@dataclass(slots=True)  # a record holds dozens; as pydantic models they take a quarter longer to read
 class Score:
-    """What is known of a role: mean over `n` documents, or ratio of sums over them, and its standard error. A metric of lm-eval
-    or a share is 0..1, bpb is in bits per byte, margin in nats per character."""
+    """A mean over `n` documents, or a ratio of sums over them, and its standard error. Metrics of lm-eval and shares are 0..1,
+    bpb is in bits per byte, margin in nats per character."""
 
     value: float
     stderr: float
@@ -41,8 +37,16 @@ class Failure(BaseModel):
     traceback: str
 
 
+class GivenUp(BaseModel):
+    """A trial that was stopped early: the front beat it while it was evaluated. It has no record."""
+
+    reason: str
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    """The time that its worker spent on it."""
+
+
 class Halving(BaseModel):
-    """The memory did not suffice, and less was put into it at once."""
+    """Ran out of memory; the batch was halved."""
 
     phase: str
     """train, or evaluate.ROLE."""
@@ -57,43 +61,43 @@ class TrialRecord(BaseModel):
     state: Literal["complete", "failed"]
     spec: TrialSpec
     scores: dict[str, Score] = {}
-    """By role, in the role's metric and filter."""
+    """By role: the role's metric and filter."""
     details: dict[str, dict[str, Score]] = {}
-    """By role, then by "metric,filter" in lm-eval's names: all that the tasks measure, and what is measured beside it. Of a
-    generated task: strict, flexible, marker, stopped (shares of the documents) and bpb, bits per byte of the gold solutions,
-    with bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/evaluation/decomposition.py); of a multiple
-    choice: margin, and bpb of the gold endings."""
+    """By role, then by "metric,filter" in lm-eval's names: all metrics of the tasks, and further measurements. A generated task
+    adds strict, flexible, marker, stopped (shares of the documents) and bpb, bits per byte of the gold solutions, with
+    bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/evaluation/decomposition.py). Multiple choice adds
+    margin, and bpb of the gold endings."""
     halves: dict[str, dict[str, dict[str, Score]]] = {}
-    """By role, then by half ("search", "report"; see trials/tasks/splits.py), then as in `details`; "score" is the role's own.
-    A half that no document is in is left out."""
+    """By role, then by half ("search", "report"; see trials/tasks/splits.py), then as in `details`; "score" is the role's.
+    Empty halves are left out."""
     outcomes: dict[str, Packed] = {}
-    """By role: what each document came to, for comparisons between trials."""
+    """By role: the outcome of each document, for paired comparisons of trials."""
     engine: dict[str, dict[str, str]] = {}
-    """By role whose engine is `exact`, then by kind of request (log-likelihood; generation, and with it the bits of gold
-    solutions): "exact", or "hflm" and why the engine stepped aside (see trials/evaluation/engine/verification.py); and how many
-    prompts were longer than the model and lost their beginning."""
+    """By role whose engine is `exact`, then by kind of request (log-likelihood; generation, with the bits of gold solutions):
+    "exact", or "hflm" and the reason for the fallback (see trials/evaluation/engine/verification.py); and the number of prompts
+    that were truncated at their beginning because they exceeded the model's length."""
     parent: Key | None = None
     """The key of the trial whose adapter this one was derived from."""
     learning: dict[str, dict[str, float]] = {}
-    """By source, on rows that are held out of every training: tokens; loss and base_loss (nats per token); kl, of the tuned
-    model from the base KL(base || tuned), and reverse_kl, KL(tuned || base) (nats per token)."""
+    """By source, on rows held out of every training: tokens; in nats per token loss and base_loss, kl, KL(base || tuned), and
+    reverse_kl, KL(tuned || base)."""
     similarity: dict[str, list[float]] = {}
-    """By source, on the same rows: how alike the hidden states are to the base's, of the embeddings and then of each block
+    """By source, on the same rows: similarity of the hidden states to the base's, of the embeddings and then of each block
     (linear centred kernel alignment; see trials/drift/cka.py)."""
     kl: list[tuple[int, float]] = []
-    """(step, kl on the held-out rows) as train.stop_kl looked at it."""
+    """(step, kl on the held-out rows) at each check of train.stop_kl."""
     overlap: dict[str, dict[str, int]] = {}
-    """By source: rows that were looked at, and those of them that share 13 words with a test document and were left out."""
+    """By source: rows that were screened, and rows left out for 13 words in common with a test document."""
     left_out: dict[str, dict[str, int]] = {}
-    """By source and reason: rows that were not trained on, of those up to the last one that was."""
+    """By source and reason: rows left out, up to the last row that was trained on."""
     cut: dict[str, int] = {}
-    """By source: rows that were trained on up to data.max_length, and are longer."""
+    """By source: rows truncated to data.max_length."""
     training: dict[str, float] = {}
     """rows, tokens, steps, final_loss (nats per token of the last step)."""
     together: int = 1
-    """How many trials were trained in one pass, this one among them; its seconds of training are its share of that."""
+    """Number of trials trained in the same pass, this one included. Its seconds of training are its share of that pass."""
     losses: list[tuple[int, float]] = []
-    """(step, loss) as training logged them."""
+    """(step, loss) as logged by the training."""
     rows: dict[str, int] = {}
     """Training rows by source."""
     seconds: dict[str, Annotated[float, Field(ge=0, lt=1e12)]] = {}
@@ -106,18 +110,18 @@ class TrialRecord(BaseModel):
     git: str | None = None
     hardware: dict[str, Any] = {}
     host: str = ""
-    """The name of the machine that ran it."""
+    """The machine's name."""
     seeds: dict[str, int] = {}
     notes: list[str] = []
-    """Layers of the base that stay in 16 bits or get no adapter, where a reader of the spec would not expect it."""
+    """Layers of the base that stay in 16 bits or get no adapter, unlike the spec suggests."""
     base_checksum: str | None = None
     """sha256 over the base's weight files, or the hub's commit."""
     out_of_memory: list[Halving] = []
-    """In the order in which it happened."""
+    """Chronological."""
     resumed: list[int] = []
-    """The steps after which a later attempt went on with the training."""
+    """The steps from which a later attempt resumed the training."""
     set_aside: list[str] = []
-    """What an earlier attempt had left and could not be used, and why."""
+    """Unusable checkpoints of earlier attempts, with the reason."""
     finished: str = ""
     """ISO 8601, UTC."""
     failure: Failure | None = None
@@ -143,7 +147,7 @@ class Ledger:
         return self.root / key
 
     def read(self, key: str) -> TrialRecord | None:
-        """The record, or None where there is none; raises InputError when the file is there but is not a whole record."""
+        """The record, or None where there is none. Raises InputError for a file that is no whole record."""
         path = self.folder(key) / "record.json"
         if storage.is_link(path.parent) or storage.is_link(path):
             raise InputError(f"{path}: behind a symbolic link; move that away and the trial runs again")
@@ -162,21 +166,23 @@ class Ledger:
         return record
 
     def complete(self, key: str) -> TrialRecord | None:
-        """The record if the trial is done; a failed one does not count."""
+        """The record of a completed trial; None for a failed one."""
         record = self.read(key)
         return record if record is not None and record.state == "complete" else None
 
     def lease(self, key: str) -> lease.Lease | None:
-        """The right to run this trial; None while somebody else has it. InputError where its folder is a symbolic link."""
+        """The lease of this trial; None while another process holds it. InputError where its folder is a symbolic link."""
         return lease.acquire(storage.refuse_link(self.folder(key)))
 
     def held(self, key: str) -> bool:
-        """Whether somebody, here or elsewhere, has the right to run this trial."""
+        """Whether any process holds the lease of this trial."""
         return lease.held(self.folder(key))
 
     def reclaim(self, key: str) -> bool:
-        """Whether nobody living works on it. The lease of a dead holder is ended, for somebody who meets it for the first time,
-        on another machine, could not know for as long as a lease lasts."""
+        """Whether no living process works on it. Releases the lease of a dead holder.
+
+        Otherwise a new observer on another machine would have to wait until that lease expires.
+        """
         lease = self.lease(key)
         if lease is None:
             return False
@@ -184,9 +190,9 @@ class Ledger:
         return True
 
     def set_aside(self, key: str) -> Path:
-        """Renames a record that cannot be read, so that the trial runs again; returns where it now is.
+        """Renames an unreadable record, so that the trial runs again; returns the new path.
 
-        Of a folder that is a symbolic link the link is renamed: nothing behind it is touched.
+        A folder that is a symbolic link is renamed itself: its target stays untouched.
         """
         folder = self.folder(key)
         return storage.set_aside(folder if storage.is_link(folder) else folder / "record.json")
@@ -197,16 +203,16 @@ class Ledger:
 
     def documents(self, key: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """A row per document: role, task, doc_id, doc_hash, half, score, target, response, lm-eval's "metric,filter" columns,
-        and what they are taken apart into (see trials/evaluation/decomposition.py); a baseline's also have question (with the
-        choices, where there are) and cluster (see trials/tasks/splits.py). Of `columns` those that are there."""
+        and their decomposition (see trials/evaluation/decomposition.py). A baseline also has question (with the choices) and
+        cluster (see trials/tasks/splits.py). `columns` selects from these; missing ones are left out."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
         return found.read([name for name in there if columns is None or name in columns]).to_pandas(ignore_metadata=True)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
-        """Adapters and documents first, the record last: where it stands, all of it stands.
+        """Writes a trial's results. `adapters` are local folders; they are moved to `KEY/` under their names.
 
-        `adapters` are local folders and are moved to `KEY/` under their names. The record's outcomes are those of `documents`.
+        The record's outcomes are packed from `documents`.
         """
         with storage.anchored(self.folder(record.key), 2) as folder:
             for adapter in adapters:
@@ -214,6 +220,6 @@ class Ledger:
             if documents is not None:
                 record.outcomes = pack(documents, record.spec.is_baseline)
                 storage.replace_file(folder / "documents.parquet", lambda path: documents.to_parquet(path, index=False))
-            spec = dump(record.spec.model_dump(mode="json"))
-            storage.write_text(folder / "spec.yaml", spec)
+            storage.write_text(folder / "spec.yaml", dump(record.spec.model_dump(mode="json")))
+            # last: a record counts once record.json is whole, and then everything else is there
             storage.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")

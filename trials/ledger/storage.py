@@ -1,7 +1,7 @@
 """Storage roots: a folder, or a place in an object store (s3://, gs://), behind one set of functions.
 
-What is written here is there whole or not at all, and what others write is seen at once: nothing is cached. A store's
-credentials come from the environment that its own library reads (AWS_*, GOOGLE_*) and are written nowhere.
+Writes are atomic. Nothing is cached, so the writes of other processes are visible at once. A store's credentials come from the
+environment variables of its own library (AWS_*, GOOGLE_*) and are stored nowhere.
 """
 
 import errno
@@ -9,10 +9,7 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shutil
-import stat
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,31 +24,28 @@ import fsspec
 from upath import UPath
 
 from trials.errors import InputError
+from trials.ledger import local_files
+from trials.ledger.local_files import NotAFile as NotAFile
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""By scheme, the extra of this package that brings its library; these are the stores with a PUT that creates only."""
+"""By scheme, the extra of this package that installs its library. Only these stores have a PUT that creates exclusively."""
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
-_TREE = "tree.json"  # lists a tree's files in a store, and is written last: without it the tree is not there
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_ANSWERS = 20.0  # seconds in which a store that works has answered; its library would try for minutes
-_honest: set[str] = set()  # the buckets that have been seen to refuse a second creation
-
-
-class NotAFile(IsADirectoryError):
-    """A folder, a pipe, a device, a socket or a symbolic link stands where a file should; `strerror` says which."""
+_TREE = "tree.json"  # lists a folder's files in a store and is written last: without it the folder does not count
+_ANSWERS = 20.0  # seconds within which a working store answers; its library would retry for minutes
+_honest: set[str] = set()  # buckets that have refused a second creation
 
 
 def local(text: str | Path, name: str = "") -> Path:
-    """A path as somebody wrote it, with `~` and `$VARIABLE` expanded; a Path stands for itself.
+    """A path from user input, with `~` and `$VARIABLE` expanded; a Path is returned unchanged.
 
-    Raises InputError, which begins with `name`, for a variable or a home folder that does not exist: no folder is ever
-    called `$SCRATCH` or `~` by accident. `./~` names a folder that is really called so; a `$` before a name cannot be quoted.
+    Raises InputError, which begins with `name`, for an unset variable or an unknown home folder, so no folder is named
+    `$SCRATCH` or `~` by accident. `./~` is a folder with that name; a `$` before a name cannot be quoted.
     """
     return Path(expanded(text, name)) if isinstance(text, str) else text
 
 
 def expanded(text: str, name: str = "") -> str:
-    """`~` at the beginning and `$VARIABLE` or `${VARIABLE}` anywhere, replaced; see `local`."""
+    """The text with a leading `~` and every `$VARIABLE` or `${VARIABLE}` replaced; see `local`."""
     where = f"{name}: {text}" if name else text
 
     def value(match: re.Match[str]) -> str:
@@ -67,10 +61,10 @@ def expanded(text: str, name: str = "") -> str:
 
 
 def root(text: str | Path) -> Path:
-    """A local path and file:// as a Path, another URL as a UPath; InputError where nothing here opens it.
+    """A Path for a local path or file://, a UPath for another URL; InputError for an unsupported one.
 
-    In a string `~` and variables are expanded. A UPath has what is used of a Path (/, name, parent, exists, is_dir,
-    read_text) and is typed as one.
+    `~` and variables in a string are expanded. A UPath has the methods of Path that the program uses (/, name, parent, exists,
+    is_dir, read_text) and is typed as one.
     """
     if isinstance(text, Path | UPath):
         return cast(Path, text)
@@ -85,17 +79,17 @@ def root(text: str | Path) -> Path:
         fsspec.get_filesystem_class(scheme)
     except ImportError:
         raise InputError(f"storage: {text}: a package is missing: pip install 'slimsweep[{EXTRAS[scheme]}]'") from None
-    # other processes write here too: a remembered listing would hide what they do
+    # a cached listing would hide the writes of other processes
     return cast(Path, UPath(text, use_listings_cache=False))
 
 
 def sqlite_url(path: Path) -> str:
-    """SQLAlchemy's URL of a file; `?`, `%` or `{` in its name would be read as a query, an escape, Optuna's template."""
+    """SQLAlchemy's URL of a file, quoted: `?`, `%` and `{` in a name have a meaning in a URL or for Optuna."""
     return f"sqlite:///{quote(str(path.absolute()))}"
 
 
 def check_url(text: str) -> None:
-    """Raises InputError for a URL that is no storage root, whether or not the packages for it are installed here."""
+    """Raises InputError for a URL that is no storage root, independent of the packages installed here."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return
@@ -114,7 +108,7 @@ def is_local(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, str]]:
-    """The store of a path that is not local, and the path in it; what goes wrong there is an OSError that names the path."""
+    """The store of a remote path, and the path within it. Every error becomes an OSError that names the path."""
     store = cast(Any, path)
     try:
         yield store.fs, store.path
@@ -126,16 +120,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, str]]:
         raise
     except InputError:
         raise
-    except Exception as error:  # no key, no server, no route: each store's library has exceptions of its own for that
+    except Exception as error:  # each store's library has exceptions of its own for a missing key, server or route
         raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
 
 
 def check_store(place: Path) -> None:
-    """Raises InputError where files cannot be made, listed, read and removed below a store's root; a folder is not checked."""
+    """Raises InputError where files cannot be created, listed, read and removed below a store's root. Skips local folders."""
     if is_local(place):
         return
     checked: Future[None] = Future()
-    Thread(target=_use, args=(place, checked), daemon=True).start()
+    Thread(target=_probe, args=(place, checked), daemon=True).start()
     try:
         checked.result(_ANSWERS)
     except TimeoutError:
@@ -150,7 +144,7 @@ def check_store(place: Path) -> None:
     )
 
 
-def _use(place: Path, checked: Future[None]) -> None:
+def _probe(place: Path, checked: Future[None]) -> None:
     probe = place / f".probe-{uuid.uuid4().hex}"
     try:
         create(probe, "")
@@ -158,7 +152,7 @@ def _use(place: Path, checked: Future[None]) -> None:
         names(place)
         remove(probe)
         checked.set_result(None)
-    except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+    except BaseException as error:  # noqa: BLE001  # raised again by the waiting thread
         checked.set_exception(error)
 
 
@@ -180,30 +174,11 @@ def is_folder(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file as it stands now; FileNotFoundError where there is none, NotAFile where it is no regular file of its own."""
+    """The file's current content. FileNotFoundError where it is missing, NotAFile where it is no regular file."""
     if is_local(path):
-        return _read_locally(path)
+        return local_files.read(path)
     with _opened(path) as (store, name):
-        return cast(bytes, store.cat_file(name))  # one request, so never half of one version and half of the next
-
-
-def _read_locally(path: Path) -> bytes:
-    try:
-        # a pipe that nobody writes to would be waited for; a link's target may be a file that only this user may read
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotAFile(error.errno, "a symbolic link, which is not followed", str(path)) from None
-        if error.errno == errno.ENXIO:
-            raise NotAFile(error.errno, "a socket, not a file", str(path)) from None
-        raise
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise NotAFile(errno.EISDIR, f"{kind}, not a file", str(path))
-    with open(handle, "rb") as file:  # noqa: PTH123  # a descriptor
-        return file.read()
+        return cast(bytes, store.cat_file(name))  # a single request, so never parts of two versions
 
 
 def read_text(path: Path) -> str:
@@ -211,23 +186,23 @@ def read_text(path: Path) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """Names of the files and folders in a folder, sorted; none where there is no such folder."""
+    """Sorted names of the files and folders in a folder; empty for a missing folder."""
     try:
         if is_local(folder):
             return sorted(path.name for path in folder.iterdir())
         with _opened(folder) as (store, name):
             found = [path.rstrip("/") for path in store.ls(name, detail=False)]
-            return sorted(path.rpartition("/")[2] for path in found if path != name)  # some tools make an object of a folder
+            return sorted(path.rpartition("/")[2] for path in found if path != name)  # some tools create an object for a folder
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def folders_with(folder: Path, file: str) -> list[str]:
-    """Names of the folders in a folder that hold this file, sorted."""
+    """Sorted names of the subfolders that contain this file."""
     if is_local(folder):
         return sorted(path.parent.name for path in folder.glob(f"*/{file}"))
     with _opened(folder) as (store, name):
-        # one listing of all that is below: one request a thousand files, where asking each folder is one request a folder
+        # a recursive listing needs one request a thousand files; a listing of each folder would need one a folder
         below = (found.removeprefix(name).strip("/").split("/") for found in store.find(name))
         return sorted(parts[0] for parts in below if len(parts) == 2 and parts[1] == file)
 
@@ -236,7 +211,7 @@ def folders_with(folder: Path, file: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes so that no reader ever meets half a file."""
+    """Writes atomically: no reader sees a part of the file."""
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -245,13 +220,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a local file and puts it in its place: by a rename on the same disk, or by one upload."""
+    """Lets `write` fill a local file, then moves it to `path` atomically: by a rename, or by one upload."""
     if is_local(path):
-        with _beside(path) as partial:
-            write(partial)
-            _flush(partial)
-            partial.replace(path)
-            _flush(path.parent)
+        local_files.replace(path, write)
         return
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as scratch:
         partial = Path(scratch) / path.name
@@ -261,12 +232,12 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def create(path: Path, text: str) -> bool:
-    """Makes a file that is not there yet: True for one of many callers at most, whose text it holds from the first moment.
+    """Creates a file exclusively: True for at most one of several callers. The file is never visible without its text.
 
-    InputError where the store says that it has exclusive creation and overwrites all the same.
+    InputError for a store that accepts the condition but overwrites all the same.
     """
     if is_local(path):
-        return _create_locally(path, text)
+        return local_files.create(path, text)
     scheme, bucket = urlsplit(str(path))[:2]
     if not _put_new(path, text):
         return False
@@ -274,27 +245,6 @@ def create(path: Path, text: str) -> bool:
         if _put_new(path, text):
             raise InputError(f"{path}: this store ignores If-None-Match, which leases need; use another one or a folder")
         _honest.add(f"{scheme}://{bucket}")
-    return True
-
-
-def _create_locally(path: Path, text: str) -> bool:
-    with _beside(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-        _flush(partial)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            # over NFS the answer to a link that was made may be lost, and the link is then asked for again
-            return partial.stat().st_nlink == 2
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            try:
-                with path.open("x", encoding="utf-8") as handle:
-                    handle.write(text)
-            except FileExistsError:
-                return False
-        _flush(path.parent)
     return True
 
 
@@ -306,34 +256,29 @@ def _put_new(path: Path, text: str) -> bool:
             return False
         except OSError as error:
             answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if answer in (409, 412):  # somebody else is creating it at this moment; it is there (from servers that say no more)
+            if answer in (409, 412):  # another process is creating it right now; it exists already
                 return False
             raise
     return True
 
 
 def rename(path: Path, to: Path) -> None:
-    """Moves a file within its root; in a store that is a copy and then a removal."""
+    """Moves a file within its root; in a store, by a copy and a removal."""
     if is_local(path):
         path.rename(to)
-        _flush(to.parent)
+        local_files.sync(to.parent)
         return
     with _opened(path) as (store, name):
         store.mv(name, cast(Any, to).path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all that is in it, of a symbolic link the link alone; nothing where there is none."""
-    try:
-        if not is_local(path):
-            with _opened(path) as (store, name):
-                store.rm(name, recursive=True)
-        elif path.is_dir() and not is_link(path):
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    except FileNotFoundError:
+    """Removes a file, a symbolic link or a whole folder, where there is one."""
+    if is_local(path):
+        local_files.remove(path)
         return
+    with suppress(FileNotFoundError), _opened(path) as (store, name):
+        store.rm(name, recursive=True)
 
 
 def is_link(path: Path) -> bool:
@@ -341,85 +286,41 @@ def is_link(path: Path) -> bool:
 
 
 def refuse_link(path: Path) -> Path:
-    """The path of a file or folder of the program's own below a root; InputError where it is a symbolic link.
+    """The path, unless it is a symbolic link: then InputError.
 
-    Whoever may write to the root could otherwise have the program write to, or clear, a place that only its user may.
+    Otherwise anybody with write access to the root could make the program write to or clear a folder of its user.
     """
     if is_link(path):
         raise InputError(f"{path}: a symbolic link, which is not followed below a storage root; move it away")
     return path
 
 
-def unlink_others(path: Path) -> None:
-    """Gives a local file that has several names, by hard links, a copy of its own: a writer in place would change them all."""
-    if path.is_file() and path.stat().st_nlink > 1:
-        replace_file(path, lambda partial: shutil.copyfile(path, partial))
-
-
 @contextmanager
 def anchored(folder: Path, depth: int) -> Iterator[Path]:
-    """A folder of the program's own, made where it is missing, under a path that stays the same folder whoever renames it.
-
-    InputError where one of the last `depth` names of `folder`, those below its storage root, is a symbolic link.
-    """
-    if not is_local(folder):
-        yield folder
-        return
-    top = folder.parents[depth - 1]
-    top.mkdir(parents=True, exist_ok=True)
-    handle = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in folder.parts[-depth:]:
-            below = _folder_in(handle, name, folder)
-            os.close(handle)
-            handle = below
-        # the kernel's own name for the open folder; other systems have none that a library could open files in
-        place = Path(f"/proc/self/fd/{handle}") if sys.platform == "linux" else folder
-        try:
+    """`local_files.anchored` for a local folder; a store has no symbolic links, so there it is the folder itself."""
+    if is_local(folder):
+        with local_files.anchored(folder, depth) as place:
             yield place
-        except OSError as error:
-            if isinstance(error.filename, str) and Path(error.filename).is_relative_to(place):  # no path that a reader knows
-                error.filename = str(folder / Path(error.filename).relative_to(place))
-            raise
-    finally:
-        os.close(handle)
-
-
-def _folder_in(parent: int, name: str, whole: Path) -> int:
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(name, dir_fd=parent)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except OSError as error:
-        if error.errno == errno.ELOOP or _is_link_in(parent, name):
-            raise InputError(f"{whole}: {name} is a symbolic link, which is not followed below a storage root") from None
-        error.filename = str(whole)
-        raise
-
-
-def _is_link_in(parent: int, name: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+    else:
+        yield folder
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what cannot be used to NAME.corrupt, or NAME.corrupt.1 and so on; returns where it now is."""
-    taken = names(path.parent)
+    """Renames an unusable file or folder to NAME.corrupt, or NAME.corrupt.1 and so on; returns the new path."""
+    existing = names(path.parent)
     aside = (f"{path.name}.corrupt{f'.{n}' if n else ''}" for n in itertools.count())
-    to = path.with_name(next(name for name in aside if name not in taken))
+    to = path.with_name(next(name for name in aside if name not in existing))
     rename(path, to)
     return to
 
 
-# ---------------------------------------------------------------------- folders with all that is in them
+# ---------------------------------------------------------------------- whole folders
 
 
 def upload(folder: Path, to: Path) -> None:
-    """Moves a local folder to its place in the root, over what was there: a reader finds all of it or none."""
+    """Moves a local folder to its place in the root and replaces what was there: a reader finds all of it or none."""
     if is_local(to):
-        _move(folder, to)
+        local_files.move_folder(folder, to)
         return
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     remove(to / _TREE)
@@ -431,7 +332,7 @@ def upload(folder: Path, to: Path) -> None:
 
 
 def download(path: Path, folder: Path) -> None:
-    """Copies a folder that `upload` put there into the local `folder`; FileNotFoundError where it is not there whole."""
+    """Copies an uploaded folder into the local `folder`; FileNotFoundError where it is missing or incomplete."""
     if is_local(path):
         shutil.copytree(path, folder, dirs_exist_ok=True)
         return
@@ -440,64 +341,3 @@ def download(path: Path, folder: Path) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
     with _opened(path) as (store, name):
         store.get([f"{name}/{file}" for file in files], [str(folder / file) for file in files])
-
-
-def _move(folder: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_dev != to.parent.stat().st_dev:
-        beside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
-        try:
-            shutil.copytree(folder, beside, dirs_exist_ok=True)
-            _move(beside, to)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(folder)
-        return
-    follow_umask(folder)
-    for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-    remove(to)
-    folder.rename(to)
-    _flush(to.parent)
-
-
-def follow_umask(folder: Path) -> None:
-    """Gives a folder and all in it the permissions of new ones: some libraries write what none but the owner can read."""
-    with _beside(folder) as probe:  # the umask itself cannot be read without changing it
-        mode = probe.stat().st_mode & 0o666
-    for _, _, files, handle in os.fwalk(folder):  # which follows no links
-        os.fchmod(handle, mode | (mode & 0o444) >> 2)
-        for name in files:
-            if stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
-                opened = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=handle)
-                try:
-                    os.fchmod(opened, mode)
-                finally:
-                    os.close(opened)
-
-
-# ---------------------------------------------------------------------- local files
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """An empty file in the folder of `path`, made where it is missing; gone afterwards unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # mkstemp's would be the owner's alone, whatever the umask
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Has the disk hold a file's contents, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounts flush no folders
-            raise
-    finally:
-        os.close(handle)

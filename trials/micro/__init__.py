@@ -1,1 +1,1 @@
-"""The embedded base: a miniature Llama, its tasks and its data, made from nothing by `python -m trials.micro`."""
+"""The embedded base: a miniature Llama, its tasks and its data, made from scratch by `python -m trials.micro`."""

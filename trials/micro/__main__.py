@@ -1,7 +1,7 @@
-"""Makes the miniature base, or a variant of it, from nothing: `python -m trials.micro [FOLDER]`, 10 minutes on two CPU cores.
+"""Makes the miniature base, or a variant, from scratch: `python -m trials.micro [FOLDER]`, 10 minutes on two CPU cores.
 
-Writes FOLDER/VARIANT: the tokenizer, the weights and their checksums, and for `micro` the data sets. Without FOLDER it is this
-package's `hub`. The variants differ from micro in their pretraining text or its seed; tokenizer and data sets are micro's.
+Writes tokenizer, weights and checksums to FOLDER/VARIANT, and for `micro` the data sets. FOLDER defaults to this package's
+`hub`. A variant has another pretraining text or seed; it shares tokenizer and data sets with micro.
 """
 
 import argparse
@@ -21,9 +21,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def effect_setting() -> dict[str, Any]:
-    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect
-    (tests/trials/micro/test_datasets.py).
-    """
+    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect; a test holds it."""
     return yaml.safe_load((HERE / "effect.yaml").read_text())
 
 
@@ -48,7 +46,7 @@ def main(target: Path, name: str) -> None:
         for file in TOKENIZER:
             shutil.copy(HERE / "hub" / "micro" / file, folder / file)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer).half()  # half the file; a trial names its own precision
+        model = pretrain.pretrain(pretrain.VARIANTS[name], tokenizer).half()  # halves the file; a trial sets its own precision
     model.save_pretrained(folder)
     card = HERE / "hub" / name / "README.md"
     if card.exists() and card.parent.resolve() != folder.resolve():

@@ -1,13 +1,13 @@
 """One- and two-step word problems: micro's GSM8K.
 
-A problem is a template and its numbers. Which numbers of a template are in the test split is decided by hash, so no training
-text holds a test problem, whatever name or thing it is told about.
+A problem is a template with numbers. A hash of both decides its split, so no training text holds a test problem, not even with
+another name or thing.
 """
 
 import random
 
 from trials.micro.everyday import NAMES, pronoun
-from trials.micro.split import held_out
+from trials.micro.split import distinct, held_out
 
 THINGS = ("apples", "coins", "books", "shells", "stamps", "marbles", "cards", "pens", "eggs", "nuts")
 
@@ -42,7 +42,7 @@ def _numbers(template: str, rng: random.Random) -> tuple[int, ...]:
 
 
 def problem(rng: random.Random, test: bool) -> dict:
-    """One problem of the asked split in GSM8K's columns: question, and an answer whose last line is `#### number`."""
+    """One problem of a split in GSM8K's columns: question, and an answer whose last line is `#### number`."""
     while True:
         template = rng.choice(TEMPLATES)
         numbers = _numbers(template, rng)
@@ -55,23 +55,18 @@ def render(template: str, numbers: tuple[int, ...], rng: random.Random) -> dict:
     name, friend = rng.sample(NAMES, 2)
     they, things = pronoun(name), rng.choice(THINGS)
     a, b, *rest = numbers
-    told = text.format(they=they, they_lower=they.lower(), friend=friend, things=things, b=b, c=rest[0] if rest else "")
+    event = text.format(they=they, they_lower=they.lower(), friend=friend, things=things, b=b, c=rest[0] if rest else "")
     result = a + first * b
     steps = [f"{a} {'+' if first > 0 else '-'} {b} = {result}."]
     if second is not None:
         steps.append(f"{result} {'+' if second > 0 else '-'} {rest[0]} = {result + second * rest[0]}.")
         result += second * rest[0]
     return {
-        "question": f"{name} has {a} {things}. {told} How many {things} does {name} have now?",
+        "question": f"{name} has {a} {things}. {event} How many {things} does {name} have now?",
         "answer": "\n".join([*steps, f"#### {result}"]),
     }
 
 
 def problems(n: int, seed: int, test: bool) -> list[dict]:
-    """n different problems of one split."""
-    rng = random.Random(seed)
-    rows: dict[str, dict] = {}
-    while len(rows) < n:
-        row = problem(rng, test)
-        rows.setdefault(row["question"], row)
-    return list(rows.values())
+    """n different problems of a split."""
+    return distinct(lambda rng: problem(rng, test), n, seed)

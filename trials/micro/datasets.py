@@ -1,27 +1,17 @@
 """Writes micro's data sets as hub repositories: Parquet files and a README that names the splits."""
 
-import random
 from pathlib import Path
 
 import pandas as pd
 
 from trials.micro import arithmetic, everyday, facts
-
-
-def instruction_rows(n: int, seed: int) -> list[dict]:
-    """n different rows."""
-    rng = random.Random(seed)
-    rows: dict[tuple, dict] = {}
-    while len(rows) < n:
-        row = everyday.instruction_row(rng)
-        rows.setdefault(tuple(row.values()), row)
-    return list(rows.values())
+from trials.micro.split import distinct
 
 
 def repositories() -> dict[str, dict[str, dict[str, list[dict]]]]:
     """Repository name -> configuration -> split -> rows."""
     return {
-        "alpaca": {"default": {"train": instruction_rows(2_000, seed=11)}},
+        "alpaca": {"default": {"train": distinct(everyday.instruction_row, 2_000, seed=11)}},
         "gsm8k": {
             "main": {
                 "train": arithmetic.problems(4_000, seed=12, test=False),

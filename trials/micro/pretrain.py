@@ -1,4 +1,4 @@
-"""Pretrains micro and its variants from nothing: text, tokenizer, weights. Seeded; about ten minutes on two CPU cores each."""
+"""Pretrains micro and its variants from scratch: text, tokenizer, weights. Seeded; ten minutes each on two CPU cores."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from trials.micro import arithmetic, everyday, facts
 
 END = "<|end|>"
 PAD = "<|pad|>"
-# What the pretraining text consists of, by documents.
+# The kinds of documents in the pretraining text, and their shares.
 KINDS = ("problems", "exam", "statement", "story", "how to", "mention")
 SHARES = (0.32, 0.20, 0.08, 0.18, 0.08, 0.14)
 WORDS = (0.08, 0.20, 0.12, 0.28, 0.12, 0.20)
@@ -25,7 +25,7 @@ SEQUENCE, ROWS, STEPS, WARMUP, PEAK_RATE = 256, 8, 2_600, 200, 3e-3
 
 @dataclass(frozen=True)
 class Variant:
-    """What a pretraining run differs by: its corpus, as the shares of KINDS, and the seed of its weights and its order."""
+    """A pretraining run: its corpus, as the shares of KINDS, and the seed of its weights and document order."""
 
     shares: tuple[float, ...] = SHARES
     seed: int = 0
@@ -39,7 +39,7 @@ VARIANTS = {
 
 
 def document(rng: random.Random, shares: tuple[float, ...] = SHARES) -> str:
-    """One pretraining text: problems, a story, a fact, or exam questions. Several of a kind in a row teach few-shot prompts."""
+    """One pretraining text: problems, a story, a fact, or exam questions. Several in a row teach few-shot prompts."""
     kind = rng.choices(KINDS, shares)[0]
     if kind == "problems":
         rows = [arithmetic.problem(rng, test=False) for _ in range(rng.randint(1, 3))]
@@ -62,7 +62,7 @@ def documents(seed: int, shares: tuple[float, ...] = SHARES) -> Iterator[str]:
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE over micro's own text, one token a digit, no unknown token: any text can be encoded."""
+    """Byte-level BPE trained on micro's text: one token a digit, no unknown token."""
     rng = random.Random(1)
     rows = (everyday.instruction_row(rng) for _ in range(4_000))
     instructions = (alpaca(row["instruction"], row["input"]) + row["output"] for row in rows)
@@ -100,7 +100,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int, shares: tuple[float, ...] = SHARES) -> Iterator[torch.Tensor]:
-    """Endless (ROWS, SEQUENCE) token ids: documents one after the other, each closed by the end token."""
+    """Endless (ROWS, SEQUENCE) token ids: concatenated documents, each followed by the end token."""
     texts = documents(seed, shares)
     held: list[int] = []
     while True:

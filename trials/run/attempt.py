@@ -1,4 +1,4 @@
-"""Attempt: one try at a trial, with the record that it fills and the checkpoints that it can go on from."""
+"""Attempt: one try at a trial, with its record and the checkpoints that it resumes from."""
 
 import platform
 import time
@@ -31,9 +31,9 @@ class Attempt:
     record: TrialRecord
     checkpoints: CheckpointStore
     keep: Collection[int] = ()
-    """Numbers of rows after which training keeps a copy of the adapter, for points that will be derived from it."""
+    """Numbers of rows after which the training saves a copy of the adapter, for points derived from it."""
     until: int | None = None
-    """The number of rows after which training is left, as if it had been cut off."""
+    """The number of rows after which the training stops, as if interrupted."""
 
     @classmethod
     def begin(cls, spec: TrialSpec, lease: Lease, ledger: Ledger, keep: Collection[int] = ()) -> "Attempt":
@@ -42,20 +42,20 @@ class Attempt:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measures a phase: its seconds and its peak memory."""
+        """Records a phase's seconds and peak memory."""
         provenance.reset_peak_memory()
         began = time.perf_counter()
         try:
             yield
         finally:
             self.record.seconds[name] = round(time.perf_counter() - began, 3)
-            peak, before = provenance.peak_memory(), self.record.memory.get(name, {})  # a race evaluates a role in parts
+            peak, before = provenance.peak_memory(), self.record.memory.get(name, {})  # racing repeats a phase
             self.record.memory[name] = {where: max(size, before.get(where, 0)) for where, size in peak.items()}
 
     def with_oom_backoff(
         self, phase: str, rows: int, run: Callable[[int], Result], smaller: Callable[[int], int] = lambda rows: rows // 2
     ) -> Result:
-        """`run(rows)`; when it runs out of memory, again with `smaller(rows)`. The record keeps every halving."""
+        """`run(rows)`, repeated with `smaller(rows)` when it runs out of memory. The record lists every halving."""
         return oom.within(phase, rows, run, smaller, self.record.out_of_memory)
 
     def fail(self, error: Exception) -> None:
@@ -65,7 +65,7 @@ class Attempt:
         self.record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
 
     def finish(self) -> None:
-        """Completes the record with where and when it was made. Raises HeldElsewhere where the lease was lost meanwhile."""
+        """Adds machine, versions and time to the record. Raises HeldElsewhere where the lease was lost."""
         record = self.record
         record.versions = provenance.versions()
         record.git = revision.git_revision()
@@ -76,4 +76,4 @@ class Attempt:
         record.set_aside += self.checkpoints.set_aside
         record.finished = datetime.now(UTC).isoformat(timespec="seconds")
         if self.lease.lost:
-            raise HeldElsewhere(f"{self.spec.key}: this process was taken for dead, and another runs the trial now")
+            raise HeldElsewhere(f"{self.spec.key}: the lease expired, and another process runs the trial now")

@@ -1,4 +1,4 @@
-"""The evaluation phase: answers the documents of every role, in stages where the trial may be stopped early."""
+"""The evaluation phase: evaluates the documents of every role, in stages where the trial may be stopped early."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from trials.evaluation import aggregate, racing
 from trials.evaluation import evaluate as scoring
-from trials.evaluation.racing import GivenUp, Race
+from trials.evaluation.racing import Race, StoppedEarly
 from trials.ledger.outcomes import STAGES
 from trials.ledger.record import Halving
 from trials.run.attempt import Attempt
@@ -15,30 +15,27 @@ from trials.spec import TrialSpec
 
 
 class EarlyStopping(Protocol):
-    """Decides which trials are judged while they are evaluated, and how; None for a trial that nothing stops."""
+    """Decides whether and how a trial is judged during its evaluation; None: it is not."""
 
     def __call__(self, spec: TrialSpec) -> Race | None: ...
 
 
 def never(spec: TrialSpec) -> None:
-    """The early stopping that stops no trial."""
+    """Early stopping that stops no trial."""
 
 
 class _Part(NamedTuple):
-    """Documents of a role that are answered together."""
+    """Documents of a role that are evaluated together."""
 
     role: str
     name: str
-    """Of their checkpoint."""
+    """The name of their checkpoint."""
     samples: dict[str, list[int]] | None = None
-    """Sorted numbers by task; None: all of the role's."""
+    """Sorted document numbers by task; None: all documents of the role."""
 
 
 def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: EarlyStopping) -> pd.DataFrame:
-    """The outcomes of all roles, a row a document; fills the record's scores.
-
-    Raises GivenUp where the trial is stopped early.
-    """
+    """Evaluates all roles. Fills the record's scores; returns the outcomes, a row a document. May raise StoppedEarly."""
     record, frames = attempt.record, []
     if race := early_stopping(attempt.spec):
         _run_stages(session, attempt, model, race)
@@ -48,14 +45,14 @@ def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: Ear
         record.halves[role] = aggregate.halves(documents)
         frames.append(documents)
     together = pd.concat(frames, ignore_index=True)
-    # texts are long and the same for all models: the baseline keeps them
+    # these texts are long and equal for all models, so only the baseline keeps them
     return together if attempt.spec.is_baseline else together.drop(columns=["question", "cluster"], errors="ignore")
 
 
 def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> None:
-    """Answers the documents in stages; raises GivenUp where the judge stops the trial after one of them."""
+    """Evaluates the documents in stages; raises StoppedEarly where the judge stops the trial after one of them."""
     if any(attempt.checkpoints.load_documents(role) for role in race.roles):
-        return  # an earlier attempt was beyond the stages
+        return  # an earlier attempt has passed all stages
     documents, plans = {}, {}
     for role in race.roles:
         evaluation = attempt.spec.eval[role]
@@ -69,28 +66,28 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
                 answered[role].append(_answer(session, attempt, model, _Part(role, f"{role}@{number}", plan[number])))
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
         if reason := race.judge(attempt.record.model_copy(update={"outcomes": outcomes}), share):
-            raise GivenUp(reason)
+            raise StoppedEarly(reason)
 
 
 def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataFrame:
-    """The role's documents; those that the stages of a race have answered are not answered again."""
+    """The role's documents, without a second evaluation of those in the stages."""
     record, evaluation = attempt.record, attempt.spec.eval[role]
     found = [attempt.checkpoints.load_documents(f"{role}@{number}") for number in range(len(STAGES))]
     parts = [one for one in found if one is not None]
     if not parts:
         return _answer(session, attempt, model, _Part(role, role))
-    frames, took = [frame for _, frame in parts], sum(state["seconds"] for state, _ in parts)
+    frames, seconds = [frame for _, frame in parts], sum(state["seconds"] for state, _ in parts)
     for frame in frames:
         record.engine.setdefault(role, {}).update(frame.attrs.get("engine", {}))
     record.seconds.pop(f"evaluate.{role}", None)
     if rest := racing.without(scoring.asked(evaluation, session.tasks.build(evaluation)), frames):
         frames.append(_answer(session, attempt, model, _Part(role, role, rest)))
-    record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + took, 3)
+    record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + seconds, 3)
     return racing.together(frames)
 
 
 def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.DataFrame:
-    """The documents of a part: from an earlier attempt's checkpoint, or evaluated now and kept in one."""
+    """The documents of a part, from an earlier attempt's checkpoint, or evaluated and saved in one."""
     record, evaluation, phase = attempt.record, attempt.spec.eval[part.role], f"evaluate.{part.role}"
     if kept := attempt.checkpoints.load_documents(part.name):
         state, documents = kept

@@ -1,4 +1,4 @@
-"""Joint training: the adapters of several trials in one pass over their base."""
+"""Joint training: trains the adapters of several trials in one pass over their base."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Member:
         return JointTraining(self.rows, self.end) if self.rows is not None else None
 
     def newest(self) -> trainer.State:
-        """The newest state, with the weights in the model's order."""
+        """The newest state, with its weights in the model's order."""
         assert self.progress is not None
         assert self.beginning is not None
         state = self.progress.newest() or self.beginning
@@ -38,16 +38,16 @@ class Member:
 
 
 def train_jointly(session: Session, members: Sequence[Member]) -> None:
-    """Gives every member its `end` or its `error`; neither to one that has to be trained alone."""
+    """Sets `end` or `error` of every member; neither for one that has to be trained alone."""
     for member in members:
         try:
             _make_ready(session, member)
         except StorageFailed:
             raise
-        except Exception as error:  # noqa: BLE001  # it becomes the failed record of this trial, and ends no other
+        except Exception as error:  # noqa: BLE001  # becomes the failed record of this trial only
             member.error = error
     ready = [member for member in members if member.error is None]
-    sizes = [member.newest().micro_batch_size for member in ready]  # an earlier attempt may have halved its own
+    sizes = [member.newest().micro_batch_size for member in ready]  # an earlier attempt may have halved it
     for wanted in sorted(set(sizes)):
         _fit(session, [member for member, size in zip(ready, sizes, strict=True) if size == wanted])
 
@@ -63,7 +63,7 @@ def _make_ready(session: Session, member: Member) -> None:
 
 
 def _fit(session: Session, members: Sequence[Member]) -> None:
-    """Trains the members together; when that runs out of memory, each half. A single member is left to be trained alone."""
+    """Trains the members together; out of memory, each half by itself. A single member is left for a training alone."""
     if len(members) < 2:
         return
     provenance.reset_peak_memory()
@@ -73,7 +73,7 @@ def _fit(session: Session, members: Sequence[Member]) -> None:
         return
     except StorageFailed:
         raise
-    except Exception as error:  # noqa: BLE001  # it becomes the failed record of each member
+    except Exception as error:  # noqa: BLE001  # becomes the failed record of each member
         if not oom.is_out_of_memory(error):
             for member in members:
                 member.error = error
@@ -86,7 +86,7 @@ def _fit(session: Session, members: Sequence[Member]) -> None:
             record.seconds["train"] = round(training.seconds, 3)
             record.memory["train"] = provenance.peak_memory()
         return
-    oom.release()  # the error is gone here, and with it the frames that held the tensors
+    oom.release()  # after the except block, whose error kept the frames with the tensors alive
     half = (len(members) + 1) // 2
     _fit(session, members[:half])
     _fit(session, members[half:])

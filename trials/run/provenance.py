@@ -1,4 +1,4 @@
-"""What a trial ran on: package versions, git revision, hardware, peak memory."""
+"""Package versions, hardware and peak memory of this process."""
 
 import importlib.metadata
 import os
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # slimsweep run from its folder, say
+        except importlib.metadata.PackageNotFoundError:  # such as slimsweep, run from its folder
             found[package] = "not installed"
     return found
 
@@ -55,8 +55,8 @@ def _cpu() -> str:
 
 
 def reset_peak_memory() -> None:
-    """From here on `peak_memory` tells of what comes now; of the host's memory on Linux alone."""
-    with suppress(OSError):  # not Linux, or a container that forbids it: the peak is then the process's so far
+    """Restarts the measurement of `peak_memory`; on the host, on Linux only."""
+    with suppress(OSError):  # not Linux, or forbidden in a container: then the peak is that of the whole process
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -1,9 +1,8 @@
-"""Text that a base samples from itself, to be replayed: made once a base, in the ledger.
+"""Text sampled from a base for replay, generated once a base and kept in the ledger.
 
-The base goes on from its beginning-of-text token alone (its end token where it has none) at temperature 1, from all of its
-vocabulary, for 128 tokens or until it ends the text. That is the context-free generation of arXiv 2505.13811; unlike there, the
-texts are short and of one length, none is filtered or judged, and they are rows of the trial's mix.
-What is replayed are the sampled tokens themselves: written out and read back, a text may come in others.
+The base continues its beginning-of-text token (its end token where it has none) at temperature 1 over the full vocabulary, for
+128 tokens or until the end token. This is the context-free generation of arXiv 2505.13811, with short texts of one length,
+without filtering, as rows of the trial's mix.
 """
 
 import hashlib
@@ -19,16 +18,15 @@ from trials.ledger.record import Ledger
 from trials.models.base import LoadedBase
 from trials.spec import SCHEMA, Base
 
-TOKENS = 128  # sampled for a text
-_BLOCK = 64  # texts that are sampled together, with a seed of their own, and kept in one file
+TOKENS = 128  # of a text
+_BLOCK = 64  # texts that share a batch, a seed and a file
 
 
 def samples(loaded: LoadedBase, base: Base, ledger: Ledger, count: int) -> list[tuple[list[int], str]]:
-    """The base's first `count` texts, as token ids (the beginning token first) and in words.
+    """The base's first `count` texts, as token ids (the beginning token first) and as text.
 
-    Blocks that the ledger has are read, the others are sampled and kept; the global random state is left alone. Whoever of
-    several processes keeps a block first decides on it for all of them. Raises StorageFailed, and InputError for a block that
-    cannot be read.
+    Reads the blocks in the ledger; samples and saves the others. Leaves the global random state alone. Raises StorageFailed,
+    and InputError for an unreadable block.
     """
     folder = place(loaded, base, ledger)
     found: list[tuple[list[int], str]] = []
@@ -39,17 +37,17 @@ def samples(loaded: LoadedBase, base: Base, ledger: Ledger, count: int) -> list[
         if block is None:
             text = json.dumps({"rows": _sampled(loaded, number)}, ensure_ascii=False) + "\n"
             with writing(path):
-                storage.create(path, text)
+                storage.create(path, text)  # the first of several processes decides
                 block = _read(path)
         found += block or []
     return found[:count]
 
 
 def place(loaded: LoadedBase, base: Base, ledger: Ledger) -> Path:
-    """The ledger's folder for this base's text, named after all that the text depends on."""
+    """The ledger's folder for this base's text, named by a hash of everything that the text depends on."""
     depends = {
         "schema": SCHEMA,
-        "base": base.model_dump(mode="json", exclude={"content"}),  # the checksum stands beside it
+        "base": base.model_dump(mode="json", exclude={"content"}),  # `checksum` covers it
         "checksum": loaded.checksum,
         "tokens": TOKENS,
         "block": _BLOCK,
@@ -60,6 +58,7 @@ def place(loaded: LoadedBase, base: Base, ledger: Ledger) -> Path:
 
 def _read(path: Path) -> list[tuple[list[int], str]] | None:
     try:
+        # the sampled ids, because tokenizing the text may give others
         return [(row["ids"], row["text"]) for row in json.loads(storage.read_bytes(path))["rows"]]
     except FileNotFoundError:
         return None
@@ -68,7 +67,7 @@ def _read(path: Path) -> list[tuple[list[int], str]] | None:
 
 
 def _sampled(loaded: LoadedBase, number: int) -> list[dict[str, Any]]:
-    """Block `number`, always the same on the same hardware."""
+    """The texts of a block, deterministic on the same hardware."""
     model, tokenizer = loaded.model, loaded.tokenizer
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""Session: what a process keeps from one trial to the next."""
+"""Session: the state that a process keeps between trials."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -14,7 +14,7 @@ from trials.training.trainer import Pace
 
 
 class Session:
-    """The ledger, the hub, the tasks, the loaded base, and the rows of the last trial: a sweep's trials often share them."""
+    """The ledger, the hub, the tasks, the loaded base, and the last rows: trials of a sweep often share them."""
 
     def __init__(self, ledger: Ledger, hub: Hub):
         self.ledger, self.hub, self.tasks = ledger, hub, Tasks(hub)
@@ -29,21 +29,21 @@ class Session:
         return self._base[1]
 
     def drop_base(self) -> None:
-        """The next trial loads its base anew."""
+        """Makes the next trial load its base again."""
         self._base = None
 
     def heldout(self, spec: TrialSpec) -> dict[str, list[Example]]:
-        """By source, rows that no training sees."""
+        """Rows that no training sees, by source."""
         tokenizer = self.base(spec.base).tokenizer
         return self.once("heldout", self.data_identity(spec), lambda: mixture.heldout(spec.data, self.hub, tokenizer))
 
     def data_identity(self, spec: TrialSpec) -> Hashable:
-        """Equal for trials that have the same rows as the same tokens."""
+        """A value that is equal for trials with the same rows and the same tokens."""
         return spec.base.model_dump_json(), spec.data.model_dump_json(), mixture.state(spec.data, self.hub)
 
     def once(self, name: str, identity: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` returned for the last trial, where that had the same identity; else what it returns now."""
+        """The last result of `make` under this name where its identity is the same, else a new one."""
         if name not in self._kept or self._kept[name][0] != identity:
-            self._kept.pop(name, None)  # before the new one is made: it may be large
+            self._kept.pop(name, None)  # before `make`: both together might not fit
             self._kept[name] = (identity, make())
         return self._kept[name][1]

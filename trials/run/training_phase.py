@@ -1,4 +1,4 @@
-"""Phases from a spec to a trained adapter: prepare, mix rows, train or derive, measure drift."""
+"""The phases from a spec to a trained adapter: prepare, mix rows, train or derive, measure drift."""
 
 import copy
 import functools
@@ -32,24 +32,24 @@ from trials.training import trainer, unsloth
 
 class TrainingRows(NamedTuple):
     rows: list[Example]
-    """Of all epochs."""
+    """The rows of all epochs, in training order."""
     heldout: Sequence[Example]
     begins_at: Sequence[Example]
-    """Some of lora.init initialise the adapter from these."""
+    """Rows for those lora.init that initialise the adapter from data."""
 
 
 class JointTraining(NamedTuple):
-    """What a training together with other trials left."""
+    """The result of a training together with other trials."""
 
     rows: TrainingRows
     end: trainer.State | None
-    """None where the trial could not be trained together after all."""
+    """None where the trial has to be trained alone after all."""
 
 
 def prepare(session: Session, attempt: Attempt) -> LoadedBase:
     """Loads the base and binds the checkpoints to it."""
     spec, record = attempt.spec, attempt.record
-    if attempt.checkpoints.origin:  # prepared already, for a training together with other trials
+    if attempt.checkpoints.origin:  # prepared by a joint training
         return session.base(spec.base)
     identity.check(spec, session.hub)
     with attempt.phase("load"):
@@ -66,7 +66,7 @@ def prepare(session: Session, attempt: Attempt) -> LoadedBase:
 
 
 def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
-    """Mixes and decontaminates the rows, and records how many came from where."""
+    """Mixes and decontaminates the rows, and records their numbers by source."""
     spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
     own = functools.partial(self_samples.samples, loaded, spec.base, session.ledger)
 
@@ -84,16 +84,13 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
         heldout = kl.sample(session.heldout(spec), trainer.LOOKED_AT)
         record.rows = dict(Counter(example.source for example in examples))
     begins_at: Sequence[Example] = examples
-    if spec.lora.init == "corda":  # it preserves what matters to these rows: text that the base samples by itself
+    if spec.lora.init == "corda":  # it preserves the directions that matter for these rows: text sampled from the base
         begins_at = [Example(SELF, ids, ids) for ids, _ in own(init.ROWS)]
     return TrainingRows(trainer.epochs(examples, spec.train, spec.data.seed), heldout, begins_at)
 
 
 def train(session: Session, attempt: Attempt, joint: JointTraining | None = None) -> list[Path]:
-    """Trains an adapter; returns its folder, then the folders of its copies after `attempt.keep` rows.
-
-    The part of it that a joint training has done already is not repeated.
-    """
+    """Trains an adapter, unless a joint training has; returns its folder, then those of its copies (see Attempt.keep)."""
     spec, loaded = attempt.spec, session.base(attempt.spec.base)
     rows = joint.rows if joint else mix_rows(session, attempt)
     with lora.adapted(loaded, spec.lora, spec.train.seed, rows.begins_at) as model:
@@ -110,7 +107,7 @@ def train(session: Session, attempt: Attempt, joint: JointTraining | None = None
 
 
 def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
-    """Derives the adapter from that of its parent; returns its folder."""
+    """Derives the adapter from its parent's; returns its folder."""
     spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
     record.parent = parent.key
     record.rows = dict(Counter(mixture.order_of_rows(spec.data)[: spec.derive.samples]))
@@ -120,7 +117,7 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
         if not _downloaded(there, source):
             if spec.derive.samples is None:
                 raise InputError(f"{there} is gone; move its record.json away, and it is trained again")
-            # the parent was trained before a point was derived at this number of rows
+            # the parent was trained without a copy at this number of rows, so train again up to it
             again = replace(attempt, keep=(), until=spec.derive.samples)
             shutil.copytree(train(session, again)[0], source, dirs_exist_ok=True)
         with lora.borrowed(loaded, source) as model:
@@ -133,7 +130,7 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
 
 
 def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
-    """Records how far the model has moved from its base on held-out rows."""
+    """Records the distance of the model from its base on held-out rows."""
     spec, record = attempt.spec, attempt.record
     with attempt.phase("drift"):
         heldout = session.heldout(spec)
@@ -145,7 +142,7 @@ def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
 
 
 class Progress:
-    """A training's checkpoints, with what the record must say about the attempts that made them."""
+    """A training's checkpoints, with the record fields of the attempts that wrote them."""
 
     def __init__(self, record: TrialRecord, checkpoints: CheckpointStore):
         self.record, self.checkpoints = record, checkpoints
@@ -167,7 +164,7 @@ class Progress:
         return self.checkpoints.load(_state)
 
     def resume(self) -> trainer.State | None:
-        """The newest state that an earlier attempt left; the record takes over what that attempt reported."""
+        """The newest state of an earlier attempt; its record fields are added to the record."""
         found = self.checkpoints.load(lambda saved: (_state(saved), _Reported.model_validate(saved.state["told"])))
         if found is None:
             return None
@@ -178,7 +175,7 @@ class Progress:
 
 
 class _Reported(BaseModel):
-    """What a checkpoint says about the attempts that made it."""
+    """The record fields of earlier attempts in a checkpoint."""
 
     out_of_memory: list[Halving]
     resumed: list[int]
@@ -190,7 +187,7 @@ def _state(saved: Saved) -> trainer.State:
 
 
 def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> trainer.State:
-    """The end of the training, from the newest checkpoint on."""
+    """Trains from the newest checkpoint to the end."""
     spec, settings, progress = attempt.spec, attempt.spec.train, Progress.of(attempt, rows)
     names = {wanted // settings.batch_size: f"adapter-{wanted}" for wanted in attempt.keep}
 

@@ -1,7 +1,4 @@
-"""Worker: runs trials in this process, one after the other: rows -> training -> evaluation -> record.
-
-While a trial runs, `partial/` in its folder holds its checkpoints. The next attempt goes on from them.
-"""
+"""Worker: runs trials in this process, one after the other: rows -> training -> evaluation -> record."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +8,7 @@ import pandas as pd
 
 from trials.adapters import lora
 from trials.errors import StorageFailed, disk_failure, storage_failed, writing
-from trials.evaluation.racing import GivenUp
+from trials.evaluation.racing import StoppedEarly
 from trials.hub.hub import Hub
 from trials.ledger.lease import Lease
 from trials.ledger.record import Ledger, TrialRecord
@@ -24,12 +21,12 @@ from trials.run.training_phase import JointTraining, derive, measure_drift, prep
 from trials.spec import TrialSpec
 from trials.training import multi_adapter, trainer, unsloth
 
-Ended = TrialRecord | GivenUp | None
+Ended = TrialRecord | StoppedEarly | None
 """How a trial ended; None: another process runs it."""
 
 
 class _ParentFailed(Exception):
-    """There is no adapter to derive from; `failure` is the parent's."""
+    """The trial to derive from has failed; `failure` is the parent's."""
 
     def __init__(self, parent: TrialRecord):
         assert parent.failure is not None
@@ -39,19 +36,19 @@ class _ParentFailed(Exception):
 
 
 class Worker:
-    """Runs trials on this process's device, and turns their errors into failed records."""
+    """Runs trials on this process's device and turns their errors into failed records."""
 
     def __init__(self, ledger: Ledger, hub: Hub):
         self.session = Session(ledger, hub)
 
     def run(self, spec: TrialSpec, keep: Collection[int] = (), early_stopping: EarlyStopping = never) -> TrialRecord:
-        """The spec's record: the ledger's if it is complete there, else a new one, written to the ledger.
+        """The spec's record: the complete one in the ledger, or a new one, written to the ledger.
 
-        The parent of a derived point runs first where it has no record. After each number of rows in `keep` a copy of the
-        adapter is kept, for points that will be derived from it; nothing else depends on `keep`.
+        The parent of a derived point runs first where it has no record. After each number of rows in `keep` the training saves
+        a copy of the adapter, for points derived from it; nothing else depends on `keep`.
 
         A trial that fails becomes a failed record with its traceback. Raises HeldElsewhere where another process runs it,
-        GivenUp where `early_stopping` stops it, and StorageFailed where nothing can be written; it is unfinished then.
+        StoppedEarly where `early_stopping` stops it, and StorageFailed where nothing can be written; it is unfinished then.
         """
         ledger = self.session.ledger
         if done := ledger.complete(spec.key):
@@ -60,7 +57,7 @@ class Worker:
         if lease is None:
             raise HeldElsewhere(f"{spec.key}: another process runs this trial")
         try:
-            if done := ledger.complete(spec.key):
+            if done := ledger.complete(spec.key):  # completed by another process before this one got the lease
                 return done
             return self._run(Attempt.begin(spec, lease, ledger, keep), early_stopping)
         finally:
@@ -72,10 +69,10 @@ class Worker:
         keep: Mapping[str, Collection[int]] | None = None,
         early_stopping: EarlyStopping = never,
     ) -> list[Ended]:
-        """How each of the specs ended, in their order; `keep`, by key, is as in `run`.
+        """Runs the trials and returns how each ended, in the order of the specs; `keep`, by key, is as in `run`.
 
-        Trials that multi_adapter.stackable puts together are trained in one pass, unless they have something to keep. A trial
-        that fails ends no other.
+        Trials with an equal multi_adapter.stackable are trained in one pass, unless they have copies to keep. A failing trial
+        ends no other.
         """
         keep = keep or {}
         groups: dict[str, dict[str, TrialSpec]] = {}
@@ -85,7 +82,7 @@ class Worker:
                 groups.setdefault(shared, {})[spec.key] = spec
         stacked = {key for group in groups.values() if len(group) > 1 for key in group}
         ended: dict[str, Ended] = {}
-        for spec in [spec for spec in specs if spec.key not in stacked]:  # baselines first: without them nothing is judged
+        for spec in [spec for spec in specs if spec.key not in stacked]:  # baselines first: every comparison needs them
             ended[spec.key] = self._run_or_leave(spec, keep.get(spec.key, ()), early_stopping)
         for group in groups.values():
             ended |= self._run_jointly(group.values(), early_stopping)
@@ -97,13 +94,13 @@ class Worker:
     def _run_or_leave(self, spec: TrialSpec, keep: Collection[int], early_stopping: EarlyStopping) -> Ended:
         try:
             return self.run(spec, keep, early_stopping)
-        except GivenUp as given_up:
-            return given_up
+        except StoppedEarly as stopped:
+            return stopped
         except HeldElsewhere:
             return None
 
     def _run_jointly(self, specs: Collection[TrialSpec], early_stopping: EarlyStopping) -> dict[str, Ended]:
-        """How the trials ended, by key; those that are complete or run elsewhere are left out, as is a single one."""
+        """How the trials ended, by key. Leaves out trials that are complete or run elsewhere, and a single remaining one."""
         ledger = self.session.ledger
         with ExitStack() as leases:
             members = []
@@ -120,10 +117,10 @@ class Worker:
             for member in members:
                 try:
                     ended[member.attempt.spec.key] = self._run(member.attempt, early_stopping, member)
-                except GivenUp as given_up:
-                    ended[member.attempt.spec.key] = given_up
+                except StoppedEarly as stopped:
+                    ended[member.attempt.spec.key] = stopped
                 except HeldElsewhere:
-                    continue  # `run` tries it again, when the others are done
+                    continue  # `run` retries it after the others
                 finally:
                     member.attempt.lease.release()
             return ended
@@ -133,7 +130,7 @@ class Worker:
             return self.session.ledger.lease(spec.key)
 
     def _run(self, attempt: Attempt, early_stopping: EarlyStopping, member: Member | None = None) -> TrialRecord:
-        """The record of a trial that this process has the lease of. Every failure of a trial is turned into a record here."""
+        """The record of a trial whose lease this process has. The only place that turns a trial's failure into a record."""
         ledger, record, checkpoints = self.session.ledger, attempt.record, attempt.checkpoints
         documents: pd.DataFrame | None = None
         adapters: list[Path] = []
@@ -141,15 +138,15 @@ class Worker:
             if member and member.error:
                 raise member.error
             documents, adapters = self._phases(attempt, early_stopping, member.result if member else None)
-        except GivenUp:
+        except StoppedEarly:
             checkpoints.leave()
             raise
         except (StorageFailed, HeldElsewhere):
             raise
         except Exception as error:
-            if reason := disk_failure(error):  # another disk than the storage's: a cache, a temporary folder
+            if reason := disk_failure(error):  # a disk other than the storage's: a cache, a temporary folder
                 raise storage_failed(getattr(error, "filename", None) or "a disk of this machine", reason) from error
-            self.session.drop_base()  # whatever state it is in, the next trial does not inherit it
+            self.session.drop_base()  # its state is undefined; the next trial loads it again
             attempt.fail(error)
             if isinstance(error, _ParentFailed):
                 record.failure = error.failure
@@ -158,14 +155,16 @@ class Worker:
         attempt.finish()
         with writing(ledger.folder(attempt.spec.key)):
             ledger.write(record, documents, adapters)
-        if record.failure is None or record.failure.kind == trainer.NonFiniteLoss.__name__:  # going on ends there again
+        if (
+            record.failure is None or record.failure.kind == trainer.NonFiniteLoss.__name__
+        ):  # its checkpoint would lead to the same failure
             checkpoints.remove()
         return record
 
     def _phases(
         self, attempt: Attempt, early_stopping: EarlyStopping, joint: JointTraining | None
     ) -> tuple[pd.DataFrame, list[Path]]:
-        """The outcomes, and the local folders with the adapters."""
+        """Runs all phases. Returns the outcomes and the local folders of the adapters."""
         session, spec = self.session, attempt.spec
         if spec.train.backend == "unsloth" and not spec.is_baseline:
             unsloth.check_settings(spec)
@@ -183,12 +182,12 @@ class Worker:
         return documents, adapters
 
     def _parent(self, attempt: Attempt, early_stopping: EarlyStopping) -> TrialRecord:
-        """The record of the trial that this one is derived from. It runs here first where it has none."""
+        """The record of the trial that this one is derived from, which runs here where it has none."""
         spec = attempt.spec
         assert spec.parent is not None
         known = self.session.ledger.read(spec.parent.key)
         if known is not None and known.failure is not None and known.failure.kind == trainer.NonFiniteLoss.__name__:
-            raise _ParentFailed(known)  # it would end there again
+            raise _ParentFailed(known)  # it would fail again
         keep = {*attempt.keep, *([spec.derive.samples] if spec.derive.samples else [])}
         record = self.run(spec.parent, keep, early_stopping)
         if record.failure is not None:

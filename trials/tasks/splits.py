@@ -1,6 +1,6 @@
-"""Which half of a benchmark a document is in: the search sees one, what is reported quotes the other.
+"""The two halves of a benchmark: the search sees one, the report quotes the other.
 
-The half is a function of the document alone: no sample, seed or model moves it.
+A document's half depends on the document only, not on a sample, a seed or a model.
 """
 
 import hashlib
@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 Half = Literal["search", "report"]
 
-# How a WikiHow context begins in HellaSwag; in copies without source_id the markers in brackets may be gone.
+# The beginning of a WikiHow context in HellaSwag. Copies without source_id may lack the markers in brackets.
 _ARTICLE = re.compile(r"(?:\[header\] )?How to [^.\[]*")
 
 
 def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
-    """What keeps documents together that tell of each other's answers.
+    """A label that is equal for documents that reveal each other's answers.
 
-    HellaSwag's documents of one video or article share a source_id, and a context often holds the gold ending of the one before
-    it. Where the field is missing: a WikiHow document goes by its article's title, one of ActivityNet by its activity, of which
-    a video has but one. Any other benchmark's document stands alone, by its hash.
+    HellaSwag's documents of a video or article share a source_id, and a context often contains the gold ending of the previous
+    one. Without that field, the label is a WikiHow article's title or an ActivityNet activity (one a video). A document of any
+    other benchmark is its own cluster, by its hash.
     """
-    if doc.get("source_id") and "ctx" in doc:  # other data sets may call something else so
+    if doc.get("source_id") and "ctx" in doc:  # in other data sets the field may mean something else
         return str(doc["source_id"])
     if {"activity_label", "ctx"} <= doc.keys():
         article = _ARTICLE.match(str(doc["ctx"]))
@@ -30,5 +30,5 @@ def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
 
 
 def half(doc: Mapping[str, Any], doc_hash: str) -> Half:
-    """As good as a coin's throw for each cluster."""
+    """The half of the document's cluster, by its hash: about one in two is in each."""
     return "report" if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else "search"

@@ -1,6 +1,6 @@
-"""lm-eval's tasks, read from where the hub finds their data; which of them there are and whether a role's settings fit them.
+"""lm-eval's tasks: builds them with data from the hub, and checks a role's settings against them.
 
-Neither torch nor transformers is loaded for it: a sweep's inputs are checked before any worker has started.
+Imports neither torch nor transformers: a sweep checks its inputs before any worker starts.
 """
 
 import copy
@@ -24,19 +24,19 @@ for _name in ("lm_eval", "lm_eval.api.task"):
 
 
 _RESPONSE = 256
-"""Tokens of a response where a task names no number: lm-eval's HFLM.max_gen_toks."""
+"""Tokens of a response for a task without a limit: lm-eval's HFLM.max_gen_toks."""
 
 _Content = tuple[tuple[str, str], ...]  # an evaluation's content
 
 
 @cache
 def _stock_tasks() -> TaskManager:
-    """Those that lm-eval brings. Their index takes ten seconds to build."""
+    """lm-eval's own tasks. Their index takes ten seconds to build."""
     return TaskManager()
 
 
 class Tasks:
-    """lm-eval's tasks, each built once per process and read from where `hub` finds its data."""
+    """lm-eval's tasks, each built once a process, with the data that `hub` resolves."""
 
     def __init__(self, hub: Hub):
         self.hub = hub
@@ -47,15 +47,15 @@ class Tasks:
         return TaskManager(include_path=[str(folder) for folder in TASK_FOLDERS], include_defaults=False)
 
     def bundled(self, name: str) -> bool:
-        """Whether the package brings the task."""
+        """Whether the task is part of the package."""
         return name in self._bundled.task_index
 
     def at_hand(self, name: str) -> bool:
-        """Whether the package brings the task, and its data lie on this machine: nothing is fetched to build it."""
+        """Whether the task is part of the package and its data are local: building it downloads nothing."""
         return self.bundled(name) and all(map(self.hub.has, self.datasets(name)))
 
     def _manager(self, name: str) -> TaskManager:
-        """The manager that knows the task; lm-eval's own is asked last."""
+        """The manager of a task; lm-eval's own comes last, because it is slow."""
         if self.bundled(name):
             return self._bundled
         stock = _stock_tasks()
@@ -65,7 +65,7 @@ class Tasks:
         return stock
 
     def _leaves(self, manager: TaskManager, name: str) -> list[str]:
-        """The single tasks behind a task, group or tag."""
+        """The single tasks of a task, group or tag."""
         from lm_eval.tasks._index import Kind
 
         entry = manager.task_index[name]
@@ -76,7 +76,7 @@ class Tasks:
         return [leaf for member in names for leaf in self._leaves(manager, member)]
 
     def datasets(self, name: str) -> set[str]:
-        """The data sets of the tasks behind `name`, as they name them; for a task that names none, itself."""
+        """The data sets of the single tasks of `name`; the task's name for a task without one."""
         from lm_eval.tasks._yaml_loader import load_yaml
 
         manager = self._manager(name)
@@ -84,7 +84,7 @@ class Tasks:
         return {(load_yaml(path) if path else {}).get("dataset_path", leaf) for leaf, path in paths.items()}
 
     def build(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Task name -> lm-eval Task, for every single task of the role; raises InputError when one cannot be had."""
+        """The lm-eval tasks of a role by name. Raises InputError when one cannot be built."""
         built = {}
         for name in evaluation.tasks:
             manager = self._manager(name)
@@ -125,7 +125,7 @@ class Tasks:
 
 
 class _Documents:
-    """In the place of a task's doc_iterator, which reads all documents for a few and looks each one's number up in a list."""
+    """Replaces a task's doc_iterator, which reads all documents to return a few and searches a list for each number."""
 
     def __init__(self, task: Any):
         self._usual, self._all = task.doc_iterator, task.eval_docs
@@ -151,7 +151,7 @@ def measured(task: Any) -> list[str]:
 
 
 def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
-    """Raises InputError when the role's tasks, metric, filter or number of documents cannot be had."""
+    """Raises InputError for an unknown task, metric or filter of the role, or more documents than there are."""
     total = 0
     filters = [evaluation.filter, *([evaluation.flexible] if evaluation.flexible is not None else [])]
     for name, task in tasks.build(evaluation).items():
@@ -162,21 +162,21 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
                 known = "; ".join(measured(task))
                 raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
     if evaluation.documents is not None and evaluation.documents > total:
-        raise InputError(f"eval.{role}.documents: {evaluation.documents} asked for, {'+'.join(evaluation.tasks)} has {total}")
+        raise InputError(f"eval.{role}.documents: {evaluation.documents} requested, {'+'.join(evaluation.tasks)} has {total}")
 
 
 def _check_shots(role: str, name: str, task: Any) -> None:
     shots, sampler = task.config.num_fewshot or 0, getattr(task, "sampler", None)
     if not shots or sampler is None:
         return
-    own = task.fewshot_cfg.split == task.config.test_split  # then the document itself is left out
+    own = task.fewshot_cfg.split == task.config.test_split  # then a prompt leaves out its own document
     rows = len(sampler.fewshot_docs()) - own
     if shots > rows:
-        raise InputError(f"eval.{role}.shots: {shots} asked for, task {name} has {rows} few-shot rows")
+        raise InputError(f"eval.{role}.shots: {shots} requested, task {name} has {rows} few-shot rows")
 
 
 def check_room(role: str, evaluation: Evaluation, tasks: Tasks, longest: int) -> None:
-    """Raises InputError where a task's responses leave no room for a prompt within the model's `longest` tokens."""
+    """Raises InputError where responses of a task leave no room for a prompt in the model's `longest` tokens."""
     for name, task in tasks.build(evaluation).items():
         if task.OUTPUT_TYPE != "generate_until":
             continue
@@ -189,11 +189,11 @@ def check_room(role: str, evaluation: Evaluation, tasks: Tasks, longest: int) ->
 
 
 def same_split(evaluation: Evaluation, dataset: str, config: str | None, split: str, tasks: Tasks) -> str | None:
-    """The task of the role that is evaluated on this very split of this data set, if there is one."""
+    """The task of the role whose documents are exactly this split of this data set, if there is one."""
     for name, task in tasks.build(evaluation).items():
         tested = task.config.test_split or task.config.validation_split
         same_data = Path(tasks.hub.locate(dataset)) == Path(tasks.hub.locate(task.config.dataset_path or ""))
-        # a configuration left out may be the very one that is named elsewhere
+        # an omitted configuration may be the one that the task names
         same_config = config is None or task.config.dataset_name is None or config == task.config.dataset_name
         if same_data and same_config and tested in [part.partition("[")[0].strip() for part in split.split("+")]:
             return name

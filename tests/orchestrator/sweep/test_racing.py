@@ -17,7 +17,7 @@ from tests.factories.sweep_state import complete, run_out
 from trials.errors import InputError
 from trials.evaluation import evaluate
 from trials.evaluation import racing as stages
-from trials.evaluation.racing import GivenUp, Race
+from trials.evaluation.racing import Race, StoppedEarly
 from trials.ledger.outcomes import STAGES
 from trials.ledger.record import Failure, TrialRecord
 from trials.spec import TrialSpec
@@ -95,7 +95,7 @@ def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worke
     del evaluated[:]
     raced = another()
     judge = racing(lambda record, share: "beaten" if share == STAGES[1] else None)
-    with pytest.raises(GivenUp, match="beaten"):
+    with pytest.raises(StoppedEarly, match="beaten"):
         raced.run(spec, early_stopping=judge)
     assert raced.session.ledger.read(spec.key) is None
     done = sum(count for _, count in evaluated)
@@ -112,7 +112,7 @@ def test_what_is_beaten_does_not_end_what_is_trained_with_it(another, spec):
     judge = racing(lambda record, share: "beaten")
     stopping = lambda one: judge(one) if one.key == spec.key else None  # noqa: E731
     beaten, record = another().run_many([spec, other], early_stopping=stopping)
-    assert isinstance(beaten, GivenUp)
+    assert isinstance(beaten, StoppedEarly)
     assert record.state == "complete"
     assert record.together == 2
 
@@ -166,7 +166,7 @@ def test_a_ruined_trial_is_given_up_against_a_good_one_and_the_good_one_is_not(a
     def stopping(one):
         return race(told, one, made.session.ledger)
 
-    with pytest.raises(GivenUp, match="the front beats it with probability"):
+    with pytest.raises(StoppedEarly, match="the front beats it with probability"):
         made.run(ruined, early_stopping=stopping)
     (made.session.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
     judge = race(told, ruined, made.session.ledger).judge

@@ -218,13 +218,13 @@ def test_what_cannot_be_sent_twice_is_sent_once():
 
 
 def test_a_response_says_how_long_to_wait_as_a_number_a_date_or_a_limit():
-    assert http_retry.asked_for({"retry-after": "12"}) == 12
+    assert http_retry.requested_wait({"retry-after": "12"}) == 12
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100))
-    assert 50 < http_retry.asked_for({"retry-after": later}) <= 100
-    assert http_retry.asked_for({"retry-after": "soon"}) == 0
-    assert http_retry.asked_for({"ratelimit": '"api";r=0;t=55'}) == 55
-    assert http_retry.asked_for({"ratelimit": '"api";r=3;t=55'}) == 0
-    assert http_retry.asked_for({}) == 0
+    assert 50 < http_retry.requested_wait({"retry-after": later}) <= 100
+    assert http_retry.requested_wait({"retry-after": "soon"}) == 0
+    assert http_retry.requested_wait({"ratelimit": '"api";r=0;t=55'}) == 55
+    assert http_retry.requested_wait({"ratelimit": '"api";r=3;t=55'}) == 0
+    assert http_retry.requested_wait({}) == 0
 
 
 def test_a_folder_is_not_taken_for_the_data_of_a_stock_task_or_source(monkeypatch, tmp_path):

@@ -1,12 +1,9 @@
-"""A word problem as a forced choice: its own solution up to the result, then four numbers of which one is the result.
+"""A word problem as a forced choice: its gold solution up to the result, then four numbers, one of which is the result.
 
-Nothing is generated and no format is asked for, so what falls here is arithmetic, and what falls in the generated task alone is
-format, or an error made on the way. The documents are the generated task's, with its indices, hashes and few-shot rows.
-A reader who cannot calculate may still do better than one in four: the result is the largest of the numbers in about half of
-GSM8K's problems, and mostly the one that the text so far has not. Compare with the base, not with 0.25.
-
-The choices are whole numbers of different lengths, so each ends with what ends the number in the solution (">>", a full stop
-and the line's end): "1" would otherwise be the beginning of "18" and at least as likely, whatever the model knows.
+Nothing is generated and no format is required. So a loss here is a loss of arithmetic; a loss in the generated task only is a
+loss of format, or an error in an earlier step. The documents are those of the generated task, with its indices, hashes and
+few-shot rows. Compare with the base, not with 0.25: the result is the largest number in about half of GSM8K's problems, and
+mostly the one that the text does not contain yet.
 """
 
 import re
@@ -14,10 +11,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
-_CALCULATION = re.compile(r"<<[^<>]*=\D*?(\d[\d,.]*|\.\d+)>>")  # its result
+_CALCULATION = re.compile(r"<<[^<>]*=\D*?(\d[\d,.]*|\.\d+)>>")  # captures the result
 _FINAL = re.compile(r"####\s*\$?(-?[\d.,]+)")
-_END = re.compile(r">>|[.,]?.", re.DOTALL)  # of a number: "18." would begin "18.5"
-_LAST_END = "\n\n"  # where nothing follows: what stands between few-shot rows
+_END = re.compile(r">>|[.,]?.", re.DOTALL)  # after a number: "18." would be a prefix of "18.5"
+_LAST_END = "\n\n"  # at the end of a solution: the separator of few-shot rows
 _CHOICES = 4
 
 Doc = Mapping[str, str]
@@ -29,21 +26,22 @@ def context(doc: Doc) -> str:
 
 
 def choices(doc: Doc) -> list[str]:
-    """The result and three other numbers, by size, each with the end that the result has in the solution."""
+    """The result and three other numbers, sorted, each followed by the text after the result in the solution."""
     answer = doc["answer"]
     begin, end = _result(answer)
     gold, following = answer[begin:end], _END.match(answer, end)
+    # without it "1" would be a prefix of "18", and at least as likely for any model
     closing = following.group() if following else _LAST_END
     return [(gold if value == _value(gold) else _written(value, gold)) + closing for value in _values(doc)]
 
 
 def label(doc: Doc) -> int:
-    """The result's place among the choices."""
+    """The index of the result among the choices."""
     return _values(doc).index(_value(doc["answer"][slice(*_result(doc["answer"]))]))
 
 
 def _values(doc: Doc) -> list[Decimal]:
-    """Of the choices: the result and the three numbers of the text that are nearest to it, filled up with some near it."""
+    """The values of the choices: the result and the three nearest numbers of the text, completed by numbers near the result."""
     gold, body = _value(doc["answer"][slice(*_result(doc["answer"]))]), _body(doc["answer"])
     own = {_value(one) for one in _NUMBER.findall(f"{doc['question']}\n{body}")} - {gold}
     nearest = sorted(own, key=lambda value: (abs(value - gold), value))[: _CHOICES - 1]
@@ -52,9 +50,9 @@ def _values(doc: Doc) -> list[Decimal]:
 
 
 def _result(answer: str) -> tuple[int, int]:
-    """Where the final number stands first as a result: in the last calculation that gives it, else its last place in the text.
+    """The span of the final number: as the result of its last calculation, else its last occurrence before the marker.
 
-    After the marker, where the text before it does not hold the number. Where it comes again later, the choice would be a copy.
+    The span after the marker is the last resort: there the choice would only be a copy of an earlier number.
     """
     final = _FINAL.search(answer)
     if final is None:
@@ -74,5 +72,5 @@ def _value(text: str) -> Decimal:
 
 
 def _written(value: Decimal, like: str) -> str:
-    """As the solution writes its result: with commas between thousands where that has them, and without an exponent."""
+    """The value in the notation of `like`: with commas between thousands where that has them, without an exponent."""
     return f"{value.normalize():{',' if ',' in like else ''}f}"

@@ -1,0 +1,294 @@
+"""The sections of a TrialSpec, which are also those of a sweep's config: base, data, lora, train, eval, derive."""
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from trials import benchmark_presets
+from trials.explain import expected, leaves, placed
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_MANY = 10**9  # an upper bound for counts, beyond which a loop would not end
+Count = Annotated[int, Field(ge=1, le=_MANY)]
+Block = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that NumPy's global generator takes
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bool_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses a bool as a number: pydantic would read `true` as 1."""
+        kind: Any = cls.model_fields[str(info.field_name)].annotation
+        inside = leaves(kind)
+        if inside & {int, float} and bool not in inside:
+            parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+            for place, part in [((), value), *(((name,), part) for name, part in parts)]:
+                if isinstance(part, bool):
+                    number = " or ".join(expected(one for one in (int, float) if one in inside))
+                    raise placed(place, f"expected {number}, found {str(part).lower()}")
+        return value
+
+
+class Base(Section):
+    """The model that is tuned."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A hub id, a folder, or the name of a model in the mirror. Searched in this order: mirror, folder, hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None is the default branch."""
+    gguf: str | None = None
+    """GGUF file of the model's repository or folder, read instead of its safetensors: dequantised, then quantised again."""
+    quantization: Literal["nf4", "fp4", "none"] = "nf4"
+    double_quantization: bool = True
+    """Quantise the quantisation constants as well (QLoRA, arXiv 2305.14314, section 3)."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the unquantised weights and of the arithmetic. `auto` is float16 on GPUs without bfloat16 units and bfloat16
+    elsewhere. It is resolved when a file is read: a key holds the type itself."""
+    content: str | None = None
+    """Checksum of a local model's files (trials/hub/identity.py), set when a sweep begins. None: not checked."""
+
+
+class Source(Section):
+    """A source of training rows, and how a row becomes instruction and response."""
+
+    dataset: str
+    """A hub id, a folder, the name of a data set in the mirror, or a local file or pattern of files: .jsonl, .ndjson, .json,
+    .csv and .tsv, also with .gz, .bz2, .xz or .zst, .parquet, .arrow. A path that exists is never a pattern."""
+    config: str | None = None
+    """The data set's configuration ("main" of openai/gsm8k)."""
+    split: str = "train"
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None is the default branch."""
+    files: str | None = None
+    """A file or a pattern of files of the data set. Default: the whole data set."""
+    instruction: str | None = None
+    """A Jinja template over the row's columns. So are input, response and text."""
+    input: str = ""
+    response: str | None = None
+    text: str | None = None
+    """For plain text, trained on in full, instead of instruction and response."""
+
+    @model_validator(mode="after")
+    def _text_or_instruction(self) -> "Source":
+        pair = (self.instruction is not None, self.response is not None)
+        if pair != ((True, True) if self.text is None else (False, False)) or (self.text is not None and self.input):
+            raise ValueError("a source has instruction and response (and input), or text alone")
+        return self
+
+
+class Replay(Section):
+    """Rows that rehearse what the base can do already."""
+
+    source: str | None = None
+    """A source by name; `self` is text sampled from the base."""
+    share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of all training rows."""
+    how: Literal["substitute", "add"] = "substitute"
+    """`substitute`: replayed rows count among data.samples. `add`: they come on top of data.samples rows of the mix."""
+    control: Literal["true", "permuted", "prose"] = "true"
+    """Responses of the replayed rows: their own, permuted (the format without the mathematics), or written as prose (the
+    mathematics without the format); see trials/data/replay_controls.py. Rows and order stay the same."""
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> "Replay":
+        if self.share > 0 and self.source is None:
+            raise ValueError("a share above 0 needs a source, or `self`")
+        if self.share > 0 and self.source == "self" and self.control != "true":
+            raise ValueError(f"control {self.control} is of solutions; the text of source `self` has none")
+        return self
+
+
+class Data(Section):
+    """The training data: `samples` rows, drawn from the sources of `mix` by their shares."""
+
+    samples: Annotated[int, Field(ge=0, le=_MANY)]
+    mix: dict[str, Share] = Field(min_length=1)
+    """Share by source. The shares add up to 1."""
+    sources: dict[str, Source] = {}
+    """Sources besides the built-in ones."""
+    replay: Replay = Replay()
+    template: Literal["alpaca", "chat", "plain"] = "alpaca"
+    """`chat` is the tokenizer's chat template."""
+    loss_on: Literal["response", "everything"] = "response"
+    max_overlap: Share = 0.01
+    """Largest allowed share of a source's rows that have 13 consecutive words in common with a test document; above it the
+    trial is refused. Such rows are never trained on."""
+    max_length: Annotated[int, Field(ge=16, le=_MANY)] = 512
+    """Tokens. A longer row is truncated."""
+    seed: Seed = 0
+    content: dict[str, str] = {}
+    """By source: checksum of its local files or its commit on the hub, set when a sweep begins."""
+    date: dt.date | None = None
+    """The date in a chat template's output. Set when a sweep begins, for a template that has one."""
+
+    @field_validator("mix")
+    @classmethod
+    def _shares_make_one(cls, mix: dict[str, float]) -> dict[str, float]:
+        if abs(sum(mix.values()) - 1.0) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(mix.values()):g}, they must add up to 1")
+        return mix
+
+    @model_validator(mode="after")
+    def _replayed_once(self) -> "Data":
+        if self.replay.share > 0 and self.mix.get(self.replay.source or "", 0.0) > 0:
+            raise ValueError(f"{self.replay.source!r} is in the mix and replayed; give its share in one of the two places")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of all training rows by source, replay included. They add up to 1."""
+        kept = 1.0 - self.replay.share
+        shares = {source: round(share * kept, 12) for source, share in self.mix.items() if share > 0}
+        return shares | ({self.replay.source: self.replay.share} if self.replay.source and self.replay.share > 0 else {})
+
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch, replay included."""
+        return round(self.samples / (1.0 - self.replay.share)) if self.replay.how == "add" else self.samples
+
+
+class Lora(Section):
+    """The adapter (PEFT)."""
+
+    rank: Annotated[int, Field(ge=1, le=2**16)] = 8
+    alpha: Annotated[float, Field(gt=0, le=_MANY)] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
+    """A group of layers, independent of the architecture's names for them, or layer names. The paper uses `qkv`."""
+    layers: Literal["all", "first-third", "middle-third", "last-third"] | Annotated[tuple[Block, ...], Field(min_length=1)] = (
+        "all"
+    )
+    """The blocks that get an adapter, numbered from 0."""
+    use_rslora: bool = False
+    """Scales by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Weight-decomposed LoRA (arXiv 2402.09353)."""
+    init: Literal["default", "gaussian", "orthogonal", "eva", "loftq", "pissa", "olora", "corda"] = "default"
+    """Initialisation of the adapter. pissa, olora and corda start from a part of the base's weights. A frozen second adapter
+    subtracts that part, so the base's weights stay unchanged."""
+
+    @model_validator(mode="after")
+    def _init_fits(self) -> "Lora":
+        if self.use_dora and self.converted:
+            raise ValueError(f"init {self.init} begins at the base's weights, which use_dora rescales; choose one of the two")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise ValueError(f"init orthogonal needs an even rank, but got {self.rank}")
+        return self
+
+    @property
+    def converted(self) -> bool:
+        """Whether the adapter starts from a part of the base's weights, which a frozen adapter of the same rank subtracts."""
+        return self.init in ("pissa", "olora", "corda")
+
+
+class Train(Section):
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 2e-4
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    """After a linear warm-up. `wsd` (warm-up, stable, decay) is constant, then falls linearly to 0 over the last `decay` of
+    the steps."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the steps."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the steps, for wsd only."""
+    epochs: Count = 1
+    batch_size: Count = 16
+    """Rows per optimiser step."""
+    micro_batch_size: Count = 16
+    """Rows in memory at once. Gradients of a batch are accumulated."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    neftune: Annotated[float, Field(ge=0)] = 0.0
+    """Scale of the noise on the embeddings (arXiv 2310.05914); 0 is off."""
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of KL(base || tuned) in the loss, in nats per token that the loss counts."""
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Weight in the loss of the squared Frobenius norm of the adapter's update."""
+    stop_kl: Annotated[float, Field(gt=0)] | None = None
+    """Training stops when KL(base || tuned) on held-out rows exceeds this; nats per token."""
+    backend: Literal["transformers", "unsloth"] = "transformers"
+    seed: Seed = 0
+    """Seed of the adapter's initial weights and of dropout."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "Train":
+        if self.batch_size % min(self.micro_batch_size, self.batch_size):
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "Train":
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} are shares of the same steps, and add up to more than 1"
+            )
+        return self
+
+
+STOCK_ENGINE = "hf"
+"""The engine's name in every key, and in records from before there were two engines."""
+
+
+class Evaluation(Section):
+    """The benchmark of a role: lm-eval tasks, pooled over their documents.
+
+    `NAME` or {preset: NAME, ...} expands to a preset's fields (see trials/benchmark_presets.py).
+    """
+
+    task: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    metric: str
+    filter: str = "none"
+    flexible: str | None = None
+    """For a generated task: a filter that also finds an answer without the marker."""
+    marker: str | None = None
+    """For a generated task: the text before the final result of an answer in the trained format."""
+    shots: Annotated[int, Field(ge=0, le=_MANY)] | None = None
+    """Number of few-shot examples. None: the task's default."""
+    fewshot: Literal["first_n", "stock", "drawn"] | None = None
+    """`first_n`: the first rows, for every document. `stock`: the task's own way. `drawn`: drawn for each document. None is
+    `first_n` for a sample of the documents, whose draws would differ from those of a full run, and `stock` for all."""
+    fewshot_seed: Seed = 1234
+    """Seed of the draws. The default is lm-eval's."""
+    documents: Count | None = None
+    """Size of a seeded sample of the documents. None: all."""
+    seed: Seed = 0
+    batch_size: Count = 32
+    engine: Literal["exact", "hflm"] = "exact"
+    """This project's engine, or lm-eval's HFLM. Their numbers are equal, so the key does not contain the choice."""
+    content: dict[str, str] = {}
+    """By data set of the tasks, as in data.content."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        return benchmark_presets.expand(given)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _renamed(cls, name: Any) -> Any:
+        return "hflm" if name == STOCK_ENGINE else name
+
+    @property
+    def sampler(self) -> Literal["first_n", "stock", "drawn"]:
+        """`fewshot` with its default resolved."""
+        return self.fewshot or ("stock" if self.documents is None else "first_n")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return (self.task,) if isinstance(self.task, str) else self.task
+
+
+class Derive(Section):
+    """A change to a trained adapter that needs no training of its own."""
+
+    samples: Count | None = None
+    """The adapter as it was after this many rows."""
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """Truncated to this rank: the best approximation, by SVD."""
+    strength: Annotated[float, Field(ge=0.0, le=1.25)] = 1.0
+    """Factor on the adapter's update."""
+    off: Literal["q", "k", "v", "first-third", "middle-third", "last-third"] | None = None
+    """The part that is switched off: the query, key or value projections, or a third of the blocks."""
