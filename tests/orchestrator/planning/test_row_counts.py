@@ -29,8 +29,8 @@ def test_rows_of_local_files_are_counted_and_bad_ones_refused(parts, tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"shots": 100_000}, "eval.math.shots: 100000 asked for, task micro_gsm has"),
-        ({"documents": 10_000}, "eval.math.documents: 10000 asked for, micro_gsm has"),
+        ({"shots": 100_000}, "eval.math.shots: 100000 requested, task micro_gsm has"),
+        ({"documents": 10_000}, "eval.math.documents: 10000 requested, micro_gsm has"),
         ({"metric": "nope"}, "eval.math: task micro_gsm measures exact_match"),
     ],
 )
