@@ -21,8 +21,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from orchestrator.gpu_catalog import GpuKind
+from trials import mix
 from trials.adapters.target_modules import blocks, chosen
-from trials.data import mixture
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Base, Evaluation, Replay, TrialSpec
@@ -173,7 +173,7 @@ class RowLengths:
             update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
         )
         try:
-            return [len(row.input_ids) for row in mixture.build(some, self._hub, tokenizer)]
+            return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]
         except InputError:  # fewer rows than that; `run` says so before it starts
             return []
 

@@ -18,11 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.programs import SWEEPS
 from tests.benchmarks.synthetic import SHAPES
+from trials import mix
 from trials.adapters import lora as adapter
-from trials.data import mixture
 from trials.data.batching import collate, counted
-from trials.data.mixture import Example
 from trials.hub.hub import Hub
+from trials.mix import Example
 from trials.models import base
 from trials.spec import Base, Data, Lora, Train
 from trials.training import loss, multi_adapter, trainer
@@ -44,7 +44,7 @@ def loaded_with_rows(name: str, mirror: str | None, count: int) -> tuple[Any, in
     sweep, hub = SWEEPS[name], Hub(mirror)
     loaded = base.load(Base.model_validate(sweep["base"]), hub)
     data = Data.model_validate({**sweep["data"], "samples": count})
-    return loaded, loaded.tokenizer.pad_token_id, mixture.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
+    return loaded, loaded.tokenizer.pad_token_id, mix.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
 
 
 class Sweep:

@@ -27,8 +27,8 @@ from transformers.utils import cached_file
 
 from trials.adapters.low_rank import Converted
 from trials.data.batching import collate
-from trials.data.mixture import Example
 from trials.errors import InputError
+from trials.mix import Example
 from trials.spec import Lora
 
 ADAPTER = "default"  # PEFT's name of the one adapter

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from trials.data.mixture import IGNORED
+from trials.template import IGNORED
 
 _ALIKE = 0.9
 ENOUGH = {"cpu": 1024, "cuda": 8192}

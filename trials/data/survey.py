@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from trials.data import mixture
+from trials import mix
 from trials.data.decontamination import Screen
-from trials.data.prompts import Encoder
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Data, Replay, TrialSpec
+from trials.template import Encoder
 
 
 class Survey:
@@ -17,7 +17,7 @@ class Survey:
     def __init__(self, hub: Hub, fetch: bool = True):
         """Without `fetch` sources that only the hub has are left out."""
         self._hub, self._fetch = hub, fetch
-        self._draws: dict[str, dict[str, tuple[mixture.Draw, Iterator[mixture.Example]]]] = {}
+        self._draws: dict[str, dict[str, tuple[mix.Draw, Iterator[mix.Example]]]] = {}
 
     def check(self, spec: TrialSpec, tokenizer: Any = None, screen: Screen | None = None) -> None:
         """Raises InputError where a source cannot be read or rendered, or has too few usable rows for the trial.
@@ -27,18 +27,18 @@ class Survey:
         same = _sameness(spec)
         if same not in self._draws:
             encode = Encoder(spec.data, tokenizer) if tokenizer is not None else None
-            draws = mixture.draws(spec.data, self._hub, self._names(spec.data))
+            draws = mix.draws(spec.data, self._hub, self._names(spec.data))
             self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in draws.items()}
         drawn = self._draws[same]
         for name, (draw, _) in drawn.items():
             if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):  # dealt one by one they could take hours
-                raise mixture.too_few(spec.data, name, least, str(len(draw)))
-        for name, needed in Counter(mixture.order_of_rows(spec.data)).items():
+                raise mix.too_few(spec.data, name, least, str(len(draw)))
+        for name, needed in Counter(mix.order_of_rows(spec.data)).items():
             if name in drawn:
                 draw, rows = drawn[name]
                 while draw.used < needed:
                     if next(rows, None) is None:
-                        raise mixture.too_few(spec.data, name, needed, draw.tally())
+                        raise mix.too_few(spec.data, name, needed, draw.tally())
 
     def _names(self, data: Data) -> list[str]:
         names = data.shares.keys() - {SELF}
@@ -46,7 +46,7 @@ class Survey:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By source, of the draw that needed most rows: rows, used, cut at data.max_length, and left out by reason."""
-        largest: dict[str, mixture.Draw] = {}
+        largest: dict[str, mix.Draw] = {}
         for drawn in self._draws.values():
             for name, (draw, _) in drawn.items():
                 if name not in largest or draw.used > largest[name].used:

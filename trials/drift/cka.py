@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import Example
 from trials.drift.kl import evaluating, of_base
+from trials.mix import Example
 
 _TOKENS = 512  # of a source; the kernels are so many squared
 _FEWEST = 4  # below, the unbiased estimate is not defined

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import Example
+from trials.mix import Example
 from trials.models.lm_head import logits_and_states, logits_at, logits_of, predicting
 
 Value = TypeVar("Value")

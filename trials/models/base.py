@@ -19,10 +19,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from trials.data import chat_template
-from trials.data.mixture import Example
 from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import Hub, is_commit
+from trials.mix import Example
 from trials.models import devices, gguf
 from trials.spec import Base, Data
 

@@ -23,10 +23,11 @@ import torch
 from transformers import Trainer
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import IGNORED, Example
+from trials.mix import Example
 from trials.models import base
 from trials.models.lm_head import logits_at, predicting
 from trials.spec import Lora, Train, TrialSpec
+from trials.template import IGNORED
 from trials.training import trainer
 
 _PREFIX = "base_model.model."  # PEFT's, before the base's own names

@@ -20,9 +20,9 @@ from transformers import TrainerCallback, TrainingArguments, get_scheduler
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from trials.data.batching import collate
-from trials.data.mixture import Example
 from trials.drift import kl as drift
 from trials.errors import InputError
+from trials.mix import Example
 from trials.spec import Train
 from trials.training import graphed_blocks
 from trials.training.loss import Regularised

@@ -356,11 +356,11 @@ def test_counted_seconds_are_those_that_plain_code_is_known_to_take_on_an_h200(s
 def test_rows_are_counted_in_the_base_s_tokens_where_the_data_is_at_hand(spec):
     from transformers import AutoTokenizer
 
-    from trials.data import mixture
+    from trials import mix
 
     hub = Hub()
     tokenizer = AutoTokenizer.from_pretrained(hub.locate(spec.base.model))
-    rows = mixture.build(spec.data.model_copy(update={"samples": 400}), hub, tokenizer)
+    rows = mix.build(spec.data.model_copy(update={"samples": 400}), hub, tokenizer)
     assert cost.RowLengths(hub).mean(spec) == pytest.approx(sum(len(row.input_ids) for row in rows) / 400, rel=0.1)
     other = spec.data.model_copy(update={"mix": {"alpaca": 1.0}})  # on the hub alone
     assert cost.RowLengths(hub).mean(spec.model_copy(update={"data": other})) is None

@@ -5,10 +5,10 @@ import inspect
 import pytest
 import transformers.utils.chat_template_utils as chat
 
-from trials.data.prompts import Reader
 from trials.data.sandbox import ERRORS, MISSING, Sandbox, present
 from trials.errors import InputError
 from trials.spec import Source
+from trials.template import Reader
 
 ROW = {
     "a": "x",

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from trials.data.prompts import alpaca
 from trials.hub.hub import Hub
 from trials.micro import __main__ as recipe
 from trials.micro import arithmetic, datasets, pretrain
 from trials.models import base
 from trials.spec import Base, TrialSpec
+from trials.template import alpaca
 
 HUB = recipe.HERE / "hub"
 FOLDER = HUB / "micro"

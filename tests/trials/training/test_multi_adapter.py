@@ -13,13 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import trials.__main__
 from tests.factories.configs import CONFIG, deep
 from trials.adapters import lora as adapter
-from trials.data.mixture import IGNORED, Example
 from trials.hub.hub import Hub
 from trials.ledger.checkpoint import serialized
 from trials.ledger.record import Ledger
+from trials.mix import Example
 from trials.models import base
 from trials.run.worker import Worker
 from trials.spec import Base, Lora, Train, TrialSpec
+from trials.template import IGNORED
 from trials.training import multi_adapter, trainer
 
 PAD = 0

@@ -16,10 +16,10 @@ import numpy as np
 
 from trials.data import replay_controls
 from trials.data.decontamination import Screen
-from trials.data.prompts import IGNORED, Encoder, Reader
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Data
+from trials.template import IGNORED, Encoder, Reader
 
 _HELD_OUT = 32  # rows of a source, and at most a tenth of it
 _SMALLEST = 20  # a source with fewer rows holds none out
