@@ -1,10 +1,11 @@
 """Rows as padded tensors: which ones go together, and the positions of them that the loss counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from trials.mix import Example
 from trials.template import IGNORED
 
 _ALIKE = 0.9
@@ -22,10 +23,10 @@ def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def collate(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
     """(micro-batch, longest row) tensors, padded on the right; labels are padded with IGNORED."""
-    ids = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = [torch.tensor(row["labels"]) for row in rows]
+    ids = [torch.tensor(row.input_ids) for row in rows]
+    labels = [torch.tensor(row.labels) for row in rows]
     return {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),

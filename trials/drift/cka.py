@@ -59,8 +59,9 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
         for first in range(0, len(rows), batch_size):
             if taken >= _TOKENS:
                 break
-            part = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[first : first + batch_size]]
-            inputs = {name: tensor.to(model.device) for name, tensor in collate(part, pad_id).items()}
+            inputs = {
+                name: tensor.to(model.device) for name, tensor in collate(rows[first : first + batch_size], pad_id).items()
+            }
             hidden = functools.partial(_hidden, model, inputs, _TOKENS - taken)
             sides[0].append(hidden())
             sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))

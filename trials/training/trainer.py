@@ -353,7 +353,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
         trainer = Regularised(
             model=model,
             args=arguments(settings, start.micro_batch_size, folder),
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],
+            train_dataset=list(left),
             data_collator=lambda batch: collate(batch, inputs.pad_id),
             kl=settings.kl,
             l2=settings.l2,

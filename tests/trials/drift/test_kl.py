@@ -125,8 +125,7 @@ def test_measuring_leaves_mode_random_numbers_gradients_and_what_is_trained_as_t
         frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
         frozen.requires_grad_(False)  # as a second, frozen adapter is; PEFT would thaw it
         model.train(training)
-        part = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows["micro/alpaca"][:2]]
-        model(**collate(part, PAD)).loss.backward()
+        model(**collate(rows["micro/alpaca"][:2], PAD)).loss.backward()
         before = torch.get_rng_state()
         gradients = {name: weight.grad.clone() for name, weight in trainer.trainable(model).items()}
         kl.measure(model, PAD, rows, 4)

@@ -171,7 +171,7 @@ def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded
 
 def test_the_noise_has_the_size_that_the_paper_gives(loaded, mixed):
     """Uniform within alpha / sqrt(length * width), arXiv 2310.05914."""
-    inputs = collate([{"input_ids": mixed[0].input_ids, "labels": mixed[0].labels}], PAD)
+    inputs = collate(mixed[:1], PAD)
     seen = []
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         clean = embeddings(loaded)(inputs["input_ids"])
