@@ -138,7 +138,7 @@ def test_a_base_without_a_chat_template_or_with_one_that_hides_the_prompt_is_one
     with pytest.raises(InputError, match=r"micro has no chat template; use alpaca or plain, or the instruct model"):
         mix.build(chat, Hub(), micro)
     micro.chat_template = "{% if not add_generation_prompt %}done {% endif %}" + CHAT
-    with pytest.raises(InputError, match="otherwise than one that it asks to be answered"):
+    with pytest.raises(InputError, match="differently from one that awaits its answer"):
         mix.build(chat, Hub(), micro)
     micro.chat_template = "{{ raise_exception('only systems speak') }}"
     with pytest.raises(InputError, match="only systems speak"):

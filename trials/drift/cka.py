@@ -59,9 +59,8 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
         for first in range(0, len(rows), batch_size):
             if taken >= _TOKENS:
                 break
-            inputs = {
-                name: tensor.to(model.device) for name, tensor in collate(rows[first : first + batch_size], pad_id).items()
-            }
+            batch = collate(rows[first : first + batch_size], pad_id)
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
             hidden = functools.partial(_hidden, model, inputs, _TOKENS - taken)
             sides[0].append(hidden())
             sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))
