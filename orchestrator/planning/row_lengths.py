@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from trials.data import mixture
+from trials import mix
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Base, Replay, TrialSpec
@@ -44,7 +44,7 @@ class RowLengths:
             update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
         )
         try:
-            return [len(row.input_ids) for row in mixture.build(some, self._hub, tokenizer)]
+            return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]
         except InputError:  # too few rows; `run` reports it before it starts
             return []
 

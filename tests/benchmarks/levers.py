@@ -24,8 +24,8 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from tests.benchmarks.programs import SWEEPS
+from trials import mix
 from trials.adapters import lora
-from trials.data import mixture
 from trials.drift import cka, kl
 from trials.evaluation import evaluate
 from trials.evaluation.engine import fast_lm, kv_cache, shared_prefix
@@ -145,8 +145,8 @@ class Trial:
         for module in self.packed.model.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):  # as in script.py: other numbers, and weights that stay rounded
                 module.support_avx512bf16_for_cpu = False
-        self.rows = mixture.build(spec.data, worker.session.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
-        self.heldout = mixture.heldout(spec.data, worker.session.hub, self.loaded.tokenizer)
+        self.rows = mix.build(spec.data, worker.session.hub, self.loaded.tokenizer)[: STEPS * spec.train.batch_size]
+        self.heldout = mix.heldout(spec.data, worker.session.hub, self.loaded.tokenizer)
         self.unpacked = True
 
     @contextmanager

@@ -55,7 +55,8 @@ SWEEPS: dict[str, dict[str, Any]] = {
 
 def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[int, float]], workers: int) -> dict[str, Any]:
     """What the scripts read: a baseline and a trial for each rank and learning rate."""
-    from trials.data import decontamination, mixture
+    from trials import mix
+    from trials.data import decontamination
     from trials.hub.hub import Hub
     from trials.models import base
     from trials.spec import TrialSpec
@@ -64,8 +65,8 @@ def job_of(sweep: dict[str, Any], mirror: str | None, settings: Sequence[tuple[i
     spec, hub = TrialSpec.model_validate(sweep), Hub(mirror)
     screen = decontamination.Screen(decontamination.documents(Tasks(hub), spec.eval.values()), spec.data.max_overlap)
     tokenizer = base.tokenizer(spec.base, hub)
-    rows = mixture.build(spec.data, hub, tokenizer, screen)
-    heldout = [row for some in mixture.heldout(spec.data, hub, tokenizer).values() for row in some]
+    rows = mix.build(spec.data, hub, tokenizer, screen)
+    heldout = [row for some in mix.heldout(spec.data, hub, tokenizer).values() for row in some]
     steps = math.ceil(len(rows) / spec.train.batch_size)
     shared = {"alpha": spec.lora.alpha, "seed": spec.train.seed, "warmup_steps": math.ceil(steps * spec.train.warmup)}
     trials: list[dict[str, Any]] = [{"name": "baseline", "rank": 0}]

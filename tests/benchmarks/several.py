@@ -18,14 +18,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.programs import SWEEPS
 from tests.benchmarks.synthetic import SHAPES
+from trials import mix
 from trials.adapters import lora as adapter
-from trials.data import mixture
-from trials.data.batching import collate, counted
-from trials.data.mixture import Example
+from trials.data.batching import collate
 from trials.hub.hub import Hub
+from trials.mix import Example
 from trials.models import base
 from trials.spec import Base, Data, Lora, Train
-from trials.training import loss, multi_adapter, trainer
+from trials.training import multi_adapter, trainer
 
 RANKS = (4, 32, 8, 16)
 RATES = (2e-4, 1e-3)
@@ -44,7 +44,7 @@ def loaded_with_rows(name: str, mirror: str | None, count: int) -> tuple[Any, in
     sweep, hub = SWEEPS[name], Hub(mirror)
     loaded = base.load(Base.model_validate(sweep["base"]), hub)
     data = Data.model_validate({**sweep["data"], "samples": count})
-    return loaded, loaded.tokenizer.pad_token_id, mixture.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
+    return loaded, loaded.tokenizer.pad_token_id, mix.build(data, hub, loaded.tokenizer), Train(**sweep["train"])
 
 
 class Sweep:
@@ -63,12 +63,15 @@ class Sweep:
             lora, settings = self.trial(number)
             with adapter.adapted(self.loaded, lora, settings.seed) as model:
                 start = trainer.beginning(model, settings)
-                trainer.fit(trainer.TrainingInputs(model, self.pad_id, self.rows, settings, lambda state: None, NEVER), start)
+                trainer.fit(self.inputs(model, settings), start)
         return time.perf_counter() - began
+
+    def inputs(self, model: Any, settings: Train) -> trainer.TrainingInputs:
+        return trainer.TrainingInputs(model, self.pad_id, self.rows, settings, lambda state: None, NEVER)
 
     def together(self, k: int) -> float:
         began = time.perf_counter()
-        multi_adapter.fit(self.loaded.model, self.pad_id, self.trainings(k), NEVER)
+        multi_adapter.fit(self.trainings(k))
         return time.perf_counter() - began
 
     def trainings(self, k: int) -> list[multi_adapter.Training]:
@@ -77,8 +80,7 @@ class Sweep:
             lora, settings = self.trial(number)
             with adapter.adapted(self.loaded, lora, settings.seed) as model:
                 start = trainer.beginning(model, settings)
-            device = self.loaded.model.device
-            made.append(multi_adapter.Training(lora, settings, self.rows, start, lambda state: None, device))
+            made.append(multi_adapter.Training(lora, self.inputs(self.loaded.model, settings), start))
         return made
 
     def difference(self, k: int) -> float:
@@ -86,8 +88,8 @@ class Sweep:
         trainings = self.trainings(k)
         for training in trainings:
             _scatter(training.weights)
-        with multi_adapter.stacked(self.loaded.model, trainings) as stack:
-            stack.backward(self.pad_id)
+        with multi_adapter.stacked(trainings) as stack:
+            stack.backward()
         return max(self._furthest(number, training) for number, training in enumerate(trainings))
 
     def _furthest(self, number: int, training: multi_adapter.Training) -> float:
@@ -98,9 +100,9 @@ class Sweep:
             _scatter(weights)
             model.train()
             for rows in micros:
-                batch = collate([{"input_ids": row.input_ids, "labels": row.labels} for row in rows], self.pad_id)
+                batch = collate(rows, self.pad_id)
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                (loss.counted_loss(model, batch, counted(batch["labels"])) / tokens).backward()
+                model(**batch, num_items_in_batch=torch.tensor(tokens)).loss.backward()
             return max(_apart(training.weights[name], weight) for name, weight in weights.items())
 
 

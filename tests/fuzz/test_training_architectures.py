@@ -6,10 +6,11 @@ import torch
 from tests import fuzz
 from tests.fuzz import miniatures
 from trials.adapters import lora
-from trials.data.mixture import IGNORED, Example
 from trials.errors import InputError
+from trials.mix import Example
 from trials.models import base, layout, meta_model, rehearsal
 from trials.spec import Lora, Train
+from trials.template import IGNORED
 from trials.training import trainer
 
 LORA = Lora(rank=4, alpha=8, target_modules="all-linear")

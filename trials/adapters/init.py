@@ -27,8 +27,8 @@ from transformers.utils import cached_file
 
 from trials.adapters.low_rank import Converted
 from trials.data.batching import collate
-from trials.data.mixture import Example
 from trials.errors import InputError
+from trials.mix import Example
 from trials.spec import Lora
 
 ADAPTER = "default"  # PEFT's name of the one adapter
@@ -171,8 +171,7 @@ def _orthogonal(module: Any, rank: int) -> Factors:
 
 
 def _eva(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
-    pairs = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
-    batches = [collate(pairs[first : first + _ROWS_AT_ONCE], pad_id) for first in range(0, len(pairs), _ROWS_AT_ONCE)]
+    batches = [collate(rows[first : first + _ROWS_AT_ONCE], pad_id) for first in range(0, len(rows), _ROWS_AT_ONCE)]
     left = _EVA_PASSES * len(batches)
 
     def forward(model: Any, inputs: dict[str, torch.Tensor]) -> None:

@@ -22,9 +22,9 @@ from transformers.pytorch_utils import Conv1D
 from trials.adapters import init, target_modules
 from trials.adapters.init import ADAPTER
 from trials.adapters.low_rank import Converted, factors
-from trials.data.mixture import Example
 from trials.errors import InputError
 from trials.ledger import storage
+from trials.mix import Example
 from trials.models import layout, meta_model
 from trials.models.base import LoadedBase
 from trials.models.dequantize import Unpacked

@@ -1,12 +1,11 @@
 """Renders a base's chat template as transformers does, within bounds of time and output.
 
-A chat template is code of whoever published the base. transformers renders it in a sandbox that has no bounds. Here it is
-compiled in the environment that transformers makes for it, so that it writes the same text, with every loop, call and operation
-charged to the budget of trials.sandbox.
+A chat template is untrusted code from whoever published the base, and transformers' sandbox has no bounds. Here the template is
+compiled in that same environment, so that it writes the same text, and every loop, call and operation is charged to a budget.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -14,33 +13,35 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from transformers.utils import chat_template_utils
 
-from trials.data.sandbox import ARGUMENT, Budget, check_numbers, instrumented, passed_first
+from trials.data.sandbox import Budget, charged_filter, check_integers, check_operands, instrumented
 
 _FILTERS = (
     *("abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "indent", "int", "items"),
     *("join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round"),
     *("safe", "select", "selectattr", "sort", "string", "striptags", "sum", "title", "tojson", "trim", "unique", "upper"),
 )
-_CALL = 20  # units: a macro takes as long as so many steps of a loop
+_CALL = 20  # units: a macro call takes as long as so many steps of a loop
 _CHARACTERS = 500_000  # of a template
+_UNBOUNDED_GLOBALS = ("lipsum", "cycler", "joiner")
 _GROWING = ("expandtabs", "translate", "center", "ljust", "rjust", "zfill")
-"""Methods of a text whose result may be of any size."""
+"""Methods of a string whose result may be of any size."""
 _WIDTH = re.compile(r"[%{][^%{}]*(?:\d{5}|\*|\{)")  # of a format that pads without end, or takes its width from a value
 
 
 def bound() -> None:
-    """Has transformers render every chat template of this process within the bounds."""
+    """Makes transformers render every chat template of this process within the bounds."""
     chat_template_utils._compile_jinja_template = compiled
 
 
 @lru_cache(maxsize=8)
 def compiled(text: str) -> jinja2.Template:
-    """What transformers compiles of a chat template, bounded: rendering it raises one of sandbox.ERRORS beyond that."""
+    """The compiled template, as transformers uses it. Rendering raises one of sandbox.ERRORS beyond the bounds."""
     if len(text) > _CHARACTERS:
         raise SecurityError(f"it has {len(text)} characters, more than {_CHARACTERS}")
-    # made for an empty template: transformers' own compiler already computes constants, such as 10**9 letters
-    environment, budget = chat_template_utils._cached_compile_jinja_template("").environment, Budget()
-    _bind(environment, budget)
+    # the environment of an empty template: compiling this one there would already compute constants such as 'a' * 10**9
+    environment = chat_template_utils._cached_compile_jinja_template("").environment
+    budget = Budget()
+    _Bounds(environment, budget)
     template: Any = environment.from_string(instrumented(environment.parse(text)))
     for name in ("render", "generate"):
         setattr(template, name, partial(_renewed, budget, getattr(template, name)))
@@ -52,79 +53,65 @@ def _renewed(budget: Budget, render: Callable[..., Any], **values: Any) -> Any:
     return render(**values)
 
 
-def _bind(environment: Any, budget: Budget) -> None:
-    """Has the environment charge what it does to the budget, and leaves out what can grow without bounds."""
-    kind = ImmutableSandboxedEnvironment
-    environment.concat = budget.written
-    environment.optimized = False  # nothing is computed while it compiles
-    environment.intercepted_binops = frozenset(kind.default_binop_table)
-    environment.call_binop = partial(_binop, environment, budget)
-    environment.call = partial(_call, environment, budget)
-    environment.globals = {
-        name: value for name, value in environment.globals.items() if name not in ("lipsum", "cycler", "joiner")
-    }
-    kept = {name: _filter(budget, name, environment) for name in _FILTERS}
-    environment.filters = kept | budget.hooks()
+class _Bounds:
+    """Makes an environment charge its work to a budget, and removes what can grow without bounds."""
 
+    def __init__(self, environment: Any, budget: Budget):
+        self._environment, self._budget = environment, budget
+        environment.concat = budget.written
+        environment.optimized = False  # nothing is computed at compile time, where no budget applies
+        environment.intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+        environment.call_binop, environment.call = self._binop, self._call
+        for name in _UNBOUNDED_GLOBALS:
+            environment.globals.pop(name, None)
+        kept = {name: charged_filter(environment, budget, name, self._before_filter) for name in _FILTERS}
+        environment.filters = kept | budget.hooks()
 
-def _binop(environment: Any, budget: Budget, context: Any, operator: str, left: Any, right: Any) -> Any:
-    if operator == "%" and isinstance(left, str):
-        _check_format(budget, left, right if isinstance(right, tuple) else (right,))
-    elif operator == "*" and not all(isinstance(one, (int, float)) for one in (left, right)):
-        values, times = (left, right) if isinstance(right, int) else (right, left)
-        budget.grown(len(values) * times * (1 if isinstance(values, str) else 32))
-    else:
-        check_numbers(operator, left, right)
-        budget.charged(left)
-        budget.charged(right)
-    return budget.charged(ImmutableSandboxedEnvironment.call_binop(environment, context, operator, left, right))
+    def _binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%" and isinstance(left, str):
+            self._check_format(left, right if isinstance(right, tuple) else (right,))
+        elif operator == "*" and not all(isinstance(one, (int, float)) for one in (left, right)):
+            values, times = (left, right) if isinstance(right, int) else (right, left)
+            self._budget.grown(len(values) * times * (1 if isinstance(values, str) else 32))
+        else:
+            check_operands(operator, left, right)
+            self._budget.charged(left)
+            self._budget.charged(right)
+        found = ImmutableSandboxedEnvironment.call_binop(self._environment, context, operator, left, right)
+        return self._budget.charged(found)
 
+    def _call(self, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:
+        self._budget.spend(_CALL)
+        bare = getattr(function, "__wrapped__", function)  # Jinja wraps a string's `format`
+        owner, name = getattr(bare, "__self__", None), getattr(bare, "__name__", "")
+        check_integers(name, (*arguments, *named.values()))
+        if isinstance(owner, str):
+            if name in _GROWING:
+                raise SecurityError(f"{name} cannot be called in a chat template")
+            if name in ("format", "format_map"):
+                self._check_format(owner, (*arguments, *named.values()))
+            elif name == "replace":
+                self._budget.replaced(owner, *map(str, arguments[:2]))
+            elif name == "join" and arguments:
+                arguments = (list(arguments[0]),)
+                self._budget.grown(len(arguments[0]) * len(owner))
+        return self._budget.charged(
+            ImmutableSandboxedEnvironment.call(self._environment, context, function, *arguments, **named)
+        )
 
-def _call(environment: Any, budget: Budget, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:
-    budget.spend(_CALL)
-    bare = getattr(function, "__wrapped__", function)  # Jinja wraps a text's `format`
-    owner, name = getattr(bare, "__self__", None), getattr(bare, "__name__", "")
-    _check_arguments(name, arguments, named)
-    if isinstance(owner, str):
-        if name in _GROWING:
-            raise SecurityError(f"{name} cannot be called in a chat template")
-        if name in ("format", "format_map"):
-            _check_format(budget, owner, (*arguments, *named.values()))
-        elif name == "replace":
-            budget.replaced(owner, *map(str, arguments[:2]))
-        elif name == "join" and arguments:
-            arguments = (list(arguments[0]),)
-            budget.grown(len(arguments[0]) * len(owner))
-    return budget.charged(ImmutableSandboxedEnvironment.call(environment, context, function, *arguments, **named))
+    def _check_format(self, text: str, values: tuple[Any, ...]) -> None:
+        if _WIDTH.search(text):
+            raise SecurityError("a format of such a width cannot stand in a chat template")
+        self._budget.grown((text.count("%") + text.count("{")) * sum(len(str(value)) for value in values))
 
-
-def _check_format(budget: Budget, text: str, values: tuple[Any, ...]) -> None:
-    if _WIDTH.search(text):
-        raise SecurityError("a format of such a width cannot stand in a chat template")
-    budget.grown((text.count("%") + text.count("{")) * sum(len(str(value)) for value in values))
-
-
-def _check_arguments(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
-    for argument in (*arguments, *named.values()):
-        if isinstance(argument, int) and abs(argument) > ARGUMENT:
-            raise SecurityError(f"{name}({argument}): the number is too large")
-
-
-def _filter(budget: Budget, name: str, environment: Any) -> Callable[..., Any]:
-    """The environment's filter with its arguments and its result charged."""
-    function = environment.filters[name]
-
-    @jinja2.pass_context
-    def charged(context: Any, value: Any, *arguments: Any, **named: Any) -> Any:
-        _check_arguments(name, arguments, named)
+    def _before_filter(self, name: str, value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Charges a filter's result where it may be larger than its input."""
         if name == "join":
             value = list(value)
-            budget.grown(len(value) * max([len(str(one)) for one in arguments], default=0))
+            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
         elif name == "replace":
-            budget.replaced(str(value), *map(str, arguments[:2]))
+            self._budget.replaced(str(value), *map(str, arguments[:2]))
         elif name in ("indent", "tojson"):
             width = max([one if isinstance(one, int) else len(str(one)) for one in (*arguments, *named.values())], default=0)
-            budget.grown(max(width, 1) * len(str(value)))
-        return budget.charged(function(*passed_first(function, context, environment), value, *arguments, **named))
-
-    return charged
+            self._budget.grown(max(width, 1) * len(str(value)))
+        return value

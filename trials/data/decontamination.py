@@ -1,9 +1,8 @@
-"""Training rows that hold a test document: 13 words in a row that also stand in a document of an evaluated task.
+"""Decontamination: finds training rows that share 13 consecutive words (a 13-gram) with a document of an evaluated task.
 
-Words are runs of letters and digits in lower case. A document is what its task shows and expects: the prompt and the target, of
-multiple choice the right one; every document of the split, so that a sample's size does not move the training rows. One of
-fewer than 13 words is not looked for, and neither are 13 words that stand in more than a tenth of a task's documents (and in
-more than ten): they are the prompt's own. A text without spaces between its words is as good as not looked for.
+Words are runs of letters and digits in lower case. A test document is its prompt and its target (the right choice in multiple
+choice). All documents of a split count, so that the size of an evaluation's sample does not move the training rows. Documents
+of fewer than 13 words cannot be found, nor can text without spaces between its words.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 WORDS = 13
 _WORD = re.compile(r"[^\W_]+")
-# a window's hash is the sum of its words' hashes, each times the odd number of its place, modulo 2**64
+# polynomial-like hash of a window: the sum of its words' hashes, each times its place's odd factor, modulo 2**64
 _PLACES = np.random.default_rng(0).integers(0, 2**63, size=WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
@@ -34,7 +33,7 @@ def _hash(word: str) -> int:
 
 
 def grams(text: str) -> np.ndarray:
-    """(windows,) uint64, one for each 13 words in a row; none of a shorter text."""
+    """(windows,) uint64 hashes of the text's 13-grams; empty for a shorter text."""
     words = _WORD.findall(text.lower())
     if len(words) < WORDS:
         return np.empty(0, np.uint64)
@@ -48,7 +47,7 @@ def grams(text: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Documents:
-    """The test documents by their 13 words in a row."""
+    """An index of the 13-grams of all test documents."""
 
     tasks: list[str]
     hashes: np.ndarray
@@ -56,16 +55,16 @@ class Documents:
     owners: np.ndarray
     """(grams,) index into `tasks`."""
     judged: dict[Hashable, tuple[int, list[tuple[str, str]]]] = field(default_factory=dict)
-    """Of a source as it stands: rows that were looked at, and the task and text of those that overlap. One trial after the
-    other asks for the same sources."""
+    """By (source, version): the number of rows examined, and (task, text) of those that overlap. Cached, because the trials of
+    a sweep draw from the same sources."""
 
     def task_of(self, text: str) -> str | None:
-        """The task with a document that shares 13 words in a row with the text."""
-        asked = grams(text)
-        if not len(asked) or not len(self.hashes):
+        """The task with a document that shares a 13-gram with the text."""
+        own = grams(text)
+        if not len(own) or not len(self.hashes):
             return None
-        places = np.minimum(np.searchsorted(self.hashes, asked), len(self.hashes) - 1)
-        hits = places[self.hashes[places] == asked]
+        places = np.minimum(np.searchsorted(self.hashes, own), len(self.hashes) - 1)
+        hits = places[self.hashes[places] == own]
         return self.tasks[self.owners[hits[0]]] if len(hits) else None
 
 
@@ -73,7 +72,7 @@ _known: "WeakKeyDictionary[Tasks, dict[tuple[str, ...], Documents]]" = WeakKeyDi
 
 
 def documents(tasks: "Tasks", evaluations: Iterable[Evaluation]) -> Documents:
-    """All documents of all tasks of the evaluations; kept as long as `tasks` is."""
+    """The index of all documents of the evaluations' tasks, cached as long as `tasks` lives."""
     built: dict[str, Any] = {}
     for evaluation in evaluations:
         built |= tasks.build(evaluation)
@@ -84,12 +83,13 @@ def documents(tasks: "Tasks", evaluations: Iterable[Evaluation]) -> Documents:
 
 
 def of_texts(texts: dict[str, Iterable[str]]) -> Documents:
-    """Of the documents' texts by task."""
+    """The index of the documents' texts by task."""
     names, hashes, owners = sorted(texts), [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
     for index, name in enumerate(names):
         own = [np.unique(grams(text)) for text in texts[name]]
-        distinct, standing = np.unique(np.concatenate([np.empty(0, np.uint64), *own]), return_counts=True)
-        distinct = distinct[standing <= max(10, len(own) // 10)]
+        distinct, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *own]), return_counts=True)
+        # a 13-gram in more than a tenth of a task's documents (and in more than ten) belongs to the prompt, not to a document
+        distinct = distinct[counts <= max(10, len(own) // 10)]
         hashes.append(distinct)
         owners.append(np.full(len(distinct), index, np.int32))
     found, first = np.unique(np.concatenate(hashes), return_index=True)
@@ -97,49 +97,49 @@ def of_texts(texts: dict[str, Iterable[str]]) -> Documents:
 
 
 def _texts(task: Any) -> Iterator[str]:
-    """Each document of an lm-eval task as it stands with its right answer."""
+    """Each document of an lm-eval task: its prompt and its right answer."""
     for doc in task.eval_docs:
         choices = task.doc_to_choice(doc) if getattr(task.config, "doc_to_choice", None) is not None else []
         target = task.doc_to_target(doc)
-        shown = [task.doc_to_text(doc), *(target if isinstance(target, (list, tuple)) else [target])]
-        yield " ".join(_in_words(one, choices) for one in shown)
+        parts = [task.doc_to_text(doc), *(target if isinstance(target, (list, tuple)) else [target])]
+        yield " ".join(_text(part, choices) for part in parts)
 
 
-def _in_words(shown: Any, choices: list[Any]) -> str:
-    """A choice's text where it is given by its number."""
-    if isinstance(shown, int) and choices:
-        return str(choices[shown]) if 0 <= shown < len(choices) else ""
-    return str(shown)
+def _text(part: Any, choices: list[Any]) -> str:
+    """The part as text; an integer is a choice's index."""
+    if isinstance(part, int) and choices:
+        return str(choices[part]) if 0 <= part < len(choices) else ""
+    return str(part)
 
 
 class Screen:
-    """What keeps a trial's training rows free of test documents, and counts by source what it kept out."""
+    """Keeps test documents out of a trial's training rows, and counts by source what it kept out."""
 
     def __init__(self, documents: Documents, limit: float):
-        """`limit`: the share of a source's rows beyond which it is refused."""
+        """`limit`: the share of overlapping rows beyond which a source is refused."""
         self._documents, self._limit = documents, limit
         self.seen: dict[str, dict[str, int]] = {}
-        """By source: rows that were looked at, and those of them that overlap."""
+        """By source: the numbers of rows examined and of rows that overlap."""
 
     def judge(self, source: str, version: Hashable, texts: Iterable[str]) -> None:
-        """Raises InputError where more than one of the texts, and more than `limit` of them, overlap.
+        """Raises InputError if more than one of the texts, and more than `limit` of them, overlap.
 
-        The same source and version (hashable) have the same texts.
+        The same source and version have the same texts.
         """
-        judged, asked = self._documents.judged, (source, version)
-        if asked not in judged:
-            looked = [(self._documents.task_of(text), text) for text in texts]
-            judged[asked] = (len(looked), [(task, text) for task, text in looked if task])
-        looked_at, found = judged[asked]
-        if len(found) > max(1, self._limit * looked_at):
+        judged, key = self._documents.judged, (source, version)
+        if key not in judged:
+            examined = [(self._documents.task_of(text), text) for text in texts]
+            judged[key] = (len(examined), [(task, text) for task, text in examined if task])
+        rows, found = judged[key]
+        if len(found) > max(1, self._limit * rows):
             task, text = found[0]
             raise InputError(
-                f"source {source!r}: {len(found)} of {looked_at} rows share {WORDS} words in a row with a test document, "
+                f"source {source!r}: {len(found)} of {rows} rows share {WORDS} words in a row with a test document, "
                 f"beyond data.max_overlap {self._limit:g}; one with {task}: {' '.join(text.split())[:60]!r}"
             )
 
     def holds_back(self, source: str, text: str) -> bool:
-        """Whether the row is not to be trained on."""
+        """Whether the row contains a test document and must not be trained on."""
         counts = self.seen.setdefault(source, {"rows": 0, "overlapping": 0})
         overlaps = self._documents.task_of(text) is not None
         counts["rows"] += 1

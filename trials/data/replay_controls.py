@@ -1,7 +1,7 @@
-"""Replayed solutions with one thing taken away, to tell what of them restores a skill.
+"""Ablated replay data: solutions without one property, to find which property restores a skill.
 
-`permuted` leaves the format and takes the mathematics: every question gets the solution of another one. `prose` leaves the
-mathematics and takes the format: no calculator annotations, no marker before the result, no line for each step.
+`permuted` keeps the format and removes the mathematics: every question gets another one's solution. `prose` keeps the
+mathematics and removes the format: no calculator annotations, no marker before the result, no line for each step.
 """
 
 import re
@@ -15,12 +15,12 @@ _RESULT = re.compile(r"\s*####\s*(\S[^\n]*?)\s*$")
 
 
 def others(numbers: np.ndarray) -> dict[int, int]:
-    """For each of the row numbers (n,) another one of them, each taken once: the next, for the last the first."""
+    """Maps each of the row numbers (n,) to the next one, and the last to the first: a permutation without fixed points."""
     return dict(zip(numbers.tolist(), np.roll(numbers, -1).tolist(), strict=True))
 
 
 def prose(name: str, response: str) -> str:
-    """A GSM8K solution of lines that ends in `#### RESULT` as a paragraph that ends in a sentence with the result."""
+    """Rewrites a GSM8K solution, whose last line is `#### RESULT`, as one paragraph with the result in its last sentence."""
     plain, results = _RESULT.subn(r"\nThe answer is \1.", _CALCULATOR.sub("", response))
     if not results:
         raise InputError(

@@ -1,7 +1,7 @@
 """Rows of local text files: JSON lines, JSON, CSV and TSV, plain or compressed.
 
-Each value keeps the type that its own row gives it: no column is converted because of other rows, and a cell of a CSV file is
-text. A file is parsed once and kept as Arrow in the cache of `datasets`, memory-mapped from there.
+Each value keeps the type that its own row gives it: no column is converted because of other rows, and a CSV cell is a string. A
+file is parsed once, cached as Arrow in the cache of `datasets`, and memory-mapped from there.
 """
 
 import bz2
@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import lzma
+import re
 import sys
 import tempfile
 import zlib
@@ -25,28 +26,29 @@ import pyarrow as pa
 from trials.errors import InputError
 
 Numbered = Iterator[tuple[int, dict[str, Any]]]
-"""Rows, each with the line on which it begins; in a JSON list, with its number."""
+"""Rows, each with the line on which it begins; in a JSON list, with its index from 1."""
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
-"""Endings of files that `datasets` reads, with the name of its reader."""
+"""File endings that `datasets` reads, with the name of its reader."""
 _COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.GzipFile,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
     ".zst": lambda path: io.BufferedReader(pa.CompressedInputStream(str(path), "zstd")),
 }
-_WRAPPERS = ("data", "rows", "train", "examples", "instances")  # keys of a JSON object under which its rows stand
+_WRAPPERS = ("data", "rows", "train", "examples", "instances")  # keys of a JSON object that holds its rows in a list
 _MISSING = ("nan", "NaN", "<NA>")  # a CSV cell that pandas or numpy wrote for no value
 _UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh91AY&SY", "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd", "Parquet": b"PAR1\x15"}
-"""First bytes of files that are often renamed as if they were text."""
+"""First bytes of binary files that often carry a text ending."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("row", pa.large_string())])
 _BATCH = 1_000
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def ending(path: Path) -> str:
-    """What says how to read the file: its last suffix in lower case, without that of a compression."""
+    """The suffix that determines the format, in lower case: the last one that is not a compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return "".join(suffixes[-2:-1] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:])
 
@@ -60,13 +62,14 @@ def endings() -> str:
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """Rows by number. `where` gives a row's file and number as a person counts."""
+    """Rows by number."""
 
     columns: list[str]
     version: tuple[str, ...]
-    """Names of files that are others when the rows are."""
+    """Names of cached files, which change with the rows' content."""
 
     def where(self, number: int) -> str:
+        """The row's file and number, counted from 1, for errors."""
         raise NotImplementedError
 
 
@@ -89,7 +92,7 @@ class TableRows(Rows):
 
 
 class FileRows(Rows):
-    """Rows of text files, in the files' order. A column that a row lacks is None there."""
+    """Rows of text files, in the files' order. A column that a row lacks is None."""
 
     def __init__(self, files: Sequence[Path], split: str, cache: Path):
         table = cache / "rows.arrow"
@@ -97,31 +100,31 @@ class FileRows(Rows):
             _write(files, table)
         self.columns, self._files = json.loads(table.with_suffix(".json").read_text()), files
         self._table = pa.ipc.open_stream(pa.memory_map(str(table))).read_all()
-        self._chosen = _chosen(split, self._table.num_rows)
+        self._numbers = _numbers(split, self._table.num_rows)
         self.version = (str(table), split)
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._numbers)
 
     def __getitem__(self, number: Any) -> Any:
-        row = json.loads(self._table["row"][int(self._chosen[number])].as_py())
+        row = json.loads(self._table["row"][int(self._numbers[number])].as_py())
         return dict.fromkeys(self.columns) | row
 
     def where(self, number: int) -> str:
-        at = int(self._chosen[number])
+        at = int(self._numbers[number])
         return f"{self._files[self._table['file'][at].as_py()]}: row {self._table['number'][at].as_py()}"
 
 
-def _chosen(split: str, rows: int) -> np.ndarray:
-    """(chosen,) row numbers of a split such as train[:90%]; raises ValueError where there is no such split."""
-    import datasets
+def _numbers(split: str, rows: int) -> np.ndarray:
+    """(n,) row numbers of a split such as train[:90%]; raises ValueError for an unknown split."""
+    import datasets  # takes a second
 
     parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": rows})
     return np.concatenate([np.arange(part.from_, part.to) for part in parts])
 
 
 def _write(files: Sequence[Path], table: Path) -> None:
-    """Parses the files and puts the table and, beside it, its columns in their places."""
+    """Parses the files into the table, and writes its columns beside it as JSON."""
     columns: dict[str, None] = {}
     table.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=table.parent) as folder:
@@ -137,11 +140,11 @@ def _write(files: Sequence[Path], table: Path) -> None:
         named = made.with_suffix(".json")
         named.write_text(json.dumps(list(columns)))
         named.replace(table.with_suffix(".json"))
-        made.replace(table)
+        made.replace(table)  # last: a reader takes the table as the sign that both are whole
 
 
 def _encoded(path: Path, columns: dict[str, None]) -> Iterator[str]:
-    """Each row as JSON; adds its columns to `columns`."""
+    """Each row as JSON. Adds its columns to `columns`, in order."""
     number = 0
     for number, (line, row) in enumerate(read(path), 1):
         columns.update(dict.fromkeys(row))
@@ -157,7 +160,7 @@ def _encoded(path: Path, columns: dict[str, None]) -> Iterator[str]:
 
 
 def read(path: Path) -> Numbered:
-    """The file's rows; raises InputError with the file, and the row where one is wrong."""
+    """The file's rows; raises InputError that names the file and, if one is wrong, the row."""
     try:
         yield from _READERS[ending(path)](path)
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -180,7 +183,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _check_text(path: Path, first: bytes) -> None:
-    """Raises InputError where a file's first line shows that it is no UTF-8 text."""
+    """Raises InputError if a file's first line shows that it is not UTF-8 text."""
     if first.startswith(_UTF16) or (bytes(4) in (first[:8:2], first[1:8:2]) and any(first[:8])):
         raise InputError(f"{path}: is UTF-16, and must be UTF-8: iconv -f utf-16 -t utf-8")
     for kind, magic in _MAGIC.items():
@@ -189,7 +192,7 @@ def _check_text(path: Path, first: bytes) -> None:
 
 
 def _decoded(line: bytes, where: str) -> str:
-    if b"\0" in line:  # what a crash or a full disk leaves
+    if b"\0" in line:  # zeros are what a crash or a full disk leaves
         raise InputError(f"{where}: byte 0x00 at column {line.index(0) + 1} is no text; the file is damaged")
     try:
         return line.decode()
@@ -214,15 +217,15 @@ def _json_lines(path: Path) -> Numbered:
 
 
 def _json(path: Path) -> Numbered:
-    """A list of objects, an object that holds such a list, or a line for each object."""
+    """A list of objects, an object that holds such a list, or one object a line."""
     lines = enumerate(_lines(path), 1)
     text = "".join(_decoded(raw, f"{path}: line {line}") for line, raw in lines)
     if text.lstrip().startswith("["):
         yield from _elements(path, text)
         return
     try:
-        whole = json.loads(text, strict=False, object_pairs_hook=_once)
-    except (ValueError, RecursionError):  # lines, or broken; the rows themselves say which
+        whole = json.loads(text, strict=False, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):  # one object a line, or broken: reading it by lines finds the row
         whole = None
     rows = [whole[key] for key in _WRAPPERS if isinstance(whole, dict) and _objects(whole.get(key))]
     if rows:
@@ -240,16 +243,16 @@ def _objects(value: Any) -> bool:
 
 
 def _columnar(value: Any) -> bool:
-    """Whether it looks like a column: pandas writes {"column": {"0": ...}} where no orient is given."""
+    """Whether the value looks like a column: pandas writes {"column": {"0": ...}} by default."""
     return (isinstance(value, dict) and "0" in value) or (isinstance(value, list) and not _objects(value))
 
 
 def _elements(path: Path, text: str) -> Numbered:
-    """The objects of a JSON list."""
-    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+    """The objects of a JSON list, decoded one by one so that an error names its row."""
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_distinct)
     position, number = text.index("[") + 1, 0
     while True:
-        position = _skipped(text, position)
+        position = _after_blanks(text, position)
         if number == 0 and text[position : position + 1] == "]":
             return
         number += 1
@@ -259,7 +262,7 @@ def _elements(path: Path, text: str) -> Numbered:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: {_not_json(error)}") from None
         yield number, _object(row, where)
-        position = _skipped(text, position)
+        position = _after_blanks(text, position)
         if text[position : position + 1] == "]":
             if text[position + 1 :].strip():
                 raise InputError(f"{path}: the list of {number} rows ends, and more follows it")
@@ -269,39 +272,37 @@ def _elements(path: Path, text: str) -> Numbered:
         position += 1
 
 
-def _skipped(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+def _after_blanks(text: str, position: int) -> int:
+    return position + len(_BLANKS.match(text, position)[0])  # type: ignore[index]  # it matches everywhere
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text, strict=False, object_pairs_hook=_once)
+        return json.loads(text, strict=False, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {_not_json(error)}") from None
 
 
-class _Twice(ValueError):
-    """A key that one JSON object has twice; the reader would keep the last value without a word."""
+class _DuplicateKey(ValueError):
+    """A JSON object has a key twice; Python's decoder would silently keep the last value."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
+        raise _DuplicateKey(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
     return row
 
 
 def _not_json(error: Exception) -> str:
-    if isinstance(error, _Twice):
+    if isinstance(error, _DuplicateKey):
         return str(error)
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg}, column {error.colno}"
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"
-    return "not JSON that can be read: a whole number of more than 4,300 digits"
+    return "not JSON that can be read: a whole number of more than 4,300 digits"  # Python's own limit
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Renders templates that others wrote: no template runs code, writes much more than its row holds, or takes long.
+"""Renders untrusted row templates: no template runs code, writes much more than its row holds, or takes long.
 
-The environment is Jinja's ImmutableSandboxedEnvironment with less of the language: expressions, `if`, `for` and `set`, and the
-filters and methods below. Macros, blocks, includes and recursion are refused. What is left is bounded by a budget for each
-rendering. Every value that an expression reads or computes is charged by its size, every step of a loop by one, and operations
-whose result may be larger than their operands are charged before they are carried out.
+The environment is Jinja's ImmutableSandboxedEnvironment, reduced to expressions, `if`, `for`, `set`, and the filters and
+methods below. A budget bounds each rendering. Each value that an expression reads or computes costs its size, each step of a
+loop one unit. Operations whose result may be larger than their operands are charged before they run.
 """
 
 import json
@@ -19,11 +18,11 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 _BUDGET = 2_000_000  # units of work: about a second at most
-_CHARACTERS = 32  # that cost one unit; a copy of a text is fast
+_CHARACTERS = 32  # characters per unit: copying a string is fast
 _OUTPUT = 20_000_000  # characters
 _TEMPLATE = 50_000  # characters
 _BITS = 4_096  # of an integer
-ARGUMENT = 1_000_000  # the largest integer that a filter takes
+_ARGUMENT = 1_000_000  # the largest integer that a filter or a method takes
 _LANGUAGE = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
     *(nodes.Name, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Operand),
@@ -51,11 +50,11 @@ ERRORS = (
     *(jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
     *(RecursionError, SyntaxError, MemoryError),
 )
-"""What a template raises that cannot be compiled or rendered."""
+"""Exceptions of a template that cannot be compiled or rendered."""
 
 
 class Missing(str):
-    """The value of a column that a row lacks: an empty text that is also `none`."""
+    """The value of a column that a row lacks: an empty string that also equals None."""
 
     __slots__ = ()
 
@@ -81,21 +80,21 @@ def present(value: Any) -> Any:
 
 
 class Budget:
-    """What a rendering may still spend; raises SecurityError when that is used up."""
+    """The work that a rendering may still do; raises SecurityError when it is used up."""
 
     def __init__(self) -> None:
         self._left = _BUDGET
         self._given: set[int] = set()
 
     def renew(self, given: Iterable[Any] = ()) -> None:
-        """For another rendering. A list or dict among or inside `given` costs no more to read than a number."""
-        self._left, open_ = _BUDGET, list(given)
-        self._given = set()
-        while open_:
-            one = open_.pop()
+        """Starts another rendering. A list or dict among or inside `given` costs no more to read than a number."""
+        self._left, self._given = _BUDGET, set()
+        todo = list(given)
+        while todo:  # no recursion: a value may be nested deeper than Python's stack
+            one = todo.pop()
             if isinstance(one, (list, tuple, dict)):
                 self._given.add(id(one))
-                open_ += one.values() if isinstance(one, dict) else one
+                todo += one.values() if isinstance(one, dict) else one
 
     def spend(self, units: int) -> None:
         self._left -= units
@@ -103,26 +102,26 @@ class Budget:
             raise SecurityError("it takes too many steps, or its texts are too large")
 
     def charged(self, value: Any) -> Any:
-        """The value, once its size is charged, that of all inside it included."""
-        open_ = [value]
-        while open_:
-            one = open_.pop()
+        """The value, after charging its size and that of everything inside it."""
+        todo = [value]
+        while todo:
+            one = todo.pop()
             if id(one) in self._given:
                 self.spend(1)
             elif isinstance(one, str):
                 self.spend(1 + len(one) // _CHARACTERS)
             elif isinstance(one, (list, tuple)):
                 self.spend(1 + len(one))
-                open_ += one
+                todo += one
             elif isinstance(one, dict):
                 self.spend(1 + 2 * len(one))
-                open_ += one.values()
+                todo += one.values()
             else:
                 self.spend(1)
         return value
 
     def grown(self, characters: int) -> None:
-        """Charges a text before it is made."""
+        """Charges a string before it is made."""
         self.spend(max(characters, 0) // _CHARACTERS)
 
     def replaced(self, text: str, old: str, new: str) -> None:
@@ -135,7 +134,7 @@ class Budget:
             yield value
 
     def written(self, parts: Iterable[str]) -> str:
-        """The parts of a rendering as one text."""
+        """Joins the parts of a rendering."""
         kept, size = [], 0
         for part in parts:
             self.spend(1)
@@ -148,19 +147,50 @@ class Budget:
     def hooks(self) -> dict[str, Callable[..., Any]]:
         """The filters that `instrumented` puts into a template."""
         return {
-            "read value": unfolded(self.charged),
-            "loop over": unfolded(self.steps),
-            "concatenate": unfolded(lambda *values: self.written(map(str, values))),
+            "read value": uncached(self.charged),
+            "loop over": uncached(self.steps),
+            "concatenate": uncached(lambda *values: self.written(map(str, values))),
         }
 
 
-def unfolded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as a filter that Jinja does not compute when it compiles."""
+def uncached(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a filter that Jinja does not fold into a constant: it folds none that takes the context."""
     return jinja2.pass_context(lambda _, *arguments, **named: function(*arguments, **named))
 
 
-def check_numbers(operator: str, left: Any, right: Any) -> None:
-    """Raises SecurityError for an operation whose integer would be too large."""
+def charged_filter(environment: Any, budget: Budget, name: str, before: Callable[..., Any]) -> Callable[..., Any]:
+    """The environment's filter with its integers checked and its result charged.
+
+    `before(name, value, arguments, named)` charges a growing result and returns the value to filter.
+    """
+    function = environment.filters[name]
+
+    @jinja2.pass_context
+    def charged(context: Any, value: Any, *arguments: Any, **named: Any) -> Any:
+        check_integers(name, (*arguments, *named.values()))
+        value = before(name, value, arguments, named)
+        return budget.charged(function(*_passed_first(function, context), value, *arguments, **named))
+
+    return charged
+
+
+def _passed_first(function: Callable[..., Any], context: Any) -> tuple[Any, ...]:
+    """What Jinja passes to a filter before its value."""
+    kind = getattr(function, "jinja_pass_arg", None)
+    if kind is None:
+        return ()
+    return ({"context": context, "eval_context": context.eval_ctx, "environment": context.environment}[kind.name],)
+
+
+def check_integers(name: str, arguments: Iterable[Any]) -> None:
+    """Raises SecurityError for an integer argument with which a filter or method could write or loop without end."""
+    for argument in arguments:
+        if isinstance(argument, int) and abs(argument) > _ARGUMENT:
+            raise SecurityError(f"{name}({argument}): the number is too large")
+
+
+def check_operands(operator: str, left: Any, right: Any) -> None:
+    """Raises SecurityError for an operation whose integer result would be too large."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
         if bits > _BITS:
@@ -175,14 +205,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._written, optimized=False)
         self._budget = Budget()
-        self.globals = {"range": self._range}  # always this one object, by which `call` knows it
+        self.globals = {"range": self._range}  # `call` recognises this one bound method
         kept = {name: self.filters[name] for name in _FILTERS} | {"round": _round, "tojson": _json}
-        self.filters = {name: self._filter(name, function) for name, function in kept.items()}
-        self.filters |= self._budget.hooks() | {"concatenate": unfolded(self._concatenated)}
+        self.filters = kept
+        self.filters = {name: charged_filter(self, self._budget, name, self._before_filter) for name in kept}
+        self.filters |= self._budget.hooks() | {"concatenate": uncached(self._concatenated)}
         self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
 
     def compiled(self, text: str) -> Callable[[Mapping[str, Any]], str]:
-        """A function that renders a row; it, and this, raise one of ERRORS where the template does what it may not."""
+        """A function that renders a row. Compiling and rendering raise one of ERRORS for what a template may not do."""
         if len(text) > _TEMPLATE:
             raise SecurityError(f"it has {len(text)} characters, more than {_TEMPLATE}")
         tree = self.parse(text)
@@ -209,7 +240,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
         if not isinstance(value, _SCALARS):
-            raise SecurityError(f"it would write {_named(value)} as Python prints it; pick the texts that are meant out of it")
+            raise SecurityError(f"it would write {_named(value)} as Python prints it; select the texts inside it")
         text = str(value)
         self._budget.grown(len(text))
         return text
@@ -217,30 +248,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _concatenated(self, *values: Any) -> str:
         return "".join(map(self._written, values))
 
-    def _filter(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The filter with its arguments and its result charged."""
-
-        @jinja2.pass_context
-        def charged(context: Any, value: Any, *arguments: Any, **named: Any) -> Any:
-            if not isinstance(value, (str, list, tuple, dict, jinja2.Undefined)) and isinstance(value, Iterable):
-                value = [self._budget.charged(one) for one in value]  # what `map` and the like compute one by one
-            for argument in [*arguments, *named.values()]:
-                if isinstance(argument, int) and abs(argument) > ARGUMENT:
-                    raise SecurityError(f"{name}({argument}): the number is too large")
-            if name == "join":
-                texts = [self._written(one) for one in value]
-                self._budget.grown(len(texts) * max([len(str(one)) for one in arguments], default=0))
-                value = texts
-            elif name == "replace":
-                self._budget.replaced(self._written(value), *map(str, arguments[:2]))
-            elif name == "string":
-                value = self._written(value)
-            elif name == "batch":
-                self._budget.spend(*[int(one) for one in arguments[:1]])
-            found = function(*passed_first(function, context, self), value, *arguments, **named)
-            return self._budget.charged(found)
-
-        return charged
+    def _before_filter(self, name: str, value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if not isinstance(value, (str, list, tuple, dict, jinja2.Undefined)) and isinstance(value, Iterable):
+            value = [self._budget.charged(one) for one in value]  # generators, as of `map`
+        if name == "join":
+            value = [self._written(one) for one in value]
+            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
+        elif name == "replace":
+            self._budget.replaced(self._written(value), *map(str, arguments[:2]))
+        elif name == "string":
+            value = self._written(value)
+        elif name == "batch":
+            self._budget.spend(*[int(one) for one in arguments[:1]])
+        return value
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         if __obj is __self.globals["range"]:
@@ -256,9 +276,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return __self._budget.charged(__obj(*args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        check_numbers(operator, left, right)
+        check_operands(operator, left, right)
         if operator == "%" and isinstance(left, str):
-            raise SecurityError("a text with % formats cannot stand in a template of rows; write the parts one after the other")
+            raise SecurityError("% formats cannot stand in a template of rows; write the parts one after the other")
         if operator == "*":
             text, times = (left, right) if isinstance(right, int) else (right, left)
             if isinstance(text, str) and isinstance(times, int):
@@ -271,14 +291,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._budget.charged(super().call_binop(context, operator, left, right))
 
 
-def passed_first(function: Callable[..., Any], context: Any, environment: Any) -> tuple[Any, ...]:
-    """What Jinja passes to a filter before its value."""
-    kind = getattr(function, "jinja_pass_arg", None)
-    if kind is None:
-        return ()
-    return ({"context": context, "eval_context": context.eval_ctx, "environment": environment}[kind.name],)
-
-
 def _named(value: Any) -> str:
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
@@ -289,7 +301,7 @@ def _round(value: float, precision: int = 0) -> float:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """As chat templates have it: without escapes for HTML."""
+    """As in chat templates: without HTML escapes."""
     return json.dumps(_restored(value), ensure_ascii=False, indent=indent and min(indent, 8), default=str)
 
 
@@ -302,7 +314,7 @@ def _restored(value: Any) -> Any:
 
 
 def instrumented(tree: nodes.Template) -> nodes.Template:
-    """The tree with what it reads charged, its loops counted and its concatenations bounded."""
+    """The tree with hooks: reads are charged, loops counted, concatenations bounded."""
     for node in list(tree.find_all(nodes.Node)):
         for name, inner in list(node.iter_fields()):
             if isinstance(inner, list):

@@ -1,52 +1,53 @@
-"""Counts usable rows before any trial: they are rendered, screened for test documents and encoded as a trial does it."""
+"""Counts usable rows before any trial: rows are rendered, screened for test documents and encoded as in a trial."""
 
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from trials.data import mixture
+from trials import mix
 from trials.data.decontamination import Screen
-from trials.data.prompts import Encoder
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Data, Replay, TrialSpec
+from trials.template import Encoder
 
 
 class Survey:
-    """Draws rows for one trial after the other; trials that differ in how many rows they take share what was drawn."""
+    """Draws rows for one trial after the other; trials that differ only in the number of rows share their draws."""
 
     def __init__(self, hub: Hub, fetch: bool = True):
-        """Without `fetch` sources that only the hub has are left out."""
+        """Without `fetch`, sources that only the hub has are left out."""
         self._hub, self._fetch = hub, fetch
-        self._draws: dict[str, dict[str, tuple[mixture.Draw, Iterator[mixture.Example]]]] = {}
+        self._draws: dict[str, dict[str, tuple[mix.Draw, Iterator[mix.Example]]]] = {}
 
     def check(self, spec: TrialSpec, tokenizer: Any = None, screen: Screen | None = None) -> None:
-        """Raises InputError where a source cannot be read or rendered, or has too few usable rows for the trial.
+        """Raises InputError for a source that cannot be read or rendered, or has too few usable rows for the trial.
 
-        Without a tokenizer no row is too long, without a screen none overlaps with a test document.
+        Without a tokenizer no row counts as too long; without a screen no row counts as a test document.
         """
         same = _sameness(spec)
         if same not in self._draws:
             encode = Encoder(spec.data, tokenizer) if tokenizer is not None else None
-            draws = mixture.draws(spec.data, self._hub, self._names(spec.data))
+            draws = mix.draws(spec.data, self._hub, self._names(spec.data))
             self._draws[same] = {name: (draw, draw.rows(encode, screen)) for name, draw in draws.items()}
         drawn = self._draws[same]
         for name, (draw, _) in drawn.items():
-            if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):  # dealt one by one they could take hours
-                raise mixture.too_few(spec.data, name, least, str(len(draw)))
-        for name, needed in Counter(mixture.order_of_rows(spec.data)).items():
+            # a first check by size alone: reading a large source row by row could take hours
+            if (least := int(spec.data.rows * spec.data.shares[name])) > len(draw):
+                raise mix.too_few(spec.data, name, least, str(len(draw)))
+        for name, needed in Counter(mix.order_of_rows(spec.data)).items():
             if name in drawn:
                 draw, rows = drawn[name]
                 while draw.used < needed:
                     if next(rows, None) is None:
-                        raise mixture.too_few(spec.data, name, needed, draw.tally())
+                        raise mix.too_few(spec.data, name, needed, draw.tally())
 
     def _names(self, data: Data) -> list[str]:
         names = data.shares.keys() - {SELF}
         return [name for name in names if self._fetch or self._hub.files(name, find_source(data, name)) is not None]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """By source, of the draw that needed most rows: rows, used, cut at data.max_length, and left out by reason."""
-        largest: dict[str, mixture.Draw] = {}
+        """Counts by source, of its largest draw: rows, used, cut at data.max_length, and left out by reason."""
+        largest: dict[str, mix.Draw] = {}
         for drawn in self._draws.values():
             for name, (draw, _) in drawn.items():
                 if name not in largest or draw.used > largest[name].used:
@@ -58,7 +59,7 @@ class Survey:
 
 
 def _sameness(spec: TrialSpec) -> str:
-    """Equal for trials whose sources have the same usable rows in the same order."""
+    """Key of a draw: equal for trials whose sources have the same usable rows in the same order."""
     data, names = spec.data, sorted(name for name, share in spec.data.mix.items() if share > 0)
     replay = Replay(source=data.replay.source, control=data.replay.control) if data.replay.share > 0 else Replay()
     same = data.model_copy(update={"samples": 1, "mix": dict.fromkeys(names, 1.0), "replay": replay})

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import Example
 from trials.drift.kl import evaluating, of_base
+from trials.mix import Example
 
 _TOKENS = 512  # of a source; the kernels are so many squared
 _FEWEST = 4  # below, the unbiased estimate is not defined
@@ -59,8 +59,8 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
         for first in range(0, len(rows), batch_size):
             if taken >= _TOKENS:
                 break
-            part = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[first : first + batch_size]]
-            inputs = {name: tensor.to(model.device) for name, tensor in collate(part, pad_id).items()}
+            batch = collate(rows[first : first + batch_size], pad_id)
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
             hidden = functools.partial(_hidden, model, inputs, _TOKENS - taken)
             sides[0].append(hidden())
             sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import Example
+from trials.mix import Example
 from trials.models.lm_head import logits_and_states, logits_at, logits_of, predicting
 
 Value = TypeVar("Value")
@@ -98,8 +98,8 @@ def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
     ordered = sorted(rows, key=lambda row: len(row.input_ids))  # so that little of a batch is padding
     with evaluating(model):
         for first in range(0, len(ordered), batch_size):
-            part = [{"input_ids": row.input_ids, "labels": row.labels} for row in ordered[first : first + batch_size]]
-            inputs = {name: tensor.to(model.device) for name, tensor in collate(part, pad_id).items()}
+            batch = collate(ordered[first : first + batch_size], pad_id)
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
             targets = inputs["labels"][:, 1:][counted(inputs["labels"])]
             tuned = log_probabilities(model, inputs)
             base = _base_log_probabilities(model, inputs)

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trials.data.prompts import alpaca
 from trials.micro import arithmetic, everyday, facts
+from trials.template import alpaca
 
 END = "<|end|>"
 PAD = "<|pad|>"

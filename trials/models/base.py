@@ -1,4 +1,4 @@
-"""The base model: loaded once, in 4 bits unless asked otherwise."""
+"""Loads a base model and its tokenizer, and checks that a trial can tune it."""
 
 import inspect
 import re
@@ -19,10 +19,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from trials.data import chat_template
-from trials.data.mixture import Example
 from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import Hub, is_commit
+from trials.mix import Example
 from trials.models import devices, gguf
 from trials.spec import Base, Data
 
@@ -34,7 +34,7 @@ class LoadedBase:
     checksum: str | None
 
     def check_ids(self, rows: Sequence[Example]) -> None:
-        """Raises InputError where a row holds a token that the embedding has no row for."""
+        """Raises InputError for a row with a token id beyond the embedding."""
         size = self.model.get_input_embeddings().num_embeddings
         for row in rows:
             if (largest := max(row.input_ids)) >= size:
@@ -60,15 +60,15 @@ def quantization_config(base: Base) -> BitsAndBytesConfig | None:
 
 
 def check(base: Base, hub: Hub) -> None:
-    """Raises InputError when there is no such model or it is none that a trial can tune; reads its configuration alone."""
+    """Raises InputError if the model does not exist or no trial can tune it; reads only its configuration."""
     if base.dtype == "auto":
         devices.check(base.dtype)
-    if base.gguf is None or gguf.file(base, hub, fetch=False):  # else it is known when it has been fetched
+    if base.gguf is None or gguf.file(base, hub, fetch=False):  # else the configuration comes with the file, at loading
         _check_causal(base, configuration(base, hub))
 
 
 def configuration(base: Base, hub: Hub) -> Any:
-    """The model's configuration; raises InputError where it cannot be had."""
+    """The model's configuration; raises InputError if it cannot be read."""
     try:
         if base.gguf is not None and (file := gguf.file(base, hub)):
             return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
@@ -77,16 +77,13 @@ def configuration(base: Base, hub: Hub) -> Any:
         if "trust_remote_code" in str(error):
             raise InputError(
                 f"base.model {base.model!r} needs code of its own repository (trust_remote_code), which is never run here; "
-                "take a model whose architecture transformers knows"
+                "use a model whose architecture transformers knows"
             ) from error
         raise hub.missing("base.model", base.model, error, base.revision) from error
 
 
 def dropouts(model: Any) -> list[str]:
-    """The names of the model's settings by which it draws random numbers as it trains.
-
-    Settings of other models on the same body, such as a classifier's, are none: the code of the model's modules names them not.
-    """
+    """Names of the model's settings that make it draw random numbers in training, such as attention_dropout."""
     kinds = {
         kind
         for module in model.modules()
@@ -95,6 +92,7 @@ def dropouts(model: Any) -> list[str]:
     }
     code = "\n".join(map(inspect.getsource, kinds))
     settings = model.config.get_text_config().to_dict().items()
+    # only names in the modules' own code: a configuration may have settings of other models, such as a classifier's dropout
     return [
         name
         for name, value in settings
@@ -108,21 +106,21 @@ def _check_causal(base: Base, config: Any) -> None:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (named and not any(name in causal for name in named)):
         kind = f"{config.model_type}, {', '.join(named)}" if named else config.model_type
         raise InputError(
-            f"base.model {base.model!r} is no causal language model ({kind}): it cannot be tuned to go on with a text"
+            f"base.model {base.model!r} is no causal language model ({kind}): it cannot be tuned to continue a text"
         )
 
 
 def check_template(base: Base, data: Data, hub: Hub) -> None:
-    """Raises InputError where the data are to be written in the tokenizer's own chat template and it has none."""
+    """Raises InputError if data.template is chat and the tokenizer has no chat template."""
     if data.template == "chat" and not tokenizer(base, hub).chat_template:
         raise InputError(
-            f"data.template: chat, but the tokenizer of {base.model} has no chat template; take template alpaca or plain, "
+            f"data.template: chat, but the tokenizer of {base.model} has no chat template; use template alpaca or plain, "
             "or an instruct model"
         )
 
 
 def tokenizer(base: Base, hub: Hub) -> Any:
-    """The model's tokenizer, with a padding token; raises InputError where it cannot be had."""
+    """The model's tokenizer, with a padding token; raises InputError if it cannot be read."""
     arguments = {"pretrained_model_name_or_path": hub.locate(base.model), "revision": base.revision or "main"}
     if base.gguf is not None:
         arguments = gguf.tokenizer_arguments(base, hub)
@@ -134,17 +132,17 @@ def tokenizer(base: Base, hub: Hub) -> Any:
         made.eos_token = _end_token(base, hub, made)
     if made.pad_token is None:
         made.pad_token = made.eos_token
-    chat_template.bound()  # its own is a stranger's code
+    chat_template.bound()  # the tokenizer's chat template is untrusted code
     return made
 
 
 def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
-    """The end token that the model's own settings give by its number, where the tokenizer has a name for it."""
-    from transformers import GenerationConfig  # what loads models comes with it
+    """The end token that the model's configuration gives by its id, if the tokenizer knows the id."""
+    from transformers import GenerationConfig  # slow to import, and most tokenizers name their end token
 
     found = None
     if base.gguf is None:
-        with suppress(OSError):  # most repositories have such a file, and all have a configuration
+        with suppress(OSError):  # a repository without generation_config.json; every one has config.json, read below
             place = hub.locate(base.model)
             found = GenerationConfig.from_pretrained(place, revision=base.revision or "main").eos_token_id
     if found is None:
@@ -156,8 +154,8 @@ def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
 
 
 def load(base: Base, hub: Hub) -> LoadedBase:
-    """Weights (frozen, evaluation mode) and tokenizer; raises InputError when there is no such model."""
-    from trials.models import dequantize  # bitsandbytes with it, which what is only checked needs not wait for
+    """Weights (frozen, evaluation mode) and tokenizer; raises InputError if the model does not exist."""
+    from trials.models import dequantize  # imports bitsandbytes, which checks need not wait for
 
     devices.check(base.dtype)
     check(base, hub)
@@ -175,8 +173,8 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         trust_remote_code=False,
     )
     model.requires_grad_(False)
-    # On a CPU with units for bfloat16 bitsandbytes packs a layer's weights for them at the first evaluation, and unpacks them
-    # rounded when training goes on: a training would depend on what was evaluated before it.
+    # On a CPU with bfloat16 instructions, bitsandbytes packs a layer's weights for them at the first evaluation, and unpacks
+    # them rounded when training continues: a training would depend on the evaluations before it.
     layers: Iterable[Any] = model.modules()
     for layer in layers:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
@@ -186,7 +184,7 @@ def load(base: Base, hub: Hub) -> LoadedBase:
 
 
 def _usable(tokenizer: Any, model: Any) -> Any:
-    """The tokenizer, padding with a token that has a row in the embedding: what pads is masked, so that any such token does."""
+    """The tokenizer with a padding token inside the embedding. Any will do: padding is masked."""
     rows = model.get_input_embeddings().num_embeddings
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         fits = tokenizer.eos_token_id is not None and tokenizer.eos_token_id < rows
@@ -195,8 +193,9 @@ def _usable(tokenizer: Any, model: Any) -> Any:
 
 
 def _checksum(path: str, revision: str, model: Any) -> str | None:
-    """The commit of a model of the hub: transformers does not always note it."""
+    """The checksum of a local model's weights, or the commit of a model of the hub."""
     folder = Path(path)
     if folder.is_dir():
         return identity.of_weights(folder)
+    # transformers does not always record the commit
     return revision if is_commit(revision) else getattr(model.config, "_commit_hash", None)

@@ -1,4 +1,4 @@
-"""CUDA graphs: what a GPU has been asked for once, asked for again at once."""
+"""CUDA graphs: captures the kernels of a function once, and launches them again as one graph."""
 
 import gc
 import logging
@@ -16,21 +16,21 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
-_never: WeakSet[Any] = WeakSet()
-"""Models that cannot be captured."""
+_uncapturable: WeakSet[Any] = WeakSet()
+"""Models whose capture failed."""
 
 _WARM = 2
-"""Runs outside of a graph, in which libraries choose their kernels."""
+"""Warm-up runs outside of a graph, in which libraries select their kernels."""
 
 
 @cache
 def _stream() -> torch.cuda.Stream:
-    """The one that all is captured on: autograd runs a backward pass on the stream of its forward pass."""
+    """One stream for all captures, because autograd runs a backward pass on the stream of its forward pass."""
     return torch.cuda.Stream()
 
 
 def _warm(run: Callable[[], object]) -> None:
-    """Runs it on the stream that it will be captured on."""
+    """Runs the function on the stream of its capture."""
     stream = _stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -40,19 +40,19 @@ def _warm(run: Callable[[], object]) -> None:
 
 
 def captured(run: Callable[[], Result], pool: tuple[int, int] | None = None) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """A graph of what it asks the GPU for, and what it returned. `pool`: of one that is never under way together with it."""
+    """The graph of a run, and the run's result. `pool`: memory of a graph that never runs at the same time."""
     graph: Any = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
-    torch.cuda.empty_cache()  # a capture cannot take what lies idle in other pools
+    torch.cuda.empty_cache()  # a capture cannot use memory that is cached in other pools
     collected = gc.isenabled()
-    gc.disable()  # what it frees might be another graph, which must not happen meanwhile
+    gc.disable()  # the collector might free another graph, which must not happen during a capture
     try:
         with torch.cuda.stream(_stream()):
             graph.capture_begin(*(() if pool is None else (pool,)))
             try:
                 found = run()
             except BaseException:
-                with suppress(RuntimeError):  # it says that the capture failed, and not why
+                with suppress(RuntimeError):  # its message has no cause, unlike the error below
                     graph.capture_end()
                 raise
             graph.capture_end()
@@ -63,13 +63,12 @@ def captured(run: Callable[[], Result], pool: tuple[int, int] | None = None) -> 
 
 
 def tried(model: Any, run: Callable[[], object], make: Callable[[], Result]) -> Result | None:
-    """What `make` captures of `run`, a part of the model, which is run before, as libraries need it. None, and a warning, where
-    it cannot be captured: then its kernels are asked for one by one.
+    """The result of `make`, which captures `run`, a part of the model, after warm-up runs; None and a warning if it fails.
 
-    Some models ask on their way what their numbers are (experts, rotary scalings): they are not tried again. Or the memory does
-    not suffice for what a graph holds.
+    A capture fails for models that read numbers back from the GPU (experts, rotary scalings), which are not tried again, and
+    when memory runs out.
     """
-    if model in _never:
+    if model in _uncapturable:
         return None
     _warm(run)
     try:
@@ -77,8 +76,8 @@ def tried(model: Any, run: Callable[[], object], make: Callable[[], Result]) -> 
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         if not oom.is_out_of_memory(error):
-            _never.add(model)
+            _uncapturable.add(model)
     torch.cuda.synchronize()
-    oom.release()  # the error is gone here, and with it the frames that held the tensors
-    _log.warning("no CUDA graphs of %s, and it takes longer: %s", type(model).__name__, reason)
+    oom.release()  # outside of the handler, where the error no longer keeps the frames and their tensors alive
+    _log.warning("no CUDA graphs of %s, so it runs slower: %s", type(model).__name__, reason)
     return None

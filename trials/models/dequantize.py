@@ -1,7 +1,7 @@
-"""The 4-bit layers' weights dequantised once and kept, where the device is large enough: the same numbers, less unpacking.
+"""Dequantises 4-bit layers once and keeps the weights, if the device is large enough.
 
-bitsandbytes unpacks a layer's weights at every call, forward and backward, into the type that it computes in. What it
-unpacks them into is kept here beside them. On a CPU every result is the same bit by bit.
+bitsandbytes dequantises a layer's weights into the compute type at every call, forward and backward. The kept weights are the
+same numbers; on a CPU every result is equal bit by bit.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from bitsandbytes.functional import dequantize_4bit
 from trials.models import devices
 
 SHARE = 0.1
-"""The unpacked weights take at most so much of all memory; what is free depends on the neighbours, and numbers must not."""
+"""Limit of the kept weights as a share of total memory. Free memory depends on other processes, and results must not."""
 
 
 class Unpacked(bnb.nn.Linear4bit):
-    """A 4-bit layer that has its unpacked weights at hand; PEFT adapts it as it does any other."""
+    """A 4-bit layer with its dequantised weights; PEFT adapts it like any Linear4bit."""
 
     unpacked: torch.Tensor
-    """(out, in), of the type that the layer computes in."""
+    """(out, in), in the layer's compute type."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.to(self.unpacked.dtype)
@@ -28,7 +28,7 @@ class Unpacked(bnb.nn.Linear4bit):
 
 
 def unpack(model: Any) -> bool:
-    """Has every 4-bit layer of the model keep its unpacked weights, if all of them fit; whether it does."""
+    """Makes every 4-bit layer keep its dequantised weights, if all of them fit; returns whether they do."""
     layers: list[Any] = [module for module in model.modules() if type(module) is bnb.nn.Linear4bit]
     if not layers or any(layer.compute_dtype is None for layer in layers):
         return False

@@ -1,7 +1,7 @@
-"""Which type a device computes in: bfloat16 where it has units for it, float16 on the GPUs before them.
+"""The 16-bit type that a device computes in, and the size of its memory.
 
-bfloat16 came to NVIDIA's GPUs with compute capability 8.0 (Ampere); what is older, such as the T4 (7.5), emulates it at a
-fraction of its float16 rate. CPUs take bfloat16: they compute it in 32 bits where they have nothing better.
+NVIDIA GPUs have bfloat16 units from compute capability 8.0 (Ampere) on. Older ones, such as the T4 (7.5), emulate it at a
+fraction of their float16 rate. CPUs support bfloat16, if need be in 32-bit arithmetic.
 """
 
 from typing import Any, Literal
@@ -15,13 +15,13 @@ _FIRST_WITH_BFLOAT16 = (8, 0)
 
 
 def half_type(capability: Capability | None) -> Literal["bfloat16", "float16"]:
-    """The 16-bit type for a GPU of this compute capability; None is a CPU."""
+    """The 16-bit type for a GPU of this compute capability; None stands for a CPU."""
     return "float16" if capability is not None and capability < _FIRST_WITH_BFLOAT16 else "bfloat16"
 
 
 def capability() -> Capability | None:
-    """Of this process's GPU; None without one, and for a GPU that is not NVIDIA's. Loads torch."""
-    import torch
+    """The compute capability of this process's GPU; None without an NVIDIA GPU."""
+    import torch  # here, because `half_type` is used where torch is not loaded
 
     if not torch.cuda.is_available() or torch.version.hip is not None:
         return None
@@ -29,10 +29,10 @@ def capability() -> Capability | None:
 
 
 def check(dtype: str) -> None:
-    """Raises InputError where this process's device has no units for the type, or no type has been chosen."""
+    """Raises InputError if this process's device has no units for the type, or if the type is still `auto`."""
     if dtype == "auto":
         raise InputError(
-            "base.dtype: auto stands for a type that is chosen before a trial gets its key; "
+            "base.dtype: auto is resolved to a type before a trial gets its key; "
             "a trial itself needs bfloat16, float16 or float32"
         )
     found = capability()
@@ -45,7 +45,7 @@ def check(dtype: str) -> None:
 
 
 def memory(device: Any) -> int:
-    """Bytes that the torch.device has, free or not."""
+    """Total bytes of the torch.device's memory, free or not."""
     import torch
 
     if device.type == "cuda":

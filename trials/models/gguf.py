@@ -1,7 +1,6 @@
-"""GGUF files: each turned once into a folder as transformers writes it, which a base is then loaded from like any other.
+"""GGUF files: each is converted once into a transformers folder, from which the base is loaded like any other.
 
-transformers reads a GGUF file, but refuses to quantise what it reads from one. The folder is kept in the hub's cache under the
-file's checksum, so that it is made once and never belongs to another file.
+transformers reads GGUF files but does not quantise them. The folder lies in the hub's cache under the file's checksum.
 """
 
 import hashlib
@@ -24,11 +23,11 @@ from trials.hub.hub import Hub
 from trials.spec import Base
 
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.jinja", "config.json")
-"""Files of a repository that are read beside the GGUF file where it has them."""
+"""Optional files of a repository that are read beside the GGUF file."""
 
 
 def file(base: Base, hub: Hub, *, fetch: bool = True) -> Path | None:
-    """base.gguf on this machine; None where it would have to be fetched and `fetch` is false. Raises InputError."""
+    """The path of base.gguf; None if it is not on this machine and `fetch` is false. Raises InputError."""
     assert base.gguf is not None
     if not is_gguf_available():
         raise InputError("base.gguf: reading GGUF files needs the package `gguf`: pip install gguf")
@@ -39,7 +38,7 @@ def file(base: Base, hub: Hub, *, fetch: bool = True) -> Path | None:
         return folder / base.gguf
     try:
         found: Any = huggingface_hub.hf_hub_download(base.model, base.gguf, revision=base.revision, dry_run=not fetch)
-    except LocalEntryNotFoundError as error:  # no network, and not in the cache
+    except LocalEntryNotFoundError as error:  # offline, and not in the cache
         raise hub.missing("base.model", base.model, error) from error
     except EntryNotFoundError as error:
         raise _no_file(base, huggingface_hub.list_repo_files(base.model, revision=base.revision)) from error
@@ -56,7 +55,7 @@ def _no_file(base: Base, names: list[str]) -> InputError:
 
 
 def converted(base: Base, hub: Hub) -> tuple[Path, str]:
-    """The folder with the file's weights in base.dtype, and the file's sha256; raises InputError where it cannot be read."""
+    """The folder with the file's weights in base.dtype, and the file's sha256; raises InputError if it cannot be read."""
     source = file(base, hub)
     assert source is not None
     digest = fingerprint.sha256(source)
@@ -70,7 +69,7 @@ def converted(base: Base, hub: Hub) -> tuple[Path, str]:
             try:
                 (Path(making) / "model").rename(place)
             except OSError:
-                if not place.is_dir():  # else another process was first
+                if not place.is_dir():  # else another process was faster
                     raise
     return place, digest
 
@@ -94,7 +93,7 @@ def _convert(base: Base, source: Path, config: Path | None, target: Path) -> Non
 
 
 def tokenizer_arguments(base: Base, hub: Hub) -> dict[str, Any]:
-    """AutoTokenizer's arguments: the repository's own tokenizer where it has one, else the file's."""
+    """Arguments of AutoTokenizer.from_pretrained: the repository's tokenizer if it has one, else the file's."""
     path = hub.locate(base.model)
     if any(_beside(path, name, base.revision) for name in ("tokenizer.json", "tokenizer.model")):
         return {"pretrained_model_name_or_path": path, "revision": base.revision or "main"}
@@ -104,7 +103,7 @@ def tokenizer_arguments(base: Base, hub: Hub) -> dict[str, Any]:
 
 
 def _config(base: Base, hub: Hub) -> Path | None:
-    """The repository's config.json where it describes a model; some of those beside GGUF files name its type alone."""
+    """The repository's config.json, unless it names only the model's type, as some beside GGUF files do."""
     path = _beside(hub.locate(base.model), "config.json", base.revision)
     return path if path is not None and len({"hidden_size", "n_embd"} & json.loads(path.read_text("utf-8")).keys()) else None
 
@@ -115,7 +114,7 @@ def _beside(path: str, name: str, revision: str | None) -> Path | None:
 
 
 def _refuse_scaled_positions(base: Base, source: Path) -> None:
-    """Llama 3.1 and later store the factors of their rotary frequencies as a tensor, which transformers does not look at."""
+    """Raises InputError for scaled rotary positions: Llama 3.1 stores the factors as a tensor that transformers ignores."""
     from gguf import GGUFReader
 
     reader = GGUFReader(source)

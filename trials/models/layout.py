@@ -1,7 +1,7 @@
-"""Checks of a trial against the architecture and tokenizer of its base, before any weight is loaded.
+"""Checks a trial against the architecture and tokenizer of its base, before any weight is loaded.
 
 The layout of a base (names and sizes of its layers, positions, special tokens) follows from its small files alone. Building the
-model on torch's meta device takes seconds, so the result is kept in the hub's cache, by the digest of these files.
+model on torch's meta device takes seconds, so the layout is cached beside the hub's files, by their digest.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ _FILES = (
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
-_VERSION = 4  # of Layout: raise it when a field is another
+_VERSION = 4  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
 _SMALL = 0.01
-"""Share of the model's weights below which nothing is said about a layer."""
+"""Share of the model's weights below which layers get no note."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Tokens:
 
     end: str | None
     beyond: list[str]
-    """Tokens whose ids are behind the embedding's last row, padding left out: it is masked."""
+    """Tokens with ids beyond the embedding, except padding, which is masked."""
     fed: list[str]
-    """Those of them that the tokenizer puts into every text."""
+    """The tokens beyond the embedding that the tokenizer adds to every text."""
     chat: list[str]
-    """Those of them that its chat template writes."""
+    """The tokens beyond the embedding that the chat template writes."""
     longest: int
-    """The most tokens that an evaluation feeds the model, prompt and response together."""
+    """The maximum number of tokens that an evaluation feeds the model, prompt and response together."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,26 @@ class Layout:
     """The modules of a base."""
 
     linear: dict[str, int]
-    """Number of weights of each layer that can carry an adapter, by name; the head is none of them."""
+    """Number of weights of each layer that can carry an adapter, by name, without the head."""
     head: list[str]
-    """Name of the head where it can carry an adapter: no group holds it, a list of names may."""
+    """Name of the head if it can carry an adapter. No group contains it; a list of names may."""
     four_bit: list[str]
-    """The linear layers that a 4-bit quantisation takes."""
+    """Linear layers that a 4-bit quantisation replaces."""
     reserved: dict[str, int]
-    """Linear layers on which PEFT puts no adapter (it refuses their names, or takes them for those of fused experts), or on
-    which the model's code would never use one."""
+    """Linear layers without an adapter: PEFT refuses their names or takes them for fused experts, or the model's code would
+    bypass the adapter."""
     other: dict[str, int]
-    """Matrices outside of linear layers, such as fused experts: no adapter and no 4 bits."""
+    """Matrices outside of linear layers, such as fused experts: they get no adapter and stay in 16 bits."""
     modules: list[str]
-    """Names of the modules that are none of the linear layers above."""
+    """Names of all other modules."""
     weights: int
-    """Of the whole model."""
+    """Number of weights of the whole model."""
     rows: int
-    """Of the embedding."""
+    """Number of rows of the embedding."""
     positions: int | None
-    """The most tokens that learned or tabled positions allow; None where there is no such limit."""
+    """The maximum length that the position table allows; None without a table."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Why the architecture cannot be trained or evaluated, by "training" and "evaluation" (see trials/models/rehearsal.py)."""
+    """Why the architecture fails, by "training" and "evaluation" (see trials/models/rehearsal.py)."""
 
     def candidates(self, lora: Lora) -> list[str]:
         """The layers among which lora.target_modules chooses."""
@@ -78,12 +78,12 @@ class Layout:
 
 
 def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
-    """None for a GGUF file that is not at hand: its content is known when it has been fetched."""
+    """The layout and tokens of a base; None for a GGUF file that is not on this machine yet."""
     place = _gguf_place(base, hub) if base.gguf is not None else None
     if base.gguf is not None and place is None:
         return None
     digest = hashlib.sha256(place.encode()) if place else _digest(base, hub)
-    if digest is None:  # not fetched yet, or not to be had
+    if digest is None:  # nothing on this machine to cache by
         return _read(base, hub)
     for part in (str(_VERSION), importlib.metadata.version("transformers"), str(base.quantization != "none"), base.dtype):
         digest.update(part.encode())
@@ -91,20 +91,20 @@ def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
 
 
 def known(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
-    """As `of`, of a base whose files are on this machine; None of another."""
+    """As `of`, for a base whose files are on this machine; else None."""
     if base.gguf is not None or not (hub.has(base.model) or _in_cache(base, "config.json")):
         return None
     return of(base, hub)
 
 
 def _read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
-    from trials.models import meta_model  # torch and the model's code with it
+    from trials.models import meta_model  # imports torch and transformers
 
     return meta_model.read(base, hub)
 
 
 def _digest(base: Base, hub: Hub) -> Any:
-    """Of the files that a layout follows from; None where not even a configuration is on this machine."""
+    """The digest of the files that determine a layout; None if not even a configuration is on this machine."""
     digest, folder = hashlib.sha256(), Path(hub.locate(base.model))
     if not (folder.is_dir() or _in_cache(base, "config.json")):
         return None
@@ -121,7 +121,7 @@ def _in_cache(base: Base, name: str) -> Path | None:
 
 
 def _gguf_place(base: Base, hub: Hub) -> str | None:
-    from trials.models import gguf  # torch with it
+    from trials.models import gguf  # imports torch
 
     file = gguf.file(base, hub, fetch=False)
     return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" if file else None
@@ -136,19 +136,19 @@ def _kept(base: Base, hub: Hub, digest: str) -> tuple[Layout, Tokens]:
         try:
             layout, tokens = json.loads(path.read_text(encoding="utf-8"))
             _found[digest] = Layout(**layout), Tokens(**tokens)
-        except (OSError, ValueError, TypeError):  # not there yet, or cut off
+        except (OSError, ValueError, TypeError):  # no such file, or an incomplete one
             _found[digest] = _read(base, hub)
-            with suppress(OSError):  # a cache that cannot be written costs the next command some seconds
+            with suppress(OSError):  # an unwritable cache only costs the next command some seconds
                 path.parent.mkdir(parents=True, exist_ok=True)
                 storage.write_text(path, json.dumps([asdict(part) for part in _found[digest]]))
     return _found[digest]
 
 
-# ---------------------------------------------------------------------- what cannot be
+# ---------------------------------------------------------------------- errors
 
 
 def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
-    """The notes on the spec; raises InputError where the base cannot be trained as the spec says."""
+    """Returns the notes on the spec; raises InputError if the base cannot be trained as the spec says."""
     layout, tokens = found
     model = spec.base.model
     if tokens.end is None:
@@ -160,13 +160,13 @@ def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
     for token in [token for token in needed if token in tokens.beyond]:
         raise InputError(
             f"base.model {model!r}: the tokenizer's token {token!r} has no row in the embedding, which has {layout.rows}; "
-            "take the tokenizer that belongs to these weights, or weights whose embedding was resized for it"
+            "use the tokenizer that belongs to these weights, or weights whose embedding was resized for it"
         )
     for kind, reason in layout.failures.items():
         if kind == "evaluation" or not spec.is_baseline:
             raise InputError(
                 f"base.model {model!r}: {kind} fails with this architecture on a few tokens and random weights ({reason}); "
-                "take another base"
+                "use another base"
             )
     if tokens.longest < 2:
         raise InputError(
@@ -182,11 +182,11 @@ def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
 
 
 def adapted(lora: Lora, layout: Layout) -> list[str]:
-    """Names of the layers that get an adapter; raises InputError where there are none."""
+    """Names of the layers that get an adapter; raises InputError if there are none."""
     try:
         found = target_modules.wanted(lora.target_modules, layout.candidates(lora))
     except InputError as error:
-        if layout.reserved and _asks_for(lora, layout.reserved):
+        if layout.reserved and _targets(lora, layout.reserved):
             names = ", ".join(sorted({name.rpartition(".")[2] for name in layout.reserved}))
             raise InputError(
                 f"{error}; {names}: PEFT puts no adapter on layers of these names, or the model's code would never use it"
@@ -197,17 +197,17 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
     return target_modules.in_blocks(found, lora.layers, [*layout.linear, *layout.modules])
 
 
-def _asks_for(lora: Lora, names: Iterable[str]) -> bool:
+def _targets(lora: Lora, names: Iterable[str]) -> bool:
     if isinstance(lora.target_modules, str):
         return lora.target_modules in ("mlp", "all-linear")
     return any(target_modules.meant(name, lora.target_modules) for name in names)
 
 
-# ---------------------------------------------------------------------- what should be known
+# ---------------------------------------------------------------------- notes
 
 
 def notes(spec: TrialSpec, layout: Layout) -> list[str]:
-    """A line each for what a reader of the config would not expect: layers that stay in 16 bits or get no adapter."""
+    """One line for each surprise to a reader of the config: layers that stay in 16 bits or get no adapter."""
     found = [_quantization_note(spec.base, layout)]
     if not spec.is_baseline:
         found += [_experts_note(spec.lora, layout), _blocks_note(spec.lora, layout)]
@@ -254,7 +254,7 @@ def _blocks_note(lora: Lora, layout: Layout) -> str | None:
 
 
 def _weights(names: Iterable[str]) -> str:
-    """The names with a star for the block's number, experts called so."""
+    """Up to four names, with a star for the block's number."""
     shown = sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in names})
     kind = "the experts' " if any("expert" in name for name in shown) else ""
     return kind + ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

@@ -1,4 +1,4 @@
-"""A model's head asked at some positions alone: it is a fifth to a half of a small model, and the loss counts few positions."""
+"""Runs a model's head at selected positions only: it is a large part of a small model, and the loss counts few positions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,20 +9,17 @@ from trials.data.batching import sent
 
 
 def logits_at(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> torch.Tensor:
-    """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true; in the order of the rows.
-
-    With `places` on the CPU nothing waits for a GPU.
-    """
+    """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true, row by row."""
     return logits_and_states(model, inputs, places)[0]
 
 
 def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """logits_at, and what the head was given for them, (places, hidden); None of a model that has no head of its own."""
+    """As logits_at, and the head's inputs, (places, hidden); None for a model without a separate head."""
     head = model.get_output_embeddings()
     if head is None:
         return model(**inputs).logits[places], None
     states: list[torch.Tensor] = []
-    numbers = places.flatten().nonzero()[:, 0]
+    numbers = places.flatten().nonzero()[:, 0]  # with `places` on the CPU this waits for no GPU
 
     def chosen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
         states.append(given[0].flatten(0, 1)[sent(numbers, given[0].device)])
@@ -36,11 +33,11 @@ def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tenso
 
 
 def logits_of(model: Any, states: torch.Tensor) -> torch.Tensor:
-    """(places, vocabulary): what the head makes of its input; the model's logits, unless it changes them after the head."""
+    """(places, vocabulary): the head's output, which is the model's logits unless the model changes them afterwards."""
     found: torch.Tensor = model.get_output_embeddings()(states[None])[0]
     return found
 
 
 def predicting(counted: torch.Tensor) -> torch.Tensor:
-    """(rows, length), where a token that counts is predicted; of (rows, length - 1) as batch.counted gives it."""
+    """(rows, length) of bools: the positions that predict a counted token, from batching.counted's (rows, length - 1)."""
     return torch.nn.functional.pad(counted, (0, 1))

@@ -1,4 +1,4 @@
-"""The layout of a model: of one that is loaded, or of one that is built on torch's meta device from its configuration."""
+"""Reads the layout of a model, either loaded or built on torch's meta device from its configuration."""
 
 import inspect
 import re
@@ -18,13 +18,13 @@ from trials.models.layout import Layout, Tokens
 from trials.spec import Base
 
 _MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
-"""PEFT's list of architectures in which it refuses an adapter on out_proj."""
+"""Architectures in which PEFT refuses an adapter on out_proj."""
 _SMALL = 0.01
-"""Share of the model's weights below which a matrix outside of linear layers is left out."""
+"""Share of the model's weights below which a matrix outside of linear layers is ignored."""
 
 
 def read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
-    """Raises InputError where the base cannot be had, or is no causal language model."""
+    """The layout and tokens of a base; raises InputError if it cannot be read, or is no causal language model."""
     bases.check(base, hub)
     config = bases.configuration(base, hub)
     with torch.device("meta"):
@@ -39,7 +39,7 @@ def read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
 
 
 def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
-    """`four_bit` names the layers that a quantisation will take; those that it has taken when left out."""
+    """The layout of a model. `four_bit`: the layers that will be quantised; None for a model that is loaded."""
     head = model.get_output_embeddings()
     linear = {name: module for name, module in model.named_modules() if _carries_adapter(module) and module is not head}
     if four_bit is None:
@@ -62,7 +62,8 @@ def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
 
 
 def _carries_adapter(module: Any) -> bool:
-    """Whether the module is a linear map and nothing else. Some routers derive from torch.nn.Linear and return tuples."""
+    """Whether the module is a linear map and nothing else."""
+    # by exact type: some routers derive from torch.nn.Linear and return tuples
     plain = type(module) in (torch.nn.Linear, Conv1D) or type(module).__name__ == "FalconLinear"
     return plain or any(kind.__name__ == "Linear4bit" for kind in type(module).__mro__)
 
@@ -78,7 +79,7 @@ def _rest(model: Any, linear: dict[str, Any]) -> int:
 
 
 def _patch(model: Any) -> None:
-    """Takes experts apart as transformers does before it quantises a model."""
+    """Splits fused experts into layers, as transformers does before it quantises a model."""
     for name, module in list(model.named_modules()):
         patch: Any = MODULES_TO_PATCH_FOR_QUANTIZATION.get(type(module).__name__)
         if patch:
@@ -87,7 +88,7 @@ def _patch(model: Any) -> None:
 
 
 def _quantisable(model: Any) -> set[str]:
-    """The layers that transformers' bitsandbytes quantisation replaces: no subclasses of torch.nn.Linear."""
+    """The layers that transformers' bitsandbytes quantisation replaces. It skips subclasses of torch.nn.Linear."""
     skipped = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or [])]
     return {
         name
@@ -97,7 +98,7 @@ def _quantisable(model: Any) -> set[str]:
 
 
 def _other(model: Any, linear: dict[str, Any], total: int) -> dict[str, int]:
-    """Matrices outside of linear layers, embeddings and convolutions, where they are a part of the model worth naming."""
+    """Matrices outside of linear layers, embeddings and convolutions, with a relevant share of the weights."""
     plain = (torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
     known = [*linear.values(), model.get_output_embeddings()]
     known += [module for module in model.modules() if isinstance(module, plain)]
@@ -111,32 +112,29 @@ def _other(model: Any, linear: dict[str, Any], total: int) -> dict[str, int]:
 
 
 def _reserved(model: Any, linear: dict[str, Any], fused: bool) -> set[str]:
-    """Layers on which PEFT can put no adapter by their names, or on which none would act.
-
-    It refuses the out_proj of Mamba mixers, whose kernels read the weight past the adapter. In models with `fused` experts it
-    reads an adapter's names as transformers 4 had them, and adapts the experts instead of the layers that have these names now.
-    """
+    """Layers that PEFT does not adapt because of their names, and layers on which an adapter would have no effect."""
     kind = model.config.model_type
-    names = {"out_proj"} if kind in _MAMBA else set()
+    names = {"out_proj"} if kind in _MAMBA else set()  # the mixers' kernels read the weight itself, past the adapter
     if fused:
+        # PEFT reads target names as transformers 4 had them, and adapts the experts instead of today's layers of that name
         from peft.utils import transformers_weight_conversion as conversion
 
         pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
         names |= conversion._MOE_TARGET_MODULE_MAPPING.get(pattern or "", {}).keys()
-    found, passed = set(), dict[str, set[str]]()
+    found, bypassed = set(), dict[str, set[str]]()
     for name in linear:
         above, _, leaf = name.rpartition(".")
         parent = model.get_submodule(above)
         kind = type(parent).__name__
-        if kind not in passed:
-            passed[kind] = _multiplied(parent)
-        if leaf in names | passed[kind]:
+        if kind not in bypassed:
+            bypassed[kind] = _bypassed(parent)
+        if leaf in names | bypassed[kind]:
             found.add(name)
     return found
 
 
-def _multiplied(module: Any) -> set[str]:
-    """The layers whose weights a module's code multiplies itself, past an adapter (Mamba's dt_proj), or that it never calls."""
+def _bypassed(module: Any) -> set[str]:
+    """Names of layers whose weight the module's code multiplies itself (Mamba's dt_proj), or which it never calls."""
     methods = [method for name, method in inspect.getmembers(type(module), inspect.isfunction) if "init" not in name]
     ours = [method for method in methods if method.__module__.startswith("transformers.models.")]
     code = "\n".join(map(inspect.getsource, ours))
@@ -147,11 +145,11 @@ def _multiplied(module: Any) -> set[str]:
 def _tokens(tokenizer: Any, model: Any, rows: int) -> Tokens:
     pad = tokenizer.pad_token if tokenizer.pad_token != tokenizer.eos_token else None
     beyond = sorted(token for token, number in tokenizer.get_vocab().items() if number >= rows and token != pad)
-    put = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
+    added = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
     return Tokens(
         end=tokenizer.eos_token,
         beyond=beyond,
-        fed=[token for token in put if token in beyond],
+        fed=[token for token in added if token in beyond],
         chat=[token for token in beyond if token in (tokenizer.chat_template or "")],
         longest=positions.longest(model, tokenizer),
     )

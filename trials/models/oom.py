@@ -1,4 +1,4 @@
-"""Out of memory: how it is recognised, how what can be freed is freed, and the retry with half as much at once."""
+"""Out-of-memory errors: recognition, release of memory, and the retry with a halved batch."""
 
 import errno
 import gc
@@ -23,7 +23,7 @@ _TEXTS = (
 
 
 class OutOfMemory(MemoryError):
-    """There is not enough memory for even one row at once."""
+    """Out of memory even with one row at once."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,16 +35,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Gives back what nothing refers to any more."""
+    """Frees unreferenced objects and cached GPU memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def within(phase: str, rows: int, run: Callable[[int], Result], smaller: Callable[[int], int], told: list[Halving]) -> Result:
-    """`run(rows)`; where the memory does not suffice, again with `smaller(rows)` rows at once, down to one.
+def within(
+    phase: str, rows: int, run: Callable[[int], Result], smaller: Callable[[int], int], halvings: list[Halving]
+) -> Result:
+    """Returns `run(rows)`. Out of memory, it retries with `smaller(rows)` rows, down to one.
 
-    Every halving is added to `told`. Raises OutOfMemory when one row is too many.
+    Appends every retry to `halvings`. Raises OutOfMemory if one row does not fit.
     """
     while True:
         try:
@@ -55,6 +57,6 @@ def within(phase: str, rows: int, run: Callable[[int], Result], smaller: Callabl
             if rows == 1:
                 reason = " ".join(str(error).split())[:200]
                 raise OutOfMemory(f"{phase}: the memory does not suffice for one row at once ({reason})") from error
-        release()  # the error is gone here, and with it the frames that held the tensors
+        release()  # outside of the handler, where the error no longer keeps the frames and their tensors alive
         rows = smaller(rows)
-        told.append(Halving(phase=phase, rows=rows))
+        halvings.append(Halving(phase=phase, rows=rows))

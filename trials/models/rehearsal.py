@@ -1,6 +1,6 @@
-"""A step of training and two generated tokens on random weights: some architectures raise in one of them.
+"""Rehearses one training step and two generated tokens on random weights, because some architectures raise in one of them.
 
-A model with few weights is built and run on the CPU. A large one is not: its architecture comes in small sizes, too.
+A small model is built and run on the CPU. A large one is not.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ import torch
 from trials.models import oom, positions
 
 WEIGHTS = 2 * 10**8
-"""Models with more are not run: building one takes seconds and gigabytes."""
+"""Larger models are not run: building one takes seconds and gigabytes."""
 _LENGTH = 24
 _ALIKE = 1e-3
-"""Share of the logits' standard deviation that rounding may come to where rows have other neighbours."""
+"""Tolerance of rounding between different batches, as a share of the logits' standard deviation."""
 _CAUSAL = 1e-4
-"""The same within one row; random weights attend weakly, so what a later token changes is small as well."""
+"""The same within one row. It is smaller, because random weights attend weakly and a later token changes little."""
 
 
 def failures(like: Any) -> dict[str, str]:
-    """What cannot be done with the architecture of a model, "training" or "evaluation", and why."""
+    """Why the model's architecture fails, by "training" and "evaluation"; empty if both work."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = type(like)(like.config).float().eval()
@@ -30,7 +30,7 @@ def failures(like: Any) -> dict[str, str]:
 
 
 def _ids(model: Any, length: int) -> torch.Tensor:
-    """A row of tokens that are no special ones."""
+    """(1, length) token ids without special tokens."""
     config = model.config.get_text_config()
     special = [0, *(getattr(config, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))]
     rows = min(model.get_input_embeddings().num_embeddings, 2 * _LENGTH)
@@ -41,9 +41,9 @@ def _ids(model: Any, length: int) -> torch.Tensor:
 def _tried(run: Callable[[], str | None]) -> str | None:
     try:
         return run()
-    except (ImportError, NotImplementedError):  # kernels that the CPU lacks: a GPU may have them
+    except (ImportError, NotImplementedError):  # a kernel that the CPU lacks may exist for a GPU
         return None
-    except Exception as error:  # whatever an architecture's code raises
+    except Exception as error:  # an architecture's code may raise anything
         if oom.is_out_of_memory(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
@@ -51,11 +51,11 @@ def _tried(run: Callable[[], str | None]) -> str | None:
 
 @torch.no_grad()
 def _evaluate(model: Any, ids: torch.Tensor) -> str | None:
-    """As lm-eval's own model calls it for one row."""
+    """Calls the model as lm-eval does for one row."""
     other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
     before, after = model(ids).logits[0, :-1], model(other).logits[0, :-1]
-    if (before - after).abs().max() > _CAUSAL * before.std():  # as BERT's, unless its configuration says is_decoder
-        return "the logits of a token depend on the tokens behind it, so it is no causal language model"
+    if (before - after).abs().max() > _CAUSAL * before.std():  # BERT without is_decoder
+        return "the logits of a token depend on later tokens, so it is no causal language model"
     prompt = ids[:, :-2]
     model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False, use_cache=True)
     return None
@@ -63,7 +63,7 @@ def _evaluate(model: Any, ids: torch.Tensor) -> str | None:
 
 @torch.enable_grad()
 def _train(model: Any, ids: torch.Tensor) -> str | None:
-    """A step on two rows, the second one padded."""
+    """A forward and backward pass of two rows, the second one padded."""
     length = ids.shape[1] * 2 // 3
     rows, seen = ids.repeat(2, 1), torch.ones(2, ids.shape[1], dtype=torch.long)
     rows[1, length:], seen[1, length:] = 0, 0
@@ -72,7 +72,7 @@ def _train(model: Any, ids: torch.Tensor) -> str | None:
         beside = model(input_ids=rows, attention_mask=seen).logits[1, :length]
     if (alone - beside).abs().max() > _ALIKE * alone.std():
         return "the logits of a row depend on the padding behind it"
-    start = torch.zeros((), requires_grad=True)  # gradients pass through all blocks, as those of adapters do
+    start = torch.zeros((), requires_grad=True)  # added to the embeddings: gradients pass through all blocks, as with adapters
     hook = model.get_input_embeddings().register_forward_hook(lambda *call: call[2] + start)
     try:
         model.requires_grad_(False).train()

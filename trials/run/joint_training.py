@@ -99,8 +99,9 @@ def _pass(session: Session, members: Sequence[Member]) -> list[multi_adapter.Tra
         assert member.rows is not None
         assert member.progress is not None
         spec, save = member.attempt.spec, member.progress.save
-        trainings.append(
-            multi_adapter.Training(spec.lora, spec.train, member.rows.rows, member.newest(), save, loaded.model.device)
+        inputs = trainer.TrainingInputs(
+            loaded.model, loaded.tokenizer.pad_token_id, member.rows.rows, spec.train, save, session.pace
         )
-    multi_adapter.fit(loaded.model, loaded.tokenizer.pad_token_id, trainings, session.pace)
+        trainings.append(multi_adapter.Training(spec.lora, inputs, member.newest()))
+    multi_adapter.fit(trainings)
     return trainings

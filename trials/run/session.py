@@ -3,10 +3,10 @@
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from trials.data import mixture
-from trials.data.mixture import Example
+from trials import mix
 from trials.hub.hub import Hub
 from trials.ledger.record import Ledger
+from trials.mix import Example
 from trials.models import base
 from trials.spec import Base, TrialSpec
 from trials.tasks.tasks import Tasks
@@ -35,11 +35,11 @@ class Session:
     def heldout(self, spec: TrialSpec) -> dict[str, list[Example]]:
         """Rows that no training sees, by source."""
         tokenizer = self.base(spec.base).tokenizer
-        return self.once("heldout", self.data_identity(spec), lambda: mixture.heldout(spec.data, self.hub, tokenizer))
+        return self.once("heldout", self.data_identity(spec), lambda: mix.heldout(spec.data, self.hub, tokenizer))
 
     def data_identity(self, spec: TrialSpec) -> Hashable:
         """A value that is equal for trials with the same rows and the same tokens."""
-        return spec.base.model_dump_json(), spec.data.model_dump_json(), mixture.state(spec.data, self.hub)
+        return spec.base.model_dump_json(), spec.data.model_dump_json(), mix.state(spec.data, self.hub)
 
     def once(self, name: str, identity: Hashable, make: Callable[[], Any]) -> Any:
         """The last result of `make` under this name where its identity is the same, else a new one."""

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from trials import mix
 from trials.adapters import init, lora
-from trials.data import decontamination, mixture
-from trials.data.mixture import Example
+from trials.data import decontamination
 from trials.drift import cka, kl
 from trials.errors import InputError, writing
 from trials.hub import identity
@@ -22,6 +22,7 @@ from trials.hub.hub import SELF
 from trials.ledger import storage
 from trials.ledger.checkpoint import CheckpointStore, Saved
 from trials.ledger.record import Halving, TrialRecord
+from trials.mix import Example
 from trials.models import base, layout, meta_model
 from trials.models.base import LoadedBase
 from trials.run import provenance, self_samples
@@ -70,10 +71,10 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
     spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
     own = functools.partial(self_samples.samples, loaded, spec.base, session.ledger)
 
-    def build() -> tuple[mixture.Mixture, dict[str, dict[str, int]]]:
+    def build() -> tuple[mix.Mixture, dict[str, dict[str, int]]]:
         documents = decontamination.documents(session.tasks, spec.eval.values())
         screen = decontamination.Screen(documents, spec.data.max_overlap)
-        return mixture.mixture(spec.data, session.hub, loaded.tokenizer, screen, own), screen.seen
+        return mix.mixture(spec.data, session.hub, loaded.tokenizer, screen, own), screen.seen
 
     with attempt.phase("mix"):
         tasks = frozenset(name for evaluation in spec.eval.values() for name in evaluation.tasks)
@@ -110,7 +111,7 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
     """Derives the adapter from its parent's; returns its folder."""
     spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
     record.parent = parent.key
-    record.rows = dict(Counter(mixture.order_of_rows(spec.data)[: spec.derive.samples]))
+    record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
     name = "adapter" if spec.derive.samples is None else f"adapter-{spec.derive.samples}"
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
         source, there = Path(folder), session.ledger.folder(parent.key) / name

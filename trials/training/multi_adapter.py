@@ -1,32 +1,28 @@
-"""Trains the adapters of several trials in one pass over the base that they share, each as if it were trained alone.
+"""Joint training: trains the adapters of several trials in one pass over the base that they share.
 
-The rows of a pass are the trials' micro-batches one after the other. A layer of the base computes all of them at once, and what
-the adapters add is one batched product of their stacked factors, with ranks padded with zeros: a trial's rows meet its own
-factors alone, so that the gradients are those of a training by itself, and those from the other trials' losses are exactly 0.
-Every trial has its own loss, clipping, optimiser, rate, schedule and number of steps, and leaves the pass when it has ended.
-
-A trial's states are those of trials.train: a training that was cut off goes on alone or with others, whichever it began as.
-Sums over a longer padding or in another order differ in rounding; so do the adapters.
+A pass runs the trials' micro-batches as one batch. Each layer of the base computes all rows at once; the adapters' updates are
+one batched product of their stacked factors. Every trial keeps its own loss, clipping, optimiser, learning rate, schedule and
+number of steps, and leaves the pass when it has ended.
 """
 
 import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from transformers import Trainer
 
 from trials.data.batching import collate, counted
-from trials.data.mixture import IGNORED, Example
+from trials.mix import Example
 from trials.models import base
 from trials.models.lm_head import logits_at, predicting
-from trials.spec import Lora, Train, TrialSpec
+from trials.spec import Lora, TrialSpec
+from trials.template import IGNORED
 from trials.training import trainer
 
 _PREFIX = "base_model.model."  # PEFT's, before the base's own names
@@ -34,23 +30,22 @@ _DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 class Unstackable(Exception):
-    """The base cannot carry several adapters in one pass; the text says why. Its trials can still be trained one by one."""
+    """The base cannot carry several adapters in one pass; its trials can still be trained one by one."""
 
 
 def stackable(spec: TrialSpec) -> str | None:
-    """Specs with the same one can be trained in one pass; None of a spec that is trained alone, or not at all.
-
-    Alone are trained: what draws random numbers as it trains (dropout, NEFTune's noise), adapters that are more than B @ A
-    (DoRA, a beginning at a part of the base), penalties and train.stop_kl, which look at the base beside it, other backends.
-    """
+    """The group of a spec: specs of one group can be trained in one pass. None for a spec that must be trained alone."""
     lora, settings = spec.lora, spec.train
     alone = (
         spec.is_baseline,
         spec.parent is not None,
+        # random numbers are drawn for a whole pass, so they would differ from those of a training by itself
         lora.dropout > 0,
+        settings.neftune > 0,
+        # the stacked layers compute B @ A and nothing else
         lora.use_dora,
         lora.converted,
-        settings.neftune > 0,
+        # these compare with the base, which has no adapter to switch off here
         settings.kl > 0,
         settings.l2 > 0,
         settings.stop_kl is not None,
@@ -66,31 +61,26 @@ def stackable(spec: TrialSpec) -> str | None:
 
 
 class Training:
-    """One trial's own part: its weights, loss, optimiser, schedule and rows (all epochs')."""
+    """One trial of a pass: its weights, loss, optimiser, schedule and rows.
 
-    def __init__(
-        self,
-        lora: Lora,
-        settings: Train,
-        rows: Sequence[Example],
-        start: trainer.State,
-        save: Callable[[trainer.State], None],
-        device: torch.device,
-    ):
-        self.settings, self.rows, self.start, self.save = settings, rows, start, save
+    `inputs.model` is the base without an adapter; model, pad_id and pace are the same for all trainings of a pass.
+    """
+
+    def __init__(self, lora: Lora, inputs: trainer.TrainingInputs, start: trainer.State):
+        self.inputs, self.settings, self.start = inputs, inputs.settings, start
         self.scaling = lora.alpha / (math.sqrt(lora.rank) if lora.use_rslora else lora.rank)
+        device = inputs.model.device
         self.weights = {name: torch.nn.Parameter(weight.to(device, copy=True)) for name, weight in start.weights.items()}
         with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
-            wanted = trainer.arguments(settings, start.micro_batch_size, folder)
+            wanted = trainer.arguments(self.settings, start.micro_batch_size, folder)
             kind, named = Trainer.get_optimizer_cls_and_kwargs(wanted)
-        # the Trainer's two groups, the second of biases and norms: its states and these are one another's
+        # two groups as in the Trainer (the second holds biases and norms), so that optimiser states are interchangeable
         groups = [
-            {"params": [*self.weights.values()], "weight_decay": settings.weight_decay},
+            {"params": [*self.weights.values()], "weight_decay": self.settings.weight_decay},
             {"params": [], "weight_decay": 0.0},
         ]
         self.optimizer: torch.optim.Optimizer = kind(groups, **named)
-        self.steps = math.ceil(len(rows) / settings.batch_size)
-        self.schedule = trainer.schedule_of(settings, self.optimizer, self.steps)
+        self.schedule = trainer.schedule_of(self.settings, self.optimizer, inputs.steps)
         trainer.put_back(start, self.optimizer, self.schedule)
         self.step, self.losses, self.seconds = start.step, list(start.losses), start.seconds
         self.end: trainer.State | None = None
@@ -98,17 +88,17 @@ class Training:
 
     @property
     def over(self) -> bool:
-        return self.failure is not None or self.step >= self.steps
+        return self.failure is not None or self.step >= self.inputs.steps
 
     def batch(self) -> tuple[list[Sequence[Example]], int]:
-        """The micro-batches of the next step, and the tokens that count in all of them."""
+        """The micro-batches of the next step, and the number of their counted tokens."""
         size, micro = self.settings.batch_size, self.start.micro_batch_size
-        rows = self.rows[self.step * size : (self.step + 1) * size]
+        rows = self.inputs.rows[self.step * size : (self.step + 1) * size]
         tokens = sum(label != IGNORED for row in rows for label in row.labels[1:])
         return [rows[first : first + micro] for first in range(0, len(rows), micro)], tokens
 
     def update(self, loss: float) -> None:
-        """A step with the gradients that the weights have. One that is no number ends this training, and no other."""
+        """One optimiser step. A loss or gradient that is not finite ends this training only."""
         norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.settings.max_grad_norm)
         self.step += 1
         try:
@@ -121,20 +111,20 @@ class Training:
         self.losses.append((self.step, loss))
 
     def state(self) -> trainer.State:
-        """As it is between two steps, and at the end."""
-        going_on = self.step < self.steps
+        """The state between two steps or at the end; trainer.fit resumes from it, too."""
+        unfinished = self.step < self.inputs.steps
         return trainer.State(
             step=self.step,
             micro_batch_size=self.start.micro_batch_size,
             weights={name: weight.detach() for name, weight in self.weights.items()},
-            others=trainer.optimizer_tensors(self.optimizer) if going_on else {},
-            schedule=self.schedule.state_dict() if going_on else {},
+            others=trainer.optimizer_tensors(self.optimizer) if unfinished else {},
+            schedule=self.schedule.state_dict() if unfinished else {},
             losses=list(self.losses),
             seconds=round(self.seconds, 3),
         )
 
     def finish(self) -> None:
-        """Sets and saves the end of a training that is over, unless it failed."""
+        """Sets `end` and saves it, unless the training failed."""
         if self.failure is not None:
             return
         try:
@@ -142,52 +132,49 @@ class Training:
         except trainer.NonFiniteLoss as failure:
             self.failure = failure
         else:
-            self.save(self.end)
+            self.inputs.save(self.end)
 
 
-def fit(model: Any, pad_id: int, trainings: Sequence[Training], pace: trainer.Pace) -> None:
-    """Trains until all are over: each has its `end` or its `failure`, and has saved its state now and then and at its end.
+def fit(trainings: Sequence[Training]) -> None:
+    """Trains until every training has its `end` or its `failure`. All need the same micro-batch size.
 
-    `model` is the base without an adapter, and is so afterwards. All micro-batches have the same size. Raises Unstackable.
+    Raises Unstackable. The model has no adapter before and after.
     """
-    _check(model)
+    model, pace = trainings[0].inputs.model, trainings[0].inputs.pace
+    if dropped := base.dropouts(model):
+        raise Unstackable(f"the base trains with dropout of its own ({', '.join(dropped)})")
     saved, cost = time.perf_counter(), 0.0
     left = list(trainings)
     while left:
-        for training in [training for training in left if training.over]:
-            training.finish()
-        left = [training for training in left if not training.over]
-        if not left:
-            return
-        with stacked(model, left) as stack:
+        with stacked(left) as stack:
             while not any(training.over for training in left):
-                stack.step(pad_id)
+                stack.step()
                 now = time.perf_counter()
                 if pace.due(now - saved, cost):
                     for training in left:
-                        if not training.over:
-                            training.save(training.state())
+                        if not training.over:  # else `finish` saves it
+                            training.inputs.save(training.state())
                     saved = time.perf_counter()
                     cost = saved - now
-
-
-def _check(model: Any) -> None:
-    """Raises Unstackable where a training of this base draws random numbers."""
-    if dropped := base.dropouts(model):
-        raise Unstackable(f"the base trains with dropout of its own ({', '.join(dropped)})")
+        for training in left:
+            if training.over:
+                training.finish()
+        left = [training for training in left if not training.over]
 
 
 # ---------------------------------------------------------------------- the adapters in one pass
 
 
 class Layer(torch.nn.Module):
-    """A layer of the base and what k adapters add to it, each to its own rows; in the types in which PEFT's layer computes.
+    """A layer of the base with k adapters, each applied to its own rows.
 
     (k x rows, length, inputs) -> (k x rows, length, outputs). `down` is (k, largest rank, inputs) and `up` (k, outputs, largest
     rank), zero beyond an adapter's own rank.
     """
 
-    def __init__(self, base: Any, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor], scaling: torch.Tensor):
+    def __init__(
+        self, base: torch.nn.Module, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor], scaling: torch.Tensor
+    ):
         super().__init__()
         rank = max(map(len, downs))
         pad = torch.nn.functional.pad
@@ -195,11 +182,14 @@ class Layer(torch.nn.Module):
         self.down = torch.nn.Parameter(torch.stack([pad(one.detach(), (0, 0, 0, rank - len(one))) for one in downs]))
         self.up = torch.nn.Parameter(torch.stack([pad(one.detach(), (0, rank - one.shape[1])) for one in ups]))
         self.scaling = scaling.to(self.down.dtype)[:, None, None]
-        self.down.grad, self.up.grad = torch.zeros_like(self.down), torch.zeros_like(self.up)
+        # made once and zeroed in place: the stack holds views of them
+        self.gradients = torch.zeros_like(self.down), torch.zeros_like(self.up)
+        self.down.grad, self.up.grad = self.gradients
         self.tokens = 0
-        """Of the pass, padding included."""
+        """Tokens of the pass, padding included."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # rows can be assigned to adapters only if the layer sees every token of every row; an expert does not
         if x.numel() != self.tokens * x.shape[-1]:
             raise Unstackable("a layer of the base sees some tokens and not others")
         result: torch.Tensor = self.base(x)
@@ -212,72 +202,69 @@ class Layer(torch.nn.Module):
 
 
 class Stack:
-    """The trainings of a pass and the base's layers that carry them."""
+    """The trainings of a pass and the stacked layers that carry their adapters."""
 
-    def __init__(self, model: Any, trainings: Sequence[Training]):
-        self.model, self.trainings = model, trainings
-        scaling = torch.tensor([training.scaling for training in trainings], device=model.device)
-        names = [name.removeprefix(_PREFIX).removesuffix(_DOWN) for name in trainings[0].weights if name.endswith(_DOWN)]
+    def __init__(self, trainings: Sequence[Training]):
+        self.trainings = trainings
+        self.model, self.pad_id = trainings[0].inputs.model, trainings[0].inputs.pad_id
+        scaling = torch.tensor([training.scaling for training in trainings], device=self.model.device)
         self.layers: dict[str, Layer] = {}
-        for name in names:
-            downs, ups = ([one.weights[f"{_PREFIX}{name}{end}"] for one in trainings] for end in (_DOWN, _UP))
-            self.layers[name] = Layer(model.get_submodule(name), downs, ups, scaling)
-        self.own: list[torch.Tensor] = []
-        """The trainings' weights, then their gradients, their places in the stack and the gradients' places, in one order."""
-        self.own_gradients: list[torch.Tensor] = []
-        self.slots: list[torch.Tensor] = []
+        # four lists in one order: the trainings' weights, their gradients, and the views of the stack that hold the same
+        self.weights: list[torch.Tensor] = []
         self.gradients: list[torch.Tensor] = []
-        for number, training in enumerate(trainings):
-            for name, layer in self.layers.items():
-                down, up = training.weights[f"{_PREFIX}{name}{_DOWN}"], training.weights[f"{_PREFIX}{name}{_UP}"]
+        self.stacked_weights: list[torch.Tensor] = []
+        self.stacked_gradients: list[torch.Tensor] = []
+        for name in [name.removesuffix(_DOWN) for name in trainings[0].weights if name.endswith(_DOWN)]:
+            downs, ups = ([training.weights[name + end] for training in trainings] for end in (_DOWN, _UP))
+            own = name.removeprefix(_PREFIX)
+            layer = self.layers[own] = Layer(self.model.get_submodule(own), downs, ups, scaling)
+            down_gradient, up_gradient = layer.gradients
+            for number, (down, up) in enumerate(zip(downs, ups, strict=True)):
                 down.grad, up.grad = torch.empty_like(down), torch.empty_like(up)
                 rank = len(down)
-                self.own += [down, up]
-                self.own_gradients += [down.grad, up.grad]
-                self.slots += [layer.down.data[number, :rank], layer.up.data[number, :, :rank]]
-                assert layer.down.grad is not None
-                assert layer.up.grad is not None
-                self.gradients += [layer.down.grad[number, :rank], layer.up.grad[number, :, :rank]]
+                self.weights += [down, up]
+                self.gradients += [down.grad, up.grad]
+                self.stacked_weights += [layer.down.data[number, :rank], layer.up.data[number, :, :rank]]
+                self.stacked_gradients += [down_gradient[number, :rank], up_gradient[number, :, :rank]]
 
-    def step(self, pad_id: int) -> None:
+    def step(self) -> None:
         """One optimiser step of every training."""
         began = time.perf_counter()
-        losses = self.backward(pad_id)
+        losses = self.backward()
         for training, loss in zip(self.trainings, losses.tolist(), strict=True):
             training.update(loss)
         with torch.no_grad():
-            torch._foreach_copy_(self.slots, self.own)
+            torch._foreach_copy_(self.stacked_weights, self.weights)
         share = (time.perf_counter() - began) / len(self.trainings)
         for training in self.trainings:
             training.seconds += share
 
-    def backward(self, pad_id: int) -> torch.Tensor:
-        """(k,) the losses of the next batches; gives the trainings' weights their gradients."""
+    def backward(self) -> torch.Tensor:
+        """(k,) losses of the next batches; sets the gradients of the trainings' weights."""
         for layer in self.layers.values():
-            assert layer.down.grad is not None
-            assert layer.up.grad is not None
-            layer.down.grad.zero_()
-            layer.up.grad.zero_()
+            for gradient in layer.gradients:
+                gradient.zero_()
         batches = [training.batch() for training in self.trainings]
         tokens = [count for _, count in batches]
         losses = torch.zeros(len(batches), device=self.model.device)
         for micro in zip_longest(*(micros for micros, _ in batches), fillvalue=()):
-            found = self.losses(micro, tokens, pad_id)
+            # one sum: an adapter sees its own rows only, so the other losses' gradients for it are exactly 0
+            found = self.losses(micro, tokens)
             found.sum().backward()  # type: ignore[no-untyped-call]
             losses += found.detach()
         with torch.no_grad():
-            torch._foreach_copy_(self.own_gradients, self.gradients)
+            torch._foreach_copy_(self.gradients, self.stacked_gradients)
         return losses
 
-    def losses(self, micro: Sequence[Sequence[Example]], tokens: Sequence[int], pad_id: int) -> torch.Tensor:
-        """(k,) each micro-batch's cross-entropy in nats over its counted tokens, divided by all that count in its step.
+    def losses(self, micro: Sequence[Sequence[Example]], tokens: Sequence[int]) -> torch.Tensor:
+        """(k,) cross-entropy of each micro-batch in nats, summed and divided by `tokens`, the counted tokens of its step.
 
         A micro-batch with fewer rows than another is filled up with rows that do not count.
         """
         rows = max(map(len, micro))
-        empty = {"input_ids": [pad_id], "labels": [IGNORED]}
-        flat = [row for one in micro for row in [*map(_fields, one), *[empty] * (rows - len(one))]]
-        inputs = {name: value.to(self.model.device) for name, value in collate(flat, pad_id).items()}
+        empty = Example("", [self.pad_id], [IGNORED])
+        flat = [row for one in micro for row in [*one, *[empty] * (rows - len(one))]]
+        inputs = {name: value.to(self.model.device) for name, value in collate(flat, self.pad_id).items()}
         labels = inputs.pop("labels")
         here = counted(labels)
         for layer in self.layers.values():
@@ -289,20 +276,16 @@ class Stack:
         return torch.stack([total(mine.float(), wanted, reduction="sum") / count for mine, wanted, count in pairs])
 
 
-def _fields(row: Example) -> dict[str, list[int]]:
-    return {"input_ids": row.input_ids, "labels": row.labels}
-
-
 @contextmanager
-def stacked(model: Any, trainings: Sequence[Training]) -> Iterator[Stack]:
-    """The base with the trainings' adapters on it, in training mode; afterwards it is as it was."""
-    stack = Stack(model, trainings)
+def stacked(trainings: Sequence[Training]) -> Iterator[Stack]:
+    """Puts the trainings' adapters on the base, in training mode; takes them off afterwards."""
+    stack = Stack(trainings)
     try:
         for name, layer in stack.layers.items():
-            model.set_submodule(name, layer)
-        model.train()
+            stack.model.set_submodule(name, layer)
+        stack.model.train()
         yield stack
     finally:
         for name, layer in stack.layers.items():
-            model.set_submodule(name, layer.base)
-        model.eval()
+            stack.model.set_submodule(name, layer.base)
+        stack.model.eval()

@@ -20,9 +20,9 @@ from transformers import TrainerCallback, TrainingArguments, get_scheduler
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from trials.data.batching import collate
-from trials.data.mixture import Example
 from trials.drift import kl as drift
 from trials.errors import InputError
+from trials.mix import Example
 from trials.spec import Train
 from trials.training import graphed_blocks
 from trials.training.loss import Regularised
@@ -353,7 +353,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
         trainer = Regularised(
             model=model,
             args=arguments(settings, start.micro_batch_size, folder),
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in left],
+            train_dataset=list(left),
             data_collator=lambda batch: collate(batch, inputs.pad_id),
             kl=settings.kl,
             l2=settings.l2,

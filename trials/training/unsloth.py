@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import safetensors.torch
 import torch
 
+import trials
 from trials.errors import InputError
 from trials.ledger.checkpoint import serialized
 from trials.spec import Base, TrialSpec
@@ -115,7 +116,7 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
     """The other process and what it tells; gone after the block. Should this one die, it ends as its standard input does."""
     told, tell = os.pipe()
     command = [sys.executable, "-P", "-m", "trials.training.unsloth_process", str(folder), str(tell)]
-    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(trials.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("TORCHDYNAMO_DISABLE", None)  # a sweep's workers compile nothing; Unsloth does
     with os.fdopen(told) as lines:

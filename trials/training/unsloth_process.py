@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import torch
 
-from trials.data.mixture import Example
+from trials.mix import Example
 from trials.models import oom
 from trials.spec import Train
 from trials.training import trainer

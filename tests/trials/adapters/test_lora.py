@@ -9,10 +9,10 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from tests.factories.configs import CONFIG, deep
+from trials import mix
 from trials.adapters import init as initial
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
-from trials.data import mixture
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger import storage
@@ -40,8 +40,8 @@ def loaded(spec) -> base.LoadedBase:
 
 
 @pytest.fixture(scope="module")
-def rows(spec, loaded) -> list[mixture.Example]:
-    return mixture.build(spec.data.model_copy(update={"samples": 24}), Hub(), loaded.tokenizer)
+def rows(spec, loaded) -> list[mix.Example]:
+    return mix.build(spec.data.model_copy(update={"samples": 24}), Hub(), loaded.tokenizer)
 
 
 @torch.no_grad()

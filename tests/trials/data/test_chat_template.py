@@ -51,6 +51,7 @@ def test_a_chat_template_writes_what_transformers_writes(template):
         "{{ ('a' * 10**6) | indent(10**6) }}",
         "{{ 'x'.replace('', 'y' * 10**6) * 1000 }}",
         "{{ '{0}{0}{0}{0}'.format('a' * 10**7) }}",
+        "{{ range(9999) | join(d='a' * 10**6) }}",
         "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
         "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.factories.rows import Letters, data
-from trials.data import decontamination, mixture
+from trials import mix
+from trials.data import decontamination
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.spec import Evaluation, TrialSpec
@@ -77,9 +78,9 @@ def planted(tasks, tmp_path):
     return make
 
 
-def screened(asked, tasks) -> tuple[list[mixture.Example], decontamination.Screen]:
+def screened(asked, tasks) -> tuple[list[mix.Example], decontamination.Screen]:
     screen = decontamination.Screen(decontamination.documents(tasks, ROLES), asked.max_overlap)
-    return mixture.build(asked, Hub(), Letters(), screen), screen
+    return mix.build(asked, Hub(), Letters(), screen), screen
 
 
 def test_a_planted_test_document_is_left_out_and_counted_and_moves_no_other_row(planted, tasks):
@@ -87,9 +88,9 @@ def test_a_planted_test_document_is_left_out_and_counted_and_moves_no_other_row(
     rows, screen = screened(asked, tasks)
     assert not any("####" in "".join(map(chr, row.input_ids)) for row in rows)
     assert screen.seen["mine"]["overlapping"] == 2 - sum(
-        "####" in "".join(map(chr, row.input_ids)) for row in mixture.heldout(asked, Hub(), Letters())["mine"]
+        "####" in "".join(map(chr, row.input_ids)) for row in mix.heldout(asked, Hub(), Letters())["mine"]
     )
-    unscreened = [row for row in mixture.build(asked, Hub(), Letters()) if "####" not in "".join(map(chr, row.input_ids))]
+    unscreened = [row for row in mix.build(asked, Hub(), Letters()) if "####" not in "".join(map(chr, row.input_ids))]
     assert rows[: len(unscreened)] == unscreened
     assert screened(asked.model_copy(update={"samples": 50}), tasks)[0] == rows[:50]
 
@@ -129,7 +130,7 @@ def test_the_bases_own_text_is_looked_through_and_never_refused(tasks):
     doc = next(iter(tasks.build(ROLES[1])["micro_gsm"].eval_docs))
     texts = [([1, n], f"{doc['question']} {doc['answer']}" if n % 2 else f"text {n}") for n in range(400)]
     screen = decontamination.Screen(decontamination.documents(tasks, ROLES), 0.01)
-    rows = mixture.build(data(samples=20, mix={"self": 1.0}), Hub(), Letters(), screen, lambda count: texts[:count])
+    rows = mix.build(data(samples=20, mix={"self": 1.0}), Hub(), Letters(), screen, lambda count: texts[:count])
     assert [row.input_ids[1] for row in rows] == list(range(0, 40, 2))
     assert screen.seen["self"] == {"rows": 39, "overlapping": 19}
 
@@ -147,5 +148,5 @@ def test_gsm8ks_own_training_rows_that_hold_test_problems_are_left_out():
     hub = Hub(MIRROR)
     role = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
     screen = decontamination.Screen(decontamination.documents(Tasks(hub), [role]), 0.01)
-    assert len(mixture.build(data(samples=7_000, mix={"gsm8k": 1.0}), hub, Letters(), screen)) == 7_000
+    assert len(mix.build(data(samples=7_000, mix={"gsm8k": 1.0}), hub, Letters(), screen)) == 7_000
     assert 3 <= screen.seen["gsm8k"]["overlapping"] <= 20

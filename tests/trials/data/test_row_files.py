@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from trials.data import mixture, prompts
+from trials import mix, template
 from trials.data.survey import Survey
 from trials.errors import InputError
 from trials.hub.hub import Hub
@@ -175,7 +175,7 @@ def test_a_split_is_a_part_of_the_rows_and_names_their_place_in_the_file(folder)
 def test_a_response_keeps_its_indentation_and_nothing_else_around_it(folder):
     rows = [{"q": f" {n} ", "a": f"\n\n    return {n}\n"} for n in range(12)]
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = {"".join(map(chr, row.input_ids[:-1])) for row in mixture.build(data("code.jsonl"), Hub(), Letters())}
+    texts = {"".join(map(chr, row.input_ids[:-1])) for row in mix.build(data("code.jsonl"), Hub(), Letters())}
     assert texts <= {f"{n}\n    return {n}" for n in range(12)}
 
 
@@ -185,23 +185,23 @@ def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
     rows += [{"q": f"{n}" + "x" * 300, "a": "b"} for n in range(10)] + [{"q": f"{n}", "a": "y" * 300} for n in range(10)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     everything = data("rows.jsonl", samples=58, max_length=100)
-    draw = mixture.draws(everything, Hub(), ["mine"])["mine"]
-    used = list(draw.rows(prompts.Encoder(everything, Letters()), None))
+    draw = mix.draws(everything, Hub(), ["mine"])["mine"]
+    used = list(draw.rows(template.Encoder(everything, Letters()), None))
     assert draw.left_out.keys() == {"held out", "no response", "no room for a response in max_length 100"}
     assert len(used) + draw.left_out.total() == len(rows)
     assert draw.left_out["held out"] == 5
     assert draw.left_out["no response"] >= 18 - 5
     assert draw.cut == sum(len(row.input_ids) == 100 for row in used) >= 5
     with pytest.raises(InputError, match=r"needs 58 rows of 'mine'; it has \d+ usable rows of 58 \(.*no response"):
-        mixture.mixture(everything, Hub(), Letters())
-    fewer = mixture.mixture(data("rows.jsonl", samples=len(used), max_length=100), Hub(), Letters())
+        mix.mixture(everything, Hub(), Letters())
+    fewer = mix.mixture(data("rows.jsonl", samples=len(used), max_length=100), Hub(), Letters())
     assert fewer.cut == {"mine": draw.cut}
     assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
 
 
 def test_an_empty_row_is_no_copy_of_an_empty_row_that_is_held_out(folder):
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
-    draw = mixture.draws(data("rows.jsonl"), Hub(), ["mine"])["mine"]
+    draw = mix.draws(data("rows.jsonl"), Hub(), ["mine"])["mine"]
     assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
     assert draw.left_out.keys() == {"held out", "no response"}
 
@@ -224,9 +224,9 @@ class Ending(Letters):
 
 def test_a_row_ends_with_one_end_token_whoever_adds_it(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
-    rows = mixture.build(data("rows.jsonl"), Hub(), Ending())
+    rows = mix.build(data("rows.jsonl"), Hub(), Ending())
     assert all(row.input_ids.count(0) == 1 and row.input_ids[-1] == 0 for row in rows)
-    assert rows == mixture.build(data("rows.jsonl"), Hub(), Letters())
+    assert rows == mix.build(data("rows.jsonl"), Hub(), Letters())
 
 
 def test_a_tokenizer_without_an_end_token_is_one_line(folder):
@@ -234,4 +234,4 @@ def test_a_tokenizer_without_an_end_token_is_one_line(folder):
     endless = Letters()
     endless.eos_token_id = None
     with pytest.raises(InputError, match="has no end token"):
-        mixture.build(data("rows.jsonl"), Hub(), endless)
+        mix.build(data("rows.jsonl"), Hub(), endless)

@@ -5,10 +5,10 @@ import inspect
 import pytest
 import transformers.utils.chat_template_utils as chat
 
-from trials.data.prompts import Reader
 from trials.data.sandbox import ERRORS, MISSING, Sandbox, present
 from trials.errors import InputError
 from trials.spec import Source
+from trials.template import Reader
 
 ROW = {
     "a": "x",
@@ -62,6 +62,7 @@ def test_what_templates_of_rows_need_is_there(template, expected):
         "{{ big.replace('', big) }}",
         "{{ big | replace('y', big) }}",
         "{{ big.join(big.split('y')) }}",
+        "{{ range(9999) | join(d=big) }}",
         "{% for i in range(99999) %}{{ big == a }}{% endfor %}",
         "{% for i in range(99999) %}" + "z" * 1000 + "{% endfor %}",
         doubled("'abcdefgh'", "x ~ x") + "{{ x | length }}",

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from trials import mix
 from trials.adapters import lora
-from trials.data import mixture
 from trials.drift import cka
 from trials.hub.hub import Hub
 from trials.models import base
@@ -22,8 +22,8 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def rows(loaded) -> dict[str, list[mixture.Example]]:
-    return mixture.heldout(Data(samples=12, mix={"micro/alpaca": 1.0}), Hub(), loaded.tokenizer)
+def rows(loaded) -> dict[str, list[mix.Example]]:
+    return mix.heldout(Data(samples=12, mix={"micro/alpaca": 1.0}), Hub(), loaded.tokenizer)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -77,5 +77,5 @@ def test_neither_the_batch_nor_a_part_of_the_rows_that_is_too_small_matters(load
                 weight.add_(drawn(*weight.shape, seed=7) * 0.3)
         one, many = (cka.measure(model, PAD, rows, size)["micro/alpaca"] for size in (1, 16))
         assert one == pytest.approx(many, abs=1e-4)
-        few = {"x": [mixture.Example("x", [1, 2, 3], [-100, 2, 3])], "none": []}
+        few = {"x": [mix.Example("x", [1, 2, 3], [-100, 2, 3])], "none": []}
         assert cka.measure(model, PAD, few, 8) == {}

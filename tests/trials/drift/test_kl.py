@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from trials import mix
 from trials.adapters import lora as adapter
-from trials.data import mixture
 from trials.data.batching import collate
 from trials.drift import cka, kl
 from trials.hub.hub import Hub
 from trials.models import base
 from trials.spec import Base, Data, Lora
+from trials.template import IGNORED
 from trials.training import trainer
 
 PAD = 0
@@ -21,10 +22,10 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def rows(loaded) -> dict[str, list[mixture.Example]]:
+def rows(loaded) -> dict[str, list[mix.Example]]:
     data = Data(samples=12, mix={"micro/alpaca": 0.5, "micro/gsm8k": 0.5})
-    found: dict[str, list[mixture.Example]] = {}
-    for row in mixture.build(data, Hub(), loaded.tokenizer):
+    found: dict[str, list[mix.Example]] = {}
+    for row in mix.build(data, Hub(), loaded.tokenizer):
         found.setdefault(row.source, []).append(row)
     return found
 
@@ -63,7 +64,7 @@ def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
                     with model.disable_adapter():
                         alone = model(input_ids=ids).logits[0].double().softmax(-1)
                 for place, label in enumerate(row.labels[1:]):
-                    if label != mixture.IGNORED:
+                    if label != IGNORED:
                         p, q = alone[place], tuned[place]
                         parts = (1.0, -q[label].log(), -p[label].log(), (p * (p / q).log()).sum(), (q * (q / p).log()).sum())
                         sums += torch.tensor(parts, dtype=torch.float64)
@@ -124,8 +125,7 @@ def test_measuring_leaves_mode_random_numbers_gradients_and_what_is_trained_as_t
         frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
         frozen.requires_grad_(False)  # as a second, frozen adapter is; PEFT would thaw it
         model.train(training)
-        part = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows["micro/alpaca"][:2]]
-        model(**collate(part, PAD)).loss.backward()
+        model(**collate(rows["micro/alpaca"][:2], PAD)).loss.backward()
         before = torch.get_rng_state()
         gradients = {name: weight.grad.clone() for name, weight in trainer.trainable(model).items()}
         kl.measure(model, PAD, rows, 4)

@@ -14,12 +14,12 @@ import trials
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.begun import pinned
 from orchestrator.sweep.controller import SweepController
-from trials.data.prompts import dated
 from trials.errors import InputError
 from trials.hub import fingerprint, identity
 from trials.hub.hub import Hub
 from trials.ledger.record import Score, TrialRecord
 from trials.spec import Base, TrialSpec
+from trials.template import dated
 
 MICRO = Path(trials.__file__).parent / "micro" / "hub" / "micro"
 OWN = {"instruction": "{{instruction}}", "response": "{{output}}"}

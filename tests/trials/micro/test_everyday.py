@@ -5,8 +5,8 @@ import re
 import pandas as pd
 
 from tests.factories.micro_rows import micro_rows
-from trials.data.prompts import alpaca
 from trials.micro.everyday import third_person
+from trials.template import alpaca
 
 
 def words(text: str) -> list[str]:

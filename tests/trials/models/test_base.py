@@ -194,7 +194,7 @@ def test_chat_rows_need_a_tokenizer_with_a_chat_template(tmp_path):
     made.chat_template = None
     made.save_pretrained(tmp_path)
     plain = Base(model=str(tmp_path), dtype="float32")
-    with pytest.raises(InputError, match="no chat template; take template alpaca or plain, or an instruct model"):
+    with pytest.raises(InputError, match="no chat template; use template alpaca or plain, or an instruct model"):
         base.check_template(plain, data, Hub())
     base.check_template(plain, data.model_copy(update={"template": "plain"}), Hub())
     made.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -229,7 +229,7 @@ def test_bfloat16_on_a_gpu_without_units_for_it_is_refused_before_anything_is_lo
 
 def test_a_base_whose_type_is_not_settled_is_refused():
     for refusing in (base.check, base.load):
-        with pytest.raises(InputError, match="auto stands for a type that is chosen before a trial gets its key"):
+        with pytest.raises(InputError, match="auto is resolved to a type before a trial gets its key"):
             refusing(Base(model="micro"), Hub())
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.factories.rows import Letters, data
-from trials.data import mixture
+from trials import mix
 from trials.errors import InputError
 from trials.hub.hub import Hub, find_source
 from trials.ledger import storage
@@ -33,8 +33,8 @@ def short(monkeypatch):
     monkeypatch.setattr(self_samples, "_BLOCK", 2)
 
 
-def build(**values) -> list[mixture.Example]:
-    return mixture.build(data(**values), Hub(), Letters())
+def build(**values) -> list[mix.Example]:
+    return mix.build(data(**values), Hub(), Letters())
 
 
 def own(count: int) -> list[tuple[list[int], str]]:
@@ -67,7 +67,7 @@ def test_added_rows_stand_between_the_very_rows_of_the_training_without_them():
     mixed = {"micro/alpaca": 0.6, "micro/gsm8k": 0.4}
     alone = build(samples=37, mix=mixed)
     for share in (0.01, 0.1, 0.25, 0.5, 0.9):
-        rows = mixture.build(
+        rows = mix.build(
             data(samples=37, mix=mixed, replay={"source": "self", "share": share, "how": "add"}), Hub(), Letters(), own=own
         )
         assert [row for row in rows if row.source != "self"] == alone
@@ -83,26 +83,26 @@ def test_whatever_the_share_added_rows_leave_as_many_rows_of_the_mix():
                     "replay": {"source": "r", "share": percent / 100, "how": "add"},
                 }
             )
-            order = mixture.order_of_rows(settings)
+            order = mix.order_of_rows(settings)
             assert len(order) - order.count("r") == samples
             assert len(order) == settings.rows
 
 
 def test_with_replay_a_smaller_mix_is_still_a_prefix_and_every_prefix_has_its_shares():
     assert build(samples=13, replay={"source": "self", "share": 0.0}) == build(samples=40)[:13]
-    small, large = (mixture.order_of_rows(data(samples=n, replay={"source": "r", "share": 0.3})) for n in (50, 200))
+    small, large = (mix.order_of_rows(data(samples=n, replay={"source": "r", "share": 0.3})) for n in (50, 200))
     assert large[:50] == small
     for n in range(1, 201):
         assert abs(large[:n].count("r") - 0.3 * n) <= 1
 
 
 def test_the_bases_own_text_is_a_source_and_needs_a_base():
-    rows = mixture.build(data(samples=10, mix={"self": 1.0}), Hub(), Letters(), own=own)
+    rows = mix.build(data(samples=10, mix={"self": 1.0}), Hub(), Letters(), own=own)
     assert [row.input_ids for row in rows] == [ids for ids, _ in own(10)]
     assert all(row.labels == row.input_ids for row in rows)
-    assert mixture.heldout(data(mix={"self": 1.0}), Hub(), Letters()) == {}
+    assert mix.heldout(data(mix={"self": 1.0}), Hub(), Letters()) == {}
     with pytest.raises(InputError, match="no base is loaded"):
-        mixture.build(data(samples=1, mix={"self": 1.0}), Hub(), Letters())
+        mix.build(data(samples=1, mix={"self": 1.0}), Hub(), Letters())
     named = {"dataset": "micro/gsm8k", "instruction": "{{question}}", "response": "{{answer}}"}
     with pytest.raises(InputError, match="give your source another name"):
         find_source(data(sources={"self": named}), "self")

@@ -12,9 +12,8 @@ import torch
 import yaml
 
 from tests.poison import nothing_to_learn
-from trials import preflight
+from trials import mix, preflight
 from trials.adapters import lora
-from trials.data import mixture
 from trials.errors import InputError
 from trials.evaluation import evaluate
 from trials.hub.hub import TASK_FOLDERS, Hub
@@ -51,8 +50,7 @@ def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradient
     state = projections[0].weight.quant_state
     assert (state.quant_type, state.nested, projections[0].weight.dtype) == ("nf4", True, torch.uint8)
     with lora.adapted(loaded, module_spec.lora, seed=0) as model:
-        examples = mixture.build(module_spec.data.model_copy(update={"samples": 2}), Hub(), loaded.tokenizer)
-        rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in examples]
+        rows = mix.build(module_spec.data.model_copy(update={"samples": 2}), Hub(), loaded.tokenizer)
         model.train()
         model(**trainer.collate(rows, loaded.tokenizer.pad_token_id)).loss.backward()
         touched = {name for name, weight in model.named_parameters() if weight.grad is not None}

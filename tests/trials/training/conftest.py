@@ -2,9 +2,9 @@
 
 import pytest
 
-from trials.data import mixture
-from trials.data.mixture import Example
+from trials import mix
 from trials.hub.hub import Hub
+from trials.mix import Example
 from trials.models import base
 from trials.spec import Base, Data
 
@@ -17,7 +17,7 @@ def loaded() -> base.LoadedBase:
 @pytest.fixture(scope="module")
 def mixed(loaded) -> list[Example]:
     data = Data(samples=56, mix={"micro/alpaca": 0.5, "micro/gsm8k": 0.5})
-    return mixture.build(data, Hub(), loaded.tokenizer)
+    return mix.build(data, Hub(), loaded.tokenizer)
 
 
 @pytest.fixture

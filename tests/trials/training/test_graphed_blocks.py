@@ -9,7 +9,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from tests.factories.training import PAD, SETTINGS
 from tests.fuzz import miniatures
 from trials.adapters import lora as adapter
-from trials.data.mixture import Example
+from trials.mix import Example
 from trials.models import base, cuda_graphs
 from trials.spec import Lora
 from trials.training import graphed_blocks, trainer

@@ -13,13 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import trials.__main__
 from tests.factories.configs import CONFIG, deep
 from trials.adapters import lora as adapter
-from trials.data.mixture import IGNORED, Example
 from trials.hub.hub import Hub
 from trials.ledger.checkpoint import serialized
 from trials.ledger.record import Ledger
+from trials.mix import Example
 from trials.models import base
 from trials.run.worker import Worker
 from trials.spec import Base, Lora, Train, TrialSpec
+from trials.template import IGNORED
 from trials.training import multi_adapter, trainer
 
 PAD = 0
@@ -77,12 +78,13 @@ def beginning(loaded, lora: Lora, chosen: Train) -> trainer.State:
         return trainer.beginning(model, chosen)
 
 
-def trainings(loaded, mixed, starts=None, saves=None) -> list[multi_adapter.Training]:
+def trainings(loaded, mixed, starts=None, saves=None, pace=NEVER) -> list[multi_adapter.Training]:
     made = []
     for number, (lora, chosen, rows) in enumerate(mixed):
         start = starts[number] if starts else beginning(loaded, lora, chosen)
         save = saves[number] if saves else lambda state: None
-        made.append(multi_adapter.Training(lora, chosen, rows, start, save, loaded.model.device))
+        inputs = trainer.TrainingInputs(loaded.model, PAD, rows, chosen, save, pace)
+        made.append(multi_adapter.Training(lora, inputs, start))
     return made
 
 
@@ -119,7 +121,7 @@ def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Te
         model.train()
         nonzero(trainer.trainable(model))
         for first in range(0, len(rows), chosen.micro_batch_size):
-            some = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[first : first + chosen.micro_batch_size]]
+            some = rows[first : first + chosen.micro_batch_size]
             model(**trainer.collate(some, PAD), num_items_in_batch=torch.tensor(tokens)).loss.backward()
         return {name: weight.grad.clone() for name, weight in trainer.trainable(model).items()}
 
@@ -135,8 +137,8 @@ def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mix
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
-    with multi_adapter.stacked(loaded.model, together) as stack:
-        stack.backward(PAD)
+    with multi_adapter.stacked(together) as stack:
+        stack.backward()
     for training, (lora, chosen, rows) in zip(together, mixed, strict=True):
         for name, gradient in own_gradients(loaded, lora, chosen, rows).items():
             assert gradient.abs().max() > 0
@@ -148,9 +150,9 @@ def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
-    with multi_adapter.stacked(loaded.model, together) as stack:
+    with multi_adapter.stacked(together) as stack:
         micro, tokens = [training.batch()[0][0] for training in together], [1] * len(together)
-        stack.losses(micro, tokens, PAD)[1].backward()
+        stack.losses(micro, tokens)[1].backward()
         for layer in stack.layers.values():
             for gradient in (layer.down.grad, layer.up.grad):
                 assert gradient[1].abs().max() > 0
@@ -158,7 +160,7 @@ def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the
         for layer in stack.layers.values():
             layer.down.grad.zero_()
             layer.up.grad.zero_()
-        stack.losses(micro, tokens, PAD)[0].backward()
+        stack.losses(micro, tokens)[0].backward()
         for layer in stack.layers.values():  # of rank 2 among ranks up to 6
             assert not layer.down.grad[0, 2:].any()
             assert not layer.up.grad[0, :, 2:].any()
@@ -171,7 +173,7 @@ def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
     together = trainings(loaded, mixed)
-    multi_adapter.fit(loaded.model, PAD, together, NEVER)
+    multi_adapter.fit(together)
     assert torch.equal(loaded.model(input_ids=ids).logits, before)
     assert [training.step for training in together] == [3, 6, 4, 4], "the first leaves after three steps"
     for training, (lora, chosen, rows) in zip(together, mixed, strict=True):
@@ -183,8 +185,8 @@ def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
 def test_clipping_is_each_ones_own(loaded, mixed):
     tight = [(lora, settings(max_grad_norm=1e-3), rows) for lora, _, rows in mixed]
     together = trainings(loaded, [tight[0], (mixed[1][0], settings(max_grad_norm=1e9), mixed[1][2])])
-    with multi_adapter.stacked(loaded.model, together) as stack:
-        losses = stack.backward(PAD)
+    with multi_adapter.stacked(together) as stack:
+        losses = stack.backward()
         free = [weight.grad.clone() for weight in together[1].weights.values()]
         for training, loss in zip(together, losses.tolist(), strict=True):
             training.update(loss)
@@ -196,7 +198,7 @@ def test_clipping_is_each_ones_own(loaded, mixed):
 def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_together(loaded, mixed):
     saved: list[list[trainer.State]] = [[] for _ in mixed]
     saves = [lambda state, mine=mine: mine.append(kept(state)) for mine in saved]
-    multi_adapter.fit(loaded.model, PAD, trainings(loaded, mixed, saves=saves), EVERY_STEP)
+    multi_adapter.fit(trainings(loaded, mixed, saves=saves, pace=EVERY_STEP))
     begun_alone = []
     for (lora, chosen, rows), mine in zip(mixed, saved, strict=True):
         assert [state.step for state in mine] == [*range(1, math.ceil(len(rows) / chosen.batch_size) + 1)]
@@ -205,7 +207,7 @@ def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_tog
         assert_close(solo(loaded, lora, chosen, rows, mine[1]), alone)
         begun_alone.append(states[1])
     again = trainings(loaded, mixed, begun_alone)
-    multi_adapter.fit(loaded.model, PAD, again, NEVER)
+    multi_adapter.fit(again)
     for training, mine in zip(again, saved, strict=True):
         assert_close(kept(training.end), mine[-1])
 
@@ -214,7 +216,7 @@ def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(l
     nothing_counts = [Example("x", row.input_ids, [IGNORED] * len(row.labels)) for row in mixed[2][2]]
     broken = [*mixed[:2], (*mixed[2][:2], mixed[2][2][:4] + nothing_counts[4:])]
     together = trainings(loaded, broken)
-    multi_adapter.fit(loaded.model, PAD, together, NEVER)
+    multi_adapter.fit(together)
     assert "the loss was nan at step 2" in str(together[2].failure)
     assert together[2].end is None
     for training, (lora, chosen, rows) in zip(together[:2], broken[:2], strict=True):
@@ -287,7 +289,7 @@ def test_what_is_not_a_plain_training_is_left_alone(spec, sections):
 def test_a_base_with_dropout_of_its_own_is_not_stacked(loaded, mixed, monkeypatch):
     monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
     with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
-        multi_adapter.fit(loaded.model, PAD, trainings(loaded, mixed), NEVER)
+        multi_adapter.fit(trainings(loaded, mixed))
 
 
 # ---- records
@@ -387,11 +389,11 @@ def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone,
 def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left_to_itself(another, alone, specs, monkeypatch):
     backward, tried = multi_adapter.Stack.backward, []
 
-    def scarce(self, pad_id):
+    def scarce(self):
         tried.append(len(self.trainings))
         if len(self.trainings) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return backward(self, pad_id)
+        return backward(self)
 
     monkeypatch.setattr(multi_adapter.Stack, "backward", scarce)
     together = another()

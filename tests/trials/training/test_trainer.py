@@ -13,15 +13,15 @@ from tests.factories.configs import CONFIG, deep
 from tests.factories.training import PAD, SETTINGS
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
-from trials.data import mixture
 from trials.data.batching import collate
-from trials.data.mixture import Example
 from trials.drift import kl as drift
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger.checkpoint import serialized
+from trials.mix import Example
 from trials.models import base, dequantize, oom
 from trials.spec import Base, Lora, Train, TrialSpec
+from trials.template import IGNORED
 from trials.training import loss as objective
 from trials.training import trainer
 
@@ -171,7 +171,7 @@ def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded
 
 def test_the_noise_has_the_size_that_the_paper_gives(loaded, mixed):
     """Uniform within alpha / sqrt(length * width), arXiv 2310.05914."""
-    inputs = collate([{"input_ids": mixed[0].input_ids, "labels": mixed[0].labels}], PAD)
+    inputs = collate(mixed[:1], PAD)
     seen = []
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         clean = embeddings(loaded)(inputs["input_ids"])
@@ -205,7 +205,7 @@ def test_without_penalties_the_adapter_is_the_trainers_to_the_bit_and_the_head_s
     hook = head.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[:-1].numel()))
     ours, _ = fitted(loaded, rows, SETTINGS, Lora(rank=4, dropout=0.2))
     hook.remove()
-    assert sum(seen) == sum(label != mixture.IGNORED for row in rows for label in row.labels[1:])
+    assert sum(seen) == sum(label != IGNORED for row in rows for label in row.labels[1:])
     monkeypatch.delattr(objective.Regularised, "compute_loss")
     theirs, _ = fitted(loaded, rows, SETTINGS, Lora(rank=4, dropout=0.2))
     assert all(torch.equal(weight, theirs.weights[name]) for name, weight in ours.weights.items())

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from tests.factories.configs import CONFIG, deep
-from trials import preflight
+from trials import mix, preflight
 from trials.adapters import lora
-from trials.data import mixture
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.models import base
@@ -92,8 +91,8 @@ def loaded() -> base.LoadedBase:
 
 
 @pytest.fixture(scope="module")
-def rows(loaded) -> list[mixture.Example]:
-    return mixture.build(Data(samples=24, mix={"micro/alpaca": 1.0}), Hub(), loaded.tokenizer)
+def rows(loaded) -> list[mix.Example]:
+    return mix.build(Data(samples=24, mix={"micro/alpaca": 1.0}), Hub(), loaded.tokenizer)
 
 
 def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[trainer.State, dict[str, torch.Tensor], list[trainer.State]]:

@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.factories.rows import Letters, data
-from trials.data import mixture, prompts
+from trials import mix, template
 from trials.errors import InputError
 from trials.hub.hub import TASK_FOLDERS, Hub, builtin_sources
 from trials.spec import TrialSpec
+from trials.template import IGNORED
 
-MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parents[4] / "shared" / "hub"))
+MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parents[3] / "shared" / "hub"))
 CHAT = (
     "{{ bos_token }}{% for one in messages %}{{ one.role }}: {{ one.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 
 
-def build(**values) -> list[mixture.Example]:
-    return mixture.build(data(**values), Hub(), Letters())
+def build(**values) -> list[mix.Example]:
+    return mix.build(data(**values), Hub(), Letters())
 
 
 def test_a_smaller_mix_is_a_prefix_of_a_larger_one():
@@ -31,7 +32,7 @@ def test_a_smaller_mix_is_a_prefix_of_a_larger_one():
 
 def test_every_prefix_has_the_shares_as_nearly_as_whole_rows_can():
     shares = {"a": 0.5, "b": 0.3, "c": 0.2}
-    order = mixture.order_of_sources(shares, 500)
+    order = mix.order_of_sources(shares, 500)
     for n in range(1, 501):
         counts = Counter(order[:n])
         assert all(abs(counts[name] - n * share) <= 1 for name, share in shares.items())
@@ -59,12 +60,12 @@ def test_the_loss_sees_the_response_and_the_end_or_everything():
 def test_a_row_whose_prompt_fills_the_length_is_passed_over():
     rows = build(samples=5, mix={"micro/alpaca": 1.0}, max_length=190)
     assert len(rows) == 5
-    assert all(any(label != mixture.IGNORED for label in row.labels) and len(row.input_ids) <= 190 for row in rows)
+    assert all(any(label != IGNORED for label in row.labels) and len(row.input_ids) <= 190 for row in rows)
 
 
 def test_the_prompt_is_alpacas():
-    assert prompts.alpaca("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
-    assert "### Input:\nthis\n\n### Response:\n" in prompts.alpaca("Do it.", "this")
+    assert template.alpaca("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
+    assert "### Input:\nthis\n\n### Response:\n" in template.alpaca("Do it.", "this")
 
 
 def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
@@ -98,21 +99,19 @@ def micro():
     return tokenizer_of(TASK_FOLDERS[0].parent / "hub" / "micro", CHAT)
 
 
-def learnt(tokenizer, row: mixture.Example) -> str:
-    return tokenizer.decode([label for label in row.labels if label != mixture.IGNORED])
+def learnt(tokenizer, row: mix.Example) -> str:
+    return tokenizer.decode([label for label in row.labels if label != IGNORED])
 
 
 def test_a_chat_is_what_the_tokenizers_template_makes_of_it_and_the_answer_alone_is_learnt(micro):
-    row = mixture.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat"), Hub(), micro)[0]
+    row = mix.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat"), Hub(), micro)[0]
     text = micro.decode(row.input_ids)
     assert text.startswith(f"{micro.bos_token or ''}user: ")
     assert row.input_ids.count(micro.eos_token_id) == 2, "as the template has it, and no end of our own"
     prompt, _, answer = text.partition("assistant: ")
     assert prompt
     assert learnt(micro, row).strip() == answer.strip()
-    everything = mixture.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat", loss_on="everything"), Hub(), micro)[
-        0
-    ]
+    everything = mix.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat", loss_on="everything"), Hub(), micro)[0]
     assert everything.labels == everything.input_ids == row.input_ids
 
 
@@ -124,8 +123,8 @@ def test_the_chat_of_a_real_instruct_model_has_one_beginning_and_an_exact_mask()
         )
         pytest.skip(f"no {folder}")
     tokenizer = tokenizer_of(folder)
-    for row in mixture.build(data(samples=50, template="chat"), Hub(), tokenizer):
-        prompt = tokenizer.decode([i for i, label in zip(row.input_ids, row.labels, strict=True) if label == mixture.IGNORED])
+    for row in mix.build(data(samples=50, template="chat"), Hub(), tokenizer):
+        prompt = tokenizer.decode([i for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED])
         assert prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
         assert prompt.count("<|im_start|>assistant") == 1
         assert prompt.startswith("<|im_start|>system\n")
@@ -137,22 +136,22 @@ def test_a_base_without_a_chat_template_or_with_one_that_hides_the_prompt_is_one
     chat = data(samples=1, template="chat")
     micro.chat_template = None
     with pytest.raises(InputError, match=r"micro has no chat template; use alpaca or plain, or the instruct model"):
-        mixture.build(chat, Hub(), micro)
+        mix.build(chat, Hub(), micro)
     micro.chat_template = "{% if not add_generation_prompt %}done {% endif %}" + CHAT
-    with pytest.raises(InputError, match="otherwise than one that it asks to be answered"):
-        mixture.build(chat, Hub(), micro)
+    with pytest.raises(InputError, match="differently from one that awaits its answer"):
+        mix.build(chat, Hub(), micro)
     micro.chat_template = "{{ raise_exception('only systems speak') }}"
     with pytest.raises(InputError, match="only systems speak"):
-        mixture.build(chat, Hub(), micro)
+        mix.build(chat, Hub(), micro)
 
 
 def test_plain_is_the_row_and_nothing_else():
     row = build(samples=1, mix={"micro/gsm8k": 1.0}, template="plain")[0]
     text = "".join(map(chr, row.input_ids[:-1]))
-    prompt = "".join(chr(i) for i, label in zip(row.input_ids, row.labels, strict=True) if label == mixture.IGNORED)
+    prompt = "".join(chr(i) for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED)
     assert prompt.endswith("?\n")
     assert "Instruction" not in text
-    assert prompts.plain("Do it.", "this") == "Do it.\nthis\n"
+    assert template.plain("Do it.", "this") == "Do it.\nthis\n"
 
 
 class Marked(Letters):
@@ -171,11 +170,11 @@ class Pairs(Letters):
 
 def test_what_is_learnt_begins_where_an_answer_to_the_prompt_would():
     asked = data(mix={"micro/gsm8k": 1.0}, template="plain")
-    assert prompts.Encoder(asked, Marked())(("a", "", "b"))[0] == [1, ord("a"), ord("\n"), ord("b"), 0]
-    ids, labels = prompts.Encoder(asked, Pairs())(("ab", "", "cd"))
+    assert template.Encoder(asked, Marked())(("a", "", "b"))[0] == [1, ord("a"), ord("\n"), ord("b"), 0]
+    ids, labels = template.Encoder(asked, Pairs())(("ab", "", "cd"))
     prompt = Pairs()("ab\n")["input_ids"]
     assert ids[: len(prompt)] == prompt
-    assert labels == [mixture.IGNORED] * len(prompt) + ids[len(prompt) :]
+    assert labels == [IGNORED] * len(prompt) + ids[len(prompt) :]
 
 
 @pytest.fixture
@@ -191,7 +190,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def local(dataset: str, samples: int = 10, **fields) -> list[mixture.Example]:
+def local(dataset: str, samples: int = 10, **fields) -> list[mix.Example]:
     source = {"dataset": dataset, "instruction": "{{q}}", "response": "{{a}}", **fields}
     source = {name: value for name, value in source.items() if value is not None}
     return build(samples=samples, mix={"mine": 1.0}, sources={"mine": source}, template="plain")
@@ -239,7 +238,7 @@ def test_one_file_of_a_large_data_set_is_read_alone(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"text": [f"{name} {n}" for n in range(5)]}).to_parquet(path)
     source = {"dataset": "some/data", "files": "sample/a.parquet", "text": "{{text}}"}
-    rows = mixture.build(data(samples=5, mix={"mine": 1.0}, sources={"mine": source}), Hub(tmp_path), Letters())
+    rows = mix.build(data(samples=5, mix={"mine": 1.0}, sources={"mine": source}), Hub(tmp_path), Letters())
     assert {chr(row.input_ids[0]) for row in rows} == {"a"}
 
 
@@ -251,10 +250,10 @@ def test_of_plain_text_everything_is_learnt_and_it_ends(files):
 
 
 def test_held_out_rows_are_the_same_for_every_seed_size_and_share_and_never_trained_on():
-    held = mixture.heldout(data(), Hub(), Letters())
+    held = mix.heldout(data(), Hub(), Letters())
     assert {name: len(rows) for name, rows in held.items()} == {"micro/alpaca": 32, "micro/gsm8k": 32}
     other = data(seed=5, samples=7, mix={"micro/alpaca": 0.1, "micro/gsm8k": 0.9})
-    assert mixture.heldout(other, Hub(), Letters()) == held
+    assert mix.heldout(other, Hub(), Letters()) == held
     everything = {tuple(row.input_ids) for row in build(samples=1_968, mix={"micro/alpaca": 1.0}, seed=3)}
     assert len(everything) == 1_968
     assert not everything & {tuple(row.input_ids) for row in held["micro/alpaca"]}
@@ -267,13 +266,13 @@ def test_a_row_that_stands_twice_is_not_trained_on_where_it_is_held_out(files):
     (files / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = {"dataset": "twice.jsonl", "instruction": "{{q}}", "response": "{{a}}"}
     mine = data(samples=30, mix={"mine": 1.0}, sources={"mine": source})
-    held = {tuple(row.input_ids) for row in mixture.heldout(mine, Hub(), Letters())["mine"]}
+    held = {tuple(row.input_ids) for row in mix.heldout(mine, Hub(), Letters())["mine"]}
     assert len(held) >= 2
-    assert not held & {tuple(row.input_ids) for row in mixture.build(mine, Hub(), Letters())}
+    assert not held & {tuple(row.input_ids) for row in mix.build(mine, Hub(), Letters())}
 
 
 def test_a_small_source_holds_out_a_tenth_or_nothing():
-    assert [mixture.held_out(rows) for rows in (0, 19, 20, 100, 320, 10**6)] == [0, 0, 2, 10, 32, 32]
+    assert [mix.held_out(rows) for rows in (0, 19, 20, 100, 320, 10**6)] == [0, 0, 2, 10, 32, 32]
 
 
 def test_the_built_in_sources_are_whole():

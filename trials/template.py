@@ -1,8 +1,8 @@
-"""A row as text and as tokens: what a source's columns say, in the trial's template, and which tokens the loss counts.
+"""A row as text and as tokens: a source's columns in the trial's prompt template, and which tokens the loss counts.
 
-`alpaca` is Stanford Alpaca's prompt. `plain` is instruction, input and response on lines of their own, with nothing said around
-them. `chat` is what the tokenizer's own chat template makes of a user's message (instruction, an empty line, input) and an
-assistant's. Alpaca and plain rows end with the tokenizer's end token, a chat as its template has it.
+`alpaca` is Stanford Alpaca's prompt. `plain` is instruction, input and response, each on its own line. `chat` is the
+tokenizer's own chat template with a user's message (instruction, empty line, input) and an assistant's. Alpaca and plain rows
+end with the tokenizer's end token, a chat as its template ends it.
 """
 
 import datetime as dt
@@ -31,7 +31,7 @@ _DIRECTIVES = "aAbBcdfHIjmMpSUwWxXyYGuV"  # of strftime
 IGNORED = -100  # the label that the loss leaves out
 
 Tokens = tuple[list[int], list[int]]
-"""Token ids and labels, of one length: a label is its id, or IGNORED."""
+"""Token ids and labels of equal length; a label is the token's id or IGNORED."""
 
 
 def alpaca(instruction: str, given: str) -> str:
@@ -44,16 +44,17 @@ def plain(instruction: str, given: str) -> str:
 
 
 def dated(template: str, date: dt.date) -> str:
-    """The chat template with `strftime_now` at the start of this date: transformers passes no function to a template."""
+    """The chat template with a macro `strftime_now` that formats this date instead of today's."""
+    # a macro of replacements, because transformers passes no functions of its caller to a template
     written = [(f"%{sign}{letter}", date.strftime(f"%{sign}{letter}")) for letter in _DIRECTIVES for sign in ("-", "")]
     replaced = "".join(f".replace({before!r}, {after!r})" for before, after in [*written, ("%%", "%")])
     return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro -%}}{template}"
 
 
 class Reader:
-    """Reads a source's row: (instruction, input, response), or (text,) of a source of plain text.
+    """Renders a source's row: (instruction, input, response), or (text,) for a source of plain text.
 
-    The response, or the text, keeps the indentation of its first line; other blanks around a part are dropped.
+    Parts are stripped, but the last one (response or text) keeps the indentation of its first line.
     """
 
     def __init__(self, name: str, source: Source):
@@ -63,7 +64,7 @@ class Reader:
         self._parts = [self._part(field, getattr(source, field) or "") for field in fields]
 
     def __call__(self, row: dict[str, Any], where: str = "") -> tuple[str, ...]:
-        """`where` is the row's file and number, for the error."""
+        """`where`: the row's file and number, for errors."""
         row = present(row)
         return tuple(self._rendered(part, row, where, part is self._parts[-1]) for part in self._parts)
 
@@ -73,7 +74,7 @@ class Reader:
         except ERRORS as error:
             raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {_reason(error)}") from error
 
-    def _rendered(self, part: "_Part", row: dict[str, Any], where: str, learnt: bool) -> str:
+    def _rendered(self, part: "_Part", row: dict[str, Any], where: str, last: bool) -> str:
         try:
             text = part.render(row)
         except ERRORS as error:
@@ -81,7 +82,7 @@ class Reader:
             raise InputError(
                 f"source {self.name!r}: {at}{part.name}: {_reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
             ) from error
-        return _LEADING_LINES.sub("", text.rstrip()) if learnt else text.strip()
+        return _LEADING_LINES.sub("", text.rstrip()) if last else text.strip()
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,17 @@ def _reason(error: BaseException) -> str:
 
 
 def _near(error: BaseException, row: dict[str, Any]) -> str:
-    """The column that somebody may have meant."""
+    """The column whose name is most like the undefined one, as a suggestion."""
     undefined = re.match("'(.*)' is undefined", str(error))
     near = difflib.get_close_matches(undefined[1], row, n=1) if undefined else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class Encoder:
-    """Turns what a Reader read into tokens, cut at data.max_length.
+    """Tokenises the parts of a row and truncates them to data.max_length.
 
-    The prompt's tokens are those that an evaluation would feed, so what the loss counts begins where an answer would begin.
-    A row ends with one end token, whether the tokenizer adds it by itself or not.
+    The prompt has the tokens that an evaluation would feed, so the labels begin where an answer would begin. A row ends with
+    exactly one end token, whether or not the tokenizer adds one.
     """
 
     def __init__(self, data: Data, tokenizer: Any):
@@ -117,7 +118,7 @@ class Encoder:
 
     @cached_property
     def _template(self) -> dict[str, Any]:
-        """apply_chat_template's argument for a template whose date is data.date; none for the tokenizer's own, with today's."""
+        """The argument of apply_chat_template that fixes the template's date to data.date, if that is set."""
         if self._data.date is None:
             return {}
         return {"chat_template": dated(self._tokenizer.get_chat_template(), self._data.date)}
@@ -126,7 +127,7 @@ class Encoder:
         return self.tokens(*self.uncut(parts))
 
     def uncut(self, parts: tuple[str, ...]) -> tuple[int, list[int]]:
-        """The number of ids that are the prompt's, and all ids."""
+        """The number of prompt tokens, and all token ids, not truncated."""
         if len(parts) == 1:
             return 0, self._ended(self._ids(parts[0]))
         if self._data.template == "chat":
@@ -135,30 +136,28 @@ class Encoder:
         return self._completed((alpaca if self._data.template == "alpaca" else plain)(instruction, given), response)
 
     def tokens(self, prompt: int, ids: list[int]) -> Tokens:
-        """Of a row whose first `prompt` ids are not learnt unless all of it is."""
+        """Truncated ids and labels; the first `prompt` ids have no labels unless data.loss_on is everything."""
         labels = ids if self._data.loss_on == "everything" else [IGNORED] * prompt + ids[prompt:]
         return ids[: self._data.max_length], labels[: self._data.max_length]
 
     def _completed(self, prompt: str, response: str) -> tuple[int, list[int]]:
         before, whole = self._ids(prompt), self._ids(prompt + response)
-        if whole[: len(before)] != before:  # a token spans the border: the response gets tokens of its own
+        if whole[: len(before)] != before:  # a token spans the border, so the response is tokenised by itself
             whole = before + self._tokenizer(response, add_special_tokens=False)["input_ids"]
         return len(before), self._ended(whole)
 
     def _ids(self, text: str) -> list[int]:
-        """Without what the tokenizer puts behind a text."""
-        ids = self._tokenizer(text)["input_ids"]
+        ids = self._tokenizer(text)["input_ids"]  # less the special tokens that the tokenizer appends
         return ids[: len(ids) - self._added]
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """With the end token, which some data sets have written out at the end of their responses."""
         end = self._tokenizer.eos_token_id
         if end is None:
             raise InputError(
-                f"the tokenizer of {getattr(self._tokenizer, 'name_or_path', '')} has no end token, so that no row would end; "
+                f"the tokenizer of {getattr(self._tokenizer, 'name_or_path', '')} has no end token, so no row would end; "
                 "set eos_token in its tokenizer_config.json, or use data.template chat where its chat template ends messages"
             )
-        return ids if ids[-1:] == [end] else [*ids, end]
+        return ids if ids[-1:] == [end] else [*ids, end]  # some data sets write the end token into their responses
 
     def _chat(self, instruction: str, given: str, response: str) -> tuple[int, list[int]]:
         base = getattr(self._tokenizer, "name_or_path", "")
@@ -172,20 +171,20 @@ class Encoder:
         try:
             before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
             whole = apply(answered, tokenize=True, return_dict=False, **template)
-        except ERRORS as error:  # the template is the model's own, and transformers runs it in a sandbox
+        except ERRORS as error:  # the template is the model's own
             raise InputError(
                 f"data.template: the chat template of {base} takes no user and assistant: {_reason(error)}"
             ) from error
         if whole[: len(before)] != before:
             raise InputError(
-                f"data.template: the chat template of {base} writes an answered message otherwise than one that it asks to be "
-                f"answered, so what is to be learnt cannot be told from the prompt; use alpaca or plain"
+                f"data.template: the chat template of {base} writes an answered message differently from one that awaits its "
+                f"answer, so the response cannot be separated from the prompt; use alpaca or plain"
             )
         return len(before), list(whole)
 
 
 def _added_at_end(tokenizer: Any) -> int:
-    """How many special tokens the tokenizer puts behind a text by itself."""
+    """The number of special tokens that the tokenizer appends to a text."""
     whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
     for begin in range(len(whole) - len(bare) + 1):
         if bare and whole[begin : begin + len(bare)] == bare:
