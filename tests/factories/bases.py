@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-MICRO = Path(__file__).parent.parent / "trials" / "micro" / "hub" / "micro"
+MICRO = Path(__file__).parents[2] / "trials" / "micro" / "hub" / "micro"
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:

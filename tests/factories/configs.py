@@ -4,6 +4,8 @@ from typing import Any
 
 import yaml
 
+from trials.spec import TrialSpec
+
 CONFIG: dict[str, Any] = {
     "name": "little",
     "base": {"model": "micro", "dtype": "float32"},
@@ -30,3 +32,9 @@ CONFIG: dict[str, Any] = {
 def deep(parts: dict[str, Any]) -> dict[str, Any]:
     """A copy that a test may change."""
     return yaml.safe_load(yaml.safe_dump(parts))
+
+
+def spec_of(**sections: Any) -> TrialSpec:
+    """CONFIG's trial with other sections."""
+    parts = {name: deep(CONFIG)[name] for name in TrialSpec.model_fields if name in CONFIG}
+    return TrialSpec.model_validate({**parts, **sections})
