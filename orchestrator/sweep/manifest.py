@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.results.sweep import ManifestTrial, read_manifest
+from analysis.results.sweep import GivenUp, ManifestTrial, read_manifest
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.storage import exists, is_link, write_json
@@ -36,8 +36,8 @@ class Manifest:
         """Trials that the budget has paid for."""
         return sum(_FREE not in entry for entry in self.trials.values())
 
-    def note(self, trial: PendingTrial, failure: str | None = None, given_up: dict[str, Any] | None = None) -> None:
-        """`failure` says why there is nothing to run; `given_up` is an analysis.results.sweep.GivenUp."""
+    def note(self, trial: PendingTrial, failure: str | None = None, given_up: GivenUp | None = None) -> None:
+        """`failure` says why there is nothing to run."""
         keys = [spec.key for spec in trial.specs]
         entry: dict[str, Any] = {"number": trial.number, "key": None, "params": trial.settings}
         if failure is None:
@@ -49,7 +49,7 @@ class Manifest:
         if trial.free:
             entry[_FREE] = True
         if given_up is not None:
-            entry["given_up"] = given_up
+            entry["given_up"] = given_up.model_dump()
         self._seen.update(keys or [_words(trial.settings)])
         for key in keys:
             self.missing.pop(key, None)

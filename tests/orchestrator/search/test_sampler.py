@@ -35,7 +35,7 @@ class Search:
         return settings in self.points
 
     def step(self, values=lambda settings: (0.0, 0.0), constraint=None) -> dict | None:
-        trial = ask(self.study, self.config, self.seen)
+        trial = ask(self.study)
         if trial is None:
             return None
         settings = suggest(self.config, trial)
