@@ -194,4 +194,4 @@ def warn(observer: object, error: BaseException) -> None:
     """Prints the line that says that an observer is no longer called."""
     name = getattr(observer, "name", type(observer).__name__)
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    print(f"warning: {name}: {printable(reason[:200])}; it is told nothing more of this sweep", file=sys.stderr, flush=True)
+    print(f"warning: {name}: {printable(reason[:200])}; it gets no more events of this sweep", file=sys.stderr, flush=True)
