@@ -145,7 +145,7 @@ def plan(
     from orchestrator.config.model import load
     from orchestrator.console import plan_table
     from orchestrator.planning.plan import plan as plan_sweep
-    from orchestrator.sweep.begun import pinned
+    from orchestrator.sweep.earlier_run import pinned
 
     sweep_config = load(config, override or [], gpu)
     place = root(storage or sweep_config.storage)

@@ -15,7 +15,7 @@ from threading import Thread
 
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
-from orchestrator.sweep.begun import pinned
+from orchestrator.sweep.earlier_run import pinned
 from orchestrator.sweep.events import EventLog, Observers
 from orchestrator.trackers import registry
 from trials.errors import InputError

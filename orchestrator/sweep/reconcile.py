@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.config.model import SweepConfig, resolved
 from orchestrator.search.study_client import StudyTrial
-from orchestrator.sweep import begun
+from orchestrator.sweep import earlier_run
 from orchestrator.sweep.intake import Intake
 from orchestrator.sweep.manifest import CONTRADICTORY
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
@@ -41,9 +41,9 @@ def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Call
             notice(f"{path}: not the config of a sweep; set aside as {aside.name}, and written anew")
             old, before, now = "", {}, {}
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        if changed and begun.may_start_over(config, folder, ledger):
+        if changed and earlier_run.may_start_over(config, folder, ledger):
             notice(f"{folder}: nothing has finished, so the sweep starts over with another {', '.join(changed)}")
-            begun.set_aside(folder)
+            earlier_run.set_aside(folder)
         elif changed:
             raise InputError(
                 f"{path}: holds a sweep of this name with another {', '.join(changed)}; "
