@@ -80,9 +80,10 @@ def run(
     try:
         with only_json(as_json):
             if address is not None and address.startswith("ray://"):
-                from orchestrator.submit import run_through_client
+                from orchestrator.submit import ClusterSweep, run_through_client
 
-                left, outcome = run_through_client(sweep_config, str(place), address, console, events, show=not as_json)
+                remote = ClusterSweep(sweep_config, str(place), events)
+                left, outcome = run_through_client(remote, address, console, show=not as_json)
             else:
                 left = drive(sweep_config, place, address, console, events)
                 outcome = finish(place, sweep_config.name, None if as_json else out)
@@ -110,6 +111,7 @@ def submit(
     Example: slimsweep submit configs/quickstart.yaml --address http://127.0.0.1:8265 --storage s3://bucket/runs
     """
     from orchestrator.config.load import load
+    from orchestrator.submit import ClusterSweep
     from orchestrator.submit import submit as submit_job
 
     sweep_config = load(config, override or [])
@@ -118,7 +120,8 @@ def submit(
         out.print(line, soft_wrap=True)
 
     place = expanded(storage or sweep_config.storage, "storage")
-    raise typer.Exit(submit_job(sweep_config, place, address, say, events and expanded(events, "--events")))
+    remote = ClusterSweep(sweep_config, place, events and expanded(events, "--events"))
+    raise typer.Exit(submit_job(remote, address, say))
 
 
 @app.command()
@@ -143,7 +146,7 @@ def plan(
     from orchestrator.console import plan_table
     from orchestrator.planning.plan import Gpus
     from orchestrator.planning.plan import plan as plan_sweep
-    from orchestrator.sweep.begun import pinned
+    from orchestrator.sweep.earlier_run import pinned
 
     sweep_config = load(config, override or [], gpu)
     place = root(storage or sweep_config.storage)
@@ -295,19 +298,21 @@ def publish(
     Example: slimsweep publish runs/quickstart "#7" --to my-model
     """
     from analysis.results.sweep import load
-    from orchestrator import publish as publishing
+    from orchestrator.console import publish_table
+    from orchestrator.publish import Destination
+    from orchestrator.publish import publish as publish_adapter
 
     console = err if as_json else out
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True)
 
-    told = publishing.publish(load(root(folder)), key, to, hub, public, force, say)
+    published = publish_adapter(load(root(folder)), key, Destination(to, hub, public), say, force)
     if as_json:
-        _print_json(told)
+        _print_json(published)
         return
-    out.print(publishing.table(told))
-    say(told["url"] or told["folder"])
+    out.print(publish_table.table(published))
+    say(published["url"] or published["folder"])
 
 
 @app.command()
@@ -334,6 +339,7 @@ def ablate(
     """
     from orchestrator.ablations import run as ablating
     from orchestrator.ablations.design import Ablations
+    from orchestrator.console import ablation_table
 
     ablations, place = Ablations(), str(root(storage or "runs"))
     if name is None:
@@ -341,7 +347,7 @@ def ablate(
         if as_json:
             _print_json(found)
         else:
-            out.print(ablating.table(found))
+            out.print(ablation_table.table(found))
             trials, distinct = ablating.shared(ablations, base, scale)
             out.print(
                 f"{trials} trials, {distinct} of them distinct: what several ask for is run once. Hours as plan counts them."

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from orchestrator.console.front_table import front_table
+from orchestrator.console.terminal import Terminal
 from trials.ledger.storage import root
 
 
-def finish(storage: str | Path, name: str, console: Console | None) -> dict[str, Any]:
+def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str, Any]:
     """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
     how many trials are `complete` and how many `failed`."""
     from analysis.export.files import export, front_rows

@@ -13,10 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 
-from rich.console import Console
-
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.begun import pinned
+from orchestrator.console.terminal import Terminal
+from orchestrator.sweep.earlier_run import pinned
 from orchestrator.sweep.events import EventLog, Observers
 from orchestrator.trackers import registry
 from trials.errors import InputError
@@ -25,7 +24,7 @@ from trials.ledger.storage import anchored, check_store, exists, is_local, local
 
 
 def drive(
-    config: SweepConfig, storage: str | Path, address: str | None, console: Console, events: str | None = None
+    config: SweepConfig, storage: str | Path, address: str | None, console: Terminal, events: str | None = None
 ) -> int | None:
     """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -75,7 +74,7 @@ def drive(
 
 
 @contextmanager
-def _started(config: SweepConfig, address: str | None, console: Console) -> Iterator[None]:
+def _started(config: SweepConfig, address: str | None, console: Terminal) -> Iterator[None]:
     """Ray; and, while it starts, which takes other processes than this one, the inputs checked."""
     console.print("checking the model, the data and the tasks ...")
     gc.disable()  # as in a worker: what is imported stays, and to look through it as it comes takes a tenth of the time

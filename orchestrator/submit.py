@@ -1,7 +1,6 @@
 """Runs a sweep on a cluster from outside it: as a Ray job, or through Ray's client. The same command again is the resume.
 
-A searcher that holds the study cannot be sent to a cluster, so the whole driver runs there; what it writes must therefore be
-in a place that the cluster reaches.
+The whole driver runs on the cluster, because the study that it holds open cannot be sent there.
 """
 
 import asyncio
@@ -12,10 +11,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
-
-from rich.console import Console
 
 from orchestrator.cluster import runtime_env as shipping
 from orchestrator.config.load import resolved
@@ -25,26 +23,43 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.ledger.storage import check_url
 
-_SETTLES = 30  # seconds between the end of a job's log and its state
-_DETACHED = 130  # exit code after Ctrl-C, which says nothing about the job
+_SETTLE_SECONDS = 30  # seconds until Ray reports a terminal state after the log's end
+_DETACHED = 130  # exit code after Ctrl-C, which does not stop the job
 
 
-def submit(config: SweepConfig, storage: str, address: str, say: Callable[[str], None], events: str | None = None) -> int:
-    """Submits `slimsweep run` as a Ray job to the cluster whose dashboard is at `address`, follows its log and returns its
-    exit code. Ctrl-C ends the following alone."""
-    _reachable(config, storage, events)
+@dataclass(frozen=True)
+class ClusterSweep:
+    """A sweep to run on a cluster; InputError for a path that the cluster's nodes would resolve to another place."""
+
+    config: SweepConfig
+    storage: str
+    events: str | None = None
+
+    def __post_init__(self) -> None:
+        check_url(self.storage)
+        for name, path in (("storage", self.storage), ("hub_mirror", self.config.hub_mirror), ("--events", self.events)):
+            if path is not None and "://" not in path and not Path(path).is_absolute():
+                remote = ", or s3://, gs://" if name == "storage" else ""
+                raise InputError(f"{name}: {path}: on a cluster this must be an absolute path that all its nodes share{remote}")
+
+
+def submit(sweep: ClusterSweep, address: str, say: Callable[[str], None]) -> int:
+    """Submits `slimsweep run` as a Ray job to the cluster whose dashboard is at `address`.
+
+    Prints the job's log and returns its exit code. Ctrl-C ends the log alone.
+    """
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     from orchestrator.cluster import connect
 
-    logging.disable(logging.INFO)  # Ray's, of uploads and closed connections
+    logging.disable(logging.INFO)  # Ray logs uploads and closed connections
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
         raise connect.unreachable(address, error) from None
-    job = _submit(client, config, storage, events)
-    say(f"{config.name}: job {job} at {address}")
+    job = _submit(client, sweep)
+    say(f"{sweep.config.name}: job {job} at {address}")
     try:
         return _follow(client, job, say)
     except KeyboardInterrupt:
@@ -52,43 +67,43 @@ def submit(config: SweepConfig, storage: str, address: str, say: Callable[[str],
         return _DETACHED
 
 
-def _submit(client: Any, config: SweepConfig, storage: str, events: str | None) -> str:
-    """The id of the job, whose working directory holds the code and the config."""
+def _submit(client: Any, sweep: ClusterSweep) -> str:
+    """The id of the job. Its working directory holds the code and the config."""
     with tempfile.TemporaryDirectory(prefix="slimsweep-job-") as scratch:
         folder = Path(scratch)
         shipping.copy(folder)
-        (folder / "sweep.yaml").write_text(resolved(config), encoding="utf-8")
-        command = ["python", "-m", "orchestrator.cli", "run", "sweep.yaml", "--address", "auto", "--storage", storage]
-        command += ["--events", events] if events else []
+        (folder / "sweep.yaml").write_text(resolved(sweep.config), encoding="utf-8")
+        command = ["python", "-m", "orchestrator.cli", "run", "sweep.yaml", "--address", "auto", "--storage", sweep.storage]
+        command += ["--events", sweep.events] if sweep.events else []
         try:
-            # every resume is a job of its own, so Ray names it; `name` finds a sweep's jobs
+            # Ray names the job, because every resume is a new one; the metadata's `name` finds a sweep's jobs
             return client.submit_job(
                 entrypoint=shlex.join(command),
                 runtime_env={"working_dir": str(folder), "env_vars": shipping.revision()},
-                metadata={"name": config.name},
+                metadata={"name": sweep.config.name},
             )
         except RuntimeError as error:
-            raise SweepFailed(f"the cluster does not take the job: {_short(error)}") from None
+            raise SweepFailed(f"the cluster does not take the job: {_shorten(error)}") from None
 
 
 def _follow(client: Any, job: str, say: Callable[[str], None]) -> int:
-    """The job's exit code, once its log has ended; SweepFailed where Ray ended it or nobody knows."""
+    """The job's exit code, once its log has ended; SweepFailed where Ray stopped it or the connection broke."""
     import aiohttp
 
     try:
         asyncio.run(_print_log(client, job, say))
         found = client.get_job_info(job)
-        for _ in range(_SETTLES):
+        for _ in range(_SETTLE_SECONDS):
             if found.status.is_terminal():
                 break
             time.sleep(1)
             found = client.get_job_info(job)
     except (RuntimeError, OSError, aiohttp.ClientError) as error:
-        raise SweepFailed(f"job {job}: lost from sight, but it may go on: {_short(error)}") from None
+        raise SweepFailed(f"job {job}: the connection broke, but the job may go on: {_shorten(error)}") from None
     if found.driver_exit_code is not None:
         return int(found.driver_exit_code)
     if found.status != "SUCCEEDED":
-        raise SweepFailed(f"job {job}: {found.status.lower()}: {_short(found.message)}")
+        raise SweepFailed(f"job {job}: {found.status.lower()}: {_shorten(found.message)}")
     return 0
 
 
@@ -102,70 +117,58 @@ async def _print_log(client: Any, job: str, say: Callable[[str], None]) -> None:
         say(rest)
 
 
-def _short(what: object) -> str:
-    return " ".join(str(what).split())[:300]
+def _shorten(text: object) -> str:
+    return " ".join(str(text).split())[:300]
 
 
-def _reachable(config: SweepConfig, storage: str, events: str | None) -> None:
-    """Raises InputError for a path that would mean another place on the cluster, or none."""
-    check_url(storage)
-    for name, path in (("storage", storage), ("hub_mirror", config.hub_mirror), ("--events", events)):
-        if path is not None and "://" not in path and not Path(path).is_absolute():
-            remote = ", or s3://, gs://" if name == "storage" else ""
-            raise InputError(f"{name}: {path}: on a cluster this must be an absolute path that all its nodes share{remote}")
-
-
-def run_through_client(
-    config: SweepConfig, storage: str, address: str, console: Console, events: str | None, *, show: bool
-) -> tuple[int | None, dict[str, Any]]:
+def run_through_client(sweep: ClusterSweep, address: str, console: Terminal, show: bool) -> tuple[int | None, dict[str, Any]]:
     """Drives the sweep in a task on the cluster at ray://HOST:PORT; returns what `drive` and `finish` return.
 
-    Its lines come back as it prints them, with `show` the front too. When this process ends, so does the task.
+    The task prints to `console`, with `show` the front too. It ends with this process.
     """
-    _reachable(config, storage, events)
     import ray
     from ray.util.queue import Queue
 
     from orchestrator.cluster import connect
 
     shipped = shipping.runtime_env()
-    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | connect.environment(config.resources)}
+    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | connect.environment(sweep.config.resources)}
     try:
-        with warnings.catch_warnings(action="ignore"):  # what Ray warns of it raises as well
+        with warnings.catch_warnings(action="ignore"):  # Ray raises as well whatever it warns of
             ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
         raise connect.unreachable(address, error) from None
     try:
         lines = Queue(actor_options={"num_cpus": 0})
-        task = ray.remote(num_cpus=0)(_drive_there)
-        kind, text, left, outcome = _print_lines(
-            task.remote(config.model_dump_json(), storage, events, show, lines), lines, console
+        drive = ray.remote(num_cpus=0)(_drive_on_cluster)
+        result = _print_lines(
+            drive.remote(sweep.config.model_dump_json(), sweep.storage, sweep.events, show, lines), lines, console
         )
-    except ray.exceptions.RayTaskError:  # a mistake in the program, with its traceback
+    except ray.exceptions.RayTaskError:  # a bug in the program: keep its traceback
         raise
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise SweepFailed(f"{address}: the driver there is gone; the same command goes on: {_short(error)}") from None
+        raise SweepFailed(f"{address}: lost the driver there; the same command goes on: {_shorten(error)}") from None
     finally:
         ray.shutdown()
-    if kind:
-        raise {"input": InputError, "failed": SweepFailed}[kind](text)
-    return left, outcome
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _print_lines(answer: Any, lines: Any, console: Console) -> Any:
-    """Prints what comes through the queue until the answer is there."""
+def _print_lines(task: Any, lines: Any, console: Terminal) -> Any:
+    """Prints the lines in the queue until the task ends; returns the task's result."""
     import ray
 
     while True:
-        done, _ = ray.wait([answer], timeout=0.5)
+        done, _ = ray.wait([task], timeout=0.5)
         while not lines.empty():
             console.out(lines.get(), end="", highlight=False)
         if done:
-            return ray.get(answer)
+            return ray.get(task)
 
 
-class _Lines(io.TextIOBase):
-    """A file whose text comes out of a queue."""
+class _QueueWriter(io.TextIOBase):
+    """A text file that puts what is written into a queue."""
 
     def __init__(self, queue: Any):
         self._queue = queue
@@ -175,20 +178,18 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def _drive_there(
+def _drive_on_cluster(
     config: str, storage: str, events: str | None, show: bool, lines: Any
-) -> tuple[str, str, int | None, dict[str, Any]]:
-    """On the cluster. What goes wrong comes back as words: an exception would come back wrapped in Ray's traceback."""
+) -> tuple[int | None, dict[str, Any]] | InputError | SweepFailed:
+    """Runs on the cluster. Returns an expected error: Ray would wrap a raised one in its own traceback."""
     from orchestrator.finish import finish
     from orchestrator.run import drive
 
-    sweep, console = SweepConfig.model_validate_json(config), Terminal(file=cast(IO[str], _Lines(lines)), width=160)
+    sweep, console = SweepConfig.model_validate_json(config), Terminal(file=cast(IO[str], _QueueWriter(lines)), width=160)
     try:
         left = drive(sweep, storage, None, console, events)
-        return "", "", left, finish(storage, sweep.name, console if show else None)
-    except InputError as error:
-        return "input", str(error), None, {}
-    except SweepFailed as error:
-        return "failed", str(error), None, {}
+        return left, finish(storage, sweep.name, console if show else None)
+    except (InputError, SweepFailed) as error:
+        return error
     except OSError as error:
-        return "input", f"{error.filename or 'storage'}: {error.strerror or error}", None, {}
+        return InputError(f"{error.filename or 'storage'}: {error.strerror or error}")

@@ -58,11 +58,22 @@ def test_only_the_orchestrator_imports_ray():
             assert not any(name.partition(".")[0] == "ray" for name in imports(path)), path
 
 
-@pytest.mark.parametrize("library", ["optuna", "sqlalchemy"])
-def test_only_the_search_imports_the_library_of_studies(library):
-    for path in (ROOT / "orchestrator").rglob("*.py"):
-        if path.relative_to(ROOT).parts[1] != "search":
-            assert not any(name.partition(".")[0] == library for name in imports(path)), path
+LIBRARIES = {
+    "optuna": ("orchestrator/search/",),
+    "sqlalchemy": ("orchestrator/search/",),
+    "ray": ("orchestrator/cluster/", "orchestrator/submit.py"),
+    "rich": ("orchestrator/console/", "orchestrator/cli.py"),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_only_these_places_of_the_orchestrator_import_the_library(library):
+    importing = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        if any(name.partition(".")[0] == library for name in imports(path))
+    }
+    assert not {path for path in importing if not path.startswith(LIBRARIES[library])}
 
 
 def test_reading_records_and_configs_loads_no_torch():

@@ -4,15 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from analysis.ablations import page
 from analysis.ablations.answer import Answer
 from analysis.ablations.decide import answer
 from analysis.results.sweep import load
 from orchestrator.ablations.design import Ablations, Planned, Scale
+from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
@@ -69,20 +66,8 @@ def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: 
     return sum(known) if len(known) == len(hours) else None
 
 
-def table(found: Sequence[dict[str, Any]]) -> Table:
-    made = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    made.add_column("name", no_wrap=True)
-    made.add_column("question", overflow="fold")
-    for column in ("trials", "derived", *(f"h on {gpu}" for gpu in GPUS)):
-        made.add_column(column, justify="right", no_wrap=True)
-    for row in found:
-        hours = ["?" if one is None else "< 0.1" if one < 0.1 else f"{one:.1f}" for one in row["gpu_hours"].values()]
-        made.add_row(row["name"], row["question"], str(row["trials"]), str(row["derived"] or "-"), *hours)
-    return made
-
-
 def run(
-    planned: Sequence[Planned], storage: str, address: str | None, console: Console, events: str | None, mirror: str | None
+    planned: Sequence[Planned], storage: str, address: str | None, console: Terminal, events: str | None, mirror: str | None
 ) -> list[str]:
     """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where one was stopped."""
     from orchestrator.finish import finish

@@ -1,8 +1,7 @@
-"""A study's trials kept in memory: a driver reads each trial from the database once, and its own running ones not at all.
+"""Caches a study's trials in memory: each trial is read from the database once, this driver's running trials never.
 
-Optuna's own cache asks the database for every running trial whenever a sampler looks at the study, several times a trial; with
-a thousand running that is most of what a driver does. Here a write goes to the database first and counts once it is committed;
-memory follows. What other processes add or run is read from the database at every look, as before.
+Optuna's own cache reads every running trial whenever a sampler reads the study, several times a trial: with a thousand running
+trials that is most of a driver's time. A write goes to the database first, then to memory.
 """
 
 import copy
@@ -19,22 +18,22 @@ from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
 
-_Id = int  # a trial's in the database; its number counts within the study
+_Id = int  # a trial's id in the database; its number counts within the study
 _FINISHED = [state for state in TrialState if state.is_finished()]
 
 
-class Remembered(_CachedStorage):
-    """An RDBStorage whose trials are remembered.
+class CachedStorage(_CachedStorage):
+    """An RDBStorage with its trials in memory.
 
-    A trial is this object's own while it runs and if it was created, begun or written here: by Optuna's contract nobody but the
-    owner writes a running trial. One that is waiting is nobody's.
+    A running trial that was created, started or written here is owned by this object. By Optuna's contract only the owner
+    writes a running trial. Nobody owns a waiting trial.
     """
 
     def __init__(self, backend: RDBStorage):
         super().__init__(backend)
         self._lock: Any = threading.RLock()
-        self._own: set[_Id] = set()
-        self._read_to: dict[int, _Id] = {}  # by study: every trial up to this one is in memory
+        self._owned: set[_Id] = set()
+        self._read_to: dict[int, _Id] = {}  # by study: memory has every trial up to this one
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
@@ -46,7 +45,7 @@ class Remembered(_CachedStorage):
         with self._lock:
             trial_id = super().create_new_trial(study_id, template_trial)
             if template_trial is None or template_trial.state == TrialState.RUNNING:
-                self._own.add(trial_id)
+                self._owned.add(trial_id)
             self._keep(study_id, [self._known(trial_id)])
             return trial_id
 
@@ -78,25 +77,24 @@ class Remembered(_CachedStorage):
         with self._writing(trial_id):
             done = super().set_trial_state_values(trial_id, state, values)
             if done and state == TrialState.RUNNING:
-                self._own.add(trial_id)
+                self._owned.add(trial_id)
             elif state.is_finished():
-                self._own.discard(trial_id)
-            self._reread(trial_id)  # the database has set its times
+                self._owned.discard(trial_id)
+            self._reread(trial_id)  # the database sets the times of start and end
             return done
 
     # ------------------------------------------------------------------ reading
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Of an own running trial a copy, which Optuna's Trial writes into."""
         with self._lock:
-            if trial_id in self._own:
-                return _copy(self._known(trial_id))
+            if trial_id in self._owned:
+                return _copy(self._known(trial_id))  # Optuna's Trial writes into what it gets
             return super().get_trial(trial_id)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """By number. The trials of another process that are new or not finished are read again."""
+        """Trials by number. Reads the new and the unfinished trials of other processes again."""
         with self._lock:
             self._read_trials_from_remote_storage(study_id)
             study = self._studies[study_id]
@@ -104,21 +102,21 @@ class Remembered(_CachedStorage):
             if states is not None and not any(state in states for state in _FINISHED):
                 among = [self._known(trial_id) for trial_id in study.unfinished_trial_ids]
             found = [trial for trial in among if states is None or trial.state in states]
-        found.sort(key=_number)
+        found.sort(key=lambda trial: trial.number)
         return copy.deepcopy(found) if deepcopy else found
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         study = self._studies.setdefault(study_id, _StudyInfo())
         newer = self._newer(study_id)
         unknown = {trial_id for trial_id in newer if trial_id not in self._trial_id_to_study_id_and_number}
-        others = {trial_id for trial_id in study.unfinished_trial_ids if trial_id not in self._own}
+        others = {trial_id for trial_id in study.unfinished_trial_ids if trial_id not in self._owned}
         if wanted := unknown | others:
             self._keep(study_id, self._backend._get_trials(study_id, None, wanted, max(wanted)))
         if newer:
             self._read_to[study_id] = max(newer)
 
     def _newer(self, study_id: int) -> list[_Id]:
-        """Those after the last one read. The database makes a study's trials one at a time, so no smaller id appears later."""
+        # the database creates a study's trials one at a time, so no smaller id appears later
         wanted = sqlalchemy.select(TrialModel.trial_id).where(
             TrialModel.study_id == study_id, TrialModel.trial_id > self._read_to.get(study_id, -1)
         )
@@ -142,10 +140,10 @@ class Remembered(_CachedStorage):
             self._keep(self._trial_id_to_study_id_and_number[trial_id][0], [self._backend.get_trial(trial_id)])
 
     def _note(self, trial_id: _Id, part: str, key: Any, value: Any) -> None:
-        """An entry that is in the database now. A copy takes it: what was handed out before stays as it was."""
-        if trial_id not in self._own:
-            self._own.add(trial_id)
-            self._reread(trial_id)  # its owner until now may have written more than was read
+        """Adds an entry that was written to the database to a copy of the trial: trials that were returned do not change."""
+        if trial_id not in self._owned:
+            self._owned.add(trial_id)
+            self._reread(trial_id)  # its previous owner may have written more than was read
             return
         trial = _copy(self._known(trial_id))
         getattr(trial, part)[key] = value
@@ -153,21 +151,17 @@ class Remembered(_CachedStorage):
 
     @contextmanager
     def _writing(self, trial_id: _Id) -> Iterator[None]:
-        """Around a write; of one that failed nobody knows what of it is in the database, which is asked again."""
+        """Wraps a write. After one that failed, the trial is read from the database again: it may have been written."""
         with self._lock:
             try:
                 yield
             except BaseException:
-                self._own.discard(trial_id)
+                self._owned.discard(trial_id)
                 raise
 
 
-def _number(trial: FrozenTrial) -> int:
-    return trial.number
-
-
 def _copy(trial: FrozenTrial) -> FrozenTrial:
-    """The same entries in dicts of its own."""
+    """A shallow copy whose dicts may be changed."""
     made = copy.copy(trial)
     made.params, made.distributions = dict(trial.params), dict(trial.distributions)
     made.user_attrs, made.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)

@@ -1,7 +1,7 @@
-"""Proposes points of the space: the config's sampler from Optuna, which here proposes no point twice.
+"""Proposes points of the space: the config's sampler from Optuna, wrapped so that it proposes no point twice.
 
-Optuna's parameters are the space's axes by readable names: a setting has its dotted path, the points of `_` are one categorical
-parameter named after their paths, and a simplex has the quantiles of its shares, "data.mix.SOURCE (quantile)".
+Optuna's parameters have readable names: a setting its dotted path; the points of `_` are one categorical parameter, named after
+their paths; a simplex has the quantiles of its shares, "data.mix.SOURCE (quantile)".
 """
 
 import warnings
@@ -19,14 +19,10 @@ from orchestrator.config.parameters import Categorical, Float
 from orchestrator.config.space import Axis, Mixture, Pairs, Single, distance
 
 Seen = Callable[[dict[str, Any]], bool]
-_TRIES = 5  # draws of a sampler for a point that is new; one that is sure of its best point repeats it for ever
-_GP_TRIES = 1  # a Gaussian process takes a second to find its best point, and finds the same one again
-_RANDOM_TRIES = 100  # then draws without a model, in a space that is too large to be searched point by point
-_UNLIMITED_POPULATION = 16  # of a genetic sampler in a sweep without a budget in trials
-
-
-class Exhausted(Exception):
-    """Every point of the space has been proposed."""
+_TRIES = 5  # draws until a point is new; a sampler that is sure of its best point repeats it for ever
+_GP_TRIES = 1  # a Gaussian process takes a second a draw, and finds the same best point again
+_RANDOM_TRIES = 100  # uniform draws after that, in a space that is too large to be enumerated
+_UNLIMITED_POPULATION = 16  # population of a genetic sampler in a sweep without a budget in trials
 
 
 # ---------------------------------------------------------------------- settings and Optuna's parameters
@@ -42,19 +38,20 @@ def _distributions(axis: Axis) -> dict[str, BaseDistribution]:
     if isinstance(parameter, Categorical):
         return {axis.path: CategoricalDistribution(parameter.choices)}
     values = parameter.values()
-    high = parameter.high if values is None or parameter.log else values[-1]  # Optuna warns of a step that misses `high`
+    # Optuna warns of a step that misses `high`
+    high = parameter.high if values is None or parameter.log else values[-1]
     if isinstance(parameter, Float):
         return {axis.path: FloatDistribution(parameter.low, high, log=parameter.log, step=parameter.step)}
     return {axis.path: IntDistribution(parameter.low, int(high), log=parameter.log, step=parameter.step or 1)}
 
 
 def distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
-    """Every parameter that a trial of the sweep may have in Optuna, by name."""
+    """All of Optuna's parameters, by name."""
     return {name: among for axis in config.axes for name, among in _distributions(axis).items()}
 
 
 def _settings(axis: Axis, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The axis's settings at Optuna's parameters."""
+    """Converts Optuna's parameters to the axis's settings."""
     values = [params[name] for name in _distributions(axis)]
     if isinstance(axis, Mixture):
         return axis.shares(values)
@@ -65,7 +62,7 @@ def _settings(axis: Axis, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _params(axis: Axis, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Optuna's parameters at the axis's settings, the inverse of `_settings`."""
+    """Converts the axis's settings to Optuna's parameters: the inverse of `_settings`."""
     if isinstance(axis, Mixture):
         return dict(zip(_distributions(axis), axis.quantiles(settings), strict=True))
     if isinstance(axis, Pairs):
@@ -73,7 +70,7 @@ def _params(axis: Axis, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {path: settings[path] for path in axis.paths}
 
 
-def _suggested(trial: Trial | FrozenTrial, name: str, among: BaseDistribution) -> Any:
+def _suggest(trial: Trial | FrozenTrial, name: str, among: BaseDistribution) -> Any:
     if isinstance(among, CategoricalDistribution):
         return trial.suggest_categorical(name, among.choices)
     if isinstance(among, IntDistribution):
@@ -82,26 +79,29 @@ def _suggested(trial: Trial | FrozenTrial, name: str, among: BaseDistribution) -
     return trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
 
 
-def suggest(config: SweepConfig, trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """The settings of a trial, those of active parameters alone; of a frozen trial those that it was given."""
+def _walk(config: SweepConfig, value: Callable[[str, BaseDistribution], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(Optuna's parameters, settings) of the axes that are active given the axes before them."""
+    params: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for axis in config.axes:
         if axis.active(settings):
-            settings |= _settings(axis, {name: _suggested(trial, name, among) for name, among in _distributions(axis).items()})
-    return settings
+            params |= {name: value(name, among) for name, among in _distributions(axis).items()}
+            settings |= _settings(axis, params)
+    return params, settings
+
+
+def suggest(config: SweepConfig, trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """The settings of a running trial, from the study's sampler; those of a frozen trial are its own."""
+    return _walk(config, lambda name, among: _suggest(trial, name, among))[1]
 
 
 def settings(config: SweepConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings at Optuna's parameters of a whole trial, those of active parameters alone."""
-    found: dict[str, Any] = {}
-    for axis in config.axes:
-        if axis.active(found):
-            found |= _settings(axis, params)
-    return found
+    """The settings at Optuna's parameters of a whole trial."""
+    return _walk(config, lambda name, among: params[name])[1]
 
 
 def enqueueable(config: SweepConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Optuna's parameters for `study.enqueue_trial`; what the settings leave out is left to the sampler."""
+    """Optuna's parameters for `study.enqueue_trial`. The sampler draws what the settings leave out."""
     params: dict[str, Any] = {}
     for axis in config.axes:
         if given := {path: settings[path] for path in axis.paths if path in settings}:
@@ -112,17 +112,17 @@ def enqueueable(config: SweepConfig, settings: Mapping[str, Any]) -> dict[str, A
 # ---------------------------------------------------------------------- asking
 
 
-def ask(study: optuna.Study, config: SweepConfig, seen: Seen) -> Trial | None:
-    """The next trial, queued ones first; None where every point of the space has been seen."""
-    if not isinstance(study.sampler, Distinct):
-        study.sampler = make_sampler(config, len(study.get_trials(deepcopy=False)), seen)
-    if study.sampler.exhausted() and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+def ask(study: optuna.Study) -> Trial | None:
+    """The next trial, queued ones first; None where every point of the space has been seen. Needs `make_sampler`'s sampler."""
+    sampler = study.sampler
+    assert isinstance(sampler, Distinct)
+    if sampler.exhausted() and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         return None
     return study.ask()
 
 
 def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
-    """A running trial at this very point, which no sampler is asked for and which goes before those that are queued."""
+    """Starts a trial at this point, without the sampler and ahead of the queued trials."""
     params = enqueueable(config, settings)
     among = {name: one for name, one in distributions(config).items() if name in params}
     template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=among, user_attrs=attributes)
@@ -131,11 +131,12 @@ def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any],
 
 
 def make_sampler(config: SweepConfig, asked: int, seen: Seen) -> "Distinct":
-    """The config's sampler; `asked` counts the study's trials, for a resumed sampler would repeat its first draws.
+    """The config's sampler.
 
-    `seen` says whether settings have been proposed, here or by another driver, and does not take that back.
+    `asked` is the number of the study's trials. `seen` reports whether settings were proposed, here or by another driver, and
+    never takes that back.
     """
-    seed = config.search.seed + asked
+    seed = config.search.seed + asked  # with the first seed a resumed sampler would repeat its first draws
     return Distinct(config, _inner(config, seed), seen, seed)
 
 
@@ -146,7 +147,7 @@ def _inner(config: SweepConfig, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match config.search.sampler:
-            case "tpe":  # Optuna 5 takes running trials for bad ones, so that workers spread, without being told to
+            case "tpe":  # Optuna 5 counts running trials as bad ones by default, so that workers spread
                 return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
@@ -154,22 +155,20 @@ def _inner(config: SweepConfig, seed: int) -> BaseSampler:
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    return optuna.samplers.RandomSampler(seed=seed)  # of a grid: where it has no point that goes with a queued one
+    return optuna.samplers.RandomSampler(seed=seed)  # a grid draws where no unseen point goes with a queued trial
 
 
 class Distinct(BaseSampler):
-    """Draws whole points from a sampler until one is a valid trial that was not seen; then the nearest such point of the space.
+    """Draws whole points from a sampler until one is valid and unseen; then takes the nearest such point of the space.
 
-    In a space without a countable number of points the last draw stands, however it turned out. A queued trial keeps what it
-    has fixed, even where that repeats a point. For the grid sampler the next point is the first one not seen.
+    In a space that is not countable the last draw stands. A queued trial keeps its fixed parameters, even where that repeats a
+    point. The grid sampler takes the first unseen point.
     """
 
     def __init__(self, config: SweepConfig, inner: BaseSampler, seen: Seen, seed: int):
-        self._config = config
-        self._inner = inner
-        self._seen = seen
-        self._random = Random(seed)
-        self._open = None if config.size() is None else list(config.grid())[::-1]  # the next one last; shrinks as they are seen
+        self._config, self._inner, self._seen, self._random = config, inner, seen, Random(seed)
+        # unseen points in reverse order: the next one is popped from the end
+        self._open = None if config.size() is None else list(config.grid())[::-1]
         self._space = distributions(config)
 
     def exhausted(self) -> bool:
@@ -188,8 +187,9 @@ class Distinct(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Optuna's parameters of a whole point; raises Exhausted where there is none left."""
-        fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # a trial that was cut off has some params
+        """Optuna's parameters of a whole point."""
+        # a queued trial has fixed parameters; a trial that was cut off while it was asked has some of its own
+        fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         drawn: dict[str, Any] = {}
         for _ in range({"grid": 0, "gp": _GP_TRIES}.get(self._config.search.sampler, _TRIES)):
             drawn, settings = self._draw(study, trial, fixed)
@@ -198,8 +198,6 @@ class Distinct(BaseSampler):
         point = self._unseen(self._settings_of(drawn), self._settings_of(fixed))
         if point is not None:
             return {**enqueueable(self._config, point), **fixed}
-        if self._open is not None and not fixed:
-            raise Exhausted("every point of the space has been proposed")
         return drawn or self._draw(study, trial, fixed)[0]
 
     def sample_independent(
@@ -214,7 +212,7 @@ class Distinct(BaseSampler):
             and trial.state == TrialState.RUNNING
             and "fixed_params" in trial.system_attrs
         ):
-            # a trial whose parameters are all fixed asks the sampler nothing, and would belong to no generation
+            # otherwise a trial whose parameters are all fixed would belong to no generation: it asks the sampler nothing
             self._inner.get_trial_generation(study, trial)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
@@ -227,37 +225,30 @@ class Distinct(BaseSampler):
     # ------------------------------------------------------------------ points
 
     def _draw(self, study: optuna.Study, trial: FrozenTrial, fixed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Optuna's parameters and the settings of a point of the inner sampler's; nothing of it is in the storage yet."""
+        """(Optuna's parameters, settings) of a point from the inner sampler; writes nothing to the storage."""
         together = self._inner.infer_relative_search_space(study, trial)
         relative = {**self._inner.sample_relative(study, trial, together), **fixed}
-        params: dict[str, Any] = {}
-        settings: dict[str, Any] = {}
-        for axis in self._config.axes:
-            if not axis.active(settings):
-                continue
-            for name, among in _distributions(axis).items():
-                if name in relative:
-                    params[name] = relative[name]
-                else:
-                    params[name] = self._inner.sample_independent(study, trial, name, among)
-            settings |= _settings(axis, params)
-        return params, settings
+
+        def value(name: str, among: BaseDistribution) -> Any:
+            return relative[name] if name in relative else self._inner.sample_independent(study, trial, name, among)
+
+        return _walk(self._config, value)
 
     def _new(self, settings: dict[str, Any]) -> bool:
         return self._config.valid(settings) and not self._seen(settings)
 
     def _settings_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of the axes whose parameters are all there."""
+        """The settings of the axes whose parameters are all given."""
         whole = [axis for axis in self._config.axes if all(name in params for name in _distributions(axis))]
         return {path: value for axis in whole for path, value in _settings(axis, params).items()}
 
     def _unseen(self, near: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any] | None:
-        """The point nearest to `near` that is new and has the fixed settings, the first one where nothing is near."""
+        """The new point with the fixed settings that is nearest to `near`; the first one where `near` is empty."""
         if self._open is None:
             drawn = (self._config.draw(self._random) for _ in range(0 if fixed else _RANDOM_TRIES))
             return next((point for point in drawn if self._new(point)), None)
         points = [point for point in reversed(self._open) if all(point.get(path) == value for path, value in fixed.items())]
         if near:
-            self._random.shuffle(points)  # of points equally near any may be next
+            self._random.shuffle(points)  # ties of the stable sort below are broken at random
             points.sort(key=lambda point: distance(self._config.axes, near, point))
         return next((point for point in points if not self._seen(point)), None)

@@ -1,6 +1,6 @@
-"""Checks that an Optuna study is whole: a study that holds anything else than this program wrote raises DamagedStudy.
+"""Checks that an Optuna study holds only what this program writes; otherwise raises DamagedStudy.
 
-A study that is damaged is filled again from manifest.json and the ledger, so nothing here tries to repair one.
+A damaged study is rebuilt from manifest.json and the ledger, so nothing here repairs one.
 """
 
 import math
@@ -23,16 +23,16 @@ from trials.errors import InputError
 from trials.ledger.record import GivenUp
 
 _ENVIRONMENT = (OSError, sqlite3.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError)
-"""A full disk, a lock, a server out of reach: nothing is wrong with what is stored."""
+"""A full disk, a lock, an unreachable server: the stored study may be intact."""
 _PAIR = TypeAdapter(tuple[float, float])
 
 
 class DamagedStudy(Exception):
-    """Its text says what is wrong with the study."""
+    """The text says what is wrong with the study."""
 
 
 class _Attributes(BaseModel):
-    """A trial's user attributes that this program reads."""
+    """The user attributes of a trial that this program reads."""
 
     key: str | None = None
     settings: dict[str, Any] = {}
@@ -43,10 +43,7 @@ class _Attributes(BaseModel):
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Around what reads a stored study: rows that Optuna cannot make sense of raise DamagedStudy.
-
-    Optuna checks nothing that it reads, so a wrong row may raise any exception.
-    """
+    """Wraps reads of a stored study: an unreadable row raises DamagedStudy."""
     try:
         yield
     except (*_ENVIRONMENT, DamagedStudy, InputError, ImportError):
@@ -55,12 +52,12 @@ def reading() -> Iterator[None]:
         if isinstance(error.__cause__, _ENVIRONMENT):
             raise
         raise DamagedStudy(str(error.__cause__ or error)) from error
-    except Exception as error:
+    except Exception as error:  # Optuna checks nothing that it reads, so a wrong row may raise anything
         raise DamagedStudy(f"{type(error).__name__}: {error}") from error
 
 
 def tables_missing(connection: sqlite3.Connection) -> str | None:
-    """Which of Optuna's tables or columns a sqlite file lacks; None where it has all, or no table at all."""
+    """Names the tables or columns of Optuna that a sqlite file lacks; None where it has all, or no table at all."""
     found = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not found:
         return None
@@ -72,7 +69,7 @@ def tables_missing(connection: sqlite3.Connection) -> str | None:
 
 
 def check(study: optuna.Study, config: SweepConfig) -> None:
-    """Raises DamagedStudy, or what Optuna raises at rows that it cannot read; call it in `reading`."""
+    """Raises DamagedStudy, or whatever Optuna raises for an unreadable row; call it in `reading`."""
     wanted = [objective.direction for objective in config.search.objectives]
     if [direction.name.lower() for direction in study.directions] != wanted:
         raise DamagedStudy("its directions are not those of search.objectives")
@@ -101,7 +98,7 @@ def _spent(name: str, value: Any) -> None:
 
 
 def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[str, Any]) -> None:
-    told = _Attributes.model_validate(trial.user_attrs)
+    attributes = _Attributes.model_validate(trial.user_attrs)
     for name, value in trial.params.items():
         if name not in distributions:
             raise DamagedStudy(f"the space has no {name}")
@@ -111,9 +108,9 @@ def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[st
     if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
         raise DamagedStudy("its fixed parameters are no mapping")
     if trial.state == TrialState.COMPLETE:
-        if told.key is None or len(trial.values) != len(config.search.objectives):
+        if attributes.key is None or len(trial.values) != len(config.search.objectives):
             raise DamagedStudy("it is complete without a key and a value for each objective")
         if not all(math.isfinite(value) for value in [*trial.values, *trial.constraints.values()]):
             raise DamagedStudy("a value is not finite")
-    if told.key is not None and trial.state.is_finished():
-        sampler.suggest(config, trial)
+    if attributes.key is not None and trial.state.is_finished():
+        sampler.suggest(config, trial)  # raises where an active parameter is missing

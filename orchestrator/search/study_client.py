@@ -1,4 +1,4 @@
-"""The sweep's Optuna study behind plain values: proposals out, outcomes in. The sweep itself never imports Optuna."""
+"""The sweep's Optuna study behind plain values: proposals out, outcomes in. The sweep never imports Optuna."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.search import sampler
 from orchestrator.search.driver_lease import Drivers
 from orchestrator.search.study_storage import open_study
+from trials.ledger.record import GivenUp
 
 State = Literal["running", "waiting", "complete", "failed", "pruned"]
 
 # User attributes of a trial, read back by study_check.
 _KEY = "key"
-_SETTINGS = "settings"  # only of a trial whose settings contradict each other
+_SETTINGS = "settings"  # of a trial whose settings contradict each other; the others have a key
 _FAILURE = "failure"
 _FREE = "free"
 _GIVEN_UP = "given_up"
-_LARGEST_VIOLATION = 1e6  # of an undefined metric as well: Optuna's storages take no infinity
+_LARGEST_VIOLATION = 1e6  # Optuna's storages take no infinity, which an undefined metric would give
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
@@ -33,7 +34,7 @@ _STATES: dict[TrialState, State] = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """A running trial of this driver's."""
+    """A running trial of this driver."""
 
     number: int
     settings: dict[str, Any]
@@ -56,16 +57,16 @@ class StudyTrial:
     """The settings of a trial without a key, which contradict each other."""
     failure: str | None
     """Why its baseline rules it out."""
-    given_up: dict[str, Any] | None
+    given_up: GivenUp | None
     free: bool
 
 
 class StudyClient:
     """All of Optuna that a sweep uses. Call it in `study_storage.opening` until the sweep is open."""
 
-    def __init__(self, study: optuna.Study, config: SweepConfig, drivers: Drivers, seen: sampler.Seen):
+    def __init__(self, study: optuna.Study, config: SweepConfig, drivers: Drivers):
         self.optuna_study, self.drivers = study, drivers
-        self._config, self._seen = config, seen
+        self._config = config
         self._proposed: dict[int, Trial] = {}
         self._finished: dict[int, StudyTrial] = {}  # Optuna never changes a finished trial
 
@@ -75,7 +76,7 @@ class StudyClient:
         study = open_study(config, folder, notice)
         drivers = Drivers(study, folder, shared=config.search.study != "sqlite")
         study.sampler = sampler.make_sampler(config, len(study.get_trials(deepcopy=False)), seen)
-        return cls(study, config, drivers, seen)
+        return cls(study, config, drivers)
 
     # ------------------------------------------------------------------ reading
 
@@ -98,7 +99,7 @@ class StudyClient:
             key=attributes.get(_KEY),
             rejected=attributes.get(_SETTINGS, {}),
             failure=attributes.get(_FAILURE),
-            given_up=attributes.get(_GIVEN_UP),
+            given_up=GivenUp.model_validate(attributes[_GIVEN_UP]) if _GIVEN_UP in attributes else None,
             free=_FREE in attributes,
         )
         if frozen.state.is_finished():
@@ -109,7 +110,7 @@ class StudyClient:
 
     def ask(self) -> Proposal | None:
         """The next point, queued ones first; None where every point of the space has been seen."""
-        trial = sampler.ask(self.optuna_study, self._config, self._seen)
+        trial = sampler.ask(self.optuna_study)
         if trial is None:
             return None
         self.drivers.claim(trial)
@@ -159,7 +160,7 @@ class StudyClient:
         trial = self._proposed[number]
         for name, violation in violations.items():
             trial.set_constraint(name, min(violation, _LARGEST_VIOLATION))
-        if violations:  # optuna-dashboard shows attributes, and constraints by a badge alone
+        if violations:  # optuna-dashboard shows attributes in full, but constraints as a badge only
             words = [f"{name} is {'kept' if by <= 0 else 'violated'}, by {abs(by):.3g}" for name, by in violations.items()]
             trial.set_user_attr("constraints", "; ".join(words))
         self._tell(number, TrialState.COMPLETE, values)
@@ -170,11 +171,11 @@ class StudyClient:
             self._proposed[number].set_user_attr(_FAILURE, baseline_failure)
         self._tell(number, TrialState.FAIL)
 
-    def prune(self, number: int, given_up: dict[str, Any], constraints: Collection[str]) -> None:
+    def prune(self, number: int, given_up: GivenUp, constraints: Collection[str]) -> None:
         """A pruned trial has no values, and is no failure."""
         trial = self._proposed[number]
-        trial.set_user_attr(_GIVEN_UP, given_up)
-        for name in constraints:  # or TPE ranks it above every trial that violates a constraint
+        trial.set_user_attr(_GIVEN_UP, given_up.model_dump())
+        for name in constraints:  # otherwise TPE ranks it above every trial that violates a constraint
             trial.set_constraint(name, _LARGEST_VIOLATION)
         self._tell(number, TrialState.PRUNED)
 

@@ -1,9 +1,10 @@
 """Opens a sweep's Optuna study: sqlite beside the records, a journal on a shared file system, or PostgreSQL.
 
-A study file that is not whole is set aside: what it held is in manifest.json and the ledger, from which a new one is filled.
+A damaged study file is set aside; the sweep fills a new one from manifest.json and the ledger.
 """
 
 import hashlib
+import itertools
 import os
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search.cached_storage import Remembered
+from orchestrator.search.cached_storage import CachedStorage
 from orchestrator.search.study_check import DamagedStudy, check, reading, tables_missing
 from trials.errors import InputError
 from trials.ledger.local_files import break_hard_links
@@ -28,13 +29,13 @@ from trials.ledger.storage import is_link, is_local, sqlite_url
 STUDY_ERRORS = (StorageInternalError, sqlalchemy.exc.OperationalError)
 """Raised by an open study that cannot be read or written."""
 
-_TRIES = 5  # of opening a server's database
+_TRIES = 5  # attempts to open a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
-_BESIDE = ("-journal", "-wal", "-shm")  # what sqlite writes beside its file
+_BESIDE = ("-journal", "-wal", "-shm")  # endings of the files that sqlite writes beside its own
 
 
 def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None]) -> optuna.Study:
-    """The study of the sweep in `folder`, made where there is none; call it in `opening`."""
+    """Loads or creates the study of the sweep in `folder`; call it in `opening`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     kind = config.search.study
     if kind == "journal" and not is_local(folder):
@@ -43,30 +44,30 @@ def open_study(config: SweepConfig, folder: Path, notice: Callable[[str], None])
         )
     if kind not in _FILES:
         try:
-            return _named(config, folder, _loaded(config, _server(kind)))
+            return _name(config, folder, _load(config, _server(kind)))
         except DamagedStudy as error:
             raise InputError(f"search.study: {kind}: not a whole study ({error}); name another database") from error
-    file, opened = _FILES[kind]
+    file, open_storage = _FILES[kind]
     path = study_folder(folder) / file
-    for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow it
+    for name in (file, *(f"{file}{ending}" for ending in _BESIDE)):  # a writer would follow a link
         if is_link(path.with_name(name)):
             _set_aside(path, f"{name} is a symbolic link", notice)
         break_hard_links(path.with_name(name))
     try:
-        study = _loaded(config, opened(path, notice))
+        study = _load(config, open_storage(path, notice))
     except DamagedStudy as error:
         _set_aside(path, str(error), notice)
-        study = _loaded(config, opened(path, notice))
-    return _named(config, folder, study)
+        study = _load(config, open_storage(path, notice))
+    return _name(config, folder, study)
 
 
-def _loaded(config: SweepConfig, storage: BaseStorage) -> optuna.Study:
-    """The sweep's study in this storage, read and checked whole."""
+def _load(config: SweepConfig, storage: BaseStorage) -> optuna.Study:
+    """Loads or creates the study in this storage, and checks it."""
     directions = [objective.direction for objective in config.search.objectives]
     with reading():
         study = optuna.create_study(
             study_name=config.name,
-            storage=Remembered(storage) if isinstance(storage, RDBStorage) else storage,
+            storage=CachedStorage(storage) if isinstance(storage, RDBStorage) else storage,
             directions=directions,
             load_if_exists=True,
         )
@@ -74,8 +75,8 @@ def _loaded(config: SweepConfig, storage: BaseStorage) -> optuna.Study:
     return study
 
 
-def _named(config: SweepConfig, folder: Path, study: optuna.Study) -> optuna.Study:
-    """The study with its metrics' names and its sweep's folder noted."""
+def _name(config: SweepConfig, folder: Path, study: optuna.Study) -> optuna.Study:
+    """Stores the metrics' names and the sweep's folder in the study. InputError where the study is another folder's."""
     names = [objective.metric for objective in config.search.objectives]
     if study.metric_names != names:
         with warnings.catch_warnings():
@@ -93,20 +94,20 @@ def _named(config: SweepConfig, folder: Path, study: optuna.Study) -> optuna.Stu
 
 @contextmanager
 def opening(config: SweepConfig, folder: Path) -> Iterator[None]:
-    """Around all that is done to open the study: a database that cannot be had, read or written is one line, an InputError."""
+    """Wraps everything that opens the study: a database that cannot be opened, read or written is an InputError, one line."""
     try:
         yield
     except (*STUDY_ERRORS, sqlalchemy.exc.ProgrammingError, sqlite3.OperationalError) as error:
         kind = config.search.study
         cause: BaseException = error
-        while cause.__cause__ is not None:  # what the database said is the innermost
+        while cause.__cause__ is not None:  # the innermost is the database's own
             cause = cause.__cause__
         place = study_folder(folder) / "study.db" if kind == "sqlite" else kind
         raise InputError(f"search.study: {place}: {' '.join(str(cause).split())[:200]}") from error
 
 
 def study_folder(folder: Path) -> Path:
-    """Where the study's file lies: with the sweep, or, where that is no local folder, in the user's cache."""
+    """The folder of the study's file: the sweep's, or one in the user's cache where the sweep's is not local."""
     if is_local(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -119,17 +120,17 @@ def study_folder(folder: Path) -> Path:
 def _sqlite(path: Path, notice: Callable[[str], None]) -> RDBStorage:
     if path.exists() and (problem := _damage(path)):
         _set_aside(path, problem, notice)
-    # sqlite's own file would be closed to the group whatever the umask
+    # sqlite would create a file that the group cannot write, whatever the umask
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
     with reading():
         return RDBStorage(sqlite_url(path), engine_kwargs={"connect_args": {"timeout": _LOCKED}})
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a sqlite file; a journal that a killed process left beside it is played back first."""
+    """The problem of a sqlite file, None where there is none."""
     if not path.is_file():
         return "it is no file"
-    try:
+    try:  # connecting plays back the journal of a killed process
         with closing(sqlite3.connect(path, timeout=_LOCKED)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             return tables_missing(connection) if found == "ok" else str(found)
@@ -146,12 +147,12 @@ def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
     if is_link(lock) and not (path.exists() and lock.exists()):
         lock.unlink()  # a lock links to the journal; Optuna waits for ever for one that links to nothing
     _end_last_line(path, notice)
-    with reading():  # a line that is no JSON, or no log of Optuna's
+    with reading():  # raises for a line that is not JSON or not Optuna's
         return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
-    """Cuts off half a line that a killed process left: what is appended next would be glued to it."""
+    """Truncates the incomplete last line of a killed process: the next line would be appended to it."""
     if not path.exists():
         return
     lock = JournalFileSymlinkLock(str(path))
@@ -170,15 +171,15 @@ def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
 def _server(url: str) -> RDBStorage:
     for _ in range(_TRIES - 1):
         try:
-            return _connected(url)
-        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # another command is making the tables
+            return _connect(url)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):  # another command creates the tables
             time.sleep(1)
-    return _connected(url)
+    return _connect(url)
 
 
-def _connected(url: str) -> RDBStorage:
+def _connect(url: str) -> RDBStorage:
     try:
-        # psycopg reads the password from PGPASSWORD or ~/.pgpass; a server that closed an idle connection is asked anew
+        # psycopg reads the password from PGPASSWORD or ~/.pgpass; pre-ping replaces a connection that the server closed
         return RDBStorage(
             url.replace("postgresql://", "postgresql+psycopg://", 1),
             engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}},
@@ -188,14 +189,11 @@ def _connected(url: str) -> RDBStorage:
 
 
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
-    aside = path.with_name(f"{path.name}.corrupt")
-    number = 1
-    while aside.exists() or aside.is_symlink():
-        number += 1
-        aside = path.with_name(f"{path.name}.corrupt-{number}")
+    names = (path.with_name(f"{path.name}.corrupt{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
+    aside = next(name for name in names if not (name.exists() or name.is_symlink()))
     if path.exists() or path.is_symlink():
         path.rename(aside)
-    for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite's journal belongs to the damaged file
+    for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite would play the old journal back into the new file
         leftover.rename(leftover.with_name(f"{aside.name}{leftover.name.removeprefix(path.name)}"))
     notice(
         f"{path}: not a whole study ({' '.join(problem.split())[:120]}); set aside as {aside.name}, and made again from "

@@ -1,4 +1,4 @@
-"""Runs a sweep's state: hands out the next job, takes its outcome, and says when the sweep is over."""
+"""The controller of a sweep: hands out the next job, takes its outcome, and knows when the sweep is over."""
 
 import math
 import threading
@@ -26,13 +26,13 @@ from orchestrator.sweep.running_front import RunningFront
 from orchestrator.sweep.state import SweepState
 from trials.ledger.record import Ledger
 
-_LOOK_AGAIN = 1.0  # seconds between two looks at what other processes run
+_POLL = 1.0  # seconds between two reads of what other processes run
 
 End = Literal["record", "held", "storage", "died", "given up"]
 
 
 class SweepController:
-    """Safe to use from several threads; each method is short."""
+    """Thread-safe; each method returns soon."""
 
     def __init__(self, state: SweepState, observe: Callable[[Event], None], clock: Callable[[], float]):
         self.state = state
@@ -40,7 +40,7 @@ class SweepController:
         self.front, self.counts, self.running = state.front, state.counts, state.queue.running
         self.stopping = False
         self._queue, self._clock = state.queue, clock
-        self._looked = -math.inf
+        self._polled = -math.inf
         self._lock = threading.RLock()
         self._emitter = Emitter(state.config.name, observe)
         self._intake = Intake(state)
@@ -57,8 +57,8 @@ class SweepController:
     ) -> "SweepController":
         """Opens or resumes the sweep in `storage`.
 
-        `observe` is called with every event, `notice` with one line for everything that is not as it should be. `clock` counts
-        seconds and never jumps.
+        `observe` gets every event, `notice` a line for each problem that does not end the sweep. `clock` is monotonic, in
+        seconds.
         """
         folder, ledger = storage / config.name, Ledger(storage)
         budget = Budget(config.budget, config.search.gpu_hours, config.search.hours, clock)
@@ -77,24 +77,24 @@ class SweepController:
                 notice=notice,
             )
             sweep = cls(state, observe, clock)
-            with state.study.drivers.alone():
+            with state.study.drivers.alone():  # another driver's proposals would be missing from the manifest
                 reconcile(state, sweep._intake, sweep._reporter)
         return sweep
 
     # ------------------------------------------------------------------ handing out
 
     def next_job(self) -> Job | None:
-        """The next job to run; None when there is none now (see `over`). A job that has a record is reported instead."""
+        """The next job to run; None where there is none now (see `over`). Reports the jobs before it that have records."""
         with self._lock:
-            self._look_at_held()
+            self._poll_held()
             while self.failed is None and not self.stopping:
                 job = self._queue.pop()
                 if job is None:
-                    if self._intake.ask():
+                    if self._intake.ask():  # its first job may have a record
                         continue
                     break
                 if (record := self.state.records.complete(job.spec.key)) is not None:
-                    self._reporter.arrived(job, record, ran=False)
+                    self._reporter.report(job, record, ran=False)
                 elif self.ledger.held(job.spec.key):
                     self._queue.hold(job)
                 else:
@@ -106,7 +106,7 @@ class SweepController:
 
     @property
     def over(self) -> bool:
-        """Nothing will be handed out any more, whatever the running jobs do."""
+        """Whether no job will be handed out any more, however the running ones end."""
         with self._lock:
             if self.failed is not None or self.stopping:
                 return True
@@ -114,20 +114,20 @@ class SweepController:
 
     @property
     def waits_for_others(self) -> bool:
-        """Other commands run all jobs that are left and do not run here: `next_job` has none until they are done."""
+        """Whether other commands run everything that is left: `next_job` returns None until they end."""
         with self._lock:
             if self._queue.has_queued or self.state.may_ask:
                 return False
             return self._queue.others_run_some or not self.study.drivers.last()
 
-    def _look_at_held(self) -> None:
-        """Takes up the jobs of other processes that have left a record, or have died."""
-        if self._clock() - self._looked < _LOOK_AGAIN:
+    def _poll_held(self) -> None:
+        """Takes the held jobs whose process has left a record, or has died."""
+        if self._clock() - self._polled < _POLL:
             return
-        self._looked = self._clock()
+        self._polled = self._clock()
         for job in self._queue.take_held_elsewhere():
             if (record := self.state.records.complete(job.spec.key)) is not None:
-                self._reporter.arrived(job, record, ran=False)
+                self._reporter.report(job, record, ran=False)
             elif self.ledger.reclaim(job.spec.key):
                 self._queue.add_first(job)
             else:
@@ -136,18 +136,18 @@ class SweepController:
             self._intake.adopt()
 
     def give_back(self, key: str) -> None:
-        """A job that was handed out and did not run becomes the next one."""
+        """Makes a job that was handed out and did not run the next one."""
         with self._lock:
             self._queue.give_back(key)
 
     # ------------------------------------------------------------------ outcomes
 
     def finish(self, key: str, end: End = "record", reason: str = "", seconds: float | None = None) -> None:
-        """The running job of this key has ended.
+        """Takes the outcome of the running job of this key.
 
-        "record": its record is in the ledger. "held": another process runs the key. "storage": the storage takes no more.
+        "record": its record is in the ledger. "held": another process runs the key. "storage": the storage cannot be written.
         "died": the worker died without a record. "given up": the front beats the trial. `reason` explains the last three.
-        `seconds` is the worker's time where it reports it: above the record's phases where it ran the parent too.
+        `seconds` is the worker's time; it exceeds the record's phases where the worker ran the parent too.
         """
         with self._lock:
             job, records = self._queue.end(key), self.state.records
@@ -159,19 +159,20 @@ class SweepController:
                 self.state.failed = self.failed or failed
                 return
             if end == "given up":
-                self._reporter.gave_up(job, reason, seconds or 0.0)
+                self._reporter.give_up(job, reason, seconds or 0.0)
                 return
-            record = records.complete(key) if end == "died" else records.read(key)  # not an earlier attempt's failure
+            # a worker that died may have left an earlier attempt's failure behind
+            record = records.complete(key) if end == "died" else records.read(key)
             if record is None:
                 record = records.write_death(job.spec, reason)
             self._reporter.spend(record, seconds)
-            self._reporter.arrived(job, record)
+            self._reporter.report(job, record)
             for held in self._queue.take_held(key):
-                self._reporter.arrived(held, record, ran=False)
+                self._reporter.report(held, record, ran=False)
             self.state.manifest.write(self.spent)
 
     def write_manifest(self) -> None:
-        """Writes the entries that are not in manifest.json yet, so that `status` shows the running trials."""
+        """Writes manifest.json where it lacks entries, so that `status` shows the running trials."""
         with self._lock:
             if self.state.manifest.unwritten:
                 self.state.manifest.write(self.spent)
@@ -179,12 +180,12 @@ class SweepController:
     # ------------------------------------------------------------------ beginning and end
 
     def stop(self) -> None:
-        """Hands out nothing more; running jobs may finish."""
+        """Hands out no more jobs; running ones may finish."""
         self.stopping = True
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Wraps the run: emits its start and its end, and leaves study and manifest complete, whatever ends it."""
+        """Wraps the run: emits its start and its end, and writes study and manifest however it ends."""
         self._emitter.sweep("sweep_started")
         try:
             yield
@@ -204,9 +205,9 @@ class SweepController:
             self._reporter.report_failed()
 
     def _at_the_end(self, call: Callable[[], Any]) -> Any:
-        """An error here must not cover the one that ends the sweep: both may be the storage that takes no more."""
         try:
             return call()
+        # the same full storage may have ended the sweep: its own error must stay the reported one
         except (*STUDY_ERRORS, OSError) as error:
             self.state.notice(f"at the end: {' '.join(str(error).split())[:200]}")
             return None
@@ -223,12 +224,12 @@ class SweepController:
         return self.state.budget.spent
 
     def pending(self, number: int | None) -> bool:
-        """Whether the outcome of the trial is not complete yet."""
+        """Whether the outcome of the trial is still missing."""
         with self._lock:
             return number in self._queue.pending
 
     def judged(self, job: Job) -> bool:
-        """Whether the study waits for the outcome: no baseline, and no trial of which only a lost record is made again."""
+        """Whether the study lacks the job's outcome; False for baselines and for trials whose lost record is made again."""
         with self._lock:
             trial = self._queue.pending.get(job.number) if job.number is not None else None
             return trial is not None and not trial.reported

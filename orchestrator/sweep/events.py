@@ -1,8 +1,4 @@
-"""The events of a sweep, their observers, and the log of JSON lines (`--events FILE`).
-
-An observer is called with each event, from several threads and while the sweep's lock is held, so it returns at once. An
-observer that raises is reported on standard error and not called again: no observer may end a sweep.
-"""
+"""The events of a sweep, their observers, and the log of JSON lines (`--events FILE`)."""
 
 import json
 import math
@@ -42,16 +38,7 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. Every kind has `event`, `time` and `sweep`; which others it has:
-
-    sweep_started    none
-    trial_started    number, key, replicate, settings
-    trial_finished   number, key, replicate, settings, metrics, seconds
-    trial_failed     number, key, replicate, settings, failure, seconds
-    trial_given_up   number, key, replicate, settings, reason
-    front_changed    front
-    sweep_finished   reason
-    """
+    """An event. Every kind has `event`, `time` and `sweep`; the other fields are those of its kind in `_FIELDS`."""
 
     event: Kind
     sweep: str
@@ -63,24 +50,24 @@ class Event:
     key: str | None = None
     """The trial's key in the ledger."""
     replicate: int = 0
-    """Which of the setting's runs under several seeds, from 0."""
+    """The index of the run among those of the setting with different seeds."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The searched settings by dotted path, as in the config's `space`; a baseline has none."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """By the names that objectives have in the config ("commonsense.gain"), shares 0..1; None where undefined."""
+    """By name, as in objectives of the config ("commonsense.gain"): shares 0..1; None where undefined."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By phase of the trial."""
     failure: dict[str, str] | None = None
     """`kind` and `message`; the traceback is in the record."""
     front: list[dict[str, Any]] = field(default_factory=list)
-    """The whole front as it is now: `number`, `key` and `metrics` of each trial."""
+    """The whole front: `number`, `key` and `metrics` of each trial."""
     reason: str | None = None
-    """Why the sweep ended."""
+    """Why the sweep ended, or why the trial was given up."""
     record: TrialRecord | None = field(default=None, compare=False, repr=False)
-    """The trial's record, for observers in this process; no part of as_dict."""
+    """The trial's record, for observers in this process; not in as_dict."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that this kind of event has, as JSON takes them: a number that is none becomes None."""
+        """The fields of this kind of event as JSON values: NaN and infinity become None."""
         names = ("event", "time", "sweep", *_FIELDS[self.event])
         return {name: _plain(getattr(self, name)) for name in names}
 
@@ -94,7 +81,10 @@ def _plain(value: Any) -> Any:
 
 
 Observer = Callable[[Event], None]
-"""May have a `close()`, which is called when the sweep is over."""
+"""Called with each event, from several threads and under the sweep's lock: it must return at once.
+
+May have a `close()`, which is called at the end of the sweep.
+"""
 
 
 class Emitter:
@@ -136,21 +126,21 @@ class Emitter:
 
 
 class EventLog:
-    """Appends each event to a file as one line of JSON; raises InputError at once where it cannot."""
+    """Appends each event to a file as one line of JSON; InputError where the file cannot be written."""
 
     def __init__(self, path: Path):
         self.path = path
         try:
             self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             size = os.fstat(self._handle).st_size
-            if size and os.pread(self._handle, 1, size - 1) != b"\n":  # a driver was killed in mid-line
+            if size and os.pread(self._handle, 1, size - 1) != b"\n":  # a killed driver left an incomplete line
                 os.write(self._handle, b"\n")
         except OSError as error:
             raise InputError(f"--events {path}: {error.strerror}") from None
 
     def __call__(self, event: Event) -> None:
         line = json.dumps(event.as_dict(), allow_nan=False, ensure_ascii=False) + "\n"
-        written = os.write(self._handle, line.encode())  # one write, so that the lines of several drivers stay whole
+        written = os.write(self._handle, line.encode())  # one write: lines of several drivers do not mix
         if written < len(line.encode()):
             raise OSError(f"{self.path}: no room for an event")
 
@@ -159,7 +149,7 @@ class EventLog:
 
 
 class Observers:
-    """Passes every event to several observers, in order."""
+    """Passes every event to several observers, in order. One that raises is reported and not called again."""
 
     def __init__(self, observers: Iterable[Observer] = ()):
         self._observers = list(observers)
@@ -170,13 +160,13 @@ class Observers:
             for observer in list(self._observers):
                 try:
                     observer(event)
-                except Exception as error:  # noqa: BLE001  # whatever an observer does, the sweep goes on
+                except Exception as error:  # noqa: BLE001  # no observer may end a sweep
                     self._observers.remove(observer)
                     warn(observer, error)
                     _close(observer)
 
     def close(self) -> None:
-        """Waits, within the observers' own bounds, until each has handled every event."""
+        """Closes every observer; each bounds its own time."""
         with self._lock:
             for observer in self._observers:
                 _close(observer)
@@ -191,7 +181,7 @@ def _close(observer: Observer) -> None:
 
 
 def warn(observer: object, error: BaseException) -> None:
-    """Prints the line that says that an observer is no longer called."""
+    """Reports that the observer gets no more events."""
     name = getattr(observer, "name", type(observer).__name__)
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    print(f"warning: {name}: {printable(reason[:200])}; it is told nothing more of this sweep", file=sys.stderr, flush=True)
+    print(f"warning: {name}: {printable(reason[:200])}; it gets no more events of this sweep", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Decides what a failure means: for its trial, for the trials of its baseline, and for the sweep. No I/O, no Optuna."""
+"""Decides what a failure means for its trial, for the trials of its baseline and for the sweep. No I/O, no Optuna."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -10,8 +10,8 @@ from trials.ledger.record import Failure, TrialRecord
 BASELINE_FAILED = "its baseline failed"
 BASELINE_UNDEFINED = "an objective or a constraint is undefined on its baseline"
 
-_HOPELESS = 3  # failures in a row before the first success; a fault of the machine fails every trial
-_HOPELESS_SETTINGS = 12  # the same where each setting may have caused its own failure
+_FIRST_FAILURES = 3  # in a row, without a success: a fault of the machine fails every trial
+_FIRST_FAILURES_OF_SETTINGS = 12  # the same where each setting may have caused its own failure
 _OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting causes
 
 
@@ -39,14 +39,15 @@ class FailurePolicy:
         self._failures.clear()
 
     def trial_failed(self, number: int, failure: Failure, place: str, slots: int) -> str | None:
-        """`place` is where the record is; `slots` trials run at once, and fail at once."""
+        """`place` names the record; `slots` trials run at once."""
         self._failures[number] = failure
         count, last = len(self._failures), list(self._failures.values())
         own_fault = all(one.kind in _OWN_FAULT for one in last)
         alike = len({(one.kind, one.message[:60]) for one in last}) == 1
-        if count >= max(2 * _HOPELESS, 2 * slots) and alike and not own_fault:
+        # after a success: a full disk or a lost GPU fails one trial after the other, `slots` of them at a time
+        if count >= 2 * max(_FIRST_FAILURES, slots) and alike and not own_fault:
             return f"the last {count} trials all failed with {_cause(failure)} ({place})"
-        if not self._succeeded and count >= (_HOPELESS_SETTINGS if own_fault else _HOPELESS):
+        if not self._succeeded and count >= (_FIRST_FAILURES_OF_SETTINGS if own_fault else _FIRST_FAILURES):
             return f"the first {count} trials all failed; the last one with {_cause(failure)} ({place})"
         return None
 
@@ -57,7 +58,7 @@ class FailurePolicy:
         return None
 
     def baseline_undefined(self, key: str) -> bool:
-        """An objective or a constraint is undefined on this baseline. Whether that ends the sweep."""
+        """Rules out a baseline on which an objective or a constraint is undefined; returns whether that ends the sweep."""
         self.unusable[key] = BASELINE_UNDEFINED
         return self._none_is_usable()
 
@@ -65,18 +66,18 @@ class FailurePolicy:
         return self.unusable.keys() >= self._baselines
 
     def hold_back(self, trial: PendingTrial) -> bool:
-        """Keeps a trial that failed or has undefined objectives. Whether it caused its own failure and is reported at once."""
+        """Keeps a trial that failed or has undefined objectives; returns whether the failure is its own, to be reported now."""
         self._held_back.append(trial)
         return trial.failure in _OWN_FAULT
 
     def release(self) -> list[PendingTrial]:
-        """The trials that were held back."""
+        """Returns the trials that were held back and forgets them."""
         released, self._held_back = self._held_back, []
         return released
 
 
 def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wanted: Iterable[str]) -> str | None:
-    """The sentence that says which wanted metrics are undefined on a baseline that scores 0, and what to use instead."""
+    """Names the wanted metrics that are undefined on a baseline that scores 0, and metrics to use instead; None without any."""
     undefined = [name for name in dict.fromkeys(wanted) if split_metric(name)[1] in RATES and metrics.get(name) is None]
     if not undefined:
         return None

@@ -1,4 +1,4 @@
-"""Takes trials from the study into the manifest and the queue."""
+"""Moves trials from the study into the manifest and the queue."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Intake:
         self._state = state
 
     def ask(self) -> bool:
-        """Queues the jobs of the next point; False when the budget or the space has no more."""
+        """Queues the jobs of the next point; False where the budget or the space is exhausted."""
         state = self._state
         if not state.may_ask:
             return False
@@ -26,26 +26,26 @@ class Intake:
             if proposal is None:
                 state.exhausted = True
                 return False
-            self._take(proposal)
+            self._start(proposal)
         return True
 
     def adopt(self) -> None:
-        """Takes over the running trials that no living driver runs."""
+        """Queues the running trials that no living driver runs."""
         for proposal in self._state.study.adopt():
-            self._take(proposal)
+            self._start(proposal)
 
     def derive(self, settings: dict[str, Any]) -> None:
-        """Takes up the other points that the training at `settings` gives; the budget does not count them."""
+        """Queues the other points that derive from the training at `settings`. The budget does not count them."""
         state = self._state
         for point in state.config.siblings(settings):
             if not state.manifest.seen(point):
-                self._take(state.study.begin(point))
+                self._start(state.study.begin(point))
 
-    def _take(self, proposal: Proposal) -> None:
+    def _start(self, proposal: Proposal) -> None:
         state = self._state
         try:
             specs = state.config.specs(proposal.settings)
-        except ValueError:  # settings that are each valid and contradict each other
+        except ValueError:  # each setting is valid, but they contradict each other
             state.study.reject(proposal)
             state.counts["failed"] += 1
             state.manifest.note(PendingTrial(proposal.number, proposal.settings, []), CONTRADICTORY)
@@ -61,26 +61,27 @@ class Intake:
         state.queue.add(trial.jobs())
 
     def hold_back(self, trial: PendingTrial) -> bool:
-        """A trial that failed is no longer pending. Whether it caused its own failure (see FailurePolicy.hold_back)."""
+        """FailurePolicy.hold_back, for a trial that is not pending; its siblings are not proposed."""
         state = self._state
-        # the same training would fail for its siblings, so they are not proposed
+        # siblings derive from the same training, which would fail again
         state.manifest.count_as_seen(state.config.spec(point).key for point in state.config.siblings(trial.settings))
         return state.policy.hold_back(trial)
 
     def note(self, trial: StudyTrial) -> PendingTrial:
-        """Notes a valid trial as the study has it. ValueError where its settings are none of this version."""
+        """Notes a valid trial of the study. ValueError where this version does not allow its settings."""
         settings = self._state.study.settings(trial)
         noted = PendingTrial(trial.number, settings, self._state.config.specs(settings), trial.free, reported=True)
         self._state.manifest.note(noted, trial.failure, trial.given_up)
         return noted
 
     def _learn_from_others(self) -> None:
-        """Notes what other drivers asked for and reported since the last look, and what they spent."""
+        """Notes the trials that other drivers started or reported since the last call, and what they spent."""
         state = self._state
         state.budget.count_others(state.study.drivers.spent()[0])
         for trial in state.study.trials():
             if trial.state == "waiting" or trial.key is None:
                 continue
             noted = state.manifest.trials.get(trial.number)
-            if noted is None or (noted.get("failure"), noted.get("given_up")) != (trial.failure, trial.given_up):
+            given_up = trial.given_up and trial.given_up.model_dump()
+            if noted is None or (noted.get("failure"), noted.get("given_up")) != (trial.failure, given_up):
                 self.note(trial)

@@ -1,6 +1,6 @@
-"""The manifest.json of a running sweep: every proposed point with its keys, or the reason why there is nothing to run.
+"""The manifest.json of a running sweep: each proposed point with its keys, or the reason why it does not run.
 
-It can be rebuilt from the study, and a lost study is rebuilt from it.
+Study and manifest can each be rebuilt from the other.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 from analysis.results.sweep import ManifestTrial, read_manifest
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.queue import PendingTrial
+from trials.ledger.record import GivenUp
 from trials.ledger.storage import exists, is_link, write_json
 
 CONTRADICTORY = "the settings contradict each other"
@@ -19,25 +20,25 @@ _FREE = "free"  # marks trials derived from another trial's training
 
 class Manifest:
     def __init__(self, config: SweepConfig, folder: Path, clock: Callable[[], float]):
-        """`clock` counts seconds and never jumps."""
+        """`clock` is monotonic, in seconds."""
         self._config, self._folder, self._clock = config, folder, clock
         self.trials: dict[int, dict[str, Any]] = {}
         """The entries by the trials' numbers."""
         self.missing: dict[str, ManifestTrial] = {}
-        """By key: trials of an earlier command that the study has lost and has not proposed again yet."""
+        """By key: trials of an earlier command that the study has lost and not proposed again yet."""
         self._seen: set[str] = set()
         self.unwritten = False
-        """Whether an entry changed since the file was written."""
+        """Whether an entry has changed since the last write."""
         self._written = -math.inf
         self._cost = 0.0
 
     @property
     def counted(self) -> int:
-        """Trials that the budget has paid for."""
+        """The number of trials that count against the budget."""
         return sum(_FREE not in entry for entry in self.trials.values())
 
-    def note(self, trial: PendingTrial, failure: str | None = None, given_up: dict[str, Any] | None = None) -> None:
-        """`failure` says why there is nothing to run; `given_up` is an trials.ledger.record.GivenUp."""
+    def note(self, trial: PendingTrial, failure: str | None = None, given_up: GivenUp | None = None) -> None:
+        """Adds or replaces the trial's entry; `failure` is the reason why it does not run."""
         keys = [spec.key for spec in trial.specs]
         entry: dict[str, Any] = {"number": trial.number, "key": None, "params": trial.settings}
         if failure is None:
@@ -49,48 +50,49 @@ class Manifest:
         if trial.free:
             entry[_FREE] = True
         if given_up is not None:
-            entry["given_up"] = given_up
-        self._seen.update(keys or [_words(trial.settings)])
+            entry["given_up"] = given_up.model_dump()
+        self._seen.update(keys or [_settings_key(trial.settings)])
         for key in keys:
             self.missing.pop(key, None)
         self.trials[trial.number] = entry
         self.unwritten = True
 
     def count_as_seen(self, keys: Iterable[str]) -> None:
-        """No trial with these keys is proposed, although none is noted here (yet)."""
+        """Excludes these keys from being proposed, without an entry."""
         self._seen.update(keys)
 
     def seen(self, settings: dict[str, Any]) -> bool:
-        """Whether a trial with these settings was noted."""
+        """Whether a trial with these settings has an entry or is excluded."""
         try:
             return self._config.spec(settings).key in self._seen
-        except ValueError:  # settings that contradict each other
-            return _words(settings) in self._seen
+        except ValueError:  # contradictory settings have no key
+            return _settings_key(settings) in self._seen
 
     def recall(self, known: set[str | None]) -> list[float]:
-        """Finds `missing` in the last command's file; `known` are the study's keys.
+        """Finds the `missing` trials in an earlier command's file; `known` are the study's keys.
 
-        Returns Budget.spent of that file, an empty list where there is no file. InputError where the file is not whole.
+        Returns the file's Budget.spent; an empty list without a file. InputError where the file is damaged.
         """
         path = self._folder / "manifest.json"
         if not exists(path) and not is_link(path):
             return []
-        left = read_manifest(self._folder)
-        for trial in left.trials:
+        earlier = read_manifest(self._folder)
+        for trial in earlier.trials:
             if trial.key is not None and trial.key not in known and not trial.free and self._is_still(trial):
                 self.missing[trial.key] = trial
-        return left.spent
+        return earlier.spent
 
     def _is_still(self, trial: ManifestTrial) -> bool:
-        """Whether these settings still make this key."""
+        """Whether the settings still give the key; another version of the program may give another one."""
         try:
             return self._config.spec(trial.params).key == trial.key
         except (ValueError, KeyError):
             return False
 
     def write(self, spent: Iterable[float], at_once: bool = False) -> None:
-        """Writes the file, unless the last write was recent: it grows with the trials, and the study has its content too."""
+        """Writes the file, unless the last write was recent."""
         now, config = self._clock(), self._config
+        # the file grows with the trials, and the study has its content too: writing takes a twentieth of the time at most
         if not at_once and now - self._written < max(1.0, 20 * self._cost):
             return
         write_json(
@@ -117,5 +119,5 @@ class Manifest:
             yield trial.model_dump(exclude_none=True) | {"number": number}
 
 
-def _words(settings: dict[str, Any]) -> str:
+def _settings_key(settings: dict[str, Any]) -> str:
     return repr(sorted(settings.items()))

@@ -1,4 +1,4 @@
-"""Reports what became of the jobs: to the study, the manifest and the observers."""
+"""Reports the outcomes of jobs to the study, the manifest and the observers."""
 
 import math
 
@@ -9,17 +9,17 @@ from orchestrator.sweep.failure_policy import BASELINE_FAILED, BASELINE_UNDEFINE
 from orchestrator.sweep.intake import Intake
 from orchestrator.sweep.queue import Job, PendingTrial
 from orchestrator.sweep.state import SweepState
-from trials.ledger.record import TrialRecord
+from trials.ledger.record import GivenUp, TrialRecord
 
 
 class OutcomeReporter:
     def __init__(self, state: SweepState, intake: Intake, emitter: Emitter):
         self._state, self._intake, self._emitter = state, intake, emitter
         self._constraints = {str(one): one for one in map(parse_constraint, state.config.search.constraints)}
-        self._unannounced: list[tuple[Job, TrialRecord]] = []  # finished before their baseline
+        self._unannounced: list[tuple[Job, TrialRecord]] = []  # trials that finished before their baseline
 
-    def arrived(self, job: Job, record: TrialRecord, ran: bool = True) -> None:
-        """The record of this job is there: just made, or (`ran` is False) found in the ledger."""
+    def report(self, job: Job, record: TrialRecord, ran: bool = True) -> None:
+        """Reports a job's record; `ran` is False for one that was found in the ledger."""
         pending = self._state.queue.pending
         if record.failure is not None:
             self._failed(job, record)
@@ -33,7 +33,7 @@ class OutcomeReporter:
                 self._settle(pending[job.number])
 
     def spend(self, record: TrialRecord, seconds: float | None) -> None:
-        """Counts a run against the budget; `seconds` are the worker's, where it reports them."""
+        """Counts a run against the budget; `seconds` is the worker's time, by default the record's."""
         state = self._state
         gpus = state.config.resources.gpus_per_trial if record.hardware.get("gpu") else 1.0
         state.budget.spend(sum(record.seconds.values()) if seconds is None else seconds, gpus)
@@ -43,18 +43,18 @@ class OutcomeReporter:
         budget = self._state.budget
         self._state.study.drivers.spend(budget.gpu_seconds, budget.spent[1])
 
-    def gave_up(self, job: Job, reason: str, seconds: float) -> None:
-        """The front beat the trial while it was evaluated: it has no values, and is no failure."""
+    def give_up(self, job: Job, reason: str, seconds: float) -> None:
+        """Reports a trial that the front beat while it was evaluated: it has no values and is not a failure."""
         state = self._state
         baseline = state.records.baseline(job.spec.baseline().key)
         if baseline is not None:
-            self.spend(baseline, seconds)  # on the same kind of machine
+            self.spend(baseline, seconds)  # the baseline's record says whether the machine has a GPU
         self._emitter.trial("trial_given_up", job, reason=reason)
-        state.policy.success()  # it was trained, and scored in part
+        state.policy.success()  # it was trained and partly scored: the machine works
         trial = state.queue.pending.pop(job.number, None) if job.number is not None else None
         if trial is None or trial.reported or state.lost_to_another():
             return
-        given_up = {"reason": reason, "seconds": round(seconds, 3)}
+        given_up = GivenUp(reason=reason, seconds=round(seconds, 3))
         state.manifest.note(trial, given_up=given_up)
         state.study.prune(trial.number, given_up, self._constraints)
         state.counts["given up"] += 1
@@ -89,7 +89,7 @@ class OutcomeReporter:
             self._settle(trial)
 
     def judge_baseline(self, baseline: TrialRecord) -> None:
-        """Runs no trial on a baseline where an objective or a constraint is undefined: none could be on the front."""
+        """Excludes a baseline on which an objective or a constraint is undefined: none of its trials could be on the front."""
         state = self._state
         wanted = [objective.metric for objective in state.config.search.objectives]
         wanted += [constraint.metric for constraint in self._constraints.values()]
@@ -111,14 +111,14 @@ class OutcomeReporter:
     # ------------------------------------------------------------------ trials
 
     def _settle_unusable(self) -> None:
-        """Ends the pending trials that cannot be compared with their baseline."""
+        """Ends the pending trials of unusable baselines."""
         unusable = self._state.policy.unusable
         for trial in [trial for trial in self._state.queue.pending.values() if trial.baseline in unusable]:
             trial.failure = unusable[trial.baseline]
             self._settle(trial)
 
     def _settle(self, trial: PendingTrial) -> None:
-        """Reports the trial once it has failed, or the records of all replicates and of the baseline are there."""
+        """Reports the trial if it has failed, or if the records of all replicates and of the baseline exist."""
         state = self._state
         if trial.failure is not None:
             del state.queue.pending[trial.number]
@@ -133,15 +133,15 @@ class OutcomeReporter:
             for record, baseline in zip(records, baselines, strict=True)
             if record is not None and baseline is not None
         ]
-        if len(pairs) < len(jobs):  # a record may have been whole a moment ago
+        if len(pairs) < len(jobs):  # a record that was there may have been damaged or removed since
             state.queue.add_lost(job for job, record in zip(jobs, records, strict=True) if record is None)
             return
         del state.queue.pending[trial.number]
         if not trial.reported:
             found = [state.records.metrics(record, baseline) for record, baseline in pairs]
-            self._report(trial, {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]})
+            self._report_metrics(trial, {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]})
 
-    def _report(self, trial: PendingTrial, metrics: dict[str, float | None]) -> None:
+    def _report_metrics(self, trial: PendingTrial, metrics: dict[str, float | None]) -> None:
         state = self._state
         if state.lost_to_another():
             return
@@ -160,7 +160,7 @@ class OutcomeReporter:
         self.report_failed()
 
     def report_failed(self) -> None:
-        """Reports the failed trials that were held back."""
+        """Reports the failed trials that were held back, to the study too."""
         state = self._state
         if state.lost_to_another():
             return
@@ -174,6 +174,6 @@ class OutcomeReporter:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """None where any of them is undefined."""
+    """None where a value is undefined."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: queued, held, running; and the trials whose outcome the study waits for. No I/O."""
+"""The jobs of a sweep: queued, held or running; and the trials whose outcome the study lacks. No I/O."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from trials.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Job:
-    """A TrialSpec to run; `number` is its trial's place in the study, None for a baseline."""
+    """A TrialSpec to run. `number` is its trial's in the study; None for a baseline."""
 
     spec: TrialSpec
     number: int | None
@@ -25,11 +25,11 @@ class PendingTrial:
     number: int
     settings: dict[str, Any]
     specs: list[TrialSpec]
-    """One per replicate; none where the settings contradict each other."""
+    """One for each replicate; empty where the settings contradict each other."""
     free: bool = False
     """Derived from the training of another trial."""
     reported: bool = False
-    """The study has the outcome; only a lost record is made again."""
+    """The study has the outcome, and only a lost record is made again."""
     failure: str | None = None
     """The kind of a replicate's failure, or why the baseline is unusable."""
 
@@ -45,7 +45,7 @@ class PendingTrial:
 class JobQueue:
     def __init__(self) -> None:
         self.running: dict[str, Job] = {}
-        """By key: a key runs once at a time, however many trials wait for it."""
+        """By key: one run of a key at a time, even if several trials wait for it."""
         self.pending: dict[int, PendingTrial] = {}
         """By number."""
         self._queued: deque[Job] = deque()
@@ -64,22 +64,22 @@ class JobQueue:
         self._queued.appendleft(job)
 
     def add_lost(self, jobs: Iterable[Job]) -> None:
-        """Queues the jobs whose record is gone, unless their key is to run or runs anyway."""
+        """Queues jobs whose record is gone, unless their key is queued, held or running."""
         busy = {*self.running, *(job.spec.key for job in [*self._queued, *self._held])}
         self._queued.extend([job for job in jobs if job.spec.key not in busy])
 
     def hold(self, job: Job) -> None:
-        """The key of the job runs elsewhere: for another trial, or in another process."""
+        """Keeps a job whose key runs already: for another trial, or in another process."""
         self._held.append(job)
 
     # ------------------------------------------------------------------ out
 
     def pop(self) -> Job | None:
-        """The next job, neither queued nor running then. None where nothing is queued."""
+        """Removes and returns the next job; None where nothing is queued."""
         while self._queued:
             job = self._queued.popleft()
             if job.number is not None and job.number not in self.pending:
-                continue  # another replicate has failed the trial
+                continue  # the trial has failed with another replicate
             if job.spec.key not in self.running:
                 return job
             self._held.append(job)
@@ -92,17 +92,17 @@ class JobQueue:
         return self.running.pop(key)
 
     def give_back(self, key: str) -> None:
-        """The running job was not run after all and is the next one."""
+        """Makes a running job that was not run the next one."""
         self.add_first(self.running.pop(key))
 
     def take_held(self, key: str) -> list[Job]:
-        """The jobs that were held for this key, no longer held."""
+        """Removes and returns the jobs held for this key."""
         found = [job for job in self._held if job.spec.key == key]
         self._held = [job for job in self._held if job.spec.key != key]
         return found
 
     def take_held_elsewhere(self) -> list[Job]:
-        """The jobs that other processes run, as far as is known, no longer held."""
+        """Removes and returns the held jobs whose key does not run here: another process ran it when last seen."""
         found = [job for job in self._held if job.spec.key not in self.running]
         self._held = [job for job in self._held if job.spec.key in self.running]
         return found
@@ -111,7 +111,7 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Nothing to run, nothing running, no outcome missing."""
+        """Whether nothing is queued, held or running, and no outcome is missing."""
         return not (len(self) or self.pending)
 
     @property
@@ -120,10 +120,10 @@ class JobQueue:
 
     @property
     def others_run_some(self) -> bool:
-        """Whether another process runs a key that this sweep waits for."""
+        """Whether the sweep waits for a key that another process runs."""
         return any(job.spec.key not in self.running for job in self._held)
 
     @property
     def baselines(self) -> int:
-        """Baselines that have not ended."""
+        """The number of baselines that have not ended."""
         return sum(job.number is None for job in [*self._queued, *self._held, *self.running.values()])

@@ -1,10 +1,9 @@
-"""Racing in a sweep: a worker judges its trial against the front as it stood when the trial was handed out.
+"""Racing in a sweep: a worker judges its trial against the front at the time when the trial was handed out.
 
-The statistics are those of analysis.racing: a trial is given up where the front beats it with a probability of LEVEL.
+The test is that of analysis.stats.racing: a trial is given up where the front beats it with a probability of LEVEL or more.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.metrics.names import LEARNING, Objective, split_metric
@@ -17,49 +16,43 @@ from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
 
-@dataclass(frozen=True)
-class Against:
-    """What a trial is judged by; JSON's values."""
-
-    objectives: Sequence[dict[str, Any]]
-    half: str
-    front: Sequence[str]
-    """Keys."""
-
-
 def against(config: SweepConfig, front: Sequence[str]) -> dict[str, Any]:
-    objectives = [objective.model_dump() for objective in config.search.objectives]
-    return asdict(Against(objectives, "search" if config.search.documents == "half" else ALL, list(front)))
+    """The criteria by which a worker judges a trial, as JSON values; `front` are the keys of the front's trials."""
+    return {
+        "objectives": [objective.model_dump() for objective in config.search.objectives],
+        "half": "search" if config.search.documents == "half" else ALL,
+        "front": list(front),
+    }
 
 
-def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
-    """None for what is not judged: baselines, and what has nothing to be judged by."""
-    what = Against(**told)
-    objectives = [Objective(**one) for one in what.objectives]
+def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
+    """The race of a trial under the criteria from `against`; None for baselines, and where nothing can be judged."""
+    objectives = [Objective(**one) for one in criteria["objectives"]]
+    half, front = criteria["half"], criteria["front"]
     roles = dict.fromkeys(role for role, _ in (split_metric(one.metric) for one in objectives) if role != LEARNING)
     baseline = spec.baseline().key
-    if spec.is_baseline or not roles or not what.front:
+    if spec.is_baseline or not roles or not front:
         return None
     known: dict[str, TrialRecord] = {}
 
     def judge(record: TrialRecord, share: float) -> str | None:
-        for key in (baseline, *what.front):  # now, not when the trial began: its baseline may still be under way
+        for key in (baseline, *front):  # read at each stage: the baseline may have been running when the trial began
             if key not in known and (found := _complete(ledger, key)) is not None:
                 known[key] = found
-        members = [known[key] for key in what.front if key in known and known[key].spec.baseline().key == baseline]
+        members = [known[key] for key in front if key in known and known[key].spec.baseline().key == baseline]
         if baseline not in known or not members:
             return None
-        p = racing.beaten(record, members, known[baseline], objectives, what.half, share)
-        seen = "all" if what.half == ALL else "the searched half of all"
+        p = racing.beaten(record, members, known[baseline], objectives, half, share)
+        seen = "all" if half == ALL else "the searched half of all"
         return (
             None if p < racing.LEVEL else f"after {share:.1%} of {seen} documents the front beats it with probability {p:.3f}"
         )
 
-    return Race(list(roles), what.half, judge)
+    return Race(list(roles), half, judge)
 
 
 def _complete(ledger: Ledger, key: str) -> TrialRecord | None:
-    """None also for a record that is not whole: the driver sets it aside and has it made again; this trial is not at fault."""
+    """The complete record; None for a damaged one too, which is no fault of this trial: the driver sets it aside."""
     try:
         return ledger.complete(key)
     except InputError:

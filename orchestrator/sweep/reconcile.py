@@ -1,7 +1,6 @@
-"""Every start is a resume: sorts what study, manifest, ledger and sweep.yaml hold into what is done and what is to do.
+"""Every start is a resume: study, manifest, ledger and sweep.yaml become the state of the sweep.
 
-Running trials of the study that no living driver runs keep their number and settings and come first. A trial that has a record
-is reported and not run again; nothing counts as done without a whole record.
+Trials that no living driver runs keep their number and settings and run first. A trial is done only with a complete record.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import yaml
 from orchestrator.config.load import resolved
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.study_client import StudyTrial
-from orchestrator.sweep import begun
+from orchestrator.sweep import earlier_run
 from orchestrator.sweep.intake import Intake
 from orchestrator.sweep.manifest import CONTRADICTORY
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
@@ -23,13 +22,13 @@ from trials.errors import InputError
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, exists, is_link, read_text, set_aside, write_text
 
-# A sweep that goes on may change these parts of its config, and these of `search`.
+# A resumed sweep may change these parts of its config, and these of `search`.
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers", "pins"}
 _SEARCH_MAY_CHANGE = {"trials", "gpu_hours", "hours", "study", "racing"}
 
 
 def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Callable[[str], None]) -> None:
-    """Writes sweep.yaml; InputError where the folder holds another sweep of the same name."""
+    """Writes sweep.yaml; InputError where the folder has another sweep of the same name."""
     path, text = folder / "sweep.yaml", resolved(config)
     if exists(path) or is_link(path):
         try:
@@ -42,9 +41,9 @@ def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Call
             notice(f"{path}: not the config of a sweep; set aside as {aside.name}, and written anew")
             old, before, now = "", {}, {}
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        if changed and begun.may_start_over(config, folder, ledger):
+        if changed and earlier_run.may_start_over(config, folder, ledger):
             notice(f"{folder}: nothing has finished, so the sweep starts over with another {', '.join(changed)}")
-            begun.set_aside(folder)
+            earlier_run.set_aside(folder)
         elif changed:
             raise InputError(
                 f"{path}: holds a sweep of this name with another {', '.join(changed)}; "
@@ -56,7 +55,7 @@ def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Call
 
 
 def _identity(text: str) -> dict[str, Any]:
-    """The parts of a resolved config that make it this sweep; a setting that is newer than the file is at its default."""
+    """The parts of a resolved config that identify the sweep. A setting that the file lacks has its default."""
     parts = SweepConfig.model_validate(yaml.safe_load(text)).model_dump(mode="json")
     search = {name: value for name, value in parts.pop("search").items() if name not in _SEARCH_MAY_CHANGE}
     return {name: value for name, value in parts.items() if name not in _MAY_CHANGE} | {
@@ -65,7 +64,7 @@ def _identity(text: str) -> dict[str, Any]:
 
 
 def reconcile(state: SweepState, intake: Intake, reporter: OutcomeReporter) -> None:
-    """Fills the state; call it while no other driver asks the study."""
+    """Fills the state; call it in `Drivers.alone`."""
     for spec in state.config.baseline_specs():
         if (baseline := state.records.baseline(spec.key)) is None:
             state.queue.add([Job(spec, None)])
@@ -77,7 +76,7 @@ def reconcile(state: SweepState, intake: Intake, reporter: OutcomeReporter) -> N
             _restore(trial, state, intake)
     intake.adopt()
     state.manifest.count_as_seen(trial.key for trial in stored if trial.key is not None)
-    for trial in stored:  # a command may have ended between a trial and what is derived from it
+    for trial in stored:  # an earlier command may have ended before it started the derived points
         noted = state.manifest.trials.get(trial.number, {})
         if trial.state == "complete" and noted.get("key"):
             intake.derive(noted["params"])
@@ -86,7 +85,7 @@ def reconcile(state: SweepState, intake: Intake, reporter: OutcomeReporter) -> N
 
 
 def _restore(trial: StudyTrial, state: SweepState, intake: Intake) -> None:
-    """Counts and notes a finished trial. A record that is gone is made again."""
+    """Counts and notes a finished trial. A lost record is made again."""
     if trial.key is None:
         state.counts["failed"] += 1
         state.manifest.note(PendingTrial(trial.number, trial.rejected, []), CONTRADICTORY)
@@ -112,12 +111,10 @@ def _restore(trial: StudyTrial, state: SweepState, intake: Intake) -> None:
 
 
 def _enqueue_missing(stored: list[StudyTrial], state: SweepState) -> None:
-    """Enqueues the manifest's trials that the study lacks, and the points to try first where it is new.
-
-    A study that was set aside, or that lies in another machine's cache, lacks some of the manifest.
-    """
+    """Enqueues the manifest's trials that the study lacks, and the first points where the study is new."""
     drivers = state.study.drivers
     try:
+        # the study lacks trials where it was set aside, or where the last command used another machine's cache
         spent = state.manifest.recall({trial.key for trial in stored})
         if spent and drivers.spent() == (0.0, 0.0):
             drivers.restore_spent(spent)

@@ -1,4 +1,4 @@
-"""The records of a sweep's trials in the ledger. A damaged record is set aside and counts as none."""
+"""The records of a sweep's trials in the ledger. A damaged record is set aside and counts as missing."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from trials.spec import TrialSpec
 
 class Records:
     def __init__(self, ledger: Ledger, split: str, notice: Callable[[str], None]):
-        """`split` names the documents that the search sees."""
+        """`split` is the part of the documents that the search uses."""
         self.ledger = ledger
         self._split, self._notice = split, notice
         self._baselines: dict[str, TrialRecord] = {}
@@ -21,7 +21,7 @@ class Records:
         except InputError as error:
             try:
                 aside = self.ledger.set_aside(key)
-            except FileNotFoundError:  # another command has done it
+            except FileNotFoundError:  # another command has set it aside
                 return None
             self._notice(f"{str(error).partition(';')[0]}; set aside as {aside.name}, the trial runs again")
             return None
@@ -31,23 +31,23 @@ class Records:
         return record if record is not None and record.state == "complete" else None
 
     def baseline(self, key: str) -> TrialRecord | None:
-        """The complete record of a baseline."""
+        """The complete record of a baseline, cached."""
         if key not in self._baselines and (record := self.complete(key)) is not None:
             self._baselines[key] = record
         return self._baselines.get(key)
 
     def metrics(self, record: TrialRecord, baseline: TrialRecord) -> dict[str, float | None]:
-        """None where undefined."""
+        """The trial's metrics against its baseline; None where undefined."""
         found = measure([record], baseline, half=self._split)
         return {name: estimate.value if estimate else None for name, estimate in found.items()}
 
     def write_death(self, spec: TrialSpec, reason: str) -> TrialRecord:
-        """The record of a trial whose worker died without one."""
+        """Writes the record of a trial whose worker died without one."""
         failure = Failure(kind="WorkerDied", message=reason or "the worker left no record", traceback="")
         record = TrialRecord(key=spec.key, state="failed", spec=spec, failure=failure)
         self.ledger.write(record)
         return record
 
     def place(self, key: str) -> str:
-        """Where the record is, for messages."""
+        """The path of the record, for messages."""
         return str(self.ledger.folder(key) / "record.json")

@@ -1,4 +1,4 @@
-"""The front of a running sweep, kept up trial by trial. What is exported is judged anew by `analysis`."""
+"""The front of a running sweep, updated with each trial. Exports do not use it: `analysis` computes theirs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from orchestrator.config.model import Objective
 
 
 class RunningFront:
-    """The non-dominated among the trials that were added."""
+    """The non-dominated trials among those that were added."""
 
     def __init__(self, objectives: Sequence[Objective]):
         self._metrics = [objective.metric for objective in objectives]
@@ -15,7 +15,7 @@ class RunningFront:
         self._members: dict[int, tuple[str, list[float]]] = {}
 
     def add(self, number: int, key: str, values: Sequence[float]) -> bool:
-        """True when the trial (values in the objectives' order and direction) is on the front and changes it."""
+        """Adds a trial with values in the objectives' order and direction; returns whether it is on the front."""
         new = [sign * value for sign, value in zip(self._signs, values, strict=True)]
         if any(_dominates(old, new) for _, old in self._members.values()):
             return False
@@ -24,7 +24,7 @@ class RunningFront:
         return True
 
     def rows(self) -> list[dict[str, Any]]:
-        """[{number, key, metrics}], the best in the first objective first."""
+        """[{number, key, metrics}], sorted from the best in the first objective."""
         ordered = sorted(self._members.items(), key=lambda item: (-item[1][1][0], item[0]))
         return [
             {

@@ -1,4 +1,4 @@
-"""What the parts of a sweep share."""
+"""The state that the parts of a sweep share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from orchestrator.sweep.running_front import RunningFront
 
 @dataclass
 class SweepState:
-    """Guarded by the controller's lock."""
+    """Access it under the controller's lock."""
 
     config: SweepConfig
     folder: Path
@@ -28,11 +28,11 @@ class SweepState:
     policy: FailurePolicy
     front: RunningFront
     notice: Callable[[str], None]
-    """Prints one line about something that is not as it should be."""
+    """Prints one line about a problem that does not end the sweep."""
     queue: JobQueue = field(default_factory=JobQueue)
     counts: dict[str, int] = field(default_factory=lambda: {"done": 0, "failed": 0, "given up": 0})
     failed: SweepFailed | None = None
-    """Why the sweep cannot go on."""
+    """The reason why the sweep cannot go on."""
     exhausted: bool = False
     """Every point of the space has been proposed."""
     slots: int = 1
@@ -40,20 +40,21 @@ class SweepState:
 
     @property
     def may_ask(self) -> bool:
-        """Whether the study may be asked for another trial. Trials that it lost count already, and most have their records."""
+        """Whether the study may be asked for another trial."""
         if self.exhausted:
             return False
+        # trials that the study has lost were paid for already, and most of them have records
         return bool(self.manifest.missing) or self.budget.allows_another(self.manifest.counted)
 
     @property
     def expected(self) -> int | None:
-        """Trials that there will be, with those derived from trials that are done; None where only time limits them."""
+        """The number of trials at the end, derived ones included so far; None where only time limits them."""
         trials = self.budget.trials
         return None if trials is None else trials + len(self.manifest.trials) - self.manifest.counted
 
     @property
     def unfinished(self) -> int | None:
-        """Runs of trials and baselines that have not ended; None where only time limits the trials."""
+        """The number of runs of trials and baselines that have not ended; None where only time limits the trials."""
         left = self.budget.left(self.manifest.counted)
         if left is None:
             return None
@@ -61,7 +62,7 @@ class SweepState:
         return proposed_later + len(self.queue) + self.policy.held_back
 
     def lost_to_another(self) -> bool:
-        """Whether another driver took this one for dead and reports its trials. That ends the sweep here."""
+        """Whether this driver's lease expired, so that another driver reports its trials. That ends the sweep here."""
         if self.study.drivers.lost:
-            self.failed = SweepFailed("this command was taken for dead (was it suspended?), and another has its trials now")
+            self.failed = SweepFailed("the lease of this command expired (was it suspended?), and another has its trials now")
         return self.study.drivers.lost

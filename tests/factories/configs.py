@@ -9,6 +9,7 @@ import yaml
 
 from orchestrator.config.load import load
 from trials.errors import InputError
+from trials.spec import TrialSpec
 
 CONFIG: dict[str, Any] = {
     "name": "little",
@@ -82,3 +83,9 @@ def assert_reported(parts: dict[str, Any], write: Callable[..., Path], mistake: 
     _, line, column, _ = message.split(":", 3)
     found = lines[int(line) - 1][int(column) - 1 :]
     assert found.startswith(at.removeprefix("- ")) or lines[int(line) - 1].strip().startswith(at), found
+
+
+def spec_of(**sections: Any) -> TrialSpec:
+    """CONFIG's trial with other sections."""
+    parts = {name: deep(CONFIG)[name] for name in TrialSpec.model_fields if name in CONFIG}
+    return TrialSpec.model_validate({**parts, **sections})

@@ -133,7 +133,7 @@ def test_a_lease_under_no_holders_name_is_nobodys(tmp_path, spec, name):
 
 
 def test_a_damaged_baseline_does_not_keep_a_sweep_from_going_on(tmp_path):
-    from orchestrator.sweep.begun import pinned
+    from orchestrator.sweep.earlier_run import pinned
 
     folder = ready.build(ready.config(), tmp_path)
     (key,) = json.loads((folder / "manifest.json").read_text())["baselines"]

@@ -1,4 +1,4 @@
-"""The study in memory is the study in the database, at every moment and whoever else writes it; and it is read once."""
+"""The study in memory equals the study in the database, with other writers too, and each trial is read once."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.search.cached_storage import Remembered
+from orchestrator.search.cached_storage import CachedStorage
 from tests.factories import postgres
 
 ROOT = Path(__file__).parents[3]
@@ -36,9 +36,9 @@ def url(request, tmp_path) -> str:
 
 @pytest.fixture
 def opened(url, tmp_path):
-    """Opens the test's study once more, as another command would: a storage object of its own."""
+    """Opens the test's study with a new storage object, as another command would."""
 
-    def make(kind=Remembered, sampler=None) -> optuna.Study:
+    def make(kind=CachedStorage, sampler=None) -> optuna.Study:
         return optuna.create_study(
             study_name=tmp_path.name,
             storage=kind(RDBStorage(url)),
@@ -56,7 +56,7 @@ def _quiet():
 
 
 def run(study: optuna.Study, trials: int, ahead: int = 3) -> None:
-    """Asks and tells, `ahead` trials running at a time; every seventh fails, every fifth violates its constraint."""
+    """Runs trials, `ahead` at a time; every seventh fails, every fifth violates its constraint."""
     running = []
     for number in range(trials + ahead):
         if number < trials:
@@ -75,15 +75,15 @@ def run(study: optuna.Study, trials: int, ahead: int = 3) -> None:
             study.tell(done, [x * rank, (1 - x) ** 2])
 
 
-def told(study: optuna.Study) -> list[dict]:
+def everything(study: optuna.Study) -> list[dict]:
     """Everything of every trial."""
     return [dict(vars(trial)) for trial in study.get_trials()]
 
 
 @pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler, optuna.samplers.NSGAIISampler])
-def test_the_same_asks_and_tells_give_the_same_trials_as_optunas_own_cache(sampler, tmp_path):
+def test_trials_equal_those_of_optunas_cache(sampler, tmp_path):
     found = []
-    for kind in (Remembered, _CachedStorage):
+    for kind in (CachedStorage, _CachedStorage):
         storage = kind(RDBStorage(f"sqlite:///{tmp_path}/{kind.__name__}.db"))
         study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler(seed=3))
         run(study, 60)
@@ -92,7 +92,7 @@ def test_the_same_asks_and_tells_give_the_same_trials_as_optunas_own_cache(sampl
     assert len(found[0]) == 60
 
 
-def test_memory_is_what_the_database_holds_while_trials_run_and_after(opened):
+def test_memory_equals_the_database(opened):
     study = opened()
     run(study, 20)
     study.enqueue_trial({"x": 0.5})
@@ -100,11 +100,11 @@ def test_memory_is_what_the_database_holds_while_trials_run_and_after(opened):
     running.suggest_float("x", 0.0, 1.0)
     running.set_user_attr("pair", (1, 2))  # a database gives back a list
     study.ask()
-    assert told(study) == told(opened(_CachedStorage))
-    assert told(study)[20]["_user_attrs"] == {"pair": [1, 2]}
+    assert everything(study) == everything(opened(_CachedStorage))
+    assert everything(study)[20]["_user_attrs"] == {"pair": [1, 2]}
 
 
-def test_a_write_counts_for_every_other_process_once_it_is_made(opened):
+def test_write_is_in_the_database_at_once(opened):
     study, other = opened(), opened(_CachedStorage)
     trial = study.ask()
     assert other.get_trials()[0].state == TrialState.RUNNING
@@ -115,7 +115,7 @@ def test_a_write_counts_for_every_other_process_once_it_is_made(opened):
     assert opened(_CachedStorage).get_trials()[0].values == [1.0, 2.0]
 
 
-def test_what_another_driver_asks_changes_and_tells_is_seen(opened):
+def test_writes_of_another_driver_are_read(opened):
     one, two = opened(), opened()
     mine, theirs = one.ask(), two.ask()
     assert [trial.number for trial in one.get_trials()] == [0, 1] == [trial.number for trial in two.get_trials()]
@@ -126,10 +126,10 @@ def test_what_another_driver_asks_changes_and_tells_is_seen(opened):
     two.tell(theirs, [1.0, 0.5])
     one.tell(mine, state=TrialState.FAIL)
     assert [trial.state for trial in one.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert told(one) == told(two)
+    assert everything(one) == everything(two)
 
 
-def test_a_queued_trial_is_begun_by_one_of_two_drivers(opened):
+def test_queued_trial_is_started_by_one_of_two_drivers(opened):
     one, two = opened(), opened()
     one.enqueue_trial({"x": 0.25})
     assert [trial.state for trial in two.get_trials()] == [TrialState.WAITING]
@@ -139,7 +139,7 @@ def test_a_queued_trial_is_begun_by_one_of_two_drivers(opened):
     assert one.get_trials()[0].params == {"x": 0.25}
 
 
-def test_a_trial_that_is_taken_over_is_known_as_its_last_owner_left_it(opened):
+def test_adopted_trial_has_its_last_owners_values(opened):
     one, two = opened(), opened()
     trial = one.ask()
     before = two.get_trials()[0]
@@ -149,17 +149,17 @@ def test_a_trial_that_is_taken_over_is_known_as_its_last_owner_left_it(opened):
     assert two.get_trials()[0].user_attrs == {"driver": "two"}
 
 
-def test_a_trial_that_another_has_finished_cannot_be_written_and_its_end_is_seen(opened):
+def test_trial_finished_by_another_driver_is_not_writable(opened):
     one, two = opened(), opened()
     trial = one.ask()
     two.tell(trial.number, [1.0, 2.0])
     with pytest.raises(UpdateFinishedTrialError):
         trial.set_user_attr("key", "late")
     assert one.get_trials()[0].state == TrialState.COMPLETE
-    assert told(one) == told(two)
+    assert everything(one) == everything(two)
 
 
-def test_what_was_handed_out_does_not_change(opened):
+def test_returned_trials_do_not_change(opened):
     study = opened()
     trial = study.ask()
     (before,) = study.get_trials(deepcopy=False)
@@ -169,17 +169,17 @@ def test_what_was_handed_out_does_not_change(opened):
     assert (before.state, before.params, before.user_attrs) == (TrialState.RUNNING, {}, {})
 
 
-def test_a_trial_made_whole_is_own_only_where_it_runs(opened):
+def test_trial_from_a_template_is_owned_while_it_runs(opened):
     one, two = opened(), opened()
     running = create_trial(state=TrialState.RUNNING, params={"x": 0.5}, distributions={"x": X})
     number = one._storage.create_new_trial(one._study_id, template_trial=running)
     one._storage.set_trial_user_attr(number, "free", True)
     one.add_trial(create_trial(values=[1.0, 2.0], params={"x": 0.1}, distributions={"x": X}))
-    assert told(one) == told(two)
+    assert everything(one) == everything(two)
     assert [trial.state for trial in one.get_trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
 
 
-def test_no_trial_is_read_twice_and_own_running_ones_are_read_when_they_end(opened, monkeypatch):
+def test_each_trial_is_read_once(opened, monkeypatch):
     run(opened(), 30)
     study, reads = opened(), Counter()
     backend = study._storage._backend
@@ -204,13 +204,13 @@ def test_no_trial_is_read_twice_and_own_running_ones_are_read_when_they_end(open
     assert len(reads) == 50
 
 
-def test_a_kill_loses_nothing_that_was_told_or_asked(url, opened, tmp_path):
+def test_kill_loses_no_trial(url, opened, tmp_path):
     opened()
     script = (
         "import os, sys, optuna; from optuna.storages import RDBStorage; "
-        "from orchestrator.search.cached_storage import Remembered; "
+        "from orchestrator.search.cached_storage import CachedStorage; "
         "optuna.logging.set_verbosity(optuna.logging.ERROR); "
-        "study = optuna.load_study(study_name=sys.argv[1], storage=Remembered(RDBStorage(sys.argv[2]))); "
+        "study = optuna.load_study(study_name=sys.argv[1], storage=CachedStorage(RDBStorage(sys.argv[2]))); "
         "trials = [study.ask() for _ in range(5)]; [t.suggest_float('x', 0, 1) for t in trials]; "
         "[study.tell(t, [1.0, t.params['x']]) for t in trials[:3]]; print([t.params['x'] for t in trials], flush=True); "
         "os.kill(os.getpid(), 9)"

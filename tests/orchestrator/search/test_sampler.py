@@ -1,4 +1,4 @@
-"""A sampler proposes valid points, none twice, evenly where it knows nothing, and away from what the constraints forbid."""
+"""A sampler proposes valid points, none twice, uniformly without knowledge, and feasible ones once constraints are known."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class Search:
-    """A study whose trials are told at once, with what a sweep remembers of them."""
+    """A study whose trials end at once, and the points that a sweep would have seen."""
 
     def __init__(self, config: SweepConfig, study: optuna.Study | None = None):
         self.config = config
@@ -36,7 +36,7 @@ class Search:
         return settings in self.points
 
     def step(self, values=lambda settings: (0.0, 0.0), constraint=None) -> dict | None:
-        trial = ask(self.study, self.config, self.seen)
+        trial = ask(self.study)
         if trial is None:
             return None
         settings = suggest(self.config, trial)
@@ -46,8 +46,8 @@ class Search:
         self.study.tell(trial, values(settings))
         return settings
 
-    def run(self, count: int, **told) -> list[dict]:
-        return [settings for _ in range(count) if (settings := self.step(**told)) is not None]
+    def run(self, count: int, **outcome) -> list[dict]:
+        return [settings for _ in range(count) if (settings := self.step(**outcome)) is not None]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ DISCRETE = {
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_finite_space_is_proposed_point_by_point_until_none_is_left(config, sampler):
+def test_finite_space_is_exhausted_without_repeats(config, sampler):
     found = config(DISCRETE, sampler=sampler, trials=1000)
     search = Search(found)
     points = search.run(100, values=lambda settings: (-settings["lora.rank"], settings["train.epochs"]))
@@ -87,7 +87,7 @@ def test_a_finite_space_is_proposed_point_by_point_until_none_is_left(config, sa
     assert {trial.state for trial in search.study.trials} == {TrialState.COMPLETE}
 
 
-def test_a_sampler_that_is_sure_of_one_point_goes_to_its_neighbours(config):
+def test_repeated_draw_moves_to_the_nearest_unseen_point(config):
     found = config({"train.seed": {"type": "int", "low": 0, "high": 40}}, sampler="random", trials=41)
     search = Search(found)
 
@@ -103,12 +103,12 @@ def test_a_sampler_that_is_sure_of_one_point_goes_to_its_neighbours(config):
     assert seeds == sorted(seeds, key=lambda seed: abs(seed - 20))
 
 
-def test_the_grid_is_run_in_its_order(config):
+def test_grid_is_proposed_in_order(config):
     found = config(DISCRETE, sampler="grid")
     assert Search(found).run(100) == list(found.grid())
 
 
-def test_settings_that_contradict_each_other_are_not_proposed(config, parts):
+def test_contradictory_settings_are_not_proposed(config, parts):
     parts["train"]["micro_batch_size"] = 4
     space = {
         "train.batch_size": {"type": "categorical", "choices": [8, 12]},
@@ -119,7 +119,7 @@ def test_settings_that_contradict_each_other_are_not_proposed(config, parts):
     assert all(found.valid(point) for point in Search(found).run(40))
 
 
-def test_a_large_finite_space_repeats_nothing_either(config):
+def test_uncountable_space_repeats_no_point(config):
     space = {"train.seed": {"type": "int", "low": 0, "high": 2**31}, "lora.rank": {"type": "categorical", "choices": [2, 4]}}
     found = config(space, sampler="random", trials=30)
     search = Search(found)
@@ -135,7 +135,7 @@ def test_a_large_finite_space_repeats_nothing_either(config):
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
-def test_a_resumed_sampler_does_not_repeat_its_first_draws(config, sampler):
+def test_resumed_sampler_does_not_repeat_its_first_draws(config, sampler):
     found = config(
         {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}, sampler=sampler, trials=9
     )
@@ -145,7 +145,7 @@ def test_a_resumed_sampler_does_not_repeat_its_first_draws(config, sampler):
     assert not any(point in before for point in after)
 
 
-def test_the_same_seed_proposes_the_same_points(config):
+def test_same_seed_proposes_the_same_points(config):
     found = config(DISCRETE, sampler="tpe", trials=12, seed=3)
     assert Search(found).run(12) == Search(found).run(12)
 
@@ -154,12 +154,12 @@ def test_the_same_seed_proposes_the_same_points(config):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_parameter_whose_condition_is_not_met_is_left_out(config, sampler):
+def test_inactive_parameter_is_left_out(config, sampler):
     for point in Search(config(DISCRETE, sampler=sampler, trials=20)).run(20):
         assert ("lora.dropout" in point) == point["lora.use_dora"]
 
 
-def test_a_condition_of_a_condition_on_a_point_holds(config):
+def test_nested_conditions_hold(config):
     space = {
         "train.warmup": {"type": "float", "low": 0.0, "high": 0.5, "when": {"train.schedule": "cosine"}},
         "train.schedule": {"type": "categorical", "choices": ["cosine", "constant"], "when": {"lora.rank": [8, 16]}},
@@ -173,7 +173,7 @@ def test_a_condition_of_a_condition_on_a_point_holds(config):
     assert {point["lora.rank"] for point in points} == {4, 8, 16}
 
 
-def test_points_of_paired_values_are_one_readable_parameter(config):
+def test_paired_values_are_one_readable_parameter(config):
     found = config({"_": [{"lora.rank": 8, "base.revision": None}, {"lora.rank": 16, "base.revision": "v2"}]}, sampler="grid")
     search = Search(found)
     assert search.run(5) == [{"lora.rank": 8, "base.revision": None}, {"lora.rank": 16, "base.revision": "v2"}]
@@ -181,7 +181,7 @@ def test_points_of_paired_values_are_one_readable_parameter(config):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_told_trial_gives_its_settings_again(config, sampler):
+def test_settings_of_a_finished_trial_are_read_back(config, sampler):
     space = DISCRETE | {"_": [{"lora.alpha": 8}, {"lora.alpha": 16}], "data.mix": {"type": "simplex", "step": 0.25}}
     search = Search(config(space, mix={"a": 0.5, "b": 0.25, "c": 0.25}, sampler=sampler, trials=12))
     points = search.run(12)
@@ -189,7 +189,7 @@ def test_a_told_trial_gives_its_settings_again(config, sampler):
     assert [{**enqueueable(search.config, point)}.keys() for point in points] == [t.params.keys() for t in search.study.trials]
 
 
-def test_a_step_gives_the_value_that_was_written(config):
+def test_stepped_values_are_exact(config):
     found = config({"lora.dropout": {"type": "float", "low": 0.0, "high": 0.75, "step": 0.1}}, sampler="tpe", trials=8)
     assert {point["lora.dropout"] for point in Search(found).run(8)} == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
 
@@ -198,7 +198,7 @@ def test_a_step_gives_the_value_that_was_written(config):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_points_to_try_first_come_first_and_the_sampler_fills_in_the_rest(config, sampler):
+def test_first_points_precede_and_the_sampler_completes_them(config, sampler):
     whole = {"lora.rank": 4, "train.epochs": 2, "lora.use_dora": True, "lora.dropout": 0.1}
     part = {"lora.rank": 8, "lora.use_dora": False}
     found = config(DISCRETE, sampler=sampler, trials=30, first=[whole, part, part])
@@ -210,7 +210,7 @@ def test_points_to_try_first_come_first_and_the_sampler_fills_in_the_rest(config
     assert len(points) == len({repr(sorted(point.items())) for point in points}) == found.size()
 
 
-def test_a_point_to_try_first_may_be_a_mix_and_a_paired_point(config):
+def test_first_point_may_fix_a_mix_and_paired_values(config):
     space = {
         "_": [{"lora.rank": 8, "lora.alpha": 16}, {"lora.rank": 16, "lora.alpha": 32}],
         "data.mix": {"type": "simplex", "sources": ["a", "b"]},
@@ -221,7 +221,7 @@ def test_a_point_to_try_first_may_be_a_mix_and_a_paired_point(config):
     assert Search(found).run(1) == [first | {"lora.alpha": 32}]
 
 
-def test_a_genetic_sampler_breeds_from_the_points_tried_first(config):
+def test_genetic_sampler_breeds_from_the_first_points(config):
     space = {name: {"type": "float", "low": 0.0, "high": 0.9} for name in ("lora.dropout", "train.warmup")}
     first = [{"lora.dropout": 0.001 * i, "train.warmup": 0.001 * i} for i in range(4)]
     search = Search(config(space, sampler="nsga2", trials=16, first=first))  # a population of four
@@ -239,7 +239,7 @@ def test_a_genetic_sampler_breeds_from_the_points_tried_first(config):
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp"])
 @pytest.mark.parametrize("objectives", [1, 2])
-def test_a_constraint_turns_a_sampler_away_from_what_it_forbids(config, parts, sampler, objectives):
+def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sampler, objectives):
     parts["search"]["objectives"] = parts["search"]["objectives"][:objectives]
     space = {name: {"type": "float", "low": 0.0, "high": 0.8} for name in ("lora.dropout", "train.warmup")}
     found = config(space, sampler=sampler, trials=40)
@@ -266,7 +266,7 @@ def mixture(parts: int, total: float = 1.0, step: float | None = None) -> Mixtur
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
-def test_mixes_are_even_over_the_simplex(parts):
+def test_mixes_are_uniform_over_the_simplex(parts):
     """Moments of the uniform Dirichlet distribution: E x = 1/K, E x^2 = 2/(K(K+1)), E x y = 1/(K(K+1))."""
     random, simplex, n = np.random.default_rng(0), mixture(parts), 20_000
     mixes = np.array([list(simplex.shares(u).values()) for u in random.random((n, parts - 1))])  # (n, parts)
@@ -290,7 +290,7 @@ def test_equal_triangles_hold_equally_many_mixes():
 
 
 @pytest.mark.parametrize(("parts", "units"), [(2, 10), (3, 10), (4, 5), (5, 4)])
-def test_every_point_of_the_lattice_has_the_same_share_of_the_quantiles(parts, units):
+def test_lattice_points_have_equal_shares_of_the_quantiles(parts, units):
     """The widths of a point's intervals multiply to 1 / number of points."""
     simplex = mixture(parts, step=1 / units)
     points = list(simplex.points())
@@ -307,7 +307,7 @@ def test_every_point_of_the_lattice_has_the_same_share_of_the_quantiles(parts, u
 
 
 @pytest.mark.parametrize("step", [None, 0.05])
-def test_shares_and_quantiles_are_each_others_inverse(step):
+def test_quantiles_invert_shares(step):
     simplex, random = mixture(4, total=0.7, step=step), Random(0)
     for _ in range(500):
         shares = simplex.draw(random)
@@ -328,7 +328,7 @@ def test_sources_outside_the_simplex_keep_their_share(config):
         assert mix == pytest.approx({"a": point["data.mix.a"], "b": 0.5, "c": 0.5 - point["data.mix.a"]})
 
 
-def test_random_search_draws_even_mixes(config):
+def test_random_search_draws_uniform_mixes(config):
     found = config({"data.mix": {"type": "simplex"}}, mix={"a": 1.0, "b": 0.0, "c": 0.0}, sampler="random", trials=400)
     mixes = np.array([list(point.values()) for point in Search(found).run(400)])
     assert mixes.mean(axis=0) == pytest.approx(1 / 3, abs=0.05)

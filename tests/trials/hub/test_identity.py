@@ -12,8 +12,8 @@ import yaml
 
 import trials
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.begun import pinned
 from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.earlier_run import pinned
 from trials.errors import InputError
 from trials.hub import fingerprint, identity
 from trials.hub.hub import Hub

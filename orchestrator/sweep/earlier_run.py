@@ -1,4 +1,4 @@
-"""A sweep's folder as the last command left it: what it is pinned to, whether anything has finished, what has changed since."""
+"""A sweep's folder as an earlier command left it: its pins, whether a trial has finished, what has changed since."""
 
 import datetime as dt
 import itertools
@@ -19,34 +19,35 @@ from trials.hub.hub import SELF, Hub, commit_of
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, exists, read_text, rename
 
-_SEEN_IN_PINS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
+_PINNED_PATHS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
+"""Searched settings that choose models, data or tasks."""
 
 
 def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
-    """The config pinned to the models and data as they are now; a sweep that goes on keeps its pins.
+    """The config pinned to the current models and data. A sweep with a finished trial keeps its pins.
 
-    Raises InputError where a file is missing, and where one is not what the sweep was begun with.
+    Raises InputError where a file is missing or has changed since the sweep began.
     """
     folder, ledger = storage / config.name, Ledger(storage)
-    before = _text(folder)
-    begun = Pins() if before is None else _pins(before.get("pins", {}), folder)
-    now = _now(config, begun)
-    if before is None or not finished(folder, ledger):
+    earlier = _sweep_yaml(folder)
+    begun = Pins() if earlier is None else _parse_pins(earlier.get("pins", {}), folder)
+    now = _current_pins(config, begun)
+    if earlier is None or not finished(folder, ledger):
         return config.model_copy(update={"pins": now})
     if changed := _changed(begun, now):
         raise InputError(
             f"{folder}: {', '.join(changed)} changed since this sweep began; put the old state back, or give the sweep a new "
             "`name`: trials on the new state are not compared with those on the old one"
         )
-    # what was not pinned when it began, by an earlier version or without a network, stays so: its records have such keys
+    # what was not pinned at the start (by an earlier version, or without a network) stays unpinned: the keys depend on it
     config = config.model_copy(update={"pins": now.only(begun)})
     _check_weights(config, ledger, folder)
     return config
 
 
 def finished(folder: Path, ledger: Ledger) -> bool:
-    """Whether any trial of the sweep has finished; baselines do not count. What cannot be read may hold some."""
-    if _study_has_finished(folder):  # the manifest is a second behind
+    """Whether any trial of the sweep, not counting baselines, has finished. An unreadable manifest counts as one that has."""
+    if _study_has_finished(folder):  # the manifest is written once a second
         return True
     if not exists(folder / "manifest.json"):
         return False
@@ -63,21 +64,21 @@ def _study_has_finished(folder: Path) -> bool:
         return False
     try:
         with closing(sqlite3.connect(path)) as connection:
-            asked = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
-            return connection.execute(asked).fetchone() is not None
-    except sqlite3.Error:
-        return False  # no study yet, or a damaged one; the manifest then says it
+            query = "SELECT 1 FROM trials WHERE state IN ('COMPLETE', 'PRUNED') LIMIT 1"
+            return connection.execute(query).fetchone() is not None
+    except sqlite3.Error:  # no study yet, or a damaged one: the manifest decides
+        return False
 
 
 def may_start_over(config: SweepConfig, folder: Path, ledger: Ledger) -> bool:
-    """Whether nothing would be lost with the study; one that several commands share may be in use."""
-    before = _text(folder)
-    shared = config.search.study != "sqlite" or before is None or before.get("search", {}).get("study") != "sqlite"
-    return not shared and not finished(folder, ledger)
+    """Whether the study may be replaced: nothing has finished, and no other command can be using it."""
+    earlier = _sweep_yaml(folder)
+    kinds = (config.search.study, None if earlier is None else earlier.get("search", {}).get("study"))
+    return kinds == ("sqlite", "sqlite") and not finished(folder, ledger)
 
 
 def set_aside(folder: Path) -> None:
-    """Renames the study and the manifest of a sweep in which nothing has finished."""
+    """Renames the study and the manifest of a sweep that starts over."""
     study = study_folder(folder) / "study.db"
     for path in (study, folder / "manifest.json"):
         if exists(path):
@@ -88,12 +89,12 @@ def set_aside(folder: Path) -> None:
 def _complete(ledger: Ledger, key: str) -> bool:
     try:
         return ledger.complete(key) is not None
-    except InputError:  # it was whole once, and the sweep sets it aside
+    except InputError:  # a damaged record was complete once; the sweep sets it aside
         return True
 
 
-def _text(folder: Path) -> dict[str, Any] | None:
-    """The sweep.yaml of an earlier command; None where there is none, or it cannot be read, which the sweep reports."""
+def _sweep_yaml(folder: Path) -> dict[str, Any] | None:
+    """The sweep.yaml of an earlier command; None where it is missing or unreadable. `claim_folder` reports the latter."""
     try:
         found = yaml.safe_load(read_text(folder / "sweep.yaml"))
     except (FileNotFoundError, NotAFile, ValueError, RecursionError, yaml.YAMLError):
@@ -101,7 +102,7 @@ def _text(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _pins(found: Any, folder: Path) -> Pins:
+def _parse_pins(found: Any, folder: Path) -> Pins:
     try:
         return Pins.model_validate(found)
     except ValueError:
@@ -109,16 +110,16 @@ def _pins(found: Any, folder: Path) -> Pins:
 
 
 def _changed(begun: Pins, now: Pins) -> list[str]:
-    """What is pinned to other files than those of `begun`; another commit of the hub is never among them."""
-    before = begun.flat()
-    return [name for name, pin in now.flat().items() if name in before and before[name] != pin]
+    """Names of the pins whose files differ from those of `begun`. Commits of the hub never do: `_settle` keeps them."""
+    earlier = begun.flat()
+    return [name for name, pin in now.flat().items() if name in earlier and earlier[name] != pin]
 
 
-def _now(config: SweepConfig, begun: Pins) -> Pins:
-    """The config's own pins first, then commits and the date of `begun`, then what is found here."""
+def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
+    """The config's own pins, then the commits and the date of `begun`, then what this machine has."""
     hub, given = Hub(config.hub_mirror), config.pins
     unpinned = config.model_copy(update={"pins": Pins()})
-    specs = [unpinned.spec(point) for point in unpinned.corners(_SEEN_IN_PINS)]
+    specs = [unpinned.spec(point) for point in unpinned.corners(_PINNED_PATHS)]
     models = {model_name(spec.base): spec.base for spec in specs}
     sources = {
         source_name(spec.data, name): (spec.data, name)
@@ -132,10 +133,10 @@ def _now(config: SweepConfig, begun: Pins) -> Pins:
     if date is None and any(identity.template_is_dated(base, hub) for base in chats):
         date = dt.date.today()
     return Pins(
-        models=_settled({name: identity.of_base(base, hub) for name, base in models.items()}, given.models, begun.models),
-        data=_settled({name: identity.of_source(*one, hub) for name, one in sources.items()}, given.data, begun.data),
+        models=_settle({name: identity.of_base(base, hub) for name, base in models.items()}, given.models, begun.models),
+        data=_settle({name: identity.of_source(*one, hub) for name, one in sources.items()}, given.data, begun.data),
         tasks={
-            name: _settled(found, given.tasks.get(name, {}), begun.tasks.get(name, {}))
+            name: _settle(found, given.tasks.get(name, {}), begun.tasks.get(name, {}))
             for name in sorted(tasks)
             if (found := {dataset: identity.of_task(dataset, hub) for dataset in identity.task_datasets(name, hub)})
         },
@@ -143,9 +144,10 @@ def _now(config: SweepConfig, begun: Pins) -> Pins:
     )
 
 
-def _settled(found: dict[str, str | None], given: dict[str, str], begun: dict[str, str]) -> dict[str, str]:
+def _settle(found: dict[str, str | None], given: dict[str, str], begun: dict[str, str]) -> dict[str, str]:
     settled = {}
     for name, pin in found.items():
+        # a commit is kept while the files still come from the hub: a newer commit is no change
         kept = begun.get(name) if commit_of(begun.get(name)) and (pin is None or commit_of(pin)) else None
         if chosen := given.get(name) or kept or pin:
             settled[name] = chosen
@@ -153,12 +155,12 @@ def _settled(found: dict[str, str | None], given: dict[str, str], begun: dict[st
 
 
 def _check_weights(config: SweepConfig, ledger: Ledger, folder: Path) -> None:
-    """Raises InputError where a base's weights are not those that the records of this sweep were made with."""
+    """Raises InputError where a base's weights differ from those in its baseline's record."""
     hub = Hub(config.hub_mirror)
     for spec in config.baseline_specs():
         try:
             record = ledger.complete(spec.key)
-        except InputError:  # not whole: the sweep sets it aside, and the baseline runs again
+        except InputError:  # damaged: the sweep sets it aside, and the baseline runs again
             continue
         now = identity.weights(spec.base, hub)
         if record is not None and record.base_checksum is not None and now is not None and record.base_checksum != now:
