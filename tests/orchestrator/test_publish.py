@@ -73,7 +73,12 @@ def test_the_merged_model_loaded_by_plain_transformers_scores_what_the_record_sa
     record = json.loads((place / "record.json").read_text())
     merged = TrialRecord.model_validate(record["merged"])
     for role, evaluation in spec_of().eval.items():
-        documents = evaluate.evaluate(model, tokenizer, role, evaluation, worker.session.tasks, evaluation.batch_size)
+        documents = evaluate.evaluate(
+            evaluate.make_engine(evaluation.engine, model, tokenizer, evaluation.batch_size),
+            role,
+            evaluation,
+            worker.session.tasks,
+        )
         assert documents["score"].mean() == merged.scores[role].value == told["roles"][role]["merged"]["value"]
         kept = worker.session.ledger.documents(told["merged"])
         assert list(documents["response"]) == list(kept.loc[kept["role"] == role, "response"])

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trials.evaluation.engine.hf_lm import Scorer, Token
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter, Token
 from trials.spec import Evaluation
 
 CLASSES = ("word", "digit", "operator", "format")
@@ -39,12 +39,12 @@ _CALCULATOR = re.compile(r"<<.*?>>")
 Entry = Mapping[str, Any]  # a logged sample of lm-eval
 
 
-def columns(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
+def columns(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
     """The columns of every entry, in their order; none for tasks of other kinds."""
     if task.OUTPUT_TYPE == "multiple_choice":
         return [_choice(task, entry) for entry in entries]
     if task.OUTPUT_TYPE == "generate_until":
-        return _generated(scorer, evaluation, task, entries)
+        return _generated(lm, evaluation, task, entries)
     return [{} for _ in entries]
 
 
@@ -62,13 +62,13 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
     return {"bits": -found[gold] / math.log(2), "bytes": len(continuation.encode()), "margin": each[gold] - best}
 
 
-def _generated(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
+def _generated(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
     prompts = [entry["arguments"][0][0] for entry in entries]
     golds = [solution(task, entry["doc"], entry["target"]) for entry in entries]
     found = []
-    tokens = scorer.continuation_bits(list(zip(prompts, golds, strict=True)))
+    tokens = lm.continuation_bits(list(zip(prompts, golds, strict=True)))
     for entry, prompt, gold, parts in zip(entries, prompts, golds, tokens, strict=True):
-        row = {"stopped": float(scorer.stopped(prompt))}
+        row = {"stopped": float(lm.stopped(prompt))}
         if evaluation.marker is not None:
             row["marker"] = float(evaluation.marker in entry["resps"][0][0])
         question = str(task.doc_to_text(entry["doc"]))

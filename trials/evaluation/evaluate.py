@@ -3,7 +3,7 @@
 import functools
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 
 from trials.errors import InputError
 from trials.evaluation import decomposition
-from trials.evaluation.engine.fast_lm import Exact
-from trials.evaluation.engine.hf_lm import Scorer
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
+from trials.evaluation.engine.protocol import Engine
 from trials.spec import Evaluation
 from trials.tasks.splits import cluster, half
 from trials.tasks.tasks import Tasks, check
@@ -49,26 +51,24 @@ def asked(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[in
     return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
 
 
-def evaluate(
-    model: Any,
-    tokenizer: Any,
-    role: str,
-    evaluation: Evaluation,
-    tasks: Tasks,
-    batch_size: int,
-    samples: Mapping[str, list[int]] | None = None,
-) -> pd.DataFrame:
-    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once.
+def make_engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:
+    """The engine of this name (see Evaluation.engine), with `batch_size` rows in memory at once."""
+    engines: dict[str, Callable[[Any, Any, int], Engine]] = {"exact": FastEngine, "hflm": HFEngine}
+    return engines[name](model, tokenizer, batch_size)
 
-    Of all its documents, or of these `samples`: sorted numbers by task. Its attrs["engine"] says who answered each
-    kind of request that the engine `exact` was to answer.
+
+def evaluate(
+    engine: Engine, role: str, evaluation: Evaluation, tasks: Tasks, samples: Mapping[str, list[int]] | None = None
+) -> pd.DataFrame:
+    """One role's outcomes, a row per document (see Ledger.documents).
+
+    `samples`: sorted document numbers by task. Default: all of the role's. attrs["engine"] of the result are the notes of
+    LmEvalAdapter.
     """
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
     samples = asked(evaluation, built) if samples is None else dict(samples)
-    scorer = {"exact": Exact, "hflm": Scorer}[evaluation.engine](model, tokenizer, batch_size)
-    if isinstance(scorer, Exact):
-        scorer.gold = functools.partial(_solution, built)
+    lm = LmEvalAdapter(engine, functools.partial(_solution, built))
     for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -77,7 +77,7 @@ def evaluate(
     np.random.seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     torch.manual_seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     results = lm_eval.evaluate(
-        lm=scorer,
+        lm=lm,
         task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
         samples=samples,
         bootstrap_iters=0,
@@ -89,12 +89,10 @@ def evaluate(
         questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
         documents["question"] = documents["doc_id"].map(questions)
         first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
-        found = decomposition.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
+        found = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
-    together.attrs["engine"] = {}
-    if isinstance(scorer, Exact):
-        together.attrs["engine"] = {kind: str(way) for kind, way in scorer.ways.items()} | scorer.cut
+    together.attrs["engine"] = lm.notes
     return together
 
 

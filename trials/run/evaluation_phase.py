@@ -101,7 +101,8 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
     tokenizer, before = session.base(attempt.spec.base).tokenizer, len(record.out_of_memory)
 
     def score(rows: int) -> pd.DataFrame:
-        return scoring.evaluate(model, tokenizer, part.role, evaluation, session.tasks, rows, part.samples)
+        engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
+        return scoring.evaluate(engine, part.role, evaluation, session.tasks, part.samples)
 
     with attempt.phase(phase):
         documents = attempt.with_oom_backoff(phase, evaluation.batch_size, score)

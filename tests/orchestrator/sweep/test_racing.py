@@ -41,8 +41,8 @@ def evaluated(monkeypatch) -> list[tuple[str, int]]:
     """Role and number of documents of each evaluation."""
     found, whole = [], evaluate.evaluate
 
-    def counted(model, tokenizer, role, *rest):
-        documents = whole(model, tokenizer, role, *rest)
+    def counted(engine, role, *rest):
+        documents = whole(engine, role, *rest)
         found.append((role, len(documents)))
         return documents
 

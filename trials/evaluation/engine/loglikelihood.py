@@ -74,7 +74,7 @@ class Scored:
         return [[next(answers) for _ in question.endings] for question in self.batch]
 
 
-def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) -> Scored:
+def score(model: Any, batch: Sequence[Question]) -> Scored:
     """Runs a batch through the model. On a GPU nothing here waits for it: the next batch is laid out meanwhile."""
     shared = shared_prefix.common(model, [question.context[:-1] for question in batch])
     past = shared_prefix.beginning(model, batch[0].context[:shared])
@@ -104,7 +104,7 @@ def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) ->
     with shared_prefix.attending(model, past):
         logits = logits_at(model, inputs, torch.from_numpy(predict != 0))
     place, token = sent(torch.tensor(_asked(batch)), model.device).T
-    nats = torch.log_softmax(logits, dim=-1, dtype=softmax)
+    nats = torch.log_softmax(logits, dim=-1)  # in the model's type, as lm-eval has it
     return Scored(nats[place, token], nats.argmax(dim=-1)[place] == token, batch)
 
 
