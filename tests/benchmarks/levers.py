@@ -206,7 +206,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
         Lever(
             "few-shot rows run, kept and read once for all", "evaluate.math", _patched(shared_prefix, "common", lambda *_: 0)
         ),
-        Lever("the past grows in place", "evaluate.math", _patched(kv_cache.Growing, "update", DynamicLayer.update)),
+        Lever("the cache grows in place", "evaluate.math", _patched(kv_cache.GrowingLayer, "update", DynamicLayer.update)),
         Lever("responses leave as they end", "evaluate.math", _patched(decode, "settle", _held)),
         Lever("gold solutions from their prompts' pass", "evaluate.math", _patched(LmEvalAdapter, "_prompts", _without_gold)),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),

@@ -1,4 +1,4 @@
-"""Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
+"""Evaluates a model on a role's benchmarks through lm-eval; returns the outcome of every document."""
 
 import functools
 import logging
@@ -27,27 +27,24 @@ for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
-# lm-eval compiles a task's template anew for every text that it writes with it: a third of the time of a small model's trial
+# lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
 lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 
 def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
-    """Sorted document numbers by task: a seeded sample of all tasks' documents together; a smaller one is part of a larger one.
-
-    Sorted because lm-eval walks the documents in ascending order while it takes their numbers from the list.
-    """
+    """Sorted document numbers by task: a seeded sample of all tasks' documents. A smaller sample is part of a larger one."""
     everything = [(task, index) for task, size in sizes.items() for index in range(size)]
     if documents is not None:
         order = np.random.default_rng(seed).permutation(len(everything))
         everything = [everything[i] for i in order[:documents]]
     chosen: dict[str, list[int]] = {}
-    for task, index in sorted(everything):
+    for task, index in sorted(everything):  # lm-eval reads documents in ascending order, their numbers in the list's
         chosen.setdefault(task, []).append(index)
     return chosen
 
 
-def asked(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The sorted numbers of a role's documents by task."""
+def document_numbers(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Sorted numbers of a role's documents by task."""
     return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
 
 
@@ -67,9 +64,9 @@ def evaluate(
     """
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
-    samples = asked(evaluation, built) if samples is None else dict(samples)
+    samples = document_numbers(evaluation, built) if samples is None else dict(samples)
     lm = LmEvalAdapter(engine, functools.partial(_solution, built))
-    for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
+    for task in built.values():  # as lm-eval's simple_evaluate does, which spends seconds on a description of the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=evaluation.fewshot_seed)
@@ -88,7 +85,7 @@ def evaluate(
         documents = outcomes(role, name, evaluation, entries)
         questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
         documents["question"] = documents["doc_id"].map(questions)
-        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
+        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one entry per filter; the columns do not depend on it
         found = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
@@ -97,7 +94,7 @@ def evaluate(
 
 
 def _solution(built: Mapping[str, Any], request: Any) -> str:
-    """What could have answered a request of a generated task."""
+    """The gold continuation of a generation request."""
     task = built[request.task_name]
     return decomposition.solution(task, request.doc, task.doc_to_target(request.doc))
 
@@ -113,7 +110,7 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
         row["target"] = str(entry["target"])
         row["response"] = response(entry["resps"])
         for metric in entry["metrics"]:
-            if isinstance(entry[metric], (int, float, np.generic)):  # an F1, say, has no value of a single document
+            if isinstance(entry[metric], (int, float, np.generic)):  # an F1 score has no value for a single document
                 row[f"{metric},{entry['filter']}"] = float(entry[metric])
     documents = pd.DataFrame(list(rows.values()))
     wanted = f"{evaluation.metric},{evaluation.filter}"
@@ -128,7 +125,7 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
 
 
 def question(task: Any, doc: Mapping[str, Any]) -> str:
-    """What is asked, without few-shot rows; a multiple choice with its choices, numbered from 0 as targets are."""
+    """The question without few-shot rows; of a multiple choice with its choices, numbered from 0 as targets are."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return str(task.doc_to_text(doc))
     choices = [f"({number}) {choice}" for number, choice in enumerate(task.doc_to_choice(doc))]
@@ -136,6 +133,6 @@ def question(task: Any, doc: Mapping[str, Any]) -> str:
 
 
 def response(resps: Sequence[Any]) -> str:
-    """The generated text, or the log-likelihoods of the choices, of a logged sample's "resps"."""
+    """The generated text, or the choices' log-likelihoods, from a logged sample's "resps"."""
     first = [one[0] for one in resps]
     return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)

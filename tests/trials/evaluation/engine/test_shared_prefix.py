@@ -50,7 +50,7 @@ def test_the_beginning_is_run_once_and_the_model_attends_as_usual_afterwards(mod
     assert lengths[0] == (1, len(BEGINNING))
     assert max(length for _, length in lengths[1:]) < len(BEGINNING)
     assert model.config._attn_implementation == usual
-    assert not shared_prefix._lent
+    assert not shared_prefix._active
 
 
 def test_a_model_whose_attention_does_more_keeps_its_whole_prompts(model):
