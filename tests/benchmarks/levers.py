@@ -28,9 +28,10 @@ from trials import mix
 from trials.adapters import lora
 from trials.drift import cka, kl
 from trials.evaluation import evaluate
-from trials.evaluation.engine import fast_lm, kv_cache, shared_prefix
+from trials.evaluation.engine import fast_engine, kv_cache, lm_eval_adapter, shared_prefix
 from trials.evaluation.engine import greedy as decode
-from trials.evaluation.engine.hf_lm import Scorer
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
+from trials.evaluation.engine.protocol import Prompt
 from trials.hub.hub import Hub
 from trials.ledger.record import Ledger, TrialRecord
 from trials.models import base, dequantize
@@ -75,18 +76,6 @@ def _everywhere(model: Any, inputs: Any, places: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _gold_apart() -> Iterator[None]:
-    greedy = fast_lm.Exact._greedy
-
-    def without(self: Any, requests: Any) -> list[str]:
-        self.gold = None
-        return greedy(self, requests)
-
-    with mock.patch.object(fast_lm.Exact, "_greedy", without):
-        yield
-
-
-@contextmanager
 def _compiled_each_time() -> Iterator[None]:
     kept = vars(lm_eval.utils.env).pop("from_string")
     try:
@@ -98,14 +87,22 @@ def _compiled_each_time() -> Iterator[None]:
 @contextmanager
 def _tokenised_each_time() -> Iterator[None]:
     """Every evaluation begins with nothing tokenised."""
-    whole = fast_lm.Exact.__init__
+    whole = LmEvalAdapter.__init__
 
     def forgetting(self: Any, *given: Any) -> None:
-        fast_lm._tokens.clear()
+        lm_eval_adapter._tokens.clear()
         whole(self, *given)
 
-    with mock.patch.object(fast_lm.Exact, "__init__", forgetting):
+    with mock.patch.object(LmEvalAdapter, "__init__", forgetting):
         yield
+
+
+def _without_gold(adapter: LmEvalAdapter, texts: Sequence[str], golds: Sequence[str], max_tokens: int) -> list[Prompt]:
+    """Prompts whose gold solutions are not scored along."""
+    return [Prompt(prompt.tokens) for prompt in _prompts(adapter, texts, golds, max_tokens)]
+
+
+_prompts = LmEvalAdapter._prompts
 
 
 def _walked(self: Any, **asked: Any) -> Iterator[tuple[int, Any]]:
@@ -174,7 +171,10 @@ class Trial:
                 for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
                     evaluation = self.spec.eval[role]
                     evaluate.evaluate(
-                        whole, loaded.tokenizer, role, evaluation, self.worker.session.tasks, evaluation.batch_size
+                        evaluate.make_engine(evaluation.engine, whole, loaded.tokenizer, evaluation.batch_size),
+                        role,
+                        evaluation,
+                        self.worker.session.tasks,
                     )
             return time.perf_counter() - began
 
@@ -193,18 +193,22 @@ class Trial:
 
 
 def levers(trial: Trial) -> Sequence[Lever]:
-    stock = Scorer._loglikelihood_tokens
+    def plain(engine: fast_engine.FastEngine, requests: Any) -> Any:
+        return engine.plain.log_likelihoods(requests)
+
     return (
         Lever("4-bit weights unpacked once", "train", trial.still_packed),
         Lever("4-bit weights unpacked once (and so merged)", "evaluate", trial.still_packed),
         Lever("adapter merged for evaluation", "evaluate", _patched(lora, "_mergeable", lambda layer: False)),
-        Lever("endings share their context", "evaluate.commonsense", _patched(fast_lm.Exact, "_loglikelihood_tokens", stock)),
+        Lever(
+            "endings share their context", "evaluate.commonsense", _patched(fast_engine.FastEngine, "log_likelihoods", plain)
+        ),
         Lever(
             "few-shot rows run, kept and read once for all", "evaluate.math", _patched(shared_prefix, "common", lambda *_: 0)
         ),
-        Lever("the past grows in place", "evaluate.math", _patched(kv_cache.Growing, "update", DynamicLayer.update)),
+        Lever("the cache grows in place", "evaluate.math", _patched(kv_cache.GrowingLayer, "update", DynamicLayer.update)),
         Lever("responses leave as they end", "evaluate.math", _patched(decode, "settle", _held)),
-        Lever("gold solutions from their prompts' pass", "evaluate.math", _gold_apart),
+        Lever("gold solutions from their prompts' pass", "evaluate.math", _patched(LmEvalAdapter, "_prompts", _without_gold)),
         Lever("documents tokenised once a process", "evaluate", _tokenised_each_time),
         Lever("documents read once, by number", "evaluate", _patched(tasks._Documents, "__call__", _walked)),
         Lever("templates compiled once a process", "evaluate", _compiled_each_time),

@@ -11,7 +11,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tests.fuzz import cases, miniatures
-from trials.evaluation.engine.fast_lm import Exact
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.models import positions, rehearsal
 
 SHOT = "Question: Tom has 12 apples and buys 5 more. How many apples does Tom have?\nAnswer: 12 + 5 = 17\n#### 17\n\n"
@@ -35,7 +36,7 @@ def test_the_engine_gives_stocks_numbers(name):
         pytest.skip(failure)
     if positions.longest(model, tokenizer) < 2:
         pytest.skip("lm-eval reads no length from its configuration")
-    exact = Exact(model, tokenizer, 4)
+    exact = LmEvalAdapter(FastEngine(model, tokenizer, 4))
     compare(name, exact, HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal"), CONTEXTS)
 
 
@@ -53,13 +54,13 @@ def test_the_engine_gives_stocks_numbers(name):
 )
 def test_prompts_longer_than_the_model_are_cut_as_stock_cuts_them(name, fields):
     model, tokenizer = miniatures.miniature(name, **fields), miniatures.tokenizer()
-    exact = Exact(model, tokenizer, 4)
+    exact = LmEvalAdapter(FastEngine(model, tokenizer, 4))
     length = positions.longest(model, tokenizer)
     stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal", max_length=length)
     compare(name, exact, stock, [*CONTEXTS, SHOT])
 
 
-def compare(name: str, exact: Exact, stock: HFLM, contexts: list[str]) -> None:
+def compare(name: str, exact: LmEvalAdapter, stock: HFLM, contexts: list[str]) -> None:
     pairs = [(context, ending) for context in contexts for ending in ENDINGS]
     wanted = stock.loglikelihood(asked("loglikelihood", pairs))
     found = exact.loglikelihood(asked("loglikelihood", pairs))
@@ -77,4 +78,4 @@ def compare(name: str, exact: Exact, stock: HFLM, contexts: list[str]) -> None:
     wanted = stock.loglikelihood(asked("loglikelihood", golds))
     bits = [sum(token.bits for token in tokens) for tokens in exact.continuation_bits(golds)]
     assert bits == pytest.approx([-nats / math.log(2) for nats, _ in wanted], abs=3e-3)
-    print(name, {kind: str(way) for kind, way in exact.ways.items()})
+    print(name, exact.notes)

@@ -64,7 +64,12 @@ def test_transformers_scores_the_merged_model_as_recorded(published, worker):
     record = json.loads((place / "record.json").read_text())
     merged = TrialRecord.model_validate(record["merged"])
     for role, evaluation in spec_of().eval.items():
-        documents = evaluate.evaluate(model, tokenizer, role, evaluation, worker.session.tasks, evaluation.batch_size)
+        documents = evaluate.evaluate(
+            evaluate.make_engine(evaluation.engine, model, tokenizer, evaluation.batch_size),
+            role,
+            evaluation,
+            worker.session.tasks,
+        )
         assert documents["score"].mean() == merged.scores[role].value == result["roles"][role]["merged"]["value"]
         kept = worker.session.ledger.documents(result["merged"])
         assert list(documents["response"]) == list(kept.loc[kept["role"] == role, "response"])

@@ -91,7 +91,9 @@ def test_a_preset_gives_the_outcomes_of_lm_evals_own_command_line(preset, quanti
     fields = {"preset": preset, "documents": DOCUMENTS, "fewshot": "stock", "batch_size": batch_size}
     evaluation = Evaluation.model_validate(fields)
     began = time.perf_counter()
-    ours = evaluate.evaluate(loaded.model, loaded.tokenizer, "role", evaluation, Tasks(hub), batch_size)
+    ours = evaluate.evaluate(
+        evaluate.make_engine(evaluation.engine, loaded.model, loaded.tokenizer, batch_size), "role", evaluation, Tasks(hub)
+    )
     here = time.perf_counter() - began
     pretrained = mirror / MODEL
     if quantization != "none":  # the command line reads the quantised weights with their configuration

@@ -161,7 +161,7 @@ def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another
     second, evaluated, original = another(EVERY_STEP), [], evaluate.evaluate
 
     def counted(*arguments):
-        evaluated.append(arguments[2])
+        evaluated.append(arguments[1])
         return original(*arguments)
 
     monkeypatch.setattr(evaluate, "evaluate", counted)

@@ -1,1 +1,1 @@
-"""How far a tuned model has moved from its base."""
+"""Drift of a tuned model from its base: KL divergence of its output, CKA of its hidden states."""

@@ -1,8 +1,7 @@
-"""Where in the network a tuned model has moved: how alike its hidden states and its base's are, layer by layer.
+"""Linear centred kernel alignment (CKA) of a tuned model's hidden states with its base's, layer by layer.
 
-Linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414) with the unbiased estimate of the Hilbert-Schmidt
-independence criterion (Song et al. 2012, JMLR 13, equation 5): of fewer tokens than dimensions the usual one is near 1 whatever
-the states are. 1: alike up to rotation and scale; about 0: nothing in common.
+Kornblith et al. 2019, arXiv 1905.00414, with the unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al.
+2012, JMLR 13, equation 5). 1: equal up to rotation and scale; about 0: nothing in common.
 """
 
 import functools
@@ -15,14 +14,14 @@ from trials.data.batching import collate, counted
 from trials.drift.kl import evaluating, of_base
 from trials.mix import Example
 
-_TOKENS = 512  # of a source; the kernels are so many squared
+_TOKENS = 512  # per source; a kernel has so many rows and columns
 _FEWEST = 4  # below, the unbiased estimate is not defined
 
 
 def measure(model: Any, pad_id: int, rows: Mapping[str, Sequence[Example]], batch_size: int) -> dict[str, list[float]]:
-    """By source: the alignment of the embeddings' output and then of each block's, at the tokens that the loss counts.
+    """By source: the alignment of the embeddings' output and of each block's output, at the tokens that the loss counts.
 
-    At most 512 tokens of a source, the same ones for every trial; a source with fewer than 4 is left out. The model, its
+    Takes at most 512 tokens of a source, the same for every trial; leaves out a source with fewer than 4. The model, its
     gradients and the random generators stay as they are.
     """
     found = {}
@@ -34,7 +33,7 @@ def measure(model: Any, pad_id: int, rows: Mapping[str, Sequence[Example]], batc
 
 
 def alignment(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Of two representations of the same n >= 4 tokens, (n, d) and (n, e). 0 where one of them does not vary at all."""
+    """CKA of two representations of the same n >= 4 tokens, (n, d) and (n, e). 0 if one of them does not vary."""
     kernels = [states @ states.T for states in (one.double(), other.double())]
     for kernel in kernels:
         kernel.fill_diagonal_(0.0)
@@ -43,7 +42,8 @@ def alignment(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def independence(one: torch.Tensor, other: torch.Tensor) -> float:
-    """HSIC of two kernels (n, n) whose diagonals are 0, unbiased."""
+    """Unbiased HSIC of two kernels (n, n) whose diagonals are 0."""
+    # with fewer tokens than dimensions the biased estimate is near 1 whatever the states are
     n = len(one)
     sums, others = one.sum(0), other.sum(0)
     trace = (one * other).sum()
@@ -52,7 +52,7 @@ def independence(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """By layer: (tokens, hidden), float32, with the adapter and without it; on the model's device, whose products are fast."""
+    """By layer: hidden states (tokens, hidden) in float32, with the adapter and without it."""
     sides: tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]] = ([], [])
     taken = 0
     with evaluating(model):
@@ -65,15 +65,16 @@ def _states(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
             sides[0].append(hidden())
             sides[1].append(of_base(model, f"{_TOKENS - taken} hidden", inputs, hidden))
             taken += len(sides[0][-1][0])
+    # kept on the CPU, but multiplied on the model's device
     tuned, base = ([torch.cat(layer).to(model.device) for layer in zip(*side, strict=True)] for side in sides)
     return tuned, base
 
 
 def _hidden(model: Any, inputs: Mapping[str, torch.Tensor], most: int) -> list[torch.Tensor]:
-    """By layer, at the first so many of the places that predict a token which the loss counts."""
+    """By layer, hidden states at the first `most` positions that predict a token which the loss counts."""
     inner = model.get_base_model().base_model  # without the head
     states = inner(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_hidden_states=True
     ).hidden_states
     predicts = counted(inputs["labels"])
-    return [layer[:, :-1][predicts][:most].float().cpu() for layer in states]  # the base's are kept
+    return [layer[:, :-1][predicts][:most].float().cpu() for layer in states]  # `of_base` keeps the base's

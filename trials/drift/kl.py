@@ -1,4 +1,4 @@
-"""How far a tuned model has drifted from its base: KL divergences and losses on given rows, adapter on against adapter off."""
+"""KL divergence between a tuned model and its base, and their losses, on given rows: adapter on against adapter off."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from trials.models.lm_head import logits_and_states, logits_at, logits_of, predi
 Value = TypeVar("Value")
 
 _of_base: WeakKeyDictionary[Any, dict[tuple[str, bytes], Any]] = WeakKeyDictionary()
-"""Of each base, what was once found out about it on some rows: one trial after the other asks for the same held-out rows."""
+"""By base, values that were computed from it on some rows: all trials of a worker measure drift on the same held-out rows."""
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Neither dropout nor gradients in the block; afterwards the model is in the mode that it was in."""
+    """Turns dropout and gradients off in the block; restores the model's mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -33,25 +33,25 @@ def evaluating(model: Any) -> Iterator[None]:
 
 @contextmanager
 def base_alone(model: Any) -> Iterator[None]:
-    """The base without the adapters of a PEFT model."""
-    asked = [(weight, weight.requires_grad) for weight in model.parameters()]
+    """Turns the adapters of a PEFT model off in the block."""
+    before = [(weight, weight.requires_grad) for weight in model.parameters()]
     try:
         with model.disable_adapter():
             yield
     finally:
-        for weight, requires_grad in asked:  # PEFT would train every adapter from now on, also one that was frozen
+        for weight, requires_grad in before:  # PEFT makes every adapter trainable again, a frozen one too
             weight.requires_grad_(requires_grad)
 
 
 def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(counted tokens, vocabulary), float32: what the model expects at each token of the rows that the loss counts."""
-    asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    logits = logits_at(model, asked, predicting(counted(inputs["labels"])))
+    """(counted tokens, vocabulary), float32: log-probabilities that predict each token which the loss counts."""
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    logits = logits_at(model, given, predicting(counted(inputs["labels"])))
     return functional.log_softmax(logits.float(), dim=-1)
 
 
 def of_base(model: Any, what: str, inputs: Mapping[str, torch.Tensor], find: Callable[[], Value]) -> Value:
-    """What `find` finds out about the base alone on these rows, in evaluation mode; kept as long as the base is."""
+    """`find()` for the base alone on these rows, in evaluation mode; cached as long as the base is."""
     digest = hashlib.sha256()
     for name in ("input_ids", "attention_mask", "labels"):
         digest.update(repr(tuple(inputs[name].shape)).encode() + inputs[name].cpu().numpy().tobytes())
@@ -64,18 +64,18 @@ def of_base(model: Any, what: str, inputs: Mapping[str, torch.Tensor], find: Cal
 
 
 def _base_log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """log_probabilities of the base, equal to the bit however often: kept is what its head is given, which is much less."""
-    asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    """`log_probabilities` of the base, bit by bit the same each time. Its head's input is cached, which is far smaller."""
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     places = predicting(counted(inputs["labels"]))
 
     def find() -> torch.Tensor | None:
-        logits, states = logits_and_states(model, asked, places)
+        logits, states = logits_and_states(model, given, places)
         # a model may change its logits after the head
         return states if states is not None and torch.equal(logits_of(model, states), logits) else None
 
     states = of_base(model, "states", inputs, find)
     with base_alone(model):
-        logits = logits_at(model, asked, places) if states is None else logits_of(model, states)
+        logits = logits_at(model, given, places) if states is None else logits_of(model, states)
     return functional.log_softmax(logits.float(), dim=-1)
 
 

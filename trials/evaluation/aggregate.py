@@ -1,4 +1,4 @@
-"""A role's documents summed up: means, and ratios of sums for what is measured per byte, with their standard errors."""
+"""Scores of a role from its documents: means, and ratios of sums for bits per byte, with standard errors."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ def ratio(tops: pd.Series, bottoms: pd.Series) -> Score:
 
 
 def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
-    """A role's score and all else that is known of its documents, by name (see TrialRecord.details)."""
+    """A role's score, and its other scores by name (see TrialRecord.details)."""
     names = [name for name in documents.columns if "," in name or name in _MEANS]
     details = {name: score(documents[name].dropna()) for name in names if documents[name].notna().any()}
     for name in documents.columns:
@@ -34,7 +34,7 @@ def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
 
 
 def halves(documents: pd.DataFrame) -> dict[str, dict[str, Score]]:
-    """`scores` of each half, the role's own under "score"; a half without a document is left out."""
+    """`scores` of each half, with the role's own under "score". A half without a document is left out."""
     found = {}
     for half, part in documents.groupby("half"):
         own, details = scores(part)

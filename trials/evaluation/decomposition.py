@@ -1,17 +1,17 @@
-"""Outcomes taken apart: format against skill of what was generated, and what each kind of token of the gold solution costs.
+"""Decomposition of outcomes: format against skill of a response, and bits of the gold solution by class of token.
 
 Columns of a document, beside lm-eval's own:
 
-Of a generated task
-    strict, flexible   0 or 1: right by the evaluation's filter, by its laxer one (where `flexible` names one that is another)
-    marker             0 or 1: the response carries the evaluation's marker (where there is one)
-    stopped            0 or 1: the response ended by itself, not at the most tokens allowed
-    bits, bytes        of the gold solution after the very prompt, few-shot rows included, teacher-forced; with .CLASS of the
-                       tokens of that class, CLASSES that add up to the whole and PARTS that digit and format are made of
-Of a multiple choice
-    bits, bytes        of the gold ending
-    margin             the gold ending's log-likelihood for each of its characters, as acc_norm takes it, minus the best of the
-                       others; nats per character, above 0 where acc_norm is right
+Generated task
+    strict, flexible   0 or 1: right by the evaluation's filter, and by its laxer one (if `flexible` names another)
+    marker             0 or 1: the response contains the evaluation's marker (if there is one)
+    stopped            0 or 1: the response ended by itself, not at its greatest number of tokens
+    bits, bytes        gold solution after the prompt, few-shot rows included, teacher-forced; with .CLASS for the tokens
+                       of that class. CLASSES add up to the whole; PARTS are what digit and format are made of
+Multiple choice
+    bits, bytes        gold ending
+    margin             log-likelihood per character of the gold ending, as in acc_norm, minus the best of the others;
+                       nats per character, above 0 where acc_norm is right
 """
 
 import math
@@ -19,14 +19,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trials.evaluation.engine.hf_lm import Scorer, Token
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter, Token
 from trials.spec import Evaluation
 
 CLASSES = ("word", "digit", "operator", "format")
 PARTS = {
-    "digit_copied": "digit",  # of a number that stands in the question
-    "digit_computed": "digit",  # of one that does not
-    "final": "digit",  # of the number after the marker
+    "digit_copied": "digit",  # in a number of the question
+    "digit_computed": "digit",  # in another number
+    "final": "digit",  # in the number after the marker
     "calculator": "format",  # << >> and what is between them
     "marker": "format",
 }
@@ -39,12 +39,12 @@ _CALCULATOR = re.compile(r"<<.*?>>")
 Entry = Mapping[str, Any]  # a logged sample of lm-eval
 
 
-def columns(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
-    """The columns of every entry, in their order; none for tasks of other kinds."""
+def columns(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
+    """The columns of every entry; none for tasks of other kinds."""
     if task.OUTPUT_TYPE == "multiple_choice":
         return [_choice(task, entry) for entry in entries]
     if task.OUTPUT_TYPE == "generate_until":
-        return _generated(scorer, evaluation, task, entries)
+        return _generated(lm, evaluation, task, entries)
     return [{} for _ in entries]
 
 
@@ -54,7 +54,7 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
     if isinstance(gold, str) and gold in choices:
         gold = choices.index(gold)
     if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2 or not all(choices):
-        return {}  # several gold endings, or none, or nothing to compare
+        return {}  # several gold endings, none, or nothing to compare it with
     found = [float(resps[0][0]) for resps in entry["resps"][: len(choices)]]
     each = [nats / len(choice) for nats, choice in zip(found, choices, strict=True)]
     best = max(value for i, value in enumerate(each) if i != gold)
@@ -62,13 +62,13 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
     return {"bits": -found[gold] / math.log(2), "bytes": len(continuation.encode()), "margin": each[gold] - best}
 
 
-def _generated(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
+def _generated(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
     prompts = [entry["arguments"][0][0] for entry in entries]
     golds = [solution(task, entry["doc"], entry["target"]) for entry in entries]
     found = []
-    tokens = scorer.continuation_bits(list(zip(prompts, golds, strict=True)))
+    tokens = lm.continuation_bits(list(zip(prompts, golds, strict=True)))
     for entry, prompt, gold, parts in zip(entries, prompts, golds, tokens, strict=True):
-        row = {"stopped": float(scorer.stopped(prompt))}
+        row = {"stopped": float(lm.stopped(prompt))}
         if evaluation.marker is not None:
             row["marker"] = float(evaluation.marker in entry["resps"][0][0])
         question = str(task.doc_to_text(entry["doc"]))
@@ -77,14 +77,14 @@ def _generated(scorer: Scorer, evaluation: Evaluation, task: Any, entries: Seque
 
 
 def solution(task: Any, doc: Any, target: Any) -> str:
-    """The gold solution's text with what stands before it, as in a few-shot row; `target` is the task's for the document."""
+    """The gold solution with the delimiter before it, as in a few-shot row. `target`: the task's for the document."""
     if task.config.doc_to_choice is not None and isinstance(target, int):
         target = task.doc_to_choice(doc)[target]
     return f"{task.config.target_delimiter}{target[0] if isinstance(target, list) else target}"
 
 
 def classes(gold: str, question: str, marker: str | None) -> list[str]:
-    """The class of every character of a gold solution: a part of PARTS, `operator`, or `word` for all else."""
+    """The class of every character of a gold solution: one of PARTS, `operator`, or `word` for the rest."""
     found = ["word"] * len(gold)
     copied = {match.group().replace(",", "") for match in _NUMBER.finditer(question)}
     for match in _OPERATOR.finditer(gold):
@@ -107,7 +107,7 @@ def _put(found: list[str], span: tuple[int, int], name: str) -> None:
 
 
 def _sums(gold: str, tokens: Sequence[Token], kinds: Sequence[str]) -> dict[str, float]:
-    """Bits and bytes in all and by class; a token counts for the class of its first character that is no white space."""
+    """Bits and bytes in total and by class. A token belongs to the class of its first character that is no white space."""
     sums = {f"{unit}{name}": 0.0 for name in ("", *(f".{one}" for one in (*CLASSES, *PARTS))) for unit in ("bits", "bytes")}
     for token in tokens:
         text = gold[token.begin : token.end]

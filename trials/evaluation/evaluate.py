@@ -1,9 +1,9 @@
-"""Scores a model on the roles' benchmarks through lm-eval, and keeps every document's outcome."""
+"""Evaluates a model on a role's benchmarks through lm-eval; returns the outcome of every document."""
 
 import functools
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 
 from trials.errors import InputError
 from trials.evaluation import decomposition
-from trials.evaluation.engine.fast_lm import Exact
-from trials.evaluation.engine.hf_lm import Scorer
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
+from trials.evaluation.engine.protocol import Engine
 from trials.spec import Evaluation
 from trials.tasks.splits import cluster, half
 from trials.tasks.tasks import Tasks, check
@@ -25,51 +27,46 @@ for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
-# lm-eval compiles a task's template anew for every text that it writes with it: a third of the time of a small model's trial
+# lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
 lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 
 def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
-    """Sorted document numbers by task: a seeded sample of all tasks' documents together; a smaller one is part of a larger one.
-
-    Sorted because lm-eval walks the documents in ascending order while it takes their numbers from the list.
-    """
+    """Sorted document numbers by task: a seeded sample of all tasks' documents. A smaller sample is part of a larger one."""
     everything = [(task, index) for task, size in sizes.items() for index in range(size)]
     if documents is not None:
         order = np.random.default_rng(seed).permutation(len(everything))
         everything = [everything[i] for i in order[:documents]]
     chosen: dict[str, list[int]] = {}
-    for task, index in sorted(everything):
+    for task, index in sorted(everything):  # lm-eval reads documents in ascending order, their numbers in the list's
         chosen.setdefault(task, []).append(index)
     return chosen
 
 
-def asked(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The sorted numbers of a role's documents by task."""
+def document_numbers(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Sorted numbers of a role's documents by task."""
     return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
 
 
-def evaluate(
-    model: Any,
-    tokenizer: Any,
-    role: str,
-    evaluation: Evaluation,
-    tasks: Tasks,
-    batch_size: int,
-    samples: Mapping[str, list[int]] | None = None,
-) -> pd.DataFrame:
-    """One role's outcomes, a row per document (see Ledger.documents), with `batch_size` rows in memory at once.
+def make_engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:
+    """The engine of this name (see Evaluation.engine), with `batch_size` rows in memory at once."""
+    engines: dict[str, Callable[[Any, Any, int], Engine]] = {"exact": FastEngine, "hflm": HFEngine}
+    return engines[name](model, tokenizer, batch_size)
 
-    Of all its documents, or of these `samples`: sorted numbers by task. Its attrs["engine"] says who answered each
-    kind of request that the engine `exact` was to answer.
+
+def evaluate(
+    engine: Engine, role: str, evaluation: Evaluation, tasks: Tasks, samples: Mapping[str, list[int]] | None = None
+) -> pd.DataFrame:
+    """One role's outcomes, a row per document (see Ledger.documents).
+
+    `samples`: sorted document numbers by task. Default: all of the role's. attrs["engine"] of the result are the notes of
+    LmEvalAdapter.
     """
     check(role, evaluation, tasks)
     built = tasks.build(evaluation)
-    samples = asked(evaluation, built) if samples is None else dict(samples)
-    scorer = {"exact": Exact, "hflm": Scorer}[evaluation.engine](model, tokenizer, batch_size)
-    if isinstance(scorer, Exact):
-        scorer.gold = functools.partial(_solution, built)
-    for task in built.values():  # as lm-eval's simple_evaluate does, less the seconds it spends on describing the machine
+    samples = document_numbers(evaluation, built) if samples is None else dict(samples)
+    lm = LmEvalAdapter(engine, functools.partial(_solution, built))
+    for task in built.values():  # as lm-eval's simple_evaluate does, which spends seconds on a description of the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=evaluation.fewshot_seed)
@@ -77,7 +74,7 @@ def evaluate(
     np.random.seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     torch.manual_seed(lm_eval.defaults.DEFAULT_OTHER_SEED)
     results = lm_eval.evaluate(
-        lm=scorer,
+        lm=lm,
         task_dict={"tasks": {name: built[name] for name in samples}, "groups": {}, "group_map": {}},
         samples=samples,
         bootstrap_iters=0,
@@ -88,18 +85,16 @@ def evaluate(
         documents = outcomes(role, name, evaluation, entries)
         questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
         documents["question"] = documents["doc_id"].map(questions)
-        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one of the filters'; what is dissected is unfiltered
-        found = decomposition.columns(scorer, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
+        first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one entry per filter; the columns do not depend on it
+        found = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
-    together.attrs["engine"] = {}
-    if isinstance(scorer, Exact):
-        together.attrs["engine"] = {kind: str(way) for kind, way in scorer.ways.items()} | scorer.cut
+    together.attrs["engine"] = lm.notes
     return together
 
 
 def _solution(built: Mapping[str, Any], request: Any) -> str:
-    """What could have answered a request of a generated task."""
+    """The gold continuation of a generation request."""
     task = built[request.task_name]
     return decomposition.solution(task, request.doc, task.doc_to_target(request.doc))
 
@@ -115,7 +110,7 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
         row["target"] = str(entry["target"])
         row["response"] = response(entry["resps"])
         for metric in entry["metrics"]:
-            if isinstance(entry[metric], (int, float, np.generic)):  # an F1, say, has no value of a single document
+            if isinstance(entry[metric], (int, float, np.generic)):  # an F1 score has no value for a single document
                 row[f"{metric},{entry['filter']}"] = float(entry[metric])
     documents = pd.DataFrame(list(rows.values()))
     wanted = f"{evaluation.metric},{evaluation.filter}"
@@ -130,7 +125,7 @@ def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Map
 
 
 def question(task: Any, doc: Mapping[str, Any]) -> str:
-    """What is asked, without few-shot rows; a multiple choice with its choices, numbered from 0 as targets are."""
+    """The question without few-shot rows; of a multiple choice with its choices, numbered from 0 as targets are."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return str(task.doc_to_text(doc))
     choices = [f"({number}) {choice}" for number, choice in enumerate(task.doc_to_choice(doc))]
@@ -138,6 +133,6 @@ def question(task: Any, doc: Mapping[str, Any]) -> str:
 
 
 def response(resps: Sequence[Any]) -> str:
-    """The generated text, or the log-likelihoods of the choices, of a logged sample's "resps"."""
+    """The generated text, or the choices' log-likelihoods, from a logged sample's "resps"."""
     first = [one[0] for one in resps]
     return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)

@@ -57,7 +57,7 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
     for role in race.roles:
         evaluation = attempt.spec.eval[role]
         built = session.tasks.build(evaluation)
-        documents[role] = racing.documents(built, scoring.asked(evaluation, built))
+        documents[role] = racing.documents(built, scoring.document_numbers(evaluation, built))
         plans[role] = racing.stages(documents[role], race.half)
     answered: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
     for number, share in enumerate(STAGES):
@@ -80,7 +80,7 @@ def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataF
     for frame in frames:
         record.engine.setdefault(role, {}).update(frame.attrs.get("engine", {}))
     record.seconds.pop(f"evaluate.{role}", None)
-    if rest := racing.without(scoring.asked(evaluation, session.tasks.build(evaluation)), frames):
+    if rest := racing.without(scoring.document_numbers(evaluation, session.tasks.build(evaluation)), frames):
         frames.append(_answer(session, attempt, model, _Part(role, role, rest)))
     record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + seconds, 3)
     return racing.together(frames)
@@ -98,7 +98,8 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
     tokenizer, before = session.base(attempt.spec.base).tokenizer, len(record.out_of_memory)
 
     def score(rows: int) -> pd.DataFrame:
-        return scoring.evaluate(model, tokenizer, part.role, evaluation, session.tasks, rows, part.samples)
+        engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
+        return scoring.evaluate(engine, part.role, evaluation, session.tasks, part.samples)
 
     with attempt.phase(phase):
         documents = attempt.with_oom_backoff(phase, evaluation.batch_size, score)

@@ -41,8 +41,8 @@ def evaluated(monkeypatch) -> list[tuple[str, int]]:
     """Role and number of documents of each evaluation."""
     found, whole = [], evaluate.evaluate
 
-    def counted(model, tokenizer, role, *rest):
-        documents = whole(model, tokenizer, role, *rest)
+    def counted(engine, role, *rest):
+        documents = whole(engine, role, *rest)
         found.append((role, len(documents)))
         return documents
 
@@ -141,7 +141,7 @@ def test_documents_have_lm_evals_own_hashes(worker, spec):
     frame = worker.session.ledger.documents(record.key)
     for role in ROLES:
         built = worker.session.tasks.build(spec.eval[role])
-        asked = stages.documents(built, evaluate.asked(spec.eval[role], built))
+        asked = stages.documents(built, evaluate.document_numbers(spec.eval[role], built))
         told = frame[frame["role"] == role]
         assert [(one.number, one.hash, one.half) for one in asked] == list(
             zip(told["doc_id"], told["doc_hash"], told["half"], strict=True)

@@ -17,8 +17,9 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from trials import benchmark_presets
 from trials.errors import InputError
 from trials.evaluation import aggregate, decomposition, evaluate
-from trials.evaluation.engine.fast_lm import Exact
-from trials.evaluation.engine.hf_lm import Scorer
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.hub.hub import TASK_FOLDERS, Hub
 from trials.models import base
 from trials.spec import Base, Evaluation
@@ -45,7 +46,7 @@ def documents(micro, tasks) -> dict[str, pd.DataFrame]:
     found = {}
     for name in ("micro_swag", "micro_gsm", "micro_cs"):
         evaluation = Evaluation.model_validate({"preset": name, "documents": 24})
-        found[name] = evaluate.evaluate(micro.model, micro.tokenizer, name, evaluation, tasks, 8)
+        found[name] = evaluate.evaluate(FastEngine(micro.model, micro.tokenizer, 8), name, evaluation, tasks)
     return found
 
 
@@ -145,7 +146,7 @@ def test_the_seed_of_the_shots_draws_others(micro, drawn):
     def bits(**fields) -> list[float]:
         fields |= {"task": "drawn", "metric": "exact_match", "filter": "strict-match", "documents": 3, "fewshot": "stock"}
         evaluation = Evaluation(**fields)
-        return evaluate.evaluate(micro.model, micro.tokenizer, "math", evaluation, drawn, 3)["bits"].tolist()
+        return evaluate.evaluate(FastEngine(micro.model, micro.tokenizer, 3), "math", evaluation, drawn)["bits"].tolist()
 
     assert bits(fewshot_seed=1) != bits() == bits(fewshot_seed=1234)
 
@@ -189,7 +190,7 @@ def test_no_document_is_shown_its_own_answer(tasks, preset, shots, fewshot):
 )
 def test_micro_is_measured_with_rows_before_its_documents(micro, tasks, fields):
     evaluation = Evaluation.model_validate({**fields, "fewshot_seed": 3, "documents": 8})
-    assert evaluate.evaluate(micro.model, micro.tokenizer, "role", evaluation, tasks, 8)["score"].mean() >= 0.5
+    assert evaluate.evaluate(FastEngine(micro.model, micro.tokenizer, 8), "role", evaluation, tasks)["score"].mean() >= 0.5
 
 
 def test_who_says_the_default_sampler_gets_the_same_key(spec):
@@ -206,7 +207,7 @@ def test_who_says_the_default_sampler_gets_the_same_key(spec):
 
 def test_the_half_is_the_documents_own_and_neither_the_samples_nor_the_models(micro, tasks, documents):
     evaluation = Evaluation.model_validate({"preset": "micro_swag", "documents": 60, "seed": 5})
-    others = evaluate.evaluate(micro.model, micro.tokenizer, "role", evaluation, tasks, 8)
+    others = evaluate.evaluate(FastEngine(micro.model, micro.tokenizer, 8), "role", evaluation, tasks)
     halved = dict(zip(others["doc_hash"], others["half"], strict=True))
     shared = [(row.half, halved[row.doc_hash]) for row in documents["micro_swag"].itertuples() if row.doc_hash in halved]
     assert shared
@@ -271,7 +272,7 @@ def requests(texts: list[str], **settings) -> list[Instance]:
     return [Instance("generate_until", {}, (text, settings), i) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("engine", [Scorer, Exact])
+@pytest.mark.parametrize("engine", [HFEngine, FastEngine])
 def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap(micro, tasks, engine):
     task = tasks.build(Evaluation.model_validate("micro_gsm"))["micro_gsm"]
     task.set_fewshot_seed(seed=1)
@@ -285,7 +286,7 @@ def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap
         ("####", 40, {True}),
         ("?", 5, {False}),
     ):
-        scorer = engine(micro.model, micro.tokenizer, 4)
+        scorer = LmEvalAdapter(engine(micro.model, micro.tokenizer, 4))
         asked = {"until": [until], "max_gen_toks": cap, "do_sample": False}
         given = scorer.generate_until(requests(texts, **asked))
         assert given == stock.generate_until(requests(texts, **asked))
@@ -297,7 +298,7 @@ def test_a_response_stopped_if_an_end_token_or_a_stop_string_came_before_the_cap
         assert {scorer.stopped(text) for text in texts} == expected
 
 
-@pytest.mark.parametrize("engine", [Scorer, Exact])
+@pytest.mark.parametrize("engine", [HFEngine, FastEngine])
 def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch, engine):
     """Llama 3 has three; the tokenizer knows one of them."""
     text = "Question: Tom has 7 apples and buys 5 more. How many apples does Tom have?\nAnswer:"
@@ -306,7 +307,7 @@ def test_any_of_a_models_end_tokens_ends_a_response(micro, monkeypatch, engine):
     )
     first = micro.tokenizer.encode(response, add_special_tokens=False)[0]
     monkeypatch.setattr(micro.model.generation_config, "eos_token_id", [micro.tokenizer.eos_token_id, first])
-    scorer = engine(micro.model, micro.tokenizer, 1)
+    scorer = LmEvalAdapter(engine(micro.model, micro.tokenizer, 1))
     assert len(scorer.generate_until(requests([text], until=[], max_gen_toks=9))[0]) < len(response)
     assert scorer.stopped(text)
 
@@ -321,7 +322,7 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_bits_of_the_tokens_are_lm_evals_log_likelihood_of_the_whole(micro, batch_size):
-    found = Scorer(micro.model, micro.tokenizer, batch_size).continuation_bits(pairs())
+    found = LmEvalAdapter(HFEngine(micro.model, micro.tokenizer, batch_size)).continuation_bits(pairs())
     stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs())]
     for tokens, (nats, _) in zip(found, stock.loglikelihood(asked), strict=True):
@@ -329,23 +330,25 @@ def test_the_bits_of_the_tokens_are_lm_evals_log_likelihood_of_the_whole(micro, 
 
 
 def test_a_model_whose_head_cannot_leave_positions_out_gives_the_same_bits(micro, monkeypatch):
-    wanted = Scorer(micro.model, micro.tokenizer, 3).continuation_bits(pairs())
+    wanted = LmEvalAdapter(HFEngine(micro.model, micro.tokenizer, 3)).continuation_bits(pairs())
     forward = micro.model.forward
     assert "logits_to_keep" in inspect.signature(forward).parameters
     monkeypatch.setattr(micro.model, "forward", lambda input_ids: forward(input_ids))
-    found = Scorer(micro.model, micro.tokenizer, 3).continuation_bits(pairs())
+    found = LmEvalAdapter(HFEngine(micro.model, micro.tokenizer, 3)).continuation_bits(pairs())
     for one, other in zip(wanted, found, strict=True):
         assert [token.bits for token in one] == pytest.approx([token.bits for token in other], rel=1e-4, abs=1e-5)
 
 
 def test_every_character_of_the_gold_solution_belongs_to_one_token(micro):
-    for (_, gold), tokens in zip(pairs(), Scorer(micro.model, micro.tokenizer, 3).continuation_bits(pairs()), strict=True):
+    for (_, gold), tokens in zip(
+        pairs(), LmEvalAdapter(HFEngine(micro.model, micro.tokenizer, 3)).continuation_bits(pairs()), strict=True
+    ):
         assert "".join(gold[token.begin : token.end] for token in tokens) == gold
 
 
 def test_what_is_too_long_for_the_model_is_cut_from_the_left(micro):
-    scorer = Scorer(micro.model, micro.tokenizer, 2)
-    long = ("Tom has 12 apples. " * scorer.max_length + "Answer:", " 12 - 5 = 7")
+    scorer = LmEvalAdapter(HFEngine(micro.model, micro.tokenizer, 2))
+    long = ("Tom has 12 apples. " * scorer.engine.max_length + "Answer:", " 12 - 5 = 7")
     stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
     ((nats, _),) = stock.loglikelihood([Instance("loglikelihood", {}, long, 0)])
     (tokens,) = scorer.continuation_bits([long])
@@ -385,12 +388,12 @@ def test_the_classes_add_up_to_the_whole_in_bits_and_in_bytes(documents):
 
 def test_a_response_without_the_marker_and_one_that_is_lax_are_told_apart(micro, tasks, monkeypatch):
     answers = iter(["12 - 5 = 7\n#### 7", "it makes 7", "#### 9 and 7", "nothing"])
-    monkeypatch.setattr(Exact, "generate_until", lambda self, asked, **_: [next(answers) for _ in asked])
-    monkeypatch.setattr(Scorer, "stopped", lambda self, prompt: False)
+    monkeypatch.setattr(LmEvalAdapter, "generate_until", lambda self, asked, **_: [next(answers) for _ in asked])
+    monkeypatch.setattr(LmEvalAdapter, "stopped", lambda self, prompt: False)
     tasks_of = tasks.build(Evaluation.model_validate({"preset": "micro_gsm", "documents": 4}))["micro_gsm"]
     monkeypatch.setattr(type(tasks_of), "doc_to_target", lambda self, doc, *_: "2 + 5 = 7\n#### 7")
     evaluation = Evaluation.model_validate({"preset": "micro_gsm", "documents": 4})
-    frame = evaluate.evaluate(micro.model, micro.tokenizer, "math", evaluation, tasks, 4)
+    frame = evaluate.evaluate(FastEngine(micro.model, micro.tokenizer, 4), "math", evaluation, tasks)
     assert frame[["marker", "strict", "flexible", "stopped"]].to_numpy().tolist() == [
         [1, 1, 1, 0],
         [0, 0, 1, 0],

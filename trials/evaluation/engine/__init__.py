@@ -1,1 +1,1 @@
-"""Engines that answer lm-eval's requests."""
+"""Engines that run a model, the interface they share, and the adapter that puts any of them behind lm-eval."""

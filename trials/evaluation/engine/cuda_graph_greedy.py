@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from trials.evaluation.engine import greedy as decode
 from trials.evaluation.engine import shared_prefix
 from trials.evaluation.engine.greedy import Flight, Row
-from trials.evaluation.engine.kv_cache import Past
+from trials.evaluation.engine.kv_cache import PrefixCache
 from trials.models import cuda_graphs
 
 _ALIGNED = 16
@@ -59,7 +59,7 @@ class _Room(DynamicLayer):
 class Slots:
     """So many rows at once, each with room for `width` positions of its own after the `beginning` that all share."""
 
-    def __init__(self, model: Any, beginning: Past, count: int, width: int):
+    def __init__(self, model: Any, beginning: PrefixCache, count: int, width: int):
         self.model = model
         self.longest, self.width = width, -(-width // _ALIGNED) * _ALIGNED
         self.shown = self.width
@@ -67,9 +67,9 @@ class Slots:
         self.columns = torch.arange(self.width, device=model.device)
         self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
         self.at = torch.zeros(count, dtype=torch.long, device=model.device)
-        self.past = beginning.anew()
-        self.past.layers = [_Room(self) for _ in self.past.layers]
-        self.past.in_slots = shared_prefix.reads(model)
+        self.cache = beginning.emptied()
+        self.cache.layers = [_Room(self) for _ in self.cache.layers]
+        self.cache.in_slots = shared_prefix.reads(model)
         self._told = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
         self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
         self._pool: tuple[int, int] | None = None
@@ -81,7 +81,7 @@ class Slots:
         lengths, longest = flight.seen.sum(dim=1), flight.seen.shape[1]
         # to the slot's left end, since every row goes on from an end of its own; behind it lies what no mask shows
         places = (torch.arange(longest, device=device) + (longest - lengths)[:, None]).clamp(max=longest - 1)
-        for room, layer in zip(self.past.layers, flight.past.layers, strict=True):
+        for room, layer in zip(self.cache.layers, flight.cache.layers, strict=True):
             room.put(numbers, places, layer.keys, layer.values)
         self.at[numbers] = lengths
         self.token[numbers, 0] = torch.tensor([row.generated[-1] for row in flight.rows], device=device)
@@ -126,18 +126,18 @@ class Slots:
     def close(self) -> None:
         """Gives the memory back; the layers and this refer to each other."""
         self._graphs.clear()
-        self.past.layers = []
+        self.cache.layers = []
 
     def _choose(self) -> None:
         mask = (self.columns[: self.shown] <= self.at[:, None])[:, None, None]
-        if not self.past.in_slots:  # transformers' own attentions take a mask that is added
+        if not self.cache.in_slots:  # transformers' own attentions take a mask that is added
             mask = torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, torch.finfo(self.model.dtype).min)
-        with shared_prefix.attending(self.model, self.past):
+        with shared_prefix.attending(self.model, self.cache):
             logits = self.model(
                 self.token,
                 attention_mask=mask,
-                position_ids=self.at[:, None] + self.past.shared,
-                past_key_values=self.past,
+                position_ids=self.at[:, None] + self.cache.shared,
+                past_key_values=self.cache,
                 use_cache=True,
                 logits_to_keep=1,
             ).logits
@@ -149,10 +149,10 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
     """decode.greedy in as many slots as rows may be under way at once."""
     if not rows:
         return
-    lent = decode.lend(model, rows)
-    slots = Slots(model, lent, min(batch, len(rows)), max(len(row.prompt) for row in rows) - lent.shared + most)
+    beginning = decode.shared_beginning(model, rows)
+    slots = Slots(model, beginning, min(batch, len(rows)), max(len(row.prompt) for row in rows) - beginning.shared + most)
     try:
-        _Run(slots, lent, most, ends).run(rows, batch)
+        _Run(slots, beginning, most, ends).run(rows, batch)
     finally:
         slots.close()
 
@@ -160,8 +160,8 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
 class _Run:
     """Rows on their way through the slots."""
 
-    def __init__(self, slots: Slots, lent: Past, most: int, ends: Callable[[list[int]], bool]):
-        self.slots, self.lent, self.most, self.ends = slots, lent, most, ends
+    def __init__(self, slots: Slots, beginning: PrefixCache, most: int, ends: Callable[[list[int]], bool]):
+        self.slots, self.beginning, self.most, self.ends = slots, beginning, most, ends
         self.held: list[Row | None] = [None] * len(slots.numbers)
         """By slot."""
         self.asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
@@ -174,14 +174,14 @@ class _Run:
             if waiting and free >= decode.enough(len(waiting), batch):
                 self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
             if any(self.held):
-                own = max(len(row.prompt) - self.lent.shared + len(row.generated) for row in self.held if row is not None)
+                own = max(len(row.prompt) - self.beginning.shared + len(row.generated) for row in self.held if row is not None)
                 self.asked.append((list(self.held), self.slots.step(own + len(self.asked))))
             while len(self.asked) > (1 if any(self.held) else 0):
                 self._hear(*self.asked.popleft())
 
     def _begin(self, rows: Sequence[Row]) -> None:
-        for part in decode.alike(self.slots.model, rows, self.lent.shared):
-            begun = decode.begin(self.slots.model, part, self.lent.anew())
+        for part in decode.alike(self.slots.model, rows, self.beginning.shared):
+            begun = decode.begin(self.slots.model, part, self.beginning.emptied())
             decode.settle(begun, self.most, self.ends)
             if begun.rows:  # and not all of them ended with their first token
                 free = [slot for slot, row in enumerate(self.held) if row is None][: len(begun.rows)]

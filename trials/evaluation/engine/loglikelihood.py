@@ -1,7 +1,7 @@
-"""The log-likelihoods of continuations that share their context, with the context run through the model once.
+"""Log-likelihoods of continuations that share their context, with the context run through the model once.
 
-A row is a context and its continuations one after the other; a mask hides each from the others, and all count their positions
-from the context's end. What all contexts of a batch begin with (few-shot examples, as a rule) is run once for all of them.
+A row is a context and its continuations one after the other. A mask hides each continuation from the others, and all count
+their positions from the context's end. What all contexts of a batch begin with is run once (shared_prefix.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,21 +18,21 @@ from trials.models.lm_head import logits_at
 
 @dataclass
 class Question:
-    """A context and its continuations, as token numbers; neither is empty."""
+    """A context and its continuations, as token ids; neither is empty."""
 
     context: list[int]
     endings: list[list[int]]
 
     @property
     def length(self) -> int:
-        """Positions of its row: every continuation's last token is only predicted."""
+        """Positions of its row, in which the last token of every continuation is only predicted."""
         return len(self.context) + sum(len(ending) - 1 for ending in self.endings)
 
 
 def parts(context: int, endings: Sequence[int], longest: int) -> Iterator[list[int]]:
-    """Numbers of the endings of these lengths, in parts that are a row each: a row's cost grows with the square of its length,
-    so its endings are together about as long as its context, or 256 tokens. A row of several is no longer than the model's
-    `longest`: some models have a mask of that size."""
+    """Splits endings of these lengths into rows; yields the numbers of each row's endings."""
+    # attention's cost grows with the square of a row's length, so the endings together are about as long as the context; a row
+    # of several is no longer than `longest`, since some models have a mask of that size
     most, part, length = min(max(context, 256), longest - context), list[int](), 0
     for number, tokens in enumerate(endings):
         if part and length + tokens > most:
@@ -44,7 +44,7 @@ def parts(context: int, endings: Sequence[int], longest: int) -> Iterator[list[i
 
 
 def batches(questions: Sequence[Question], endings: int, device: torch.device) -> Iterator[list[int]]:
-    """Numbers of the questions, those of about one length together: at most so many endings a batch, or one question."""
+    """Numbers of the questions in batches of about one length, each of at most `endings` endings, or of one question."""
     chunk: list[int] = []
     for number in sorted(range(len(questions)), key=lambda i: (-questions[i].length, questions[i].context)):
         full = sum(len(questions[i].endings) for i in [*chunk, number]) > endings
@@ -58,12 +58,12 @@ def batches(questions: Sequence[Question], endings: int, device: torch.device) -
 
 @dataclass
 class Scored:
-    """A batch that is on its way through a GPU, or has been through the CPU."""
+    """The scores of a batch. On a GPU they may still be under way until `read`."""
 
     nats: torch.Tensor
-    """(tokens of all endings), the log-likelihood of each."""
+    """(tokens of all endings): the log-likelihood of each."""
     likeliest: torch.Tensor
-    """(tokens of all endings), whether each is the likeliest one."""
+    """(tokens of all endings): whether each is the likeliest one."""
     batch: Sequence[Question]
 
     def read(self) -> list[list[tuple[float, bool]]]:
@@ -74,13 +74,13 @@ class Scored:
         return [[next(answers) for _ in question.endings] for question in self.batch]
 
 
-def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) -> Scored:
-    """Runs a batch through the model. On a GPU nothing here waits for it: the next batch is laid out meanwhile."""
+def score(model: Any, batch: Sequence[Question]) -> Scored:
+    """Runs a batch through the model. On a GPU nothing waits for it, so that the next batch is laid out meanwhile."""
     shared = shared_prefix.common(model, [question.context[:-1] for question in batch])
-    past = shared_prefix.beginning(model, batch[0].context[:shared])
+    cache = shared_prefix.beginning(model, batch[0].context[:shared])
     width = max(question.length for question in batch) - shared
     rows, places, part, predict = np.zeros((4, len(batch), width), dtype=np.int64)
-    part -= 1  # 0 the context, then the endings by number; -1 padding
+    part -= 1  # 0: the context; 1 and more: the endings; -1: padding
     for i, question in enumerate(batch):
         at, place = 0, shared
         for number, ids in enumerate([question.context[shared:], *(ending[:-1] for ending in question.endings)]):
@@ -90,33 +90,35 @@ def score(model: Any, batch: Sequence[Question], softmax: torch.dtype | None) ->
         predict[i, len(question.context) - shared - 1 : at] = 1
     ids, positions, parts = sent(torch.from_numpy(np.stack([rows, places, part])), model.device)
     sees = ((parts[:, :, None] == parts[:, None, :]) | (parts[:, None, :] == 0)).tril()
-    sees |= torch.eye(width, dtype=torch.bool, device=sees.device)  # for padding, since a softmax over nothing is no number
+    sees |= torch.eye(width, dtype=torch.bool, device=sees.device)  # padding sees itself: a softmax over nothing is NaN
     mask = sees[:, None]
-    if not past.beginning:  # transformers' own attentions take a mask that is added
+    if not cache.beginning:  # transformers' own attentions take a mask that is added
         mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill_(~mask, torch.finfo(model.dtype).min)
     inputs = {
         "input_ids": ids,
         "attention_mask": mask,
         "position_ids": positions,
-        "past_key_values": past if past.beginning else None,
-        "use_cache": bool(past.beginning),
+        "past_key_values": cache if cache.beginning else None,
+        "use_cache": bool(cache.beginning),
     }
-    with shared_prefix.attending(model, past):
+    with shared_prefix.attending(model, cache):
         logits = logits_at(model, inputs, torch.from_numpy(predict != 0))
-    place, token = sent(torch.tensor(_asked(batch)), model.device).T
-    nats = torch.log_softmax(logits, dim=-1, dtype=softmax)
+    place, token = sent(torch.tensor(_scored_places(batch)), model.device).T
+    nats = torch.log_softmax(logits, dim=-1)  # in the model's type, as lm-eval has it
     return Scored(nats[place, token], nats.argmax(dim=-1)[place] == token, batch)
 
 
-def _asked(batch: Sequence[Question]) -> list[tuple[int, int]]:
-    """For every token of every ending its place among the logits, which are those at every question's last token of the
-    context and at its endings' tokens but the last; and the token."""
-    where: list[tuple[int, int]] = []
+def _scored_places(batch: Sequence[Question]) -> list[tuple[int, int]]:
+    """For every token of every ending, the row of the logits that predicts it, and the token.
+
+    The logits are those at each question's last token of the context and at its endings' tokens but the last.
+    """
+    places: list[tuple[int, int]] = []
     begin = 0
     for question in batch:
         at = begin + 1
         for ending in question.endings:
-            where += [(begin, ending[0]), *((at + j, token) for j, token in enumerate(ending[1:]))]
+            places += [(begin, ending[0]), *((at + j, token) for j, token in enumerate(ending[1:]))]
             at += len(ending) - 1
         begin = at
-    return where
+    return places

@@ -1,32 +1,29 @@
-"""Whether the engine's numbers are the model's own: some of the requests go both ways before all of them go one way.
+"""Checks that the fast engine gives the model's own numbers: some requests go both ways before all of them go one way.
 
-An architecture may read positions, masks or its past in a way of its own (windows, offsets, latents, scalings beyond a
-length), and no configuration says so reliably. A probe is therefore as long as the requests get. Where the engine differs
-from plain passes by more than rounding, or raises, lm-eval's own model answers: several rows at once where that gives the
-numbers of one row, one row at a time otherwise.
+An architecture may read positions, masks or its cache in a way of its own (windows, offsets, latents, scalings beyond a
+length), and no configuration says so reliably. A probe is therefore as long as the requests get. If the fast engine differs
+from plain passes by more than rounding, or raises, HFEngine answers: several rows at once if that gives the numbers of one
+row, one row at a time otherwise.
 """
 
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from lm_eval.models.huggingface import HFLM
 
 from trials.evaluation.engine import shared_prefix
 from trials.evaluation.engine.greedy import Row
-from trials.evaluation.engine.hf_lm import Scorer
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt
 from trials.models import oom
 
 Item = TypeVar("Item")
-Request = tuple[Any, list[int], list[int]]
-"""As lm-eval has it: a name, the context's tokens and the continuation's."""
-Answers = Sequence[tuple[float, bool]]
-"""Log-likelihoods in nats, and whether every token is the likeliest."""
+Answers = Callable[[Sequence[Continuation]], Sequence[Answer]]
 
 _STEPS = 12
 """Tokens that a probe generates."""
@@ -65,74 +62,65 @@ def way(model: Any, kind: str, sizes: tuple[Any, ...], find: Callable[[], Way]) 
     return known[key]
 
 
-def likelihoods(
-    scorer: Scorer, engine: Callable[[list[Request]], Answers], requests: Sequence[Request], row: list[Request]
-) -> Way:
-    """The way of log-likelihoods, none of whose contexts has to be cut. `row`: those of the engine's longest row of several."""
-    longest, *others = _some(requests, [len(context) + len(ids) for _, context, ids in requests])
-    name, context, ids = longest
-    if reason := _rescaled(scorer.core, len(context) + len(ids)):
+def likelihoods(plain: HFEngine, fast: Answers, requests: Sequence[Continuation], row: Sequence[Continuation]) -> Way:
+    """Which engine answers log-likelihoods. `row`: requests of the fast engine's longest row of several."""
+    longest, *others = _some(requests, [len(context) + len(tokens) for context, tokens in requests])
+    if reason := _rescaled(plain.core, len(longest.context) + len(longest.tokens)):
         return Way(1, reason)
-    beside = [request for request in requests if request[1] == context and request[2] != ids][-1:]
+    beside = [one for one in requests if one.context == longest.context and one.tokens != longest.tokens][-1:]
     some = [longest, *beside, *others, row[0], row[-1]]
-    alike = [longest, *beside, (name, context[:-1] or context, ids)]  # contexts that begin alike are run once
-    plain = {_key(one): sum(_nats(scorer.bits([([*one[1], *one[2]], len(one[2]))])[0])) for one in (*some, *alike)}
+    # contexts that begin alike, for the pass that rows share
+    alike = [longest, *beside, Continuation(longest.context[:-1] or longest.context, longest.tokens)]
+    alone = {_key(one): _sum_of_one(plain, one) for one in (*some, *alike)}
 
-    def off(answer: Callable[[list[Request]], Answers], asked: list[Request]) -> str | None:
-        pairs = zip(asked, answer(asked), strict=True)
-        gaps = [_gap(scorer, nats, plain[_key(one)], len(one[2])) for one, (nats, _) in pairs if _key(one) in plain]
+    def off(answers: Answers, probes: Sequence[Continuation]) -> str | None:
+        pairs = zip(probes, answers(probes), strict=True)
+        gaps = [_gap(plain, nats, alone[_key(one)], len(one.tokens)) for one, (nats, _) in pairs if _key(one) in alone]
         return f"log-likelihoods differ by {max(gaps):.2g} nats" if any(gaps) else None
 
-    def stock(asked: list[Request]) -> Answers:
-        found: Answers = HFLM._loglikelihood_tokens(scorer, asked, disable_tqdm=True)
-        return found
-
-    return _decided(scorer, lambda: off(engine, [*some, *row]) or off(engine, alike), lambda: off(stock, some))
+    return _decided(plain, lambda: off(fast, [*some, *row]) or off(fast, alike), lambda: off(plain.log_likelihoods, some))
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How responses are generated."""
-
-    most: int
-    """Tokens of a response."""
-    settings: Mapping[str, Any]
-    """Of transformers' generate, besides."""
-    obstacle: str | None
-    """Why the engine does not know it."""
-
-
-def generation(scorer: Scorer, engine: Callable[[list[Row], int], None], rows: Sequence[Row], decoding: Decoding) -> Way:
-    """The way of responses, and of the gold solutions that are scored along with them."""
-    steps, most = min(decoding.most, _STEPS), decoding.most
-    longest, *others = _some(rows, [len(row.prompt) for row in rows])
-    if reason := _rescaled(scorer.core, len(longest.prompt) + most):
+def generation(
+    plain: HFEngine,
+    fast: Callable[[list[Row], int], None],
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    obstacle: str | None,
+) -> Way:
+    """Which engine generates, and scores the gold solutions along. `obstacle`: why the fast engine cannot."""
+    most = decoding.max_tokens
+    steps = min(most, _STEPS)
+    longest, *others = _some(prompts, [len(prompt.tokens) for prompt in prompts])
+    if reason := _rescaled(plain.core, len(longest.tokens) + most):
         return Way(1, reason)
-    length = len(longest.prompt) + most - steps
-    stretched = Row((longest.prompt * (length // len(longest.prompt) + 1))[:length], gold=longest.gold)
+    length = len(longest.tokens) + most - steps
+    stretched = Prompt((longest.tokens * (length // len(longest.tokens) + 1))[:length], longest.gold)
+    few = Decoding(steps, (), decoding.settings)
 
     def generated(some: Sequence[Row]) -> list[_Made]:
-        return _generated(scorer, [row.prompt for row in some], steps, decoding.settings)
+        return _generated(plain, [row.prompt for row in some], few)
 
-    alone = [generated([row])[0] for row in (stretched, *others)]
-    probes = [_plain(scorer, row, made.tokens) for row, made in zip((stretched, *others), alone, strict=True)]
+    rows = [Row(prompt.tokens, gold=prompt.gold) for prompt in (stretched, *others)]
+    alone = [generated([row])[0] for row in rows]
+    probes = [_plain_row(plain, row, made.tokens) for row, made in zip(rows, alone, strict=True)]
 
     def off(found: list[Row]) -> str | None:
-        return next((reason for one, row in zip(probes, found, strict=True) if (reason := _off(scorer, one, row))), None)
+        return next((reason for one, row in zip(probes, found, strict=True) if (reason := _off(plain, one, row))), None)
 
     def run() -> str | None:
         found = [Row(probe.prompt, gold=probe.gold) for probe in probes]
-        engine(found, steps)
+        fast(found, steps)
         return off(found)
 
-    def stock() -> str | None:
-        golds = scorer.bits([([*probe.prompt, *probe.gold], len(probe.gold)) for probe in probes])
-        together = generated(probes)
-        gap = max(made.gap(scorer, other) for made, other in zip(together, alone, strict=True))
-        rows = [Row([], generated=made.tokens, gold_nats=_nats(bits)) for made, bits in zip(together, golds, strict=True)]
-        return f"log-likelihoods of responses differ by {gap:.2g} nats" if gap else off(rows)
+    def together() -> str | None:
+        golds = plain.token_bits([Continuation(probe.prompt, probe.gold) for probe in probes])
+        at_once = generated(probes)
+        gap = max(made.gap(plain, other) for made, other in zip(at_once, alone, strict=True))
+        found = [Row([], generated=made.tokens, gold_nats=_nats(bits)) for made, bits in zip(at_once, golds, strict=True)]
+        return f"log-likelihoods of responses differ by {gap:.2g} nats" if gap else off(found)
 
-    return _decided(scorer, run, stock, decoding.obstacle)
+    return _decided(plain, run, together, obstacle)
 
 
 def _rescaled(model: Any, length: int) -> str | None:
@@ -147,24 +135,31 @@ def _rescaled(model: Any, length: int) -> str | None:
     return None
 
 
-def _plain(scorer: Scorer, row: Row, tokens: list[int]) -> Row:
+def _plain_row(plain: HFEngine, row: Row, tokens: list[int]) -> Row:
     """The row with a response, and with a gold whose tokens are scored by a plain pass."""
-    gold = (row.gold or row.prompt)[: min(_GOLD, max(1, scorer.max_length - len(row.prompt)))]
-    (bits,) = scorer.bits([([*row.prompt, *gold], len(gold))])
+    gold = (row.gold or row.prompt)[: min(_GOLD, max(1, plain.max_length - len(row.prompt)))]
+    (bits,) = plain.token_bits([Continuation(row.prompt, gold)])
     return Row(row.prompt, generated=tokens, gold=gold, gold_nats=_nats(bits))
 
 
-def _off(scorer: Scorer, plain: Row, row: Row) -> str | None:
-    """How a row's response and gold differ from the plain ones by more than rounding."""
-    gap = max(_gap(scorer, mine, theirs, 1) for mine, theirs in zip(row.gold_nats, plain.gold_nats, strict=True))
+def _off(plain: HFEngine, expected: Row, row: Row) -> str | None:
+    """How a row's response and gold differ from the expected ones by more than rounding."""
+    gap = max(_gap(plain, mine, theirs, 1) for mine, theirs in zip(row.gold_nats, expected.gold_nats, strict=True))
     if gap:
         return f"log-likelihoods after a prompt differ by {gap:.2g} nats"
-    at = next((i for i, (a, b) in enumerate(zip(plain.generated, row.generated, strict=False)) if a != b), None)
+    pairs = zip(expected.generated, row.generated, strict=False)
+    at = next((i for i, (theirs, mine) in enumerate(pairs) if theirs != mine), None)
     if at is None:
-        return None if plain.generated == row.generated else "responses end at other tokens"
-    before = [*plain.prompt, *plain.generated[:at]]
-    mine, theirs = (_nats(scorer.bits([([*before, one.generated[at]], 1)])[0])[0] for one in (row, plain))
-    return "responses are other ones" if _gap(scorer, mine, theirs, 1) else None
+        return None if expected.generated == row.generated else "responses end at other tokens"
+    # two tokens of equal likelihood up to rounding are both right
+    before = [*expected.prompt, *expected.generated[:at]]
+    mine, theirs = (_sum_of_one(plain, Continuation(before, [one.generated[at]])) for one in (row, expected))
+    return "responses are other ones" if _gap(plain, mine, theirs, 1) else None
+
+
+def _sum_of_one(plain: HFEngine, request: Continuation) -> float:
+    """The continuation's log-likelihood in nats, from a plain pass over one row."""
+    return sum(_nats(plain.token_bits([request])[0]))
 
 
 def _nats(bits: Sequence[float]) -> list[float]:
@@ -172,14 +167,14 @@ def _nats(bits: Sequence[float]) -> list[float]:
 
 
 def _decided(
-    scorer: Scorer, engine: Callable[[], str | None], stock: Callable[[], str | None], obstacle: str | None = None
+    plain: HFEngine, fast: Callable[[], str | None], together: Callable[[], str | None], obstacle: str | None = None
 ) -> Way:
-    """`engine` and `stock`, several rows at once, say what is wrong with their numbers."""
-    reason = obstacle or shared_prefix.obstacle(scorer.core) or _tried(engine)
+    """`fast`, and `together` for the plain engine with several rows at once, return what is wrong with their numbers."""
+    reason = obstacle or shared_prefix.obstacle(plain.core) or _tried(fast)
     if reason is None:
         return Way()
-    rows = scorer.batch_size
-    return Way(rows if rows == 1 or _tried(stock) is None else 1, reason)
+    rows = plain.batch_size
+    return Way(rows if rows == 1 or _tried(together) is None else 1, reason)
 
 
 def _tried(find: Callable[[], str | None]) -> str | None:
@@ -194,43 +189,31 @@ def _tried(find: Callable[[], str | None]) -> str | None:
 
 @dataclass(frozen=True)
 class _Made:
-    """A response of lm-eval's own model, up to an end token, and the log-likelihood of each of its tokens."""
+    """A response of the plain engine, up to an end token, and the log-likelihood of each of its tokens."""
 
     tokens: list[int]
     nats: list[float]
 
-    def gap(self, scorer: Scorer, other: "_Made") -> float:
-        """By how much they differ in what they have in common."""
+    def gap(self, plain: HFEngine, other: "_Made") -> float:
+        """The largest difference within the tokens that both begin with."""
         pairs = list(zip(self.tokens, self.nats, other.tokens, other.nats, strict=False))
         common = itertools.takewhile(lambda pair: pair[0] == pair[2], pairs)
-        return max((_gap(scorer, mine, theirs, 1) for _, mine, _, theirs in common), default=0.0)
+        return max((_gap(plain, mine, theirs, 1) for _, mine, _, theirs in common), default=0.0)
 
 
-def _generated(scorer: Scorer, prompts: Sequence[list[int]], steps: int, settings: Mapping[str, Any]) -> list[_Made]:
-    """What lm-eval's own model generates for the prompts at once."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), scorer.tokenizer.pad_token_id)
-    seen = torch.zeros_like(ids)
-    for i, prompt in enumerate(prompts):
-        ids[i, longest - len(prompt) :], seen[i, longest - len(prompt) :] = torch.tensor(prompt), 1
-    own = scorer.core.generation_config.max_new_tokens  # which takes precedence over max_length
-    made: Any = HFLM._model_generate(
-        scorer,
-        context=ids.to(scorer.device),
-        attention_mask=seen.to(scorer.device),
-        max_length=longest + steps,
-        stop=[],
-        return_dict_in_generate=True,
-        output_logits=True,
-        **({} if own is None else {"max_new_tokens": steps}),
-        **settings,
-    )
-    tokens = made.sequences[:, longest:]
+def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding) -> list[_Made]:
+    """What the plain engine generates for the prompts at once."""
+    outputs: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True}
+    if plain.core.generation_config.max_new_tokens is not None:  # takes precedence over max_length
+        outputs["max_new_tokens"] = decoding.max_tokens
+    with torch.no_grad():
+        made = plain.run_generate(prompts, decoding, **outputs)
+    tokens = made.sequences[:, max(map(len, prompts)) :]
     logits = torch.stack(made.logits, dim=1).float().log_softmax(dim=-1)
     nats: list[list[float]] = [[] for _ in prompts]
     if len(logits) == len(prompts):  # and not those of several beams
         nats = logits.gather(2, tokens[:, : logits.shape[1], None])[..., 0].tolist()
-    ended = (list(_until(row, scorer.end_tokens())) for row in tokens.tolist())
+    ended = (list(_until(row, plain.end_tokens())) for row in tokens.tolist())
     return [_Made(row, values[: len(row)]) for row, values in zip(ended, nats, strict=True)]
 
 
@@ -247,13 +230,13 @@ def _some(items: Sequence[Item], lengths: Sequence[int]) -> list[Item]:
     return [items[i] for i in dict.fromkeys([order[0], 0, order[-1]])]
 
 
-def _gap(scorer: Scorer, one: float, other: float, tokens: int) -> float:
-    """By how much sums over so many tokens differ; 0 where it may be rounding."""
-    kind = scorer.model.dtype
+def _gap(plain: HFEngine, one: float, other: float, tokens: int) -> float:
+    """The difference of two sums over so many tokens; 0 if it may be rounding."""
+    kind = plain.model.dtype
     always, each = _ROUNDING[kind]
     gap = abs(one - other)
     return 0.0 if gap <= always + each * tokens + torch.finfo(kind).eps * abs(other) else gap
 
 
-def _key(request: Request) -> tuple[tuple[int, ...], ...]:
-    return tuple(request[1]), tuple(request[2])
+def _key(request: Continuation) -> tuple[tuple[int, ...], ...]:
+    return tuple(request.context), tuple(request.tokens)

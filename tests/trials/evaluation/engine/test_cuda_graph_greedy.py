@@ -54,4 +54,4 @@ def test_no_position_is_beyond_the_longest_row_and_nothing_is_held_afterwards(mo
     with torch.no_grad():
         cuda_graph_greedy.greedy(gpt, rows, most, 4, lambda tokens: len(tokens) % 5 == 0)
     assert {len(row.generated) for row in rows} == {5}
-    assert all(not one.past.layers and not one._graphs for one in made)
+    assert all(not one.cache.layers and not one._graphs for one in made)

@@ -1,11 +1,12 @@
-"""A past that grows in place holds what transformers' own would hold, whatever rows leave, join or are cut off."""
+"""The cache holds what transformers' own would hold, whatever rows leave or join, and never changes a shared beginning."""
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from trials.evaluation.engine import kv_cache
+from tests.factories.models import SIZES
+from trials.evaluation.engine.kv_cache import GrowingLayer, PrefixCache
 
 
 def states(rows: int, positions: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -18,7 +19,7 @@ class Both:
     """The layer beside transformers' own."""
 
     def __init__(self) -> None:
-        self.ours, self.stock = kv_cache.Growing(), DynamicLayer()
+        self.ours, self.stock = GrowingLayer(), DynamicLayer()
 
     def update(self, *added: torch.Tensor) -> None:
         given = [one.clone() for one in added]
@@ -38,7 +39,7 @@ class Both:
 
 
 @pytest.mark.parametrize("chosen", [[0, 1, 2, 4], [0, 4, 2], [3, 1], [4], [2, 0, 1], [1, 2, 3]])
-def test_rows_that_stay_are_those_and_go_on(chosen):
+def test_kept_rows_are_transformers_selection_and_grow_on(chosen):
     both = Both()
     both.update(*states(5, 7, 0))
     both.update(*states(5, 1, 1))
@@ -48,7 +49,7 @@ def test_rows_that_stay_are_those_and_go_on(chosen):
     both.update(*states(1, 2, 3))
 
 
-def test_what_was_cut_off_is_written_over():
+def test_cropped_positions_are_overwritten():
     both = Both()
     both.update(*states(2, 5, 0))
     both.update(*states(2, 3, 1))
@@ -60,7 +61,7 @@ def test_what_was_cut_off_is_written_over():
     both.update(*states(2, 1, 4))
 
 
-def test_a_beginning_that_is_lent_to_several_rows_is_not_written_to():
+def test_repeated_row_is_not_written_to():
     both = Both()
     both.update(*states(1, 5, 0))
     both.update(*states(1, 1, 1))
@@ -71,8 +72,8 @@ def test_a_beginning_that_is_lent_to_several_rows_is_not_written_to():
     assert torch.equal(both.ours.keys[:, :, :6], lent.expand(3, -1, -1, -1))
 
 
-def test_steps_do_not_copy_what_is_there():
-    layer = kv_cache.Growing()
+def test_steps_copy_no_earlier_positions():
+    layer = GrowingLayer()
     layer.update(*states(2, 5, 0))
     layer.update(*states(2, 1, 1))
     where = layer.keys.data_ptr()
@@ -84,6 +85,37 @@ def test_steps_do_not_copy_what_is_there():
     assert layer.get_seq_length() == 26
 
 
-def test_every_layer_of_a_model_has_one():
+def test_every_layer_grows_in_place():
     config = LlamaConfig(num_hidden_layers=3)
-    assert [type(layer) for layer in kv_cache.Past(config).layers] == [kv_cache.Growing] * 3
+    assert [type(layer) for layer in PrefixCache(config).layers] == [GrowingLayer] * 3
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+@pytest.fixture
+def filled(model) -> PrefixCache:
+    """A cache of three rows of five tokens."""
+    cache = PrefixCache(model.config)
+    with torch.no_grad():
+        model(torch.arange(15).reshape(3, 5), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def test_a_copy_of_some_rows_leaves_the_cache_as_it_is(filled):
+    keys = filled.layers[0].keys.clone()
+    some = filled.of([2, 0])
+    assert torch.equal(some.layers[0].keys, keys[[2, 0]])
+    some.update(torch.zeros_like(keys[:2, :, :1]), torch.zeros_like(keys[:2, :, :1]), 0)
+    assert some.get_seq_length() == 6
+    assert torch.equal(filled.layers[0].keys, keys)
+
+
+def test_a_beginning_is_no_part_of_the_rows_own_positions(filled):
+    lent = filled.of([0]).as_beginning()
+    assert (lent.shared, lent.get_seq_length()) == (5, 0)
+    assert lent.emptied().beginning is lent.beginning
+    assert PrefixCache(LlamaConfig(**SIZES)).as_beginning().shared == 0

@@ -36,8 +36,8 @@ def test_what_is_generated_and_scored_is_the_same_as_from_whole_prompts(model, m
 def test_endings_after_a_shared_beginning_have_the_log_likelihoods_of_whole_contexts(model, monkeypatch):
     questions = [loglikelihood.Question(prompt, [[4, 4, 4], [5], [6, 7]]) for prompt in prompts(4)]
     with torch.no_grad():
-        together = loglikelihood.score(model, questions, None).read()
-        alone = [loglikelihood.score(model, [question], None).read()[0] for question in questions]
+        together = loglikelihood.score(model, questions).read()
+        alone = [loglikelihood.score(model, [question]).read()[0] for question in questions]
     for some, others in zip(together, alone, strict=True):
         assert [nats for nats, _ in some] == pytest.approx([nats for nats, _ in others], abs=1e-5)
         assert [right for _, right in some] == [right for _, right in others]
@@ -50,7 +50,7 @@ def test_the_beginning_is_run_once_and_the_model_attends_as_usual_afterwards(mod
     assert lengths[0] == (1, len(BEGINNING))
     assert max(length for _, length in lengths[1:]) < len(BEGINNING)
     assert model.config._attn_implementation == usual
-    assert not shared_prefix._lent
+    assert not shared_prefix._active
 
 
 def test_a_model_whose_attention_does_more_keeps_its_whole_prompts(model):

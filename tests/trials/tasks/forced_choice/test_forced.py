@@ -132,7 +132,9 @@ def test_the_twin_has_the_generated_tasks_documents_and_few_shot_rows(loaded):
 
 def test_the_base_chooses_the_right_number_and_its_margin_says_so(loaded):
     evaluation = Evaluation.model_validate({"preset": "micro_gsm_choice", "documents": 40})
-    found = evaluate.evaluate(loaded.model, loaded.tokenizer, "math", evaluation, Tasks(Hub()), 32)
+    found = evaluate.evaluate(
+        evaluate.make_engine(evaluation.engine, loaded.model, loaded.tokenizer, 32), "math", evaluation, Tasks(Hub())
+    )
     assert found["score"].mean() > 0.8
     assert ((found["margin"] > 0) == (found["score"] == 1)).all()
     assert (found["bits"] > 0).all()

@@ -15,7 +15,9 @@ from tests.fuzz import miniatures
 from trials.adapters import lora
 from trials.evaluation import evaluate
 from trials.evaluation.engine import greedy, shared_prefix
-from trials.evaluation.engine.fast_lm import Exact
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.hub.hub import Hub
 from trials.models import base, dequantize
 from trials.spec import Base, Evaluation, Lora
@@ -41,6 +43,10 @@ def loud(model) -> None:
                 weight.copy_(torch.randn_like(weight) * 0.05)
 
 
+def fast(model, tokenizer, batch_size: int) -> LmEvalAdapter:
+    return LmEvalAdapter(FastEngine(model, tokenizer, batch_size))
+
+
 def told(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.select_dtypes("number").astype(float)
 
@@ -55,9 +61,9 @@ def test_every_document_has_the_outcome_of_lm_evals_own_model(micro, tasks, pres
             if engine == "exact":
                 with lora.merged(model) as whole:
                     assert whole is not model
-                    found[engine] = evaluate.evaluate(whole, micro.tokenizer, "role", evaluation, tasks, 7)
+                    found[engine] = evaluate.evaluate(FastEngine(whole, micro.tokenizer, 7), "role", evaluation, tasks)
             else:
-                found[engine] = evaluate.evaluate(model, micro.tokenizer, "role", evaluation, tasks, 7)
+                found[engine] = evaluate.evaluate(HFEngine(model, micro.tokenizer, 7), "role", evaluation, tasks)
     hflm, exact = found["hflm"], found["exact"]
     pd.testing.assert_frame_equal(told(hflm), told(exact), rtol=1e-4, atol=1e-4)
     assert (hflm["score"] == exact["score"]).all()
@@ -85,7 +91,7 @@ def test_another_architecture_gives_the_same_whether_the_engine_knows_it_or_leav
     assert shared_prefix.fits(model) == fits
     context = "Question: Tom has 12 apples and buys 5 more, how many are there? " * 2
     pairs = [(context, " 17"), (context, " one two three"), (context + "Ann has none.", " 4 and"), ("B:", " 1"), ("", "Ann")]
-    exact = Exact(model, micro.tokenizer, 3)
+    exact = fast(model, micro.tokenizer, 3)
     stock = HFLM(pretrained=model, tokenizer=micro.tokenizer, batch_size=1)
     for (one, likeliest), (other, stocks) in zip(
         exact.loglikelihood(asked("loglikelihood", pairs)), stock.loglikelihood(asked("loglikelihood", pairs)), strict=True
@@ -103,11 +109,11 @@ def test_a_response_that_crosses_the_length_of_a_scaled_rotary_embedding_is_lm_e
     prompts = ["Ann has 5 red pens and Tom has 7 . " * count for count in (4, 12, 12)]
     lengths = [len(miniatures.tokenizer()(prompt)["input_ids"]) for prompt in prompts]
     assert lengths[0] < lengths[1] < 220 < lengths[1] + 64
-    exact = Exact(model, miniatures.tokenizer(), 4)
+    exact = fast(model, miniatures.tokenizer(), 4)
     stock = HFLM(pretrained=model, tokenizer=miniatures.tokenizer(), batch_size=1)
     requests = asked("generate_until", [(prompt, {"until": ["~"], "max_gen_toks": 64}) for prompt in prompts])
     assert exact.generate_until(requests) == stock.generate_until(requests)
-    assert "beyond 220 tokens its rotary embedding" in str(exact.ways["generation"])
+    assert "beyond 220 tokens its rotary embedding" in str(exact.notes["generation"])
 
 
 def test_a_likelihood_does_not_depend_on_the_other_endings_or_on_the_rows_beside_it(micro):
@@ -117,29 +123,30 @@ def test_a_likelihood_does_not_depend_on_the_other_endings_or_on_the_rows_beside
     of = {}
     for batch in (1, 4, 64):
         random.Random(batch).shuffle(together)
-        found = Exact(micro.model, micro.tokenizer, batch).loglikelihood(asked("loglikelihood", together))
+        found = fast(micro.model, micro.tokenizer, batch).loglikelihood(asked("loglikelihood", together))
         of[batch] = {pair: answer[0] for pair, answer in zip(together, found, strict=True)}
     for pair in together:
-        alone = Exact(micro.model, micro.tokenizer, 1).loglikelihood(asked("loglikelihood", [pair]))[0][0]
+        alone = fast(micro.model, micro.tokenizer, 1).loglikelihood(asked("loglikelihood", [pair]))[0][0]
         assert [of[batch][pair] for batch in of] == pytest.approx([alone] * 3, abs=1e-4)
 
 
-@pytest.mark.parametrize("bos", [None, True, False], ids=["as the tokenizer does", "with the first token", "without it"])
-def test_texts_tokenised_together_are_lm_evals_tokens(micro, bos):
+def test_texts_tokenised_together_are_lm_evals_tokens(micro):
     tokenizer = copy.deepcopy(micro.tokenizer)  # with a token before every text, as Llama's
     before = tokenizer.eos_token
     template = TemplateProcessing(single=f"{before} $A", special_tokens=[(before, tokenizer.eos_token_id)])
     tokenizer.backend_tokenizer.post_processor = template
     assert tokenizer("Tom")["input_ids"][0] == tokenizer.eos_token_id
-    exact = Exact(micro.model, tokenizer, 2)
-    stock = HFLM(pretrained=micro.model, tokenizer=tokenizer, batch_size=1, add_bos_token=bos)
-    exact.add_bos_token = bos
-    first = exact.tok_decode(exact.prefix_token_id, skip_special_tokens=False)
+    exact = fast(micro.model, tokenizer, 2)
+    stock = HFLM(pretrained=micro.model, tokenizer=tokenizer, batch_size=1)
+    first = tokenizer.decode(exact.prefix_token_id)
     pairs = [("Tom has 12 apples. ", "And 5"), ("Tom\n\n", " 17"), ("Tom", ""), (f"{first}Ann", " has"), ("x", " y" * 9)]
     texts = {text for context, ending in pairs for text in (context.rstrip(), context + ending)}
     found = exact._tokenised(texts)
     assert texts - found.keys() == {f"{first}Ann", f"{first}Ann has"}
     assert found == {text: stock.tok_encode(text) for text in found}
+    for text in texts:
+        assert exact.tok_encode(text) == stock.tok_encode(text)
+        assert exact._prompt(text) == stock.tok_batch_encode([text])[0][0].tolist()
     for context, ending in pairs:
         whole = stock.tok_encode(context + ending)
         assert exact._split(context, ending, whole) == stock._encode_pair(context, ending)
@@ -147,9 +154,9 @@ def test_texts_tokenised_together_are_lm_evals_tokens(micro, bos):
 
 def test_a_context_too_long_for_the_model_is_cut_as_lm_eval_cuts_it(micro):
     pairs = [("word " * 1200 + "Answer:", " 12"), ("B:", " 1")]
-    scorer = Exact(micro.model, micro.tokenizer, 2)
+    scorer = fast(micro.model, micro.tokenizer, 2)
     exact = scorer.loglikelihood(asked("loglikelihood", pairs))
-    assert scorer.cut == {"prompts cut, log-likelihood": "1 of 2 lost their beginning: the model takes 1024 tokens"}
+    assert scorer._cut == {"prompts cut, log-likelihood": "1 of 2 lost their beginning: the model takes 1024 tokens"}
     stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
     expected = stock.loglikelihood(asked("loglikelihood", pairs))
     assert [one for one, _ in exact] == pytest.approx([one for one, _ in expected], abs=1e-4)
@@ -169,9 +176,9 @@ def test_a_models_and_a_tasks_own_settings_give_what_lm_evals_own_model_gives(mi
     for name, value in own.items():
         monkeypatch.setattr(micro.model.generation_config, name, value)
     prompts = [(text, {"until": ["zz"], "max_gen_toks": 7, **settings}) for text in ("Tom has", "B: 1", "Question: Ann")]
-    exact = Exact(micro.model, micro.tokenizer, 2)
+    exact = fast(micro.model, micro.tokenizer, 2)
     found = exact.generate_until(asked("generate_until", prompts))
-    assert str(exact.ways["generation"]) == way
+    assert str(exact.notes["generation"]) == way
     if not settings["do_sample"]:
         stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
         assert found == stock.generate_until(asked("generate_until", prompts))
@@ -181,7 +188,7 @@ def test_a_models_and_a_tasks_own_settings_give_what_lm_evals_own_model_gives(mi
 def test_stop_strings_end_a_response_where_lm_eval_ends_it(micro, until):
     prompts = [(f"Question: {name} has 3 pens.", {"until": until, "max_gen_toks": 12}) for name in ("Tom", "Ann", "Bo")]
     stock = HFLM(pretrained=micro.model, tokenizer=micro.tokenizer, batch_size=1)
-    found = Exact(micro.model, micro.tokenizer, 3).generate_until(asked("generate_until", prompts))
+    found = fast(micro.model, micro.tokenizer, 3).generate_until(asked("generate_until", prompts))
     assert found == stock.generate_until(asked("generate_until", prompts))
 
 
@@ -194,7 +201,7 @@ def test_requests_that_share_one_context_are_rows_of_bounded_length(micro):
 
     hook = micro.model.register_forward_pre_hook(seen, with_kwargs=True)
     try:
-        found = Exact(micro.model, micro.tokenizer, 16).loglikelihood(asked("loglikelihood", texts))
+        found = fast(micro.model, micro.tokenizer, 16).loglikelihood(asked("loglikelihood", texts))
     finally:
         hook.remove()
     assert max(widths) <= 260

@@ -1,0 +1,259 @@
+"""Any engine behind lm-eval: tokenisation, cutting and text handling of lm-eval's HFLM, and the engine for the model's part.
+
+The only file that touches what lm-eval keeps private: the two hooks of TemplateLM that every subclass implements.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt
+
+_DEFAULT_MAX_TOKENS = 256
+"""Tokens of a response where a task names no number: HFLM.max_gen_toks."""
+_TEXTS = 4096
+"""Texts tokenised in one call."""
+
+_tokens: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+"""By tokenizer, the tokens of every text of this process: all trials of a worker have the same documents."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a continuation: its bits, and the characters of the continuation, begin to end, that its text covers."""
+
+    bits: float
+    begin: int
+    end: int
+
+
+class LmEvalAdapter(TemplateLM):
+    """An engine as lm-eval's model."""
+
+    def __init__(self, engine: Engine, gold: Callable[[Any], str] | None = None):
+        """`gold`: the gold continuation of a generation request, which `continuation_bits` will be called for."""
+        super().__init__()
+        self.engine, self.tokenizer, self.gold = engine, engine.tokenizer, gold
+        self._known = _tokens.setdefault(self.tokenizer, {})
+        self._texts: dict[str, list[int]] = {}
+        """Tokens of texts that TemplateLM is about to tokenise one by one."""
+        self._gold_bits: dict[tuple[str, str], list[float]] = {}
+        self._stopped: dict[str, bool] = {}
+        self._cut: dict[str, str] = {}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """By kind of request, who answered it, and how many prompts lost their beginning; empty if the engine notes nothing."""
+        return {**self.engine.notes, **self._cut} if self.engine.notes else {}
+
+    # ---------------------------------------------------------------------- log-likelihoods
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> list[Answer]:
+        pairs = dict.fromkeys(request.args for request in requests)
+        texts = {text for pair in pairs if ("pair", *pair) not in self._known for text in (pair[0].rstrip(), "".join(pair))}
+        self._texts = self._tokenised(texts)
+        try:
+            found: list[Answer] = super().loglikelihood(requests, disable_tqdm)
+        finally:
+            self._texts = {}
+        return found
+
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[Answer]:
+        cut = []
+        for _, context, tokens in requests:
+            if not 0 < len(tokens) <= self.engine.max_length:
+                raise ValueError(f"a continuation has {len(tokens)} tokens; the model takes 1 to {self.engine.max_length}")
+            # the model reads all tokens but the last, which is only predicted
+            cut.append(Continuation(context[max(0, len(context) + len(tokens) - self.engine.max_length - 1) :], tokens))
+        shorter = [len(old[1]) > len(new.context) for old, new in zip(requests, cut, strict=True)]
+        self._note_cut("log-likelihood", shorter)
+        return self.engine.log_likelihoods(cut) if cut else []
+
+    def _note_cut(self, kind: str, cut: Sequence[bool]) -> None:
+        if any(cut):
+            self._cut[f"prompts cut, {kind}"] = (
+                f"{sum(cut)} of {len(cut)} lost their beginning: the model takes {self.engine.max_length} tokens"
+            )
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+        windows = [
+            (number, (None, *make_disjoint_window(window)))
+            for number, request in enumerate(requests)
+            for window in get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.engine.max_length,
+                context_len=1,
+            )
+        ]
+        found = [0.0] * len(requests)
+        answers = self._loglikelihood_tokens([window for _, window in windows])
+        for (number, _), (nats, _) in zip(windows, answers, strict=True):
+            found[number] += nats
+        return found
+
+    # ---------------------------------------------------------------------- generation
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        groups: dict[str, list[int]] = {}
+        for number, request in enumerate(requests):
+            groups.setdefault(repr(request.args[1]), []).append(number)
+        found: list[Any] = [None] * len(requests)
+        for numbers in groups.values():
+            texts = self._generate([requests[i] for i in numbers])
+            for number, text in zip(numbers, texts, strict=True):
+                found[number] = text
+        return found
+
+    def _generate(self, requests: Sequence[Any]) -> list[str]:
+        """Responses to requests of the same settings."""
+        settings: dict[str, Any] = dict(normalize_gen_kwargs(requests[0].args[1], _DEFAULT_MAX_TOKENS))
+        end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        decoding = Decoding(settings.pop("max_gen_toks"), handle_stop_sequences(settings.pop("until"), eos=end), settings)
+        golds = [self.gold(request) if self.gold else "" for request in requests]
+        prompts = self._prompts([request.args[0] for request in requests], golds, decoding.max_tokens)
+        found = []
+        for request, gold, response in zip(requests, golds, self.engine.generate(prompts, decoding), strict=True):
+            self._stopped[request.args[0]] = response.stopped
+            if response.gold_bits:
+                self._gold_bits[request.args[0], gold] = response.gold_bits
+            text = self.tokenizer.decode(response.tokens, skip_special_tokens=True)
+            found.append(postprocess_generated_text(text, stop=list(decoding.stops), think_end_token=None))
+        return found
+
+    def _prompts(self, texts: Sequence[str], golds: Sequence[str], max_tokens: int) -> list[Prompt]:
+        """The last tokens of each text that leave room for a response, and its gold if that follows the whole text."""
+        room = self.engine.max_length - max_tokens
+        if room <= 0:
+            raise ValueError(f"{max_tokens} tokens to generate leave no room for a prompt within {self.engine.max_length}")
+        prompts = []
+        for text, gold in zip(texts, golds, strict=True):
+            kept, wanted = self._prompt(text)[-room:], list[int]()
+            if gold:
+                whole, _ = self._encoded(text, gold)
+                if whole.context == kept and len(kept) + len(whole.tokens) <= self.engine.max_length:
+                    wanted = whole.tokens
+            prompts.append(Prompt(kept, wanted))
+        self._note_cut("generation", [len(self._prompt(text)) > room for text in texts])
+        return prompts
+
+    def stopped(self, prompt: str) -> bool:
+        """Whether an end token or a stop string ended the response to the prompt, rather than its greatest length."""
+        return self._stopped[prompt]
+
+    # ---------------------------------------------------------------------- bits of gold solutions
+
+    def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:
+        """The tokens of the continuation of every (context, continuation), split as lm-eval splits them.
+
+        Their bits add up to the log-likelihood that lm-eval gives the continuation. A pair that is too long for the model
+        loses its beginning, as under lm-eval; tokens of the continuation that fall away are missing from the result.
+        """
+        encoded, most = [self._encoded(*pair) for pair in pairs], self.engine.max_length
+        new = [i for i, pair in enumerate(pairs) if pair not in self._gold_bits]
+        cut = []
+        for (context, tokens), _ in (encoded[i] for i in new):
+            kept = tokens[-most:]
+            whole = [*context, *tokens][-(most + 1) :]
+            cut.append(Continuation(whole[: len(whole) - len(kept)], kept))
+        scored = dict(zip(new, self.engine.token_bits(cut), strict=True))
+        found = []
+        for i, (pair, (_, spans)) in enumerate(zip(pairs, encoded, strict=True)):
+            bits = scored[i] if i in scored else self._gold_bits[pair]
+            found.append([Token(one, *span) for one, span in zip(bits, spans[-len(bits) :], strict=True)])
+        return found
+
+    def _encoded(self, context: str, continuation: str) -> tuple[Continuation, list[tuple[int, int]]]:
+        """The pair as tokens, and the characters of the continuation that each of its tokens covers.
+
+        A character belongs to the first token that reaches its end, white space to the token after it.
+        """
+        key = ("spans", context, continuation)
+        if key in self._known:
+            found: tuple[Continuation, list[tuple[int, int]]] = self._known[key]
+            return found
+        text = context + continuation
+        special = self.tok_encode(text[:64]) != self.tok_encode(text[:64], add_special_tokens=False)
+        whole = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
+        context_ids, ids = self._split(context, continuation, whole["input_ids"])
+        if whole["input_ids"][len(context_ids) :] != ids:
+            raise RuntimeError("the tokenizer's offsets are of other tokens than those that are scored")
+        spans, covered = [], 0
+        for _, end in whole["offset_mapping"][len(context_ids) :]:
+            end = min(max(end - len(context), covered), len(continuation))
+            spans.append((covered, end))
+            covered = end
+        if spans:
+            spans[-1] = (spans[-1][0], len(continuation))
+        self._known[key] = Continuation(context_ids, ids), spans
+        return self._known[key]
+
+    def _split(self, context: str, continuation: str, whole: list[int]) -> tuple[list[int], list[int]]:
+        """lm-eval's tokens of both, where `whole` are the tokens of both as one text."""
+        self._texts = {context + continuation: whole}
+        if self._is_plain(context) and context == context.rstrip():  # a prompt that was generated from
+            self._texts[context] = self._prompt(context)
+        try:
+            return self._encode_pair(context, continuation)
+        finally:
+            self._texts = {}
+
+    # ---------------------------------------------------------------------- tokens
+
+    @property
+    def eot_token_id(self) -> int:
+        found: int = self.tokenizer.eos_token_id
+        return found
+
+    @property
+    def prefix_token_id(self) -> int:
+        first: int | None = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else first
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        if add_special_tokens is None and string in self._texts:
+            return self._texts[string]
+        if add_special_tokens is None and string.startswith(self._first[0]):
+            add_special_tokens = False
+        special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        found: list[int] = self.tokenizer.encode(string, **special)
+        return found
+
+    def _prompt(self, text: str) -> list[int]:
+        """Tokens of a prompt to generate from. HFLM compares it with another first token than `tok_encode` does."""
+        if text not in self._known:
+            begun = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+            self._known[text] = self.tokenizer(text, **({"add_special_tokens": False} if begun else {}))["input_ids"]
+        found: list[int] = self._known[text]
+        return found
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        pair = ("pair", context, continuation)
+        if pair not in self._known:
+            self._known[pair] = super()._encode_pair(context, continuation)
+        found: tuple[list[int], list[int]] = self._known[pair]
+        return found
+
+    def _tokenised(self, texts: Collection[str]) -> dict[str, list[int]]:
+        """`tok_encode` of many texts at once, without those whose beginning it looks at."""
+        plain = [text for text in texts if text and self._is_plain(text)]
+        found: dict[str, list[int]] = {}
+        for begin in range(0, len(plain), _TEXTS):
+            some = plain[begin : begin + _TEXTS]
+            found |= zip(some, self.tokenizer(some, return_attention_mask=False)["input_ids"], strict=True)
+        return found
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether the text begins with no special token, for which lm-eval tokenises differently from call to call."""
+        return not text.startswith(self._first)
+
+    @cached_property
+    def _first(self) -> tuple[str, ...]:
+        first = self.tokenizer.decode(self.prefix_token_id, skip_special_tokens=False)
+        return first, self.tokenizer.bos_token or first
