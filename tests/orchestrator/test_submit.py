@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.runtime_env import PACKAGES, copy
+from orchestrator.cluster.runtime_env import PACKAGES
 from tests.factories.configs import CONFIG, deep
 from tests.factories.ray_head import AUTHENTICATION, Head, head
 from trials.ledger.record import Ledger
@@ -190,16 +190,3 @@ def test_a_path_that_would_mean_another_place_over_there_is_refused(
     assert ran.returncode == 2
     assert named in ran.stderr
     assert "absolute" in ran.stderr
-
-
-def test_what_is_shipped_is_the_three_packages_and_nothing_else(tmp_path):
-    copy(tmp_path)
-    shipped = {path.relative_to(tmp_path) for path in files(tmp_path)}
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert shipped == {Path(line) for line in tracked.splitlines()}
