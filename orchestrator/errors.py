@@ -1,5 +1,5 @@
-"""What ends a sweep beside bad input."""
+"""The error that ends a sweep, other than bad input."""
 
 
 class SweepFailed(Exception):
-    """The sweep cannot go on, or was stopped: the cause in one line."""
+    """The sweep cannot go on, or was stopped. The text is the cause in one line."""

@@ -1,4 +1,4 @@
-"""What a sweep comes to: its front as files, as a table and in a report."""
+"""The results of a sweep: its front as files, as a table and in a report."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from trials.ledger.storage import root
 
 
 def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str, Any]:
-    """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
-    how many trials are `complete` and how many `failed`."""
+    """Exports the front, writes the report and prints both to the console.
+
+    Returns the `front`'s rows, the written `files`, and how many trials are `complete` and `failed`.
+    """
     from analysis.export.files import export, front_rows
     from analysis.report.build import headline, quoted, write_report
     from analysis.results.sweep import load

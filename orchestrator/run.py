@@ -1,7 +1,4 @@
-"""One command that drives a sweep: inputs checked, the study opened, the trials run on Ray.
-
-Driving a sweep that was cut off is driving it again.
-"""
+"""The driver of a sweep: checks its inputs, opens its study and runs its trials on Ray. The same call resumes it."""
 
 import fcntl
 import gc
@@ -26,13 +23,13 @@ from trials.ledger.storage import anchored, check_store, exists, is_local, local
 def drive(
     config: SweepConfig, storage: str | Path, address: str | None, console: Terminal, events: str | None = None
 ) -> int | None:
-    """Runs what is left of the sweep; returns how much of it was not run because somebody stopped it."""
+    """Runs the rest of the sweep; returns how many runs are left because the user stopped it."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    if address is not None and not _on_loopback(address):  # Ray reads it when it is imported; launch's default is 0
+    if address is not None and not _on_loopback(address):  # Ray reads it on import; cluster.connect sets it to 0
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
     place = root(storage)
     if is_local(place):
-        place = place.resolve()  # workers have folders of their own
+        place = place.resolve()  # workers have other working directories
     check_store(place)
     folder = refuse_link(place / config.name)
     refuse_link(place / "ledger")
@@ -41,8 +38,8 @@ def drive(
     known = exists(folder / "sweep.yaml")
     with ExitStack() as held:
         log = [EventLog(local(events, "--events"))] if events else []
-        if not known:  # a sweep whose inputs cannot be had leaves nothing behind
-            held.enter_context(_started(config, address, console))
+        if not known:  # bad inputs must end the command before it writes anything
+            held.enter_context(_ray_and_checked_inputs(config, address, console))
         from orchestrator.console.progress import Progress, duration, to_run
         from orchestrator.sweep.controller import SweepController
 
@@ -58,15 +55,15 @@ def drive(
             console.print(f"{config.name}: all {sum(sweep.counts.values())} trials are done")
             return 0
         if known:
-            held.enter_context(_started(config, address, console))
+            held.enter_context(_ray_and_checked_inputs(config, address, console))
         from orchestrator.cluster import prefetch, runner
 
         prefetch.prestage(config, progress.say)
         slots = runner.Slots(config.resources)
         console.print(f"{config.name}: {to_run(sweep)}{slots}")
-        gc.freeze()
-        gc.enable()  # and not before: little but imports has been made
-        Thread(target=_import_what_comes_last, daemon=True).start()
+        gc.freeze()  # almost every object so far is an import's
+        gc.enable()
+        Thread(target=_import_exports, daemon=True).start()
         with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
@@ -74,17 +71,17 @@ def drive(
 
 
 @contextmanager
-def _started(config: SweepConfig, address: str | None, console: Terminal) -> Iterator[None]:
-    """Ray; and, while it starts, which takes other processes than this one, the inputs checked."""
+def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: Terminal) -> Iterator[None]:
+    """Connects to Ray, and checks the inputs while Ray's processes start."""
     console.print("checking the model, the data and the tasks ...")
-    gc.disable()  # as in a worker: what is imported stays, and to look through it as it comes takes a tenth of the time
-    # torch first, in this thread: loaded by another one while Ray starts in this one, it crashes now and then
+    gc.disable()  # imported objects stay: collections would take a tenth of the imports' time
+    # in this thread, because loading torch in another one while Ray starts here crashes now and then
     import torch  # noqa: F401
 
     from orchestrator.cluster import connect, runtime_env
 
     checked: Future[list[str]] = Future()
-    Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray wants the main thread
+    Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray needs the main thread
     try:
         with connect.connected(address, config.resources, runtime_env.runtime_env() if address else {}):
             for note in checked.result():
@@ -96,23 +93,23 @@ def _started(config: SweepConfig, address: str | None, console: Terminal) -> Ite
 
 def _check(config: SweepConfig, checked: Future[list[str]]) -> None:
     try:
-        from orchestrator.cluster import prefetch, runner  # noqa: F401  # which is wanted next and takes seconds to import
+        from orchestrator.cluster import prefetch, runner  # noqa: F401  # needed next; the import takes seconds
         from orchestrator.preflight import check_inputs
 
         checked.set_result(check_inputs(config))
-    except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+    except BaseException as error:  # noqa: BLE001  # raised by `result`
         checked.set_exception(error)
 
 
-def _import_what_comes_last() -> None:
-    """A second, which a driver has while its trials run."""
+def _import_exports() -> None:
+    """Takes a second, which the driver has while its trials run."""
     import analysis.export.files
     import analysis.report.build  # noqa: F401
 
 
 def _on_loopback(address: str) -> bool:
-    """Whether the cluster listens on loopback alone, where a driver with this machine's own address would not find it."""
-    current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # what `ray start` leaves for --address auto
+    """Whether the cluster listens on loopback alone: a driver with this machine's own address would not reach it."""
+    current = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # `ray start` writes it for --address auto
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or (current.read_text() if current.exists() else "")
     return address.rpartition(":")[0].strip("[]") in ("127.0.0.1", "localhost", "::1")
@@ -120,12 +117,13 @@ def _on_loopback(address: str) -> bool:
 
 @contextmanager
 def _only_driver(folder: Path) -> Iterator[None]:
-    """Holds the sweep: with sqlite a second driver would take the trials of the first for abandoned ones."""
+    """Locks the sweep; InputError where another command has it."""
+    # with sqlite a second driver would adopt the running trials of the first
     refused = InputError(
         f"{folder}: this sweep is being run already; wait for that command or stop it "
         "(several commands share a sweep with search.study: journal or postgresql://...)"
     )
-    if not is_local(folder):  # the driver that died on another machine is taken for dead after a minute
+    if not is_local(folder):  # the lease of a driver that died on another machine expires after a minute
         lease = acquire(folder / "driver")
         if lease is None:
             raise refused
@@ -136,7 +134,7 @@ def _only_driver(folder: Path) -> Iterator[None]:
     if lock.exists() and not lock.is_file():
         set_aside(lock)
     with anchored(folder, 1) as place:
-        # opened without following a link or waiting for a pipe, and never truncated: it is locked, not written
+        # follows no link, waits for no pipe and truncates nothing: the file is only locked
         handle = os.open(place / ".driver", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         try:

@@ -1,4 +1,4 @@
-"""The Ray that a sweep runs on: one that is there already, or one of this machine's own."""
+"""Connects to a Ray cluster, or starts a local Ray that listens on loopback alone."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it kills what runs; see `interruptible`
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Tune's handler kills the running trials; see `interruptible`
 
 import ray
 from ray.job_config import JobConfig
@@ -28,35 +28,30 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.printable import one_line, without_passwords
 
-# Ray prints what its processes report to standard output; it stands in their logs as well
+# Ray would print its processes' reports to standard output; their logs have them too
 ray._private.worker.print_to_stdstream = lambda *arguments, **named: None
 
 _HERE = Path(__file__).parents[2]
-_ANSWERS = 5.0  # seconds that a cluster has to refuse a token; whatever else is wrong is for Ray to find out
-_STORE = (
-    128 << 20
-)  # bytes of Ray's object store, which holds a trainable and little else; its own default is 30 % of the memory
-_TRIES = 3  # to start a Ray of this machine's own
+_TOKEN_SECONDS = 5.0  # for a cluster to refuse a token; Ray finds out whatever else is wrong
+_STORE = 128 << 20  # bytes of the object store; it holds the trainable, and Ray's default is 30 % of the memory
+_TRIES = 3  # starts of a local Ray
 
 
 def environment(resources: Resources) -> dict[str, str]:
-    """What every process of the sweep finds in its environment."""
+    """Environment variables of every process of the sweep."""
     return {
         "OMP_NUM_THREADS": str(resources.cpus_per_trial),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes would import torch's compiler, a seventh of all imports, and nothing uses it
+        "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes would import torch's compiler, unused: a seventh of the imports
     }
 
 
 @contextmanager
 def connected(address: str | None, resources: Resources, runtime_env: dict[str, Any]) -> Iterator[None]:
-    """A connection to the cluster at `address`, or a Ray of this machine's own that listens on loopback alone.
-
-    Inside a task of a cluster that connection is there already, and stays.
-    """
-    if ray.is_initialized():
+    """Connects to the cluster at `address`, or starts a local Ray; shuts the connection down afterwards."""
+    if ray.is_initialized():  # in a task of a cluster: the connection is not ours to end
         yield
         return
     runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
@@ -97,8 +92,8 @@ def _join(address: str, common: dict[str, Any]) -> None:
 
 
 def _check_token(address: str) -> None:
-    """Raises InputError where the cluster wants another token than this command has; Ray would try for half a minute."""
-    if importlib.util.find_spec("grpc") is None:  # it comes with the extra `cluster`
+    """InputError where the cluster refuses this command's token; Ray would retry for half a minute."""
+    if importlib.util.find_spec("grpc") is None:  # part of the extra `cluster`
         return
     import grpc
     from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
@@ -110,29 +105,29 @@ def _check_token(address: str) -> None:
     with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
         try:
-            ask(b"", metadata=list(get_auth_headers_if_auth_enabled({}).items()), timeout=_ANSWERS)
+            ask(b"", metadata=list(get_auth_headers_if_auth_enabled({}).items()), timeout=_TOKEN_SECONDS)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
                 raise unreachable(address, error.details()) from None
 
 
 class _SearchPath(list[str]):
-    """The folders that Ray puts first in its workers' search path, where it would add the one that the driver stands in."""
+    """The folders that Ray puts first in its workers' search path."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        """Nothing: a `trials` or a `datasets.py` of the user's would be imported in the place of ours."""
+        """Ignores the working directory, which Ray would add: workers would import the user's `trials` or `datasets.py`."""
 
 
 def _job_config(own_code: bool) -> JobConfig:
     config = JobConfig()
-    in_checkout = own_code and (_HERE / "pyproject.toml").exists()  # which may not be installed
+    in_checkout = own_code and (_HERE / "pyproject.toml").exists()  # a checkout need not be installed
     config._py_driver_sys_path = _SearchPath([str(_HERE)] if in_checkout else [])
     return config
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray sets a handler of SIGTERM that exits with a code of its own; here that signal interrupts, as anywhere else."""
+    """Restores our handler of SIGTERM: Ray sets one that exits with its own code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,7 +141,7 @@ def _own_signals() -> Iterator[None]:
 
 
 def _start(common: dict[str, Any]) -> None:
-    """A Ray of this machine's own. It gives itself half a minute, which a busy machine may exceed: that is tried again."""
+    """Starts a local Ray, again where it timed out: a busy machine may exceed Ray's limit of half a minute."""
     folder = limits.ray_folder()
     limits.check_file_size(_STORE)
     limits.check_threads()
@@ -160,14 +155,14 @@ def _start(common: dict[str, Any]) -> None:
                 include_dashboard=False,
                 object_store_memory=_STORE,
                 _node_ip_address="127.0.0.1",
-                # it would start a worker for each core, none of which has the variables that Tune gives its actors
+                # the workers that Ray prestarts for each core lack the variables that Tune gives its actors
                 _system_config={"prestart_worker_first_driver": False},
                 **common,
             )
             return
         except Exception as error:
             ray.shutdown()
-            if isinstance(error, OSError) and error.filename:  # its token, in ~/.ray
+            if isinstance(error, OSError) and error.filename:  # Ray cannot write its token to ~/.ray
                 raise InputError(
                     f"{error.filename}: {error.strerror}; Ray writes there: set HOME to a folder of yours"
                 ) from error
@@ -183,7 +178,7 @@ def _start(common: dict[str, Any]) -> None:
 
 
 def unreachable(address: str, error: object) -> InputError:
-    """What --address names does not answer, or not to us."""
+    """The error for an --address that does not answer, or refuses this command."""
     address, reason = without_passwords(address), one_line(error)[:160]
     if os.environ.get("RAY_AUTH_MODE") != "token":
         reason += " (a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"

@@ -1,4 +1,4 @@
-"""Why a worker died: what Ray reports, what the process wrote last, and whether the kernel killed one for memory."""
+"""Finds out why a worker died: from Ray's report, the process's log and the kernel's count of out-of-memory kills."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LONGEST = 300
 
 
 class Deaths(tune.Callback):
-    """Holds Tune's trials: a searcher learns that one erred, and not why."""
+    """Keeps Tune's trials: a searcher learns that a trial failed, but not why."""
 
     def __init__(self) -> None:
         self._trials: Sequence[Any] = ()
@@ -29,9 +29,9 @@ class Deaths(tune.Callback):
         self._trials = trials
 
     def cause(self, trial_id: str) -> str:
-        """One line; empty where nothing is known."""
+        """The cause in one line; empty where it is unknown."""
         error = next((trial.get_pickled_error() for trial in self._trials if trial.trial_id == trial_id), None)
-        words = _line(str(error)) if error is not None else ""
+        words = _first_cause(str(error)) if error is not None else ""
         pid = _PID.search(str(error))
         if last := _last_words(pid[1]) if pid else "":
             return last
@@ -40,12 +40,11 @@ class Deaths(tune.Callback):
         return words
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks into its snapshot, which nobody reads."""
-        return {}
+        return {}  # Tune pickles its callbacks into a snapshot that nobody reads
 
 
-def _line(text: str) -> str:
-    """Ray's report without its advice: the exception in the worker, or how its process ended."""
+def _first_cause(text: str) -> str:
+    """The exception in the worker or the end of its process, from Ray's report."""
     if raised := re.findall(r"^\s*(\w[\w.]*(?:Error|Exception|Exit|Interrupt)\b: .*)$", text, re.M):
         return str(raised[-1])[:_LONGEST]
     if detail := _DETAIL.search(text):
@@ -54,7 +53,7 @@ def _line(text: str) -> str:
 
 
 def _last_words(pid: str) -> str:
-    """What a worker of this machine wrote to its log before it died, where that names a crash."""
+    """The last line about a crash in a local worker's log."""
     node = ray._private.worker._global_node
     if node is None:
         return ""

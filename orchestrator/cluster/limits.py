@@ -1,4 +1,4 @@
-"""What this machine denies a Ray of its own: a folder for its sockets, open files, memory. One line says what to set."""
+"""Limits of this machine that a local Ray would exceed: its folder, open files, threads, file size, memory."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from trials.errors import InputError
 
-_LONGEST = 41  # bytes of Ray's folder; a socket's path has 107, of which Ray appends /session_.../sockets/plasma_store
-_FILES = 65_536  # open files that Ray would want to be allowed
-_THREADS = 300  # of the driver, Ray's own processes and one worker; with 200 it hangs
+_LONGEST = 41  # bytes of Ray's folder: a socket's path has 107 at most, and Ray appends /session_.../sockets/plasma_store
+_FILES = 65_536  # open files that Ray requests
+_THREADS = 300  # of the driver, Ray's processes and one worker; Ray hangs with 200
 _ROOM = 64 << 20  # bytes that Ray's folder needs for logs
 
 
 def ray_folder() -> str:
-    """Where Ray's sessions go; raises InputError where RAY_TMPDIR is unfit, or nothing is fit and it is not set."""
+    """The folder of Ray's sessions; InputError where RAY_TMPDIR is unfit, or every folder is and it is not set."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
@@ -30,12 +30,12 @@ def ray_folder() -> str:
     for folder, problem in problems.items():
         if problem is None:
             return str(Path(folder) / "ray")
-    told = "; ".join(f"{folder}: {problem}" for folder, problem in problems.items())
-    raise InputError(f"Ray needs a folder for its sockets and logs; set RAY_TMPDIR ({told})")
+    reasons = "; ".join(f"{folder}: {problem}" for folder, problem in problems.items())
+    raise InputError(f"Ray needs a folder for its sockets and logs; set RAY_TMPDIR ({reasons})")
 
 
 def _unfit(folder: str) -> str | None:
-    """Why Ray cannot keep its sessions there."""
+    """Why Ray cannot keep its sessions in the folder; None where it can."""
     place = Path(folder) / "ray"
     if not place.is_absolute():
         return "not an absolute path"
@@ -53,7 +53,7 @@ def _unfit(folder: str) -> str | None:
 
 
 def raise_open_files() -> None:
-    """As many open files as the system lets this user have: Ray's processes inherit it."""
+    """Raises the limit of open files as far as the system allows; Ray's processes inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -61,7 +61,7 @@ def raise_open_files() -> None:
 
 
 def check_file_size(needed: int) -> None:
-    """Raises InputError where Ray's object store, which is a file, exceeds what a process may write."""
+    """InputError where Ray's object store, which is a file, exceeds the limit of file sizes."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise InputError(
@@ -71,7 +71,7 @@ def check_file_size(needed: int) -> None:
 
 
 def check_threads() -> None:
-    """Raises InputError where this user may start fewer threads than a local Ray has: it would hang or abort."""
+    """InputError where this user may start fewer threads than a local Ray needs: it would hang or abort."""
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if os.geteuid() != 0 and limit != resource.RLIM_INFINITY and limit < _THREADS:
         raise InputError(
@@ -80,7 +80,7 @@ def check_threads() -> None:
 
 
 def oom_kills() -> int:
-    """Processes that this machine's kernel has killed for memory since it started; 0 where it does not say."""
+    """The number of out-of-memory kills since the kernel started; 0 where it does not report them."""
     try:
         text = Path("/proc/vmstat").read_text(encoding="ascii")
     except OSError:
@@ -89,7 +89,7 @@ def oom_kills() -> int:
 
 
 def low() -> str | None:
-    """The limits of this process under which Ray may not start, in words."""
+    """The limits of this process under which Ray may not start; None without any."""
     found = []
     for number, option, unit, size, enough in _LIMITS:
         limit = resource.getrlimit(number)[0]

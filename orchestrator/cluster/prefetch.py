@@ -1,6 +1,6 @@
-"""Fetches what comes from the hub once per node, before the trials of that node ask for it all at the same time.
+"""Fetches models and data from the hub once a node, before the node's trials request them all at the same time.
 
-A node that joins later fetches with its first trial; huggingface_hub's own file locks let one process of a node do it.
+A node that joins later fetches with its first trial; huggingface_hub's file locks let one process of a node do it.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.models.gguf import TOKENIZER
 
-_OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # of the weights; transformers reads safetensors
+_OTHER_FORMATS = ["*.pth", "*.gguf", "original/*"]  # transformers reads the weights as safetensors
 
 
 def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
-    """A task on every node where trials can run; nothing where all of it lies in folders. InputError where one cannot fetch."""
+    """Fetches on every node that can run trials; InputError where a node cannot. Does nothing where all files are local."""
     wanted = sorted(set(_from_hub(config)))
     if not wanted:
         return
@@ -33,16 +33,16 @@ def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
     for node, answer in zip(nodes, answers, strict=True):
         try:
             problem = ray.get(answer)
-        except ray.exceptions.RayTaskError:  # not the node's fault
+        except ray.exceptions.RayTaskError:  # a bug: keep its traceback
             raise
-        except ray.exceptions.RayError:  # a node that has just gone has nothing to fetch
+        except ray.exceptions.RayError:  # the node has left the cluster
             continue
         if problem:
             raise InputError(f"node {node['NodeManagerAddress']}: {problem}")
 
 
 def _from_hub(config: SweepConfig) -> Iterator[str]:
-    """The models, data sets and tasks of which nothing here says that they lie in a folder."""
+    """The models, data sets and tasks that are not local."""
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
@@ -57,7 +57,7 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
 
 
 def _fetch(config: str) -> str | None:
-    """On a node: data, tasks and weights into this node's cache; returns what went wrong."""
+    """Runs on a node: fills its cache with data, tasks and weights; returns the problem, None without one."""
     import huggingface_hub
 
     from orchestrator.preflight import check_inputs

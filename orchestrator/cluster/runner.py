@@ -1,6 +1,7 @@
-"""Runs a sweep's trials on Ray: one worker process per slot, with its GPU or its share of the CPU, kept from trial to trial."""
+"""Runs a sweep's trials on Ray: a worker process for each slot, with its GPU or CPU cores, kept from trial to trial."""
 
 import logging
+import math
 import shutil
 import signal
 import tempfile
@@ -24,24 +25,24 @@ from trials.command import HANGUPS, ignored
 from trials.errors import InputError
 from trials.ledger.storage import local
 
-_ATTEMPTS = 3  # of a trial whose worker or node dies
-_MANY = 100_000  # the searcher limits what runs at once, by what the cluster has at that moment
-_LOOK_AGAIN = 2.0  # seconds between two looks at the cluster's nodes
+_ATTEMPTS = 3  # attempts of a trial whose worker or node dies
+_NO_LIMIT = 100_000  # the searcher limits concurrent trials by the cluster's current size
+_POLL = 2.0  # seconds between two reads of the cluster's nodes
 
-# Tune would copy them into its actors' runtime environment, which Ray writes to logs that everybody may read. Workers have the
-# environment of their node's Ray, and on this machine that is this command's.
+# Tune would copy keys into its actors' runtime environment, which Ray writes to logs that everybody can read. Workers have them
+# from their node's Ray, which on this machine has this command's environment.
 class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
 class Slots:
-    """What a trial gets, and how many fit on the nodes that the cluster has at the moment: nodes come and go."""
+    """The resources of a trial, and how many trials fit on the cluster's current nodes."""
 
     def __init__(self, resources: Resources):
-        """Raises InputError when not even one trial fits, and none can be expected to fit later."""
+        """InputError where no trial fits, now or later."""
         self._resources = resources
-        self._looked, self._fit = -1e9, 0
+        self._polled, self._fit = -math.inf, 0
         have = ray.cluster_resources()
-        # a cluster that grows on demand may have no GPU yet; naming the kind says that it will
+        # a cluster that grows on demand may have no GPU yet; a config that names the kind expects one
         wants_gpu = have.get("GPU", 0) > 0 or resources.accelerator_type is not None
         self.cpus = resources.cpus_per_trial
         self.gpus = resources.gpus_per_trial if wants_gpu else 0.0
@@ -53,11 +54,11 @@ class Slots:
             )
 
     def __call__(self) -> int:
-        """How many trials run at once."""
-        if time.monotonic() - self._looked > _LOOK_AGAIN:
+        """The number of trials that run at once."""
+        if time.monotonic() - self._polled > _POLL:
             self._fit = self._room()
-            self._looked = time.monotonic()
-        # with max_concurrent the trials that wait for room are what makes such a cluster grow
+            self._polled = time.monotonic()
+        # a cluster that grows on demand grows because trials wait: max_concurrent must exceed what fits
         return self._resources.max_concurrent or max(self._fit, 1)
 
     def _room(self) -> int:
@@ -71,10 +72,10 @@ class Slots:
         return min(fit, int(has.get("GPU", 0) / self.gpus + 1e-9)) if self.gpus else fit
 
     def request(self) -> dict[str, float]:
-        """The resources of one trial as Ray asks for them."""
+        """Ray's resource request for a trial."""
         kind = self._resources.accelerator_type
-        asked: dict[str, float] = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-        return asked | ({f"accelerator_type:{kind}": 0.001} if kind else {})
+        request: dict[str, float] = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return request | ({f"accelerator_type:{kind}": 0.001} if kind else {})
 
     def __str__(self) -> str:
         device = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus} CPU core{'s' * (self.cpus > 1)}, no GPU"
@@ -83,7 +84,7 @@ class Slots:
 
 @contextmanager
 def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C once lets the running trials finish; twice stops at once, as do SIGTERM and SIGHUP. Every state resumes."""
+    """Ctrl-C once lets the running trials finish; a second one, SIGTERM and SIGHUP stop at once. Every state resumes."""
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
         if sweep.stopping or signum != signal.SIGINT:
@@ -91,7 +92,7 @@ def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterato
         sweep.stop()
         say(f"stopping: {len(sweep.running)} running to finish; Ctrl-C again stops at once")
 
-    if threading.current_thread() is not threading.main_thread():  # a task of a cluster, which Ray ends by itself
+    if threading.current_thread() is not threading.main_thread():  # in a task of a cluster: Ray ends it
         yield
         return
     handled = [signal.SIGINT, *(signum for signum in HANGUPS if not ignored(signum))]
@@ -106,16 +107,14 @@ def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterato
 def run(
     sweep: SweepController, storage: str | Path, mirror: str | None, slots: Slots, actor: type[tune.Trainable] = TrialActor
 ) -> None:
-    """Runs everything that the sweep still hands out; raises SweepFailed when it cannot go on.
-
-    While other commands run all that is left, this one has no workers: on a full cluster the others need the room.
-    """
+    """Runs every job of the sweep; raises SweepFailed where it cannot go on."""
     folder = local(mirror, "hub_mirror").resolve() if mirror else None
     trainable = tune.with_parameters(actor, storage=storage, mirror=folder, threads=slots.cpus, gpus=slots.gpus)
     placed = tune.with_resources(trainable, tune.PlacementGroupFactory([slots.request()]))
     deaths = Deaths()
     searcher = StudySearcher(sweep, slots, sweep.config.resources.trials_per_pass, deaths.cause)
     _fit(placed, searcher, deaths, sweep.config.name)
+    # while other commands run everything that is left, this one has no workers: a full cluster needs the room
     while searcher.wait():
         _fit(placed, searcher, deaths, sweep.config.name)
     if searcher.error is not None:
@@ -125,20 +124,22 @@ def run(
 
 
 def _fit(trainable: type[tune.Trainable], searcher: StudySearcher, deaths: Deaths, name: str) -> None:
-    """Runs what the searcher suggests until it says that it has finished; all workers have ended then."""
+    """Runs the searcher's suggestions until it finishes; all workers have ended then."""
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists workers that died; their cause is reported
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists workers that died; their records have the cause
     try:
         tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=_MANY, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, num_samples=-1, max_concurrent_trials=_NO_LIMIT, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=str(scratch),
                 verbose=0,
                 callbacks=[deaths],
                 failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
-                # or Tune asks every finished trial for a checkpoint, which kills the worker that would be kept
+                # a checkpoint of a finished trial would kill the worker that is to be reused
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         ).fit()

@@ -1,7 +1,4 @@
-"""Ray Tune's side of the search: suggests the jobs that the sweep hands out and reports their outcomes.
-
-It keeps no state of its own; Tune's snapshots of a searcher are never read back.
-"""
+"""The searcher of Ray Tune: suggests the sweep's jobs and reports their outcomes to the sweep."""
 
 import functools
 import math
@@ -18,7 +15,7 @@ from orchestrator.sweep.queue import Job
 from orchestrator.sweep.racing import against
 from trials.errors import InputError
 
-_LOOK_AGAIN = 1.0  # seconds between two looks for work while there is none
+_POLL = 1.0  # seconds between two requests for a job while there is none
 
 
 class StudySearcher(Searcher):
@@ -29,17 +26,18 @@ class StudySearcher(Searcher):
         together: int = 1,
         cause: Callable[[str], str] = lambda trial_id: "",
     ):
-        """`slots` says how many workers fit on the cluster now; one of Tune's trials is up to `together` of the sweep's.
+        """`slots` returns how many workers fit on the cluster now, `cause` why the worker of one of Tune's trials died.
 
-        `cause` says why the worker of one of Tune's trials died."""
+        One of Tune's trials runs up to `together` trials of the sweep.
+        """
         super().__init__()
         self._sweep, self._slots, self._together, self._cause = sweep, slots, together, cause
         self._batches: dict[str, list[str]] = {}
         self._alone: set[str] = set()
-        """Keys of trials whose worker died at every attempt when it ran others besides."""
+        """Keys of trials that shared a worker which died at every attempt."""
         self._next: list[Job] = []
         self.error: Exception | None = None
-        """The error that broke the sweep itself (its study, its folder); nothing more is handed out then."""
+        """The error of the study or the storage that ends the sweep."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray leaves FINISHED out
         sweep = self._sweep
@@ -56,22 +54,22 @@ class StudySearcher(Searcher):
             front = [row["key"] for row in sweep.front.rows()]
             return {"jobs": handed_out, "against": against(sweep.config, front) if sweep.config.search.racing else None}
         self._guard(sweep.write_manifest)
-        # Tune keeps an idle worker until the search is over, and another command may need its place to get on
+        # Tune keeps idle workers until the search has finished, and another command may need their room
         if self.error is not None or sweep.over or (len(self._batches) < sweep.state.slots and sweep.waits_for_others):
             return Searcher.FINISHED
         return None
 
     def wait(self) -> bool:
-        """Waits, without any workers, until there is something to hand out; False when there never will be."""
+        """Waits without workers for the next job; False where there will be none."""
         while self.error is None and not self._sweep.over:
             self._guard(lambda: self._take(self._next))
             if self._next:
                 return True
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(_POLL)
         return False
 
     def _take(self, jobs: list[Job]) -> None:
-        """Appends the jobs for one worker. An error of the study or the storage leaves those that are in the list."""
+        """Appends the jobs for one worker. After an error the list keeps those that were appended."""
         most = 1
         while len(jobs) < most and (job := self._sweep.next_job()) is not None:
             if jobs and job.spec.key in self._alone:
@@ -82,11 +80,11 @@ class StudySearcher(Searcher):
                 most = min(self._together, self._share())
 
     def _share(self) -> int:
-        """An equal share of the waiting jobs for each free worker, so that none is idle while another has several."""
+        """An equal share of the waiting jobs for each free worker: none is idle while another has several."""
         state = self._sweep.state
         if state.unfinished is None:
             return self._together
-        waiting = state.unfinished - len(self._sweep.running) + 1  # with the one that was just taken
+        waiting = state.unfinished - len(self._sweep.running) + 1  # the job that was just taken counts as waiting
         return math.ceil(waiting / max(state.slots - len(self._batches), 1))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -100,7 +98,7 @@ class StudySearcher(Searcher):
             self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
 
     def _died(self, key: str, cause: str, alone: bool) -> None:
-        """The worker died at every attempt. A job that shared it may be innocent and runs again alone."""
+        """The worker died at every attempt. A job that shared it may not be the cause and runs again alone."""
         if alone:
             self._sweep.finish(key, "died", f"the worker process died at every attempt{cause and f': {cause}'}")
         else:
@@ -108,7 +106,7 @@ class StudySearcher(Searcher):
             self._sweep.give_back(key)
 
     def _guard(self, call: Callable[[], Any]) -> Any:
-        """Keeps an error of the study or the storage until the running trials have ended."""
+        """Keeps an error of the study or the storage, so that the running trials can end."""
         try:
             return call()
         except STUDY_ERRORS as error:
@@ -118,11 +116,10 @@ class StudySearcher(Searcher):
             self.error = self.error or error
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher into its snapshot, which nobody reads; the sweep holds a lock and a database."""
-        return {}
+        return {}  # Tune pickles its searcher into a snapshot that nobody reads; a lock and a database cannot be pickled
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the state."""
+        """Does nothing: the study is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the state."""
+        """Does nothing: the study is the state."""

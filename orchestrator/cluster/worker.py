@@ -1,4 +1,4 @@
-"""The process that runs trials, one after another or some at once: what it imports is imported once for every slot."""
+"""The worker process of a slot: runs trials one after another, or several at once."""
 
 import gc
 import os
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class TrialActor(tune.Trainable):
-    """A worker process: the base, the tasks and their data stay in it while it runs one spec after the other."""
+    """Keeps the base, the tasks and their data in memory from one trial to the next."""
 
     def setup(
         self, config: dict[str, Any], storage: str | Path = "", mirror: Path | None = None, threads: int = 1, gpus: float = 0
     ) -> None:
-        """Returns at once. Tune gives a trial that waits for a worker to start the next one that is free and drops the
-        starting one, so where trials end often a node that joins would never get a worker that takes long to start."""
+        # Nothing slow here: Tune gives a waiting trial the next free worker and drops the one that starts. Where trials end
+        # often, a new node would never get a worker that takes long to start.
         self._arguments = (storage, mirror, threads, gpus)
         self.reset_config(config)
 
@@ -32,8 +32,8 @@ class TrialActor(tune.Trainable):
     def worker(self) -> "Worker":
         storage, mirror, threads, gpus = self._arguments
         if not gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to a worker that asked for none
-        gc.disable()  # a million objects that stay; to look through them as they come takes a tenth of the imports
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to a worker without one
+        gc.disable()  # the imports create a million objects that stay: collections would take a tenth of their time
         try:
             import torch
 
@@ -43,7 +43,7 @@ class TrialActor(tune.Trainable):
             from trials.run.worker import Worker
         finally:
             gc.enable()
-        gc.freeze()  # nor are they looked through by the collection at the end of every training, 0.3 s each
+        gc.freeze()  # saves 0.3 s in the collection after every training
         torch.set_num_threads(threads)
         return Worker(Ledger(root(storage)), Hub(mirror))
 
@@ -55,12 +55,13 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """How each trial `ends` (sweep.End) in their order, the `reasons`, and the `seconds` of all together.
+        """Runs the trials. Returns how each `ends` (controller.End) in their order, the `reasons`, and their total `seconds`.
 
-        No mapping by key: Tune flattens those."""
+        Lists, because Tune flattens mappings.
+        """
         try:
             worker = self.worker
-        except Exception as error:  # noqa: BLE001  # it becomes the trials' failed record; Tune would hide what it was
+        except Exception as error:  # noqa: BLE001  # becomes the trials' failed record; Tune would hide its text
             return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
         from trials.evaluation.racing import StoppedEarly
         from trials.ledger.record import TrialRecord
@@ -82,6 +83,6 @@ class TrialActor(tune.Trainable):
         return race(self.against, spec, self.worker.session.ledger)
 
     def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
-        """All of them in the same way."""
+        """The result where all trials end in the same way."""
         count = len(self.specs)
         return {"ends": [end] * count, "reasons": [reason] * count, "seconds": seconds, "done": True}

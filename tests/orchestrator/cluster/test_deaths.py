@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.cluster.deaths import _line
+from orchestrator.cluster.deaths import _first_cause
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from orchestrator.cluster.deaths import _line
         ("Node is gone", "Node is gone"),
     ],
 )
-def test_a_report_is_one_line_without_advice(report, cause):
-    assert _line(report) == cause
+def test_report_is_one_line_without_advice(report, cause):
+    assert _first_cause(report) == cause

@@ -6,7 +6,7 @@ from orchestrator.cluster import limits
 from trials.errors import InputError
 
 
-def test_a_long_tmpdir_is_passed_over(monkeypatch, tmp_path):
+def test_long_tmpdir_is_skipped(monkeypatch, tmp_path):
     long = tmp_path / ("x" * 80)
     long.mkdir()
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
@@ -16,19 +16,19 @@ def test_a_long_tmpdir_is_passed_over(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("folder", "problem"), [("/" + "x" * 80, "longer than"), ("/nowhere", "no such"), ("rel", "absolute")])
-def test_an_unfit_ray_tmpdir_is_refused_by_name(monkeypatch, folder, problem):
+def test_unfit_ray_tmpdir_is_refused_by_name(monkeypatch, folder, problem):
     monkeypatch.setenv("RAY_TMPDIR", folder)
     with pytest.raises(InputError, match=f"RAY_TMPDIR: {folder}: .*{problem}"):
         limits.ray_folder()
 
 
-def test_a_low_limit_is_named(monkeypatch):
+def test_low_limit_is_named(monkeypatch):
     limit = 4 << 30
     monkeypatch.setattr(limits.resource, "getrlimit", lambda number: (limit if number == limits.resource.RLIMIT_AS else -1, -1))
     assert limits.low() == "4096 MiB of memory (ulimit -v)"
 
 
-def test_limits_under_which_ray_hangs_are_refused_by_name(monkeypatch):
+def test_limits_under_which_ray_hangs_are_refused(monkeypatch):
     monkeypatch.setattr(limits.resource, "getrlimit", lambda number: (200, -1))
     monkeypatch.setattr(limits.os, "geteuid", lambda: 65534)
     with pytest.raises(InputError, match=r"200 processes and threads \(ulimit -u\)"):

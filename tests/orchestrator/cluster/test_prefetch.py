@@ -1,4 +1,4 @@
-"""Nodes of a real Ray, each with a cache of its own, before a hub on loopback that counts what it is asked for."""
+"""Nodes of a real Ray, each with its own cache, and a hub on loopback that counts requests."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 WEIGHTS = "GET /some/model/resolve/" + "a" * 40 + "/model.safetensors"
 FETCH = """
 import sys
-from orchestrator.prestage import _fetch
+from orchestrator.cluster.prefetch import _fetch
 sys.stdin.readline()  # all at once
 sys.exit(_fetch(sys.argv[1]))
 """
@@ -48,7 +48,7 @@ class IdleHub(BusyHub):
 
 @pytest.fixture
 def hub(monkeypatch) -> Iterator[Counter[str]]:
-    """What the hub was asked for; the environment names its address."""
+    """The hub's requests; the environment names its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), IdleHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     IdleHub.asked.clear()
@@ -92,7 +92,7 @@ def config(parts) -> SweepConfig:
 
 
 @pytest.mark.slow
-def test_every_node_that_can_run_trials_fetches_once_and_then_has_everything(nodes, hub, config, tmp_path):
+def test_every_node_with_cpus_fetches_once(nodes, hub, config, tmp_path):
     said: list[str] = []
     prestage(config, said.append)
     assert hub[WEIGHTS] == 2
@@ -104,14 +104,14 @@ def test_every_node_that_can_run_trials_fetches_once_and_then_has_everything(nod
 
 
 @pytest.mark.slow
-def test_a_node_that_cannot_fetch_is_one_line_that_names_it(nodes, hub, config):
+def test_node_that_cannot_fetch_is_named(nodes, hub, config):
     broken = config.model_copy(update={"base": config.base.model_copy(update={"model": "some/nothing"})})
     with pytest.raises(InputError, match=r"^node 127\.0\.0\.1: base\.model 'some/nothing' .*"):
         prestage(broken, lambda line: None)
 
 
 @pytest.mark.slow
-def test_workers_that_need_the_same_at_the_same_time_fetch_it_once(hub, config, tmp_path, monkeypatch):
+def test_concurrent_workers_fetch_once(hub, config, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     command = [sys.executable, "-c", FETCH, config.model_dump_json()]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path) for _ in range(3)]
@@ -121,7 +121,7 @@ def test_workers_that_need_the_same_at_the_same_time_fetch_it_once(hub, config, 
     assert hub[WEIGHTS] == 1
 
 
-def test_a_stock_task_is_fetched_only_where_the_mirror_does_not_have_its_data(parts, tmp_path, monkeypatch):
+def test_stock_task_is_fetched_where_the_mirror_lacks_its_data(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(connect.ray, "nodes", list)
     parts["hub_mirror"] = str(tmp_path)
     parts["eval"] = {
@@ -141,7 +141,7 @@ def test_a_stock_task_is_fetched_only_where_the_mirror_does_not_have_its_data(pa
         said.clear()
 
 
-def test_what_lies_in_folders_is_not_fetched(parts, monkeypatch):
+def test_local_files_are_not_fetched(parts, monkeypatch):
     monkeypatch.setattr(connect.ray, "nodes", lambda: pytest.fail("nothing is to be fetched"))
     said: list[str] = []
     prestage(SweepConfig.model_validate(parts), said.append)

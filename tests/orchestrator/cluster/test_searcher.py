@@ -1,4 +1,4 @@
-"""What Tune is handed and what becomes of it: several trials of a sweep are one of Tune's. Records are written by hand."""
+"""Tune's trials hold several trials of the sweep; their outcomes reach the sweep."""
 
 import pytest
 from ray.tune.search import Searcher
@@ -22,7 +22,7 @@ def specs(suggested) -> list[TrialSpec]:
 
 
 def done(sweep: SweepController, searcher: StudySearcher, name: str, suggested, held: tuple[str, ...] = ()) -> None:
-    """What a worker reports when it has run them."""
+    """Reports them as a worker does."""
     ends = ["held" if spec.key in held else "record" for spec in specs(suggested)]
     for spec in specs(suggested):
         if spec.key not in held:
@@ -31,7 +31,7 @@ def done(sweep: SweepController, searcher: StudySearcher, name: str, suggested, 
 
 
 def sizes(sweep: SweepController, workers: int, together: int) -> list[int]:
-    """Of what the workers are handed, in waves: each wave is done before the next."""
+    """Sizes of the workers' batches, in waves: each wave ends before the next."""
     searcher, found = StudySearcher(sweep, lambda: workers, together), []
     while True:
         wave = {str(number): searcher.suggest(str(number)) for number in range(workers)}
@@ -47,13 +47,13 @@ def sizes(sweep: SweepController, workers: int, together: int) -> list[int]:
     ("workers", "together", "wanted"),
     [(1, 1, [1] * 9), (2, 8, [5, 4]), (2, 3, [3, 3, 2, 1]), (3, 8, [3, 3, 3]), (1, 20, [9])],
 )
-def test_what_waits_is_dealt_out_evenly_and_never_more_at_once_than_asked(sweep, workers, together, wanted):
+def test_waiting_jobs_are_shared_evenly_up_to_the_limit(sweep, workers, together, wanted):
     assert sizes(sweep, workers, together) == wanted
     assert sweep.over
     assert sweep.counts == {"done": 8, "failed": 0, "given up": 0}
 
 
-def test_no_more_workers_are_busy_than_there_is_room_for(sweep):
+def test_workers_do_not_exceed_the_slots(sweep):
     searcher = StudySearcher(sweep, lambda: 1, 4)
     first = searcher.suggest("a")
     assert searcher.suggest("b") is None
@@ -61,7 +61,7 @@ def test_no_more_workers_are_busy_than_there_is_room_for(sweep):
     assert len(searcher.suggest("b")["jobs"]) == 4
 
 
-def test_trials_of_a_worker_that_died_run_one_by_one_and_only_the_one_that_dies_alone_has_failed(sweep):
+def test_jobs_of_a_dead_worker_run_alone_and_only_the_culprit_fails(sweep):
     searcher = StudySearcher(sweep, lambda: 1, 4)
     batch = specs(searcher.suggest("a"))
     leave(sweep, sweep.running[batch[0].key])  # before the worker died
@@ -83,7 +83,7 @@ def test_trials_of_a_worker_that_died_run_one_by_one_and_only_the_one_that_dies_
     assert sweep.ledger.read(culprit).failure.kind == "WorkerDied"
 
 
-def test_what_another_process_runs_is_waited_for_and_the_time_is_shared_by_the_others(sweep):
+def test_held_job_is_awaited_and_the_others_share_the_time(sweep):
     searcher = StudySearcher(sweep, lambda: 1, 4)
     first = searcher.suggest("a")
     elsewhere = specs(first)[1]

@@ -27,7 +27,7 @@ def interruptible():
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_killed_process_interrupts_and_is_named(tmp_path, interruptible):
+def test_killed_process_interrupts_and_is_named(tmp_path, interruptible):
     found = Watch()
     with subprocess.Popen(["sleep", "60"]) as process:
         found.begin({"raylet": process}, tmp_path)
@@ -39,36 +39,36 @@ def test_a_killed_process_interrupts_and_is_named(tmp_path, interruptible):
     assert str(tmp_path / "raylet.out") in found.lost
 
 
-def test_no_death_counts_after_the_end(tmp_path, interruptible):
+def test_death_after_the_end_is_ignored(tmp_path, interruptible):
     found = Watch()
     with subprocess.Popen(["sleep", "60"]) as process:
         found.begin({"raylet": process}, tmp_path)
         found.end()
         process.kill()
-        time.sleep(2 * watch._EVERY)
+        time.sleep(2 * watch._POLL)
     assert found.lost is None
 
 
 _HANGS = """
 import signal, subprocess, sys, time
 from pathlib import Path
-from orchestrator import watch
+from orchestrator.cluster import watch
 signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))
-watch._UNWINDS = 0.1
+watch._UNWIND_SECONDS = 0.1
 process = subprocess.Popen(["true"])
 watch.Watch().begin({"gcs_server": process}, Path("/nowhere"))
 time.sleep(60)
 """
 
 
-def test_a_command_that_hangs_without_its_ray_ends():
+def test_hanging_command_is_killed():
     ended = subprocess.run([sys.executable, "-c", _HANGS], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "Ray's gcs_server ended with exit code 0" in ended.stderr
 
 
-def test_a_cause_names_memory_limit_and_last_words(tmp_path, monkeypatch):
+def test_cause_names_memory_limits_and_the_logs_last_line(tmp_path, monkeypatch):
     (tmp_path / "raylet.err").write_text("[2026-01-01 00:00:00,1 C 7 7] (raylet) shared_memory.cc:46: mmap failed\n*** Stack\n")
     monkeypatch.setattr(limits, "low", lambda: "11718 MiB of memory (ulimit -v)")
     line = cause("raylet", -signal.SIGKILL, out_of_memory=True, logs=tmp_path)
@@ -82,7 +82,7 @@ _WAITS = 120  # seconds
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_a_lost_ray_is_one_line_and_the_same_command_goes_on(parts, write, tmp_path, name):
+def test_lost_ray_is_one_line_and_the_same_command_resumes(parts, write, tmp_path, name):
     parts["space"]["lora.rank"]["choices"] = [1, 2, 4, 8]
     parts["data"]["samples"] = 400
     parts["resources"]["max_concurrent"] = 1

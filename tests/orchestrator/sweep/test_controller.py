@@ -8,7 +8,6 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete, fail_next, leave, run_out, states
-from trials.spec import TrialSpec
 
 
 def test_baseline_comes_first_and_every_grid_point_once(config, tmp_path):
@@ -115,21 +114,3 @@ def test_failure_message_with_markup_is_printed_as_it_is(config, tmp_path):
         complete(sweep, sweep.next_job())
         sweep.finish(sweep.next_job().spec.key, "died", "no space in [/tmp/x] for [batch, seq]")
     assert "[/tmp/x] for [batch, seq]" in progress.console.file.getvalue()
-
-
-def test_worker_that_cannot_start_is_a_failed_record(config, tmp_path, monkeypatch):
-    from orchestrator.cluster.searcher import StudySearcher
-    from orchestrator.cluster.worker import TrialActor
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker sets it
-    sweep = SweepController.open(config, tmp_path)
-    complete(sweep, sweep.next_job())
-    searcher = StudySearcher(sweep, lambda: 1)
-    suggested = searcher.suggest("trial")
-    actor = object.__new__(TrialActor)  # as in a worker process, less what Ray does around it
-    actor.setup(suggested, storage=str(tmp_path), mirror=str(tmp_path / "nowhere"))
-    searcher.on_trial_complete("trial", actor.step())
-    failed = sweep.ledger.read(TrialSpec.model_validate_json(suggested["jobs"][0]["spec"]).key)
-    assert failed.state == "failed"
-    where = tmp_path / "nowhere"
-    assert failed.failure.message == f"the worker cannot start: InputError: hub_mirror: {where} is not a folder"

@@ -1,4 +1,4 @@
-"""What a sweep tells of itself: complete lines of JSON, to every observer, whatever one of them does."""
+"""Events reach every observer, whatever another one does, and the log as complete lines of JSON."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_kind_of_event_has_its_fields_and_no_others():
+def test_each_kind_of_event_has_its_fields_only():
     common = {"event", "time", "sweep"}
     trial = common | {"number", "key", "replicate", "settings"}
     expected = {
@@ -37,7 +37,7 @@ def test_each_kind_of_event_has_its_fields_and_no_others():
     assert {kind: set(Event(kind, "s").as_dict()) for kind in expected} == expected
 
 
-def test_an_event_is_one_line_of_json_at_once_and_a_number_that_is_none_is_null(tmp_path):
+def test_event_is_one_line_of_json_at_once_and_nan_is_null(tmp_path):
     log = EventLog(tmp_path / "events.jsonl")
     log(Event("trial_finished", "s", **(FINISHED | {"metrics": {"commonsense.gain": math.nan, "math.drop": math.inf}})))
     (only,) = lines(tmp_path / "events.jsonl")  # the log is still open
@@ -46,12 +46,12 @@ def test_an_event_is_one_line_of_json_at_once_and_a_number_that_is_none_is_null(
     assert only["time"].endswith("+00:00")
 
 
-def test_the_record_is_for_observers_in_the_process_alone(spec):
+def test_record_is_not_logged(spec):
     record = TrialRecord(key=spec.key, state="complete", spec=spec)
     assert "record" not in Event("trial_finished", "s", record=record, **FINISHED).as_dict()
 
 
-def test_a_resumed_sweep_appends_and_a_line_cut_off_spoils_no_other(tmp_path):
+def test_resumed_sweep_appends_after_an_incomplete_line(tmp_path):
     path = tmp_path / "events.jsonl"
     first = EventLog(path)
     first(Event("sweep_started", "s"))
@@ -64,14 +64,14 @@ def test_a_resumed_sweep_appends_and_a_line_cut_off_spoils_no_other(tmp_path):
     assert [json.loads(line)["event"] for line in (whole[0], whole[2])] == ["sweep_started", "sweep_finished"]
 
 
-def test_a_file_that_cannot_be_written_is_one_line_before_anything_starts(tmp_path):
+def test_unwritable_file_is_refused_at_once(tmp_path):
     with pytest.raises(InputError, match=r"--events .*nowhere.*: No such file"):
         EventLog(tmp_path / "nowhere" / "events.jsonl")
     with pytest.raises(InputError, match="Is a directory"):
         EventLog(tmp_path)
 
 
-def test_an_observer_that_raises_is_told_nothing_more_and_the_others_everything(capsys):
+def test_failing_observer_gets_no_more_events_and_the_others_all(capsys):
     heard, broken = [], []
 
     def breaks(event: Event) -> None:
@@ -89,7 +89,7 @@ def test_an_observer_that_raises_is_told_nothing_more_and_the_others_everything(
     assert "the server is down" in warnings[0]
 
 
-def test_closing_the_observers_closes_each_and_a_log_takes_no_more(tmp_path):
+def test_close_closes_every_observer(tmp_path):
     log = EventLog(tmp_path / "events.jsonl")
     observers = Observers([log])
     observers(Event("sweep_started", "s"))

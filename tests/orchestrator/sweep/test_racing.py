@@ -1,4 +1,4 @@
-"""Racing in a sweep: a trial that is not beaten ends as without it, one that is leaves what it has done and no record."""
+"""Racing in a sweep: a surviving trial ends as without racing; a beaten one keeps its checkpoint and has no record."""
 
 import shutil
 
@@ -71,7 +71,7 @@ def assert_same(one, other, key: str) -> None:
     pd.testing.assert_frame_equal(frames[0][numbers], frames[1][numbers], atol=1e-4)
 
 
-def test_a_trial_that_is_not_beaten_ends_with_the_record_that_it_has_without_racing(worker, another, spec, evaluated):
+def test_surviving_trial_has_the_record_that_it_has_without_racing(worker, another, spec, evaluated):
     worker.run(spec)
     shares, seen = [], []
 
@@ -90,7 +90,7 @@ def test_a_trial_that_is_not_beaten_ends_with_the_record_that_it_has_without_rac
     assert not (raced.session.ledger.folder(spec.key) / "partial").exists()
 
 
-def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worker, another, spec, evaluated):
+def test_beaten_trial_stops_and_a_later_run_resumes_it(worker, another, spec, evaluated):
     worker.run(spec)
     del evaluated[:]
     raced = another()
@@ -107,7 +107,7 @@ def test_one_that_is_beaten_stops_there_and_a_later_run_goes_on_from_there(worke
     assert_same(later, worker, spec.key)
 
 
-def test_what_is_beaten_does_not_end_what_is_trained_with_it(another, spec):
+def test_beaten_trial_does_not_end_those_trained_with_it(another, spec):
     other = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 5})})
     judge = racing(lambda record, share: "beaten")
     stopping = lambda one: judge(one) if one.key == spec.key else None  # noqa: E731
@@ -117,7 +117,7 @@ def test_what_is_beaten_does_not_end_what_is_trained_with_it(another, spec):
     assert record.together == 2
 
 
-def test_a_stage_is_part_of_the_next_and_takes_clusters_whole_of_the_judged_half():
+def test_stages_are_disjoint_and_keep_clusters_of_the_judged_half_whole():
     asked = [
         stages.Document(task, number, f"{task}{number}", "search" if number % 2 else "report", f"{task}{number // 6}")
         for task in "ab"
@@ -148,7 +148,7 @@ def test_documents_have_lm_evals_own_hashes(worker, spec):
         )
 
 
-def test_a_ruined_trial_is_given_up_against_a_good_one_and_the_good_one_is_not(another, spec):
+def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
     wanted = {role: one.model_copy(update={"documents": 160}) for role, one in spec.eval.items()}
     good = spec.model_copy(update={"eval": wanted, "train": spec.train.model_copy(update={"learning_rate": 1e-5})})
     ruined = good.model_copy(update={"train": spec.train.model_copy(update={"learning_rate": 0.3})})
@@ -186,7 +186,7 @@ def config(parts) -> SweepConfig:
     return SweepConfig.model_validate(parts)
 
 
-def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again(config, tmp_path, command):
+def test_given_up_trial_is_pruned_in_the_study_and_not_run_again(config, tmp_path, command):
     events = []
     sweep = SweepController.open(config, tmp_path, events.append)
     complete(sweep, sweep.next_job())
@@ -214,7 +214,7 @@ def test_the_study_is_told_that_it_was_pruned_and_a_resume_does_not_run_it_again
     assert "1 given up by racing" in command("status", sweep.folder).stdout
 
 
-def test_one_that_was_given_up_is_no_better_to_the_sampler_than_one_that_breaks_a_constraint(config, tmp_path):
+def test_given_up_trial_violates_every_constraint_in_the_study(config, tmp_path):
     constrained = config.search.model_copy(update={"constraints": ("math.drop <= 0.1",)})
     sweep = SweepController.open(config.model_copy(update={"search": constrained}), tmp_path)
     complete(sweep, sweep.next_job())
@@ -223,7 +223,7 @@ def test_one_that_was_given_up_is_no_better_to_the_sampler_than_one_that_breaks_
     assert [value > 1 for value in sweep.study.trials()[job.number].constraints.values()] == [True]
 
 
-def test_what_is_run_again_because_its_record_is_gone_is_not_judged(config, tmp_path):
+def test_trial_with_a_lost_record_is_not_judged(config, tmp_path):
     sweep = SweepController.open(config, tmp_path)
     run_out(sweep)
     lost = sweep.front.rows()[0]["key"]
@@ -234,7 +234,7 @@ def test_what_is_run_again_because_its_record_is_gone_is_not_judged(config, tmp_
     assert (TrialSpec.model_validate_json(job["spec"]).key, job["judged"]) == (lost, False)
 
 
-def test_other_drivers_hear_of_a_trial_that_was_given_up(config, tmp_path):
+def test_other_drivers_read_that_a_trial_was_given_up(config, tmp_path):
     shared = config.model_copy(update={"search": config.search.model_copy(update={"study": "journal"})})
     first, second = SweepController.open(shared, tmp_path), SweepController.open(shared, tmp_path)
     complete(first, first.next_job())
@@ -245,14 +245,14 @@ def test_other_drivers_hear_of_a_trial_that_was_given_up(config, tmp_path):
     assert second.state.manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
 
 
-def test_a_sweep_that_was_cut_off_may_race_from_now_on(config, parts, tmp_path):
+def test_resumed_sweep_may_start_racing(config, parts, tmp_path):
     parts["search"].pop("racing")
     with SweepController.open(SweepConfig.model_validate(parts), tmp_path).going():
         pass
     assert SweepController.open(config, tmp_path).next_job() is not None
 
 
-def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tmp_path):
+def test_workers_get_the_front_only_in_a_racing_sweep(config, parts, tmp_path):
     for place, one in (
         ("a", config),
         ("b", config.model_copy(update={"search": config.search.model_copy(update={"racing": False})})),
@@ -273,7 +273,7 @@ def test_a_worker_is_told_the_front_only_where_the_sweep_races(config, parts, tm
         ({"space": {"eval.math.shots": {"type": "categorical", "choices": [1, 2]}}}, "cannot be searched"),
     ],
 )
-def test_what_cannot_race_is_refused_in_one_line(parts, write, change, words):
+def test_config_that_cannot_race_is_refused_in_one_line(parts, write, change, words):
     parts = deep(parts)
     parts["search"]["racing"] = True
     if "replicates" in change:

@@ -1,0 +1,23 @@
+"""The outcomes that a worker process reports."""
+
+from orchestrator.cluster.searcher import StudySearcher
+from orchestrator.cluster.worker import TrialActor
+from orchestrator.config.model import SweepConfig
+from orchestrator.sweep.controller import SweepController
+from tests.factories.sweep_state import complete
+from trials.spec import TrialSpec
+
+
+def test_worker_that_cannot_start_is_a_failed_record(parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker sets it
+    sweep = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
+    complete(sweep, sweep.next_job())
+    searcher = StudySearcher(sweep, lambda: 1)
+    suggested = searcher.suggest("trial")
+    actor = object.__new__(TrialActor)  # without what Ray adds around it
+    actor.setup(suggested, storage=str(tmp_path), mirror=str(tmp_path / "nowhere"))
+    searcher.on_trial_complete("trial", actor.step())
+    failed = sweep.ledger.read(TrialSpec.model_validate_json(suggested["jobs"][0]["spec"]).key)
+    assert failed.state == "failed"
+    where = tmp_path / "nowhere"
+    assert failed.failure.message == f"the worker cannot start: InputError: hub_mirror: {where} is not a folder"

@@ -1,0 +1,31 @@
+"""The front of a running sweep."""
+
+from orchestrator.config.model import Objective
+from orchestrator.sweep.running_front import RunningFront
+
+OBJECTIVES = [
+    Objective(metric="commonsense.gain", direction="maximize"),
+    Objective(metric="math.drop", direction="minimize"),
+]
+
+
+def test_only_a_non_dominated_trial_changes_the_front():
+    front = RunningFront(OBJECTIVES)
+    assert front.add(0, "a", [0.1, 0.1])
+    assert not front.add(1, "b", [0.1, 0.2])
+    assert front.add(2, "c", [0.3, 0.3])
+    assert front.add(3, "d", [0.2, 0.1])  # dominates the first
+    assert [row["number"] for row in front.rows()] == [2, 3]
+
+
+def test_equal_trials_are_both_on_the_front():
+    front = RunningFront(OBJECTIVES)
+    assert all(front.add(number, "", [0.1, 0.1]) for number in (1, 0))
+    assert [row["number"] for row in front.rows()] == [0, 1]
+
+
+def test_rows_have_metrics_in_their_own_direction():
+    front = RunningFront(OBJECTIVES[::-1])
+    front.add(0, "a", [0.2, 0.5])
+    front.add(1, "b", [0.1, 0.4])
+    assert front.rows()[0] == {"number": 1, "key": "b", "metrics": {"math.drop": 0.1, "commonsense.gain": 0.4}}

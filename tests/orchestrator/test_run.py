@@ -1,0 +1,40 @@
+"""One driver a sweep, and what a command does before it starts a Ray."""
+
+import io
+
+import pytest
+
+from orchestrator import run
+from orchestrator.config.model import SweepConfig
+from orchestrator.console.terminal import Terminal
+from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.earlier_run import pinned
+from tests.factories.sweep_state import run_out
+from trials.errors import InputError
+
+
+def test_second_driver_is_refused_until_the_first_ends(tmp_path):
+    refused = pytest.raises(InputError, match="this sweep is being run already")
+    with run._only_driver(tmp_path), refused, run._only_driver(tmp_path):
+        pass
+    with run._only_driver(tmp_path):
+        pass
+
+
+def test_finished_sweep_starts_no_ray(parts, tmp_path, monkeypatch):
+    config = SweepConfig.model_validate(parts)
+    sweep = SweepController.open(pinned(config, tmp_path), tmp_path)
+    with sweep.going():
+        run_out(sweep)
+    monkeypatch.setattr(run, "_ray_and_checked_inputs", lambda *_: pytest.fail("starts a Ray"))
+    console = Terminal(file=io.StringIO(), width=160)
+    assert run.drive(config, tmp_path, None, console) == 0
+    assert "all 2 trials are done" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [("127.0.0.1:6379", True), ("localhost:6379", True), ("[::1]:6379", True), ("10.0.0.5:6379", False), ("node:6379", False)],
+)
+def test_clusters_on_loopback_are_recognised(address, loopback):
+    assert run._on_loopback(address) == loopback
