@@ -18,11 +18,12 @@ os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Tune's handler kills the running trials; see `interruptible`
 
+import psutil
 import ray
 from ray.job_config import JobConfig
 
 from orchestrator.cluster import limits
-from orchestrator.cluster.watch import Watch
+from orchestrator.cluster.watch import Check, Watch, child, local_process, server
 from orchestrator.config.model import Resources
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError
@@ -62,9 +63,9 @@ def connected(address: str | None, resources: Resources, runtime_env: dict[str, 
         with _own_signals():
             if address is None:
                 _start(common)
-                _begin(watch)
             else:
                 _join(address, common)
+            _begin(watch)
         yield
     except BaseException as error:
         if watch.lost is None:
@@ -78,9 +79,26 @@ def connected(address: str | None, resources: Resources, runtime_env: dict[str, 
 
 
 def _begin(watch: Watch) -> None:
+    """Watches the raylet of this machine and the GCS. Ray's client (ray://) has neither; it reports a lost server itself."""
     node: Any = ray._private.worker._global_node
-    kinds = ("gcs_server", "raylet")
-    watch.begin({kind: node.all_processes[kind][0].process for kind in kinds}, Path(node.get_logs_dir_path()))
+    if node is None:
+        return
+    checks: dict[str, Check] = {}
+    if node.head:
+        checks = {name: child(node.all_processes[name][0].process) for name in ("gcs_server", "raylet")}
+    else:
+        checks["gcs_server"] = server(node.gcs_address)
+        if (raylet := _raylet(node.raylet_socket_name)) is not None:
+            checks["raylet"] = local_process(raylet)
+    watch.begin(checks, Path(node.get_logs_dir_path()))
+
+
+def _raylet(socket_name: str) -> psutil.Process | None:
+    """The raylet that listens on this socket; None where another user's processes are hidden."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "raylet" and any(socket_name in part for part in process.info["cmdline"] or ()):
+            return process
+    return None
 
 
 def _join(address: str, common: dict[str, Any]) -> None:

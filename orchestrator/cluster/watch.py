@@ -1,13 +1,17 @@
-"""Watches the processes of a local Ray and ends the command with the cause when one of them dies."""
+"""Watches the processes of Ray that a command needs and ends the command with the cause when one of them dies."""
 
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import psutil
 
 from orchestrator.cluster import limits
 
@@ -15,6 +19,56 @@ _POLL = 0.2  # seconds between two checks of the processes
 _UNWIND_SECONDS = 10.0  # for the command to end by itself
 _FATAL = re.compile(r"(?:terminate called .*|what\(\): .*| C \d+ \d+\] .*|Check failed.*)$", re.M)
 _LONGEST = 200
+_CONNECT_SECONDS = 2.0  # for one connection to the GCS
+_CHECK_GCS = 5.0  # seconds between two connections
+_GCS_SECONDS = 45.0  # without an answer; Ray itself gives up after 60, and a fault-tolerant GCS may be back before
+
+Check = Callable[[], str | None]
+"""How a process ended, as "was killed by SIGKILL"; None while it runs."""
+
+
+def child(process: subprocess.Popen[bytes]) -> Check:
+    """Checks a process that this one started."""
+
+    def ended() -> str | None:
+        code = process.poll()
+        if code is None:
+            return None
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    return ended
+
+
+def local_process(process: psutil.Process) -> Check:
+    """Checks a process of this machine that another one started."""
+
+    def ended() -> str | None:
+        try:
+            return None if process.is_running() and process.status() != psutil.STATUS_ZOMBIE else "ended"
+        except psutil.NoSuchProcess:
+            return "ended"
+
+    return ended
+
+
+def server(address: str, clock: Callable[[], float] = time.monotonic) -> Check:
+    """Checks a server at HOST:PORT, on any machine: it has ended when nothing answers for `_GCS_SECONDS`."""
+    host, _, port = address.rpartition(":")
+    answered = checked = clock()
+
+    def ended() -> str | None:
+        nonlocal answered, checked
+        if clock() - checked < _CHECK_GCS:
+            return None
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+            answered = clock()
+        except OSError:
+            pass  # counted by the time since the last answer
+        checked = clock()
+        return f"at {address} has not answered for {_GCS_SECONDS:.0f} s" if checked - answered > _GCS_SECONDS else None
+
+    return ended
 
 
 class Watch:
@@ -27,9 +81,9 @@ class Watch:
         self._over = threading.Event()
         self._lost: str | None = None
 
-    def begin(self, processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
-        """`processes` are Ray's by name, `logs` is the folder of their logs."""
-        threading.Thread(target=self._watch, args=(processes, logs), daemon=True).start()
+    def begin(self, checks: Mapping[str, Check], logs: Path) -> None:
+        """`checks` are those of Ray's processes by name, `logs` is the folder of their logs."""
+        threading.Thread(target=self._watch, args=(checks, logs), daemon=True).start()
 
     @property
     def lost(self) -> str | None:
@@ -40,12 +94,12 @@ class Watch:
         """Stops watching."""
         self._over.set()
 
-    def _watch(self, processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
+    def _watch(self, checks: Mapping[str, Check], logs: Path) -> None:
         killed = limits.oom_kills()
         while not self._over.wait(_POLL):
-            for name, process in processes.items():
-                if (code := process.poll()) is not None and not self._over.is_set():
-                    self._lost = cause(name, code, limits.oom_kills() > killed, logs)
+            for name, check in checks.items():
+                if (ended := check()) is not None and not self._over.is_set():
+                    self._lost = cause(name, ended, limits.oom_kills() > killed, logs)
                     self._interrupt()
                     return
 
@@ -58,11 +112,10 @@ class Watch:
             os._exit(1)
 
 
-def cause(name: str, code: int, out_of_memory: bool, logs: Path) -> str:
+def cause(name: str, ended: str, out_of_memory: bool, logs: Path) -> str:
     """The cause in one line: the process, how it ended, the limits and its log."""
-    ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     reasons = []
-    if code == -signal.SIGKILL and out_of_memory:
+    if ended.endswith(signal.SIGKILL.name) and out_of_memory:
         reasons.append("this machine was out of memory: run fewer trials at once (resources.max_concurrent)")
     if words := _last_words(logs, name):
         reasons.append(words)

@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.cluster import limits, watch
-from orchestrator.cluster.watch import Watch, cause
+from orchestrator.cluster.watch import Watch, cause, child
 from tests.factories.command import slimsweep
 from trials.ledger.record import Ledger
 
@@ -30,7 +31,7 @@ def interruptible():
 def test_killed_process_interrupts_and_is_named(tmp_path, interruptible):
     found = Watch()
     with subprocess.Popen(["sleep", "60"]) as process:
-        found.begin({"raylet": process}, tmp_path)
+        found.begin({"raylet": child(process)}, tmp_path)
         process.kill()
         with pytest.raises(KeyboardInterrupt):
             time.sleep(30)
@@ -42,7 +43,7 @@ def test_killed_process_interrupts_and_is_named(tmp_path, interruptible):
 def test_death_after_the_end_is_ignored(tmp_path, interruptible):
     found = Watch()
     with subprocess.Popen(["sleep", "60"]) as process:
-        found.begin({"raylet": process}, tmp_path)
+        found.begin({"raylet": child(process)}, tmp_path)
         found.end()
         process.kill()
         time.sleep(2 * watch._POLL)
@@ -56,7 +57,7 @@ from orchestrator.cluster import watch
 signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))
 watch._UNWIND_SECONDS = 0.1
 process = subprocess.Popen(["true"])
-watch.Watch().begin({"gcs_server": process}, Path("/nowhere"))
+watch.Watch().begin({"gcs_server": watch.child(process)}, Path("/nowhere"))
 time.sleep(60)
 """
 
@@ -71,7 +72,7 @@ def test_hanging_command_is_killed():
 def test_cause_names_memory_limits_and_the_logs_last_line(tmp_path, monkeypatch):
     (tmp_path / "raylet.err").write_text("[2026-01-01 00:00:00,1 C 7 7] (raylet) shared_memory.cc:46: mmap failed\n*** Stack\n")
     monkeypatch.setattr(limits, "low", lambda: "11718 MiB of memory (ulimit -v)")
-    line = cause("raylet", -signal.SIGKILL, out_of_memory=True, logs=tmp_path)
+    line = cause("raylet", "was killed by SIGKILL", out_of_memory=True, logs=tmp_path)
     for part in ("out of memory", "max_concurrent", "mmap failed", "ulimit -v", str(tmp_path)):
         assert part in line
     assert "\n" not in line and "Stack" not in line
@@ -112,6 +113,5 @@ def _complete(runs: Path) -> dict:
 
 
 def _child(parent: int, name: str) -> int:
-    import psutil
 
     return next(child.pid for child in psutil.Process(parent).children() if child.name() == name)
