@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.cluster import limits, watch
 from orchestrator.cluster.watch import Watch, cause, child
 from tests.factories.command import slimsweep
+from tests.factories.ray_head import AUTHENTICATION, head
 from trials.ledger.record import Ledger
 
 
@@ -81,28 +83,57 @@ def test_cause_names_memory_limits_and_the_logs_last_line(tmp_path, monkeypatch)
 _WAITS = 120  # seconds
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_lost_ray_is_one_line_and_the_same_command_resumes(parts, write, tmp_path, name):
-    parts["space"]["lora.rank"]["choices"] = [1, 2, 4, 8]
-    parts["data"]["samples"] = 400
-    parts["resources"]["max_concurrent"] = 1
-    config, runs = write(parts), tmp_path / "runs"
-    line = [Path(sys.executable).parent / "slimsweep", "run", config, "--storage", runs, "--json"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+def _killed_in_mid_sweep(line: list, runs: Path, victim: Callable[[int], psutil.Process]) -> tuple[int, str, str]:
+    """Starts a command and kills a process of its Ray when the first trial is complete; its exit code, output and errors."""
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | AUTHENTICATION
+    ) as command:
         deadline = time.monotonic() + _WAITS
         while time.monotonic() < deadline and not any(_complete(runs)):
             time.sleep(0.1)
-        os.kill(_child(command.pid, name), signal.SIGKILL)
-        out, said = command.communicate(timeout=_WAITS)
-    assert (command.returncode, out) == (1, "")
-    assert "Traceback" not in said
-    assert f"Ray's {name} was killed by SIGKILL" in said.splitlines()[-1]
+        victim(command.pid).kill()
+        out, errors = command.communicate(timeout=_WAITS)
+    return command.returncode, out, errors
+
+
+@pytest.fixture
+def config(parts, write):
+    """A sweep of five trials, one at a time."""
+    parts["space"]["lora.rank"]["choices"] = [1, 2, 4, 8]
+    parts["data"]["samples"] = 400
+    parts["resources"]["max_concurrent"] = 1
+    return write(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_lost_ray_is_one_line_and_the_same_command_resumes(config, tmp_path, name):
+    runs = tmp_path / "runs"
+    line = [Path(sys.executable).parent / "slimsweep", "run", config, "--storage", runs, "--json"]
+    code, out, errors = _killed_in_mid_sweep(line, runs, lambda command: _named(psutil.Process(command).children(), name))
+    assert (code, out) == (1, "")
+    assert "Traceback" not in errors
+    assert f"Ray's {name} was killed by SIGKILL" in errors.splitlines()[-1]
     before = _complete(runs)
     again = slimsweep("run", config, "--storage", runs)
     assert again.returncode == 0, again.stderr
     after = _complete(runs)
     assert len(after) == 5 and all(after[key] == record for key, record in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "end"), [("raylet", "ended"), ("gcs_server", "has not answered for 45 s")])
+def test_lost_cluster_is_one_line(config, tmp_path, name, end):
+    runs = tmp_path / "runs"
+    with head(tmp_path) as cluster:
+        line = [Path(sys.executable).parent / "slimsweep", "run", config, "--storage", runs, "--json"]
+        started = [process for process in psutil.process_iter() if str(cluster.session) in " ".join(_command_line(process))]
+        code, out, errors = _killed_in_mid_sweep(
+            [*line, "--address", cluster.address], runs, lambda command: _named(started, name)
+        )
+    assert (code, out) == (1, "")
+    assert "Traceback" not in errors
+    assert f"Ray's {name}" in errors.splitlines()[-1] and end in errors.splitlines()[-1]
 
 
 def _complete(runs: Path) -> dict:
@@ -112,6 +143,12 @@ def _complete(runs: Path) -> dict:
     return {key: record for key, record in found.items() if record is not None and record.state == "complete"}
 
 
-def _child(parent: int, name: str) -> int:
+def _named(processes: Iterable[psutil.Process], name: str) -> psutil.Process:
+    return next(process for process in processes if process.name() == name)
 
-    return next(child.pid for child in psutil.Process(parent).children() if child.name() == name)
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
