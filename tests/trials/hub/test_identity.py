@@ -16,7 +16,7 @@ from orchestrator.sweep.begun import pinned
 from orchestrator.sweep.controller import SweepController
 from trials.data.prompts import dated
 from trials.errors import InputError
-from trials.hub import fingerprint, identity
+from trials.hub import identity
 from trials.hub.hub import Hub
 from trials.ledger.record import Score, TrialRecord
 from trials.spec import Base, TrialSpec
@@ -244,16 +244,6 @@ def test_pins_that_a_trial_does_not_use_are_not_in_its_key(parts):
 def test_a_pinned_spec_survives_its_file(own):
     spec = identity.pinned(SweepConfig.model_validate(own).spec({"lora.rank": 4}), Hub())
     assert TrialSpec.model_validate_json(spec.model_dump_json()).key == spec.key
-
-
-def test_a_large_file_is_read_once(tmp_path, monkeypatch):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(bytes(2 << 20))
-    os.utime(path, (1, 1))
-    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
-    one = fingerprint.sha256(path)
-    monkeypatch.setattr(fingerprint.hashlib, "file_digest", None)
-    assert fingerprint.sha256(path) == one
 
 
 def test_a_chat_template_writes_the_pinned_date():

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from trials.errors import InputError
+from trials.ledger import storage
 from trials.ledger.record import Ledger, Score, TrialRecord
 
 
@@ -56,3 +57,17 @@ def test_a_record_of_garbage_is_one_clear_line(tmp_path, record):
     (ledger.folder(record.key) / "record.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not a whole record"):
         ledger.read(record.key)
+
+
+def test_a_record_that_is_not_whole_is_set_aside_and_makes_room(place, record):
+    ledger = Ledger(place)
+    path = ledger.folder(record.key) / "record.json"
+    for half, name in (("{", "record.json.corrupt"), ("[", "record.json.corrupt.1")):
+        storage.write_text(path, half)
+        with pytest.raises(InputError, match="not a whole record"):
+            ledger.read(record.key)
+        assert ledger.set_aside(record.key) == path.with_name(name)
+        assert storage.read_text(path.with_name(name)) == half
+        assert ledger.read(record.key) is None
+    ledger.write(record)
+    assert ledger.read(record.key) == record

@@ -2,7 +2,6 @@
 
 import errno
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
@@ -255,20 +254,6 @@ def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_tex
         assert storage.read_text(place / str(number)) == name
 
 
-def test_a_created_file_has_its_text_from_the_first_moment(tmp_path, monkeypatch):
-    """Where there are links: at the time of the link the text is on the disk already."""
-    seen, link = [], os.link
-
-    def looking(source, target):
-        seen.append(Path(source).read_text())
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", looking)
-    assert storage.create(tmp_path / "a", "whole")
-    assert seen == ["whole"]
-    assert storage.names(tmp_path) == ["a"]
-
-
 def test_a_store_that_ignores_the_condition_is_found_out(s3, monkeypatch):
     import s3fs
 
@@ -309,19 +294,6 @@ def test_an_upload_that_is_cut_off_is_no_folder(place, adapter, tmp_path, monkey
         storage.download(place / "KEY" / "adapter", tmp_path / "back")
 
 
-def test_a_folder_on_another_disk_is_copied_and_then_moved(tmp_path, adapter, monkeypatch):
-    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    import tempfile
-
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
-        files = tree(adapter)
-        storage.upload(adapter, Path(other) / "adapter")
-        assert tree(Path(other) / "adapter") == files
-        assert storage.names(Path(other)) == ["adapter"]
-    assert not adapter.exists()
-
-
 # ---------------------------------------------------------------------- the ledger
 
 
@@ -335,38 +307,6 @@ def test_a_record_goes_to_any_root_with_its_adapter_and_documents(place, record,
     assert ledger.read("0" * 16) is None
     storage.download(ledger.folder(record.key) / "adapter", tmp_path / "back")
     assert tree(tmp_path / "back") == files
-
-
-def test_a_record_that_is_not_whole_is_set_aside_and_makes_room(place, record):
-    ledger = Ledger(place)
-    path = ledger.folder(record.key) / "record.json"
-    for half, name in (("{", "record.json.corrupt"), ("[", "record.json.corrupt.1")):
-        storage.write_text(path, half)
-        with pytest.raises(InputError, match="not a whole record"):
-            ledger.read(record.key)
-        assert ledger.set_aside(record.key) == path.with_name(name)
-        assert storage.read_text(path.with_name(name)) == half
-        assert ledger.read(record.key) is None
-    ledger.write(record)
-    assert ledger.read(record.key) == record
-
-
-def test_a_trial_trains_and_is_evaluated_into_a_store(s3, spec, tmp_path):
-    import torch
-
-    from trials.hub.hub import Hub
-    from trials.run.worker import Worker
-
-    torch.set_num_threads(1)
-    ledger = Ledger(f"{s3}/runs")
-    record = Worker(ledger, Hub()).run(spec)
-    assert record.failure is None
-    assert ledger.read(spec.key) == record
-    assert set(ledger.documents(spec.key)["role"]) == {"commonsense", "math"}
-    storage.download(ledger.folder(spec.key) / "adapter", tmp_path / "adapter")
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(tree(tmp_path / "adapter"))
-    assert not ledger.held(spec.key)
-    assert "partial" not in storage.names(ledger.folder(spec.key))
 
 
 def test_a_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):

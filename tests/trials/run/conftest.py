@@ -1,0 +1,21 @@
+"""A small trial that several test files disturb."""
+
+import pytest
+
+from trials.ledger.record import TrialRecord
+from trials.spec import TrialSpec
+
+
+@pytest.fixture(scope="module")
+def little() -> TrialSpec:
+    from tests.factories.configs import CONFIG, deep
+
+    parts = deep(CONFIG)
+    for role in parts["eval"].values():
+        role |= {"documents": 4, "batch_size": 8}
+    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in CONFIG})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(worker, little) -> TrialRecord:
+    return worker.run(little)
