@@ -32,7 +32,7 @@ def mirrored() -> Tasks:
         {"task": ["mmlu_college_computer_science", "mmlu_high_school_computer_science"], "metric": "acc", "documents": 200},
     ],
 )
-def test_the_stock_tasks_read_the_mirror(mirrored, evaluation):
+def test_stock_tasks_read_the_mirror(mirrored, evaluation):
     evaluation = Evaluation.model_validate(evaluation)
     check("role", evaluation, mirrored)
     for task in mirrored.build(evaluation).values():
@@ -40,24 +40,24 @@ def test_the_stock_tasks_read_the_mirror(mirrored, evaluation):
 
 
 @pytest.mark.parametrize("name", ["alpaca", "gsm8k"])
-def test_the_training_sources_read_the_mirror(mirrored, name):
+def test_training_sources_read_the_mirror(mirrored, name):
     assert len(mirrored.hub.rows(name, builtin_sources()[name])) > 900
 
 
-def test_an_id_that_no_folder_has_is_left_to_the_hub(tmp_path):
+def test_id_without_a_folder_is_left_to_the_hub(tmp_path):
     assert Hub(tmp_path).locate("some/model") == "some/model"
     (tmp_path / "some" / "model").mkdir(parents=True)
     assert Hub(tmp_path).locate("some/model") == str(tmp_path / "some" / "model")
 
 
-def test_a_mirror_that_is_no_folder_and_an_unknown_source_are_refused(tmp_path):
+def test_missing_mirror_and_unknown_source_are_refused(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         Hub(tmp_path / "none")
     with pytest.raises(InputError, match="no source 'gsm9k'; did you mean 'gsm8k'"):
         find_source(Data(samples=1, mix={"gsm9k": 1.0}), "gsm9k")
 
 
-def test_a_folder_whose_files_changed_is_read_again(tmp_path):
+def test_folder_with_changed_files_is_read_again(tmp_path):
     import pandas as pd
 
     from trials.spec import Source
@@ -70,7 +70,7 @@ def test_a_folder_whose_files_changed_is_read_again(tmp_path):
         assert Hub(tmp_path).rows("mine", source)[0]["a"] == answer
 
 
-def test_a_folder_is_not_taken_for_the_data_of_a_stock_task_or_source(monkeypatch, tmp_path):
+def test_local_folder_never_replaces_the_data_of_a_stock_task_or_source(monkeypatch, tmp_path):
     (tmp_path / "openai" / "gsm8k").mkdir(parents=True)
     (tmp_path / "openai" / "gsm8k" / "main.jsonl").write_text("{}")
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_a_folder_is_not_taken_for_the_data_of_a_stock_task_or_source(monkeypatc
     Hub(tmp_path).refuse_lookalike("task", "openai/gsm8k")  # the mirror is meant
 
 
-def test_a_training_split_that_is_also_the_test_split_is_found_on_real_data(mirrored):
+def test_training_split_that_is_the_test_split_is_found_on_real_data(mirrored):
     evaluation = Evaluation(task="gsm8k", metric="exact_match", filter="strict-match")
     assert same_split(evaluation, "openai/gsm8k", "main", "test", mirrored) == "gsm8k"
     assert same_split(evaluation, "openai/gsm8k", "main", "test[:50%]", mirrored) == "gsm8k"
