@@ -209,9 +209,7 @@ class Ledger:
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
         # without pandas' metadata: it can name types to load, and others may be able to write to the storage
-        return found.read([name for name in there if columns is None or name in columns]).to_pandas(
-            ignore_metadata=True
-        )  # it may name types to load
+        return found.read([name for name in there if columns is None or name in columns]).to_pandas(ignore_metadata=True)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:
         """Writes a trial's results. `adapters` are local folders; they are moved to `KEY/` under their names.
