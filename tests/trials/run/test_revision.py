@@ -17,7 +17,11 @@ def test_shipped_code_has_the_revision_of_its_environment(monkeypatch):
     assert revision.git_revision() == "abc+changes"
 
 
+def unavailable(*_, **__):
+    raise FileNotFoundError("git")
+
+
 def test_code_without_git_has_no_revision(monkeypatch):
     monkeypatch.delenv(revision.SHIPPED, raising=False)
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(revision.subprocess, "run", unavailable)
     assert revision.git_revision() is None
