@@ -1,4 +1,4 @@
-"""Ids are read from the mirror folder where it has them, by lm-eval's stock tasks too; a hub that is busy is waited for."""
+"""Ids are resolved in the mirror folder first, also for lm-eval's stock tasks."""
 
 import os
 import warnings
