@@ -37,7 +37,7 @@ class Manifest:
         return sum(_FREE not in entry for entry in self.trials.values())
 
     def note(self, trial: PendingTrial, failure: str | None = None, given_up: dict[str, Any] | None = None) -> None:
-        """`failure` says why there is nothing to run; `given_up` is an trials.ledger.record.GivenUp."""
+        """`failure` says why there is nothing to run; `given_up` is an analysis.results.sweep.GivenUp."""
         keys = [spec.key for spec in trial.specs]
         entry: dict[str, Any] = {"number": trial.number, "key": None, "params": trial.settings}
         if failure is None:

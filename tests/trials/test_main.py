@@ -13,12 +13,13 @@ from trials.ledger.record import Ledger
 ROOT = Path(__file__).parents[2]
 
 
-def test_command_gives_the_metrics_of_the_worker(record, module_spec, tmp_path):
+def test_command_gives_the_metrics_of_the_worker(worker, spec, tmp_path):
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(module_spec.model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     command = [sys.executable, "-m", "trials", str(path), "--storage", str(tmp_path / "runs")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    by_command = Ledger(tmp_path / "runs").read(module_spec.key)
+    by_command = Ledger(tmp_path / "runs").read(spec.key)
+    record = worker.run(spec)
     assert by_command.scores == record.scores
     assert by_command.losses == record.losses
 

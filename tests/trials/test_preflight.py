@@ -44,9 +44,9 @@ from trials.spec import TrialSpec
         ),
     ],
 )
-def test_missing_input_is_one_line(module_spec, worker, change, expected):
+def test_missing_input_is_one_line(spec, worker, change, expected):
     with pytest.raises(InputError) as caught:
-        spec = TrialSpec.model_validate({**module_spec.model_dump(mode="json"), **change})
-        preflight.check(spec, worker.session.hub, worker.session.tasks)
+        changed = TrialSpec.model_validate({**spec.model_dump(mode="json"), **change})
+        preflight.check(changed, worker.session.hub, worker.session.tasks)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)

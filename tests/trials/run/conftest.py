@@ -1,4 +1,4 @@
-"""A small trial that several test files disturb."""
+"""Trials by the real stack that several test files look at or disturb."""
 
 import pytest
 
@@ -19,3 +19,15 @@ def little() -> TrialSpec:
 @pytest.fixture(scope="module")
 def undisturbed(worker, little) -> TrialRecord:
     return worker.run(little)
+
+
+@pytest.fixture(scope="module")
+def module_spec() -> TrialSpec:
+    from tests.factories.configs import CONFIG, deep
+
+    return TrialSpec.model_validate({name: deep(CONFIG)[name] for name in TrialSpec.model_fields if name in CONFIG})
+
+
+@pytest.fixture(scope="module")
+def record(worker, module_spec):
+    return worker.run(module_spec)
