@@ -40,7 +40,7 @@ def main() -> int:
 
 def _run() -> int:
     options = parse()
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # read when torch is imported
     from trials.errors import InputError, StorageFailed
     from trials.ledger.storage import root
     from trials.spec import TrialSpec
@@ -48,13 +48,13 @@ def _run() -> int:
 
     try:
         specs = [YamlFile(root(path)).check(TrialSpec) for path in options.specs]
-        import torch
+        import torch  # after the specs: a bad one is reported without waiting for it
 
         from trials.hub.hub import Hub
         from trials.ledger.record import Ledger, TrialRecord
         from trials.run.worker import Worker
 
-        torch.set_num_threads(options.threads)
+        torch.set_num_threads(options.threads)  # numbers are equal for equal threads only
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
         specs = [pinned(spec, root(path), worker.session.hub) for spec, path in zip(specs, options.specs, strict=True)]
         records = run(worker, specs)
@@ -88,7 +88,7 @@ def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":
         if spec.base.dtype == "auto":
             dtype = devices.half_type(devices.capability())
             spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": dtype})})
-        if worker.session.ledger.complete(spec.key) is None:
+        if worker.session.ledger.complete(spec.key) is None:  # a complete trial needs neither its base nor its data
             if found := layout.of(spec.base, worker.session.hub):
                 for note in layout.check(spec, found):
                     print(f"note: {note}", file=sys.stderr)

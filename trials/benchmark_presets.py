@@ -36,6 +36,7 @@ def expand(given: Any) -> Any:
         near = difflib.get_close_matches(str(name), benchmarks(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         known = ", ".join(sorted(benchmarks()))
+        # a ValueError, which pydantic reports at its place in the config
         raise ValueError(
             f"no preset {name!r}; {hint}known: {known}; another task of lm-eval goes with its metric: {{task, metric}}"
         )

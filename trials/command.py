@@ -24,7 +24,7 @@ def run(command: Callable[[], int]) -> int:
     streams = [stream for stream in (_replaced(1), _replaced(2)) if stream is not None]
     try:
         code = command()
-    except MemoryError:
+    except MemoryError:  # a traceback would need memory again
         print(f"out of memory{_memory_limit()}", file=sys.stderr)
         code = 1
     except ImportError as error:  # a library that cannot be mapped within the limit
@@ -77,6 +77,7 @@ def _replaced(number: int) -> TextIO | None:
     stream = getattr(sys, name)
     if stream is not getattr(sys, f"__{name}__"):
         return None
+    # the wrapped stream would raise on the first character that its encoding lacks
     codecs.register_error("readable", _readable)
     buffer = io.BufferedWriter(_Outlet(number, "w", closefd=False))
     encoding = getattr(stream, "encoding", "utf-8")

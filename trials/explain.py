@@ -140,7 +140,7 @@ def _hint(value: Any, wanted: list[Any], options: list[Any]) -> str:
 
 def _key_hint(key: str, section: Place, value: Any, allowed: list[str], model: type[BaseModel]) -> str:
     """The spelling or the section that was meant by an unknown key; empty where nothing is near."""
-    path = key.removeprefix("space.")
+    path = key.removeprefix("space.")  # a parameter of the space, written as a key
     if "." in key and kinds(model, keys(path)):
         if path != key or (isinstance(value, list | dict) and "space" in model.model_fields):
             return f"write it as space: {{{path}: {found(value) if isinstance(value, list) else '...'}}}; "
@@ -170,7 +170,7 @@ def nearest(key: str, allowed: Iterable[str]) -> str | None:
     known = list(allowed)
     if close := difflib.get_close_matches(key, known, n=1):
         return close[0]
-    if len(key) > 40:
+    if len(key) > 40:  # a sentence, not a key; the rules below would match by chance
         return None
     rules = (
         lambda field: field in key,
@@ -202,7 +202,7 @@ def expected(wanted: Iterable[Any]) -> list[str]:
         words += _words(kind, [])
     if {"a text", "true or false", "a whole number", "a number"} <= set(words):
         words = ["a single value", *(word for word in words if word not in _SIMPLE.values())]
-    if "a number" in words:
+    if "a number" in words:  # a float field accepts integers too
         words = [word for word in words if word != "a whole number"]
     return list(dict.fromkeys(words)) or ["another value"]
 

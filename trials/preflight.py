@@ -43,7 +43,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
         unsloth.check_settings(spec)
     base.check(spec.base, hub)
     identity.check(spec, hub)
-    known = layout.of(spec.base, hub)
+    known = layout.of(spec.base, hub)  # None for weights that are not here yet: the worker checks them
     for role, evaluation in spec.eval.items():
         check_role(role, evaluation, tasks)
         if known:
@@ -56,6 +56,7 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
         if name == SELF:
             continue
         for role, evaluation in spec.eval.items():
+            # training on test documents would look like a gain
             if task := same_split(evaluation, source.dataset, source.config, source.split, tasks):
                 raise InputError(
                     f"data.mix: source {name!r} is {source.dataset}/{source.split}, the very split that task {task} "

@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 _HARMLESS = "\n\t\u200c\u200d\xad"  # newline, tab; joiners of scripts and emoji; the soft hyphen
-_FOREIGN = re.compile(r"[^ -~\w]")
+_FOREIGN = re.compile(r"[^ -~\w]")  # a fast first pass; categories decide
 
 _IN_URL = re.compile(r"(://[^:/@\s]*:)\S*@|(https?://)[^:/@\s]+@")  # in a web address, a single word before @ is a token
 _SECRET = (

@@ -4,9 +4,7 @@ The base is the published one, not its 4-bit weights, which would be quantised t
 weights then adds to different weights, so the merged model needs scores of its own.
 """
 
-import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,13 @@ from peft.tuners.lora import LoraLayer
 
 from trials.adapters import lora
 from trials.errors import InputError
-from trials.hub.hub import Hub
+from trials.hub import identity
+from trials.hub.hub import Hub, is_commit
 from trials.ledger import storage
 from trials.ledger.record import Ledger, TrialRecord
 from trials.models import base
 from trials.run.worker import Worker
 from trials.spec import Base, Derive, TrialSpec
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
@@ -37,7 +34,7 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
             f"{record.spec.base.model}: its weights are others than those that {record.key} was trained on "
             f"({loaded.checksum} instead of {record.base_checksum})"
         )
-    if getattr(loaded.model, "is_quantized", False):
+    if getattr(loaded.model, "is_quantized", False):  # the published weights themselves, whatever the spec says
         raise InputError(f"{record.spec.base.model} is quantised as it is published; there is nothing in 16 bits to merge into")
     place = ledger.folder(record.key) / "adapter"
     try:
@@ -54,7 +51,7 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
         merged: Any = model.merge_and_unload()  # type: ignore[operator]  # nn.Module's attributes are untyped
     if not all(torch.isfinite(layer.weight).all() for layer in changed):
         raise InputError(f"{record.key}: the merged weights are not finite in {record.spec.base.dtype}")
-    merged.config.name_or_path = ""
+    merged.config.name_or_path = ""  # a folder of this machine
     merged.save_pretrained(folder)
     base.tokenizer(record.spec.base, hub).save_pretrained(folder)
     _name_base(folder / "adapter" / "adapter_config.json", record.spec.base, hub)
@@ -71,16 +68,8 @@ def evaluate(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> Tri
 
 def merged_spec(record: TrialRecord, folder: Path) -> TrialSpec:
     """The baseline of the merged model as an unquantised base; its revision is a checksum of its weights."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    merged = Base(
-        model=f"merged/{record.key}",
-        revision=digest.hexdigest()[:16],
-        quantization="none",
-        dtype=record.spec.base.dtype,
-    )
+    revision = identity.of_weights(folder)[:16]
+    merged = Base(model=f"merged/{record.key}", revision=revision, quantization="none", dtype=record.spec.base.dtype)
     return record.spec.model_copy(update={"base": merged, "derive": Derive()}).baseline()
 
 
@@ -98,7 +87,7 @@ class _WithMerged(Hub):
 def _original(record: TrialRecord, hub: Hub) -> Base:
     """The record's base without quantisation, at the hub's commit that the adapter was trained on."""
     wanted = record.spec.base.model_copy(update={"quantization": "none"})
-    if not hub.has(wanted.model) and wanted.gguf is None and _COMMIT.fullmatch(record.base_checksum or ""):
+    if not hub.has(wanted.model) and wanted.gguf is None and is_commit(record.base_checksum or ""):
         return wanted.model_copy(update={"revision": record.base_checksum})
     return wanted
 

@@ -16,6 +16,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that NumPy's global ge
 
 
 class Section(BaseModel):
+    # frozen, because a key must stay that of its spec; a mistyped key must not be ignored
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -128,7 +129,7 @@ class Data(Section):
     @field_validator("mix")
     @classmethod
     def _shares_make_one(cls, mix: dict[str, float]) -> dict[str, float]:
-        if abs(sum(mix.values()) - 1.0) > 1e-6:
+        if abs(sum(mix.values()) - 1.0) > 1e-6:  # 1/3 has finitely many digits in a file
             raise ValueError(f"the shares add up to {sum(mix.values()):g}, they must add up to 1")
         return mix
 
@@ -142,6 +143,7 @@ class Data(Section):
     def shares(self) -> dict[str, float]:
         """Shares of all training rows by source, replay included. They add up to 1."""
         kept = 1.0 - self.replay.share
+        # rounded, so that 0.8 * 0.5 is the 0.4 of a spec that names it
         shares = {source: round(share * kept, 12) for source, share in self.mix.items() if share > 0}
         return shares | ({self.replay.source: self.replay.share} if self.replay.source and self.replay.share > 0 else {})
 
@@ -175,7 +177,7 @@ class Lora(Section):
     def _init_fits(self) -> "Lora":
         if self.use_dora and self.converted:
             raise ValueError(f"init {self.init} begins at the base's weights, which use_dora rescales; choose one of the two")
-        if self.init == "orthogonal" and self.rank % 2:
+        if self.init == "orthogonal" and self.rank % 2:  # PEFT splits the rank into two halves
             raise ValueError(f"init orthogonal needs an even rank, but got {self.rank}")
         return self
 
@@ -266,6 +268,7 @@ class Evaluation(Section):
     def _preset(cls, given: Any) -> Any:
         return benchmark_presets.expand(given)
 
+    # records of before this engine existed call lm-eval's own `hf`
     @field_validator("engine", mode="before")
     @classmethod
     def _renamed(cls, name: Any) -> Any:

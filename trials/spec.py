@@ -58,6 +58,7 @@ class TrialSpec(Section):
             raise ValueError(f"derive.rank {derive.rank} is above lora.rank {self.lora.rank}")
         if derive.samples is None:
             return self
+        # the adapter after n rows equals a training with n rows only while the learning rate does not depend on the total
         if train.schedule in ("cosine", "linear") or train.epochs > 1:
             raise ValueError(
                 f"derive.samples needs a constant or wsd schedule and one epoch, but train.schedule is {train.schedule} with "
@@ -104,10 +105,10 @@ class TrialSpec(Section):
         """The settings that the numbers depend on: a baseline has no training settings, a mix no source with share 0."""
         parts = self.model_dump(mode="json")
         _drop_unpinned(parts, self.data)
-        if self.base.quantization == "none":
+        if self.base.quantization == "none":  # then this setting has no effect
             del parts["base"]["double_quantization"]
         for role, evaluation in self.eval.items():
-            parts["eval"][role]["fewshot"] = evaluation.sampler
+            parts["eval"][role]["fewshot"] = evaluation.sampler  # resolved: a default and its explicit value are one key
             parts["eval"][role]["engine"] = STOCK_ENGINE
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
@@ -126,7 +127,7 @@ class TrialSpec(Section):
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
             del train["decay"]
-        if self.derive.off is None:
+        if self.derive.off is None:  # a later addition: older keys do not contain it
             del parts["derive"]["off"]
         return parts
 

@@ -17,10 +17,10 @@ from optuna.storages._rdb.models import BaseModel as Tables
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from analysis.results.sweep import GivenUp
 from orchestrator.config.model import SweepConfig
 from orchestrator.search import sampler
 from trials.errors import InputError
-from trials.ledger.record import GivenUp
 
 _ENVIRONMENT = (OSError, sqlite3.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError)
 """A full disk, a lock, an unreachable server: the stored study may be intact."""

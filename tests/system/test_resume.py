@@ -1,6 +1,5 @@
 """A trial that was cut off goes on, to the record that an undisturbed run would have written, to the bit."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 from transformers import Trainer
 
+from tests.factories.checkpoints import flipped
 from tests.factories.configs import CONFIG, deep
 from trials.evaluation import evaluate
-from trials.ledger import checkpoint
-from trials.ledger.checkpoint import Saved
 from trials.ledger.record import Ledger, TrialRecord
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
@@ -22,10 +20,6 @@ from trials.training import trainer
 ROOT = Path(__file__).parents[2]
 EVERY_STEP = trainer.Pace(seconds=0.0, share=float("inf"))
 STEPS = 8  # two epochs of 30 rows in batches of 8; the batch of step 8 has 4 rows
-
-
-def as_saved(saved: Saved) -> Saved:
-    return saved
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +112,12 @@ def test_noise_penalties_and_a_decaying_rate_go_on_where_they_were(worker, anoth
 KILLED = """
 import json, os, signal, sys
 import torch
-from trials import storage
-from trials.hub import Hub
-from trials.record import Ledger
+from trials.hub.hub import Hub
+from trials.ledger import storage
+from trials.ledger.record import Ledger
+from trials.run.worker import Worker
 from trials.spec import TrialSpec
-from trials.train import Pace
-from trials.trial import Worker
+from trials.training.trainer import Pace
 
 torch.set_num_threads(1)
 put, puts = storage.replace_file, []
@@ -171,63 +165,6 @@ def test_what_was_trained_and_evaluated_before_the_cut_is_not_done_again(another
     assert_same(second.session.ledger, record, undisturbed)
 
 
-def torn(folder: Path) -> None:
-    path = next(folder.glob("training-*.safetensors"))
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flipped(folder: Path) -> None:
-    path = next(folder.glob("training-*.safetensors"))
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
-
-
-def lost(folder: Path) -> None:
-    next(folder.glob("training-*.safetensors")).unlink()
-
-
-def half(folder: Path) -> None:
-    path = folder / "training.json"
-    path.write_text(path.read_text()[:100])
-
-
-def edited(folder: Path) -> None:
-    path = folder / "training.json"
-    sealed = json.loads(path.read_text())
-    sealed["state"]["training"]["losses"][0][1] = 0.0
-    path.write_text(json.dumps(sealed))
-
-
-def not_json(folder: Path) -> None:
-    (folder / "training.json").write_bytes(b"\x80\x02cposix\nsystem\n")
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (torn, "its checksum is wrong"),
-        (flipped, "its checksum is wrong"),
-        (edited, "its checksum is wrong"),
-        (lost, "the file that it names is missing"),
-        (half, "it is not whole"),
-        (not_json, "it is not whole"),
-    ],
-)
-def test_a_damaged_state_is_set_aside_and_told(tmp_path, damage, reason):
-    import torch
-
-    checkpoints = checkpoint.CheckpointStore(tmp_path / "partial").bound(key="k")
-    state = {"training": {"losses": [[1, 2.0]]}}
-    checkpoints.save(state, {"weight": torch.arange(100.0)})
-    assert checkpoints.load(as_saved).state == state
-    damage(checkpoints.folder)
-    assert checkpoints.load(as_saved) is None
-    assert checkpoints.set_aside == [f"training.json: {reason}"]
-    assert (checkpoints.folder / "damaged.training.json").exists()
-    assert checkpoints.load(as_saved) is None, "and is not found again"
-
-
 def test_a_trial_whose_state_is_damaged_begins_again_and_its_record_says_so(another, hard, undisturbed, monkeypatch, recwarn):
     first = another(EVERY_STEP)
     attempt_that_is_cut_off(monkeypatch, first, hard, Trainer, "training_step", 9)
@@ -239,35 +176,6 @@ def test_a_trial_whose_state_is_damaged_begins_again_and_its_record_says_so(anot
     assert record.set_aside == ["training.json: its checksum is wrong"]
     assert not [str(warning.message) for warning in recwarn if "checkpoint" in str(warning.message)]
     assert_same(second.session.ledger, record, undisturbed)
-
-
-def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path):
-    import pandas as pd
-    import torch
-
-    origin = {"key": "k", "versions": {"torch": "2.13"}, "device": "cpu"}
-    checkpoints = checkpoint.CheckpointStore(tmp_path).bound(**origin)
-    for other in ({"versions": {"torch": "2.14"}}, {"device": "cuda"}, {"key": "l"}):
-        checkpoints.bound(**other).save({}, {"weight": torch.ones(2)})
-        checkpoints.bound(**other).save_documents("math", {}, pd.DataFrame({"score": [1.0]}))
-        assert checkpoints.load(as_saved) is None
-        assert checkpoints.load_documents("math") is None
-    assert checkpoints.set_aside[:2] == [
-        f"{name}: it was made with another versions" for name in ("training.json", "documents.math.json")
-    ]
-    assert checkpoints.set_aside[2].endswith("another device")
-    assert checkpoints.set_aside[4].endswith("another key")
-
-
-def test_only_the_newest_state_is_kept(tmp_path):
-    import torch
-
-    checkpoints = checkpoint.CheckpointStore(tmp_path)
-    for step in range(3):
-        checkpoints.save({"step": step}, {"weight": torch.full((3,), float(step))})
-    assert len(list(tmp_path.iterdir())) == 2
-    saved = checkpoints.load(as_saved)
-    assert (saved.state["step"], saved.tensors["weight"].tolist()) == (2, [2.0, 2.0, 2.0])
 
 
 def test_saving_takes_a_small_share_of_the_time_and_never_happens_at_every_step():

@@ -7,7 +7,7 @@ def changed(spec: TrialSpec, section: str, **values) -> TrialSpec:
     return spec.model_copy(update={section: getattr(spec, section).model_copy(update=values)})
 
 
-def test_the_key_survives_a_round_trip_and_changes_with_every_setting(spec):
+def test_key_survives_a_round_trip_and_changes_with_every_setting(spec):
     assert TrialSpec.model_validate_json(spec.model_dump_json()).key == spec.key
     others = [
         changed(spec, "base", revision="x"),
@@ -21,13 +21,13 @@ def test_the_key_survives_a_round_trip_and_changes_with_every_setting(spec):
     assert len({spec.key, *(other.key for other in others)}) == len(others) + 1
 
 
-def test_a_baseline_is_the_same_whatever_would_have_been_trained(spec):
+def test_baseline_is_independent_of_the_training(spec):
     other = changed(changed(spec, "lora", rank=32), "train", learning_rate=1e-5)
     assert other.baseline().key == spec.baseline().key != spec.key
     assert changed(spec, "base", quantization="fp4").baseline().key != spec.baseline().key
 
 
-def test_a_source_without_a_share_is_no_part_of_the_trial(spec):
+def test_source_without_share_is_not_in_the_key(spec):
     alone = changed(spec, "data", mix={"micro/alpaca": 1.0})
     with_zero = changed(spec, "data", mix={"micro/alpaca": 1.0, "micro/gsm8k": 0.0})
     assert alone.key == with_zero.key

@@ -1,12 +1,13 @@
 """Checksums of files. The checksum of a large file is cached until the file's size or times change."""
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from trials.ledger import local_files
 
 _LARGE = 1 << 20  # bytes; a smaller file is read each time
 _SETTLED = 2_000_000_000  # nanoseconds; a more recent change may be followed by one with the same time stamp
@@ -39,7 +40,7 @@ def together(files: Iterable[tuple[str, Path]]) -> str:
 
 def cache(name: str) -> Path:
     """This program's folder in the hub's cache."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants  # reads its environment variables as it is imported
 
     return Path(constants.HF_HOME) / "slimsweep" / name
 
@@ -55,7 +56,4 @@ def _kept(note: Path) -> tuple[str, str] | None:
 def keep(note: Path, text: str) -> None:
     """Writes a small file of the cache atomically."""
     with suppress(OSError):  # without the cache everything works, only slower
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_name(f"{note.name}.{os.getpid()}")
-        partial.write_text(text, encoding="ascii")
-        partial.replace(note)
+        local_files.replace(note, lambda partial: partial.write_text(text, encoding="ascii"))

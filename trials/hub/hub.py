@@ -37,6 +37,7 @@ class Hub:
         if self.mirror and not self.mirror.is_dir():
             raise InputError(f"hub_mirror: {self.mirror} is not a folder")
         http_retry.install()
+        # the package first: a mirror must not replace the bundled base that records are compared with
         self._roots = [*sorted(_PACKAGE.glob("*/hub")), *([self.mirror] if self.mirror else [])]
 
     def locate(self, name: str) -> str:
@@ -132,7 +133,7 @@ class Hub:
     def state(self, name: str, source: Source) -> str:
         """A string that changes with a source's local files. Sources of the hub are constant within a process."""
         if files := self._files(name, source):
-            return _cache_of(files)
+            return _cache_of(files)  # by content: a file may be replaced at the same path
         return str(self.dataset_arguments(source.dataset).get("cache_dir", source.dataset))
 
     def rows(self, name: str, source: Source) -> row_files.Rows:

@@ -30,6 +30,7 @@ def of_base(base: Base, hub: Hub) -> str | None:
         return _commit(base.model, "model", base.revision, hub)
     if hub.bundles(folder):
         return None
+    # a GGUF file replaces the safetensors, but tokenizer and chat template stay those of the folder
     wanted = _SETTINGS if base.gguf else (*_WEIGHTS, *_SETTINGS)
     files = {path for pattern in wanted for path in folder.glob(pattern) if path.name not in _OF_TRAINING}
     if base.gguf and (folder / base.gguf).is_file():
@@ -65,6 +66,7 @@ def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
     base, data = spec.base, spec.data
     if base.content is None and (pin := of_base(base, hub)):
         commit = commit_of(pin)
+        # a commit is a revision that everybody can load; a checksum can only be compared
         base = base.model_copy(update={"revision": commit} if commit else {"content": pin})
     if not spec.is_baseline:
         found = {name: of_source(data, name, hub) for name in data.shares.keys() - data.content.keys() - {SELF}}

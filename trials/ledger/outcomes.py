@@ -49,7 +49,7 @@ def stack(rows: Sequence[Packed], name: str) -> np.ndarray:
     """A column of several records of the same n documents, shape (len(rows), n); NaN for a record without the column."""
     texts = [row.columns.get(name, "") for row in rows]
     n = rows[0].n
-    if len({text[:2] for text in texts}) == 1 and texts[0]:
+    if len({text[:2] for text in texts}) == 1 and texts[0]:  # one decode for thousands of records
         return _numbers(texts, n)
     absent = np.full(n, np.nan, np.float32)
     return np.stack([_numbers([text], n)[0].astype(np.float32) if text else absent for text in texts])
@@ -68,7 +68,7 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
     """Packs `documents` (as in `Ledger.documents`) by role."""
     found = {}
     for role, rows in documents.groupby("role", sort=False):
-        ordered = rows.sort_values(["task", "doc_hash"], kind="stable")
+        ordered = rows.sort_values(["task", "doc_hash"], kind="stable")  # equal in all trials, for paired comparisons
         identity = "\n".join(f"{task}\t{doc}" for task, doc in zip(ordered["task"], ordered["doc_hash"], strict=True))
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         names = [str(name) for name in ordered]

@@ -149,6 +149,7 @@ class Ledger:
     def read(self, key: str) -> TrialRecord | None:
         """The record, or None where there is none. Raises InputError for a file that is no whole record."""
         path = self.folder(key) / "record.json"
+        # others may be able to write to the storage: a link could have this process read a file that only its user may
         if storage.is_link(path.parent) or storage.is_link(path):
             raise InputError(f"{path}: behind a symbolic link; move that away and the trial runs again")
         try:
@@ -157,11 +158,11 @@ class Ledger:
             return None
         except storage.NotAFile as error:
             raise InputError(f"{path}: {error.strerror}; move it away and the trial runs again") from None
-        except ValidationError as error:
+        except ValidationError as error:  # half a file, another version's, or somebody's edit
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             reason = one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": "))
             raise InputError(f"{path}: not a whole record ({reason[:120]}); move it away and the trial runs again") from None
-        if record.key != key:
+        if record.key != key:  # a folder that was copied or renamed
             raise InputError(f"{path}: holds the record of {record.key}; move it away and the trial runs again")
         return record
 
@@ -207,6 +208,7 @@ class Ledger:
         cluster (see trials/tasks/splits.py). `columns` selects from these; missing ones are left out."""
         found = pq.ParquetFile(io.BytesIO(storage.read_bytes(self.folder(key) / "documents.parquet")))
         there = found.schema_arrow.names
+        # without pandas' metadata: it can name types to load, and others may be able to write to the storage
         return found.read([name for name in there if columns is None or name in columns]).to_pandas(ignore_metadata=True)
 
     def write(self, record: TrialRecord, documents: pd.DataFrame | None = None, adapters: Collection[Path] = ()) -> None:

@@ -8,21 +8,14 @@ import argparse
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from transformers import PreTrainedTokenizerFast
 
 from trials.micro import datasets, pretrain
 
 HERE = Path(__file__).parent
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-
-
-def effect_setting() -> dict[str, Any]:
-    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect; a test holds it."""
-    return yaml.safe_load((HERE / "effect.yaml").read_text())
 
 
 def checksums(folder: Path) -> str:
@@ -34,7 +27,7 @@ def checksums(folder: Path) -> str:
 
 
 def main(target: Path, name: str) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(2)  # sums, and so the weights, depend on the number of threads
     folder = target / name
     folder.mkdir(parents=True, exist_ok=True)
     if name == "micro":

@@ -11,6 +11,7 @@ from trials.micro.split import distinct
 def repositories() -> dict[str, dict[str, dict[str, list[dict]]]]:
     """Repository name -> configuration -> split -> rows."""
     return {
+        # the counts and seeds are part of the shipped files' checksums
         "alpaca": {"default": {"train": distinct(everyday.instruction_row, 2_000, seed=11)}},
         "gsm8k": {
             "main": {

@@ -12,7 +12,7 @@ from trials.micro.split import distinct, held_out
 
 with Path(__file__).with_name("facts.csv").open(encoding="utf-8", newline="") as _table:
     FACTS = tuple(tuple(row.values()) for row in csv.DictReader(_table))
-LETTERS = "ABCD"
+LETTERS = "ABCD"  # as lm-eval writes the choices of MMLU
 
 
 def question(kind: str, does: str) -> str:
@@ -28,6 +28,7 @@ def cs_row(rng: random.Random, test: bool) -> dict:
     """One four-choice question of a split in MMLU's columns; the wrong choices are of the same kind."""
     while True:
         kind, does, answer = rng.choice(FACTS)
+        # of the same kind: the kind alone must not reveal the answer
         wrong = rng.sample([other for k, _, other in FACTS if k == kind and other != answer], 3)
         if held_out(f"{does}|{'|'.join(sorted(wrong))}", share=0.2) == test:
             choices = [answer, *wrong]

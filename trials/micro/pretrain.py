@@ -82,7 +82,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # transformers initialises from the global generator
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -108,7 +108,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, shares: tuple[float, 
             for ids in tokenizer([next(texts) for _ in range(256)])["input_ids"]:
                 held += [*ids, tokenizer.eos_token_id]
         yield torch.tensor(held[: ROWS * SEQUENCE]).view(ROWS, SEQUENCE)
-        held = held[ROWS * SEQUENCE :]
+        held = held[ROWS * SEQUENCE :]  # documents may continue in the next batch
 
 
 def learning_rate(step: int) -> float:

@@ -61,6 +61,7 @@ class Attempt:
     def fail(self, error: Exception) -> None:
         """Turns the record into that of a failed trial."""
         self.record.state = "failed"
+        # an error of a study or a hub may quote a URL with its password
         message, trace = without_passwords(str(error)), without_passwords(traceback.format_exc())
         self.record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
 
@@ -75,5 +76,5 @@ class Attempt:
             record.peak_memory = {where: max(size, record.peak_memory.get(where, 0)) for where, size in peak.items()}
         record.set_aside += self.checkpoints.set_aside
         record.finished = datetime.now(UTC).isoformat(timespec="seconds")
-        if self.lease.lost:
+        if self.lease.lost:  # its record would overwrite that of the new holder
             raise HeldElsewhere(f"{self.spec.key}: the lease expired, and another process runs the trial now")

@@ -65,6 +65,7 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
             if plan[number]:
                 answered[role].append(_answer(session, attempt, model, _Part(role, f"{role}@{number}", plan[number])))
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
+        # a copy: the partial outcomes never enter the record
         if reason := race.judge(attempt.record.model_copy(update={"outcomes": outcomes}), share):
             raise StoppedEarly(reason)
 

@@ -64,6 +64,7 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> dict[str, int]:
     """Bytes: `host` is the process's largest resident set, `device` the accelerator's largest allocation."""
+    # getrusage reports bytes on macOS and KiB elsewhere
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():

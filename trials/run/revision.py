@@ -12,7 +12,7 @@ SHIPPED = "SLIMSWEEP_GIT"
 @cache
 def git_revision() -> str | None:
     """The commit, with `+changes` where files differ from it; None outside a checkout."""
-    if SHIPPED in os.environ:
+    if SHIPPED in os.environ:  # first: shipped code may lie in a folder of another repository
         return os.environ[SHIPPED]
     here = Path(__file__).parents[1]
     try:

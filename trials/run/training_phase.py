@@ -80,8 +80,9 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
         tasks = frozenset(name for evaluation in spec.eval.values() for name in evaluation.tasks)
         mixed, seen = session.once("rows", (session.data_identity(spec), tasks), build)
         examples = mixed.rows
+        # a copy, because the cached mixture serves the next trial too
         record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixed.left_out, mixed.cut))
-        loaded.check_ids(examples)
+        loaded.check_ids(examples)  # a GPU only reports a failed assertion for an id beyond the embeddings
         heldout = kl.sample(session.heldout(spec), trainer.LOOKED_AT)
         record.rows = dict(Counter(example.source for example in examples))
     begins_at: Sequence[Example] = examples
@@ -220,6 +221,7 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
         smaller = functools.partial(trainer.smaller, batch_size=settings.batch_size)
         end = attempt.with_oom_backoff("train", start.micro_batch_size, fit, smaller)
         progress.save(end)
+    # with the seconds of earlier attempts, which the checkpoint carries
     attempt.record.seconds["train"] = round(attempt.record.seconds["train"] + start.seconds, 3)
     return end
 

@@ -20,7 +20,7 @@ from trials.hub.hub import TASK_FOLDERS, Hub, check_commit, commit_of
 from trials.spec import Evaluation
 
 for _name in ("lm_eval", "lm_eval.api.task"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+    logging.getLogger(_name).setLevel(logging.ERROR)  # they warn about defaults of every task
 
 
 _RESPONSE = 256
@@ -111,6 +111,7 @@ class Tasks:
             self.hub.refuse_lookalike(f"task {name!r}", dataset)
             found = self.hub.dataset_arguments(dataset)
             config["dataset_path"] = found.pop("path")
+            # pinned tasks read the commit of the pin, also after the branch has moved on
             if not self.hub.has(dataset) and (commit := commit_of(dict(content).get(dataset))):
                 found["revision"] = commit
             config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
@@ -141,7 +142,7 @@ class _Documents:
     def _document(self, number: int) -> Any:
         if number not in self._known:
             self._known[number] = self._all[number]
-        return copy.copy(self._known[number])
+        return copy.copy(self._known[number])  # a new one at each access, as a data set returns it
 
 
 def measured(task: Any) -> list[str]:

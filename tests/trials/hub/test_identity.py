@@ -1,4 +1,4 @@
-"""A key names the very files that its numbers depend on; nothing that they do not depend on moves it."""
+"""A key changes with the files that its numbers depend on, and with no others."""
 
 import datetime as dt
 import json
@@ -15,7 +15,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_run import pinned
 from trials.errors import InputError
-from trials.hub import fingerprint, identity
+from trials.hub import identity
 from trials.hub.hub import Hub
 from trials.ledger.record import Score, TrialRecord
 from trials.spec import Base, TrialSpec
@@ -43,14 +43,14 @@ def run_out(sweep: SweepController) -> None:
 
 @pytest.fixture
 def own(parts, tmp_path) -> dict:
-    """A sweep over rows of its own."""
+    """A sweep with a local source."""
     rows(tmp_path / "rows.jsonl")
     parts["data"] |= {"mix": {"mine": 1.0}, "sources": {"mine": {"dataset": str(tmp_path / "rows.jsonl"), **OWN}}}
     return parts
 
 
 def key(parts: dict, storage: Path) -> str:
-    """Of a trial of a sweep that begins now."""
+    """The key of a trial of a sweep that begins now."""
     config = pinned(SweepConfig.model_validate(parts), storage)
     return config.spec({"lora.rank": 4}).key
 
@@ -59,19 +59,19 @@ def baseline(parts: dict, storage: Path) -> str:
     return pinned(SweepConfig.model_validate(parts), storage).baseline_specs()[0].key
 
 
-def test_what_ships_with_the_package_keeps_its_keys(parts, tmp_path):
+def test_content_of_the_package_has_no_pins(parts, tmp_path):
     config = SweepConfig.model_validate(parts)
     assert pinned(config, tmp_path) == config
 
 
-def test_edited_rows_have_another_key(own, tmp_path):
+def test_edited_rows_change_the_key(own, tmp_path):
     before, base = key(own, tmp_path), baseline(own, tmp_path)
     rows(tmp_path / "rows.jsonl", "no!")
     assert key(own, tmp_path) != before
     assert baseline(own, tmp_path) == base
 
 
-def test_an_edit_that_keeps_size_and_time_has_another_key(own, tmp_path):
+def test_edit_with_equal_size_and_time_changes_the_key(own, tmp_path):
     path = tmp_path / "rows.jsonl"
     before, times = key(own, tmp_path), path.stat()
     rows(path, "yea")
@@ -80,13 +80,13 @@ def test_an_edit_that_keeps_size_and_time_has_another_key(own, tmp_path):
     assert key(own, tmp_path) != before
 
 
-def test_a_touched_file_has_the_same_key(own, tmp_path):
+def test_touched_file_keeps_the_key(own, tmp_path):
     before = key(own, tmp_path)
     os.utime(tmp_path / "rows.jsonl")
     assert key(own, tmp_path) == before
 
 
-def test_a_pattern_that_matches_one_more_file_has_another_key(own, tmp_path):
+def test_pattern_that_matches_another_file_changes_the_key(own, tmp_path):
     rows(tmp_path / "parts" / "a.jsonl")
     own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "parts" / "*.jsonl")
     before = key(own, tmp_path)
@@ -94,7 +94,7 @@ def test_a_pattern_that_matches_one_more_file_has_another_key(own, tmp_path):
     assert key(own, tmp_path) != before
 
 
-def test_a_folder_of_data_counts_by_its_files(own, tmp_path):
+def test_identity_of_a_folder_covers_its_files(own, tmp_path):
     rows(tmp_path / "set" / "train.jsonl")
     own["data"]["sources"]["mine"]["dataset"] = str(tmp_path / "set")
     before = key(own, tmp_path)
@@ -117,7 +117,7 @@ def test_a_folder_of_data_counts_by_its_files(own, tmp_path):
         ("optimizer.pt", False),
     ],
 )
-def test_a_base_counts_by_what_is_read_of_it(parts, tmp_path, file, counts):
+def test_identity_of_a_base_covers_the_files_that_are_read(parts, tmp_path, file, counts):
     base = tmp_path / "base"
     shutil.copytree(MICRO, base)
     parts["base"]["model"] = str(base)
@@ -127,7 +127,7 @@ def test_a_base_counts_by_what_is_read_of_it(parts, tmp_path, file, counts):
     assert (baseline(parts, tmp_path) != before) is counts
 
 
-def test_a_gguf_file_counts_and_its_neighbours_do_not(tmp_path):
+def test_identity_of_a_gguf_base_covers_that_file_only(tmp_path):
     shutil.copytree(MICRO, tmp_path / "base")
     (tmp_path / "base" / "a.gguf").write_bytes(b"one")
     base = Base(model=str(tmp_path / "base"), gguf="a.gguf")
@@ -139,7 +139,7 @@ def test_a_gguf_file_counts_and_its_neighbours_do_not(tmp_path):
     assert identity.of_base(base, Hub()) != before
 
 
-def test_an_edited_parquet_has_another_key(own, tmp_path):
+def test_edited_parquet_changes_the_key(own, tmp_path):
     found = []
     for word in ("yes", "no"):
         pd.DataFrame({"instruction": ["say"] * 40, "output": [word] * 40}).to_parquet(tmp_path / "rows.parquet")
@@ -148,14 +148,14 @@ def test_an_edited_parquet_has_another_key(own, tmp_path):
     assert found[0] != found[1]
 
 
-def test_a_base_that_moved_has_the_same_identity(tmp_path):
+def test_moved_base_keeps_its_identity(tmp_path):
     shutil.copytree(MICRO, tmp_path / "a")
     one = identity.of_base(Base(model=str(tmp_path / "a")), Hub())
     (tmp_path / "a").rename(tmp_path / "b")
     assert identity.of_base(Base(model=str(tmp_path / "b")), Hub()) == one
 
 
-def test_a_mirror_of_another_state_has_another_key(own, tmp_path):
+def test_changed_mirror_changes_the_key(own, tmp_path):
     own["data"]["sources"]["mine"]["dataset"] = "org/rows"
     own["hub_mirror"] = str(tmp_path / "mirror")
     rows(tmp_path / "mirror" / "org" / "rows" / "train.jsonl")
@@ -167,7 +167,7 @@ def test_a_mirror_of_another_state_has_another_key(own, tmp_path):
     assert key(own, tmp_path) != before
 
 
-def test_a_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatch):
+def test_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatch):
     refs = tmp_path / "models--org--model" / "refs"
     refs.mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -183,7 +183,7 @@ def test_a_branch_of_the_hub_is_pinned_to_its_commit(parts, tmp_path, monkeypatc
     assert baseline(parts, tmp_path) == found[0]
 
 
-def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
+def test_resumed_sweep_reports_changed_content(own, tmp_path):
     config = SweepConfig.model_validate(own)
     run_out(SweepController.open(pinned(config, tmp_path), tmp_path))
     assert pinned(config, tmp_path).pins.data
@@ -192,14 +192,14 @@ def test_a_sweep_that_goes_on_says_what_changed(own, tmp_path):
         pinned(config, tmp_path)
 
 
-def test_a_sweep_in_which_nothing_finished_takes_the_edited_file(own, tmp_path):
+def test_sweep_without_finished_trial_takes_the_edited_file(own, tmp_path):
     config = SweepConfig.model_validate(own)
     SweepController.open(pinned(config, tmp_path), tmp_path)
     rows(tmp_path / "rows.jsonl", "no")
     pinned(config, tmp_path)
 
 
-def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
+def test_sweep_begun_without_pins_keeps_its_keys(own, tmp_path):
     config = SweepConfig.model_validate(own)
     run_out(SweepController.open(config, tmp_path))  # as earlier versions did
     path = tmp_path / "little" / "sweep.yaml"
@@ -210,7 +210,7 @@ def test_a_sweep_that_was_begun_without_pins_keeps_its_keys(own, tmp_path):
         SweepController.open(again, tmp_path)
 
 
-def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
+def test_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
     shutil.copytree(MICRO, tmp_path / "base")
     parts["base"]["model"] = str(tmp_path / "base")
     config = SweepConfig.model_validate(parts)
@@ -227,7 +227,7 @@ def test_a_sweep_without_pins_is_checked_against_its_baseline(parts, tmp_path):
         pinned(config, tmp_path)
 
 
-def test_a_trial_refuses_files_that_it_is_not_pinned_to(own, tmp_path):
+def test_trial_refuses_files_that_differ_from_its_pins(own, tmp_path):
     spec = identity.pinned(SweepConfig.model_validate(own).spec({"lora.rank": 4}), Hub())
     identity.check(spec, Hub())
     rows(tmp_path / "rows.jsonl", "no")
@@ -235,28 +235,18 @@ def test_a_trial_refuses_files_that_it_is_not_pinned_to(own, tmp_path):
         identity.check(spec, Hub())
 
 
-def test_pins_that_a_trial_does_not_use_are_not_in_its_key(parts):
+def test_unused_pins_are_not_in_the_key(parts):
     spec = SweepConfig.model_validate(parts).spec({"lora.rank": 4})
     unused = spec.data.model_copy(update={"content": {"other": "sha256:0"}, "date": dt.date(2025, 1, 2)})
     assert spec.model_copy(update={"data": unused}).key == spec.key
 
 
-def test_a_pinned_spec_survives_its_file(own):
+def test_pinned_spec_survives_a_round_trip(own):
     spec = identity.pinned(SweepConfig.model_validate(own).spec({"lora.rank": 4}), Hub())
     assert TrialSpec.model_validate_json(spec.model_dump_json()).key == spec.key
 
 
-def test_a_large_file_is_read_once(tmp_path, monkeypatch):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(bytes(2 << 20))
-    os.utime(path, (1, 1))
-    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
-    one = fingerprint.sha256(path)
-    monkeypatch.setattr(fingerprint.hashlib, "file_digest", None)
-    assert fingerprint.sha256(path) == one
-
-
-def test_a_chat_template_writes_the_pinned_date():
+def test_chat_template_writes_the_pinned_date():
     import jinja2
 
     text = dated("{{ 'on ' + strftime_now('%d %b %Y, %-d.%m. %%') }}", dt.date(2025, 1, 2))

@@ -73,7 +73,7 @@ def _race(folder: Path, start, rounds: int, won) -> None:
             lease.release()
 
 
-def test_of_processes_that_race_for_a_lease_exactly_one_gets_it_round_after_round(place):
+def test_exactly_one_of_racing_processes_gets_the_lease(place):
     racers, rounds = 3, 15
     start, won = SPAWN.Barrier(racers), SPAWN.Queue()
     processes = [SPAWN.Process(target=_race, args=(place, start, rounds, won)) for _ in range(racers)]
@@ -86,7 +86,7 @@ def test_of_processes_that_race_for_a_lease_exactly_one_gets_it_round_after_roun
     assert storage.names(place) == [f"lease.{rounds}.json"]
 
 
-def test_a_lease_is_held_until_it_is_released(place, watch):
+def test_lease_is_held_until_release(place, watch):
     assert not held(place, watch)
     with acquire(place, watch) as lease:
         assert held(place, watch)
@@ -101,7 +101,7 @@ def test_a_lease_is_held_until_it_is_released(place, watch):
 
 
 @pytest.mark.parametrize("reaped", [True, False])
-def test_a_killed_holder_is_taken_over_from_at_once_on_the_same_host(place, watch, reaped):
+def test_killed_holder_on_the_same_host_loses_the_lease_at_once(place, watch, reaped):
     process, _ = holder(place)
     assert acquire(place, watch) is None
     process.kill()
@@ -116,14 +116,14 @@ def test_a_killed_holder_is_taken_over_from_at_once_on_the_same_host(place, watc
     process.join(60)
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_the_holder(place, watch):
+def test_reused_pid_is_not_the_holder(place, watch):
     forge(place, host=leases._host(), pid=os.getpid(), started=leases._started(os.getpid()))
     assert held(place, watch)
     forge(place, host=leases._host(), pid=os.getpid(), started=leases._started(os.getpid()) - 1)
     assert not held(place, watch)
 
 
-def test_a_holder_elsewhere_is_dead_only_when_it_has_not_beaten_for_the_expiry_of_the_observers_clock(place, watch, clock):
+def test_remote_holder_dies_after_expiry_on_the_observers_clock(place, watch, clock):
     forge(place)
     assert held(place, watch)
     clock.now += EXPIRY - 1
@@ -138,7 +138,7 @@ def test_a_holder_elsewhere_is_dead_only_when_it_has_not_beaten_for_the_expiry_o
         assert lease.number == 2
 
 
-def test_an_observer_that_has_just_come_waits_its_own_expiry(place, watch, clock):
+def test_new_observer_waits_its_own_expiry(place, watch, clock):
     forge(place)
     assert held(place, watch)
     clock.now += EXPIRY
@@ -146,7 +146,7 @@ def test_an_observer_that_has_just_come_waits_its_own_expiry(place, watch, clock
     assert held(place, Watch(clock))
 
 
-def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+def test_clock_jump_has_no_effect(tmp_path, monkeypatch):
     """Neither the time of day nor a file's time is looked at: not when a lease is taken, renewed, lost or watched."""
     watch = Watch()
     with acquire(tmp_path / "mine", watch) as lease:
@@ -162,7 +162,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
             assert not lease.lost and lease.renew() and not lease.lost
 
 
-def test_a_suspended_holder_that_wakes_up_finds_its_lease_lost(place, watch, clock):
+def test_holder_loses_its_lease_while_suspended(place, watch, clock):
     process, pipe = holder(place)
     os.kill(process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED)
@@ -180,9 +180,7 @@ def test_a_suspended_holder_that_wakes_up_finds_its_lease_lost(place, watch, clo
         process.join(60)
 
 
-def test_a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it_and_regained_if_nobody_did(
-    tmp_path, watch, clock, monkeypatch
-):
+def test_unrenewable_lease_expires_before_takeover(tmp_path, watch, clock, monkeypatch):
     others = Watch(clock)
     monkeypatch.setattr(leases, "_clock", clock)
     with acquire(tmp_path, watch) as lease:
@@ -198,7 +196,7 @@ def test_a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it_and_re
         assert held(tmp_path, others)
 
 
-def test_a_full_disk_neither_ends_the_renewing_nor_the_release(tmp_path, watch, monkeypatch):
+def test_full_disk_ends_neither_renewal_nor_release(tmp_path, watch, monkeypatch):
     monkeypatch.setattr(leases, "BEAT", 0.01)
     lease, write, failed = acquire(tmp_path, watch), storage.write_text, []
 
@@ -215,7 +213,7 @@ def test_a_full_disk_neither_ends_the_renewing_nor_the_release(tmp_path, watch, 
 
 
 @pytest.mark.parametrize("content", [b"", b'{"holder"', b"[]", b"\xff", b'{"pid": "x", "host": 3}'])
-def test_a_lease_file_that_says_nothing_is_held_until_it_expires(place, watch, clock, content):
+def test_unreadable_lease_file_is_held_until_it_expires(place, watch, clock, content):
     storage.replace_file(place / "lease.7.json", lambda path: path.write_bytes(content))
     assert held(place, watch)
     clock.now += EXPIRY
@@ -223,20 +221,20 @@ def test_a_lease_file_that_says_nothing_is_held_until_it_expires(place, watch, c
         assert lease.number == 8
 
 
-def test_an_observer_that_slept_before_it_took_a_number_does_not_get_the_lease(tmp_path, watch, monkeypatch):
+def test_observer_that_slept_before_its_takeover_gets_no_lease(tmp_path, watch, monkeypatch):
     forge(tmp_path, number=5)
     monkeypatch.setattr(leases, "_standing", lambda folder, watch: (1, False))
     assert acquire(tmp_path, watch) is None
     assert storage.names(tmp_path) == ["lease.5.json"]
 
 
-def test_a_creation_whose_answer_was_lost_is_still_the_holders(tmp_path, watch, monkeypatch):
+def test_creation_with_a_lost_answer_still_holds_the_lease(tmp_path, watch, monkeypatch):
     create = storage.create
     monkeypatch.setattr(storage, "create", lambda path, text: create(path, text) and False)
     assert acquire(tmp_path, watch) is not None
 
 
-def test_the_ledger_gives_one_key_to_one_at_a_time(place):
+def test_ledger_gives_a_key_to_one_process_at_a_time(place):
     mine, theirs = Ledger(place), Ledger(place)
     with mine.lease("a" * 16):
         assert theirs.lease("a" * 16) is None
@@ -246,7 +244,7 @@ def test_the_ledger_gives_one_key_to_one_at_a_time(place):
     assert list(mine) == []
 
 
-def test_a_dead_holders_lease_that_one_observer_reclaims_is_free_to_one_that_has_just_come(place, clock, monkeypatch):
+def test_reclaimed_lease_is_free_for_a_new_observer(place, clock, monkeypatch):
     monkeypatch.setattr(leases._process, "clock", clock)
     ledger = Ledger(place)
     forge(ledger.folder("k"))

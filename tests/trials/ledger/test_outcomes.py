@@ -21,7 +21,7 @@ def test_records_are_stacked_as_each_is_alone():
     assert all((one == row.column("score")).all() for one, row in zip(stack(rows, "score"), rows, strict=True))
 
 
-def test_records_that_are_packed_otherwise_stack_by_value_and_a_missing_column_is_nan():
+def test_stack_converts_other_codes_and_fills_missing_columns_with_nan():
     bits = np.arange(9) * 10.0
     rows = [packed(score=RIGHT, bits=bits), packed(score=RIGHT / 2, bits=bits + 70_000), packed(score=RIGHT)]
     assert {row.columns["bits"][0] for row in rows[:2]} == {"h", "f"} and {row.columns["score"][0] for row in rows} == {
@@ -34,7 +34,7 @@ def test_records_that_are_packed_otherwise_stack_by_value_and_a_missing_column_i
     assert np.isnan(found[2]).all()
 
 
-def test_the_margin_is_packed_where_acc_norm_is_measured_and_keeps_its_sign():
+def test_margin_of_acc_norm_is_packed_with_its_sign():
     margin = np.array([0.3, -0.2, -1e-4, 0.25, 2.0, -3.0, 1e-4, -0.5, 0.7])
     normed = packed(score=RIGHT, **{"acc_norm,none": (margin > 0).astype(float), "margin": margin})
     assert normed.columns["margin"][0] == "h"

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from trials.errors import InputError
+from trials.ledger import storage
 from trials.ledger.record import Ledger, Score, TrialRecord
 
 
@@ -12,7 +13,7 @@ def record(spec) -> TrialRecord:
     return TrialRecord(key=spec.key, state="complete", spec=spec, scores={"math": Score(value=0.5, stderr=0.1, n=25)})
 
 
-def test_what_is_written_is_read_back(tmp_path, record):
+def test_written_record_is_read_back(tmp_path, record):
     ledger = Ledger(tmp_path)
     documents = pd.DataFrame({"role": ["math"], "task": ["gsm"], "doc_hash": ["h"], "score": [1.0]})
     ledger.write(record, documents)
@@ -22,7 +23,7 @@ def test_what_is_written_is_read_back(tmp_path, record):
     assert ledger.read("0" * 16) is None
 
 
-def test_a_truncated_record_is_one_clear_line_and_stays_as_it_is(tmp_path, record):
+def test_truncated_record_is_one_line_and_stays_unchanged(tmp_path, record):
     ledger = Ledger(tmp_path)
     ledger.write(record)
     path = ledger.folder(record.key) / "record.json"
@@ -35,7 +36,7 @@ def test_a_truncated_record_is_one_clear_line_and_stays_as_it_is(tmp_path, recor
     assert path.read_text() == half
 
 
-def test_a_record_under_another_key_is_refused(tmp_path, record):
+def test_record_under_another_key_is_refused(tmp_path, record):
     ledger = Ledger(tmp_path)
     ledger.write(record)
     (tmp_path / "ledger" / ("f" * 16)).mkdir()
@@ -44,15 +45,29 @@ def test_a_record_under_another_key_is_refused(tmp_path, record):
         ledger.read("f" * 16)
 
 
-def test_a_failed_record_does_not_count_as_done(tmp_path, record):
+def test_failed_record_is_not_complete(tmp_path, record):
     ledger = Ledger(tmp_path)
     ledger.write(record.model_copy(update={"state": "failed"}))
     assert ledger.complete(record.key) is None
 
 
-def test_a_record_of_garbage_is_one_clear_line(tmp_path, record):
+def test_garbage_record_is_one_line(tmp_path, record):
     ledger = Ledger(tmp_path)
     ledger.write(record)
     (ledger.folder(record.key) / "record.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not a whole record"):
         ledger.read(record.key)
+
+
+def test_incomplete_record_is_set_aside(place, record):
+    ledger = Ledger(place)
+    path = ledger.folder(record.key) / "record.json"
+    for half, name in (("{", "record.json.corrupt"), ("[", "record.json.corrupt.1")):
+        storage.write_text(path, half)
+        with pytest.raises(InputError, match="not a whole record"):
+            ledger.read(record.key)
+        assert ledger.set_aside(record.key) == path.with_name(name)
+        assert storage.read_text(path.with_name(name)) == half
+        assert ledger.read(record.key) is None
+    ledger.write(record)
+    assert ledger.read(record.key) == record

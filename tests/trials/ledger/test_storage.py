@@ -2,7 +2,6 @@
 
 import errno
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def test_paths_and_file_urls_are_plain_paths(tmp_path):
     assert storage.root(tmp_path) is not None and storage.is_local(storage.root(tmp_path))
 
 
-def test_a_store_is_no_local_path_and_is_taken_as_it_is_when_given_again(s3):
+def test_store_is_no_local_path_and_passes_root_unchanged(s3):
     root = storage.root(f"{s3}/runs")
     assert not storage.is_local(root)
     assert storage.root(root) is root
@@ -66,7 +65,7 @@ def test_a_store_is_no_local_path_and_is_taken_as_it_is_when_given_again(s3):
         ("s3://id:secret@bucket/runs", "come from the environment"),
     ],
 )
-def test_a_root_that_cannot_be_is_one_line_without_its_secrets(text, says):
+def test_bad_root_is_one_line_without_secrets(text, says):
     with pytest.raises(InputError, match=says) as refused:
         storage.root(text)
     assert "\n" not in str(refused.value)
@@ -74,13 +73,13 @@ def test_a_root_that_cannot_be_is_one_line_without_its_secrets(text, says):
 
 
 @pytest.mark.parametrize(("scheme", "package", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
-def test_a_missing_package_is_named_by_its_extra(scheme, package, extra):
+def test_missing_package_is_named_by_its_extra(scheme, package, extra):
     code = f"import sys; sys.modules[{package!r}] = None; from trials.ledger import storage; storage.root('{scheme}://bucket/runs')"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1].endswith(f"a package is missing: pip install 'slimsweep[{extra}]'")
 
 
-def test_a_store_that_does_not_answer_or_holds_no_such_bucket_is_an_os_error_that_names_the_path(s3, monkeypatch):
+def test_unreachable_store_or_bucket_is_an_os_error_with_the_path(s3, monkeypatch):
     import s3fs
 
     with pytest.raises(OSError) as refused:
@@ -109,9 +108,7 @@ def test_a_store_that_does_not_answer_or_holds_no_such_bucket_is_an_os_error_tha
     ],
 )
 @pytest.mark.parametrize("name", ["run", "plan"])
-def test_a_store_that_cannot_be_used_is_one_line_before_anything_starts(
-    s3, monkeypatch, command, parts, write, name, variables, says
-):
+def test_unusable_store_is_one_line_before_anything_starts(s3, monkeypatch, command, parts, write, name, variables, says):
     import s3fs
 
     for variable, value in variables.items():
@@ -146,7 +143,7 @@ class _Refusing(BaseHTTPRequestHandler):
         """Nothing: the test's output is its own."""
 
 
-def test_a_key_without_rights_is_one_line_and_a_store_that_works_keeps_no_trace_of_the_check(s3, monkeypatch):
+def test_check_of_a_store_reports_missing_rights_and_leaves_no_trace(s3, monkeypatch):
     import s3fs
 
     place = storage.root(f"{s3}/runs")
@@ -162,7 +159,7 @@ def test_a_key_without_rights_is_one_line_and_a_store_that_works_keeps_no_trace_
     assert "\n" not in str(refused.value)
 
 
-def test_a_store_that_never_answers_is_one_line(s3, monkeypatch):
+def test_silent_store_is_one_line(s3, monkeypatch):
     import s3fs
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -175,7 +172,7 @@ def test_a_store_that_never_answers_is_one_line(s3, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["memory", "http", "https", "ftp", "hdfs", "abfs", "ssh", "dbfs", "foo"])
 @pytest.mark.parametrize("name", ["run", "plan", "submit"])
-def test_another_scheme_is_refused_with_those_that_there_are(command, parts, write, scheme, name):
+def test_unsupported_scheme_is_refused_with_the_supported_ones(command, parts, write, scheme, name):
     address = ["--address", "http://127.0.0.1:9"] if name == "submit" else []
     ran = command(name, write(parts), "--storage", f"{scheme}://host/runs", *address)
     assert ran.returncode == 2
@@ -184,7 +181,7 @@ def test_another_scheme_is_refused_with_those_that_there_are(command, parts, wri
     )
 
 
-def test_what_is_written_is_read_back_and_replaced(place):
+def test_written_text_is_read_back_and_replaced(place):
     for text in ("old", "new ☃"):
         storage.write_text(place / "a" / "kept.txt", text)
         assert storage.read_text(place / "a" / "kept.txt") == text
@@ -195,7 +192,7 @@ def test_what_is_written_is_read_back_and_replaced(place):
         storage.read_bytes(place / "a" / "other.txt")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(place):
+def test_failed_write_leaves_the_old_file_only(place):
     storage.write_text(place / "kept.txt", "old")
     with pytest.raises(UnicodeEncodeError):
         storage.write_text(place / "kept.txt", "\ud800")
@@ -203,7 +200,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(place):
     assert storage.names(place) == ["kept.txt"]
 
 
-def test_what_another_process_wrote_is_seen_at_once(place):
+def test_writes_of_another_process_are_visible_at_once(place):
     storage.write_text(place / "mine", "")
     assert storage.names(place) == ["mine"]
     process = multiprocessing.get_context("spawn").Process(target=storage.write_text, args=(place / "theirs", "x"))
@@ -213,7 +210,7 @@ def test_what_another_process_wrote_is_seen_at_once(place):
     assert (place / "theirs").exists()
 
 
-def test_folders_are_found_by_the_file_directly_in_them(place):
+def test_folders_are_found_by_a_file_directly_in_them(place):
     for name in ("b/record.json", "a/record.json", "a/adapter/record.json", "c/partial/record.json", "record.json"):
         storage.write_text(place / name, "")
     assert storage.folders_with(place, "record.json") == ["a", "b"]
@@ -235,7 +232,7 @@ def test_files_and_folders_are_renamed_and_removed(place):
 
 
 @pytest.mark.parametrize("where", ["folder", "folder without links", "s3"])
-def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_text(where, request, tmp_path):
+def test_exactly_one_of_many_processes_creates_a_file(where, request, tmp_path):
     place = storage.root(tmp_path if where != "s3" else request.getfixturevalue("s3"))
     context, rounds, names = multiprocessing.get_context("spawn"), 20, ["a", "b", "c"]
     start, won = context.Barrier(len(names)), context.Queue()
@@ -255,21 +252,7 @@ def test_of_many_processes_exactly_one_creates_a_file_and_it_holds_that_ones_tex
         assert storage.read_text(place / str(number)) == name
 
 
-def test_a_created_file_has_its_text_from_the_first_moment(tmp_path, monkeypatch):
-    """Where there are links: at the time of the link the text is on the disk already."""
-    seen, link = [], os.link
-
-    def looking(source, target):
-        seen.append(Path(source).read_text())
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", looking)
-    assert storage.create(tmp_path / "a", "whole")
-    assert seen == ["whole"]
-    assert storage.names(tmp_path) == ["a"]
-
-
-def test_a_store_that_ignores_the_condition_is_found_out(s3, monkeypatch):
+def test_store_without_exclusive_creation_is_detected(s3, monkeypatch):
     import s3fs
 
     pipe = s3fs.S3FileSystem._pipe_file
@@ -285,7 +268,7 @@ def test_a_store_that_ignores_the_condition_is_found_out(s3, monkeypatch):
 # ---------------------------------------------------------------------- folders
 
 
-def test_a_folder_is_moved_there_over_what_was_and_comes_back(place, adapter, tmp_path):
+def test_uploaded_folder_replaces_the_old_one_and_comes_back(place, adapter, tmp_path):
     storage.write_text(place / "KEY" / "adapter" / "stale", "")
     files = tree(adapter)
     storage.upload(adapter, place / "KEY" / "adapter")
@@ -295,7 +278,7 @@ def test_a_folder_is_moved_there_over_what_was_and_comes_back(place, adapter, tm
     assert "stale" not in storage.names(place / "KEY" / "adapter")
 
 
-def test_an_upload_that_is_cut_off_is_no_folder(place, adapter, tmp_path, monkeypatch):
+def test_interrupted_upload_is_no_folder(place, adapter, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
@@ -309,23 +292,10 @@ def test_an_upload_that_is_cut_off_is_no_folder(place, adapter, tmp_path, monkey
         storage.download(place / "KEY" / "adapter", tmp_path / "back")
 
 
-def test_a_folder_on_another_disk_is_copied_and_then_moved(tmp_path, adapter, monkeypatch):
-    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    import tempfile
-
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
-        files = tree(adapter)
-        storage.upload(adapter, Path(other) / "adapter")
-        assert tree(Path(other) / "adapter") == files
-        assert storage.names(Path(other)) == ["adapter"]
-    assert not adapter.exists()
-
-
 # ---------------------------------------------------------------------- the ledger
 
 
-def test_a_record_goes_to_any_root_with_its_adapter_and_documents(place, record, adapter, tmp_path):
+def test_record_is_written_to_any_root_with_adapter_and_documents(place, record, adapter, tmp_path):
     ledger, files = Ledger(place), tree(adapter)
     documents = pd.DataFrame({"role": ["math"], "task": ["gsm"], "doc_hash": ["h"], "score": [1.0]})
     ledger.write(record, documents, [adapter])
@@ -337,39 +307,7 @@ def test_a_record_goes_to_any_root_with_its_adapter_and_documents(place, record,
     assert tree(tmp_path / "back") == files
 
 
-def test_a_record_that_is_not_whole_is_set_aside_and_makes_room(place, record):
-    ledger = Ledger(place)
-    path = ledger.folder(record.key) / "record.json"
-    for half, name in (("{", "record.json.corrupt"), ("[", "record.json.corrupt.1")):
-        storage.write_text(path, half)
-        with pytest.raises(InputError, match="not a whole record"):
-            ledger.read(record.key)
-        assert ledger.set_aside(record.key) == path.with_name(name)
-        assert storage.read_text(path.with_name(name)) == half
-        assert ledger.read(record.key) is None
-    ledger.write(record)
-    assert ledger.read(record.key) == record
-
-
-def test_a_trial_trains_and_is_evaluated_into_a_store(s3, spec, tmp_path):
-    import torch
-
-    from trials.hub.hub import Hub
-    from trials.run.worker import Worker
-
-    torch.set_num_threads(1)
-    ledger = Ledger(f"{s3}/runs")
-    record = Worker(ledger, Hub()).run(spec)
-    assert record.failure is None
-    assert ledger.read(spec.key) == record
-    assert set(ledger.documents(spec.key)["role"]) == {"commonsense", "math"}
-    storage.download(ledger.folder(spec.key) / "adapter", tmp_path / "adapter")
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(tree(tmp_path / "adapter"))
-    assert not ledger.held(spec.key)
-    assert "partial" not in storage.names(ledger.folder(spec.key))
-
-
-def test_a_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):
+def test_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("SCRATCH", "/scratch/me")
     assert storage.root("~/runs") == Path("/home/me/runs")
@@ -380,26 +318,26 @@ def test_a_home_folder_and_variables_are_expanded(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[v2]", "50%", "x%41y", "q?a=b", "{a,b}", "a #x", "a$", "5$ each", "./~", "a~", "Ünï/数据"])
-def test_other_characters_stand_for_themselves(text):
+def test_other_characters_are_literal(text):
     assert storage.root(f"{text}/runs") == Path(f"{text}/runs")
 
 
 @pytest.mark.parametrize(
     "text", ["$NOWHERE/runs", "${NOWHERE}", "~nobody-of-this-name/runs", "file://$NOWHERE", "s3://$NOWHERE/x"]
 )
-def test_what_expands_to_nothing_is_refused(monkeypatch, text):
+def test_unset_variable_is_refused(monkeypatch, text):
     monkeypatch.delenv("NOWHERE", raising=False)
     with pytest.raises(InputError, match=r"is not set|nobody's home folder"):
         storage.root(text)
 
 
-def test_a_path_that_is_one_already_is_not_expanded_again(monkeypatch):
+def test_path_object_is_not_expanded(monkeypatch):
     monkeypatch.delenv("b", raising=False)
     assert storage.root(Path("/data/a$b/runs")) == Path("/data/a$b/runs")
 
 
 @pytest.mark.parametrize("name", ["[v2]", "50%", "x%41y", "q?a=b", "{a,b}", "#x", "a b", "Ünï"])
-def test_the_url_of_a_sqlite_file_is_that_files(tmp_path, name):
+def test_sqlite_url_names_the_file(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     optuna.create_study(storage=optuna.storages.RDBStorage(storage.sqlite_url(folder / "study.db")))

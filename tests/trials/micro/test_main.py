@@ -1,7 +1,10 @@
 """The shipped files match the recipe, and the shipped weights show the paper's effect."""
 
+from typing import Any
+
 import pytest
 import torch
+import yaml
 
 from trials.hub.hub import Hub
 from trials.micro import __main__ as recipe
@@ -11,6 +14,11 @@ from trials.spec import Base, TrialSpec
 
 HUB = recipe.HERE / "hub"
 FOLDER = HUB / "micro"
+
+
+def effect_setting() -> dict[str, Any]:
+    """The TrialSpec, as plain data, at which the shipped weights must show the paper's effect."""
+    return yaml.safe_load((recipe.HERE / "effect.yaml").read_text())
 
 
 @pytest.mark.parametrize("name", pretrain.VARIANTS)
@@ -35,7 +43,7 @@ def test_variant_differs_from_micro_in_weights_only(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in pretrain.VARIANTS if name != "micro"])
 def test_variant_card_quotes_its_scores(worker, name):
-    setting = recipe.effect_setting()
+    setting = effect_setting()
     parts = {**setting, "base": {**setting["base"], "model": name}, "data": {**setting["data"], "samples": 0}}
     scores = worker.run(TrialSpec.model_validate(parts)).scores
     row = next(line for line in (HUB / name / "README.md").read_text().splitlines() if line.startswith("| base |"))
@@ -46,7 +54,7 @@ def test_variant_card_quotes_its_scores(worker, name):
 @pytest.fixture(scope="module")
 def effect(worker):
     """Scores of the base, after instructions alone, and after half instructions and half problems."""
-    setting = recipe.effect_setting()
+    setting = effect_setting()
     specs = {
         "base": {**setting["data"], "samples": 0},
         "instructions": {**setting["data"], "mix": {"micro/alpaca": 1.0}},

@@ -1,4 +1,4 @@
-"""Replay moves no row of the mix; the base's own text is made once a base, whoever asks for it and whatever dies meanwhile."""
+"""Replay keeps the rows of the mix; self-samples are generated once a base, also by concurrent processes."""
 
 import threading
 from collections import Counter
@@ -46,7 +46,7 @@ def with_parts(spec: TrialSpec, **sections) -> TrialSpec:
 
 
 @pytest.mark.parametrize("how", ["substitute", "add"])
-def test_a_share_of_nothing_is_no_replay_in_rows_and_key(spec, how):
+def test_zero_share_is_no_replay_in_rows_and_key(spec, how):
     none = {"source": "micro/gsm8k", "share": 0.0, "how": how}
     assert build(samples=20, mix={"micro/alpaca": 1.0}, replay=none) == build(samples=20, mix={"micro/alpaca": 1.0})
     parts = spec.data.model_dump(mode="json")
@@ -56,14 +56,14 @@ def test_a_share_of_nothing_is_no_replay_in_rows_and_key(spec, how):
     assert with_parts(spec, data={**parts, "mix": {"micro/alpaca": 1.0}, "replay": some}).key != alone.key
 
 
-def test_substituted_rows_leave_the_total_and_added_ones_leave_the_mix():
+def test_substitution_keeps_the_total_and_addition_keeps_the_mix():
     substituted = Counter(row.source for row in build(mix={"micro/alpaca": 1.0}, replay=REPLAY))
     assert substituted == {"micro/alpaca": 32, "micro/gsm8k": 8}
     added = Counter(row.source for row in build(mix={"micro/alpaca": 1.0}, replay={**REPLAY, "how": "add"}))
     assert added == {"micro/alpaca": 40, "micro/gsm8k": 10}
 
 
-def test_added_rows_stand_between_the_very_rows_of_the_training_without_them():
+def test_added_rows_keep_the_rows_of_the_mix_in_order():
     mixed = {"micro/alpaca": 0.6, "micro/gsm8k": 0.4}
     alone = build(samples=37, mix=mixed)
     for share in (0.01, 0.1, 0.25, 0.5, 0.9):
@@ -73,7 +73,7 @@ def test_added_rows_stand_between_the_very_rows_of_the_training_without_them():
         assert [row for row in rows if row.source != "self"] == alone
 
 
-def test_whatever_the_share_added_rows_leave_as_many_rows_of_the_mix():
+def test_added_rows_keep_the_number_of_mix_rows():
     for samples in (1, 2, 7, 500):
         for percent in range(1, 100):
             settings = Data.model_validate(
@@ -88,7 +88,7 @@ def test_whatever_the_share_added_rows_leave_as_many_rows_of_the_mix():
             assert len(order) == settings.rows
 
 
-def test_with_replay_a_smaller_mix_is_still_a_prefix_and_every_prefix_has_its_shares():
+def test_every_prefix_of_a_mix_with_replay_has_its_shares():
     assert build(samples=13, replay={"source": "self", "share": 0.0}) == build(samples=40)[:13]
     small, large = (mix.order_of_rows(data(samples=n, replay={"source": "r", "share": 0.3})) for n in (50, 200))
     assert large[:50] == small
@@ -108,7 +108,7 @@ def test_the_bases_own_text_is_a_source_and_needs_a_base():
         find_source(data(sources={"self": named}), "self")
 
 
-def test_the_base_goes_on_from_its_beginning_at_temperature_one(loaded, short, tmp_path):
+def test_base_samples_from_its_beginning_token_at_temperature_one(loaded, short, tmp_path):
     rows = self_samples.samples(loaded, BASE, Ledger(tmp_path), 6)
     tokenizer = loaded.tokenizer
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -117,7 +117,7 @@ def test_the_base_goes_on_from_its_beginning_at_temperature_one(loaded, short, t
     assert all(tokenizer.decode(ids, skip_special_tokens=True) == text for ids, text in rows)
 
 
-def test_what_is_sampled_follows_the_models_own_probabilities(loaded, tmp_path, monkeypatch):
+def test_samples_follow_the_models_probabilities(loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(self_samples, "TOKENS", 1)
     monkeypatch.setattr(self_samples, "_BLOCK", 4_000)
     firsts = torch.tensor([ids[1] for ids, _ in self_samples.samples(loaded, BASE, Ledger(tmp_path), 4_000)])
@@ -127,7 +127,7 @@ def test_what_is_sampled_follows_the_models_own_probabilities(loaded, tmp_path, 
     assert float((seen - expected).abs().max()) < 4 * 0.5 / 4_000**0.5
 
 
-def test_a_smaller_number_of_texts_is_a_prefix_and_a_block_is_made_once(loaded, short, place, monkeypatch):
+def test_fewer_texts_are_a_prefix_and_a_block_is_sampled_once(loaded, short, place, monkeypatch):
     ledger = Ledger(place)
     five = self_samples.samples(loaded, BASE, ledger, 5)
     assert storage.names(self_samples.place(loaded, BASE, ledger)) == [f"block-{n:05}.json" for n in range(3)]
@@ -137,7 +137,7 @@ def test_a_smaller_number_of_texts_is_a_prefix_and_a_block_is_made_once(loaded, 
     assert list(ledger) == [], "not a record"
 
 
-def test_a_block_is_the_same_whichever_came_before_and_of_another_base_another(loaded, short, tmp_path):
+def test_block_depends_on_its_number_and_base_only(loaded, short, tmp_path):
     first, second = Ledger(tmp_path / "a"), Ledger(tmp_path / "b")
     whole = self_samples.samples(loaded, BASE, first, 4)
     for number in (1, 0):  # what a killed process had left is kept, and only the rest is made
@@ -148,7 +148,7 @@ def test_a_block_is_the_same_whichever_came_before_and_of_another_base_another(l
     assert self_samples.place(loaded, other, first) != self_samples.place(loaded, BASE, first)
 
 
-def test_two_at_once_agree_on_what_the_first_has_kept(loaded, short, place, monkeypatch):
+def test_concurrent_processes_use_the_first_block(loaded, short, place, monkeypatch):
     both, results, turn = threading.Barrier(2), [], iter(range(100))
 
     def different(*_):
@@ -164,21 +164,21 @@ def test_two_at_once_agree_on_what_the_first_has_kept(loaded, short, place, monk
     assert results[0] == results[1] == self_samples.samples(loaded, BASE, Ledger(place), 2)
 
 
-def test_a_block_that_cannot_be_read_is_named(loaded, short, tmp_path):
+def test_unreadable_block_is_named(loaded, short, tmp_path):
     ledger = Ledger(tmp_path)
     storage.write_text(self_samples.place(loaded, BASE, ledger) / "block-00000.json", '{"rows": [')
     with pytest.raises(InputError, match=r"block-00000.json: not a whole block"):
         self_samples.samples(loaded, BASE, ledger, 1)
 
 
-def test_sampling_leaves_the_random_state_of_a_training_alone(loaded, short, tmp_path):
+def test_sampling_leaves_the_global_random_state_unchanged(loaded, short, tmp_path):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     self_samples.samples(loaded, BASE, Ledger(tmp_path), 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_trial_replays_the_bases_own_text_and_tells_what_it_looked_at(another, spec, short):
+def test_trial_replays_self_samples_and_records_them(another, spec, short):
     parts = spec.data.model_dump(mode="json")
     wanted = with_parts(spec, data={**parts, "samples": 16, "replay": {"source": "self", "share": 0.25}})
     record = another().run(wanted)

@@ -2,47 +2,40 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
 import torch
-import yaml
+from safetensors.torch import load_file
 
 from tests.poison import nothing_to_learn
-from trials import mix, preflight
+from trials import mix
 from trials.adapters import lora
-from trials.errors import InputError
+from trials.errors import StorageFailed
 from trials.evaluation import evaluate
 from trials.hub.hub import TASK_FOLDERS, Hub
-from trials.ledger.record import Ledger
+from trials.ledger import storage
+from trials.ledger.record import Ledger, TrialRecord
 from trials.models import base
-from trials.run import worker as trial
+from trials.run import provenance
+from trials.run.worker import Worker
 from trials.spec import TrialSpec
 from trials.training import trainer
 
 ROOT = Path(__file__).parents[3]
+EVERY_STEP = trainer.Pace(seconds=0.0, share=float("inf"))
 
 
 def with_parts(spec: TrialSpec, **sections) -> TrialSpec:
     return TrialSpec.model_validate({**spec.model_dump(mode="json"), **sections})
 
 
-@pytest.fixture(scope="module")
-def record(worker, module_spec):
-    return worker.run(module_spec)
-
-
-@pytest.fixture(scope="module")
-def module_spec() -> TrialSpec:
-    from tests.factories.configs import CONFIG, deep
-
-    return TrialSpec.model_validate({name: deep(CONFIG)[name] for name in TrialSpec.model_fields if name in CONFIG})
-
-
-def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradients(module_spec):
+def test_only_lora_weights_of_the_4bit_base_receive_gradients(module_spec):
     loaded = base.load(module_spec.base, Hub())
     projections = [module for name, module in loaded.model.named_modules() if name.endswith("_proj")]
     assert projections
@@ -59,7 +52,7 @@ def test_the_4bit_layers_are_bitsandbytes_and_only_lora_weights_receive_gradient
         assert {name.split(".lora_")[0].rpartition(".")[2] for name in touched} == {"q_proj", "k_proj", "v_proj"}
 
 
-def test_the_base_is_itself_again_after_a_trial_even_one_that_failed(module_spec):
+def test_base_is_unchanged_after_a_failed_trial(module_spec):
     loaded = base.load(module_spec.base, Hub())
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
@@ -70,7 +63,7 @@ def test_the_base_is_itself_again_after_a_trial_even_one_that_failed(module_spec
     assert torch.equal(loaded.model(input_ids=ids).logits, before)
 
 
-def test_a_record_tells_seconds_memory_versions_hardware_seeds_and_rows(record):
+def test_record_has_seconds_memory_versions_hardware_seeds_and_rows(record):
     assert record.state == "complete"
     assert {"load", "mix", "train", "evaluate.commonsense", "evaluate.math"} <= set(record.seconds)
     assert set(record.memory) == set(record.seconds)
@@ -82,7 +75,7 @@ def test_a_record_tells_seconds_memory_versions_hardware_seeds_and_rows(record):
     assert record.training["steps"] == 4
 
 
-def test_every_document_has_its_outcome_and_the_scores_are_their_means(record, worker):
+def test_scores_are_means_of_the_document_outcomes(record, worker):
     documents = worker.session.ledger.documents(record.key)
     for role, score in record.scores.items():
         mine = documents[documents["role"] == role]
@@ -93,26 +86,21 @@ def test_every_document_has_its_outcome_and_the_scores_are_their_means(record, w
     assert {"exact_match,strict-match", "exact_match,flexible-extract"} <= set(record.details["math"])
 
 
-def test_the_same_spec_gives_identical_metrics_in_this_process_and_through_the_command(record, module_spec, worker, tmp_path):
-    again = trial.Worker(Ledger(tmp_path / "again"), Hub())
+def test_same_spec_gives_identical_metrics(record, module_spec, worker, tmp_path):
+    again = Worker(Ledger(tmp_path / "again"), Hub())
     repeated = again.run(module_spec)
-    path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(module_spec.model_dump(mode="json")))
-    command = [sys.executable, "-m", "trials", str(path), "--storage", str(tmp_path / "by-command")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    by_command = Ledger(tmp_path / "by-command").read(module_spec.key)
-    assert record.scores == repeated.scores == by_command.scores
-    assert record.losses == repeated.losses == by_command.losses
+    assert record.scores == repeated.scores
+    assert record.losses == repeated.losses
     assert worker.session.ledger.documents(record.key).equals(again.session.ledger.documents(record.key))
 
 
-def test_a_trial_that_is_done_is_not_run_again(record, worker, module_spec, monkeypatch):
+def test_complete_trial_is_not_run_again(record, worker, module_spec, monkeypatch):
     monkeypatch.setattr(worker.session, "base", lambda *_: pytest.fail("ran again"))
     assert worker.run(module_spec) == record
 
 
-def test_a_trial_that_fails_is_a_record_with_its_traceback_and_the_next_one_runs(module_spec, tmp_path, monkeypatch):
-    worker = trial.Worker(Ledger(tmp_path), Hub())
+def test_failed_trial_leaves_a_traceback_and_the_next_one_runs(module_spec, tmp_path, monkeypatch):
+    worker = Worker(Ledger(tmp_path), Hub())
     hot = with_parts(module_spec, train={"learning_rate": 1000.0, "batch_size": 8, "micro_batch_size": 8, "max_grad_norm": 1e9})
     monkeypatch.setattr(trainer, "collate", nothing_to_learn(trainer.collate))
     failed = worker.run(hot)
@@ -123,7 +111,7 @@ def test_a_trial_that_fails_is_a_record_with_its_traceback_and_the_next_one_runs
     assert worker.run(module_spec.baseline()).state == "complete"
 
 
-def test_a_sample_of_documents_is_seeded_sorted_and_nested():
+def test_document_sample_is_seeded_sorted_and_nested():
     sizes = {"a": 100, "b": 50}
     small, large = evaluate.sample(sizes, 20, seed=3), evaluate.sample(sizes, 60, seed=3)
     assert sum(map(len, small.values())) == 20
@@ -134,7 +122,7 @@ def test_a_sample_of_documents_is_seeded_sorted_and_nested():
 
 
 @pytest.mark.slow
-def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record, worker, module_spec, tmp_path):
+def test_lm_eval_command_gives_the_same_outcomes(record, worker, module_spec, tmp_path):
     """The command gets the base quantised by the same configuration, the adapter, the same tasks, documents and batch size."""
     loaded = base.load(module_spec.base, Hub())
     loaded.model.save_pretrained(tmp_path / "base")
@@ -170,52 +158,96 @@ def test_lm_evals_own_command_line_scores_the_saved_adapter_the_same_way(record,
     assert mine == theirs
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"base": {"model": "nobody/nothing", "dtype": "float32"}}, "base.model 'nobody/nothing' is neither"),
-        (
-            {
-                "data": {
-                    "samples": 4,
-                    "mix": {"x": 1},
-                    "sources": {"x": {"dataset": "no/data", "instruction": "", "response": ""}},
-                }
-            },
-            "no/data",
-        ),
-        ({"eval": {"math": {"task": "gsm9k", "metric": "exact_match"}}}, "lm-eval has no task 'gsm9k'"),
-        ({"eval": {"math": {"task": "micro_gsm", "metric": "acc"}}}, "measures exact_match,strict-match"),
-        ({"eval": {"math": {"task": "micro_cs", "metric": "acc", "documents": 9_999}}}, "9999 asked for"),
-        (
-            {
-                "data": {
-                    "samples": 4,
-                    "mix": {"x": 1},
-                    "sources": {
-                        "x": {
-                            "dataset": "micro/gsm8k",
-                            "config": "main",
-                            "split": "test",
-                            "instruction": "{{question}}",
-                            "response": "{{answer}}",
-                        }
-                    },
-                }
-            },
-            "split that task micro_gsm",
-        ),
-    ],
-)
-def test_what_cannot_be_had_is_one_clear_line_before_anything_starts(module_spec, worker, change, expected):
-    with pytest.raises(InputError) as caught:
-        preflight.check(with_parts(module_spec, **change), worker.session.hub, worker.session.tasks)
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_projection_that_the_base_does_not_have_is_named_with_those_it_has(module_spec, worker):
+def test_unknown_projection_is_reported_with_the_known_ones(module_spec, worker):
     record = worker.run(with_parts(module_spec, lora={"target_modules": ["query"]}))
     assert record.failure.kind == "InputError"
     assert "query" in record.failure.message
     assert "q_proj" in record.failure.message
+
+
+def test_trial_runs_into_a_store(s3, spec, tmp_path):
+    torch.set_num_threads(1)
+    ledger = Ledger(f"{s3}/runs")
+    record = Worker(ledger, Hub()).run(spec)
+    assert record.failure is None
+    assert ledger.read(spec.key) == record
+    assert set(ledger.documents(spec.key)["role"]) == {"commonsense", "math"}
+    storage.download(ledger.folder(spec.key) / "adapter", tmp_path / "adapter")
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert not ledger.held(spec.key)
+    assert "partial" not in storage.names(ledger.folder(spec.key))
+
+
+def adapter(worker: Worker, record: TrialRecord) -> dict[str, torch.Tensor]:
+    return load_file(worker.session.ledger.folder(record.key) / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("step", [2, 4], ids=["in-between", "last"])
+def test_non_finite_gradient_fails_the_trial(another, little, monkeypatch, step):
+    beginning, calls = trainer.beginning, []
+
+    def poisoned(model, settings):
+        weight = next(iter(trainer.trainable(model).values()))
+        weight.register_hook(lambda gradient: calls.append(1) or gradient * (float("inf") if len(calls) == step else 1.0))
+        return beginning(model, settings)
+
+    monkeypatch.setattr(trainer, "beginning", poisoned)
+    worker = another(EVERY_STEP)
+    record = worker.run(little)
+    assert record.failure.kind == "NonFiniteLoss"
+    assert re.match(f"the gradient's norm was (nan|inf) at step {step};", record.failure.message)
+    assert not (worker.session.ledger.folder(little.key) / "partial").exists(), "the checkpoint would lead to the same failure"
+
+
+def test_dora_trains_on_the_4bit_base(another, little):
+    worker = another()
+    record = worker.run(little.model_copy(update={"lora": little.lora.model_copy(update={"use_dora": True})}))
+    assert record.state == "complete", record.failure
+    magnitudes = [name for name in adapter(worker, record) if "magnitude" in name]
+    assert len(magnitudes) == 12, "three projections in each of four layers"
+    assert record.key != little.key
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB, mounted on this test's ledger."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False, capture_output=True, text=True
+    )
+    if mounted.returncode:
+        warnings.warn(f"no file system can be mounted here: a full disk is not tested ({mounted.stderr.strip()})", stacklevel=1)
+        pytest.skip(f"mount: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)  # a failed writer may still hold its file
+
+
+def test_full_disk_stops_the_trial_which_resumes_later(small_disk, another, worker, little, undisturbed, monkeypatch):
+    filler = small_disk / "filler"
+
+    def fill():
+        state = os.statvfs(small_disk)
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_bsize)
+
+    # before the write of a training's state, the adapter, a role's documents, the record
+    for when in ((trainer, "beginning"), (trainer, "summary"), (evaluate, "evaluate"), (provenance, "hardware")):
+        stopped, original = another(EVERY_STEP), getattr(*when)
+        with monkeypatch.context() as patch:
+            patch.setattr(*when, lambda *arguments, original=original: (fill(), original(*arguments))[1])
+            with pytest.raises(StorageFailed) as caught:
+                stopped.run(little)
+        line = str(caught.value)
+        assert re.fullmatch(f"{small_disk}/ledger/{little.key}[^:]*: No space left on device; [^\n]*", line)
+        assert stopped.session.ledger.read(little.key) is None, "unfinished, not failed"
+        filler.unlink()
+    record = another(EVERY_STEP).run(little)
+    assert set(record.resumed) == {record.training["steps"]}, "trained once"
+    assert (record.losses, record.scores) == (undisturbed.losses, undisturbed.scores)
+    ours, theirs = adapter(stopped, record), adapter(worker, undisturbed)
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def test_read_only_storage_is_one_line_and_no_failed_trial(small_disk, another, little):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageFailed, match=f"^{small_disk}.*: Read-only file system; [^\n]*$"):
+        another().run(little.baseline())

@@ -2,23 +2,18 @@
 
 import json
 import math
-import sys
 
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import trials.__main__
-from tests.factories.configs import CONFIG, deep
+from tests.factories.specs import changed, small_spec
 from trials.adapters import lora as adapter
 from trials.hub.hub import Hub
 from trials.ledger.checkpoint import serialized
-from trials.ledger.record import Ledger
 from trials.mix import Example
 from trials.models import base
-from trials.run.worker import Worker
 from trials.spec import Base, Lora, Train, TrialSpec
 from trials.template import IGNORED
 from trials.training import multi_adapter, trainer
@@ -228,16 +223,7 @@ def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(l
 
 @pytest.fixture(scope="module")
 def spec() -> TrialSpec:
-    parts = deep(CONFIG)
-    parts["data"]["samples"] = 16
-    for role in parts["eval"].values():
-        role["documents"] = 4
-    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in CONFIG})
-
-
-def changed(spec: TrialSpec, **sections) -> TrialSpec:
-    parts = spec.model_dump(mode="json")
-    return TrialSpec.model_validate({**parts, **{name: {**parts[name], **values} for name, values in sections.items()}})
+    return small_spec()
 
 
 @pytest.mark.parametrize(
@@ -290,136 +276,3 @@ def test_a_base_with_dropout_of_its_own_is_not_stacked(loaded, mixed, monkeypatc
     monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
     with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
         multi_adapter.fit(trainings(loaded, mixed))
-
-
-# ---- records
-
-
-@pytest.fixture(scope="module")
-def specs(spec) -> list[TrialSpec]:
-    return [
-        spec,
-        changed(spec, lora={"rank": 2}, data={"samples": 24}, train={"schedule": "cosine", "warmup": 0.2}),
-        changed(spec, lora={"rank": 8, "alpha": 4}, train={"learning_rate": 5e-3, "seed": 3}),
-    ]
-
-
-@pytest.fixture(scope="module")
-def alone(worker, specs, tmp_path_factory) -> Worker:
-    made = Worker(Ledger(tmp_path_factory.mktemp("alone")), worker.session.hub)
-    made.session.tasks, made.session._base = worker.session.tasks, worker.session._base
-    for one in specs:
-        assert made.run(one).state == "complete"
-    worker.session._base = made.session._base
-    return made
-
-
-def assert_same(ours: Worker, alone: Worker, spec: TrialSpec) -> None:
-    one, other = ours.session.ledger.read(spec.key), alone.session.ledger.read(spec.key)
-    assert one.state == "complete", one.failure
-    for part in ("scores", "rows", "seeds", "base_checksum", "overlap"):
-        assert getattr(one, part) == getattr(other, part), part
-    assert one.training == pytest.approx(other.training, abs=1e-5)
-    assert set(one.seconds) == set(other.seconds) == set(one.memory)
-    mine, theirs = ours.session.ledger.documents(spec.key), alone.session.ledger.documents(spec.key)
-    assert mine[["doc_hash", "score", "response"]].equals(theirs[["doc_hash", "score", "response"]])
-    folders = [worker.session.ledger.folder(spec.key) for worker in (ours, alone)]
-    files = [safetensors.torch.load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
-    assert all(torch.allclose(files[0][name], files[1][name], atol=1e-5) for name in files[1])
-    assert len({(folder / "adapter/adapter_config.json").read_text() for folder in folders}) == 1
-    assert not (folders[0] / "partial").exists()
-
-
-def test_the_records_are_those_of_each_run_alone(another, alone, specs):
-    together = another()
-    baseline = specs[0].baseline()
-    records = together.run_many([*specs, baseline, specs[0]])
-    assert [record.key for record in records] == [*(one.key for one in specs), baseline.key, specs[0].key]
-    assert [record.together for record in records] == [3, 3, 3, 1, 3]
-    for one in specs:
-        assert_same(together, alone, one)
-    assert [record.finished for record in together.run_many(specs)] == [record.finished for record in records[:3]]
-
-
-class CutOff(BaseException):
-    """Ends an attempt as a signal would: no `except Exception` sees it."""
-
-
-def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_records(another, alone, specs, monkeypatch):
-    backward, calls = multi_adapter.Stack.backward, []
-
-    def cut(*arguments):
-        calls.append(1)
-        if len(calls) == 3:  # the two short ones have one of two steps, then they leave at the second
-            raise CutOff
-        return backward(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(multi_adapter.Stack, "backward", cut)
-        first = another(EVERY_STEP)
-        with pytest.raises(CutOff):
-            first.run_many(specs)
-    assert first.run(specs[0]).resumed == [2]
-    second = another()
-    records = second.run_many(specs)
-    assert [record.resumed for record in records] == [[2], [2], [2]]
-    assert [record.together for record in records] == [1, 2, 2]
-    for one in specs:
-        assert_same(second, alone, one)
-
-
-def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone, specs, monkeypatch):
-    hot = changed(specs[0], train={"seed": 11})
-    missing = changed(specs[0], data={"mix": {"micro/alpaca": 0.5, "nowhere": 0.5}})
-    update = multi_adapter.Training.update
-    monkeypatch.setattr(
-        multi_adapter.Training,
-        "update",
-        lambda self, loss: update(self, math.nan if self.settings.seed == hot.train.seed else loss),
-    )
-    together = another()
-    records = together.run_many([specs[0], hot, missing, specs[1]])
-    assert [record.state for record in records] == ["complete", "failed", "failed", "complete"]
-    assert (records[1].failure.kind, records[2].failure.kind) == ("NonFiniteLoss", "InputError")
-    assert "Traceback" in records[1].failure.traceback
-    for one in specs[:2]:
-        assert_same(together, alone, one)
-
-
-def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left_to_itself(another, alone, specs, monkeypatch):
-    backward, tried = multi_adapter.Stack.backward, []
-
-    def scarce(self):
-        tried.append(len(self.trainings))
-        if len(self.trainings) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return backward(self)
-
-    monkeypatch.setattr(multi_adapter.Stack, "backward", scarce)
-    together = another()
-    assert [record.together for record in together.run_many(specs)] == [2, 2, 1]
-    assert tried[:2] == [3, 2]
-    for one in specs:
-        assert_same(together, alone, one)
-
-
-def test_what_another_process_runs_is_left_to_it_and_the_others_are_done(another, alone, specs):
-    together = another()
-    lease = together.session.ledger.lease(specs[1].key)
-    records = together.run_many(specs)
-    lease.release()
-    assert [record and record.key for record in records] == [specs[0].key, None, specs[2].key]
-    for one in (specs[0], specs[2]):
-        assert_same(together, alone, one)
-
-
-def test_the_command_takes_several_specs(alone, specs, tmp_path, monkeypatch, capsys):
-    paths = [tmp_path / f"{number}.yaml" for number in range(2)]
-    for path, one in zip(paths, specs, strict=False):
-        path.write_text(yaml.safe_dump(one.model_dump(mode="json")))
-    monkeypatch.setattr(sys, "argv", ["trials", *map(str, paths), "--storage", str(tmp_path / "runs")])
-    assert trials.__main__.main() == 0
-    assert [line.rpartition("/")[0][-16:] for line in capsys.readouterr().out.splitlines() if "record.json" in line] == [
-        one.key for one in specs[:2]
-    ]
-    assert {Ledger(tmp_path / "runs").read(one.key).together for one in specs[:2]} == {2}

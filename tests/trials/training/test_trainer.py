@@ -383,3 +383,9 @@ def test_a_training_that_goes_on_from_any_step_looks_and_stops_at_the_same_steps
 def test_a_stop_without_rows_to_look_at_is_refused(loaded, rows):
     with pytest.raises(InputError, match="held-out rows"):
         fitted(loaded, rows, changed(stop_kl=0.1))
+
+
+def test_the_smaller_micro_batch_divides_the_batch():
+    assert [trainer.smaller(size, 16) for size in (16, 8, 4, 2)] == [8, 4, 2, 1]
+    assert trainer.smaller(9, 9) == 3
+    assert trainer.smaller(5, 10) == 2

@@ -41,12 +41,12 @@ def prompt(answer: str) -> str:
         ("It costs <<.5*5=2.5>>2.50\n#### 2.50", "It costs <<.5*5=", "2.5>>"),
     ],
 )
-def test_a_solution_is_cut_right_before_its_result(answer, until, gold):
+def test_context_ends_before_the_result(answer, until, gold):
     assert prompt(answer) == until
     assert forced.choices(doc(answer))[forced.label(doc(answer))] == gold
 
 
-def test_the_other_choices_are_the_nearest_numbers_of_the_problem_itself():
+def test_other_choices_are_the_nearest_numbers_of_the_problem():
     ducks = doc("<<16-3-4=9>>9 eggs.\n9 * 2 = $<<9*2=18>>18.\n#### 18", "16 eggs, 3 eaten, 4 baked, $2 each of 1,000.")
     assert forced.choices(ducks) == ["4>>", "9>>", "16>>", "18>>"]
 
@@ -62,11 +62,11 @@ def test_the_other_choices_are_the_nearest_numbers_of_the_problem_itself():
         ("It is half of 2.50 and 2.5: 1.25.\n#### 1.25", {"1.25", "2.5", "2.25", "11.25"}),
     ],
 )
-def test_a_problem_with_few_numbers_gets_others_near_the_result(answer, expected):
+def test_missing_choices_are_numbers_near_the_result(answer, expected):
     assert {re.match(r"[\d.,]*\d", choice).group() for choice in forced.choices(doc(answer))} == expected
 
 
-def test_a_solution_without_a_final_number_is_told():
+def test_solution_without_a_final_number_is_refused():
     with pytest.raises(ValueError, match="without a number after ####"):
         forced.context(doc("It is 3."))
 
@@ -88,7 +88,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     return pd.read_parquet(path).to_dict("records")
 
 
-def test_every_problem_of_micro_is_a_fair_choice():
+def test_every_problem_of_micro_is_a_valid_choice():
     hold(rows_of(MICRO / "gsm8k" / "main"))
 
 
@@ -125,12 +125,12 @@ def splits_at_the_choice(tokenizer, rows) -> None:
             assert tokenizer(text + choice, add_special_tokens=False)["input_ids"][: len(ids)] == ids
 
 
-def test_the_twin_has_the_generated_tasks_documents_and_few_shot_rows(loaded):
+def test_twin_has_the_documents_and_few_shot_rows_of_its_task(loaded):
     same_prompts("micro_gsm", Tasks(Hub()))
     splits_at_the_choice(loaded.tokenizer, rows_of(MICRO / "gsm8k" / "main")[:100])
 
 
-def test_the_base_chooses_the_right_number_and_its_margin_says_so(loaded):
+def test_base_prefers_the_right_number(loaded):
     evaluation = Evaluation.model_validate({"preset": "micro_gsm_choice", "documents": 40})
     found = evaluate.evaluate(
         evaluate.make_engine(evaluation.engine, loaded.model, loaded.tokenizer, 32), "math", evaluation, Tasks(Hub())
@@ -141,7 +141,7 @@ def test_the_base_chooses_the_right_number_and_its_margin_says_so(loaded):
     assert found["bits"].mean() < 1
 
 
-def test_every_problem_of_gsm8k_is_a_fair_choice():
+def test_every_problem_of_gsm8k_is_a_valid_choice():
     named = os.environ.get("HUB_MIRROR")
     if not named or not (Path(named).expanduser() / "openai" / "gsm8k").is_dir():
         pytest.skip("HUB_MIRROR names no mirror folder with openai/gsm8k: the twin is NOT checked on the real data")

@@ -1,0 +1,52 @@
+"""Missing models, data and tasks are one line before anything starts."""
+
+import pytest
+
+from trials import preflight
+from trials.errors import InputError
+from trials.spec import TrialSpec
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"base": {"model": "nobody/nothing", "dtype": "float32"}}, "base.model 'nobody/nothing' is neither"),
+        (
+            {
+                "data": {
+                    "samples": 4,
+                    "mix": {"x": 1},
+                    "sources": {"x": {"dataset": "no/data", "instruction": "", "response": ""}},
+                }
+            },
+            "no/data",
+        ),
+        ({"eval": {"math": {"task": "gsm9k", "metric": "exact_match"}}}, "lm-eval has no task 'gsm9k'"),
+        ({"eval": {"math": {"task": "micro_gsm", "metric": "acc"}}}, "measures exact_match,strict-match"),
+        ({"eval": {"math": {"task": "micro_cs", "metric": "acc", "documents": 9_999}}}, "9999 requested"),
+        (
+            {
+                "data": {
+                    "samples": 4,
+                    "mix": {"x": 1},
+                    "sources": {
+                        "x": {
+                            "dataset": "micro/gsm8k",
+                            "config": "main",
+                            "split": "test",
+                            "instruction": "{{question}}",
+                            "response": "{{answer}}",
+                        }
+                    },
+                }
+            },
+            "split that task micro_gsm",
+        ),
+    ],
+)
+def test_missing_input_is_one_line(spec, worker, change, expected):
+    with pytest.raises(InputError) as caught:
+        changed = TrialSpec.model_validate({**spec.model_dump(mode="json"), **change})
+        preflight.check(changed, worker.session.hub, worker.session.tasks)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
