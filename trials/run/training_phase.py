@@ -82,7 +82,7 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
         examples = mixed.rows
         record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixed.left_out, mixed.cut))
         loaded.check_ids(examples)
-        heldout = kl.sample(session.heldout(spec), trainer.LOOKED_AT)
+        heldout = kl.sample(session.heldout(spec), trainer.KL_ROWS)
         record.rows = dict(Counter(example.source for example in examples))
     begins_at: Sequence[Example] = examples
     if spec.lora.init == "corda":  # it preserves what matters to these rows: text that the base samples by itself

@@ -165,7 +165,7 @@ def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for name, weight in trainer.trainable(model).items():
             weight.data.copy_(noisy.weights[name])
-        quietly = drift.measure(model, PAD, {"x": heldout[: trainer.LOOKED_AT]}, 8)["x"]["kl"]
+        quietly = drift.measure(model, PAD, {"x": heldout[: trainer.KL_ROWS]}, 8)["x"]["kl"]
     assert looked.kl[-1] == (4, quietly), "a look in mid-training saw no noise"
 
 

@@ -148,7 +148,7 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
 
 @pytest.mark.slow
 def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, monkeypatch):
-    hot = spec_with(base={"dtype": "float32"}, train={"learning_rate": 1e9, "max_grad_norm": 1e9})
+    hot = spec_with(base={"dtype": "float32"}, train={"learning_rate": 1000, "max_grad_norm": 1e9})
     with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
         trained(loaded, rows, hot, elsewhere(rows, hot))
     nowhere = spec_with(base={"dtype": "float32"})
