@@ -200,7 +200,7 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
 def _targets(lora: Lora, names: Iterable[str]) -> bool:
     if isinstance(lora.target_modules, str):
         return lora.target_modules in ("mlp", "all-linear")
-    return any(target_modules.meant(name, lora.target_modules) for name in names)
+    return any(target_modules.matches(name, lora.target_modules) for name in names)
 
 
 # ---------------------------------------------------------------------- notes

@@ -168,7 +168,7 @@ def test_loftq_begins_nearer_to_the_unquantised_base(loaded, spec):
     [
         (Lora(init="pissa", rank=200), True, "200 is more than lora.init pissa finds in a layer of 128 x 128"),
         (Lora(init="eva"), False, "there are none"),
-        (Lora(init="eva", rank=128), True, "no 128 steady directions"),
+        (Lora(init="eva", rank=128), True, "no 128 stable directions"),
         (Lora(layers=(1, 4)), True, "the base has 4 blocks, 0 to 3, but got 1, 4"),
         (Lora(target_modules=("nowhere",)), True, "the base has no nowhere"),
     ],

@@ -280,8 +280,8 @@ def test_the_groups_of_layers_are_those_of_the_architecture(kind):
     for group, wanted in {"qkv": qkv, "attention": qkv | output, "mlp": mlp}.items():
         assert set(target_modules.chosen(group, linear)) == wanted
     everything = target_modules.chosen("all-linear", linear)
-    assert [name for name in linear if not target_modules.meant(name, everything)] in (["lm_head"], [])
-    assert not target_modules.meant("lm_head", everything)
+    assert [name for name in linear if not target_modules.matches(name, everything)] in (["lm_head"], [])
+    assert not target_modules.matches("lm_head", everything)
 
 
 def test_layers_may_be_named_and_one_that_is_not_there_is_told_with_those_that_are():
