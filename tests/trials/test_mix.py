@@ -1,29 +1,16 @@
 """The training rows of a trial: nested, in their shares, as the tokens that the loss should see."""
 
 import json
-import os
-import warnings
 from collections import Counter
-from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from tests.factories.rows import Letters, data
+from tests.factories.rows import ROWS, Letters, build, data, local_data
 from trials import mix, template
 from trials.errors import InputError
-from trials.hub.hub import TASK_FOLDERS, Hub, builtin_sources
-from trials.spec import TrialSpec
+from trials.hub.hub import Hub, builtin_sources
 from trials.template import IGNORED
-
-MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parents[3] / "shared" / "hub"))
-CHAT = (
-    "{{ bos_token }}{% for one in messages %}{{ one.role }}: {{ one.content }}{{ eos_token }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-
-
-def build(**values) -> list[mix.Example]:
-    return mix.build(data(**values), Hub(), Letters())
 
 
 def test_a_smaller_mix_is_a_prefix_of_a_larger_one():
@@ -47,25 +34,10 @@ def test_another_seed_gives_other_rows_and_the_same_seed_the_same():
     assert build(seed=1) == build(seed=1) != build(seed=2)
 
 
-def test_the_loss_sees_the_response_and_the_end_or_everything():
-    response = build(samples=1, mix={"micro/gsm8k": 1.0})[0]
-    seen = "".join(chr(label) for label in response.labels if label > 0)
-    assert "####" in seen
-    assert "Instruction" not in seen
-    assert response.labels[-1] == Letters.eos_token_id
-    everything = build(samples=1, mix={"micro/gsm8k": 1.0}, loss_on="everything")[0]
-    assert everything.labels == everything.input_ids == response.input_ids
-
-
 def test_a_row_whose_prompt_fills_the_length_is_passed_over():
     rows = build(samples=5, mix={"micro/alpaca": 1.0}, max_length=190)
     assert len(rows) == 5
     assert all(any(label != IGNORED for label in row.labels) and len(row.input_ids) <= 190 for row in rows)
-
-
-def test_the_prompt_is_alpacas():
-    assert template.alpaca("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
-    assert "### Input:\nthis\n\n### Response:\n" in template.alpaca("Do it.", "this")
 
 
 def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
@@ -85,102 +57,9 @@ def test_the_order_in_which_the_mix_is_written_does_not_matter_as_it_does_not_fo
     assert build(samples=5, mix=one) == build(samples=5, mix=other)
 
 
-def tokenizer_of(folder: Path | str, chat_template: str | None = None):
-    from transformers import AutoTokenizer
-
-    found = AutoTokenizer.from_pretrained(folder)
-    if chat_template:
-        found.chat_template = chat_template
-    return found
-
-
-@pytest.fixture
-def micro():
-    return tokenizer_of(TASK_FOLDERS[0].parent / "hub" / "micro", CHAT)
-
-
-def learnt(tokenizer, row: mix.Example) -> str:
-    return tokenizer.decode([label for label in row.labels if label != IGNORED])
-
-
-def test_a_chat_is_what_the_tokenizers_template_makes_of_it_and_the_answer_alone_is_learnt(micro):
-    row = mix.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat"), Hub(), micro)[0]
-    text = micro.decode(row.input_ids)
-    assert text.startswith(f"{micro.bos_token or ''}user: ")
-    assert row.input_ids.count(micro.eos_token_id) == 2, "as the template has it, and no end of our own"
-    prompt, _, answer = text.partition("assistant: ")
-    assert prompt
-    assert learnt(micro, row).strip() == answer.strip()
-    everything = mix.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat", loss_on="everything"), Hub(), micro)[0]
-    assert everything.labels == everything.input_ids == row.input_ids
-
-
-def test_the_chat_of_a_real_instruct_model_has_one_beginning_and_an_exact_mask():
-    folder = MIRROR / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
-    if not folder.is_dir():
-        warnings.warn(
-            f"no SmolLM2-135M-Instruct at {folder} (HUB_MIRROR names the mirror): its chat is not tried", stacklevel=1
-        )
-        pytest.skip(f"no {folder}")
-    tokenizer = tokenizer_of(folder)
-    for row in mix.build(data(samples=50, template="chat"), Hub(), tokenizer):
-        prompt = tokenizer.decode([i for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED])
-        assert prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
-        assert prompt.count("<|im_start|>assistant") == 1
-        assert prompt.startswith("<|im_start|>system\n")
-        assert learnt(tokenizer, row).endswith("<|im_end|>\n")
-        assert "<|im_start|>" not in learnt(tokenizer, row)
-
-
-def test_a_base_without_a_chat_template_or_with_one_that_hides_the_prompt_is_one_clear_line(micro):
-    chat = data(samples=1, template="chat")
-    micro.chat_template = None
-    with pytest.raises(InputError, match=r"micro has no chat template; use alpaca or plain, or the instruct model"):
-        mix.build(chat, Hub(), micro)
-    micro.chat_template = "{% if not add_generation_prompt %}done {% endif %}" + CHAT
-    with pytest.raises(InputError, match="differently from one that awaits its answer"):
-        mix.build(chat, Hub(), micro)
-    micro.chat_template = "{{ raise_exception('only systems speak') }}"
-    with pytest.raises(InputError, match="only systems speak"):
-        mix.build(chat, Hub(), micro)
-
-
-def test_plain_is_the_row_and_nothing_else():
-    row = build(samples=1, mix={"micro/gsm8k": 1.0}, template="plain")[0]
-    text = "".join(map(chr, row.input_ids[:-1]))
-    prompt = "".join(chr(i) for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED)
-    assert prompt.endswith("?\n")
-    assert "Instruction" not in text
-    assert template.plain("Do it.", "this") == "Do it.\nthis\n"
-
-
-class Marked(Letters):
-    """As tokenizers that put a mark before each text they are given."""
-
-    def __call__(self, text, add_special_tokens=True):
-        return {"input_ids": [1, *map(ord, text)]}
-
-
-class Pairs(Letters):
-    """A token for two letters, so one may span the border between prompt and response."""
-
-    def __call__(self, text, add_special_tokens=True):
-        return {"input_ids": [ord(text[i]) * 1000 + sum(map(ord, text[i + 1 : i + 2])) for i in range(0, len(text), 2)]}
-
-
-def test_what_is_learnt_begins_where_an_answer_to_the_prompt_would():
-    asked = data(mix={"micro/gsm8k": 1.0}, template="plain")
-    assert template.Encoder(asked, Marked())(("a", "", "b"))[0] == [1, ord("a"), ord("\n"), ord("b"), 0]
-    ids, labels = template.Encoder(asked, Pairs())(("ab", "", "cd"))
-    prompt = Pairs()("ab\n")["input_ids"]
-    assert ids[: len(prompt)] == prompt
-    assert labels == [IGNORED] * len(prompt) + ids[len(prompt) :]
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """A working directory with rows in JSON lines and in Parquet."""
-    import pandas as pd
 
     monkeypatch.chdir(tmp_path)
     rows = [{"q": f"question {n}", "a": f"answer {n}" if n else None} for n in range(40)]
@@ -231,7 +110,6 @@ def test_what_is_wrong_with_a_file_is_one_clear_line(files, dataset, fields, exp
 
 
 def test_one_file_of_a_large_data_set_is_read_alone(tmp_path):
-    import pandas as pd
 
     for name in "ab":
         path = tmp_path / "some" / "data" / "sample" / f"{name}.parquet"
@@ -240,13 +118,6 @@ def test_one_file_of_a_large_data_set_is_read_alone(tmp_path):
     source = {"dataset": "some/data", "files": "sample/a.parquet", "text": "{{text}}"}
     rows = mix.build(data(samples=5, mix={"mine": 1.0}, sources={"mine": source}), Hub(tmp_path), Letters())
     assert {chr(row.input_ids[0]) for row in rows} == {"a"}
-
-
-def test_of_plain_text_everything_is_learnt_and_it_ends(files):
-    row = local("rows.jsonl", instruction=None, response=None, text="{{q}}")[0]
-    assert row.labels == row.input_ids
-    assert "".join(map(chr, row.input_ids[:-1])).startswith("question ")
-    assert row.input_ids[-1] == Letters.eos_token_id
 
 
 def test_held_out_rows_are_the_same_for_every_seed_size_and_share_and_never_trained_on():
@@ -279,56 +150,28 @@ def test_the_built_in_sources_are_whole():
     assert {"alpaca", "alpaca-cleaned", "gsm8k", "metamath", "dolly", "fineweb-edu"} <= set(builtin_sources())
 
 
-def replayed(control: str, seed: int = 0) -> list[list[str]]:
-    """Question and solution of the replayed rows."""
-    found = build(
-        mix={"micro/alpaca": 1.0},
-        replay={"source": "micro/gsm8k", "share": 0.5, "control": control},
-        template="plain",
-        seed=seed,
-    )
-    texts = ["".join(map(chr, row.input_ids[:-1])) for row in found if row.source == "micro/gsm8k"]
-    return [text.split("\n", 1) for text in texts]
+def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
+    rows = [{"q": f"question {n}", "a": f"answer {n}"} for n in range(20)]
+    rows += [{"q": f"no answer {n}", "a": answer} for answer in (None, float("nan"), "  ") for n in range(6)]
+    rows += [{"q": f"{n}" + "x" * 300, "a": "b"} for n in range(10)] + [{"q": f"{n}", "a": "y" * 300} for n in range(10)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    everything = local_data("rows.jsonl", samples=58, max_length=100)
+    draw = mix.draws(everything, Hub(), ["mine"])["mine"]
+    used = list(draw.rows(template.Encoder(everything, Letters()), None))
+    assert draw.left_out.keys() == {"held out", "no response", "no room for a response in max_length 100"}
+    assert len(used) + draw.left_out.total() == len(rows)
+    assert draw.left_out["held out"] == 5
+    assert draw.left_out["no response"] >= 18 - 5
+    assert draw.cut == sum(len(row.input_ids) == 100 for row in used) >= 5
+    with pytest.raises(InputError, match=r"needs 58 rows of 'mine'; it has \d+ usable rows of 58 \(.*no response"):
+        mix.mixture(everything, Hub(), Letters())
+    fewer = mix.mixture(local_data("rows.jsonl", samples=len(used), max_length=100), Hub(), Letters())
+    assert fewer.cut == {"mine": draw.cut}
+    assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
 
 
-def test_a_control_changes_the_replayed_solutions_and_nothing_else():
-    true, mixed = replayed("true"), {}
-    for control in ("permuted", "prose"):
-        other = replayed(control)
-        assert [question for question, _ in other] == [question for question, _ in true]
-        assert all(one != two for (_, one), (_, two) in zip(other, true, strict=True))
-        mixed[control] = [
-            row
-            for row in build(mix={"micro/alpaca": 1.0}, replay={"source": "micro/gsm8k", "share": 0.5, "control": control})
-            if row.source == "micro/alpaca"
-        ]
-    assert mixed["permuted"] == mixed["prose"]
-
-
-def test_permuted_solutions_keep_the_format_and_prose_keeps_the_result():
-    true = dict(replayed("true"))
-    for question, solution in replayed("permuted"):
-        assert solution.splitlines()[-1].startswith("#### ") and solution not in true[question]
-    for question, solution in replayed("prose"):
-        result = true[question].splitlines()[-1].removeprefix("#### ")
-        assert solution.endswith(f"The answer is {result}.") and "####" not in solution and "<<" not in solution
-
-
-def test_a_control_that_a_source_cannot_have_is_one_line():
-    with pytest.raises(InputError, match="source 'micro/alpaca' has a response without a line '#### RESULT'"):
-        build(mix={"micro/gsm8k": 1.0}, replay={"source": "micro/alpaca", "share": 0.5, "control": "prose"})
-    with pytest.raises(ValueError, match="the text of source `self` has none"):
-        data(replay={"source": "self", "share": 0.5, "control": "prose"})
-
-
-def test_the_key_knows_the_control_and_no_key_of_before_changes():
-    spec = {"base": {"model": "micro", "dtype": "float32"}, "eval": {"math": {"task": "t", "metric": "acc"}}}
-    replay = {"source": "micro/gsm8k", "share": 0.1}
-    keys = {
-        control: TrialSpec.model_validate(
-            {**spec, "data": {"samples": 8, "mix": {"micro/alpaca": 1.0}, "replay": {**replay, "control": control}}}
-        )
-        for control in ("true", "permuted", "prose")
-    }
-    assert len({one.key for one in keys.values()}) == 3
-    assert keys["true"].canonical()["data"]["replay"] == replay
+def test_an_empty_row_is_no_copy_of_an_empty_row_that_is_held_out(folder):
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
+    draw = mix.draws(local_data("rows.jsonl"), Hub(), ["mine"])["mine"]
+    assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
+    assert draw.left_out.keys() == {"held out", "no response"}

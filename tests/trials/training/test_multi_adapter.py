@@ -223,7 +223,7 @@ def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(l
         assert_close(kept(training.end), solo(loaded, lora, chosen, rows))
 
 
-# ---- what goes together
+# ---- groups
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ what is asked of Unsloth, that it is imported first and there alone, that states
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,56 +22,6 @@ from trials.training import trainer, unsloth
 
 ROOT = Path(__file__).parents[3]
 EVERY_STEP = trainer.Pace(0.0, math.inf)
-
-DOCUMENTED = """
-import json, os, sys
-if {"transformers", "peft"} & set(sys.modules):
-    sys.exit("imported too late")
-print("an advertisement on standard output")
-
-class FastLanguageModel:
-    @staticmethod
-    def from_pretrained(model_name="", max_seq_length=2048, dtype=None, load_in_4bit=True, load_in_8bit=False,
-        load_in_16bit=False, full_finetuning=False, token=None, device_map="sequential", rope_scaling=None, fix_tokenizer=True,
-        trust_remote_code=False, use_gradient_checkpointing="unsloth", resize_model_vocab=None, revision=None,
-        use_exact_model_name=False, offload_embedding=False, float32_mixed_precision=None, fast_inference=False,
-        gpu_memory_utilization=0.5, float8_kv_cache=False, random_state=3407, max_lora_rank=64, disable_log_stats=True,
-        qat_scheme=None):
-        asked = {name: str(value) for name, value in locals().items()} | {"compiles": "TORCHDYNAMO_DISABLE" not in os.environ}
-        if out := os.environ.get("ASKED"):
-            open(out, "w").write(json.dumps(asked))
-        if os.environ.get("DIES"):
-            os._exit(7)
-        if os.environ.get("HANGS"):
-            print("hanging", file=sys.stderr, flush=True)
-            import time; time.sleep(600)
-        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-        quantisation = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype) if load_in_4bit else None
-        model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision or "main", dtype=dtype,
-            quantization_config=quantisation, device_map=device_map)
-        return model.requires_grad_(False), AutoTokenizer.from_pretrained(model_name)
-
-    @staticmethod
-    def get_peft_model(model, r=16, target_modules=("q_proj",), lora_alpha=16, lora_dropout=0.0, bias="none",
-        layers_to_transform=None, layers_pattern=None, use_gradient_checkpointing="unsloth", random_state=3407,
-        max_seq_length=2048, use_rslora=False, modules_to_save=None, init_lora_weights=True, loftq_config={},
-        temporary_location="_unsloth_temporary_saved_buffers", qat_scheme=None, target_parameters=None,
-        ensure_weight_tying=False):
-        import peft
-        return peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", r=r, target_modules=target_modules,
-            lora_alpha=lora_alpha, lora_dropout=lora_dropout, bias=bias, layers_to_transform=layers_to_transform,
-            use_rslora=use_rslora))
-"""
-
-
-@pytest.fixture
-def documented(tmp_path, monkeypatch) -> Path:
-    """The folder of the package that stands for Unsloth, on the path of other processes alone."""
-    (tmp_path / "unsloth").mkdir()
-    (tmp_path / "unsloth" / "__init__.py").write_text(DOCUMENTED)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return tmp_path
 
 
 def spec_with(**sections) -> TrialSpec:
@@ -164,30 +113,6 @@ def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, mon
     monkeypatch.setenv("DIES", "1")
     with pytest.raises(RuntimeError, match="ended with code 7 before the training did"):
         trained(loaded, rows, nowhere, elsewhere(rows, nowhere))
-
-
-@pytest.mark.slow
-def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, rows, monkeypatch):
-    monkeypatch.setenv("HANGS", "1")
-    request = {
-        "base": {"model_name": "x", "revision": None, "dtype": "float32"},
-        **{
-            "load_in_4bit": True,
-            "max_seq_length": 8,
-            "lora": {},
-            "train": {"seed": 0},
-            "pad_id": 0,
-            "rows": [],
-            "pace": [0, 1],
-        },
-    }
-    (documented / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-m", "trials.training.unsloth_process", str(documented), "2"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stderr
-        assert any("hanging" in line for line in process.stderr)
-        process.stdin.close()
-        assert process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,18 @@
+"""The factors of a layer are its update."""
+
+import pytest
+import torch
+
+from trials.adapters import lora as adapter
+from trials.adapters.low_rank import factors
+from trials.spec import Lora
+from trials.training import loss as objective
+
+
+def test_the_update_of_a_layer_is_what_merging_would_add(loaded):
+    """The factors carry the scale: alpha / sqrt(rank) here."""
+    with adapter.adapted(loaded, Lora(rank=4, alpha=3, use_rslora=True), 0) as model:
+        torch.nn.init.normal_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))
+        name, (a, b) = next(iter(factors(model).items()))
+        assert torch.allclose(b @ a, model.get_submodule(name).get_delta_weight("default"), atol=1e-6)
+        assert float(objective.squared_update(model)) == pytest.approx(float(((b @ a) ** 2).sum()), rel=1e-5)
