@@ -13,11 +13,11 @@ from trials.hub.hub import Hub, builtin_sources
 from trials.template import IGNORED
 
 
-def test_a_smaller_mix_is_a_prefix_of_a_larger_one():
+def test_smaller_mix_is_a_prefix_of_a_larger_one():
     assert build(samples=13) == build(samples=40)[:13]
 
 
-def test_every_prefix_has_the_shares_as_nearly_as_whole_rows_can():
+def test_every_prefix_has_the_shares_to_within_one_row():
     shares = {"a": 0.5, "b": 0.3, "c": 0.2}
     order = mix.order_of_sources(shares, 500)
     for n in range(1, 501):
@@ -30,17 +30,17 @@ def test_no_source_moves_the_rows_of_another():
     assert mixed == build(samples=30, mix={"micro/alpaca": 1.0})
 
 
-def test_another_seed_gives_other_rows_and_the_same_seed_the_same():
+def test_rows_follow_from_the_seed():
     assert build(seed=1) == build(seed=1) != build(seed=2)
 
 
-def test_a_row_whose_prompt_fills_the_length_is_passed_over():
+def test_row_whose_prompt_fills_the_length_is_skipped():
     rows = build(samples=5, mix={"micro/alpaca": 1.0}, max_length=190)
     assert len(rows) == 5
     assert all(any(label != IGNORED for label in row.labels) and len(row.input_ids) <= 190 for row in rows)
 
 
-def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
+def test_too_few_rows_and_unknown_names_are_refused():
     with pytest.raises(InputError, match="has 1968 usable rows"):
         build(samples=2_100, mix={"micro/alpaca": 1.0})
     with pytest.raises(InputError, match="did you mean 'micro/alpaca'"):
@@ -52,7 +52,7 @@ def test_too_few_rows_and_unknown_sources_and_columns_are_one_clear_line():
         build(mix={"mine": 1.0}, sources={"mine": {**wrong, "split": "trian"}})
 
 
-def test_the_order_in_which_the_mix_is_written_does_not_matter_as_it_does_not_for_the_key():
+def test_order_of_the_mix_in_the_config_does_not_matter():
     one, other = {"micro/alpaca": 0.5, "micro/gsm8k": 0.5}, {"micro/gsm8k": 0.5, "micro/alpaca": 0.5}
     assert build(samples=5, mix=one) == build(samples=5, mix=other)
 
@@ -75,7 +75,7 @@ def local(dataset: str, samples: int = 10, **fields) -> list[mix.Example]:
     return build(samples=samples, mix={"mine": 1.0}, sources={"mine": source}, template="plain")
 
 
-def test_a_local_file_or_a_pattern_of_files_is_a_source_and_is_read_again_when_it_changes(files):
+def test_local_files_are_sources_and_are_read_again_after_changes(files):
     assert local("rows.jsonl") == local("part-*.parquet") == local(str(files / "rows.jsonl"))
     before = local("rows.jsonl")
     (files / "rows.jsonl").write_text("".join(f'{{"q": "other {n}", "a": "{n}"}}\n' for n in range(40)))
@@ -85,7 +85,7 @@ def test_a_local_file_or_a_pattern_of_files_is_a_source_and_is_read_again_when_i
         local("rows.jsonl", samples=15, split="train[:10]")
 
 
-def test_a_missing_value_is_an_empty_text(files):
+def test_missing_value_is_an_empty_text(files):
     assert not any("None" in "".join(map(chr, row.input_ids)) for row in local("rows.jsonl", samples=35))
 
 
@@ -100,7 +100,7 @@ def test_a_missing_value_is_an_empty_text(files):
         ("broken.jsonl", {}, "broken.jsonl: row 1: not JSON: Expecting value"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_clear_line(files, dataset, fields, expected):
+def test_error_of_a_file_is_one_line(files, dataset, fields, expected):
     (files / "broken.jsonl").write_text('{"q":\n')
     with pytest.raises(InputError) as caught:
         local(dataset, **fields)
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_file_is_one_clear_line(files, dataset, fields, exp
     assert "\n" not in str(caught.value)
 
 
-def test_one_file_of_a_large_data_set_is_read_alone(tmp_path):
+def test_single_file_of_a_data_set_is_read_alone(tmp_path):
 
     for name in "ab":
         path = tmp_path / "some" / "data" / "sample" / f"{name}.parquet"
@@ -120,7 +120,7 @@ def test_one_file_of_a_large_data_set_is_read_alone(tmp_path):
     assert {chr(row.input_ids[0]) for row in rows} == {"a"}
 
 
-def test_held_out_rows_are_the_same_for_every_seed_size_and_share_and_never_trained_on():
+def test_held_out_rows_are_fixed_and_never_trained_on():
     held = mix.heldout(data(), Hub(), Letters())
     assert {name: len(rows) for name, rows in held.items()} == {"micro/alpaca": 32, "micro/gsm8k": 32}
     other = data(seed=5, samples=7, mix={"micro/alpaca": 0.1, "micro/gsm8k": 0.9})
@@ -132,7 +132,7 @@ def test_held_out_rows_are_the_same_for_every_seed_size_and_share_and_never_trai
     assert not {tuple(row.input_ids) for row in replayed} & {tuple(row.input_ids) for row in held["micro/gsm8k"]}
 
 
-def test_a_row_that_stands_twice_is_not_trained_on_where_it_is_held_out(files):
+def test_copy_of_a_held_out_row_is_not_trained_on(files):
     rows = [{"q": f"question {n % 20}", "a": f"answer {n % 20}"} for n in range(40)]
     (files / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = {"dataset": "twice.jsonl", "instruction": "{{q}}", "response": "{{a}}"}
@@ -142,15 +142,15 @@ def test_a_row_that_stands_twice_is_not_trained_on_where_it_is_held_out(files):
     assert not held & {tuple(row.input_ids) for row in mix.build(mine, Hub(), Letters())}
 
 
-def test_a_small_source_holds_out_a_tenth_or_nothing():
+def test_small_source_holds_out_a_tenth_or_nothing():
     assert [mix.held_out(rows) for rows in (0, 19, 20, 100, 320, 10**6)] == [0, 0, 2, 10, 32, 32]
 
 
-def test_the_built_in_sources_are_whole():
+def test_built_in_sources_are_complete():
     assert {"alpaca", "alpaca-cleaned", "gsm8k", "metamath", "dolly", "fineweb-edu"} <= set(builtin_sources())
 
 
-def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
+def test_unused_rows_are_counted_by_reason(folder):
     rows = [{"q": f"question {n}", "a": f"answer {n}"} for n in range(20)]
     rows += [{"q": f"no answer {n}", "a": answer} for answer in (None, float("nan"), "  ") for n in range(6)]
     rows += [{"q": f"{n}" + "x" * 300, "a": "b"} for n in range(10)] + [{"q": f"{n}", "a": "y" * 300} for n in range(10)]
@@ -170,7 +170,7 @@ def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
     assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
 
 
-def test_an_empty_row_is_no_copy_of_an_empty_row_that_is_held_out(folder):
+def test_empty_row_is_not_a_copy_of_a_held_out_empty_row(folder):
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
     draw = mix.draws(local_data("rows.jsonl"), Hub(), ["mine"])["mine"]
     assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100

@@ -14,7 +14,7 @@ from trials.hub.hub import TASK_FOLDERS, Hub
 from trials.template import IGNORED
 
 
-def test_a_response_keeps_its_indentation_and_nothing_else_around_it(folder):
+def test_response_keeps_only_its_indentation(folder):
     rows = [{"q": f" {n} ", "a": f"\n\n    return {n}\n"} for n in range(12)]
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     texts = {"".join(map(chr, row.input_ids[:-1])) for row in mix.build(local_data("code.jsonl"), Hub(), Letters())}
@@ -28,14 +28,14 @@ class Ending(Letters):
         return {"input_ids": [*map(ord, text), *([0] if add_special_tokens else [])]}
 
 
-def test_a_row_ends_with_one_end_token_whoever_adds_it(folder):
+def test_row_ends_with_exactly_one_end_token(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
     rows = mix.build(local_data("rows.jsonl"), Hub(), Ending())
     assert all(row.input_ids.count(0) == 1 and row.input_ids[-1] == 0 for row in rows)
     assert rows == mix.build(local_data("rows.jsonl"), Hub(), Letters())
 
 
-def test_a_tokenizer_without_an_end_token_is_one_line(folder):
+def test_tokenizer_without_an_end_token_is_refused(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
     endless = Letters()
     endless.eos_token_id = None
@@ -52,7 +52,7 @@ CHAT = (
 )
 
 
-def test_the_loss_sees_the_response_and_the_end_or_everything():
+def test_labels_cover_response_and_end_or_everything():
     response = build(samples=1, mix={"micro/gsm8k": 1.0})[0]
     seen = "".join(chr(label) for label in response.labels if label > 0)
     assert "####" in seen
@@ -62,7 +62,7 @@ def test_the_loss_sees_the_response_and_the_end_or_everything():
     assert everything.labels == everything.input_ids == response.input_ids
 
 
-def test_the_prompt_is_alpacas():
+def test_alpaca_prompt_is_stanfords():
     assert template.alpaca("Do it.", "").endswith("### Instruction:\nDo it.\n\n### Response:\n")
     assert "### Input:\nthis\n\n### Response:\n" in template.alpaca("Do it.", "this")
 
@@ -85,7 +85,7 @@ def learnt(tokenizer, row: mix.Example) -> str:
     return tokenizer.decode([label for label in row.labels if label != IGNORED])
 
 
-def test_a_chat_is_what_the_tokenizers_template_makes_of_it_and_the_answer_alone_is_learnt(micro):
+def test_chat_follows_the_tokenizers_template_with_labels_on_the_answer(micro):
     row = mix.build(data(samples=1, mix={"micro/gsm8k": 1.0}, template="chat"), Hub(), micro)[0]
     text = micro.decode(row.input_ids)
     assert text.startswith(f"{micro.bos_token or ''}user: ")
@@ -97,7 +97,7 @@ def test_a_chat_is_what_the_tokenizers_template_makes_of_it_and_the_answer_alone
     assert everything.labels == everything.input_ids == row.input_ids
 
 
-def test_the_chat_of_a_real_instruct_model_has_one_beginning_and_an_exact_mask():
+def test_chat_of_a_real_instruct_model_has_exact_labels():
     folder = MIRROR / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
     if not folder.is_dir():
         warnings.warn(
@@ -114,7 +114,7 @@ def test_the_chat_of_a_real_instruct_model_has_one_beginning_and_an_exact_mask()
         assert "<|im_start|>" not in learnt(tokenizer, row)
 
 
-def test_a_base_without_a_chat_template_or_with_one_that_hides_the_prompt_is_one_clear_line(micro):
+def test_missing_or_inconsistent_chat_template_is_refused(micro):
     chat = data(samples=1, template="chat")
     micro.chat_template = None
     with pytest.raises(InputError, match=r"micro has no chat template; use alpaca or plain, or the instruct model"):
@@ -127,7 +127,7 @@ def test_a_base_without_a_chat_template_or_with_one_that_hides_the_prompt_is_one
         mix.build(chat, Hub(), micro)
 
 
-def test_plain_is_the_row_and_nothing_else():
+def test_plain_row_has_no_added_text():
     row = build(samples=1, mix={"micro/gsm8k": 1.0}, template="plain")[0]
     text = "".join(map(chr, row.input_ids[:-1]))
     prompt = "".join(chr(i) for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED)
@@ -150,7 +150,7 @@ class Pairs(Letters):
         return {"input_ids": [ord(text[i]) * 1000 + sum(map(ord, text[i + 1 : i + 2])) for i in range(0, len(text), 2)]}
 
 
-def test_what_is_learnt_begins_where_an_answer_to_the_prompt_would():
+def test_labels_begin_where_an_answer_would_begin():
     asked = data(mix={"micro/gsm8k": 1.0}, template="plain")
     assert template.Encoder(asked, Marked())(("a", "", "b"))[0] == [1, ord("a"), ord("\n"), ord("b"), 0]
     ids, labels = template.Encoder(asked, Pairs())(("ab", "", "cd"))
@@ -159,7 +159,7 @@ def test_what_is_learnt_begins_where_an_answer_to_the_prompt_would():
     assert labels == [IGNORED] * len(prompt) + ids[len(prompt) :]
 
 
-def test_of_plain_text_everything_is_learnt_and_it_ends(folder):
+def test_plain_text_has_labels_everywhere_and_an_end(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
     source = {"dataset": "rows.jsonl", "text": "{{q}}"}
     row = build(samples=10, mix={"mine": 1.0}, sources={"mine": source}, template="plain")[0]

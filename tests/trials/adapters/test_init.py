@@ -15,7 +15,7 @@ from trials.spec import Lora, TrialSpec
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_every_init_leaves_the_base_the_base_and_one_seed_repeats(loaded, rows, init):
+def test_every_init_starts_as_the_base_and_is_reproducible(loaded, rows, init):
     before = logits(loaded.model)
     began = []
     for seed in (0, 0, 1):
@@ -42,7 +42,7 @@ def test_every_init_leaves_the_base_the_base_and_one_seed_repeats(loaded, rows, 
 
 
 @pytest.mark.parametrize("init", ["default", "eva", "orthogonal"])
-def test_a_dora_adapter_begins_as_the_base_up_to_rounding(loaded, rows, init):
+def test_dora_starts_as_the_base_up_to_rounding(loaded, rows, init):
     before = logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=4, init=init, use_dora=True, target_modules="all-linear"), 0, rows) as model:
         assert any("magnitude" in name for name, weight in model.named_parameters() if weight.requires_grad)
@@ -50,7 +50,7 @@ def test_a_dora_adapter_begins_as_the_base_up_to_rounding(loaded, rows, init):
     assert torch.equal(logits(loaded.model), before)
 
 
-def test_what_a_converted_adapter_began_at_is_never_trained(loaded, rows, spec):
+def test_initial_factors_of_a_converted_adapter_are_frozen(loaded, rows, spec):
     with adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
         began = {name: (down[4:].clone(), up[:, 4:].clone()) for name, (down, up) in factors(model).items()}
         with model.disable_adapter():  # on leaving it PEFT asks for the gradients of all that is active
@@ -63,7 +63,7 @@ def test_what_a_converted_adapter_began_at_is_never_trained(loaded, rows, spec):
 
 
 @pytest.mark.parametrize("init", CONVERTED)
-def test_a_converted_init_begins_at_a_part_of_the_bases_weight(loaded, rows, init):
+def test_converted_init_starts_from_a_part_of_the_weight(loaded, rows, init):
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, init=init, target_modules="mlp"), 0, rows) as model:
         for module in model.modules():
             if isinstance(module, LoraLayer):
@@ -81,7 +81,7 @@ def test_a_converted_init_begins_at_a_part_of_the_bases_weight(loaded, rows, ini
                     assert part.norm() < 0.5 * weight.norm()
 
 
-def test_corda_begins_where_the_rows_lose_least(loaded, rows):
+def test_corda_starts_where_the_rows_lose_least(loaded, rows):
     """Without its component the layers' outputs on the rows hardly change, without pissa's they change much."""
     lost = {}
     for init in ("corda", "pissa"):
@@ -93,7 +93,7 @@ def test_corda_begins_where_the_rows_lose_least(loaded, rows):
     assert lost["corda"] < 1e-2 * lost["pissa"]
 
 
-def test_eva_begins_with_the_inputs_main_directions_and_the_rank_asked_for(loaded, rows):
+def test_eva_starts_with_the_main_directions_at_the_given_rank(loaded, rows):
     with adapter.adapted(loaded, Lora(rank=4, init="eva"), 0, rows) as model:
         found = factors(model)
         assert {len(down) for down, _ in found.values()} == {4}
@@ -103,7 +103,7 @@ def test_eva_begins_with_the_inputs_main_directions_and_the_rank_asked_for(loade
             assert not up.any()
 
 
-def test_loftq_begins_nearer_to_the_unquantised_base(loaded, spec):
+def test_loftq_starts_nearer_to_the_unquantised_base(loaded, spec):
     whole = base.load(spec.base.model_copy(update={"quantization": "none"}), Hub())
     wanted, quantised = logits(whole.model), logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=32, init="loftq", target_modules="all-linear"), 0) as model:
@@ -126,7 +126,7 @@ def test_loftq_begins_nearer_to_the_unquantised_base(loaded, spec):
         (Lora(target_modules=("nowhere",)), True, "the base has no nowhere"),
     ],
 )
-def test_what_cannot_begin_is_one_line_and_leaves_the_base_alone(loaded, rows, lora, rows_given, expected, monkeypatch):
+def test_impossible_init_is_refused_and_restores_the_base(loaded, rows, lora, rows_given, expected, monkeypatch):
     monkeypatch.setattr(initial, "_EVA_PASSES", 2)
     before = logits(loaded.model)
     with pytest.raises(InputError, match=expected), adapter.adapted(loaded, lora, 0, rows[:8] if rows_given else ()):
@@ -142,7 +142,7 @@ def test_what_cannot_begin_is_one_line_and_leaves_the_base_alone(loaded, rows, l
         ({"init": "orthogonal", "rank": 3}, "even rank"),
     ],
 )
-def test_settings_that_exclude_each_other_are_refused(lora, expected):
+def test_incompatible_settings_are_refused(lora, expected):
     with pytest.raises(ValueError, match=expected):
         Lora.model_validate(lora)
 

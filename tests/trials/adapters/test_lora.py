@@ -25,13 +25,13 @@ EVERY_STEP = trainer.Pace(seconds=0.0, share=float("inf"))
     ("layers", "expected"),
     [("all", {0, 1, 2, 3}), ("first-third", {0}), ("middle-third", {1, 2}), ("last-third", {3}), ((2, 0), {0, 2})],
 )
-def test_only_the_blocks_that_are_asked_for_get_an_adapter(loaded, layers, expected):
+def test_only_selected_blocks_get_an_adapter(loaded, layers, expected):
     with adapter.adapted(loaded, Lora(rank=2, layers=layers), 0) as model:
         assert {int(name.split(".layers.")[1].split(".")[0]) for name in factors(model)} == expected
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2"])
-def test_other_architectures_blocks_are_found_and_their_adapters_read_again(architecture, tmp_path):
+def test_blocks_of_other_architectures_are_found_and_read_back(architecture, tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {
@@ -84,7 +84,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_trained_adapter_reads_back_as_it_was_by_peft_and_here(loaded, rows, spec, tmp_path, name):
+def test_trained_adapter_reads_back_unchanged_here_and_in_peft(loaded, rows, spec, tmp_path, name):
     before = logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, **SETTINGS[name]), 0, rows) as model:
         trained(model, loaded, rows, spec)
@@ -109,7 +109,7 @@ def test_a_trained_adapter_reads_back_as_it_was_by_peft_and_here(loaded, rows, s
     assert same(logits(peft.eval()))
 
 
-def test_an_adapter_in_a_store_is_borrowed_as_one_in_a_folder(loaded, place, tmp_path):
+def test_remote_adapter_is_borrowed_like_a_local_one(loaded, place, tmp_path):
     with adapter.adapted(loaded, Lora(rank=2), 0) as model:
         changed(model)
         live = logits(model)
@@ -119,7 +119,7 @@ def test_an_adapter_in_a_store_is_borrowed_as_one_in_a_folder(loaded, place, tmp
         assert torch.equal(logits(model), live)
 
 
-def test_what_is_no_adapter_of_this_base_is_refused(loaded, tmp_path):
+def test_adapter_of_another_base_is_refused(loaded, tmp_path):
     before = logits(loaded.model)
 
     def refused(expected: str) -> None:
@@ -143,7 +143,7 @@ def test_what_is_no_adapter_of_this_base_is_refused(loaded, tmp_path):
 
 
 @pytest.mark.parametrize("init", ["pissa", "eva"])
-def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(loaded, rows, spec, tmp_path, init):
+def test_resumed_training_equals_an_undisturbed_one_to_the_bit(loaded, rows, spec, tmp_path, init):
     lora = Lora(rank=4, init=init, dropout=0.1)
 
     def states() -> list[trainer.State]:
@@ -170,7 +170,7 @@ def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(loaded, rows, 
 
 
 @pytest.mark.parametrize("name", ["default", "pissa", "dora"])
-def test_strength_goes_in_a_straight_line_from_the_base_to_the_adapter(loaded, rows, tmp_path, name):
+def test_strength_interpolates_between_base_and_adapter(loaded, rows, tmp_path, name):
     lora = Lora(rank=4, **SETTINGS[name])
 
     def weights(strength: float) -> dict[str, torch.Tensor]:
@@ -196,7 +196,7 @@ def seen(module: LoraLayer) -> torch.Tensor:
     return module(torch.eye(module.in_features))
 
 
-def test_strength_leaves_what_is_no_adapter_alone(loaded):
+def test_strength_changes_no_other_scaling(loaded):
     """Attention modules have a float called `scaling` too."""
     with adapter.adapted(loaded, Lora(rank=2), 0) as model:
         scalings = [m.scaling for m in model.modules() if isinstance(getattr(m, "scaling", None), float)]
@@ -206,7 +206,7 @@ def test_strength_leaves_what_is_no_adapter_alone(loaded):
 
 
 @pytest.mark.parametrize(("init", "full"), [("default", 4), ("pissa", 8)])
-def test_truncation_is_the_best_of_its_rank_and_at_full_rank_the_adapter(loaded, rows, tmp_path, init, full):
+def test_truncation_is_the_best_of_its_rank_and_exact_at_full_rank(loaded, rows, tmp_path, init, full):
     lora = Lora(rank=4, alpha=6, use_rslora=True, init=init, target_modules="all-linear")
     for rank in (full, 2):
         with adapter.adapted(loaded, lora, 0, rows) as model:
@@ -239,7 +239,7 @@ def in_part(layer: str, off: str) -> bool:
 
 @pytest.mark.parametrize("off", OFF)
 @pytest.mark.parametrize("name", ["default", "pissa", "dora", "dora-loftq", "rslora"])
-def test_a_part_switched_off_is_the_base_to_the_bit_and_the_rest_as_it_was(loaded, rows, tmp_path, name, off):
+def test_part_switched_off_equals_the_base_and_the_rest_is_unchanged(loaded, rows, tmp_path, name, off):
     settings = {"use_rslora": True} if name == "rslora" else SETTINGS[name]
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, **settings, target_modules="all-linear"), 0, rows) as model:
         changed(model)
@@ -259,7 +259,7 @@ def test_a_part_switched_off_is_the_base_to_the_bit_and_the_rest_as_it_was(loade
 
 
 @pytest.mark.parametrize("parts", [OFF[:3], OFF[3:]])
-def test_all_parts_switched_off_one_after_the_other_are_the_base(loaded, parts):
+def test_switching_off_all_parts_gives_the_base(loaded, parts):
     before = logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         changed(model)
@@ -269,7 +269,7 @@ def test_all_parts_switched_off_one_after_the_other_are_the_base(loaded, parts):
         assert torch.equal(logits(model), before)
 
 
-def test_an_adapter_without_q_is_one_whose_b_of_q_is_zero(loaded, tmp_path):
+def test_switching_off_q_equals_zeroing_its_b(loaded, tmp_path):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         changed(model)
         adapter.save(model, tmp_path / "whole")
@@ -291,12 +291,12 @@ def test_an_adapter_without_q_is_one_whose_b_of_q_is_zero(loaded, tmp_path):
         ({"layers": (0, 1)}, "last-third", "nothing in last-third"),
     ],
 )
-def test_a_part_without_an_adapter_is_not_switched_off(loaded, lora, off, expected):
+def test_part_without_an_adapter_cannot_be_switched_off(loaded, lora, off, expected):
     with adapter.adapted(loaded, Lora(rank=2, **lora), 0) as model, pytest.raises(InputError, match=expected):
         adapter.switch_off(model, off)
 
 
-def test_a_third_is_one_of_the_bases_blocks_not_of_the_adapted_ones(loaded):
+def test_third_counts_the_bases_blocks_not_the_adapted_ones(loaded):
     with adapter.adapted(loaded, Lora(rank=2, layers=(0, 1)), 0) as model:
         changed(model)
         adapter.switch_off(model, "first-third")
@@ -305,6 +305,6 @@ def test_a_third_is_one_of_the_bases_blocks_not_of_the_adapted_ones(loaded):
         }
 
 
-def test_a_dora_adapter_is_not_truncated(loaded):
+def test_dora_adapter_cannot_be_truncated(loaded):
     with adapter.adapted(loaded, Lora(rank=4, use_dora=True), 0) as model, pytest.raises(InputError, match="DoRA"):
         adapter.truncate(model, 2)

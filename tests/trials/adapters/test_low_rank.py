@@ -9,7 +9,7 @@ from trials.spec import Lora
 from trials.training import loss as objective
 
 
-def test_the_update_of_a_layer_is_what_merging_would_add(loaded):
+def test_factors_equal_the_merged_update(loaded):
     """The factors carry the scale: alpha / sqrt(rank) here."""
     with adapter.adapted(loaded, Lora(rank=4, alpha=3, use_rslora=True), 0) as model:
         torch.nn.init.normal_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))

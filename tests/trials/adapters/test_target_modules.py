@@ -9,7 +9,7 @@ from trials.errors import InputError
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_the_groups_of_layers_are_those_of_the_architecture(kind):
+def test_groups_select_the_layers_of_each_architecture(kind):
     from transformers.pytorch_utils import Conv1D
 
     linear = [name for name, module in miniature(kind).named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
@@ -21,7 +21,7 @@ def test_the_groups_of_layers_are_those_of_the_architecture(kind):
     assert not target_modules.matches("lm_head", everything)
 
 
-def test_layers_may_be_named_and_one_that_is_not_there_is_told_with_those_that_are():
+def test_layers_may_be_named_and_an_unknown_name_lists_the_known_ones():
     linear = ["h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_proj", "lm_head"]
     assert target_modules.chosen(["attn.c_proj"], linear) == ["attn.c_proj"]
     assert target_modules.chosen(["c_proj"], linear) == ["c_proj"]

@@ -19,7 +19,7 @@ def replayed(control: str, seed: int = 0) -> list[list[str]]:
     return [text.split("\n", 1) for text in texts]
 
 
-def test_a_control_changes_the_replayed_solutions_and_nothing_else():
+def test_control_changes_only_the_replayed_solutions():
     true, mixed = replayed("true"), {}
     for control in ("permuted", "prose"):
         other = replayed(control)
@@ -33,7 +33,7 @@ def test_a_control_changes_the_replayed_solutions_and_nothing_else():
     assert mixed["permuted"] == mixed["prose"]
 
 
-def test_permuted_solutions_keep_the_format_and_prose_keeps_the_result():
+def test_permuted_keeps_the_format_and_prose_keeps_the_result():
     true = dict(replayed("true"))
     for question, solution in replayed("permuted"):
         assert solution.splitlines()[-1].startswith("#### ") and solution not in true[question]
@@ -42,14 +42,14 @@ def test_permuted_solutions_keep_the_format_and_prose_keeps_the_result():
         assert solution.endswith(f"The answer is {result}.") and "####" not in solution and "<<" not in solution
 
 
-def test_a_control_that_a_source_cannot_have_is_one_line():
+def test_inapplicable_control_is_refused():
     with pytest.raises(InputError, match="source 'micro/alpaca' has a response without a line '#### RESULT'"):
         build(mix={"micro/gsm8k": 1.0}, replay={"source": "micro/alpaca", "share": 0.5, "control": "prose"})
     with pytest.raises(ValueError, match="the text of source `self` has none"):
         data(replay={"source": "self", "share": 0.5, "control": "prose"})
 
 
-def test_the_key_knows_the_control_and_no_key_of_before_changes():
+def test_control_enters_the_key_unless_it_is_the_default():
     spec = {"base": {"model": "micro", "dtype": "float32"}, "eval": {"math": {"task": "t", "metric": "acc"}}}
     replay = {"source": "micro/gsm8k", "share": 0.1}
     keys = {

@@ -55,13 +55,13 @@ def folder(tmp_path, monkeypatch):
         ("my.data.v2.jsonl", LINES),
     ],
 )
-def test_every_format_gives_the_same_rows(folder, name, content):
+def test_all_file_formats_give_the_same_rows(folder, name, content):
     (folder / name).write_bytes(content)
     assert read(name) == ROWS
 
 
 @pytest.mark.parametrize("place", ["[v2]", "50%", "q?a=b", "{a,b}", "a b", "*"])
-def test_a_path_that_exists_is_no_pattern(folder, place):
+def test_existing_path_is_not_a_glob_pattern(folder, place):
     (folder / place).mkdir()
     (folder / place / "part-1.jsonl").write_bytes(LINES)
     pd.DataFrame(ROWS).to_parquet(folder / place / "rows.parquet")
@@ -109,7 +109,7 @@ def test_a_path_that_exists_is_no_pattern(folder, place):
         ("broken.parquet", b"PAR1", "broken.parquet"),
     ],
 )
-def test_a_broken_file_is_one_line_with_the_file_and_the_row(folder, name, content, expected):
+def test_error_of_a_broken_file_names_file_and_row(folder, name, content, expected):
     (folder / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read(name)
@@ -118,21 +118,21 @@ def test_a_broken_file_is_one_line_with_the_file_and_the_row(folder, name, conte
     assert "\n" not in str(caught.value)
 
 
-def test_a_pipe_is_refused_before_it_is_opened(folder):
+def test_pipe_is_refused_before_it_is_opened(folder):
     os.mkfifo("rows.jsonl")
     with pytest.raises(InputError, match=r"rows\.jsonl: is a pipe or a device"):
         read("rows.jsonl")
 
 
 @pytest.mark.parametrize("name", ["broken.parquet", "empty.parquet", "broken.arrow"])
-def test_nothing_but_the_one_line_is_printed_about_a_broken_table(folder, name, capfd):
+def test_broken_table_prints_one_line_only(folder, name, capfd):
     (folder / name).write_bytes(b"" if name.startswith("empty") else b"PAR1 and nothing else")
     with pytest.raises(InputError, match=name):
         read(name)
     assert capfd.readouterr().err == ""
 
 
-def test_a_value_keeps_the_type_that_its_own_row_gives_it(folder):
+def test_value_keeps_the_type_of_its_own_row(folder):
     (folder / "mixed.jsonl").write_text('{"q": 1, "a": "2020-01-01"}\n{"q": 1.5}\n{"q": "007", "a": [1, {"b": null}]}\n')
     assert read("mixed.jsonl") == [
         {"q": 1, "a": "2020-01-01"},
@@ -143,7 +143,7 @@ def test_a_value_keeps_the_type_that_its_own_row_gives_it(folder):
     assert read("cells.csv") == [{"q": "007", "a": "None"}, {"q": "NA", "a": None}]
 
 
-def test_a_split_is_a_part_of_the_rows_and_names_their_place_in_the_file(folder):
+def test_split_selects_rows_and_keeps_their_numbers_in_the_file(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
     rows = Hub().rows("mine", local_source("rows.jsonl", split="train[20:]"))
     assert list(rows) == ROWS[20:]

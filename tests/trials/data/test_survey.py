@@ -11,7 +11,7 @@ from trials.hub.hub import Hub
 from trials.spec import TrialSpec
 
 
-def test_too_few_usable_rows_are_found_before_any_trial(tmp_path, monkeypatch):
+def test_too_few_usable_rows_are_reported_before_any_trial(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [{"q": f"question {n % 5}", "a": "answer"} for n in range(60)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -48,7 +48,7 @@ def hub_error(kind: str, status: int, url: str) -> Exception:
     ],
 )
 @pytest.mark.parametrize("gguf", [None, "model.gguf"])
-def test_what_the_hub_refuses_is_one_line_that_names_what_to_do(monkeypatch, kind, status, expected, gguf):
+def test_hub_refusals_are_one_line_with_a_remedy(monkeypatch, kind, status, expected, gguf):
     """The hub's answers, given where huggingface_hub asks for them; transformers wraps them as it does."""
     from huggingface_hub import file_download
 
@@ -65,7 +65,7 @@ def test_what_the_hub_refuses_is_one_line_that_names_what_to_do(monkeypatch, kin
     assert "hf_averysecret" not in str(caught.value)
 
 
-def test_a_token_in_an_error_is_never_printed():
+def test_errors_print_no_access_token():
     error = Hub().missing("base.model", "some/model", OSError("refused for hf_AbCdEfGh0123456789 at the hub"))
     assert "AbCdEfGh" not in str(error)
     assert "hf_***" in str(error)
@@ -86,19 +86,19 @@ def save_config(folder: Path, **parts) -> str:
         ({"model_type": "ours"}, "cannot be read"),
     ],
 )
-def test_a_model_that_cannot_be_tuned_is_one_line(tmp_path, config, expected):
+def test_model_that_cannot_be_tuned_is_refused(tmp_path, config, expected):
     with pytest.raises(InputError) as caught:
         base.check(Base(model=save_config(tmp_path, **config), dtype="float32"), Hub())
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_model_says_so(tmp_path):
+def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=rf"base.model '{tmp_path}' in {tmp_path} cannot be read"):
         base.check(Base(model=str(tmp_path), dtype="float32"), Hub())
 
 
-def test_chat_rows_need_a_tokenizer_with_a_chat_template(tmp_path):
+def test_chat_rows_need_a_chat_template(tmp_path):
     data = Data(samples=4, mix={"micro/alpaca": 1.0}, template="chat")
     made = AutoTokenizer.from_pretrained(MICRO)
     made.chat_template = None
@@ -129,7 +129,7 @@ def another_base(request, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("group", ["qkv", "all-linear"])
-def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, group, spec, worker, tmp_path):
+def test_trial_runs_on_other_architectures(another_base, group, spec, worker, tmp_path):
     parts = spec.model_dump(mode="json")
     parts["base"] |= {"model": str(another_base), "quantization": "nf4"}
     parts["data"] |= {"samples": 24}
@@ -153,7 +153,7 @@ def test_another_architecture_passes_the_whole_path_of_a_trial(another_base, gro
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_no_4_bit_layer_is_packed_for_a_cpu_with_units_for_bfloat16(dtype, monkeypatch):
+def test_4_bit_layers_are_not_packed_for_bfloat16_cpus(dtype, monkeypatch):
     monkeypatch.setattr(bnb.nn.modules, "has_avx512bf16", lambda: True)
     monkeypatch.setattr(dequantize, "SHARE", 0.0)
     model = base.load(Base(model="micro", dtype=dtype), Hub()).model
@@ -162,7 +162,7 @@ def test_no_4_bit_layer_is_packed_for_a_cpu_with_units_for_bfloat16(dtype, monke
     assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
 
 
-def test_the_biases_of_a_quantised_base_are_kept(another_base):
+def test_quantised_base_keeps_its_biases(another_base):
     loaded = base.load(Base(model=str(another_base), dtype="float32"), Hub())
     wanted = AutoModelForCausalLM.from_pretrained(another_base, dtype=torch.float32).state_dict()
     found = {name: weight for name, weight in loaded.model.state_dict().items() if name.endswith("bias")}
@@ -170,7 +170,7 @@ def test_the_biases_of_a_quantised_base_are_kept(another_base):
     assert all(torch.equal(weight, wanted[name]) for name, weight in found.items())
 
 
-def test_a_base_whose_costs_cannot_be_counted_is_planned_without_them(another_base, parts, tmp_path):
+def test_plan_omits_costs_that_cannot_be_counted(another_base, parts, tmp_path):
     parts["base"]["model"] = str(another_base)
     planned = plan(SweepConfig.model_validate(parts), tmp_path)
     assert planned.trials == 2

@@ -6,7 +6,7 @@ import torch
 from trials.models import cuda_graphs
 
 
-def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monkeypatch):
+def test_failed_capture_warns_and_is_not_repeated(caplog, monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
     model, asked, runs = torch.nn.Linear(1, 1), [], []
@@ -29,7 +29,7 @@ def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monke
     assert cuda_graphs.tried(other, lambda: None, lambda: 7) == 7  # another time there may be room
 
 
-def test_what_breaks_before_a_capture_is_no_reason_to_go_on_without_one(monkeypatch):
+def test_error_in_the_warm_up_is_raised(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
 
     def broken() -> None:

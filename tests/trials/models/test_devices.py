@@ -13,7 +13,7 @@ from trials.spec import Base
     ("capability", "expected"),
     [(None, "bfloat16"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")],
 )
-def test_the_type_is_bfloat16_where_the_hardware_has_units_for_it(capability, expected):
+def test_type_is_bfloat16_on_hardware_with_units_for_it(capability, expected):
     assert devices.half_type(capability) == expected
 
 
@@ -22,7 +22,7 @@ def on_a_gpu(monkeypatch, capability) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
 
 
-def test_bfloat16_on_a_gpu_without_units_for_it_is_refused_before_anything_is_loaded(monkeypatch):
+def test_bfloat16_without_units_is_refused_before_loading(monkeypatch):
     on_a_gpu(monkeypatch, (7, 5))
     with pytest.raises(InputError, match=r"\(compute capability 7\.5\) has no units for bfloat16; use base\.dtype: float16"):
         base.load(Base(model="micro", dtype="bfloat16"), Hub())
@@ -31,7 +31,7 @@ def test_bfloat16_on_a_gpu_without_units_for_it_is_refused_before_anything_is_lo
     devices.check("bfloat16")
 
 
-def test_a_base_whose_type_is_not_settled_is_refused():
+def test_unresolved_type_is_refused():
     for refusing in (base.check, base.load):
         with pytest.raises(InputError, match="auto is resolved to a type before a trial gets its key"):
             refusing(Base(model="micro"), Hub())

@@ -41,7 +41,7 @@ def grouped(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("which", ["micro", "grouped"])
-def test_a_gguf_file_is_the_base_that_it_was_made_of(which, grouped, tmp_path, cache):
+def test_gguf_base_has_the_logits_of_its_original(which, grouped, tmp_path, cache):
     model = MICRO if which == "micro" else grouped
     folder = beside_tokenizer(tmp_path / "file", model)
     asked = Base(model=str(folder), gguf="model.gguf", quantization="none", dtype="float32")
@@ -53,7 +53,7 @@ def test_a_gguf_file_is_the_base_that_it_was_made_of(which, grouped, tmp_path, c
     assert loaded.model.config.tie_word_embeddings == wanted.config.tie_word_embeddings
 
 
-def test_a_gguf_base_is_quantised_by_bitsandbytes_as_its_safetensors_are(tmp_path, cache):
+def test_gguf_base_is_quantised_as_its_safetensors(tmp_path, cache):
     folder = beside_tokenizer(tmp_path / "file", MICRO)
     loaded = base.load(Base(model=str(folder), gguf="model.gguf", quantization="nf4", dtype="float32"), Hub())
     wanted = base.load(Base(model="micro", quantization="nf4", dtype="float32"), Hub())
@@ -64,7 +64,7 @@ def test_a_gguf_base_is_quantised_by_bitsandbytes_as_its_safetensors_are(tmp_pat
         torch.testing.assert_close(loaded.model(IDS).logits, wanted.model(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_the_checksum_of_a_gguf_base_is_its_files_and_it_is_converted_once(tmp_path, cache):
+def test_gguf_file_is_converted_once_and_gives_the_checksum(tmp_path, cache):
     folder = beside_tokenizer(tmp_path / "file", MICRO)
     asked = Base(model=str(folder), gguf="model.gguf", dtype="float32")
     first = base.load(asked, Hub())
@@ -78,7 +78,7 @@ def test_the_checksum_of_a_gguf_base_is_its_files_and_it_is_converted_once(tmp_p
     assert len(list(cache.iterdir())) == 2
 
 
-def test_a_gguf_file_whose_rotary_scaling_would_be_lost_is_refused_unless_a_config_tells_it(grouped, tmp_path, cache):
+def test_scaled_rotary_positions_need_a_config(grouped, tmp_path, cache):
     folder = beside_tokenizer(tmp_path / "file", grouped, scaled=True)
     asked = Base(model=str(folder), gguf="model.gguf", quantization="none", dtype="float32")
     with pytest.raises(InputError, match=r"scales its rotary positions.*config\.json"):
@@ -96,7 +96,7 @@ def test_a_gguf_file_whose_rotary_scaling_would_be_lost_is_refused_unless_a_conf
         torch.testing.assert_close(loaded.model(IDS).logits, wanted(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_gguf_file_that_is_not_there_is_named_with_those_that_are(tmp_path, monkeypatch):
+def test_error_of_a_missing_gguf_file_lists_the_others(tmp_path, monkeypatch):
     (tmp_path / "model-Q8_0.gguf").touch()
     with pytest.raises(InputError, match=r"has no file 'model.gguf'; its GGUF files: model-Q8_0.gguf$"):
         base.check(Base(model=str(tmp_path), gguf="model.gguf", dtype="float32"), Hub())

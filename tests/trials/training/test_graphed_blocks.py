@@ -39,7 +39,7 @@ def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[tra
         ), set(shapes)
 
 
-def test_padded_blocks_without_a_mask_train_as_the_model_does(loaded, rows, monkeypatch):
+def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch):
     short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
     (plain, none), (other, shapes) = (trained(loaded, short, monkeypatch, replay) for replay in (False, True))
     assert none == set()
@@ -82,7 +82,7 @@ def test_gradients_of_several_replays_add_up():
     assert found[2] is None
 
 
-def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
+def test_mixture_of_experts_returns_its_own_output_class():
     torch.manual_seed(0)
     sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     experts = MixtralForCausalLM(
@@ -97,19 +97,19 @@ def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
 
 
 @pytest.mark.parametrize("name", ["attention_dropout", "dropout"])
-def test_a_base_with_dropout_of_its_own_is_not_replayed(loaded, name, monkeypatch):
+def test_base_with_dropout_is_not_replayed(loaded, name, monkeypatch):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
         assert not graphed_blocks.fits(model)
 
 
-def test_a_dropout_that_a_causal_model_never_uses_keeps_nothing_from_being_replayed():
+def test_unused_dropout_setting_does_not_prevent_replay():
     pythia = miniatures.miniature("gpt_neox", classifier_dropout=0.1)
     assert base.dropouts(pythia) == []
     assert base.dropouts(miniatures.miniature("gpt_neox", hidden_dropout=0.1)) == ["hidden_dropout"]
 
 
 @pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
-def test_nothing_random_is_replayed(loaded, lora, fits):
+def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
     with adapter.adapted(loaded, lora, 0) as model:
         assert graphed_blocks.fits(model) is fits

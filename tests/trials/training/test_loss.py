@@ -18,9 +18,7 @@ PENALTIES = [{"kl": 0.5}, {"l2": 0.02}, {"kl": 0.5, "l2": 0.02}]
 NEVER = trainer.Pace(seconds=float("inf"))
 
 
-def test_without_penalties_the_adapter_is_the_trainers_to_the_bit_and_the_head_sees_counted_tokens_alone(
-    loaded, rows, monkeypatch
-):
+def test_without_penalties_adapter_equals_the_trainers_and_head_sees_counted_tokens(loaded, rows, monkeypatch):
     seen: list[int] = []
     head = loaded.model.get_output_embeddings()
     hook = head.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[:-1].numel()))
@@ -35,7 +33,7 @@ def test_without_penalties_the_adapter_is_the_trainers_to_the_bit_and_the_head_s
 
 
 @pytest.mark.parametrize("values", PENALTIES, ids=str)
-def test_how_a_batch_is_cut_into_micro_batches_moves_the_result_by_rounding_alone(loaded, rows, values):
+def test_micro_batch_size_changes_the_result_by_rounding_only(loaded, rows, values):
     whole, _ = fitted(loaded, rows[:30], changed(**values))
     plain, _ = fitted(loaded, rows[:30], SETTINGS)
     for micro_batch_size in (4, 1):
@@ -47,7 +45,7 @@ def test_how_a_batch_is_cut_into_micro_batches_moves_the_result_by_rounding_alon
             assert (weight - cut.weights[name]).abs().max() < 0.02 * moved, "rounding is small beside what the penalty does"
 
 
-def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loaded, rows, heldout):
+def test_penalties_pull_towards_the_base_and_are_recorded(loaded, rows, heldout):
     def distance(values) -> tuple[float, float, trainer.State]:
         with adapter.adapted(loaded, Lora(rank=4), 0) as model:
             settings = changed(**values, batch_size=4, micro_batch_size=4)
@@ -66,7 +64,7 @@ def test_the_penalties_pull_towards_the_base_and_the_record_tells_their_part(loa
     assert kept[2].losses[0][1] == pytest.approx(free[2].losses[0][1], rel=1e-6)
 
 
-def test_the_base_is_looked_at_without_noise_and_draws_no_random_number(loaded, rows):
+def test_kl_penalty_sees_the_base_without_noise_and_draws_no_random_number(loaded, rows):
     lora = Lora(rank=4, dropout=0.2)
     without, _ = fitted(loaded, rows, changed(neftune=5.0), lora)
     hardly, _ = fitted(loaded, rows, changed(neftune=5.0, kl=1e-12), lora)
@@ -74,7 +72,7 @@ def test_the_base_is_looked_at_without_noise_and_draws_no_random_number(loaded, 
     assert hardly.penalties["kl"] > 0
 
 
-def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
+def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
     """One batch, one step with a rate of 0: the penalty is kl x the KL per counted token of that batch."""
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         generator = torch.Generator().manual_seed(7)
@@ -90,7 +88,7 @@ def test_the_kl_in_the_loss_is_that_of_the_measure(loaded, rows):
 
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear")], ids=str)
-def test_the_squared_update_and_its_gradient_are_those_of_the_dense_computation(loaded, lora):
+def test_squared_update_and_its_gradient_equal_the_dense_ones(loaded, lora):
     with adapter.adapted(loaded, lora, 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
@@ -104,7 +102,7 @@ def test_the_squared_update_and_its_gradient_are_those_of_the_dense_computation(
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_the_size_of_the_update_is_refused_with_dora_and_kl_is_not(loaded, rows):
+def test_dora_excludes_l2_but_not_kl(loaded, rows):
     parts = deep(CONFIG)
     parts = {name: parts[name] for name in TrialSpec.model_fields if name in parts}
     parts["lora"]["use_dora"] = True
@@ -116,6 +114,6 @@ def test_the_size_of_the_update_is_refused_with_dora_and_kl_is_not(loaded, rows)
 
 
 @pytest.mark.parametrize("values", [*PENALTIES, {"neftune": 5.0}], ids=str)
-def test_a_number_that_is_none_ends_a_training_with_penalties_too(loaded, rows, values):
+def test_nonfinite_loss_ends_a_training_with_penalties(loaded, rows, values):
     with pytest.raises(trainer.NonFiniteLoss):
         fitted(loaded, rows, changed(**values, learning_rate=1000, max_grad_norm=1e9))

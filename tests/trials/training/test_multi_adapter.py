@@ -133,7 +133,7 @@ def nonzero(weights: dict[str, torch.nn.Parameter]) -> None:
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * 0.05)
 
 
-def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mixed):
+def test_gradients_equal_those_of_separate_peft_training(loaded, mixed):
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
@@ -146,7 +146,7 @@ def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mix
             assert difference <= 1e-5 * gradient.abs().max(), f"{name}: {difference / gradient.abs().max():.1e} of the largest"
 
 
-def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the_ranks(loaded, mixed):
+def test_loss_has_no_gradient_in_other_adapters_or_rank_padding(loaded, mixed):
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
@@ -169,7 +169,7 @@ def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the
 # ---- whole trainings
 
 
-def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
+def test_joint_and_separate_trainings_end_alike_and_restore_the_base(loaded, mixed):
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
     together = trainings(loaded, mixed)
@@ -182,7 +182,7 @@ def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
         assert any((alone.weights[name] - weight).abs().max() > 1e-3 for name, weight in training.start.weights.items())
 
 
-def test_clipping_is_each_ones_own(loaded, mixed):
+def test_gradients_are_clipped_per_adapter(loaded, mixed):
     tight = [(lora, settings(max_grad_norm=1e-3), rows) for lora, _, rows in mixed]
     together = trainings(loaded, [tight[0], (mixed[1][0], settings(max_grad_norm=1e9), mixed[1][2])])
     with multi_adapter.stacked(together) as stack:
@@ -195,7 +195,7 @@ def test_clipping_is_each_ones_own(loaded, mixed):
     assert all(torch.equal(weight.grad, gradient) for weight, gradient in zip(together[1].weights.values(), free, strict=True))
 
 
-def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_together(loaded, mixed):
+def test_training_resumes_across_joint_and_separate(loaded, mixed):
     saved: list[list[trainer.State]] = [[] for _ in mixed]
     saves = [lambda state, mine=mine: mine.append(kept(state)) for mine in saved]
     multi_adapter.fit(trainings(loaded, mixed, saves=saves, pace=EVERY_STEP))
@@ -212,7 +212,7 @@ def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_tog
         assert_close(kept(training.end), mine[-1])
 
 
-def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(loaded, mixed):
+def test_nonfinite_loss_ends_only_its_own_training(loaded, mixed):
     nothing_counts = [Example("x", row.input_ids, [IGNORED] * len(row.labels)) for row in mixed[2][2]]
     broken = [*mixed[:2], (*mixed[2][:2], mixed[2][2][:4] + nothing_counts[4:])]
     together = trainings(loaded, broken)
@@ -248,7 +248,7 @@ def changed(spec: TrialSpec, **sections) -> TrialSpec:
         {"data": {"samples": 9, "seed": 4, "template": "plain", "mix": {"micro/alpaca": 1.0}}},
     ],
 )
-def test_trials_that_share_base_layers_length_and_batch_go_together(spec, sections):
+def test_specs_with_equal_base_layers_length_and_batch_share_a_group(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) == multi_adapter.stackable(spec) is not None
 
 
@@ -263,7 +263,7 @@ def test_trials_that_share_base_layers_length_and_batch_go_together(spec, sectio
         {"train": {"micro_batch_size": 4}},
     ],
 )
-def test_others_go_apart(spec, sections):
+def test_other_specs_have_other_groups(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) not in (multi_adapter.stackable(spec), None)
 
 
@@ -282,11 +282,11 @@ def test_others_go_apart(spec, sections):
         {"train": {"backend": "unsloth"}},
     ],
 )
-def test_what_is_not_a_plain_training_is_left_alone(spec, sections):
+def test_special_trainings_have_no_group(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) is None
 
 
-def test_a_base_with_dropout_of_its_own_is_not_stacked(loaded, mixed, monkeypatch):
+def test_base_with_dropout_is_not_stacked(loaded, mixed, monkeypatch):
     monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
     with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
         multi_adapter.fit(trainings(loaded, mixed))
@@ -330,7 +330,7 @@ def assert_same(ours: Worker, alone: Worker, spec: TrialSpec) -> None:
     assert not (folders[0] / "partial").exists()
 
 
-def test_the_records_are_those_of_each_run_alone(another, alone, specs):
+def test_joint_records_equal_those_of_separate_runs(another, alone, specs):
     together = another()
     baseline = specs[0].baseline()
     records = together.run_many([*specs, baseline, specs[0]])
@@ -345,7 +345,7 @@ class CutOff(BaseException):
     """Ends an attempt as a signal would: no `except Exception` sees it."""
 
 
-def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_records(another, alone, specs, monkeypatch):
+def test_interrupted_joint_training_resumes_to_the_same_records(another, alone, specs, monkeypatch):
     backward, calls = multi_adapter.Stack.backward, []
 
     def cut(*arguments):
@@ -368,7 +368,7 @@ def test_what_is_cut_off_in_the_middle_goes_on_alone_or_together_to_the_same_rec
         assert_same(second, alone, one)
 
 
-def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone, specs, monkeypatch):
+def test_failed_trial_of_a_joint_training_ends_no_other(another, alone, specs, monkeypatch):
     hot = changed(specs[0], train={"seed": 11})
     missing = changed(specs[0], data={"mix": {"micro/alpaca": 0.5, "nowhere": 0.5}})
     update = multi_adapter.Training.update
@@ -386,7 +386,7 @@ def test_one_that_fails_is_a_record_of_its_own_and_ends_no_other(another, alone,
         assert_same(together, alone, one)
 
 
-def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left_to_itself(another, alone, specs, monkeypatch):
+def test_out_of_memory_splits_the_joint_training(another, alone, specs, monkeypatch):
     backward, tried = multi_adapter.Stack.backward, []
 
     def scarce(self):
@@ -403,7 +403,7 @@ def test_where_memory_does_not_suffice_fewer_are_trained_at_once_and_one_is_left
         assert_same(together, alone, one)
 
 
-def test_what_another_process_runs_is_left_to_it_and_the_others_are_done(another, alone, specs):
+def test_leased_trial_is_left_to_its_holder(another, alone, specs):
     together = another()
     lease = together.session.ledger.lease(specs[1].key)
     records = together.run_many(specs)
@@ -413,7 +413,7 @@ def test_what_another_process_runs_is_left_to_it_and_the_others_are_done(another
         assert_same(together, alone, one)
 
 
-def test_the_command_takes_several_specs(alone, specs, tmp_path, monkeypatch, capsys):
+def test_command_takes_several_specs(alone, specs, tmp_path, monkeypatch, capsys):
     paths = [tmp_path / f"{number}.yaml" for number in range(2)]
     for path, one in zip(paths, specs, strict=False):
         path.write_text(yaml.safe_dump(one.model_dump(mode="json")))

@@ -20,7 +20,7 @@ from trials.training import trainer
 NEVER = trainer.Pace(seconds=float("inf"))
 
 
-def test_an_evaluation_changes_no_later_training_in_bfloat16(rows, monkeypatch):
+def test_evaluation_changes_no_later_training_in_bfloat16(rows, monkeypatch):
     monkeypatch.setattr(dequantize, "SHARE", 0.0)  # the layers are those of bitsandbytes
     loaded = base.load(Base(model="micro", dtype="bfloat16"), Hub())
     before, _ = fitted(loaded, rows[:16], SETTINGS)
@@ -61,7 +61,7 @@ def expected(step: int, steps: int, settings: Train) -> float:
         {"schedule": "wsd", "warmup": 0.5, "decay": 0.5},
     ],
 )
-def test_the_learning_rate_is_that_of_the_formula_at_every_step(values):
+def test_learning_rate_follows_the_formula_at_every_step(values):
     settings, steps = changed(**values), 40
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
     schedule = trainer.schedule_of(settings, optimizer, steps)
@@ -73,7 +73,7 @@ def test_the_learning_rate_is_that_of_the_formula_at_every_step(values):
     assert rates == pytest.approx([expected(step, steps, settings) for step in range(steps)])
 
 
-def test_the_training_itself_follows_the_schedule(loaded, rows, monkeypatch):
+def test_training_follows_the_schedule(loaded, rows, monkeypatch):
     seen = []
     original = Trainer.log
 
@@ -89,7 +89,7 @@ def test_the_training_itself_follows_the_schedule(loaded, rows, monkeypatch):
 
 @pytest.mark.parametrize("decay", [0.1, 0.2, 0.33, 0.5, 0.9])
 @pytest.mark.parametrize("samples", [5, 17, 32, 500, 2_000])
-def test_rows_that_derive_may_stop_at_were_all_trained_at_the_full_rate(decay, samples):
+def test_derivable_rows_were_trained_at_the_full_rate(decay, samples):
     settings = changed(schedule="wsd", warmup=0.0, decay=decay)
     steps = math.ceil(samples / settings.batch_size)
     steady = math.floor(samples * (1 - decay))  # as TrialSpec bounds derive.samples
@@ -99,7 +99,7 @@ def test_rows_that_derive_may_stop_at_were_all_trained_at_the_full_rate(decay, s
         assert schedule.lr_lambdas[0](step) == 1.0
 
 
-def test_warm_up_and_decay_that_do_not_fit_are_refused():
+def test_overlapping_warm_up_and_decay_are_refused():
     with pytest.raises(ValidationError, match="add up to more than 1"):
         changed(schedule="wsd", warmup=0.5, decay=0.6)
     changed(schedule="cosine", warmup=0.5, decay=0.6)
@@ -112,7 +112,7 @@ def embeddings(loaded):
     return loaded.model.get_input_embeddings()
 
 
-def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded, rows, heldout):
+def test_noise_is_on_the_embeddings_in_training_only(loaded, rows, heldout):
     quiet, _ = fitted(loaded, rows, SETTINGS)
     noisy, _ = fitted(loaded, rows, changed(neftune=5.0))
     again, _ = fitted(loaded, rows, changed(neftune=5.0))
@@ -130,7 +130,7 @@ def test_noise_is_on_the_embeddings_in_training_alone_and_gone_afterwards(loaded
     assert looked.kl[-1] == (4, quietly), "a look in mid-training saw no noise"
 
 
-def test_the_noise_has_the_size_that_the_paper_gives(loaded, mixed):
+def test_noise_has_the_size_of_the_paper(loaded, mixed):
     """Uniform within alpha / sqrt(length * width), arXiv 2310.05914."""
     inputs = collate(mixed[:1], PAD)
     seen = []
@@ -145,7 +145,7 @@ def test_the_noise_has_the_size_that_the_paper_gives(loaded, mixed):
     assert bound * 0.99 < seen[0].abs().max() <= bound * 1.0001
 
 
-def test_a_training_that_fails_leaves_no_noise_behind(loaded, rows, monkeypatch):
+def test_failed_training_leaves_no_noise(loaded, rows, monkeypatch):
     def failing(*_):
         raise RuntimeError("in mid-training")
 
@@ -155,7 +155,7 @@ def test_a_training_that_fails_leaves_no_noise_behind(loaded, rows, monkeypatch)
     assert not embeddings(loaded)._forward_hooks
 
 
-def test_the_memory_that_the_base_takes_beside_the_tuned_model_halves_the_micro_batch(loaded, rows, monkeypatch):
+def test_memory_of_the_kl_penalty_halves_the_micro_batch(loaded, rows, monkeypatch):
     whole, _ = fitted(loaded, rows, changed(kl=0.5))
     original, told = drift.log_probabilities, []
 
@@ -175,7 +175,7 @@ def test_the_memory_that_the_base_takes_beside_the_tuned_model_halves_the_micro_
 # ---- early stopping
 
 
-def test_a_stop_that_never_comes_changes_nothing_to_the_bit(loaded, rows, heldout):
+def test_threshold_that_is_never_reached_changes_nothing(loaded, rows, heldout):
     lora = Lora(rank=4, dropout=0.2)
     settings = changed(kl=0.1, neftune=1.0, micro_batch_size=4)
     plain, _ = fitted(loaded, rows, settings, lora)
@@ -186,7 +186,7 @@ def test_a_stop_that_never_comes_changes_nothing_to_the_bit(loaded, rows, heldou
     assert all(kl > 0 for _, kl in looked.kl)
 
 
-def test_a_training_ends_at_the_first_look_beyond_the_threshold_and_its_summary_says_so(loaded, rows, heldout):
+def test_training_stops_at_the_first_kl_above_the_threshold(loaded, rows, heldout):
     every, _ = fitted(loaded, rows, changed(batch_size=4, micro_batch_size=4, stop_kl=1e9), heldout=heldout)
     threshold = (every.kl[3][1] + every.kl[4][1]) / 2
     first = next(step for step, kl in every.kl if kl > threshold)
@@ -202,14 +202,14 @@ def test_a_training_ends_at_the_first_look_beyond_the_threshold_and_its_summary_
     assert (whole["stopped_early"], whole["rows"]) == (0.0, 32)
 
 
-def test_a_training_of_many_steps_is_looked_at_about_twenty_times(loaded, mixed, heldout):
+def test_kl_is_measured_about_twenty_times(loaded, mixed, heldout):
     settings = changed(batch_size=1, micro_batch_size=1, stop_kl=1e9)
     end, _ = fitted(loaded, mixed[:45], settings, heldout=heldout[:1])
     assert [step for step, _ in end.kl] == list(range(3, 46, 3))
 
 
 @pytest.mark.slow
-def test_a_training_that_goes_on_from_any_step_looks_and_stops_at_the_same_steps(loaded, mixed, heldout):
+def test_resumed_training_measures_and_stops_at_the_same_steps(loaded, mixed, heldout):
     lora = Lora(rank=4, dropout=0.2)
     settings = changed(batch_size=4, micro_batch_size=2, kl=0.3, l2=0.01, neftune=5.0, schedule="wsd", warmup=0.2, stop_kl=0.03)
     rows, heldout = mixed[:26], heldout[:8]
@@ -223,6 +223,6 @@ def test_a_training_that_goes_on_from_any_step_looks_and_stops_at_the_same_steps
         assert (again.step, again.kl, again.penalties) == (whole.step, whole.kl, whole.penalties)
 
 
-def test_a_stop_without_rows_to_look_at_is_refused(loaded, rows):
+def test_stop_kl_without_held_out_rows_is_refused(loaded, rows):
     with pytest.raises(InputError, match="held-out rows"):
         fitted(loaded, rows, changed(stop_kl=0.1))

@@ -66,9 +66,7 @@ def elsewhere(rows, spec: TrialSpec, start=None):
 
 
 @pytest.mark.slow
-def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_state_comes_back(
-    documented, loaded, rows, monkeypatch
-):
+def test_other_process_trains_to_the_same_weights_and_returns_every_state(documented, loaded, rows, monkeypatch):
     asked = documented / "asked.json"
     monkeypatch.setenv("ASKED", str(asked))
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a sweep's workers have it
@@ -96,7 +94,7 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
 
 
 @pytest.mark.slow
-def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, monkeypatch):
+def test_errors_of_the_other_process_keep_their_type(documented, loaded, rows, monkeypatch):
     hot = spec_with(base={"dtype": "float32"}, train={"learning_rate": 1000, "max_grad_norm": 1e9})
     with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
         trained(loaded, rows, hot, elsewhere(rows, hot))
@@ -129,7 +127,7 @@ def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, mon
     ],
     ids=str,
 )
-def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker, sections, setting):
+def test_unsupported_settings_are_refused_before_the_start(worker, sections, setting):
     with pytest.raises(InputError) as caught:
         preflight.check(spec_with(**sections), worker.session.hub, worker.session.tasks)
     assert f"train.backend unsloth does not go with {setting}" in str(caught.value)
@@ -137,11 +135,11 @@ def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker
 
 
 @pytest.mark.parametrize("sections", [{}, {"base": {"quantization": "none"}}, {"train": {"l2": 0.1}}], ids=str)
-def test_what_it_has_is_not_refused(sections):
+def test_supported_settings_are_accepted(sections):
     unsloth.check_settings(spec_with(**sections))
 
 
-def test_a_machine_without_it_or_without_a_gpu_is_one_line(another, documented, monkeypatch):
+def test_machine_without_unsloth_or_gpu_is_refused(another, documented, monkeypatch):
     monkeypatch.setattr(unsloth.importlib.util, "find_spec", lambda name: None)
     record = another().run(spec_with())
     assert record.failure.kind == "InputError"
@@ -153,6 +151,6 @@ def test_a_machine_without_it_or_without_a_gpu_is_one_line(another, documented, 
         unsloth.check_machine()
 
 
-def test_a_baseline_needs_no_backend(another):
+def test_baseline_needs_no_backend(another):
     record = another().run(spec_with(base={"dtype": "float32"}).baseline())
     assert record.state == "complete", record.failure

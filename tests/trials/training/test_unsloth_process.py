@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
-def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, rows, monkeypatch):
+def test_process_ends_with_its_parent(documented, loaded, rows, monkeypatch):
     monkeypatch.setenv("HANGS", "1")
     request = {
         "base": {"model_name": "x", "revision": None, "dtype": "float32"},
