@@ -52,22 +52,14 @@ def begin(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
     eva and corda read the first 64 rows. eva starts from the directions in which they vary most; corda, in the paper's
     knowledge-preserved mode, from the components that matter least to them.
     """
-    layers = lora_layers(model)
     if lora.init in ("eva", "corda") and not rows:
         raise InputError(f"lora.init: {lora.init} needs training rows, and there are none")
     if lora.init == "eva":
         _eva(model, pad_id, lora, rows[:ROWS])
-    elif lora.init == "orthogonal":
-        for module in layers.values():
-            _set(module, *_orthogonal(module, lora.rank))
-    elif lora.init == "loftq":
-        original = _originals(model.get_base_model())
-        for name, module in layers.items():
-            error = original(name.removeprefix("base_model.model."), module) - dense(module)
-            _set(module, *_balanced(*_leading(error, lora), _scale(module)))
-    elif lora.converted:
-        for module, (down, up) in _parts(model, layers, lora, rows[:ROWS]):
-            _set(module, down, up)
+        return
+    for module, (down, up) in _factors(model, lora, rows[:ROWS]):
+        _set(module, down, up)
+        if lora.converted:
             module.lora_variant[ADAPTER] = Converted(down, up)
 
 
@@ -79,17 +71,27 @@ def _set(module: Any, down: torch.Tensor, up: torch.Tensor) -> None:
         module.lora_variant[ADAPTER].init(module, adapter_name=ADAPTER)
 
 
-def _parts(model: Any, layers: dict[str, Any], lora: Lora, rows: Sequence[Example]) -> Iterator[tuple[Any, Factors]]:
-    """The part of each layer's weight from which the adapter starts."""
-    if lora.init == "corda":
+def _factors(model: Any, lora: Lora, rows: Sequence[Example]) -> Iterator[tuple[Any, Factors]]:
+    """Each layer with its initial A and B; none for the methods that PEFT runs by itself."""
+    layers = lora_layers(model)
+    if lora.init == "orthogonal":
+        for module in layers.values():
+            yield module, _orthogonal(module, lora.rank)
+    elif lora.init == "loftq":
+        original = _originals(model.get_base_model())
+        for name, module in layers.items():
+            error = original(name.removeprefix("base_model.model."), module) - dense(module)
+            yield module, _balanced(*_leading(error, lora), _scale(module))
+    elif lora.init == "corda":
         for group in _groups(layers.values()):
             covariances = _covariances(model, group, rows)
             for module in group:
                 yield module, _balanced(*_least(dense(module), covariances.pop(module), lora), _scale(module))
-    for module in layers.values() if lora.init != "corda" else ():
-        if lora.init == "pissa":
+    elif lora.init == "pissa":
+        for module in layers.values():
             yield module, _balanced(*_leading(dense(module), lora), _scale(module))
-        else:
+    elif lora.init == "olora":
+        for module in layers.values():
             yield module, _olora(dense(module), lora)
 
 

@@ -155,8 +155,11 @@ class _Watch(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:  # not earlier: the data loader draws a random number when it starts
-            for name in [name for name in self.start.others if name.startswith("random.")]:
-                _set_random(name, self.start.others[name])
+            others = self.start.others
+            if "random.cpu" in others:
+                torch.set_rng_state(others["random.cpu"])
+            if "random.cuda" in others:
+                torch.cuda.set_rng_state(others["random.cuda"])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
@@ -221,10 +224,6 @@ def _random() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         found["random.cuda"] = torch.cuda.get_rng_state()
     return found
-
-
-def _set_random(name: str, state: torch.Tensor) -> None:
-    torch.set_rng_state(state) if name == "random.cpu" else torch.cuda.set_rng_state(state)
 
 
 def put_weights(state: State, model: Any) -> None:

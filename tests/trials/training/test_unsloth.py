@@ -95,10 +95,14 @@ def test_other_process_trains_to_the_same_weights_and_returns_every_state(docume
 
 @pytest.mark.slow
 def test_errors_of_the_other_process_keep_their_type(documented, loaded, rows, monkeypatch):
-    hot = spec_with(base={"dtype": "float32"}, train={"learning_rate": 1000, "max_grad_norm": 1e9})
-    with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
-        trained(loaded, rows, hot, elsewhere(rows, hot))
     nowhere = spec_with(base={"dtype": "float32"})
+
+    def poisoned(model, start, states):
+        start.weights = {name: torch.full_like(weight, math.nan) for name, weight in start.weights.items()}
+        return unsloth.fit(inputs(model, rows, nowhere, states), start, nowhere.base, Hub().locate("micro"))
+
+    with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
+        trained(loaded, rows, nowhere, poisoned)
     with pytest.raises(RuntimeError, match="in the process that trains with Unsloth: Traceback"):
         trained(
             loaded,
