@@ -159,11 +159,11 @@ class Encoder:
             raise InputError(
                 f"data.template: {base} has no chat template; use alpaca or plain, or the instruct model of this base"
             )
-        asked = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
-        answered = [*asked, {"role": "assistant", "content": response}]
+        question = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
+        answered = [*question, {"role": "assistant", "content": response}]
         apply, template = self._tokenizer.apply_chat_template, self._template
         try:
-            before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
+            before = apply(question, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
             whole = apply(answered, tokenize=True, return_dict=False, **template)
         except ERRORS as error:  # the template is the model's own
             raise InputError(

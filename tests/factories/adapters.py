@@ -25,7 +25,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor, within: float = 1e-4) -> bo
 
 
 def changed(model, seed: int = 0) -> None:
-    """As a training would leave it, at no cost."""
+    """Changes the adapter's weights as a training would, without its cost."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

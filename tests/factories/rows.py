@@ -18,7 +18,7 @@ def local_data(dataset: str, **values) -> Data:
 
 
 class Letters:
-    """A tokenizer with a token a character and 0 as its end."""
+    """A tokenizer with one token a character and 0 as its end token."""
 
     eos_token_id = 0
 

@@ -18,7 +18,7 @@ SETTINGS = Train(learning_rate=5e-3, batch_size=8, micro_batch_size=8, warmup=0.
 
 
 def fitted(loaded, rows, settings: Train, lora: Lora | None = None, **more) -> tuple[trainer.State, list[trainer.State]]:
-    """The end of a training and the states after every step, as they are kept."""
+    """The final state of a training and the states after every step, in stored form."""
     states: list[trainer.State] = []
     with adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
         start = more.pop("start", None) or trainer.beginning(model, settings)

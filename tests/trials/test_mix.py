@@ -1,4 +1,4 @@
-"""The training rows of a trial: nested, in their shares, as the tokens that the loss should see."""
+"""The training rows of a trial are nested, in the requested shares, and exclude held-out rows."""
 
 import json
 from collections import Counter

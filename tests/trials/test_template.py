@@ -22,7 +22,7 @@ def test_response_keeps_only_its_indentation(folder):
 
 
 class Ending(Letters):
-    """Adds the end token to every text by itself."""
+    """Appends the end token to every text."""
 
     def __call__(self, text, add_special_tokens=True):
         return {"input_ids": [*map(ord, text), *([0] if add_special_tokens else [])]}
@@ -137,14 +137,14 @@ def test_plain_row_has_no_added_text():
 
 
 class Marked(Letters):
-    """As tokenizers that put a mark before each text they are given."""
+    """Puts a special token before each text."""
 
     def __call__(self, text, add_special_tokens=True):
         return {"input_ids": [1, *map(ord, text)]}
 
 
 class Pairs(Letters):
-    """A token for two letters, so one may span the border between prompt and response."""
+    """One token for two letters, so that a token may span prompt and response."""
 
     def __call__(self, text, add_special_tokens=True):
         return {"input_ids": [ord(text[i]) * 1000 + sum(map(ord, text[i + 1 : i + 2])) for i in range(0, len(text), 2)]}

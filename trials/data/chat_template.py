@@ -101,7 +101,7 @@ class _Bounds:
 
     def _check_format(self, text: str, values: tuple[Any, ...]) -> None:
         if _WIDTH.search(text):
-            raise SecurityError("a format of such a width cannot stand in a chat template")
+            raise SecurityError("a format of such a width is not allowed in a chat template")
         self._budget.grown((text.count("%") + text.count("{")) * sum(len(str(value)) for value in values))
 
     def _before_filter(self, name: str, value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -291,7 +291,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _DuplicateKey(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
+        raise _DuplicateKey(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return row
 
 
@@ -332,13 +332,13 @@ def _separated(path: Path, delimiter: str) -> Numbered:
                 f"{path}: its header is one field, {header[0]!r}; {wanted} divide a file with this ending, not {used}"
             )
         if twice := sorted({name for name in header if header.count(name) > 1}):
-            raise InputError(f"{path}: column {twice[0]!r} stands in the header twice")
-        begins = reader.line_num + 1
+            raise InputError(f"{path}: column {twice[0]!r} occurs twice in the header")
+        first = reader.line_num + 1
         for cells in reader:
             if cells:
                 number += 1
-                yield begins, _cells(header, cells, f"{path}: row {number} (line {begins})")
-            begins = reader.line_num + 1
+                yield first, _cells(header, cells, f"{path}: row {number} (line {first})")
+            first = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}: row {number + 1} (line {reader.line_num}): not CSV: {error}") from None
 

@@ -220,7 +220,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for node in tree.find_all(nodes.Node):
             if not isinstance(node, _LANGUAGE) or (isinstance(node, nodes.For) and node.recursive):
                 line = f"line {node.lineno}: " if text.count("\n") else ""
-                raise SecurityError(f"{line}{type(node).__name__} cannot stand in a template of rows")
+                raise SecurityError(f"{line}{type(node).__name__} is not allowed in a row template")
         return partial(self._rendered, self.from_string(instrumented(tree)))
 
     def _rendered(self, template: jinja2.Template, row: Mapping[str, Any]) -> str:
@@ -267,7 +267,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return __self._range(*args)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if not any(isinstance(owner, kind) and name in names for kind, names in _METHODS.items()):
-            raise SecurityError(f"{name or __obj!r} cannot be called in a template of rows")
+            raise SecurityError(f"{name or __obj!r} cannot be called in a row template")
         if name == "replace":
             __self._budget.replaced(str(owner), *map(str, args[:2]))
         if name == "join":
@@ -278,7 +278,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         check_operands(operator, left, right)
         if operator == "%" and isinstance(left, str):
-            raise SecurityError("% formats cannot stand in a template of rows; write the parts one after the other")
+            raise SecurityError("% formats are not allowed in a row template; write the parts one after the other")
         if operator == "*":
             text, times = (left, right) if isinstance(right, int) else (right, left)
             if isinstance(text, str) and isinstance(times, int):

@@ -53,7 +53,7 @@ def test_dora_starts_as_the_base_up_to_rounding(loaded, rows, init):
 def test_initial_factors_of_a_converted_adapter_are_frozen(loaded, rows, spec):
     with adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
         began = {name: (down[4:].clone(), up[:, 4:].clone()) for name, (down, up) in factors(model).items()}
-        with model.disable_adapter():  # on leaving it PEFT asks for the gradients of all that is active
+        with model.disable_adapter():  # on exit PEFT requires gradients of all active adapters
             pass
         trained(model, loaded, rows, spec)
         for name, (down, up) in factors(model).items():
@@ -76,13 +76,13 @@ def test_converted_init_starts_from_a_part_of_the_weight(loaded, rows, init):
                 elif init == "olora":
                     q, r = torch.linalg.qr(weight)
                     assert close(part, module.scaling["default"] * q[:, :4] @ r[:4])
-                else:  # of the rows' covariance it takes least: far less than the leading part would
+                else:  # it carries far less of the rows' covariance than the leading part
                     assert torch.linalg.matrix_rank(part, rtol=1e-4) == 4
                     assert part.norm() < 0.5 * weight.norm()
 
 
 def test_corda_starts_where_the_rows_lose_least(loaded, rows):
-    """Without its component the layers' outputs on the rows hardly change, without pissa's they change much."""
+    """Removing corda's component hardly changes the outputs on the rows; removing pissa's does."""
     lost = {}
     for init in ("corda", "pissa"):
         with adapter.adapted(loaded, Lora(rank=16, init=init, target_modules=("up_proj",), layers=(1,)), 0, rows) as model:

@@ -1,4 +1,4 @@
-"""The base is lent to adapters and is itself again; they begin as they should, are read as saved, and are made into others."""
+"""Adapters leave the base unchanged, read back as saved, and derive others exactly."""
 
 import json
 
@@ -192,12 +192,12 @@ def test_strength_interpolates_between_base_and_adapter(loaded, rows, tmp_path, 
 
 @torch.no_grad()
 def seen(module: LoraLayer) -> torch.Tensor:
-    """A layer's effective weight, from what it does."""
+    """A layer's effective weight, from its output on the identity."""
     return module(torch.eye(module.in_features))
 
 
 def test_strength_changes_no_other_scaling(loaded):
-    """Attention modules have a float called `scaling` too."""
+    """Attention modules also have a float called `scaling`."""
     with adapter.adapted(loaded, Lora(rank=2), 0) as model:
         scalings = [m.scaling for m in model.modules() if isinstance(getattr(m, "scaling", None), float)]
         assert scalings
@@ -228,7 +228,7 @@ def test_truncation_is_the_best_of_its_rank_and_exact_at_full_rank(loaded, rows,
 
 
 OFF = ["q", "k", "v", "first-third", "middle-third", "last-third"]
-BLOCKS = {"first-third": {0}, "middle-third": {1, 2}, "last-third": {3}}  # of micro's four
+BLOCKS = {"first-third": {0}, "middle-third": {1, 2}, "last-third": {3}}  # micro has four
 
 
 def in_part(layer: str, off: str) -> bool:

@@ -1,4 +1,4 @@
-"""The factors of a layer are its update."""
+"""The factors of a layer multiply to its update."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from trials.training import loss as objective
 
 
 def test_factors_equal_the_merged_update(loaded):
-    """The factors carry the scale: alpha / sqrt(rank) here."""
+    """The factors include the scale, here alpha / sqrt(rank)."""
     with adapter.adapted(loaded, Lora(rank=4, alpha=3, use_rslora=True), 0) as model:
         torch.nn.init.normal_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))
         name, (a, b) = next(iter(factors(model).items()))

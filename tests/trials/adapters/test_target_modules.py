@@ -1,4 +1,4 @@
-"""Groups of layers mean the same in every architecture."""
+"""Groups select the same kinds of layers in every architecture."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Chat templates of strangers: rendered as transformers renders them, and never for long or without end."""
+"""Untrusted chat templates render as in transformers, within bounds of time and output."""
 
 import pytest
 import transformers

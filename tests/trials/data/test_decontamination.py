@@ -1,4 +1,4 @@
-"""No test document is trained on: what shares 13 words in a row with one is left out, and a source full of them refused."""
+"""No trial trains on a test document, and a source with too many of them is refused."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_documents_are_prompt_and_right_answer_of_the_whole_split(tasks):
 
 @pytest.fixture
 def planted(tasks, tmp_path):
-    """A source of 200 rows of which some are test documents; returns its Data."""
+    """Returns a function that makes the Data of a source of 200 rows, some of them test documents."""
 
     def make(copies: int, **values):
         docs = list(tasks.build(ROLES[1])["micro_gsm"].eval_docs)[:copies]

@@ -1,4 +1,4 @@
-"""Local files of rows: every format that people have, and one line for whatever is wrong with one."""
+"""Row files of all formats give the same rows, and an error is one line with file and row."""
 
 import bz2
 import gzip
@@ -92,8 +92,8 @@ def test_existing_path_is_not_a_glob_pattern(folder, place):
         ("unmarked.csv", CSV.decode().encode("utf-16-be"), "unmarked.csv: is UTF-16"),
         ("crash.jsonl", LINES + bytes(40), "crash.jsonl: row 26: byte 0x00 at column 1 is no text; the file is damaged"),
         ("crash.csv", CSV + b"a\0,b\n", "crash.csv: row 26 (line 52): byte 0x00 at column 2"),
-        ("again.jsonl", LINES + b'{"q": 1, "a": 2, "q": 3}\n', "again.jsonl: row 26: 'q' stands in one object twice"),
-        ("again.json", b'[{"q": 1, "a": {"b": 1, "b": 2}}]', "again.json: row 1: 'b' stands in one object twice"),
+        ("again.jsonl", LINES + b'{"q": 1, "a": 2, "q": 3}\n', "again.jsonl: row 26: 'q' occurs twice in one object"),
+        ("again.json", b'[{"q": 1, "a": {"b": 1, "b": 2}}]', "again.json: row 1: 'b' occurs twice in one object"),
         ("digits.jsonl", b'{"q": ' + b"9" * 5000 + b"}", "digits.jsonl: row 1: not JSON that can be read: a whole number of"),
         ("semi.csv", CSV.replace(b",", b";"), "semi.csv: its header is one field, 'q;a'; commas divide a file with this"),
         ("tabs.csv", CSV.replace(b",", b"\t"), "tabs.csv: its header is one field, 'q\\ta'; commas"),
@@ -104,7 +104,7 @@ def test_existing_path_is_not_a_glob_pattern(folder, place):
         ("columns.json", json.dumps({"q": ["x"], "a": ["y"]}).encode(), "columns.json: is one object, not rows"),
         ("ragged.csv", CSV + b"a,b,c\n", "ragged.csv: row 26 (line 52): has 3 fields, the header 2: q, a"),
         ("quote.csv", CSV + b'a,"b\n', "quote.csv: row 26"),
-        ("twice.csv", b"q,q\n1,2\n", "column 'q' stands in the header twice"),
+        ("twice.csv", b"q,q\n1,2\n", "column 'q' occurs twice in the header"),
         ("notes.txt", LINES, "notes.txt is a file, but none of .jsonl"),
         ("broken.parquet", b"PAR1", "broken.parquet"),
     ],

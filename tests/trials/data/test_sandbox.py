@@ -1,4 +1,4 @@
-"""Templates of strangers: what they may say, and that no attack runs code, grows without end or takes long."""
+"""Untrusted row templates render what rows need; no attack runs code, grows without end or takes long."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Bases by the real loader: GGUF files, other architectures than Llama, the type of the hardware, and what is refused."""
+"""Bases load and train on other architectures than Llama; unusable ones are refused in one line."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ IDS = torch.tensor([[5, 6, 7, 200, 31, 8]])
 
 
 def hub_error(kind: str, status: int, url: str) -> Exception:
-    """The exception that huggingface_hub itself makes of such an answer."""
+    """The exception that huggingface_hub raises for such a response."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import hf_raise_for_status
@@ -49,7 +49,7 @@ def hub_error(kind: str, status: int, url: str) -> Exception:
 )
 @pytest.mark.parametrize("gguf", [None, "model.gguf"])
 def test_hub_refusals_are_one_line_with_a_remedy(monkeypatch, kind, status, expected, gguf):
-    """The hub's answers, given where huggingface_hub asks for them; transformers wraps them as it does."""
+    """Responses are faked inside huggingface_hub, so that transformers wraps its real exceptions."""
     from huggingface_hub import file_download
 
     def refuse(*_, **__):
@@ -117,11 +117,11 @@ def test_chat_rows_need_a_chat_template(tmp_path):
 
 @pytest.fixture(scope="module", params=["gpt_neox", "qwen2"])
 def another_base(request, tmp_path_factory) -> Path:
-    """Another architecture than Llama on disk, with micro's tokenizer."""
+    """A base of another architecture on disk, with micro's tokenizer."""
     folder = tmp_path_factory.mktemp(request.param)
     model = miniature(request.param, bos_token_id=0, eos_token_id=0, pad_token_id=1, max_position_embeddings=1024)
     for name, weight in model.named_parameters():
-        if name.endswith("bias"):  # nought as it is drawn, which would hide one that is lost
+        if name.endswith("bias"):  # initialised to 0, which would hide a lost one
             torch.nn.init.normal_(weight, std=0.1)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(MICRO).save_pretrained(folder)

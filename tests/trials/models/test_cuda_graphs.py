@@ -26,7 +26,7 @@ def test_failed_capture_warns_and_is_not_repeated(caplog, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     assert cuda_graphs.tried(other, lambda: None, full) is None
-    assert cuda_graphs.tried(other, lambda: None, lambda: 7) == 7  # another time there may be room
+    assert cuda_graphs.tried(other, lambda: None, lambda: 7) == 7  # out of memory is no property of the model
 
 
 def test_error_in_the_warm_up_is_raised(monkeypatch):

@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def grouped(tmp_path) -> Path:
-    """A random Llama unlike micro where a GGUF file can go wrong: fewer key heads, an own head, another rotary base."""
+    """A random Llama with what a GGUF file can get wrong: fewer key heads, an untied head, another rotary base."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=1536, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,

@@ -1,4 +1,4 @@
-"""What is known of a base before its weights are read: its layers, positions and special tokens."""
+"""A trial is checked against its base's layers, positions and special tokens before weights are read."""
 
 import json
 

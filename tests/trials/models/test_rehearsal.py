@@ -1,4 +1,4 @@
-"""What a few tokens on random weights show of an architecture."""
+"""A few tokens on random weights reveal architectures that cannot be tuned."""
 
 import pytest
 from transformers import BertConfig, BertLMHeadModel

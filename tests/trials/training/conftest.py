@@ -35,7 +35,7 @@ def heldout(mixed) -> list[Example]:
 
 @pytest.fixture
 def documented(tmp_path, monkeypatch) -> Path:
-    """The folder of the package that stands for Unsloth, on the path of other processes alone."""
+    """The folder of a fake Unsloth package, on the path of other processes only."""
     (tmp_path / "unsloth").mkdir()
     (tmp_path / "unsloth" / "__init__.py").write_text(DOCUMENTED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

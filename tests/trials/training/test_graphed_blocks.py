@@ -1,4 +1,4 @@
-"""What a GPU replays of a training is the training: here its blocks run as they would be captured."""
+"""A replayed training equals the usual one. Here the blocks run as they would be captured, without a GPU."""
 
 import functools
 
@@ -43,7 +43,7 @@ def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeyp
     short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
     (plain, none), (other, shapes) = (trained(loaded, short, monkeypatch, replay) for replay in (False, True))
     assert none == set()
-    assert shapes == {(8, 64)}  # and the last batch, of fewer rows, as usual
+    assert shapes == {(8, 64)}  # the last batch has fewer rows and is not replayed
     for (_, one), (_, two) in zip(plain.losses, other.losses, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
     for name, weight in plain.weights.items():
@@ -51,7 +51,7 @@ def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeyp
 
 
 class Graph:
-    """As torch.cuda.CUDAGraph: whatever it writes, it writes into the same tensors."""
+    """Like torch.cuda.CUDAGraph, it always writes into the same tensors."""
 
     def __init__(self, replay):
         self.replay = replay
@@ -61,7 +61,7 @@ def test_gradients_of_several_replays_add_up():
     weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
     there = object.__new__(graphed_blocks._Graphs)
     there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
-    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last one has no part in it
+    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last weight is unused
 
     def backward() -> None:
         there.gradients[0].copy_(there.gradient * there.states * weights[1])

@@ -1,4 +1,4 @@
-"""The loss and its penalties are those of their formulas, however a batch is cut."""
+"""Loss and penalties follow their formulas for every micro-batch size."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_penalties_pull_towards_the_base_and_are_recorded(loaded, rows, heldout)
     summary = trainer.summary(rows, kept[2], changed(kl=3.0))
     assert 0 < summary["final_kl"] < summary["final_loss"]
     assert "stopped_early" not in summary
-    # nothing is drawn towards the base where nothing has moved
+    # without an update there is no penalty
     assert kept[2].losses[0][1] == pytest.approx(free[2].losses[0][1], rel=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_kl_penalty_sees_the_base_without_noise_and_draws_no_random_number(loade
 
 
 def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
-    """One batch, one step with a rate of 0: the penalty is kl x the KL per counted token of that batch."""
+    """In one step with a learning rate of almost 0, the penalty is kl x the KL per counted token."""
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Trials trained in one pass: each as if it were alone."""
+"""Joint training gives every trial the result of a training by itself."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def loaded(request) -> base.LoadedBase:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Example]:
-    """Of 3 to 20 tokens; some of them do not count."""
+    """Rows of 3 to 20 tokens, some of them without a label."""
     random = torch.Generator().manual_seed(0)
     found = []
     for number in range(40):
@@ -64,7 +64,7 @@ def settings(**values) -> Train:
 
 @pytest.fixture(scope="module")
 def mixed(rows) -> list[tuple[Lora, Train, list[Example]]]:
-    """Other ranks, scales, rates, schedules, clippings, beginnings and rows; the first's last batch is not whole."""
+    """Different ranks, scales, rates, schedules, clippings, inits and rows; the first has an incomplete last batch."""
     return [
         (Lora(rank=2), settings(seed=1), rows[:10]),
         (Lora(rank=5, alpha=3), settings(learning_rate=1e-2, schedule="cosine", warmup=0.3, max_grad_norm=0.05), rows[5:29]),
@@ -95,7 +95,7 @@ def solo(loaded, lora: Lora, chosen: Train, rows, start=None, save=lambda state:
 
 
 def kept(state: trainer.State) -> trainer.State:
-    """As it comes back from a disk, with the weights in the model's order."""
+    """The state after a round trip through its stored form, with the weights in the model's order."""
     values, tensors = state.packed()
     copy = trainer.State.unpacked(json.loads(json.dumps(values)), safetensors.torch.load(serialized(tensors)))
     copy.weights = {name: copy.weights[name] for name in state.weights}
@@ -114,7 +114,7 @@ def assert_close(one: trainer.State, other: trainer.State) -> None:
 
 
 def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Tensor]:
-    """Of the first step's loss, by PEFT and the model's own loss, micro-batch by micro-batch."""
+    """Gradients of the first step by PEFT and the model's own loss, micro-batch by micro-batch."""
     rows = rows[: chosen.batch_size]
     tokens = sum(label != IGNORED for row in rows for label in row.labels[1:])
     with adapter.adapted(loaded, lora, chosen.seed) as model:
@@ -128,7 +128,7 @@ def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Te
 
 @torch.no_grad()
 def nonzero(weights: dict[str, torch.nn.Parameter]) -> None:
-    """B begins at 0, and A's gradient with it; somewhere else both have one."""
+    """Sets nonzero weights: with the initial B = 0, A has no gradient."""
     for number, weight in enumerate(weights.values()):
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * 0.05)
 
@@ -161,7 +161,7 @@ def test_loss_has_no_gradient_in_other_adapters_or_rank_padding(loaded, mixed):
             layer.down.grad.zero_()
             layer.up.grad.zero_()
         stack.losses(micro, tokens)[0].backward()
-        for layer in stack.layers.values():  # of rank 2 among ranks up to 6
+        for layer in stack.layers.values():  # rank 2, padded to 6
             assert not layer.down.grad[0, 2:].any()
             assert not layer.up.grad[0, :, 2:].any()
 
@@ -342,7 +342,7 @@ def test_joint_records_equal_those_of_separate_runs(another, alone, specs):
 
 
 class CutOff(BaseException):
-    """Ends an attempt as a signal would: no `except Exception` sees it."""
+    """Ends an attempt like a signal: no `except Exception` catches it."""
 
 
 def test_interrupted_joint_training_resumes_to_the_same_records(another, alone, specs, monkeypatch):
@@ -350,7 +350,7 @@ def test_interrupted_joint_training_resumes_to_the_same_records(another, alone, 
 
     def cut(*arguments):
         calls.append(1)
-        if len(calls) == 3:  # the two short ones have one of two steps, then they leave at the second
+        if len(calls) == 3:  # after one of the two steps of the short trainings
             raise CutOff
         return backward(*arguments)
 

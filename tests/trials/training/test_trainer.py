@@ -1,4 +1,4 @@
-"""What is minimised, at which learning rate, and when a training ends."""
+"""Learning rate, noise, early stopping and resume of a training."""
 
 import math
 
@@ -21,7 +21,7 @@ NEVER = trainer.Pace(seconds=float("inf"))
 
 
 def test_evaluation_changes_no_later_training_in_bfloat16(rows, monkeypatch):
-    monkeypatch.setattr(dequantize, "SHARE", 0.0)  # the layers are those of bitsandbytes
+    monkeypatch.setattr(dequantize, "SHARE", 0.0)  # keeps bitsandbytes' own layers
     loaded = base.load(Base(model="micro", dtype="bfloat16"), Hub())
     before, _ = fitted(loaded, rows[:16], SETTINGS)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_evaluation_changes_no_later_training_in_bfloat16(rows, monkeypatch):
 
 
 def expected(step: int, steps: int, settings: Train) -> float:
-    """Share of the learning rate at a step, which counts from 0; written down again, independent of transformers."""
+    """Share of the learning rate at a step, counted from 0; the formulas are independent of transformers' code."""
     warmup = math.ceil(steps * settings.warmup)
     if step < warmup:
         return step / warmup
@@ -92,7 +92,7 @@ def test_training_follows_the_schedule(loaded, rows, monkeypatch):
 def test_derivable_rows_were_trained_at_the_full_rate(decay, samples):
     settings = changed(schedule="wsd", warmup=0.0, decay=decay)
     steps = math.ceil(samples / settings.batch_size)
-    steady = math.floor(samples * (1 - decay))  # as TrialSpec bounds derive.samples
+    steady = math.floor(samples * (1 - decay))  # TrialSpec's bound of derive.samples
     for step in range(math.ceil(steady / settings.batch_size)):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         schedule = trainer.schedule_of(settings, optimizer, steps)
@@ -217,7 +217,7 @@ def test_resumed_training_measures_and_stops_at_the_same_steps(loaded, mixed, he
     assert trainer.stops(whole.kl, settings), "it was stopped"
     assert 3 < whole.step < 7
     assert [state.step for state in states] == list(range(1, whole.step + 1))
-    for state in states:  # the last one is that after which it stopped
+    for state in states:  # the last one is the stop
         again, _ = fitted(loaded, rows, settings, lora, heldout=heldout, start=state)
         assert same(again, whole)
         assert (again.step, again.kl, again.penalties) == (whole.step, whole.kl, whole.penalties)

@@ -45,7 +45,7 @@ def rows(loaded) -> list[mix.Example]:
 
 
 def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[trainer.State, dict[str, torch.Tensor], list[trainer.State]]:
-    """The end, the weights in the model then, and the states that were saved."""
+    """The final state, the weights in the model, and the saved states."""
     states: list[trainer.State] = []
     with lora.adapted(loaded, spec.lora, 3) as model:
         end = fit(model, trainer.beginning(model, spec.train), states)
@@ -69,7 +69,7 @@ def elsewhere(rows, spec: TrialSpec, start=None):
 def test_other_process_trains_to_the_same_weights_and_returns_every_state(documented, loaded, rows, monkeypatch):
     asked = documented / "asked.json"
     monkeypatch.setenv("ASKED", str(asked))
-    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a sweep's workers have it
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as in a sweep's workers
     spec = spec_with(base={"dtype": "float32"}, lora={"rank": 3, "dropout": 0.1}, train={"l2": 0.01, "neftune": 2.0})
     here = trained(
         loaded,

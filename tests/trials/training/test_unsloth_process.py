@@ -1,4 +1,4 @@
-"""The process that trains with Unsloth ends with the process that waits for it."""
+"""The process that trains with Unsloth does not outlive its parent."""
 
 import json
 import subprocess
