@@ -1,6 +1,8 @@
 """The training rows of a trial are nested, in the requested shares, and exclude held-out rows."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pandas as pd
@@ -175,3 +177,11 @@ def test_empty_row_is_not_a_copy_of_a_held_out_empty_row(folder):
     draw = mix.draws(local_data("rows.jsonl"), Hub(), ["mine"])["mine"]
     assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
     assert draw.left_out.keys() == {"held out", "no response"}
+
+
+def test_imports_of_user_scripts_load_no_torch():
+    code = (
+        "import sys; from trials import mix; from trials.hub import Hub; from trials.template import Encoder; "
+        "sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

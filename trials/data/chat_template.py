@@ -94,7 +94,7 @@ class _Bounds:
                 self._budget.replaced(owner, *map(str, arguments[:2]))
             elif name == "join" and arguments:
                 arguments = (list(arguments[0]),)
-                self._budget.grown(len(arguments[0]) * len(owner))
+                self._budget.joined(len(arguments[0]), [owner])
         return self._budget.charged(
             ImmutableSandboxedEnvironment.call(self._environment, context, function, *arguments, **named)
         )
@@ -108,7 +108,7 @@ class _Bounds:
         """Charges a filter's result where it may be larger than its input."""
         if name == "join":
             value = list(value)
-            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
+            self._budget.joined(len(value), (*arguments, *named.values()))
         elif name == "replace":
             self._budget.replaced(str(value), *map(str, arguments[:2]))
         elif name in ("indent", "tojson"):

@@ -128,6 +128,10 @@ class Budget:
         """Charges the result of a replacement before it is made."""
         self.grown(len(text) + text.count(old) * len(new))
 
+    def joined(self, count: int, separators: Iterable[Any]) -> None:
+        """Charges the separators of a join before it is made."""
+        self.grown(count * max([len(str(one)) for one in separators], default=0))
+
     def steps(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
             self.spend(1)
@@ -253,7 +257,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             value = [self._budget.charged(one) for one in value]  # generators, as of `map`
         if name == "join":
             value = [self._written(one) for one in value]
-            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
+            self._budget.joined(len(value), (*arguments, *named.values()))
         elif name == "replace":
             self._budget.replaced(self._written(value), *map(str, arguments[:2]))
         elif name == "string":
@@ -272,7 +276,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             __self._budget.replaced(str(owner), *map(str, args[:2]))
         if name == "join":
             args = ([__self._written(one) for one in args[0]],)
-            __self._budget.grown(len(args[0]) * len(str(owner)))
+            __self._budget.joined(len(args[0]), [owner])
         return __self._budget.charged(__obj(*args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

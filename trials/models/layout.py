@@ -79,10 +79,15 @@ class Layout:
 
 def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
     """The layout and tokens of a base; None for a GGUF file that is not on this machine yet."""
-    place = _gguf_place(base, hub) if base.gguf is not None else None
-    if base.gguf is not None and place is None:
-        return None
-    digest = hashlib.sha256(place.encode()) if place else _digest(base, hub)
+    if base.gguf is not None:
+        from trials.models import gguf  # imports torch
+
+        file = gguf.file(base, hub, fetch=False)
+        if file is None:
+            return None
+        digest = hashlib.sha256(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}".encode())
+    else:
+        digest = _digest(base, hub)
     if digest is None:  # nothing on this machine to cache by
         return _read(base, hub)
     for part in (str(_VERSION), importlib.metadata.version("transformers"), str(base.quantization != "none"), base.dtype):
@@ -92,7 +97,7 @@ def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
 
 def known(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
     """As `of`, for a base whose files are on this machine; else None."""
-    if base.gguf is not None or not (hub.has(base.model) or _in_cache(base, "config.json")):
+    if base.gguf is not None or not (hub.has(base.model) or _file(base, hub, "config.json")):
         return None
     return of(base, hub)
 
@@ -105,26 +110,19 @@ def _read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
 
 def _digest(base: Base, hub: Hub) -> Any:
     """The digest of the files that determine a layout; None if not even a configuration is on this machine."""
-    digest, folder = hashlib.sha256(), Path(hub.locate(base.model))
-    if not (folder.is_dir() or _in_cache(base, "config.json")):
+    found = {name: path for name in _FILES if (path := _file(base, hub, name))}
+    if "config.json" not in found:
         return None
-    for name in _FILES:
-        path = folder / name if folder.is_dir() else _in_cache(base, name)
-        if path is not None and path.is_file():
-            digest.update(name.encode() + path.read_bytes())
-    return digest
+    return hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in found.items()))
 
 
-def _in_cache(base: Base, name: str) -> Path | None:
+def _file(base: Base, hub: Hub, name: str) -> Path | None:
+    """A file of the base, from its folder or the hub's cache; None if it is not on this machine."""
+    folder = Path(hub.locate(base.model))
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
     found = huggingface_hub.try_to_load_from_cache(base.model, name, revision=base.revision or "main")
     return Path(found) if isinstance(found, str) else None
-
-
-def _gguf_place(base: Base, hub: Hub) -> str | None:
-    from trials.models import gguf  # imports torch
-
-    file = gguf.file(base, hub, fetch=False)
-    return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" if file else None
 
 
 _found: dict[str, tuple[Layout, Tokens]] = {}
