@@ -135,6 +135,7 @@ class Encoder:
         return ids[: self._data.max_length], labels[: self._data.max_length]
 
     def _completed(self, prompt: str, response: str) -> tuple[int, list[int]]:
+        # tokenised together: many tokenizers encode a text differently at its start
         before, whole = self._ids(prompt), self._ids(prompt + response)
         if whole[: len(before)] != before:  # a token spans the border, so the response is tokenised by itself
             whole = before + self._tokenizer(response, add_special_tokens=False)["input_ids"]

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-import trials
-
-MICRO = Path(trials.__file__).parent / "micro" / "hub" / "micro"
+MICRO = Path(__file__).parents[2] / "trials" / "micro" / "hub" / "micro"
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:

@@ -207,6 +207,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
     def __init__(self) -> None:
+        # optimized=False: constant folding at compile time would not be charged
         super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._written, optimized=False)
         self._budget = Budget()
         self.globals = {"range": self._range}  # `call` recognises this one bound method
@@ -289,7 +290,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 self._budget.grown(len(text) * times)
             elif not isinstance(text, (int, float, Decimal)):
                 raise SecurityError(f"{_named(text)} cannot be multiplied")
-        elif operator == "+":
+        elif operator == "+":  # copies both operands
             self._budget.charged(left)
             self._budget.charged(right)
         return self._budget.charged(super().call_binop(context, operator, left, right))

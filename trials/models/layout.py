@@ -27,8 +27,7 @@ _FILES = (
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
 _VERSION = 4  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
-_SMALL = 0.01
-"""Share of the model's weights below which layers get no note."""
+_SMALL = 0.01  # share of the model's weights below which layers get no note
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
         digest = _digest(base, hub)
     if digest is None:  # nothing on this machine to cache by
         return _read(base, hub)
+    # transformers decides the names of the layers, and the quantisation and type which notes apply
     for part in (str(_VERSION), importlib.metadata.version("transformers"), str(base.quantization != "none"), base.dtype):
         digest.update(part.encode())
     return _kept(base, hub, digest.hexdigest())

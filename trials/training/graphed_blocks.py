@@ -17,10 +17,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from trials.evaluation.engine import shared_prefix
 from trials.models import base, cuda_graphs, oom
 
-_STEP = 64
-"""Lengths are padded to multiples of this."""
-_FEWEST = 4
-"""Number of passes of a length that pay for its capture, which takes about as long as that many steps."""
+_STEP = 64  # lengths are padded to multiples of this
+_FEWEST = 4  # number of passes of a length that pay for its capture, which takes about as long as that many steps
 
 
 def fits(model: Any) -> bool:

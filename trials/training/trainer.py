@@ -359,6 +359,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
             kl=settings.kl,
             l2=settings.l2,
         )
+        # would print every log entry to standard output, which --json keeps machine-readable
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         optimizer = trainer.create_optimizer()
         schedule = schedule_of(settings, optimizer, inputs.steps)
