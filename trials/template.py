@@ -9,7 +9,6 @@ import datetime as dt
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -28,8 +27,11 @@ _ALPACA = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 _DIRECTIVES = "aAbBcdfHIjmMpSUwWxXyYGuV"  # of strftime
+_LEADING_LINES = re.compile(r"\A\s*\n")
 IGNORED = -100  # the label that the loss leaves out
 
+_Part = tuple[str, Callable[[dict[str, Any]], str]]
+"""A field's name for errors, and the function that renders it."""
 Tokens = tuple[list[int], list[int]]
 """Token ids and labels of equal length; a label is the token's id or IGNORED."""
 
@@ -68,30 +70,22 @@ class Reader:
         row = present(row)
         return tuple(self._rendered(part, row, where, part is self._parts[-1]) for part in self._parts)
 
-    def _part(self, field: str, text: str) -> "_Part":
+    def _part(self, field: str, text: str) -> _Part:
         try:
-            return _Part(f"{field} {text!r}", self._sandbox.compiled(text))
+            return f"{field} {text!r}", self._sandbox.compiled(text)
         except ERRORS as error:
             raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {_reason(error)}") from error
 
-    def _rendered(self, part: "_Part", row: dict[str, Any], where: str, last: bool) -> str:
+    def _rendered(self, part: _Part, row: dict[str, Any], where: str, last: bool) -> str:
+        name, render = part
         try:
-            text = part.render(row)
+            text = render(row)
         except ERRORS as error:
             at = f"{where}: " if where else ""
             raise InputError(
-                f"source {self.name!r}: {at}{part.name}: {_reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
+                f"source {self.name!r}: {at}{name}: {_reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
             ) from error
         return _LEADING_LINES.sub("", text.rstrip()) if last else text.strip()
-
-
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    render: Callable[[dict[str, Any]], str]
-
-
-_LEADING_LINES = re.compile(r"\A\s*\n")
 
 
 def _reason(error: BaseException) -> str:
@@ -141,6 +135,7 @@ class Encoder:
         return ids[: self._data.max_length], labels[: self._data.max_length]
 
     def _completed(self, prompt: str, response: str) -> tuple[int, list[int]]:
+        # tokenised together: many tokenizers encode a text differently at its start
         before, whole = self._ids(prompt), self._ids(prompt + response)
         if whole[: len(before)] != before:  # a token spans the border, so the response is tokenised by itself
             whole = before + self._tokenizer(response, add_special_tokens=False)["input_ids"]
@@ -165,11 +160,11 @@ class Encoder:
             raise InputError(
                 f"data.template: {base} has no chat template; use alpaca or plain, or the instruct model of this base"
             )
-        asked = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
-        answered = [*asked, {"role": "assistant", "content": response}]
+        question = [{"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}]
+        answered = [*question, {"role": "assistant", "content": response}]
         apply, template = self._tokenizer.apply_chat_template, self._template
         try:
-            before = apply(asked, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
+            before = apply(question, add_generation_prompt=True, tokenize=True, return_dict=False, **template)
             whole = apply(answered, tokenize=True, return_dict=False, **template)
         except ERRORS as error:  # the template is the model's own
             raise InputError(

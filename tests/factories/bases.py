@@ -1,9 +1,11 @@
 """Worlds for tests: bases."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 MICRO = Path(__file__).parents[2] / "trials" / "micro" / "hub" / "micro"
 
@@ -62,3 +64,39 @@ def beside_tokenizer(folder: Path, model: Path, **kind) -> Path:
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
     write_gguf(AutoModelForCausalLM.from_pretrained(model), folder / "model.gguf", **kind)
     return folder
+
+
+SMALL = {"vocab_size": 1536, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GATED = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2}
+OLD = {"vocab_size": 1536, "n_layer": 2, "n_head": 4}
+LLAMA_LIKE = {"qkv": "q_proj k_proj v_proj", "output": "o_proj", "mlp": "gate_proj up_proj down_proj"}
+NEOX_LIKE = {"qkv": "query_key_value", "output": "dense", "mlp": "dense_h_to_4h dense_4h_to_h"}
+ARCHITECTURES = {
+    "llama": (GATED, LLAMA_LIKE),
+    "qwen2": (GATED, LLAMA_LIKE),
+    "qwen3": (GATED, LLAMA_LIKE),
+    "mistral": (GATED, LLAMA_LIKE),
+    "gemma": ({**GATED, "head_dim": 8}, LLAMA_LIKE),
+    "gemma3_text": ({**GATED, "head_dim": 8}, LLAMA_LIKE),
+    "olmo2": ({**GATED, "pad_token_id": 1, "eos_token_id": 0}, LLAMA_LIKE),
+    "phi": ({**SMALL, "intermediate_size": 64}, {"qkv": "q_proj k_proj v_proj", "output": "dense", "mlp": "fc1 fc2"}),
+    "phi3": ({**GATED, "pad_token_id": 0}, {"qkv": "qkv_proj", "output": "o_proj", "mlp": "gate_up_proj down_proj"}),
+    "gpt_neox": ({**SMALL, "intermediate_size": 64}, NEOX_LIKE),
+    "falcon": (SMALL, NEOX_LIKE),
+    "bloom": ({**OLD, "hidden_size": 32}, NEOX_LIKE),
+    "gpt2": ({**OLD, "n_embd": 32}, {"qkv": "c_attn", "output": "attn.c_proj", "mlp": "c_fc mlp.c_proj"}),
+    "gptj": (
+        {**OLD, "n_embd": 32, "rotary_dim": 4},
+        {"qkv": "q_proj k_proj v_proj", "output": "out_proj", "mlp": "fc_in fc_out"},
+    ),
+    "mpt": (
+        {"vocab_size": 1536, "d_model": 32, "n_layers": 2, "n_heads": 4},
+        {"qkv": "Wqkv", "output": "out_proj", "mlp": "up_proj down_proj"},
+    ),
+}
+
+
+def miniature(kind: str, **more) -> Any:
+    """The architecture in miniature, its weights drawn at random."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **ARCHITECTURES[kind][0], **more))

@@ -1,1 +1,1 @@
-"""LoRA adapters: how they begin, which layers get one, and what is derived from them."""
+"""LoRA adapters: initialisation, target modules, derived adapters."""

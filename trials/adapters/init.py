@@ -1,14 +1,11 @@
-"""How an adapter begins: the weights that it has before the first step, one way per name of `lora.init`.
+"""Initialisation of an adapter: its weights before the first step, by `lora.init`.
 
-With default, gaussian, orthogonal and eva, B @ A is zero and the model begins as its base. With loftq it begins at the
-quantisation's error, so nearer to the unquantised model than to its base. pissa, olora and corda begin at a part of the base's
-weights, and PEFT takes that part out of the base, which then is another model. Here the base stays: the part is taken off again
-by `Converted`, and nothing differs from the base before the first step, to the bit. Unlike PEFT's QPiSSA, the residual is not
-quantised again; the error of the base's quantisation is the base's.
+With default, gaussian, orthogonal and eva, B @ A is zero and the model starts as its base. With loftq, B @ A is the
+quantisation error, so the model starts nearer to the unquantised one. pissa, olora and corda start from a part of the base's
+weights. PEFT subtracts that part from the base; here the base stays unchanged and `Converted` subtracts it in the adapter, so
+that the model starts as its base to the bit, and no residual is quantised again (as it is in QPiSSA).
 
-Everything follows from the base, lora, the random generators' state and the rows, so that a resumed training begins alike.
-Layers are taken one by one in float32, and a singular value decomposition is torch.svd_lowrank's with 16 iterations, but for
-small matrices and for corda, which needs the smallest components: there it is whole, by torch's default driver.
+The result is a function of base, lora, random generators and rows, so a resumed training starts alike.
 """
 
 import json
@@ -19,59 +16,50 @@ from typing import Any
 import safetensors
 import torch
 from peft import initialize_lora_eva_weights
-from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.config import EvaConfig
 from peft.utils.integrations import dequantize_module_weight
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
-from trials.adapters.low_rank import Converted
+from trials.adapters.low_rank import Converted, lora_layers
 from trials.data.batching import collate
 from trials.errors import InputError
 from trials.mix import Example
 from trials.spec import Lora
 
 ADAPTER = "default"  # PEFT's name of the one adapter
-ROWS = 64  # that eva and corda look at
+ROWS = 64  # training rows that eva and corda read
 _ROWS_AT_ONCE = 8
-_EVA_PASSES = 25  # over the rows; where that is not enough it would never end
+_EVA_PASSES = 25  # over the rows; eva that has not converged by then never does
 _ITERATIONS = 16  # of svd_lowrank, as PEFT's pissa_niter_16
 _OVERSAMPLED = 8
-_COVARIANCES = 2**30  # bytes of corda's covariances that are there at once; more cost another pass over the rows
-_DAMPING = 0.01  # of a covariance's mean diagonal, as in PEFT
+_COVARIANCES = 2**30  # bytes of corda's covariances in memory at once; each such group of layers costs a pass over the rows
+_DAMPING = 0.01  # share of a covariance's mean diagonal, as in PEFT
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 
 
 def settings(lora: Lora) -> dict[str, Any]:
-    """The part of PEFT's LoraConfig that says how an adapter begins, as far as PEFT is to do it."""
-    if lora.init == "eva":  # the same rank everywhere: rank is a setting of its own
+    """The initialisation settings of PEFT's LoraConfig, for the methods that PEFT runs."""
+    if lora.init == "eva":  # rho 1 keeps the same rank in all layers, because lora.rank is a setting of its own
         return {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=1.0)}
     return {"init_lora_weights": "gaussian" if lora.init == "gaussian" else True}
 
 
 def begin(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
-    """Sets the weights of a fresh adapter; raises InputError where `lora.init` does not fit the base or the rows.
+    """Sets the weights of a fresh adapter; raises InputError if `lora.init` does not fit the base or the rows.
 
-    eva and corda look at the first 64 of the rows: eva begins with what varies most in them, corda (the paper's
-    knowledge-preserved mode) with what matters least to them, so that the rest stays.
+    eva and corda read the first 64 rows. eva starts from the directions in which they vary most; corda, in the paper's
+    knowledge-preserved mode, from the components that matter least to them.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     if lora.init in ("eva", "corda") and not rows:
-        raise InputError(f"lora.init: {lora.init} begins at training rows, and there are none")
+        raise InputError(f"lora.init: {lora.init} needs training rows, and there are none")
     if lora.init == "eva":
         _eva(model, pad_id, lora, rows[:ROWS])
-    elif lora.init == "orthogonal":
-        for module in layers.values():
-            _set(module, *_orthogonal(module, lora.rank))
-    elif lora.init == "loftq":
-        original = _originals(model.get_base_model())
-        for name, module in layers.items():
-            error = original(name.removeprefix("base_model.model."), module) - dense(module)
-            _set(module, *_balanced(*_leading(error, lora), _scale(module)))
-    elif lora.converted:
-        for module, (down, up) in _parts(model, layers, lora, rows[:ROWS]):
-            _set(module, down, up)
+        return
+    for module, (down, up) in _factors(model, lora, rows[:ROWS]):
+        _set(module, down, up)
+        if lora.converted:
             module.lora_variant[ADAPTER] = Converted(down, up)
 
 
@@ -79,21 +67,31 @@ def begin(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
 def _set(module: Any, down: torch.Tensor, up: torch.Tensor) -> None:
     module.lora_A[ADAPTER].weight.copy_(down)
     module.lora_B[ADAPTER].weight.copy_(up)
-    if ADAPTER in module.lora_variant:  # DoRA's magnitudes are those of the base and this update together
+    if ADAPTER in module.lora_variant:  # DoRA's magnitudes are the norms of base and update together
         module.lora_variant[ADAPTER].init(module, adapter_name=ADAPTER)
 
 
-def _parts(model: Any, layers: dict[str, Any], lora: Lora, rows: Sequence[Example]) -> Iterator[tuple[Any, Factors]]:
-    """The part of each layer's weight that the adapter begins at."""
-    if lora.init == "corda":
+def _factors(model: Any, lora: Lora, rows: Sequence[Example]) -> Iterator[tuple[Any, Factors]]:
+    """Each layer with its initial A and B; none for the methods that PEFT runs by itself."""
+    layers = lora_layers(model)
+    if lora.init == "orthogonal":
+        for module in layers.values():
+            yield module, _orthogonal(module, lora.rank)
+    elif lora.init == "loftq":
+        original = _originals(model.get_base_model())
+        for name, module in layers.items():
+            error = original(name.removeprefix("base_model.model."), module) - dense(module)
+            yield module, _balanced(*_leading(error, lora), _scale(module))
+    elif lora.init == "corda":
         for group in _groups(layers.values()):
             covariances = _covariances(model, group, rows)
             for module in group:
                 yield module, _balanced(*_least(dense(module), covariances.pop(module), lora), _scale(module))
-    for module in layers.values() if lora.init != "corda" else ():
-        if lora.init == "pissa":
+    elif lora.init == "pissa":
+        for module in layers.values():
             yield module, _balanced(*_leading(dense(module), lora), _scale(module))
-        else:
+    elif lora.init == "olora":
+        for module in layers.values():
             yield module, _olora(dense(module), lora)
 
 
@@ -102,7 +100,7 @@ def _scale(module: Any) -> float:
 
 
 def dense(module: Any) -> torch.Tensor:
-    """(outputs, inputs) the base's weight as it stands, float32."""
+    """(outputs, inputs) the base's weight, dequantised, in float32."""
     layer = module.get_base_layer()
     weight = dequantize_module_weight(layer).detach().float()
     return weight.T if module.fan_in_fan_out else weight
@@ -121,7 +119,7 @@ def _leading(matrix: torch.Tensor, lora: Lora) -> tuple[torch.Tensor, torch.Tens
     """U (outputs, rank), S (rank,) and V^T (rank, inputs) of the largest singular values."""
     _check_rank(matrix, lora)
     wanted = lora.rank + _OVERSAMPLED
-    if 4 * wanted < min(matrix.shape):
+    if 4 * wanted < min(matrix.shape):  # on smaller matrices the exact decomposition is as fast
         u, s, v = torch.svd_lowrank(matrix, q=wanted, niter=_ITERATIONS)
         vh = v.T
     else:
@@ -130,23 +128,21 @@ def _leading(matrix: torch.Tensor, lora: Lora) -> tuple[torch.Tensor, torch.Tens
 
 
 def _balanced(u: torch.Tensor, s: torch.Tensor, vh: torch.Tensor, scale: float) -> Factors:
-    """A and B with scale * B A = U S V^T and the singular values divided between the two, as PEFT's pissa divides them.
-
-    PEFT's loftq leaves the scale out, and so adds alpha / rank times the error that it means to undo.
-    """
+    """A and B with scale * B A = U S V^T, with the square roots of the singular values in each, as in PEFT's pissa."""
+    # PEFT's loftq omits the scale, and so adds alpha / rank times the error that it means to undo
     root = (s / scale).sqrt()
     return (root[:, None] * vh).contiguous(), (u * root).contiguous()
 
 
 def _olora(weight: torch.Tensor, lora: Lora) -> Factors:
-    """The first rows of R and columns of Q in W = Q R; they need no more than as many columns of W."""
+    """The first rows of R and columns of Q in W = Q R."""
     _check_rank(weight, lora)
-    q, _ = torch.linalg.qr(weight[:, : lora.rank])
+    q, _ = torch.linalg.qr(weight[:, : lora.rank])  # the first columns of Q depend on no other columns of W
     return (q.T @ weight).contiguous(), q.contiguous()
 
 
 def _least(weight: torch.Tensor, covariance: torch.Tensor, lora: Lora) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of W = U S V^T C^-1, from the singular values of W C, the smallest components: what matters least to the rows."""
+    """The smallest components of W = U S V^T C^-1, where U S V^T = W C and C is the covariance of the rows."""
     _check_rank(weight, lora)
     covariance = covariance.double()
     covariance.diagonal().add_(_DAMPING * covariance.diagonal().mean())
@@ -157,17 +153,15 @@ def _least(weight: torch.Tensor, covariance: torch.Tensor, lora: Lora) -> tuple[
 
 
 def _orthogonal(module: Any, rank: int) -> Factors:
-    """PEFT's: A and B are random in two halves of a space of `rank` dimensions, so that B A is zero up to rounding.
-
-    PEFT's own stores them in the type of the base's weight, which in 4 bits is that of bytes.
-    """
+    """A and B, random in two orthogonal halves of a `rank`-dimensional space, so that B A is zero up to rounding."""
+    # PEFT's own method stores them in the type of the base's weight, which is bytes for a 4-bit layer
     q, _ = torch.linalg.qr(torch.randn(rank, rank))
     down = (torch.randn(module.in_features, rank // 2) @ q[0::2]).T / 10
     up = torch.randn(rank // 2, module.out_features).T @ q[1::2] / 10
     return down, up
 
 
-# ---------------------------------------------------------------------- what is read: rows, the unquantised weights
+# ---------------------------------------------------------------------- rows and unquantised weights
 
 
 def _eva(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
@@ -179,18 +173,18 @@ def _eva(model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
         left -= 1
         if left < 0:
             raise InputError(
-                f"lora.init: eva finds no {lora.rank} steady directions in {len(rows)} rows; lower lora.rank or train on more"
+                f"lora.init: eva finds no {lora.rank} stable directions in {len(rows)} rows; lower lora.rank or train on more"
             )
         model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
 
     config = model.peft_config[ADAPTER]
     names = config.target_modules
     initialize_lora_eva_weights(model, batches, forward_fn=forward, show_progress_bar=False)
-    config.target_modules = names  # which PEFT has replaced by every layer's full name
+    config.target_modules = names  # PEFT has replaced them by every layer's full name
 
 
 def _groups(modules: Any) -> Iterator[list[Any]]:
-    """The layers in their order, as many at once as there is room for their covariances."""
+    """The layers in order, in groups whose covariances fit in memory."""
     group: list[Any] = []
     size = 0
     for module in modules:
@@ -205,15 +199,15 @@ def _groups(modules: Any) -> Iterator[list[Any]]:
 
 @torch.no_grad()
 def _covariances(model: Any, modules: Sequence[Any], rows: Sequence[Example]) -> dict[Any, torch.Tensor]:
-    """(inputs, inputs) per layer: the mean over the rows of X^T X, each row's X divided by its largest entry as PEFT does."""
+    """(inputs, inputs) by layer: the mean over the rows of X^T X, each row's X divided by its largest entry, as in PEFT."""
     found: dict[Any, torch.Tensor] = {}
 
-    def look(module: Any, given: tuple[torch.Tensor, ...]) -> None:
+    def add(module: Any, given: tuple[torch.Tensor, ...]) -> None:
         x = given[0].reshape(-1, module.in_features).float()
         x = x / x.max().abs()
         found[module] = found.get(module, 0) + x.T @ x / len(rows)
 
-    hooks = [module.register_forward_pre_hook(look) for module in modules]
+    hooks = [module.register_forward_pre_hook(add) for module in modules]
     training = model.training
     model.eval()
     try:
@@ -228,7 +222,7 @@ def _covariances(model: Any, modules: Sequence[Any], rows: Sequence[Example]) ->
 
 
 def _originals(base: Any) -> Callable[[str, Any], torch.Tensor]:
-    """Reads a layer's unquantised weight from the model's safetensors: (its name, the adapter's layer) -> (outputs, inputs)."""
+    """A function (layer's name, adapter's layer) -> (outputs, inputs) that reads unquantised weights from safetensors."""
     path, revision = base.config._name_or_path, getattr(base.config, "_commit_hash", None)
 
     def file(name: str) -> str | None:
@@ -246,7 +240,7 @@ def _originals(base: Any) -> Callable[[str, Any], torch.Tensor]:
     def read(name: str, module: Any) -> torch.Tensor:
         layer = module.get_base_layer()
         if not hasattr(layer.weight, "quant_state"):
-            raise InputError("lora.init: loftq begins at the error of a quantisation, and base.quantization is none")
+            raise InputError("lora.init: loftq starts from the error of a quantisation, and base.quantization is none")
         keys = [f"{name}.weight", f"{name}.weight".removeprefix(f"{base.base_model_prefix}.")]
         key = next((key for key in keys if key in places), None)
         if key is None:

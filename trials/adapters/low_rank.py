@@ -1,4 +1,4 @@
-"""What LoRA layers add to the base's weights, as low-rank factors: the layer's update is B @ A."""
+"""The updates of LoRA layers as low-rank factors: a layer adds B @ A to the base's weight."""
 
 from typing import Any
 
@@ -9,10 +9,7 @@ from torch.nn import functional
 
 
 class Converted(LoraVariant):
-    """LoRA whose update is scaling * (B A - up down), where A and B began at `down` and `up`, which are never trained.
-
-    As a second adapter of PEFT's, what is taken off would be rounded to the base's type before it meets what it cancels.
-    """
+    """LoRA whose update is scaling * (B A - up down), where `down` and `up` are the frozen initial values of A and B."""
 
     def __init__(self, down: torch.Tensor, up: torch.Tensor):
         self.down, self.up = down, up
@@ -20,32 +17,32 @@ class Converted(LoraVariant):
     def forward(  # type: ignore[override]  # PEFT's are static, and called on an instance
         self, module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
-        learnt = module.lora_B[active_adapter](module.lora_A[active_adapter](module.lora_dropout[active_adapter](x)))
-        begun = functional.linear(functional.linear(x, self.down), self.up)
-        return result + (learnt - begun) * module.scaling[active_adapter]
+        trained = module.lora_B[active_adapter](module.lora_A[active_adapter](module.lora_dropout[active_adapter](x)))
+        initial = functional.linear(functional.linear(x, self.down), self.up)
+        # subtracted here: with a second PEFT adapter, each would be rounded to the base's type before they cancel
+        return result + (trained - initial) * module.scaling[active_adapter]
 
 
 def factors(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Layer's name -> A of shape (r, inputs) and B of shape (outputs, r), B with the scale in it; gradients flow through both.
+    """A (r, inputs) and B (outputs, r) by layer's name, with the scale in B; gradients flow through both.
 
-    Of an adapter that began at a part of the base, the part that is taken off is in it, and r is twice the rank. Where several
-    adapters are active on a layer, what they add together. Of a DoRA layer it is the direction's update alone.
+    Several active adapters of a layer are concatenated. A converted adapter includes its subtracted part, so r is twice its
+    rank. For DoRA, the factors are those of the direction's update only.
     """
     found = {}
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            adapters = [one for one in module.active_adapters if one in module.lora_A]
-            if adapters:
-                downs = [_weight(module.lora_A[one]) for one in adapters]
-                ups = [_weight(module.lora_B[one]) * module.scaling[one] for one in adapters]
-                for one in adapters:
-                    if isinstance(variant := module.lora_variant.get(one), Converted):
-                        downs.append(variant.down)
-                        ups.append(variant.up * -module.scaling[one])
-                found[name] = (torch.cat(downs, dim=0), torch.cat(ups, dim=1))
+    for name, module in lora_layers(model).items():
+        downs, ups = [], []
+        for adapter in (one for one in module.active_adapters if one in module.lora_A):
+            scale = module.scaling[adapter]
+            downs.append(module.lora_A[adapter].weight)
+            ups.append(module.lora_B[adapter].weight * scale)
+            if isinstance(variant := module.lora_variant.get(adapter), Converted):
+                downs.append(variant.down)
+                ups.append(variant.up * -scale)
+        if downs:
+            found[name] = (torch.cat(downs, dim=0), torch.cat(ups, dim=1))
     return found
 
 
-def _weight(layer: Any) -> torch.Tensor:
-    weight: torch.Tensor = layer.weight
-    return weight
+def lora_layers(model: Any) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}

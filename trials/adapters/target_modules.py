@@ -1,4 +1,4 @@
-"""The linear layers that an adapter is put on: groups by what a layer does, whatever the architecture calls it."""
+"""Selects the linear layers that get an adapter, by groups that are independent of an architecture's names."""
 
 import difflib
 import re
@@ -30,11 +30,11 @@ _ROUTER_PART = re.compile(r"router|classifier|^gate$|shared_expert_gate")
 
 
 def group(name: str) -> str | None:
-    """`qkv`, `mlp`, `output` (of attention) or `other` for a layer by its name, as far as that is given ("h.0.mlp.c_proj").
+    """The group of a layer by its name ("h.0.mlp.c_proj"): `qkv`, `mlp`, `output` (of attention) or `other`.
 
-    None for a model's head, which is in no group. The part of the block that a layer lies in decides where names are shared:
-    GPT-2 has a c_proj and some gated attentions have a gate_proj in both.
+    None for a model's head, which is in no group.
     """
+    # parents come first, because names are ambiguous: GPT-2 has a c_proj in attention and MLP, others a gate_proj in both
     *parents, last = name.split(".")
     if last in _HEAD:
         return None
@@ -56,17 +56,17 @@ _GROUPS = {
 
 
 def wanted(target_modules: str | Iterable[str], linear: Iterable[str]) -> set[str]:
-    """The layers among a model's `linear` ones that a group or a list of names (or ends of names) stands for.
+    """Those of a model's `linear` layers that a group, or a list of names (or ends of names), selects.
 
-    Raises InputError when the model has none of the group, or lacks one of the names.
+    Raises InputError if the model has no layer of the group, or lacks one of the names.
     """
     there = set(linear)
     if isinstance(target_modules, str):
         found = {name for name in there if group(name) in _GROUPS[target_modules]}
         unknown = set() if found else {target_modules}
     else:
-        found = {name for name in there if meant(name, target_modules)}
-        unknown = {name for name in target_modules if not any(meant(layer, [name]) for layer in there)}
+        found = {name for name in there if matches(name, target_modules)}
+        unknown = {name for name in target_modules if not any(matches(layer, [name]) for layer in there)}
     if unknown:
         names = sorted({_last(name) for name in there})
         near = [close for name in unknown - {*_GROUPS} for close in difflib.get_close_matches(name, [*names, *_GROUPS], n=1)]
@@ -79,9 +79,9 @@ def wanted(target_modules: str | Iterable[str], linear: Iterable[str]) -> set[st
 
 
 def chosen(target_modules: str | Iterable[str], linear: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
-    """PEFT's target_modules for these layers, sorted: each layer's shortest end of a name that nothing else has.
+    """PEFT's target_modules for these layers, sorted: the shortest end of each name that matches no other module.
 
-    `modules` are the names of all of the model's modules: PEFT compares with these, not with the linear ones alone.
+    `modules`: the names of all modules, because PEFT matches against these, not only against linear layers.
     """
     there = set(linear)
     layers = wanted(target_modules, there)
@@ -96,8 +96,8 @@ def _ends(name: str) -> Iterator[str]:
         yield ".".join(parts[-length:])
 
 
-def meant(name: str, targets: Iterable[str]) -> bool:
-    """Whether a layer is one of these, which are names or their ends: PEFT's rule."""
+def matches(name: str, targets: Iterable[str]) -> bool:
+    """Whether a layer's name equals, or ends with, one of the targets, by PEFT's rule."""
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
@@ -106,7 +106,7 @@ def _last(name: str) -> str:
 
 
 def blocks(layers: str | Iterable[int], count: int) -> list[int]:
-    """The numbers of the blocks that `lora.layers` means, of a base that has `count`; InputError where there are none such."""
+    """The numbers of the blocks that `lora.layers` selects out of `count`; raises InputError if one does not exist."""
     if layers == "all":
         return list(range(count))
     if isinstance(layers, str):
@@ -121,9 +121,9 @@ def blocks(layers: str | Iterable[int], count: int) -> list[int]:
 
 
 def in_blocks(names: Iterable[str], layers: str | Iterable[int], modules: Iterable[str]) -> list[str]:
-    """The layers by these names that `lora.layers` takes in, sorted.
+    """Those of the named layers that lie in the blocks of `lora.layers`, sorted.
 
-    `modules` name all of the base's modules, which tell how many blocks it has. Raises InputError when no layer is left.
+    `modules`: the names of all of the base's modules, from which its blocks are counted. Raises InputError if no layer is left.
     """
     found = sorted(names)
     if layers == "all":
@@ -141,16 +141,16 @@ def in_blocks(names: Iterable[str], layers: str | Iterable[int], modules: Iterab
 
 
 def depth(names: Iterable[str], modules: Iterable[str]) -> int:
-    """The number of blocks in the stacks that the layers by these names are in."""
+    """The number of blocks in the stacks that contain the named layers."""
     stacks = {match[1] for name in names if (match := BLOCK.match(name))}
     found = [int(match[2]) for name in modules if (match := BLOCK.match(f"{name}.")) and match[1] in stacks]
     return max(found, default=-1) + 1
 
 
 def part(off: str, adapted: Iterable[str], count: int) -> list[str]:
-    """Of the adapted layers those in a part of the network: q, k or v, or a third of the base's `count` blocks.
+    """Those of the adapted layers in a part of the network: q, k or v, or a third of the base's `count` blocks.
 
-    Raises InputError where there are none, or where q, k and v are one layer.
+    Raises InputError if there are none, or if q, k and v are one layer.
     """
     layers = list(adapted)
     if off in ("q", "k", "v"):

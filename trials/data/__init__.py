@@ -1,1 +1,1 @@
-"""Training rows: sources, prompts, decontamination, mixtures, batches."""
+"""Training rows: files, sandboxed templates, decontamination, replay controls, batches."""

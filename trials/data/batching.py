@@ -8,8 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trials.mix import Example
 from trials.template import IGNORED
 
-_ALIKE = 0.9
-"""Share of the longest row's length from which on a row wastes little of its batch on padding."""
+_ALIKE = 0.9  # share of the longest row's length from which on a row wastes little of its batch on padding
 ENOUGH = {"cpu": 1024, "cuda": 8192}
 """Tokens of a pass beyond which a larger batch gains hardly any speed, by device type. The GPU's is estimated, not measured."""
 

@@ -94,21 +94,21 @@ class _Bounds:
                 self._budget.replaced(owner, *map(str, arguments[:2]))
             elif name == "join" and arguments:
                 arguments = (list(arguments[0]),)
-                self._budget.grown(len(arguments[0]) * len(owner))
+                self._budget.joined(len(arguments[0]), [owner])
         return self._budget.charged(
             ImmutableSandboxedEnvironment.call(self._environment, context, function, *arguments, **named)
         )
 
     def _check_format(self, text: str, values: tuple[Any, ...]) -> None:
         if _WIDTH.search(text):
-            raise SecurityError("a format of such a width cannot stand in a chat template")
+            raise SecurityError("a format of such a width is not allowed in a chat template")
         self._budget.grown((text.count("%") + text.count("{")) * sum(len(str(value)) for value in values))
 
     def _before_filter(self, name: str, value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Charges a filter's result where it may be larger than its input."""
         if name == "join":
             value = list(value)
-            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
+            self._budget.joined(len(value), (*arguments, *named.values()))
         elif name == "replace":
             self._budget.replaced(str(value), *map(str, arguments[:2]))
         elif name in ("indent", "tojson"):

@@ -27,7 +27,7 @@ _WORD = re.compile(r"[^\W_]+")
 _PLACES = np.random.default_rng(0).integers(0, 2**63, size=WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
-@lru_cache(maxsize=2**18)
+@lru_cache(maxsize=2**18)  # common words recur millions of times
 def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
 
@@ -68,6 +68,7 @@ class Documents:
         return self.tasks[self.owners[hits[0]]] if len(hits) else None
 
 
+# weak keys, so that an index lives as long as its tasks
 _known: "WeakKeyDictionary[Tasks, dict[tuple[str, ...], Documents]]" = WeakKeyDictionary()
 
 

@@ -42,8 +42,9 @@ _UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh91AY&SY", "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd", "Parquet": b"PAR1\x15"}
 """First bytes of binary files that often carry a text ending."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+# a row is JSON text, because rows of one file may have different types in a column
 _SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("row", pa.large_string())])
-_BATCH = 1_000
+_BATCH = 1_000  # rows of an Arrow batch
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -278,6 +279,7 @@ def _after_blanks(text: str, position: int) -> int:
 
 def _parsed(text: str, where: str) -> Any:
     try:
+        # strict=False allows raw control characters in strings, which some writers leave unescaped
         return json.loads(text, strict=False, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {_not_json(error)}") from None
@@ -291,7 +293,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _DuplicateKey(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
+        raise _DuplicateKey(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in one object")
     return row
 
 
@@ -316,10 +318,10 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 
 def _separated(path: Path, delimiter: str) -> Numbered:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(sys.maxsize)  # the default refuses fields beyond 128 KiB
     number = 0
 
-    def texts() -> Iterator[str]:
+    def texts() -> Iterator[str]:  # decoded line by line, so that an error names its row
         for line, raw in enumerate(_lines(path), 1):
             yield _decoded(raw, f"{path}: row {number + 1} (line {line})" if line > 1 else f"{path}: header")
 
@@ -332,13 +334,13 @@ def _separated(path: Path, delimiter: str) -> Numbered:
                 f"{path}: its header is one field, {header[0]!r}; {wanted} divide a file with this ending, not {used}"
             )
         if twice := sorted({name for name in header if header.count(name) > 1}):
-            raise InputError(f"{path}: column {twice[0]!r} stands in the header twice")
-        begins = reader.line_num + 1
+            raise InputError(f"{path}: column {twice[0]!r} occurs twice in the header")
+        first = reader.line_num + 1
         for cells in reader:
             if cells:
                 number += 1
-                yield begins, _cells(header, cells, f"{path}: row {number} (line {begins})")
-            begins = reader.line_num + 1
+                yield first, _cells(header, cells, f"{path}: row {number} (line {first})")
+            first = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}: row {number + 1} (line {reader.line_num}): not CSV: {error}") from None
 

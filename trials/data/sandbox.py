@@ -128,6 +128,10 @@ class Budget:
         """Charges the result of a replacement before it is made."""
         self.grown(len(text) + text.count(old) * len(new))
 
+    def joined(self, count: int, separators: Iterable[Any]) -> None:
+        """Charges the separators of a join before it is made."""
+        self.grown(count * max([len(str(one)) for one in separators], default=0))
+
     def steps(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
             self.spend(1)
@@ -203,6 +207,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
     def __init__(self) -> None:
+        # optimized=False: constant folding at compile time would not be charged
         super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._written, optimized=False)
         self._budget = Budget()
         self.globals = {"range": self._range}  # `call` recognises this one bound method
@@ -220,7 +225,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for node in tree.find_all(nodes.Node):
             if not isinstance(node, _LANGUAGE) or (isinstance(node, nodes.For) and node.recursive):
                 line = f"line {node.lineno}: " if text.count("\n") else ""
-                raise SecurityError(f"{line}{type(node).__name__} cannot stand in a template of rows")
+                raise SecurityError(f"{line}{type(node).__name__} is not allowed in a row template")
         return partial(self._rendered, self.from_string(instrumented(tree)))
 
     def _rendered(self, template: jinja2.Template, row: Mapping[str, Any]) -> str:
@@ -253,7 +258,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             value = [self._budget.charged(one) for one in value]  # generators, as of `map`
         if name == "join":
             value = [self._written(one) for one in value]
-            self._budget.grown(len(value) * max([len(str(one)) for one in (*arguments, *named.values())], default=0))
+            self._budget.joined(len(value), (*arguments, *named.values()))
         elif name == "replace":
             self._budget.replaced(self._written(value), *map(str, arguments[:2]))
         elif name == "string":
@@ -267,25 +272,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return __self._range(*args)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if not any(isinstance(owner, kind) and name in names for kind, names in _METHODS.items()):
-            raise SecurityError(f"{name or __obj!r} cannot be called in a template of rows")
+            raise SecurityError(f"{name or __obj!r} cannot be called in a row template")
         if name == "replace":
             __self._budget.replaced(str(owner), *map(str, args[:2]))
         if name == "join":
             args = ([__self._written(one) for one in args[0]],)
-            __self._budget.grown(len(args[0]) * len(str(owner)))
+            __self._budget.joined(len(args[0]), [owner])
         return __self._budget.charged(__obj(*args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         check_operands(operator, left, right)
         if operator == "%" and isinstance(left, str):
-            raise SecurityError("% formats cannot stand in a template of rows; write the parts one after the other")
+            raise SecurityError("% formats are not allowed in a row template; write the parts one after the other")
         if operator == "*":
             text, times = (left, right) if isinstance(right, int) else (right, left)
             if isinstance(text, str) and isinstance(times, int):
                 self._budget.grown(len(text) * times)
             elif not isinstance(text, (int, float, Decimal)):
                 raise SecurityError(f"{_named(text)} cannot be multiplied")
-        elif operator == "+":
+        elif operator == "+":  # copies both operands
             self._budget.charged(left)
             self._budget.charged(right)
         return self._budget.charged(super().call_binop(context, operator, left, right))

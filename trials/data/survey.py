@@ -62,6 +62,7 @@ def _sameness(spec: TrialSpec) -> str:
     """Key of a draw: equal for trials whose sources have the same usable rows in the same order."""
     data, names = spec.data, sorted(name for name, share in spec.data.mix.items() if share > 0)
     replay = Replay(source=data.replay.source, control=data.replay.control) if data.replay.share > 0 else Replay()
+    # samples, shares and the replayed share decide how many rows are drawn, not which
     same = data.model_copy(update={"samples": 1, "mix": dict.fromkeys(names, 1.0), "replay": replay})
     return "|".join(
         [same.model_dump_json(), spec.base.model_dump_json(), *(one.model_dump_json() for one in spec.eval.values())]

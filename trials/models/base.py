@@ -169,7 +169,7 @@ def load(base: Base, hub: Hub) -> LoadedBase:
         revision=revision,
         dtype=getattr(torch, base.dtype),
         quantization_config=quantization_config(base),
-        device_map={"": device()},
+        device_map={"": device()},  # bitsandbytes quantises on the device that the weights are loaded to
         trust_remote_code=False,
     )
     model.requires_grad_(False)

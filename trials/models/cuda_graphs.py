@@ -16,11 +16,9 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
-_uncapturable: WeakSet[Any] = WeakSet()
-"""Models whose capture failed."""
+_uncapturable: WeakSet[Any] = WeakSet()  # models whose capture failed
 
-_WARM = 2
-"""Warm-up runs outside of a graph, in which libraries select their kernels."""
+_WARM = 2  # warm-up runs outside of a graph, in which libraries select their kernels
 
 
 @cache

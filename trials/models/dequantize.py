@@ -29,6 +29,7 @@ class Unpacked(bnb.nn.Linear4bit):
 
 def unpack(model: Any) -> bool:
     """Makes every 4-bit layer keep its dequantised weights, if all of them fit; returns whether they do."""
+    # exact type: a subclass may have a forward of its own
     layers: list[Any] = [module for module in model.modules() if type(module) is bnb.nn.Linear4bit]
     if not layers or any(layer.compute_dtype is None for layer in layers):
         return False

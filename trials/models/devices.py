@@ -23,7 +23,7 @@ def capability() -> Capability | None:
     """The compute capability of this process's GPU; None without an NVIDIA GPU."""
     import torch  # here, because `half_type` is used where torch is not loaded
 
-    if not torch.cuda.is_available() or torch.version.hip is not None:
+    if not torch.cuda.is_available() or torch.version.hip is not None:  # AMD's version numbers have another meaning
         return None
     return torch.cuda.get_device_capability()
 

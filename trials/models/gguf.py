@@ -60,6 +60,7 @@ def converted(base: Base, hub: Hub) -> tuple[Path, str]:
     assert source is not None
     digest = fingerprint.sha256(source)
     config = _config(base, hub)
+    # everything that the converted weights depend on
     key = "|".join((digest, base.dtype, transformers.__version__, "" if config is None else config.read_text("utf-8")))
     place = Path(constants.HF_HOME) / "slimsweep" / "gguf" / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not place.is_dir():
@@ -67,7 +68,7 @@ def converted(base: Base, hub: Hub) -> tuple[Path, str]:
         with tempfile.TemporaryDirectory(dir=place.parent) as making:
             _convert(base, source, config, Path(making) / "model")
             try:
-                (Path(making) / "model").rename(place)
+                (Path(making) / "model").rename(place)  # atomic: other processes see no unfinished folder
             except OSError:
                 if not place.is_dir():  # else another process was faster
                     raise

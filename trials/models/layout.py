@@ -27,8 +27,7 @@ _FILES = (
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
 _VERSION = 4  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
-_SMALL = 0.01
-"""Share of the model's weights below which layers get no note."""
+_SMALL = 0.01  # share of the model's weights below which layers get no note
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,18 @@ class Layout:
 
 def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
     """The layout and tokens of a base; None for a GGUF file that is not on this machine yet."""
-    place = _gguf_place(base, hub) if base.gguf is not None else None
-    if base.gguf is not None and place is None:
-        return None
-    digest = hashlib.sha256(place.encode()) if place else _digest(base, hub)
+    if base.gguf is not None:
+        from trials.models import gguf  # imports torch
+
+        file = gguf.file(base, hub, fetch=False)
+        if file is None:
+            return None
+        digest = hashlib.sha256(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}".encode())
+    else:
+        digest = _digest(base, hub)
     if digest is None:  # nothing on this machine to cache by
         return _read(base, hub)
+    # transformers decides the names of the layers, and the quantisation and type which notes apply
     for part in (str(_VERSION), importlib.metadata.version("transformers"), str(base.quantization != "none"), base.dtype):
         digest.update(part.encode())
     return _kept(base, hub, digest.hexdigest())
@@ -92,7 +97,7 @@ def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
 
 def known(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:
     """As `of`, for a base whose files are on this machine; else None."""
-    if base.gguf is not None or not (hub.has(base.model) or _in_cache(base, "config.json")):
+    if base.gguf is not None or not (hub.has(base.model) or _file(base, hub, "config.json")):
         return None
     return of(base, hub)
 
@@ -105,26 +110,19 @@ def _read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
 
 def _digest(base: Base, hub: Hub) -> Any:
     """The digest of the files that determine a layout; None if not even a configuration is on this machine."""
-    digest, folder = hashlib.sha256(), Path(hub.locate(base.model))
-    if not (folder.is_dir() or _in_cache(base, "config.json")):
+    found = {name: path for name in _FILES if (path := _file(base, hub, name))}
+    if "config.json" not in found:
         return None
-    for name in _FILES:
-        path = folder / name if folder.is_dir() else _in_cache(base, name)
-        if path is not None and path.is_file():
-            digest.update(name.encode() + path.read_bytes())
-    return digest
+    return hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in found.items()))
 
 
-def _in_cache(base: Base, name: str) -> Path | None:
+def _file(base: Base, hub: Hub, name: str) -> Path | None:
+    """A file of the base, from its folder or the hub's cache; None if it is not on this machine."""
+    folder = Path(hub.locate(base.model))
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
     found = huggingface_hub.try_to_load_from_cache(base.model, name, revision=base.revision or "main")
     return Path(found) if isinstance(found, str) else None
-
-
-def _gguf_place(base: Base, hub: Hub) -> str | None:
-    from trials.models import gguf  # imports torch
-
-    file = gguf.file(base, hub, fetch=False)
-    return f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" if file else None
 
 
 _found: dict[str, tuple[Layout, Tokens]] = {}
@@ -200,7 +198,7 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
 def _targets(lora: Lora, names: Iterable[str]) -> bool:
     if isinstance(lora.target_modules, str):
         return lora.target_modules in ("mlp", "all-linear")
-    return any(target_modules.meant(name, lora.target_modules) for name in names)
+    return any(target_modules.matches(name, lora.target_modules) for name in names)
 
 
 # ---------------------------------------------------------------------- notes

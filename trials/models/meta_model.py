@@ -19,8 +19,7 @@ from trials.spec import Base
 
 _MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 """Architectures in which PEFT refuses an adapter on out_proj."""
-_SMALL = 0.01
-"""Share of the model's weights below which a matrix outside of linear layers is ignored."""
+_SMALL = 0.01  # share of the model's weights below which a matrix outside of linear layers is ignored
 
 
 def read(base: Base, hub: Hub) -> tuple[Layout, Tokens]:
@@ -44,6 +43,7 @@ def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
     linear = {name: module for name, module in model.named_modules() if _carries_adapter(module) and module is not head}
     if four_bit is None:
         four_bit = {name for name, module in linear.items() if hasattr(module.weight, "quant_state")}
+    # from the shape, because a loaded 4-bit weight packs two numbers into a byte
     sizes = {name: _size(module) for name, module in linear.items()}
     total = sum(sizes.values()) + _rest(model, linear)
     other = _other(model, linear, total)

@@ -13,10 +13,8 @@ from trials.models import oom, positions
 WEIGHTS = 2 * 10**8
 """Larger models are not run: building one takes seconds and gigabytes."""
 _LENGTH = 24
-_ALIKE = 1e-3
-"""Tolerance of rounding between different batches, as a share of the logits' standard deviation."""
-_CAUSAL = 1e-4
-"""The same within one row. It is smaller, because random weights attend weakly and a later token changes little."""
+_ALIKE = 1e-3  # tolerance of rounding between different batches, as a share of the logits' standard deviation
+_CAUSAL = 1e-4  # the same within one row; smaller, because random weights attend weakly and a later token changes little
 
 
 def failures(like: Any) -> dict[str, str]:

@@ -83,7 +83,7 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
         # a copy, because the cached mixture serves the next trial too
         record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixed.left_out, mixed.cut))
         loaded.check_ids(examples)  # a GPU only reports a failed assertion for an id beyond the embeddings
-        heldout = kl.sample(session.heldout(spec), trainer.LOOKED_AT)
+        heldout = kl.sample(session.heldout(spec), trainer.KL_ROWS)
         record.rows = dict(Counter(example.source for example in examples))
     begins_at: Sequence[Example] = examples
     if spec.lora.init == "corda":  # it preserves the directions that matter for these rows: text sampled from the base

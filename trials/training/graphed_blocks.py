@@ -1,9 +1,7 @@
-"""Training on a GPU: the model's blocks, forward and backward, as CUDA graphs, one pair for each padded length.
+"""Training on a GPU with CUDA graphs of the model's blocks: a forward and a backward graph for each padded length.
 
-A step of a small model is thousands of kernels of some microseconds, which a processor takes several times as long to
-ask for one by one. Embeddings, head and loss stay outside, and so does what a graph cannot hold: dropout, since a training that
-goes on in another process would draw other numbers, and batches of other sizes. Which steps are replayed depends on the rows
-alone, where the memory suffices for all graphs; else none is.
+A step of a small model is thousands of kernels of some microseconds each, and launching them one by one takes several times as
+long. Embeddings, head and loss stay outside of the graphs.
 """
 
 import functools
@@ -19,14 +17,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from trials.evaluation.engine import shared_prefix
 from trials.models import base, cuda_graphs, oom
 
-_STEP = 64
-"""Lengths are padded to multiples of it."""
-_FEWEST = 4
-"""Times that a length must come for a graph to be worth its making, which takes about as many steps."""
+_STEP = 64  # lengths are padded to multiples of this
+_FEWEST = 4  # number of passes of a length that pay for its capture, which takes about as long as that many steps
 
 
 def fits(model: Any) -> bool:
-    """Whether the blocks of the PEFT model can be replayed: no random numbers, and attention that causality alone limits."""
+    """Whether the PEFT model's blocks can be captured: no random numbers, and no attention mask but the causal one."""
+    # with dropout, a resumed training would draw other random numbers from a graph than an undisturbed one
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
     return shared_prefix.fits(core) and not drops and not base.dropouts(core)
@@ -34,13 +31,13 @@ def fits(model: Any) -> bool:
 
 @contextmanager
 def replayed(model: Any, rows: int, lengths: Sequence[int]) -> Iterator[None]:
-    """In the block, passes in training over `rows` rows, padded on the right, are replayed; `lengths`: of all these passes."""
+    """Within the context, training passes over `rows` right-padded rows are replayed. `lengths`: the lengths of all passes."""
     core = model.get_base_model()
     most = getattr(core.config, "max_position_embeddings", None) or math.inf
     times = Counter(map(_width, lengths))
     body, blocks = core.base_model, _Blocks(core)
     blocks.prepare(rows, sorted((width for width in times if times[width] >= _FEWEST and width <= most), reverse=True))
-    own = body.__dict__.get("forward")  # accelerate may have put one there
+    own = body.__dict__.get("forward")  # accelerate may have set one
     body.forward = blocks.forward
     try:
         yield
@@ -55,18 +52,17 @@ def _width(length: int) -> int:
 
 
 class _Blocks:
-    """What stands in for the body's own forward."""
+    """Replaces the forward method of the model's body: embeds, pads, replays."""
 
     def __init__(self, core: Any):
         self.core, self.body, self.usual = core, core.base_model, core.base_model.forward
         self.embedded = core.get_input_embeddings()
         self.kind: type[Any] = BaseModelOutputWithPast  # of output
         self.ready: dict[tuple[int, int], Callable[[torch.Tensor], torch.Tensor]] = {}
-        """What takes the blocks' input to their output, by its (rows, length)."""
+        """The replay of the blocks by the (rows, length) of its input."""
 
     def prepare(self, rows: int, widths: Sequence[int]) -> None:
-        """The graphs, the widest first: what these have had in memory is the others'. All or none, and before the first step,
-        that a training which goes on decides alike."""
+        """Captures the graphs before the first step, the widest first, so that the others reuse its memory."""
         oom.release()
         training, pool = self.body.training, None
         self.body.train()
@@ -76,6 +72,7 @@ class _Blocks:
                     like = self.embedded(torch.zeros(rows, width, dtype=torch.long, device=self.core.device))
                 made = _Graphs(self, like)
                 run, capture = functools.partial(made.run, self), functools.partial(made.capture, self, pool)
+                # all or none, so that a resumed training replays the same steps as an undisturbed one
                 if cuda_graphs.tried(self.core, run, capture) is None:
                     self.ready = {}
                     return
@@ -95,7 +92,7 @@ class _Blocks:
         return self.kind(last_hidden_state=found[:, :length])
 
     def blocks(self, states: torch.Tensor) -> torch.Tensor:
-        """No mask: what pads a row comes after all of it, and causality hides it."""
+        # no mask: the padding lies behind a row's tokens, where causal attention hides it
         found = self.usual(inputs_embeds=states, use_cache=False)
         self.kind = type(found)
         last: torch.Tensor = found.last_hidden_state
@@ -103,14 +100,14 @@ class _Blocks:
 
 
 class _Graphs:
-    """The blocks at one shape: a graph forward, one backward, and the tensors that both read and write."""
+    """The blocks at one shape: a forward graph, a backward graph, and their static input and output tensors."""
 
     forward: Any
     backward: Any
     """torch.cuda.CUDAGraph."""
     out: torch.Tensor
     gradients: Sequence[torch.Tensor | None]
-    """Of the weights."""
+    """Gradients of the weights."""
 
     def __init__(self, blocks: _Blocks, like: torch.Tensor):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
@@ -129,24 +126,24 @@ class _Graphs:
         return torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
 
 
-def _replay(there: _Graphs, states: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = _Replay.apply(there, states, *there.weights)
+def _replay(graphs: _Graphs, states: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = _Replay.apply(graphs, states, *graphs.weights)
     return found
 
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, there: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        ctx.there = there
-        there.states.copy_(states)
-        there.forward.replay()
-        return there.out.detach()
+    def forward(ctx: Any, graphs: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        ctx.graphs = graphs
+        graphs.states.copy_(states)
+        graphs.forward.replay()
+        return graphs.out.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
-        there: _Graphs = ctx.there
-        there.gradient.copy_(gradient)
-        there.backward.replay()
-        # copies: the next replay overwrites what these were, and a step may add up several
-        copies = iter(torch._foreach_mul([one for one in there.gradients if one is not None], 1.0))
-        return None, None, *(None if one is None else next(copies) for one in there.gradients)
+        graphs: _Graphs = ctx.graphs
+        graphs.gradient.copy_(gradient)
+        graphs.backward.replay()
+        # copies: the next replay overwrites these tensors, and a step may accumulate several
+        copies = iter(torch._foreach_mul([one for one in graphs.gradients if one is not None], 1.0))
+        return None, None, *(None if one is None else next(copies) for one in graphs.gradients)

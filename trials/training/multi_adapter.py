@@ -138,7 +138,8 @@ class Training:
 def fit(trainings: Sequence[Training]) -> None:
     """Trains until every training has its `end` or its `failure`. All need the same micro-batch size.
 
-    Raises Unstackable. The model has no adapter before and after.
+    The results equal those of separate training up to rounding, because sums run over other paddings and orders. Raises
+    Unstackable. The model has no adapter before and after.
     """
     model, pace = trainings[0].inputs.model, trainings[0].inputs.pace
     if dropped := base.dropouts(model):

@@ -1,8 +1,8 @@
-"""Trains an adapter on a mix through transformers' Trainer: the rows in the mix's order, the loss on the labels.
+"""Trains an adapter with transformers' Trainer on rows in the mix's order.
 
-A training can be cut off after any step and go on in another process, to the same result. The Trainer's own resume unpickles
-what it finds, so none of it is used: the rest of the rows are trained on, with the optimiser, the schedule and the random
-generators put back as they were.
+A training that is cut off after any step resumes in another process with the same result. The Trainer's own resume unpickles
+files, so it is not used: a resumed training runs the Trainer on the remaining rows, with the states of optimiser, schedule and
+random generators restored.
 """
 
 import hashlib
@@ -27,38 +27,38 @@ from trials.spec import Train
 from trials.training import graphed_blocks
 from trials.training.loss import Regularised
 
-LOOKS = 20
-"""At most so often train.stop_kl looks at the held-out rows of a training."""
-LOOKED_AT = 32
-"""At most so many held-out rows."""
+KL_CHECKS = 20
+"""Maximum number of times that train.stop_kl measures the KL in a training."""
+KL_ROWS = 32
+"""Maximum number of held-out rows on which it is measured."""
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss, its gradient or a weight became NaN or infinite; the setting is of no use and training stops."""
+    """The loss, its gradient or a weight became NaN or infinite, and training stopped."""
 
 
 @dataclass
 class State:
-    """A training after `step` optimiser steps; everything that the rest of it depends on."""
+    """A training after `step` optimiser steps: everything that its remaining steps depend on."""
 
     step: int
     micro_batch_size: int
     weights: dict[str, torch.Tensor]
-    """Of the adapter, by name."""
+    """The adapter's weights by name."""
     others: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The optimiser's, as "index.name", and the random generators', as "random.device"; none at the start and at the end."""
+    """States of the optimiser, "index.name", and of the random generators, "random.device". Empty at the start and the end."""
     schedule: dict[str, Any] = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)
-    """(step, what was minimised) of the steps so far: nats per counted token, penalties included."""
+    """(step, loss) of the steps so far: nats per counted token, penalties included."""
     penalties: dict[str, float] = field(default_factory=dict)
-    """What each penalty was in the loss of the last step."""
+    """Each penalty's part of the last step's loss."""
     kl: list[tuple[int, float]] = field(default_factory=list)
-    """(step, KL(base || tuned) in nats per counted token of the held-out rows) as train.stop_kl looked."""
+    """(step, KL(base || tuned) in nats per counted token of the held-out rows), as train.stop_kl measured it."""
     seconds: float = 0.0
-    """Spent on the steps so far, by all attempts."""
+    """Time spent on the steps so far, by all attempts."""
 
     def packed(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """As JSON values and as tensors."""
+        """The state as JSON values and tensors."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("weights", "others")}
         return values, {
             **{f"weights/{name}": tensor for name, tensor in self.weights.items()},
@@ -77,7 +77,7 @@ class State:
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a state is saved: never sooner than after `seconds`, and saving takes at most `share` of the time."""
+    """How often states are saved: at least `seconds` apart, and with at most `share` of the time spent on saving."""
 
     seconds: float = 30.0
     share: float = 0.03
@@ -89,37 +89,37 @@ class Pace:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """All that a training depends on beside the state it starts from."""
+    """Everything that a training depends on besides the state it starts from."""
 
     model: Any
-    """With its adapter, which is trained in place."""
+    """The model with its adapter, which is trained in place."""
     pad_id: int
     rows: Sequence[Example]
-    """Of all epochs."""
+    """The rows of all epochs."""
     settings: Train
     save: Callable[[State], None]
-    """Called with a state now and then."""
+    """Called with the current state at the given pace."""
     pace: Pace
     heldout: Sequence[Example] = ()
-    """train.stop_kl measures the KL on the first LOOKED_AT of them."""
+    """train.stop_kl measures the KL on the first KL_ROWS of them."""
     reached: Callable[[int], None] = lambda step: None
     """Called after every step."""
     until: int | None = None
-    """The step after which training is left, as if it had been cut off."""
+    """The step after which the training is cut off."""
 
     @property
     def steps(self) -> int:
         return math.ceil(len(self.rows) / self.settings.batch_size)
 
     def left(self, start: State) -> Sequence[Example]:
-        """The rows that are not trained on yet."""
+        """The rows that `start` has not been trained on."""
         size = self.settings.batch_size
         return [] if stops(start.kl, self.settings) else self.rows[start.step * size : self.until and self.until * size]
 
     def measure_kl(self, start: State) -> float:
         """The KL on held-out rows, in nats per token."""
-        looked_at = {"held out": self.heldout[:LOOKED_AT]}
-        return drift.measure(self.model, self.pad_id, looked_at, start.micro_batch_size)["held out"]["kl"]
+        rows = {"held out": self.heldout[:KL_ROWS]}
+        return drift.measure(self.model, self.pad_id, rows, start.micro_batch_size)["held out"]["kl"]
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -127,36 +127,39 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def beginning(model: Any, train: Train) -> State:
-    """Before the first step. The weights are copies, so a training that failed can begin again."""
+    """The state before the first step. Its weights are copies, so that a failed training can start over."""
     weights = {name: weight.detach().clone() for name, weight in trainable(model).items()}
     return State(0, min(train.micro_batch_size, train.batch_size), weights)
 
 
 def stops(kl: Sequence[tuple[int, float]], train: Train) -> bool:
-    """Whether the last look went beyond train.stop_kl."""
+    """Whether the last KL exceeds train.stop_kl."""
     return train.stop_kl is not None and bool(kl) and kl[-1][1] > train.stop_kl
 
 
 def smaller(micro_batch_size: int, batch_size: int) -> int:
-    """Half the micro-batch, or the next smaller size that divides the batch."""
+    """Half the micro-batch size, or the next smaller divisor of the batch size."""
     return next(size for size in range(micro_batch_size // 2, 0, -1) if batch_size % size == 0)
 
 
 class _Watch(TrainerCallback):
-    """Follows a training: restores its state, keeps its losses, saves it, stops it at a loss that is not finite."""
+    """Restores the random generators, records losses, saves states, and stops at a non-finite loss or a high KL."""
 
     def __init__(self, inputs: TrainingInputs, start: State, trainer: Regularised, schedule: Any):
         self.inputs, self.start, self.trainer, self.schedule = inputs, start, trainer, schedule
-        self.every = math.ceil(inputs.steps / LOOKS) if inputs.settings.stop_kl is not None else None
+        self.every = math.ceil(inputs.steps / KL_CHECKS) if inputs.settings.stop_kl is not None else None
         self.losses, self.kl = list(start.losses), list(start.kl)
         self.penalties = dict(start.penalties)
         self.began = self.saved = time.perf_counter()
         self.cost = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:  # after the loader, which draws a random number when it begins
-            for name in [name for name in self.start.others if name.startswith("random.")]:
-                _set_random(name, self.start.others[name])
+        if state.global_step == 0:  # not earlier: the data loader draws a random number when it starts
+            others = self.start.others
+            if "random.cpu" in others:
+                torch.set_rng_state(others["random.cpu"])
+            if "random.cuda" in others:
+                torch.cuda.set_rng_state(others["random.cuda"])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
@@ -178,13 +181,13 @@ class _Watch(TrainerCallback):
             self.cost = self.saved - now
 
     def state(self) -> State:
-        """As it is between two steps."""
+        """The state between two steps."""
         optimizer = self.trainer.optimizer
         assert optimizer is not None
         return replace(self.end(), others={**optimizer_tensors(optimizer), **_random()}, schedule=self.schedule.state_dict())
 
     def end(self) -> State:
-        """As it is when no step will follow."""
+        """The state after the last step."""
         return State(
             step=self.losses[-1][0],
             micro_batch_size=self.start.micro_batch_size,
@@ -197,16 +200,16 @@ class _Watch(TrainerCallback):
 
 
 def check_finite(step: int, loss: float, norm: float) -> None:
-    """Raises NonFiniteLoss where a step's loss or the norm of its gradient is no number."""
+    """Raises NonFiniteLoss if a step's loss or the norm of its gradient is not finite."""
     for name, value in {"the loss": loss, "the gradient's norm": norm}.items():
         if not math.isfinite(value):
             raise NonFiniteLoss(f"{name} was {value} at step {step}; a lower train.learning_rate may help")
 
 
 def check_end(end: State) -> State:
-    """The end of a training; raises NonFiniteLoss where one of its weights is no number."""
+    """Returns the end of a training; raises NonFiniteLoss if one of its weights is not finite."""
     if not all(bool(torch.isfinite(weight).all()) for weight in end.weights.values()):
-        raise NonFiniteLoss(f"a weight is no number after step {end.step}; a lower train.learning_rate may help")
+        raise NonFiniteLoss(f"a weight is not finite after step {end.step}; a lower train.learning_rate may help")
     return end
 
 
@@ -216,19 +219,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def _random() -> dict[str, torch.Tensor]:
-    """torch's generators alone: nothing in a training draws from Python's or numpy's."""
+    # only torch's generators: nothing in a training draws from Python's or numpy's
     found = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         found["random.cuda"] = torch.cuda.get_rng_state()
     return found
 
 
-def _set_random(name: str, state: torch.Tensor) -> None:
-    torch.set_rng_state(state) if name == "random.cpu" else torch.cuda.set_rng_state(state)
-
-
 def put_weights(state: State, model: Any) -> None:
-    """Gives the adapter of `model` the state's weights."""
+    """Copies the state's weights into the adapter of `model`."""
     with torch.no_grad():
         for name, weight in trainable(model).items():
             weight.copy_(state.weights[name])
@@ -236,8 +235,8 @@ def put_weights(state: State, model: Any) -> None:
 
 
 def put_back(start: State, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
-    """Gives optimiser and schedule what the state has of them; at the start of a training it has none."""
-    if not start.others:
+    """Restores optimiser and schedule from the state."""
+    if not start.others:  # the start of a training
         return
     whole = optimizer.state_dict()
     for name, value in start.others.items():
@@ -251,7 +250,7 @@ def put_back(start: State, optimizer: torch.optim.Optimizer, schedule: Any) -> N
 
 
 def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Example]:
-    """The rows as they are trained on: the first epoch in the mix's order (prefixes stay prefixes), later ones shuffled."""
+    """The rows of all epochs: the first in the mix's order, so that prefixes stay prefixes, later ones shuffled."""
     rows = list(examples)
     for epoch in range(1, train.epochs):
         rows += [examples[i] for i in np.random.default_rng([data_seed, epoch]).permutation(len(examples))]
@@ -259,7 +258,7 @@ def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Ex
 
 
 def digest(rows: Sequence[Example]) -> str:
-    """sha256 of the tokens and labels in their order."""
+    """sha256 of the rows' tokens and labels."""
     found = hashlib.sha256()
     for row in rows:
         found.update(np.array([len(row.labels), *row.input_ids, *row.labels], dtype=np.int64).tobytes())
@@ -267,8 +266,8 @@ def digest(rows: Sequence[Example]) -> str:
 
 
 def summary(rows: Sequence[Example], end: State, train: Train) -> dict[str, float]:
-    """rows, tokens and steps that were trained on; final_loss (the last step's, penalties included) and, where there are
-    penalties, final_PENALTY, its part of that; with train.stop_kl whether the training was stopped_early (1 or 0)."""
+    """rows, tokens and steps that were trained on; final_loss, that of the last step with penalties; final_PENALTY, each
+    penalty's part of it; with train.stop_kl, stopped_early (1 or 0)."""
     done = rows[: end.step * train.batch_size]
     found: dict[str, float] = {
         "rows": len(done),
@@ -301,13 +300,13 @@ def arguments(train: Train, micro: int, folder: str) -> TrainingArguments:
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
     )
-    # a trial has one device; the Trainer would multiply the batch by every other one that it sees
+    # a trial uses one device; the Trainer would multiply the batch by the number of visible ones
     chosen._n_gpu = min(chosen.n_gpu, 1)
     return chosen
 
 
 def schedule_of(train: Train, optimizer: torch.optim.Optimizer, steps: int) -> Any:
-    """The learning rate over all steps of a training."""
+    """The learning-rate schedule over all steps of a training."""
     warmup = math.ceil(steps * train.warmup)
     names = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
     extra: dict[str, Any] = {}
@@ -318,7 +317,8 @@ def schedule_of(train: Train, optimizer: torch.optim.Optimizer, steps: int) -> A
 
 @contextmanager
 def noisy(model: Any, size: float) -> Iterator[None]:
-    """NEFTune's noise on the embeddings while the model trains; the Trainer's own would stay on a training that fails."""
+    """NEFTune's noise on the embeddings within the context."""
+    # not by the Trainer's own argument, which leaves the noise on the model of a training that fails
     if size == 0:
         yield
         return
@@ -331,7 +331,8 @@ def noisy(model: Any, size: float) -> Iterator[None]:
 
 @contextmanager
 def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
-    """Blocks are replayed on a GPU, where they can be; `rows` are all, so that a training which goes on computes the same."""
+    """Replays the blocks as CUDA graphs within the context, on a GPU whose model allows it."""
+    # `rows` are those of the whole training, so that a resumed one replays the same steps
     if model.device.type != "cuda" or not graphed_blocks.fits(model):
         yield
         return
@@ -341,13 +342,13 @@ def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
 
 
 def fit(inputs: TrainingInputs, start: State) -> State:
-    """Trains the adapter in place on the rows that `start` leaves, and returns the end.
+    """Trains the adapter in place on the remaining rows and returns the final state.
 
     Raises NonFiniteLoss, and InputError for train.stop_kl without held-out rows.
     """
     model, settings = inputs.model, inputs.settings
     if settings.stop_kl is not None and not inputs.heldout:
-        raise InputError("train.stop_kl needs held-out rows to look at, and there are none")
+        raise InputError("train.stop_kl needs held-out rows to measure the KL on, and there are none")
     left = inputs.left(start)
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
         trainer = Regularised(
@@ -358,10 +359,11 @@ def fit(inputs: TrainingInputs, start: State) -> State:
             kl=settings.kl,
             l2=settings.l2,
         )
+        # would print every log entry to standard output, which --json keeps machine-readable
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         optimizer = trainer.create_optimizer()
         schedule = schedule_of(settings, optimizer, inputs.steps)
-        trainer.lr_scheduler = schedule  # over all steps, where the Trainer knows of those that are left alone
+        trainer.lr_scheduler = schedule  # over all steps; the Trainer's own would cover only the remaining ones
         put_weights(start, model)
         put_back(start, optimizer, schedule)
         watch = _Watch(inputs, start, trainer, schedule)

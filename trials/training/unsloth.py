@@ -1,8 +1,8 @@
-"""train.backend unsloth: the training runs in a process of its own (trials.unsloth_process), and its states come back here.
+"""train.backend unsloth: trains in a separate process (unsloth_process) and receives its states.
 
-Unsloth replaces parts of transformers and PEFT in every process that imports it, and wants to be imported before them. So this
-process never does: it hands over the rows and the adapter's weights, keeps the states that it is sent, puts the trained weights
-into its own adapter, and evaluates as after any other training.
+Unsloth replaces parts of transformers and PEFT in every process that imports it, and must be imported before them. This process
+never imports it: it sends rows and adapter weights, saves the states it receives, and copies the trained weights into its own
+adapter, which is then evaluated as after any other training.
 """
 
 import importlib.util
@@ -26,14 +26,14 @@ from trials.spec import Base, TrialSpec
 from trials.training import trainer
 
 ERRORS = {"NonFiniteLoss": trainer.NonFiniteLoss, "InputError": InputError, "OutOfMemory": MemoryError}
-"""What the other process fails with, by the name that it sends."""
+"""Errors of the other process by the name that it sends."""
 _QUANTISED = "Unsloth quantises to nf4 with double quantisation, or not at all"
 _NO_LOGITS = "Unsloth gives no logits in training"
 
 
 def check_settings(spec: TrialSpec) -> None:
-    """Raises InputError where the trial asks the backend for what it does not have."""
-    base, lora, asked = spec.base, spec.lora, spec.train
+    """Raises InputError for settings that the backend does not support."""
+    base, lora, settings = spec.base, spec.lora, spec.train
     nf4 = base.quantization == "nf4" and base.double_quantization
     for wanted, setting, reason in (
         (not nf4 and base.quantization != "none", "base.quantization", _QUANTISED),
@@ -41,28 +41,28 @@ def check_settings(spec: TrialSpec) -> None:
         (base.dtype == "float32", "base.dtype float32", "Unsloth computes in bfloat16 or float16"),
         (lora.use_dora, "lora.use_dora", "Unsloth's kernels are for LoRA"),
         (lora.init in ("pissa", "olora", "corda", "loftq"), f"lora.init {lora.init}", "it would train on another base"),
-        (asked.kl > 0, "train.kl", _NO_LOGITS),
-        (asked.stop_kl is not None, "train.stop_kl", _NO_LOGITS),
-        (spec.derive.samples is not None, "derive.samples", "its process hands back the end of the training alone"),
+        (settings.kl > 0, "train.kl", _NO_LOGITS),
+        (settings.stop_kl is not None, "train.stop_kl", _NO_LOGITS),
+        (spec.derive.samples is not None, "derive.samples", "its process returns only the end of the training"),
     ):
         if wanted:
-            raise InputError(f"train.backend unsloth does not go with {setting}: {reason}; take train.backend transformers")
+            raise InputError(f"train.backend unsloth does not go with {setting}: {reason}; use train.backend transformers")
 
 
 def check_machine() -> None:
-    """Raises InputError where this machine has no Unsloth or no GPU for it."""
+    """Raises InputError if this machine lacks Unsloth or a GPU for it."""
     if importlib.util.find_spec("unsloth") is None:
         raise InputError(
             "train.backend unsloth: it is not installed here; `pip install unsloth`, or train.backend transformers"
         )
     if not torch.cuda.is_available():
-        raise InputError("train.backend unsloth: it needs a CUDA GPU, and there is none here; take train.backend transformers")
+        raise InputError("train.backend unsloth: it needs a CUDA GPU, and there is none here; use train.backend transformers")
 
 
 def fit(inputs: trainer.TrainingInputs, start: trainer.State, base: Base, path: str) -> trainer.State:
-    """As trainer.fit, in another process on the base at `path` (a folder or a hub id); the model gets the trained weights.
+    """As trainer.fit, in another process on the base at `path` (a folder or a hub id).
 
-    Raises NonFiniteLoss, MemoryError where the other process ran out of it, and RuntimeError where it failed otherwise.
+    Raises NonFiniteLoss, MemoryError if the other process ran out of memory, and RuntimeError if it failed otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="slimsweep-unsloth-") as name:
         folder = Path(name)
@@ -79,16 +79,14 @@ def fit(inputs: trainer.TrainingInputs, start: trainer.State, base: Base, path: 
         (folder / "request.json").write_text(json.dumps(request))
         write_state(folder / "start", start)
         with _process(folder) as (process, lines):
-            end = _followed(process, lines, folder, inputs.save)
-    with torch.no_grad():
-        for name, weight in trainer.trainable(inputs.model).items():
-            weight.copy_(end.weights[name])
+            end = _receive(process, lines, folder, inputs.save)
+    trainer.put_weights(end, inputs.model)
     inputs.model.eval()
     return end
 
 
 def adapter(model: Any) -> dict[str, Any]:
-    """The settings of the model's adapter by the names of FastLanguageModel.get_peft_model."""
+    """The model's adapter as arguments of FastLanguageModel.get_peft_model."""
     config = model.peft_config["default"]
     return {
         "r": config.r,
@@ -113,17 +111,18 @@ def read_state(path: Path) -> trainer.State:
 
 @contextmanager
 def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
-    """The other process and what it tells; gone after the block. Should this one die, it ends as its standard input does."""
-    told, tell = os.pipe()
-    command = [sys.executable, "-P", "-m", "trials.training.unsloth_process", str(folder), str(tell)]
+    """The other process and the lines that it writes; it ends with the context."""
+    # its own pipe, because Unsloth prints to standard output; if this process dies, the closed standard input ends the other
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "trials.training.unsloth_process", str(folder), str(writing)]
     paths = [str(Path(trials.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("TORCHDYNAMO_DISABLE", None)  # a sweep's workers compile nothing; Unsloth does
-    with os.fdopen(told) as lines:
+    environment.pop("TORCHDYNAMO_DISABLE", None)  # set in a sweep's workers, but Unsloth compiles
+    with os.fdopen(reading) as lines:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[tell])
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[writing])
         finally:
-            os.close(tell)
+            os.close(writing)
         try:
             yield process, lines
         finally:
@@ -131,16 +130,16 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
             process.communicate()
 
 
-def _followed(
+def _receive(
     process: subprocess.Popen[str], lines: TextIO, folder: Path, save: Callable[[trainer.State], None]
 ) -> trainer.State:
     assert process.stdin
     for line in lines:
-        said = json.loads(line)
-        if "failed" in said:
-            raise ERRORS.get(said["failed"], RuntimeError)(said["message"])
+        message = json.loads(line)
+        if "failed" in message:
+            raise ERRORS.get(message["failed"], RuntimeError)(message["message"])
         state = read_state(folder / "state")
-        if said["ended"]:
+        if message["ended"]:
             return state
         save(state)
         process.stdin.write("saved\n")

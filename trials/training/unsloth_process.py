@@ -1,10 +1,10 @@
-"""The process that trains with Unsloth, `python -m trials.unsloth_process FOLDER PIPE`; trials.unsloth starts it and listens.
+"""The process that trains with Unsloth: `python -m trials.training.unsloth_process FOLDER PIPE`, started by `unsloth`.
 
-It trains with train.fit, on a model of Unsloth's making. For every state it writes a line to the pipe, a file descriptor (for
-Unsloth prints to the standard output), and waits for one on its standard input. It ends when that does.
+It runs trainer.fit on Unsloth's model. For every state it writes a line to the pipe, a file descriptor, and waits for an
+answer on standard input. It exits when standard input closes.
 """
 
-import unsloth  # before transformers and PEFT, of which it replaces parts
+import unsloth  # before transformers and PEFT, parts of which it replaces
 
 # isort: split
 import json
@@ -26,7 +26,7 @@ from trials.training.unsloth import ERRORS, read_state, write_state
 
 
 def model_for(request: dict[str, Any]) -> Any:
-    """The base and a fresh adapter on it; the adapter's weights are the parent's to give."""
+    """The base with a fresh adapter, whose weights `trainer.fit` sets from the start state."""
     base = request["base"]
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         model_name=base["model_name"],
@@ -36,7 +36,7 @@ def model_for(request: dict[str, Any]) -> Any:
         load_in_4bit=request["load_in_4bit"],
         load_in_16bit=not request["load_in_4bit"],
         device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
-        use_exact_model_name=True,  # not the 4-bit copy that Unsloth publishes, whose weights may be others
+        use_exact_model_name=True,  # not the 4-bit copy that Unsloth publishes, whose weights may differ
         trust_remote_code=False,
     )
     return unsloth.FastLanguageModel.get_peft_model(
@@ -44,42 +44,42 @@ def model_for(request: dict[str, Any]) -> Any:
     )
 
 
-def run(folder: Path, say: TextIO, heard: "queue.Queue[str]") -> None:
+def run(folder: Path, pipe: TextIO, answers: "queue.Queue[str]") -> None:
     request = json.loads((folder / "request.json").read_text())
 
-    def tell(state: trainer.State, *, ended: bool) -> None:
+    def send(state: trainer.State, *, ended: bool) -> None:
         write_state(folder / "state", state)
-        print(json.dumps({"ended": ended}), file=say, flush=True)
-        heard.get()
+        print(json.dumps({"ended": ended}), file=pipe, flush=True)
+        answers.get()  # the next state overwrites the file
 
     inputs = trainer.TrainingInputs(
         model_for(request),
         request["pad_id"],
         [Example(*row) for row in request["rows"]],
         Train.model_validate(request["train"]),
-        lambda state: tell(state, ended=False),
+        lambda state: send(state, ended=False),
         trainer.Pace(*request["pace"]),
     )
-    tell(trainer.fit(inputs, read_state(folder / "start")), ended=True)
+    send(trainer.fit(inputs, read_state(folder / "start")), ended=True)
 
 
 def main() -> None:
-    say = os.fdopen(int(sys.argv[2]), "w")
-    heard: queue.Queue[str] = queue.Queue()
+    pipe = os.fdopen(int(sys.argv[2]), "w")
+    answers: queue.Queue[str] = queue.Queue()
 
     def listen() -> None:
         for line in sys.stdin:
-            heard.put(line)
-        os._exit(1)  # nobody is there any more
+            answers.put(line)
+        os._exit(1)  # the parent is gone
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        run(Path(sys.argv[1]), say, heard)
-    except Exception as error:  # noqa: BLE001  # told to the process that waits, which raises it
+        run(Path(sys.argv[1]), pipe, answers)
+    except Exception as error:  # noqa: BLE001  # sent to the parent, which raises it
         kind = "OutOfMemory" if oom.is_out_of_memory(error) else type(error).__name__
         message = str(error) if kind in ERRORS else f"{kind} in the process that trains with Unsloth: {traceback.format_exc()}"
-        print(json.dumps({"failed": kind, "message": message}), file=say, flush=True)
-        heard.get()
+        print(json.dumps({"failed": kind, "message": message}), file=pipe, flush=True)
+        answers.get()
 
 
 if __name__ == "__main__":

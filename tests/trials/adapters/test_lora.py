@@ -1,4 +1,4 @@
-"""The base is lent to adapters and is itself again; they begin as they should, are read as saved, and are made into others."""
+"""Adapters leave the base unchanged, read back as saved, and derive others exactly."""
 
 import json
 
@@ -8,213 +8,30 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from tests.factories.configs import CONFIG, deep
-from trials import mix
-from trials.adapters import init as initial
+from tests.factories.adapters import CONVERTED, INITS, changed, close, logits, trained
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger import storage
 from trials.models import base
-from trials.spec import Lora, TrialSpec
+from trials.spec import Lora
 from trials.training import trainer
 
-IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
-INITS = ["default", "gaussian", "orthogonal", "eva", "loftq", "pissa", "olora", "corda"]
-CONVERTED = ["pissa", "olora", "corda"]
-NEVER = trainer.Pace(seconds=1e9)
 EVERY_STEP = trainer.Pace(seconds=0.0, share=float("inf"))
-
-
-@pytest.fixture(scope="module")
-def spec() -> TrialSpec:
-    parts = deep(CONFIG)
-    parts["train"]["learning_rate"] = 1e-2
-    return TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in parts})
-
-
-@pytest.fixture(scope="module")
-def loaded(spec) -> base.LoadedBase:
-    return base.load(spec.base, Hub())
-
-
-@pytest.fixture(scope="module")
-def rows(spec, loaded) -> list[mix.Example]:
-    return mix.build(spec.data.model_copy(update={"samples": 24}), Hub(), loaded.tokenizer)
-
-
-@torch.no_grad()
-def logits(model) -> torch.Tensor:
-    return model(input_ids=IDS).logits
-
-
-def trained(model, loaded, rows, spec, start=None, save=lambda state: None, pace=NEVER):
-    start = start or trainer.beginning(model, spec.train)
-    return trainer.fit(trainer.TrainingInputs(model, loaded.tokenizer.pad_token_id, rows, spec.train, save, pace), start)
-
-
-def close(found: torch.Tensor, wanted: torch.Tensor, within: float = 1e-4) -> bool:
-    return bool((found - wanted).abs().max() <= within * wanted.abs().max())
-
-
-# ---------------------------------------------------------------------- how an adapter begins
-
-
-@pytest.mark.parametrize("init", INITS)
-def test_every_init_leaves_the_base_the_base_and_one_seed_repeats(loaded, rows, init):
-    before = logits(loaded.model)
-    began = []
-    for seed in (0, 0, 1):
-        with adapter.adapted(loaded, Lora(rank=4, init=init, use_rslora=True), seed, rows) as model:
-            at_start = logits(model)
-            began.append(factors(model))
-            names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-            assert names
-            assert all(".default." in name for name in names)
-            with model.disable_adapter():
-                assert torch.equal(logits(model), before)
-            adapter.strengthen(model, 0.0)
-            assert torch.equal(logits(model), before), "strength 0 is the base to the bit"
-        if init == "loftq":
-            assert not close(at_start, before, 1e-3)
-        elif init == "orthogonal":  # B A is zero up to rounding
-            assert close(at_start, before, 1e-5)
-        else:
-            assert torch.equal(at_start, before)
-        assert torch.equal(logits(loaded.model), before)
-    one, again, other = (torch.cat([part.flatten() for pair in found.values() for part in pair]) for found in began)
-    assert torch.equal(one, again)
-    assert torch.equal(one, other) == (init in ("eva", "olora", "corda")), "those that draw nothing"
-
-
-@pytest.mark.parametrize("init", ["default", "eva", "orthogonal"])
-def test_a_dora_adapter_begins_as_the_base_up_to_rounding(loaded, rows, init):
-    before = logits(loaded.model)
-    with adapter.adapted(loaded, Lora(rank=4, init=init, use_dora=True, target_modules="all-linear"), 0, rows) as model:
-        assert any("magnitude" in name for name, weight in model.named_parameters() if weight.requires_grad)
-        assert close(logits(model), before, 1e-5)
-    assert torch.equal(logits(loaded.model), before)
-
-
-def test_what_a_converted_adapter_began_at_is_never_trained(loaded, rows, spec):
-    with adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
-        began = {name: (down[4:].clone(), up[:, 4:].clone()) for name, (down, up) in factors(model).items()}
-        with model.disable_adapter():  # on leaving it PEFT asks for the gradients of all that is active
-            pass
-        trained(model, loaded, rows, spec)
-        for name, (down, up) in factors(model).items():
-            assert torch.equal(down[4:], began[name][0])
-            assert torch.equal(up[:, 4:], began[name][1])
-            assert not torch.equal(down[:4], down[4:])
-
-
-@pytest.mark.parametrize("init", CONVERTED)
-def test_a_converted_init_begins_at_a_part_of_the_bases_weight(loaded, rows, init):
-    with adapter.adapted(loaded, Lora(rank=4, alpha=6, init=init, target_modules="mlp"), 0, rows) as model:
-        for module in model.modules():
-            if isinstance(module, LoraLayer):
-                weight = initial.dense(module)
-                part = module.scaling["default"] * module.lora_B["default"].weight @ module.lora_A["default"].weight
-                if init == "pissa":
-                    smallest = torch.linalg.svdvals(weight)[4:].norm()
-                    assert (weight - part).norm() <= 1.001 * smallest
-                    assert torch.linalg.matrix_rank(part, rtol=1e-4) == 4
-                elif init == "olora":
-                    q, r = torch.linalg.qr(weight)
-                    assert close(part, module.scaling["default"] * q[:, :4] @ r[:4])
-                else:  # of the rows' covariance it takes least: far less than the leading part would
-                    assert torch.linalg.matrix_rank(part, rtol=1e-4) == 4
-                    assert part.norm() < 0.5 * weight.norm()
-
-
-def test_corda_begins_where_the_rows_lose_least(loaded, rows):
-    """Without its component the layers' outputs on the rows hardly change, without pissa's they change much."""
-    lost = {}
-    for init in ("corda", "pissa"):
-        with adapter.adapted(loaded, Lora(rank=16, init=init, target_modules=("up_proj",), layers=(1,)), 0, rows) as model:
-            (module,) = (module for module in model.modules() if isinstance(module, LoraLayer))
-            (covariance,) = initial._covariances(model, [module], rows).values()
-            part = module.scaling["default"] * module.lora_B["default"].weight @ module.lora_A["default"].weight
-            lost[init] = float(torch.trace(part @ covariance @ part.T))
-    assert lost["corda"] < 1e-2 * lost["pissa"]
-
-
-def test_eva_begins_with_the_inputs_main_directions_and_the_rank_asked_for(loaded, rows):
-    with adapter.adapted(loaded, Lora(rank=4, init="eva"), 0, rows) as model:
-        found = factors(model)
-        assert {len(down) for down, _ in found.values()} == {4}
-        assert len(found) == 12
-        for down, up in found.values():
-            assert torch.allclose(down @ down.T, torch.eye(4), atol=1e-4), "orthonormal rows"
-            assert not up.any()
-
-
-def test_loftq_begins_nearer_to_the_unquantised_base(loaded, spec):
-    whole = base.load(spec.base.model_copy(update={"quantization": "none"}), Hub())
-    wanted, quantised = logits(whole.model), logits(loaded.model)
-    with adapter.adapted(loaded, Lora(rank=32, init="loftq", target_modules="all-linear"), 0) as model:
-        assert (logits(model) - wanted).norm() < 0.9 * (quantised - wanted).norm()
-    with (
-        pytest.raises(InputError, match=r"base\.quantization is none"),
-        adapter.adapted(whole, Lora(init="loftq"), 0),
-    ):
-        pass
-    assert torch.equal(logits(whole.model), wanted)
-
-
-@pytest.mark.parametrize(
-    ("lora", "rows_given", "expected"),
-    [
-        (Lora(init="pissa", rank=200), True, "200 is more than lora.init pissa finds in a layer of 128 x 128"),
-        (Lora(init="eva"), False, "there are none"),
-        (Lora(init="eva", rank=128), True, "no 128 steady directions"),
-        (Lora(layers=(1, 4)), True, "the base has 4 blocks, 0 to 3, but got 1, 4"),
-        (Lora(target_modules=("nowhere",)), True, "the base has no nowhere"),
-    ],
-)
-def test_what_cannot_begin_is_one_line_and_leaves_the_base_alone(loaded, rows, lora, rows_given, expected, monkeypatch):
-    monkeypatch.setattr(initial, "_EVA_PASSES", 2)
-    before = logits(loaded.model)
-    with pytest.raises(InputError, match=expected), adapter.adapted(loaded, lora, 0, rows[:8] if rows_given else ()):
-        pass
-    assert not any(isinstance(module, LoraLayer) or module._forward_hooks for module in loaded.model.modules())
-    assert torch.equal(logits(loaded.model), before)
-
-
-@pytest.mark.parametrize(
-    ("lora", "expected"),
-    [
-        ({"init": "pissa", "use_dora": True}, "choose one of the two"),
-        ({"init": "orthogonal", "rank": 3}, "even rank"),
-    ],
-)
-def test_settings_that_exclude_each_other_are_refused(lora, expected):
-    with pytest.raises(ValueError, match=expected):
-        Lora.model_validate(lora)
-
-
-@pytest.mark.parametrize("change", [{"quantization": "none"}, {"gguf": "model.gguf"}])
-def test_loftq_needs_a_quantisation_of_known_weights(spec, change):
-    parts = spec.model_dump(mode="json")
-    parts["lora"]["init"] = "loftq"
-    TrialSpec.model_validate(parts)
-    parts["base"] |= change
-    with pytest.raises(ValueError, match="loftq"):
-        TrialSpec.model_validate(parts)
 
 
 @pytest.mark.parametrize(
     ("layers", "expected"),
     [("all", {0, 1, 2, 3}), ("first-third", {0}), ("middle-third", {1, 2}), ("last-third", {3}), ((2, 0), {0, 2})],
 )
-def test_only_the_blocks_that_are_asked_for_get_an_adapter(loaded, layers, expected):
+def test_only_selected_blocks_get_an_adapter(loaded, layers, expected):
     with adapter.adapted(loaded, Lora(rank=2, layers=layers), 0) as model:
         assert {int(name.split(".layers.")[1].split(".")[0]) for name in factors(model)} == expected
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2"])
-def test_other_architectures_blocks_are_found_and_their_adapters_read_again(architecture, tmp_path):
+def test_blocks_of_other_architectures_are_found_and_read_back(architecture, tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {
@@ -249,7 +66,7 @@ def test_other_architectures_blocks_are_found_and_their_adapters_read_again(arch
         assert close(logits(model), live)
 
 
-# ---------------------------------------------------------------------- saved and read again
+# ---------------------------------------------------------------------- saving and reading
 
 
 SETTINGS = {
@@ -267,7 +84,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_trained_adapter_reads_back_as_it_was_by_peft_and_here(loaded, rows, spec, tmp_path, name):
+def test_trained_adapter_reads_back_unchanged_here_and_in_peft(loaded, rows, spec, tmp_path, name):
     before = logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, **SETTINGS[name]), 0, rows) as model:
         trained(model, loaded, rows, spec)
@@ -292,17 +109,7 @@ def test_a_trained_adapter_reads_back_as_it_was_by_peft_and_here(loaded, rows, s
     assert same(logits(peft.eval()))
 
 
-def changed(model, seed: int = 0) -> None:
-    """As a training would leave it, at no cost."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.requires_grad:
-                size = 0.05 * weight.abs().mean() if "magnitude" in name else 0.02
-                weight += size * torch.randn(weight.shape, generator=generator)
-
-
-def test_an_adapter_in_a_store_is_borrowed_as_one_in_a_folder(loaded, place, tmp_path):
+def test_remote_adapter_is_borrowed_like_a_local_one(loaded, place, tmp_path):
     with adapter.adapted(loaded, Lora(rank=2), 0) as model:
         changed(model)
         live = logits(model)
@@ -312,7 +119,7 @@ def test_an_adapter_in_a_store_is_borrowed_as_one_in_a_folder(loaded, place, tmp
         assert torch.equal(logits(model), live)
 
 
-def test_what_is_no_adapter_of_this_base_is_refused(loaded, tmp_path):
+def test_adapter_of_another_base_is_refused(loaded, tmp_path):
     before = logits(loaded.model)
 
     def refused(expected: str) -> None:
@@ -336,7 +143,7 @@ def test_what_is_no_adapter_of_this_base_is_refused(loaded, tmp_path):
 
 
 @pytest.mark.parametrize("init", ["pissa", "eva"])
-def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(loaded, rows, spec, tmp_path, init):
+def test_resumed_training_equals_an_undisturbed_one_to_the_bit(loaded, rows, spec, tmp_path, init):
     lora = Lora(rank=4, init=init, dropout=0.1)
 
     def states() -> list[trainer.State]:
@@ -359,11 +166,11 @@ def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(loaded, rows, 
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
 
 
-# ---------------------------------------------------------------------- made into others
+# ---------------------------------------------------------------------- derived adapters
 
 
 @pytest.mark.parametrize("name", ["default", "pissa", "dora"])
-def test_strength_goes_in_a_straight_line_from_the_base_to_the_adapter(loaded, rows, tmp_path, name):
+def test_strength_interpolates_between_base_and_adapter(loaded, rows, tmp_path, name):
     lora = Lora(rank=4, **SETTINGS[name])
 
     def weights(strength: float) -> dict[str, torch.Tensor]:
@@ -385,12 +192,12 @@ def test_strength_goes_in_a_straight_line_from_the_base_to_the_adapter(loaded, r
 
 @torch.no_grad()
 def seen(module: LoraLayer) -> torch.Tensor:
-    """A layer's effective weight, from what it does."""
+    """A layer's effective weight, from its output on the identity."""
     return module(torch.eye(module.in_features))
 
 
-def test_strength_leaves_what_is_no_adapter_alone(loaded):
-    """Attention modules have a float called `scaling` too."""
+def test_strength_changes_no_other_scaling(loaded):
+    """Attention modules also have a float called `scaling`."""
     with adapter.adapted(loaded, Lora(rank=2), 0) as model:
         scalings = [m.scaling for m in model.modules() if isinstance(getattr(m, "scaling", None), float)]
         assert scalings
@@ -399,7 +206,7 @@ def test_strength_leaves_what_is_no_adapter_alone(loaded):
 
 
 @pytest.mark.parametrize(("init", "full"), [("default", 4), ("pissa", 8)])
-def test_truncation_is_the_best_of_its_rank_and_at_full_rank_the_adapter(loaded, rows, tmp_path, init, full):
+def test_truncation_is_the_best_of_its_rank_and_exact_at_full_rank(loaded, rows, tmp_path, init, full):
     lora = Lora(rank=4, alpha=6, use_rslora=True, init=init, target_modules="all-linear")
     for rank in (full, 2):
         with adapter.adapted(loaded, lora, 0, rows) as model:
@@ -421,7 +228,7 @@ def test_truncation_is_the_best_of_its_rank_and_at_full_rank_the_adapter(loaded,
 
 
 OFF = ["q", "k", "v", "first-third", "middle-third", "last-third"]
-BLOCKS = {"first-third": {0}, "middle-third": {1, 2}, "last-third": {3}}  # of micro's four
+BLOCKS = {"first-third": {0}, "middle-third": {1, 2}, "last-third": {3}}  # micro has four
 
 
 def in_part(layer: str, off: str) -> bool:
@@ -432,7 +239,7 @@ def in_part(layer: str, off: str) -> bool:
 
 @pytest.mark.parametrize("off", OFF)
 @pytest.mark.parametrize("name", ["default", "pissa", "dora", "dora-loftq", "rslora"])
-def test_a_part_switched_off_is_the_base_to_the_bit_and_the_rest_as_it_was(loaded, rows, tmp_path, name, off):
+def test_part_switched_off_equals_the_base_and_the_rest_is_unchanged(loaded, rows, tmp_path, name, off):
     settings = {"use_rslora": True} if name == "rslora" else SETTINGS[name]
     with adapter.adapted(loaded, Lora(rank=4, alpha=6, **settings, target_modules="all-linear"), 0, rows) as model:
         changed(model)
@@ -452,7 +259,7 @@ def test_a_part_switched_off_is_the_base_to_the_bit_and_the_rest_as_it_was(loade
 
 
 @pytest.mark.parametrize("parts", [OFF[:3], OFF[3:]])
-def test_all_parts_switched_off_one_after_the_other_are_the_base(loaded, parts):
+def test_switching_off_all_parts_gives_the_base(loaded, parts):
     before = logits(loaded.model)
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         changed(model)
@@ -462,7 +269,7 @@ def test_all_parts_switched_off_one_after_the_other_are_the_base(loaded, parts):
         assert torch.equal(logits(model), before)
 
 
-def test_an_adapter_without_q_is_one_whose_b_of_q_is_zero(loaded, tmp_path):
+def test_switching_off_q_equals_zeroing_its_b(loaded, tmp_path):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         changed(model)
         adapter.save(model, tmp_path / "whole")
@@ -484,12 +291,12 @@ def test_an_adapter_without_q_is_one_whose_b_of_q_is_zero(loaded, tmp_path):
         ({"layers": (0, 1)}, "last-third", "nothing in last-third"),
     ],
 )
-def test_a_part_without_an_adapter_is_not_switched_off(loaded, lora, off, expected):
+def test_part_without_an_adapter_cannot_be_switched_off(loaded, lora, off, expected):
     with adapter.adapted(loaded, Lora(rank=2, **lora), 0) as model, pytest.raises(InputError, match=expected):
         adapter.switch_off(model, off)
 
 
-def test_a_third_is_one_of_the_bases_blocks_not_of_the_adapted_ones(loaded):
+def test_third_counts_the_bases_blocks_not_the_adapted_ones(loaded):
     with adapter.adapted(loaded, Lora(rank=2, layers=(0, 1)), 0) as model:
         changed(model)
         adapter.switch_off(model, "first-third")
@@ -498,6 +305,6 @@ def test_a_third_is_one_of_the_bases_blocks_not_of_the_adapted_ones(loaded):
         }
 
 
-def test_a_dora_adapter_is_not_truncated(loaded):
+def test_dora_adapter_cannot_be_truncated(loaded):
     with adapter.adapted(loaded, Lora(rank=4, use_dora=True), 0) as model, pytest.raises(InputError, match="DoRA"):
         adapter.truncate(model, 2)

@@ -1,4 +1,4 @@
-"""Chat templates of strangers: rendered as transformers renders them, and never for long or without end."""
+"""Untrusted chat templates render as in transformers, within bounds of time and output."""
 
 import pytest
 import transformers
@@ -29,7 +29,7 @@ VALUES = {"messages": MESSAGES, "tools": None, "documents": None, "add_generatio
         "{{ messages | selectattr('tool_calls', 'defined') | list | length }}",
     ],
 )
-def test_a_chat_template_writes_what_transformers_writes(template):
+def test_bounded_template_renders_as_in_transformers(template):
     wanted = chat_template_utils._cached_compile_jinja_template(template).render(**VALUES)
     assert chat_template.compiled(template).render(**VALUES) == wanted
 
@@ -66,12 +66,12 @@ def test_a_chat_template_writes_what_transformers_writes(template):
         "a" * 1_000_000,
     ],
 )
-def test_attacks_by_a_chat_template_end_at_once_in_an_error(template):
+def test_attacks_by_chat_templates_raise_at_once(template):
     with pytest.raises(ERRORS):
         chat_template.compiled(template).render(**VALUES)
 
 
-def test_a_base_s_tokenizer_renders_within_the_bounds(spec):
+def test_tokenizer_of_a_base_renders_within_the_bounds(spec):
     from trials.hub.hub import Hub
     from trials.models.base import tokenizer
 

@@ -1,4 +1,4 @@
-"""No test document is trained on: what shares 13 words in a row with one is left out, and a source full of them refused."""
+"""No trial trains on a test document, and a source with too many of them is refused."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def tasks():
     return Tasks(Hub())
 
 
-def test_13_words_in_a_row_are_found_wherever_they_stand_and_12_are_not():
+def test_13_shared_words_overlap_and_12_do_not():
     found = decontamination.of_texts({"task": [TEST]})
     words = TEST.split()
     for start in range(len(words) - 12):
@@ -41,7 +41,7 @@ def test_13_words_in_a_row_are_found_wherever_they_stand_and_12_are_not():
     assert decontamination.of_texts({}).task_of(TEST) is None
 
 
-def test_what_stands_in_many_documents_is_the_prompts_own_words():
+def test_grams_of_many_documents_are_ignored():
     asked = "Given the following problem, reason and give a final answer to the problem as a number."
     many = decontamination.of_texts({"task": [f"{asked} What is {n} plus {n + 1}?" for n in range(30)]})
     assert many.task_of(asked) is None
@@ -49,7 +49,7 @@ def test_what_stands_in_many_documents_is_the_prompts_own_words():
     assert few.task_of(asked) == "task"
 
 
-def test_a_document_is_its_prompt_with_the_right_answer_and_of_the_whole_split(tasks):
+def test_documents_are_prompt_and_right_answer_of_the_whole_split(tasks):
     found = decontamination.documents(tasks, ROLES)
     assert found is decontamination.documents(tasks, ROLES), "made once"
     for role in ROLES:
@@ -64,7 +64,7 @@ def test_a_document_is_its_prompt_with_the_right_answer_and_of_the_whole_split(t
 
 @pytest.fixture
 def planted(tasks, tmp_path):
-    """A source of 200 rows of which some are test documents; returns its Data."""
+    """Returns a function that makes the Data of a source of 200 rows, some of them test documents."""
 
     def make(copies: int, **values):
         docs = list(tasks.build(ROLES[1])["micro_gsm"].eval_docs)[:copies]
@@ -83,7 +83,7 @@ def screened(asked, tasks) -> tuple[list[mix.Example], decontamination.Screen]:
     return mix.build(asked, Hub(), Letters(), screen), screen
 
 
-def test_a_planted_test_document_is_left_out_and_counted_and_moves_no_other_row(planted, tasks):
+def test_planted_document_is_left_out_and_moves_no_other_row(planted, tasks):
     asked = planted(2, samples=178)
     rows, screen = screened(asked, tasks)
     assert not any("####" in "".join(map(chr, row.input_ids)) for row in rows)
@@ -95,7 +95,7 @@ def test_a_planted_test_document_is_left_out_and_counted_and_moves_no_other_row(
     assert screened(asked.model_copy(update={"samples": 50}), tasks)[0] == rows[:50]
 
 
-def test_a_source_with_too_many_test_documents_is_refused_in_one_line(planted, tasks):
+def test_source_with_too_many_test_documents_is_refused(planted, tasks):
     with pytest.raises(InputError) as caught:
         screened(planted(30, samples=5), tasks)
     told = str(caught.value)
@@ -107,7 +107,7 @@ def test_a_source_with_too_many_test_documents_is_refused_in_one_line(planted, t
     assert len(rows) == 100
 
 
-def test_a_source_whose_file_has_changed_is_judged_again(planted, tasks):
+def test_changed_source_is_judged_again(planted, tasks):
     asked = planted(30, samples=5)
     path = Path(asked.sources["mine"].dataset)
     full = path.read_text()
@@ -119,14 +119,14 @@ def test_a_source_whose_file_has_changed_is_judged_again(planted, tasks):
             screened(asked, tasks)
 
 
-def test_a_trial_with_a_refused_source_is_a_failed_record_that_says_so(another, spec, planted):
+def test_refused_source_fails_the_trial_with_its_reason(another, spec, planted):
     sources = planted(30).model_dump(mode="json")
     record = another().run(TrialSpec.model_validate({**spec.model_dump(mode="json"), "data": sources}))
     assert record.failure.kind == "InputError"
     assert "30 of 200 rows" in record.failure.message
 
 
-def test_the_bases_own_text_is_looked_through_and_never_refused(tasks):
+def test_self_samples_are_screened_and_never_refused(tasks):
     doc = next(iter(tasks.build(ROLES[1])["micro_gsm"].eval_docs))
     texts = [([1, n], f"{doc['question']} {doc['answer']}" if n % 2 else f"text {n}") for n in range(400)]
     screen = decontamination.Screen(decontamination.documents(tasks, ROLES), 0.01)
@@ -135,13 +135,13 @@ def test_the_bases_own_text_is_looked_through_and_never_refused(tasks):
     assert screen.seen["self"] == {"rows": 39, "overlapping": 19}
 
 
-def test_micros_sources_are_within_the_threshold_and_its_instructions_are_clean(tasks):
+def test_micro_sources_stay_below_the_threshold(tasks):
     _, screen = screened(data(samples=3_000, mix={"micro/alpaca": 0.4, "micro/gsm8k": 0.6}), tasks)
     assert screen.seen["micro/alpaca"]["overlapping"] == 0
     assert 0 < screen.seen["micro/gsm8k"]["overlapping"] < 0.01 * screen.seen["micro/gsm8k"]["rows"]
 
 
-def test_gsm8ks_own_training_rows_that_hold_test_problems_are_left_out():
+def test_gsm8k_training_rows_with_test_problems_are_left_out():
     if not (MIRROR / "openai" / "gsm8k").is_dir():
         warnings.warn(f"no mirror at {MIRROR} (HUB_MIRROR names one): the real GSM8K is not looked through", stacklevel=1)
         pytest.skip(f"no mirror at {MIRROR}")

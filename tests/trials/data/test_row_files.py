@@ -1,4 +1,4 @@
-"""Local files of rows: every format that people have, and one line for whatever is wrong with one."""
+"""Row files of all formats give the same rows, and an error is one line with file and row."""
 
 import bz2
 import gzip
@@ -10,35 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from trials import mix, template
-from trials.data.survey import Survey
+from tests.factories.rows import LINES, ROWS, local_source
 from trials.errors import InputError
 from trials.hub.hub import Hub
-from trials.spec import Data, Source, TrialSpec
 
-ROWS = [{"q": f"question {n}", "a": f"    indented\n  answer, {n}"} for n in range(25)]
-LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 CSV = pd.DataFrame(ROWS).to_csv(index=False).encode()
 
 
-class Letters:
-    eos_token_id = 0
-
-    def __call__(self, text, add_special_tokens=True):
-        return {"input_ids": [ord(letter) for letter in text]}
-
-
-def source(dataset: str, **fields) -> Source:
-    return Source(**({"dataset": dataset, "instruction": "{{q}}", "response": "{{a}}"} | fields))
-
-
 def read(dataset: str, **fields) -> list[dict]:
-    return list(Hub().rows("mine", source(dataset, **fields)))
-
-
-def data(dataset: str, **values) -> Data:
-    given = {"samples": 10, "mix": {"mine": 1.0}, "sources": {"mine": source(dataset)}, "template": "plain"}
-    return Data.model_validate(given | values)
+    return list(Hub().rows("mine", local_source(dataset, **fields)))
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +55,13 @@ def folder(tmp_path, monkeypatch):
         ("my.data.v2.jsonl", LINES),
     ],
 )
-def test_every_format_gives_the_same_rows(folder, name, content):
+def test_all_file_formats_give_the_same_rows(folder, name, content):
     (folder / name).write_bytes(content)
     assert read(name) == ROWS
 
 
 @pytest.mark.parametrize("place", ["[v2]", "50%", "q?a=b", "{a,b}", "a b", "*"])
-def test_a_path_that_exists_is_no_pattern(folder, place):
+def test_existing_path_is_not_a_glob_pattern(folder, place):
     (folder / place).mkdir()
     (folder / place / "part-1.jsonl").write_bytes(LINES)
     pd.DataFrame(ROWS).to_parquet(folder / place / "rows.parquet")
@@ -112,8 +92,8 @@ def test_a_path_that_exists_is_no_pattern(folder, place):
         ("unmarked.csv", CSV.decode().encode("utf-16-be"), "unmarked.csv: is UTF-16"),
         ("crash.jsonl", LINES + bytes(40), "crash.jsonl: row 26: byte 0x00 at column 1 is no text; the file is damaged"),
         ("crash.csv", CSV + b"a\0,b\n", "crash.csv: row 26 (line 52): byte 0x00 at column 2"),
-        ("again.jsonl", LINES + b'{"q": 1, "a": 2, "q": 3}\n', "again.jsonl: row 26: 'q' stands in one object twice"),
-        ("again.json", b'[{"q": 1, "a": {"b": 1, "b": 2}}]', "again.json: row 1: 'b' stands in one object twice"),
+        ("again.jsonl", LINES + b'{"q": 1, "a": 2, "q": 3}\n', "again.jsonl: row 26: 'q' occurs twice in one object"),
+        ("again.json", b'[{"q": 1, "a": {"b": 1, "b": 2}}]', "again.json: row 1: 'b' occurs twice in one object"),
         ("digits.jsonl", b'{"q": ' + b"9" * 5000 + b"}", "digits.jsonl: row 1: not JSON that can be read: a whole number of"),
         ("semi.csv", CSV.replace(b",", b";"), "semi.csv: its header is one field, 'q;a'; commas divide a file with this"),
         ("tabs.csv", CSV.replace(b",", b"\t"), "tabs.csv: its header is one field, 'q\\ta'; commas"),
@@ -124,12 +104,12 @@ def test_a_path_that_exists_is_no_pattern(folder, place):
         ("columns.json", json.dumps({"q": ["x"], "a": ["y"]}).encode(), "columns.json: is one object, not rows"),
         ("ragged.csv", CSV + b"a,b,c\n", "ragged.csv: row 26 (line 52): has 3 fields, the header 2: q, a"),
         ("quote.csv", CSV + b'a,"b\n', "quote.csv: row 26"),
-        ("twice.csv", b"q,q\n1,2\n", "column 'q' stands in the header twice"),
+        ("twice.csv", b"q,q\n1,2\n", "column 'q' occurs twice in the header"),
         ("notes.txt", LINES, "notes.txt is a file, but none of .jsonl"),
         ("broken.parquet", b"PAR1", "broken.parquet"),
     ],
 )
-def test_a_broken_file_is_one_line_with_the_file_and_the_row(folder, name, content, expected):
+def test_error_of_a_broken_file_names_file_and_row(folder, name, content, expected):
     (folder / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read(name)
@@ -138,21 +118,21 @@ def test_a_broken_file_is_one_line_with_the_file_and_the_row(folder, name, conte
     assert "\n" not in str(caught.value)
 
 
-def test_a_pipe_is_refused_before_it_is_opened(folder):
+def test_pipe_is_refused_before_it_is_opened(folder):
     os.mkfifo("rows.jsonl")
     with pytest.raises(InputError, match=r"rows\.jsonl: is a pipe or a device"):
         read("rows.jsonl")
 
 
 @pytest.mark.parametrize("name", ["broken.parquet", "empty.parquet", "broken.arrow"])
-def test_nothing_but_the_one_line_is_printed_about_a_broken_table(folder, name, capfd):
+def test_broken_table_prints_one_line_only(folder, name, capfd):
     (folder / name).write_bytes(b"" if name.startswith("empty") else b"PAR1 and nothing else")
     with pytest.raises(InputError, match=name):
         read(name)
     assert capfd.readouterr().err == ""
 
 
-def test_a_value_keeps_the_type_that_its_own_row_gives_it(folder):
+def test_value_keeps_the_type_of_its_own_row(folder):
     (folder / "mixed.jsonl").write_text('{"q": 1, "a": "2020-01-01"}\n{"q": 1.5}\n{"q": "007", "a": [1, {"b": null}]}\n')
     assert read("mixed.jsonl") == [
         {"q": 1, "a": "2020-01-01"},
@@ -163,75 +143,10 @@ def test_a_value_keeps_the_type_that_its_own_row_gives_it(folder):
     assert read("cells.csv") == [{"q": "007", "a": "None"}, {"q": "NA", "a": None}]
 
 
-def test_a_split_is_a_part_of_the_rows_and_names_their_place_in_the_file(folder):
+def test_split_selects_rows_and_keeps_their_numbers_in_the_file(folder):
     (folder / "rows.jsonl").write_bytes(LINES)
-    rows = Hub().rows("mine", source("rows.jsonl", split="train[20:]"))
+    rows = Hub().rows("mine", local_source("rows.jsonl", split="train[20:]"))
     assert list(rows) == ROWS[20:]
     assert rows.where(0) == "rows.jsonl: row 21"
     with pytest.raises(InputError, match="Unknown split"):
         read("rows.jsonl", split="test")
-
-
-def test_a_response_keeps_its_indentation_and_nothing_else_around_it(folder):
-    rows = [{"q": f" {n} ", "a": f"\n\n    return {n}\n"} for n in range(12)]
-    (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = {"".join(map(chr, row.input_ids[:-1])) for row in mix.build(data("code.jsonl"), Hub(), Letters())}
-    assert texts <= {f"{n}\n    return {n}" for n in range(12)}
-
-
-def test_rows_that_are_not_used_are_counted_with_their_reasons(folder):
-    rows = [{"q": f"question {n}", "a": f"answer {n}"} for n in range(20)]
-    rows += [{"q": f"no answer {n}", "a": answer} for answer in (None, float("nan"), "  ") for n in range(6)]
-    rows += [{"q": f"{n}" + "x" * 300, "a": "b"} for n in range(10)] + [{"q": f"{n}", "a": "y" * 300} for n in range(10)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    everything = data("rows.jsonl", samples=58, max_length=100)
-    draw = mix.draws(everything, Hub(), ["mine"])["mine"]
-    used = list(draw.rows(template.Encoder(everything, Letters()), None))
-    assert draw.left_out.keys() == {"held out", "no response", "no room for a response in max_length 100"}
-    assert len(used) + draw.left_out.total() == len(rows)
-    assert draw.left_out["held out"] == 5
-    assert draw.left_out["no response"] >= 18 - 5
-    assert draw.cut == sum(len(row.input_ids) == 100 for row in used) >= 5
-    with pytest.raises(InputError, match=r"needs 58 rows of 'mine'; it has \d+ usable rows of 58 \(.*no response"):
-        mix.mixture(everything, Hub(), Letters())
-    fewer = mix.mixture(data("rows.jsonl", samples=len(used), max_length=100), Hub(), Letters())
-    assert fewer.cut == {"mine": draw.cut}
-    assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
-
-
-def test_an_empty_row_is_no_copy_of_an_empty_row_that_is_held_out(folder):
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
-    draw = mix.draws(data("rows.jsonl"), Hub(), ["mine"])["mine"]
-    assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
-    assert draw.left_out.keys() == {"held out", "no response"}
-
-
-def test_too_few_usable_rows_are_found_before_any_trial(folder):
-    rows = [{"q": f"question {n % 5}", "a": "answer"} for n in range(60)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    parts = {"base": {"model": "micro", "dtype": "float32"}, "eval": {"math": {"task": "t", "metric": "acc"}}}
-    spec = TrialSpec.model_validate(parts | {"data": data("rows.jsonl", samples=55)})
-    with pytest.raises(InputError, match="copy of a held-out row"):
-        Survey(Hub()).check(spec)
-
-
-class Ending(Letters):
-    """Adds the end token to every text by itself."""
-
-    def __call__(self, text, add_special_tokens=True):
-        return {"input_ids": [*map(ord, text), *([0] if add_special_tokens else [])]}
-
-
-def test_a_row_ends_with_one_end_token_whoever_adds_it(folder):
-    (folder / "rows.jsonl").write_bytes(LINES)
-    rows = mix.build(data("rows.jsonl"), Hub(), Ending())
-    assert all(row.input_ids.count(0) == 1 and row.input_ids[-1] == 0 for row in rows)
-    assert rows == mix.build(data("rows.jsonl"), Hub(), Letters())
-
-
-def test_a_tokenizer_without_an_end_token_is_one_line(folder):
-    (folder / "rows.jsonl").write_bytes(LINES)
-    endless = Letters()
-    endless.eos_token_id = None
-    with pytest.raises(InputError, match="has no end token"):
-        mix.build(data("rows.jsonl"), Hub(), endless)

@@ -1,4 +1,4 @@
-"""Templates of strangers: what they may say, and that no attack runs code, grows without end or takes long."""
+"""Untrusted row templates render what rows need; no attack runs code, grows without end or takes long."""
 
 import inspect
 
@@ -36,7 +36,7 @@ def doubled(first: str, step: str, times: int = 60) -> str:
         ("{% for i in range(3) %}{{ loop.index }}{% endfor %}{{ messages[0].content }}{{ 'abc'[::-1] }}", "123hicba"),
     ],
 )
-def test_what_templates_of_rows_need_is_there(template, expected):
+def test_row_templates_render(template, expected):
     assert Sandbox().compiled(template)(ROW) == expected
 
 
@@ -81,7 +81,7 @@ def test_what_templates_of_rows_need_is_there(template, expected):
         "a" * 100_000,
     ],
 )
-def test_attacks_end_at_once_in_an_error(template):
+def test_attacks_raise_at_once(template):
     with pytest.raises(ERRORS):
         Sandbox().compiled(template)(ROW)
 
@@ -89,14 +89,14 @@ def test_attacks_end_at_once_in_an_error(template):
 @pytest.mark.parametrize(
     "text", ["{{messages}}", "{{messages[0]}}", "{{messages | map(attribute='content')}}", "x{{messages ~ 1}}"]
 )
-def test_no_python_repr_is_ever_trained_on(text):
+def test_values_without_a_text_form_are_refused(text):
     reader = Reader("mine", Source(dataset="rows.jsonl", text=text))
     with pytest.raises(InputError, match="as Python prints it") as caught:
         reader(ROW, "rows.jsonl: row 1")
     assert "rows.jsonl: row 1" in str(caught.value) and "the columns are a, n" in str(caught.value)
 
 
-def test_a_source_that_would_run_code_is_one_line_that_names_it():
+def test_source_that_runs_code_is_refused_by_name():
     reader = Reader("mine", Source(dataset="rows.jsonl", text="{{ ''.__class__ }}"))
     with pytest.raises(InputError, match=r"source 'mine': .*unsafe"):
         reader(ROW)
@@ -107,5 +107,5 @@ def test_null_and_nan_are_missing_at_any_depth():
     assert found == {"a": MISSING, "b": [MISSING, {"c": MISSING}], "d": 0, "e": ""}
 
 
-def test_chat_templates_are_rendered_in_the_sandbox_of_transformers():
+def test_transformers_still_renders_chat_templates_in_a_sandbox():
     assert "ImmutableSandboxedEnvironment(" in inspect.getsource(chat._cached_compile_jinja_template)

@@ -1,7 +1,10 @@
 """Fixtures of this folder."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.factories.unsloth import DOCUMENTED
 from trials import mix
 from trials.hub.hub import Hub
 from trials.mix import Example
@@ -23,3 +26,17 @@ def mixed(loaded) -> list[Example]:
 @pytest.fixture
 def rows(mixed) -> list[Example]:
     return mixed[:32]
+
+
+@pytest.fixture
+def heldout(mixed) -> list[Example]:
+    return mixed[32:]
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch) -> Path:
+    """The folder of a fake Unsloth package, on the path of other processes only."""
+    (tmp_path / "unsloth").mkdir()
+    (tmp_path / "unsloth" / "__init__.py").write_text(DOCUMENTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path

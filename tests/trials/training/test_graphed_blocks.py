@@ -1,4 +1,4 @@
-"""What a GPU replays of a training is the training: here its blocks run as they would be captured."""
+"""A replayed training equals the usual one. Here the blocks run as they would be captured, without a GPU."""
 
 import functools
 
@@ -10,7 +10,7 @@ from tests.factories.training import PAD, SETTINGS
 from tests.fuzz import miniatures
 from trials.adapters import lora as adapter
 from trials.mix import Example
-from trials.models import base, cuda_graphs
+from trials.models import base
 from trials.spec import Lora
 from trials.training import graphed_blocks, trainer
 
@@ -39,11 +39,11 @@ def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[tra
         ), set(shapes)
 
 
-def test_padded_blocks_without_a_mask_train_as_the_model_does(loaded, rows, monkeypatch):
+def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch):
     short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
     (plain, none), (other, shapes) = (trained(loaded, short, monkeypatch, replay) for replay in (False, True))
     assert none == set()
-    assert shapes == {(8, 64)}  # and the last batch, of fewer rows, as usual
+    assert shapes == {(8, 64)}  # the last batch has fewer rows and is not replayed
     for (_, one), (_, two) in zip(plain.losses, other.losses, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
     for name, weight in plain.weights.items():
@@ -51,7 +51,7 @@ def test_padded_blocks_without_a_mask_train_as_the_model_does(loaded, rows, monk
 
 
 class Graph:
-    """As torch.cuda.CUDAGraph: whatever it writes, it writes into the same tensors."""
+    """Like torch.cuda.CUDAGraph, it always writes into the same tensors."""
 
     def __init__(self, replay):
         self.replay = replay
@@ -61,7 +61,7 @@ def test_gradients_of_several_replays_add_up():
     weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
     there = object.__new__(graphed_blocks._Graphs)
     there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
-    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last one has no part in it
+    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last weight is unused
 
     def backward() -> None:
         there.gradients[0].copy_(there.gradient * there.states * weights[1])
@@ -82,40 +82,7 @@ def test_gradients_of_several_replays_add_up():
     assert found[2] is None
 
 
-def test_a_model_that_cannot_be_captured_is_tried_once_and_says_so(caplog, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
-    model, asked, runs = torch.nn.Linear(1, 1), [], []
-
-    def fails() -> None:
-        asked.append(1)
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    assert cuda_graphs.tried(model, lambda: runs.append(1), fails) is None
-    assert cuda_graphs.tried(model, lambda: runs.append(1), fails) is None
-    assert (len(asked), len(runs)) == (1, 1)
-    assert "Linear" in caplog.text
-    assert "operation not permitted" in caplog.text
-    other = torch.nn.Linear(1, 1)
-
-    def full() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    assert cuda_graphs.tried(other, lambda: None, full) is None
-    assert cuda_graphs.tried(other, lambda: None, lambda: 7) == 7  # another time there may be room
-
-
-def test_what_breaks_before_a_capture_is_no_reason_to_go_on_without_one(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "_warm", lambda run: run())
-
-    def broken() -> None:
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        cuda_graphs.tried(torch.nn.Linear(1, 1), broken, lambda: 7)
-
-
-def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
+def test_mixture_of_experts_returns_its_own_output_class():
     torch.manual_seed(0)
     sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     experts = MixtralForCausalLM(
@@ -130,19 +97,19 @@ def test_a_mixture_of_experts_finds_the_output_that_its_head_reads():
 
 
 @pytest.mark.parametrize("name", ["attention_dropout", "dropout"])
-def test_a_base_with_dropout_of_its_own_is_not_replayed(loaded, name, monkeypatch):
+def test_base_with_dropout_is_not_replayed(loaded, name, monkeypatch):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
         assert not graphed_blocks.fits(model)
 
 
-def test_a_dropout_that_a_causal_model_never_uses_keeps_nothing_from_being_replayed():
+def test_unused_dropout_setting_does_not_prevent_replay():
     pythia = miniatures.miniature("gpt_neox", classifier_dropout=0.1)
     assert base.dropouts(pythia) == []
     assert base.dropouts(miniatures.miniature("gpt_neox", hidden_dropout=0.1)) == ["hidden_dropout"]
 
 
 @pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
-def test_nothing_random_is_replayed(loaded, lora, fits):
+def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
     with adapter.adapted(loaded, lora, 0) as model:
         assert graphed_blocks.fits(model) is fits

@@ -1,4 +1,4 @@
-"""Trials trained in one pass: each as if it were alone."""
+"""Joint training gives every trial the result of a training by itself."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def loaded(request) -> base.LoadedBase:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Example]:
-    """Of 3 to 20 tokens; some of them do not count."""
+    """Rows of 3 to 20 tokens, some of them without a label."""
     random = torch.Generator().manual_seed(0)
     found = []
     for number in range(40):
@@ -59,7 +59,7 @@ def settings(**values) -> Train:
 
 @pytest.fixture(scope="module")
 def mixed(rows) -> list[tuple[Lora, Train, list[Example]]]:
-    """Other ranks, scales, rates, schedules, clippings, beginnings and rows; the first's last batch is not whole."""
+    """Different ranks, scales, rates, schedules, clippings, inits and rows; the first has an incomplete last batch."""
     return [
         (Lora(rank=2), settings(seed=1), rows[:10]),
         (Lora(rank=5, alpha=3), settings(learning_rate=1e-2, schedule="cosine", warmup=0.3, max_grad_norm=0.05), rows[5:29]),
@@ -90,7 +90,7 @@ def solo(loaded, lora: Lora, chosen: Train, rows, start=None, save=lambda state:
 
 
 def kept(state: trainer.State) -> trainer.State:
-    """As it comes back from a disk, with the weights in the model's order."""
+    """The state after a round trip through its stored form, with the weights in the model's order."""
     values, tensors = state.packed()
     copy = trainer.State.unpacked(json.loads(json.dumps(values)), safetensors.torch.load(serialized(tensors)))
     copy.weights = {name: copy.weights[name] for name in state.weights}
@@ -109,7 +109,7 @@ def assert_close(one: trainer.State, other: trainer.State) -> None:
 
 
 def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Tensor]:
-    """Of the first step's loss, by PEFT and the model's own loss, micro-batch by micro-batch."""
+    """Gradients of the first step by PEFT and the model's own loss, micro-batch by micro-batch."""
     rows = rows[: chosen.batch_size]
     tokens = sum(label != IGNORED for row in rows for label in row.labels[1:])
     with adapter.adapted(loaded, lora, chosen.seed) as model:
@@ -123,12 +123,12 @@ def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Te
 
 @torch.no_grad()
 def nonzero(weights: dict[str, torch.nn.Parameter]) -> None:
-    """B begins at 0, and A's gradient with it; somewhere else both have one."""
+    """Sets nonzero weights: with the initial B = 0, A has no gradient."""
     for number, weight in enumerate(weights.values()):
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * 0.05)
 
 
-def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mixed):
+def test_gradients_equal_those_of_separate_peft_training(loaded, mixed):
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
@@ -141,7 +141,7 @@ def test_gradients_are_those_of_peft_training_each_adapter_by_itself(loaded, mix
             assert difference <= 1e-5 * gradient.abs().max(), f"{name}: {difference / gradient.abs().max():.1e} of the largest"
 
 
-def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the_ranks(loaded, mixed):
+def test_loss_has_no_gradient_in_other_adapters_or_rank_padding(loaded, mixed):
     together = trainings(loaded, mixed)
     for training in together:
         nonzero(training.weights)
@@ -156,7 +156,7 @@ def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the
             layer.down.grad.zero_()
             layer.up.grad.zero_()
         stack.losses(micro, tokens)[0].backward()
-        for layer in stack.layers.values():  # of rank 2 among ranks up to 6
+        for layer in stack.layers.values():  # rank 2, padded to 6
             assert not layer.down.grad[0, 2:].any()
             assert not layer.up.grad[0, :, 2:].any()
 
@@ -164,7 +164,7 @@ def test_the_loss_of_one_has_no_gradient_in_the_others_nor_in_the_padding_of_the
 # ---- whole trainings
 
 
-def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
+def test_joint_and_separate_trainings_end_alike_and_restore_the_base(loaded, mixed):
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
     together = trainings(loaded, mixed)
@@ -177,7 +177,7 @@ def test_each_ends_as_it_does_alone_and_the_base_is_itself_again(loaded, mixed):
         assert any((alone.weights[name] - weight).abs().max() > 1e-3 for name, weight in training.start.weights.items())
 
 
-def test_clipping_is_each_ones_own(loaded, mixed):
+def test_gradients_are_clipped_per_adapter(loaded, mixed):
     tight = [(lora, settings(max_grad_norm=1e-3), rows) for lora, _, rows in mixed]
     together = trainings(loaded, [tight[0], (mixed[1][0], settings(max_grad_norm=1e9), mixed[1][2])])
     with multi_adapter.stacked(together) as stack:
@@ -190,7 +190,7 @@ def test_clipping_is_each_ones_own(loaded, mixed):
     assert all(torch.equal(weight.grad, gradient) for weight, gradient in zip(together[1].weights.values(), free, strict=True))
 
 
-def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_together(loaded, mixed):
+def test_training_resumes_across_joint_and_separate(loaded, mixed):
     saved: list[list[trainer.State]] = [[] for _ in mixed]
     saves = [lambda state, mine=mine: mine.append(kept(state)) for mine in saved]
     multi_adapter.fit(trainings(loaded, mixed, saves=saves, pace=EVERY_STEP))
@@ -207,7 +207,7 @@ def test_a_training_begun_together_goes_on_alone_and_one_begun_alone_goes_on_tog
         assert_close(kept(training.end), mine[-1])
 
 
-def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(loaded, mixed):
+def test_nonfinite_loss_ends_only_its_own_training(loaded, mixed):
     nothing_counts = [Example("x", row.input_ids, [IGNORED] * len(row.labels)) for row in mixed[2][2]]
     broken = [*mixed[:2], (*mixed[2][:2], mixed[2][2][:4] + nothing_counts[4:])]
     together = trainings(loaded, broken)
@@ -218,7 +218,7 @@ def test_one_whose_loss_is_no_number_ends_alone_and_the_others_are_not_touched(l
         assert_close(kept(training.end), solo(loaded, lora, chosen, rows))
 
 
-# ---- what goes together
+# ---- groups
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def spec() -> TrialSpec:
         {"data": {"samples": 9, "seed": 4, "template": "plain", "mix": {"micro/alpaca": 1.0}}},
     ],
 )
-def test_trials_that_share_base_layers_length_and_batch_go_together(spec, sections):
+def test_specs_with_equal_base_layers_length_and_batch_share_a_group(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) == multi_adapter.stackable(spec) is not None
 
 
@@ -249,7 +249,7 @@ def test_trials_that_share_base_layers_length_and_batch_go_together(spec, sectio
         {"train": {"micro_batch_size": 4}},
     ],
 )
-def test_others_go_apart(spec, sections):
+def test_other_specs_have_other_groups(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) not in (multi_adapter.stackable(spec), None)
 
 
@@ -268,11 +268,11 @@ def test_others_go_apart(spec, sections):
         {"train": {"backend": "unsloth"}},
     ],
 )
-def test_what_is_not_a_plain_training_is_left_alone(spec, sections):
+def test_special_trainings_have_no_group(spec, sections):
     assert multi_adapter.stackable(changed(spec, **sections)) is None
 
 
-def test_a_base_with_dropout_of_its_own_is_not_stacked(loaded, mixed, monkeypatch):
+def test_base_with_dropout_is_not_stacked(loaded, mixed, monkeypatch):
     monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
     with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
         multi_adapter.fit(trainings(loaded, mixed))

@@ -5,7 +5,6 @@ what is asked of Unsloth, that it is imported first and there alone, that states
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,56 +22,6 @@ from trials.training import trainer, unsloth
 
 ROOT = Path(__file__).parents[3]
 EVERY_STEP = trainer.Pace(0.0, math.inf)
-
-DOCUMENTED = """
-import json, os, sys
-if {"transformers", "peft"} & set(sys.modules):
-    sys.exit("imported too late")
-print("an advertisement on standard output")
-
-class FastLanguageModel:
-    @staticmethod
-    def from_pretrained(model_name="", max_seq_length=2048, dtype=None, load_in_4bit=True, load_in_8bit=False,
-        load_in_16bit=False, full_finetuning=False, token=None, device_map="sequential", rope_scaling=None, fix_tokenizer=True,
-        trust_remote_code=False, use_gradient_checkpointing="unsloth", resize_model_vocab=None, revision=None,
-        use_exact_model_name=False, offload_embedding=False, float32_mixed_precision=None, fast_inference=False,
-        gpu_memory_utilization=0.5, float8_kv_cache=False, random_state=3407, max_lora_rank=64, disable_log_stats=True,
-        qat_scheme=None):
-        asked = {name: str(value) for name, value in locals().items()} | {"compiles": "TORCHDYNAMO_DISABLE" not in os.environ}
-        if out := os.environ.get("ASKED"):
-            open(out, "w").write(json.dumps(asked))
-        if os.environ.get("DIES"):
-            os._exit(7)
-        if os.environ.get("HANGS"):
-            print("hanging", file=sys.stderr, flush=True)
-            import time; time.sleep(600)
-        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-        quantisation = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype) if load_in_4bit else None
-        model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision or "main", dtype=dtype,
-            quantization_config=quantisation, device_map=device_map)
-        return model.requires_grad_(False), AutoTokenizer.from_pretrained(model_name)
-
-    @staticmethod
-    def get_peft_model(model, r=16, target_modules=("q_proj",), lora_alpha=16, lora_dropout=0.0, bias="none",
-        layers_to_transform=None, layers_pattern=None, use_gradient_checkpointing="unsloth", random_state=3407,
-        max_seq_length=2048, use_rslora=False, modules_to_save=None, init_lora_weights=True, loftq_config={},
-        temporary_location="_unsloth_temporary_saved_buffers", qat_scheme=None, target_parameters=None,
-        ensure_weight_tying=False):
-        import peft
-        return peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", r=r, target_modules=target_modules,
-            lora_alpha=lora_alpha, lora_dropout=lora_dropout, bias=bias, layers_to_transform=layers_to_transform,
-            use_rslora=use_rslora))
-"""
-
-
-@pytest.fixture
-def documented(tmp_path, monkeypatch) -> Path:
-    """The folder of the package that stands for Unsloth, on the path of other processes alone."""
-    (tmp_path / "unsloth").mkdir()
-    (tmp_path / "unsloth" / "__init__.py").write_text(DOCUMENTED)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return tmp_path
 
 
 def spec_with(**sections) -> TrialSpec:
@@ -96,7 +45,7 @@ def rows(loaded) -> list[mix.Example]:
 
 
 def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[trainer.State, dict[str, torch.Tensor], list[trainer.State]]:
-    """The end, the weights in the model then, and the states that were saved."""
+    """The final state, the weights in the model, and the saved states."""
     states: list[trainer.State] = []
     with lora.adapted(loaded, spec.lora, 3) as model:
         end = fit(model, trainer.beginning(model, spec.train), states)
@@ -117,12 +66,10 @@ def elsewhere(rows, spec: TrialSpec, start=None):
 
 
 @pytest.mark.slow
-def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_state_comes_back(
-    documented, loaded, rows, monkeypatch
-):
+def test_other_process_trains_to_the_same_weights_and_returns_every_state(documented, loaded, rows, monkeypatch):
     asked = documented / "asked.json"
     monkeypatch.setenv("ASKED", str(asked))
-    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as a sweep's workers have it
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # as in a sweep's workers
     spec = spec_with(base={"dtype": "float32"}, lora={"rank": 3, "dropout": 0.1}, train={"l2": 0.01, "neftune": 2.0})
     here = trained(
         loaded,
@@ -147,11 +94,15 @@ def test_the_other_process_trains_the_same_rows_to_the_same_weights_and_every_st
 
 
 @pytest.mark.slow
-def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, monkeypatch):
-    hot = spec_with(base={"dtype": "float32"}, train={"learning_rate": 1e9, "max_grad_norm": 1e9})
-    with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
-        trained(loaded, rows, hot, elsewhere(rows, hot))
+def test_errors_of_the_other_process_keep_their_type(documented, loaded, rows, monkeypatch):
     nowhere = spec_with(base={"dtype": "float32"})
+
+    def poisoned(model, start, states):
+        start.weights = {name: torch.full_like(weight, math.nan) for name, weight in start.weights.items()}
+        return unsloth.fit(inputs(model, rows, nowhere, states), start, nowhere.base, Hub().locate("micro"))
+
+    with pytest.raises(trainer.NonFiniteLoss, match=r"lower train\.learning_rate"):
+        trained(loaded, rows, nowhere, poisoned)
     with pytest.raises(RuntimeError, match="in the process that trains with Unsloth: Traceback"):
         trained(
             loaded,
@@ -164,30 +115,6 @@ def test_what_fails_there_fails_here_as_what_it_is(documented, loaded, rows, mon
     monkeypatch.setenv("DIES", "1")
     with pytest.raises(RuntimeError, match="ended with code 7 before the training did"):
         trained(loaded, rows, nowhere, elsewhere(rows, nowhere))
-
-
-@pytest.mark.slow
-def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, rows, monkeypatch):
-    monkeypatch.setenv("HANGS", "1")
-    request = {
-        "base": {"model_name": "x", "revision": None, "dtype": "float32"},
-        **{
-            "load_in_4bit": True,
-            "max_seq_length": 8,
-            "lora": {},
-            "train": {"seed": 0},
-            "pad_id": 0,
-            "rows": [],
-            "pace": [0, 1],
-        },
-    }
-    (documented / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-m", "trials.training.unsloth_process", str(documented), "2"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stderr
-        assert any("hanging" in line for line in process.stderr)
-        process.stdin.close()
-        assert process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +131,7 @@ def test_it_does_not_outlive_the_process_that_waits_for_it(documented, loaded, r
     ],
     ids=str,
 )
-def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker, sections, setting):
+def test_unsupported_settings_are_refused_before_the_start(worker, sections, setting):
     with pytest.raises(InputError) as caught:
         preflight.check(spec_with(**sections), worker.session.hub, worker.session.tasks)
     assert f"train.backend unsloth does not go with {setting}" in str(caught.value)
@@ -212,11 +139,11 @@ def test_what_the_backend_does_not_have_is_refused_before_anything_starts(worker
 
 
 @pytest.mark.parametrize("sections", [{}, {"base": {"quantization": "none"}}, {"train": {"l2": 0.1}}], ids=str)
-def test_what_it_has_is_not_refused(sections):
+def test_supported_settings_are_accepted(sections):
     unsloth.check_settings(spec_with(**sections))
 
 
-def test_a_machine_without_it_or_without_a_gpu_is_one_line(another, documented, monkeypatch):
+def test_machine_without_unsloth_or_gpu_is_refused(another, documented, monkeypatch):
     monkeypatch.setattr(unsloth.importlib.util, "find_spec", lambda name: None)
     record = another().run(spec_with())
     assert record.failure.kind == "InputError"
@@ -228,6 +155,6 @@ def test_a_machine_without_it_or_without_a_gpu_is_one_line(another, documented, 
         unsloth.check_machine()
 
 
-def test_a_baseline_needs_no_backend(another):
+def test_baseline_needs_no_backend(another):
     record = another().run(spec_with(base={"dtype": "float32"}).baseline())
     assert record.state == "complete", record.failure

@@ -1,0 +1,119 @@
+"""Loss and penalties follow their formulas for every micro-batch size."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.factories.configs import CONFIG, deep
+from tests.factories.training import PAD, SETTINGS, changed, fitted
+from trials.adapters import lora as adapter
+from trials.adapters.low_rank import factors
+from trials.drift import kl as drift
+from trials.spec import Lora, TrialSpec
+from trials.template import IGNORED
+from trials.training import loss as objective
+from trials.training import trainer
+
+PENALTIES = [{"kl": 0.5}, {"l2": 0.02}, {"kl": 0.5, "l2": 0.02}]
+NEVER = trainer.Pace(seconds=float("inf"))
+
+
+def test_without_penalties_adapter_equals_the_trainers_and_head_sees_counted_tokens(loaded, rows, monkeypatch):
+    seen: list[int] = []
+    head = loaded.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[:-1].numel()))
+    ours, _ = fitted(loaded, rows, SETTINGS, Lora(rank=4, dropout=0.2))
+    hook.remove()
+    assert sum(seen) == sum(label != IGNORED for row in rows for label in row.labels[1:])
+    monkeypatch.delattr(objective.Regularised, "compute_loss")
+    theirs, _ = fitted(loaded, rows, SETTINGS, Lora(rank=4, dropout=0.2))
+    assert all(torch.equal(weight, theirs.weights[name]) for name, weight in ours.weights.items())
+    assert [loss for _, loss in ours.losses] == pytest.approx([loss for _, loss in theirs.losses], rel=1e-6)
+    assert ours.penalties == {}
+
+
+@pytest.mark.parametrize("values", PENALTIES, ids=str)
+def test_micro_batch_size_changes_the_result_by_rounding_only(loaded, rows, values):
+    whole, _ = fitted(loaded, rows[:30], changed(**values))
+    plain, _ = fitted(loaded, rows[:30], SETTINGS)
+    for micro_batch_size in (4, 1):
+        cut, _ = fitted(loaded, rows[:30], changed(**values, micro_batch_size=micro_batch_size))
+        assert [loss for _, loss in cut.losses] == pytest.approx([loss for _, loss in whole.losses], rel=1e-4)
+        assert cut.penalties == pytest.approx(whole.penalties, rel=1e-3)
+        for name, weight in whole.weights.items():
+            moved = (weight - plain.weights[name]).abs().max()
+            assert (weight - cut.weights[name]).abs().max() < 0.02 * moved, "rounding is small beside what the penalty does"
+
+
+def test_penalties_pull_towards_the_base_and_are_recorded(loaded, rows, heldout):
+    def distance(values) -> tuple[float, float, trainer.State]:
+        with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+            settings = changed(**values, batch_size=4, micro_batch_size=4)
+            inputs = trainer.TrainingInputs(model, PAD, rows, settings, lambda _: None, NEVER)
+            end = trainer.fit(inputs, trainer.beginning(model, settings))
+            kl = drift.measure(model, PAD, {"x": heldout}, 8)["x"]["kl"]
+            return kl, float(objective.squared_update(model).detach()), end
+
+    free, kept, small = (distance(values) for values in ({}, {"kl": 3.0}, {"l2": 1.0}))
+    assert kept[0] < 0.7 * free[0]
+    assert small[1] < 0.3 * free[1]
+    summary = trainer.summary(rows, kept[2], changed(kl=3.0))
+    assert 0 < summary["final_kl"] < summary["final_loss"]
+    assert "stopped_early" not in summary
+    # without an update there is no penalty
+    assert kept[2].losses[0][1] == pytest.approx(free[2].losses[0][1], rel=1e-6)
+
+
+def test_kl_penalty_sees_the_base_without_noise_and_draws_no_random_number(loaded, rows):
+    lora = Lora(rank=4, dropout=0.2)
+    without, _ = fitted(loaded, rows, changed(neftune=5.0), lora)
+    hardly, _ = fitted(loaded, rows, changed(neftune=5.0, kl=1e-12), lora)
+    assert [loss for _, loss in hardly.losses] == pytest.approx([loss for _, loss in without.losses], rel=1e-6)
+    assert hardly.penalties["kl"] > 0
+
+
+def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
+    """In one step with a learning rate of almost 0, the penalty is kl x the KL per counted token."""
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in trainer.trainable(model).values():
+                weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
+        settings = changed(kl=0.25, learning_rate=1e-12, micro_batch_size=4)
+        inputs = trainer.TrainingInputs(model, PAD, rows[:8], settings, lambda _: None, NEVER)
+        end = trainer.fit(inputs, trainer.beginning(model, settings))
+        found = drift.measure(model, PAD, {"x": rows[:8]}, 8)["x"]
+    assert end.penalties["kl"] == pytest.approx(0.25 * found["kl"], rel=1e-4)
+    assert end.losses[0][1] == pytest.approx(found["loss"] + 0.25 * found["kl"], rel=1e-4)
+
+
+@pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear")], ids=str)
+def test_squared_update_and_its_gradient_equal_the_dense_ones(loaded, lora):
+    with adapter.adapted(loaded, lora, 0) as model:
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in trainer.trainable(model).values():
+                weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
+        weights = list(trainer.trainable(model).values())
+        by_gram = objective.squared_update(model)
+        dense = sum(((b.double() @ a.double()) ** 2).sum() for a, b in factors(model).values())
+        assert float(by_gram.detach()) == pytest.approx(float(dense.detach()), rel=1e-5)
+        for one, other in zip(torch.autograd.grad(by_gram, weights), torch.autograd.grad(dense, weights), strict=True):
+            assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_dora_excludes_l2_but_not_kl(loaded, rows):
+    parts = deep(CONFIG)
+    parts = {name: parts[name] for name in TrialSpec.model_fields if name in parts}
+    parts["lora"]["use_dora"] = True
+    parts["train"]["l2"] = 0.1
+    with pytest.raises(ValidationError, match=r"train\.l2 is the size of B @ A"):
+        TrialSpec.model_validate(parts)
+    end, _ = fitted(loaded, rows[:8], changed(kl=1.0), Lora(rank=4, use_dora=True))
+    assert "kl" in end.penalties
+
+
+@pytest.mark.parametrize("values", [*PENALTIES, {"neftune": 5.0}], ids=str)
+def test_nonfinite_loss_ends_a_training_with_penalties(loaded, rows, values):
+    with pytest.raises(trainer.NonFiniteLoss):
+        fitted(loaded, rows, changed(**values, learning_rate=1000, max_grad_norm=1e9))
