@@ -9,7 +9,7 @@ row, one row at a time otherwise.
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -103,7 +103,7 @@ def generation(
 
     rows = [Row(prompt.tokens, gold=prompt.gold) for prompt in (stretched, *others)]
     alone = [generated([row])[0] for row in rows]
-    probes = [_plain_row(plain, row, made.tokens) for row, made in zip(rows, alone, strict=True)]
+    probes = [_plain_row(plain, row, [token for token, _ in made]) for row, made in zip(rows, alone, strict=True)]
 
     def off(found: list[Row]) -> str | None:
         return next((reason for one, row in zip(probes, found, strict=True) if (reason := _off(plain, one, row))), None)
@@ -116,8 +116,9 @@ def generation(
     def together() -> str | None:
         golds = plain.token_bits([Continuation(probe.prompt, probe.gold) for probe in probes])
         at_once = generated(probes)
-        gap = max(made.gap(plain, other) for made, other in zip(at_once, alone, strict=True))
-        found = [Row([], generated=made.tokens, gold_nats=_nats(bits)) for made, bits in zip(at_once, golds, strict=True)]
+        gap = max(_apart(plain, made, other) for made, other in zip(at_once, alone, strict=True))
+        pairs = zip(at_once, golds, strict=True)
+        found = [Row([], generated=[token for token, _ in made], gold_nats=_nats(bits)) for made, bits in pairs]
         return f"log-likelihoods of responses differ by {gap:.2g} nats" if gap else off(found)
 
     return _decided(plain, run, together, obstacle)
@@ -187,18 +188,14 @@ def _tried(find: Callable[[], str | None]) -> str | None:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A response of the plain engine, up to an end token, and the log-likelihood of each of its tokens."""
+_Made = list[tuple[int, float]]
+"""A response of the plain engine, up to an end token: its tokens, and the log-likelihood of each."""
 
-    tokens: list[int]
-    nats: list[float]
 
-    def gap(self, plain: HFEngine, other: "_Made") -> float:
-        """The largest difference within the tokens that both begin with."""
-        pairs = list(zip(self.tokens, self.nats, other.tokens, other.nats, strict=False))
-        common = itertools.takewhile(lambda pair: pair[0] == pair[2], pairs)
-        return max((_gap(plain, mine, theirs, 1) for _, mine, _, theirs in common), default=0.0)
+def _apart(plain: HFEngine, one: _Made, other: _Made) -> float:
+    """The largest difference of log-likelihoods within the tokens that both responses begin with."""
+    common = itertools.takewhile(lambda pair: pair[0][0] == pair[1][0], zip(one, other, strict=False))
+    return max((_gap(plain, mine, theirs, 1) for (_, mine), (_, theirs) in common), default=0.0)
 
 
 def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding) -> list[_Made]:
@@ -210,18 +207,14 @@ def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding
         made = plain.run_generate(prompts, decoding, **outputs)
     tokens = made.sequences[:, max(map(len, prompts)) :]
     logits = torch.stack(made.logits, dim=1).float().log_softmax(dim=-1)
-    nats: list[list[float]] = [[] for _ in prompts]
+    nats = torch.zeros_like(tokens, dtype=torch.float32)
     if len(logits) == len(prompts):  # else they are of several beams
-        nats = logits.gather(2, tokens[:, : logits.shape[1], None])[..., 0].tolist()
-    ended = (list(_until(row, plain.end_tokens())) for row in tokens.tolist())
-    return [_Made(row, values[: len(row)]) for row, values in zip(ended, nats, strict=True)]
-
-
-def _until(tokens: list[int], ends: set[int | None]) -> Iterator[int]:
-    for token in tokens:
-        yield token
-        if token in ends:
-            return
+        nats = logits.gather(2, tokens[:, : logits.shape[1], None])[..., 0]
+    found, last = [], plain.end_tokens()
+    for row, values in zip(tokens.tolist(), nats.tolist(), strict=True):
+        end = next((place for place, token in enumerate(row, 1) if token in last), len(row))
+        found.append(list(zip(row[:end], values, strict=False)))
+    return found
 
 
 def _some(items: Sequence[Item], lengths: Sequence[int]) -> list[Item]:
