@@ -26,7 +26,7 @@ def loud(model) -> None:
                 weight.copy_(torch.randn_like(weight) * 0.05)
 
 
-def told(frame: pd.DataFrame) -> pd.DataFrame:
+def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.select_dtypes("number").astype(float)
 
 
@@ -44,7 +44,7 @@ def test_every_document_has_the_plain_engines_outcome(micro, tasks, preset):
             else:
                 found[engine] = evaluate.evaluate(HFEngine(model, micro.tokenizer, 7), "role", evaluation, tasks)
     hflm, exact = found["hflm"], found["exact"]
-    pd.testing.assert_frame_equal(told(hflm), told(exact), rtol=1e-4, atol=1e-4)
+    pd.testing.assert_frame_equal(numbers(hflm), numbers(exact), rtol=1e-4, atol=1e-4)
     assert (hflm["score"] == exact["score"]).all()
     if preset == "micro_gsm":
         assert hflm["response"].tolist() == exact["response"].tolist()
