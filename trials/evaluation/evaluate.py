@@ -4,11 +4,9 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import lm_eval
-import lm_eval.utils
 import numpy as np
 import pandas as pd
 import torch
@@ -23,12 +21,8 @@ from trials.spec import Evaluation
 from trials.tasks.splits import cluster, half
 from trials.tasks.tasks import Tasks, check
 
-for _name in ("lm_eval", "lm_eval.models.huggingface", "lm_eval.evaluator", "lm_eval.api.task"):
+for _name in ("lm_eval", "lm_eval.evaluator", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)
-
-
-# lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
-lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 
 def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:

@@ -30,19 +30,19 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_rotation_a_scale_and_a_shift_leave_everything_alike():
+def test_rotation_and_scale_leave_cka_at_one():
     states, rotation = drawn(60, 8), torch.linalg.qr(drawn(8, 8, seed=1))[0]
     assert cka.alignment(states, 3 * states @ rotation) == pytest.approx(1.0, abs=1e-6)
     spread = torch.cat([states, torch.zeros(60, 1)], dim=1)
     assert cka.alignment(states, spread) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_what_has_nothing_in_common_is_near_0_also_with_fewer_tokens_than_dimensions():
+def test_independent_states_are_near_zero_with_few_tokens():
     found = [cka.alignment(drawn(40, 300, seed=2 * i), drawn(40, 300, seed=2 * i + 1)) for i in range(20)]
     assert abs(sum(found) / 20) < 0.05 and max(map(abs, found)) < 0.3
 
 
-def test_the_independence_is_that_of_its_definition_over_distinct_tokens():
+def test_independence_equals_its_definition():
     one, other = ((lambda x: x @ x.T)(drawn(7, 3, seed=seed).double()) for seed in (0, 1))
     for kernel in (one, other):
         kernel.fill_diagonal_(0.0)
@@ -57,7 +57,7 @@ def test_the_independence_is_that_of_its_definition_over_distinct_tokens():
     assert cka.independence(one, other) == pytest.approx(total / math.perm(n, 4), abs=1e-9)
 
 
-def test_nothing_trained_is_alike_in_every_layer_and_what_is_trained_moves_the_later_ones(loaded, rows):
+def test_training_a_block_moves_it_and_later_ones_only(loaded, rows):
     with lora.adapted(loaded, Lora(rank=4, layers=(2,)), 0) as model:
         blocks = model.config.num_hidden_layers
         same = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
@@ -70,7 +70,7 @@ def test_nothing_trained_is_alike_in_every_layer_and_what_is_trained_moves_the_l
     assert all(one < 0.999 for one in moved[3:])
 
 
-def test_neither_the_batch_nor_a_part_of_the_rows_that_is_too_small_matters(loaded, rows):
+def test_cka_ignores_batch_size_and_too_few_tokens(loaded, rows):
     with lora.adapted(loaded, Lora(rank=4), 0) as model:
         with torch.no_grad():
             for weight in trainer.trainable(model).values():

@@ -39,7 +39,7 @@ def moved(model, size: float = 0.3) -> None:
 
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_dora=True), Lora(rank=4, dropout=0.3)], ids=str)
-def test_nothing_trained_is_no_drift_to_the_bit(loaded, rows, lora):
+def test_untrained_adapter_has_no_drift(loaded, rows, lora):
     with adapter.adapted(loaded, lora, 0) as model:
         found = kl.measure(model, PAD, rows, 4)
     assert set(found) == set(rows)
@@ -51,7 +51,7 @@ def test_nothing_trained_is_no_drift_to_the_bit(loaded, rows, lora):
             assert (one["kl"], one["reverse_kl"], one["loss"]) == (0.0, 0.0, one["base_loss"])
 
 
-def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
+def test_losses_and_divergences_equal_their_definition(loaded, rows):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         found = kl.measure(model, PAD, rows, 4)
@@ -75,7 +75,7 @@ def test_losses_and_divergences_are_those_of_the_definition(loaded, rows):
             assert expected["kl"] > 1e-3
 
 
-def test_the_base_is_asked_once_about_the_same_rows_and_every_number_is_that_of_asking_it_again(loaded, rows):
+def test_base_runs_once_for_the_same_rows_with_equal_numbers(loaded, rows):
     passes = []
     hook = loaded.model.model.register_forward_hook(lambda *_: passes.append(1))
     found = []
@@ -93,7 +93,7 @@ def test_the_base_is_asked_once_about_the_same_rows_and_every_number_is_that_of_
     assert [one[2] for one in found] == [16, 8, 16]
 
 
-def test_logits_that_a_model_changes_after_its_head_are_asked_for_again(loaded, rows, monkeypatch):
+def test_logits_changed_after_the_head_are_not_cached(loaded, rows, monkeypatch):
     forward = loaded.model.forward
 
     def capped(*given, **named):
@@ -110,7 +110,7 @@ def test_logits_that_a_model_changes_after_its_head_are_asked_for_again(loaded, 
     kl._of_base.clear()
 
 
-def test_how_many_rows_are_measured_at_once_moves_the_result_by_rounding_alone(loaded, rows):
+def test_batch_size_changes_drift_by_rounding_only(loaded, rows):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         one, many = (kl.measure(model, PAD, rows, size) for size in (1, 12))
@@ -119,7 +119,7 @@ def test_how_many_rows_are_measured_at_once_moves_the_result_by_rounding_alone(l
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_measuring_leaves_mode_random_numbers_gradients_and_what_is_trained_as_they_were(loaded, rows, training):
+def test_measuring_changes_no_state_of_the_model(loaded, rows, training):
     with adapter.adapted(loaded, Lora(rank=4, dropout=0.5), 0) as model:
         moved(model)
         frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
@@ -138,7 +138,7 @@ def test_measuring_leaves_mode_random_numbers_gradients_and_what_is_trained_as_t
         assert all(torch.equal(gradients[name], after[name]) for name in gradients)
 
 
-def test_a_sample_of_rows_takes_from_every_source_in_turn(rows):
+def test_sample_takes_sources_in_turn(rows):
     few = kl.sample(rows, 5)
     assert [row.source for row in few] == ["micro/alpaca", "micro/gsm8k", "micro/alpaca", "micro/gsm8k", "micro/alpaca"]
     assert len(kl.sample(rows, 100)) == 12

@@ -1,8 +1,7 @@
-"""Greedy decoding on a GPU: a step is one CUDA graph over slots that never move, and the host reads it while the next one runs.
+"""Greedy decoding on a GPU: a step is one CUDA graph over fixed slots, and the host reads its tokens while the next step runs.
 
-A step of a small model is a thousand kernels of some microseconds each, which a processor takes several times as long
-to ask for one by one. The tokens are those of trials/evaluation/engine/greedy.py, which begins the rows here too; a row that
-has ended is found out a step late, and what its slot chose meanwhile is thrown away.
+A step of a small model is a thousand kernels of some microseconds each; launching them one by one takes several times as
+long. The tokens are those of greedy.py, which begins the rows here too.
 """
 
 from collections import deque
@@ -19,29 +18,29 @@ from trials.evaluation.engine.kv_cache import PrefixCache
 from trials.models import cuda_graphs
 
 _ALIGNED = 16
-"""The width is a multiple of it: what attention kernels read at once."""
+"""The width is a multiple of it, as attention kernels read so many positions at once."""
 _COLUMNS = 256
-"""A step reads a multiple of so many positions of each slot, and there is a graph for each multiple."""
+"""A step reads a multiple of so many positions of each slot; each multiple has its graph."""
 
 
-class _Room(DynamicLayer):
-    """A layer's keys and values, (slots, heads, width, head width) each, of which a slot uses the first `at` ones."""
+class _SlotLayer(DynamicLayer):
+    """A layer's keys and values, (slots, heads, width, head width) each. A slot uses its first `at` positions."""
 
-    def __init__(self, of: "Slots"):
+    def __init__(self, slots: "Slots"):
         super().__init__()
-        self.of = of
+        self.slots = slots
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of one more position of every slot."""
+        """Adds one position to every slot."""
         keys, values = self._rooms(key_states, value_states)
         for room, states in ((keys, key_states), (values, value_states)):
-            room[self.of.numbers, :, self.of.at] = states[:, :, 0]
-        return keys[:, :, : self.of.shown], values[:, :, : self.of.shown]
+            room[self.slots.numbers, :, self.slots.at] = states[:, :, 0]
+        return keys[:, :, : self.slots.shown], values[:, :, : self.slots.shown]
 
     def put(self, slots: torch.Tensor, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """`places`, (rows, positions): which of the states go into a slot's first positions."""
+        """Copies the states at `places`, (rows, positions), to the first positions of these slots."""
         for room, states in zip(self._rooms(keys, values), (keys, values), strict=True):
             index = places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
             room[slots, :, : places.shape[1]] = states.gather(2, index)
@@ -49,7 +48,7 @@ class _Room(DynamicLayer):
     def _rooms(self, *both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(*both)
-            count, width = len(self.of.numbers), self.of.width
+            count, width = len(self.slots.numbers), self.slots.width
             self.keys, self.values = (one.new_zeros(count, one.shape[1], width, one.shape[3]) for one in both)
         assert self.keys is not None
         assert self.values is not None
@@ -57,7 +56,7 @@ class _Room(DynamicLayer):
 
 
 class Slots:
-    """So many rows at once, each with room for `width` positions of its own after the `beginning` that all share."""
+    """Room for `count` rows, each with `width` positions of its own after the `beginning` that all share."""
 
     def __init__(self, model: Any, beginning: PrefixCache, count: int, width: int):
         self.model = model
@@ -68,18 +67,18 @@ class Slots:
         self.token = torch.zeros(count, 1, dtype=torch.long, device=model.device)
         self.at = torch.zeros(count, dtype=torch.long, device=model.device)
         self.cache = beginning.emptied()
-        self.cache.layers = [_Room(self) for _ in self.cache.layers]
+        self.cache.layers = [_SlotLayer(self) for _ in self.cache.layers]
         self.cache.in_slots = shared_prefix.reads(model)
-        self._told = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
+        self._read = [torch.empty(count, dtype=torch.long, pin_memory=model.device.type == "cuda") for _ in range(2)]
         self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
         self._pool: tuple[int, int] | None = None
 
     def put(self, flight: Flight, slots: Sequence[int]) -> None:
-        """The flight's rows, each with its first token chosen, take these slots."""
+        """Puts the flight's rows, whose first tokens are chosen, into these slots."""
         device = self.at.device
         numbers = torch.tensor(slots, device=device)
         lengths, longest = flight.seen.sum(dim=1), flight.seen.shape[1]
-        # to the slot's left end, since every row goes on from an end of its own; behind it lies what no mask shows
+        # to the slot's left end, so that every row goes on from its own end; no mask shows what lies behind it
         places = (torch.arange(longest, device=device) + (longest - lengths)[:, None]).clamp(max=longest - 1)
         for room, layer in zip(self.cache.layers, flight.cache.layers, strict=True):
             room.put(numbers, places, layer.keys, layer.values)
@@ -87,27 +86,27 @@ class Slots:
         self.token[numbers, 0] = torch.tensor([row.generated[-1] for row in flight.rows], device=device)
 
     def step(self, needed: int) -> Callable[[], list[int]]:
-        """Has every slot choose its next token; what is returned waits for the tokens and tells them.
+        """Starts the choice of every slot's next token; the returned function waits for the tokens and returns them.
 
-        `needed`: the positions of its own that the longest row in use has by now. Two steps at most may be untold.
+        `needed`: own positions of the longest row in use. At most two steps may be unread, since there are two buffers.
         """
         self.shown = min(-(-needed // _COLUMNS) * _COLUMNS, self.width)
         graph = self._graph() if self.at.device.type == "cuda" else None
         graph.replay() if graph else self._choose()
-        told = self._told[0]
-        self._told.reverse()
-        told.copy_(self.token[:, 0], non_blocking=True)
+        tokens = self._read[0]
+        self._read.reverse()
+        tokens.copy_(self.token[:, 0], non_blocking=True)
         if self.at.device.type != "cuda":
-            return told.tolist
+            return tokens.tolist
         done = torch.cuda.Event()
         done.record()
 
-        def tokens() -> list[int]:
+        def read() -> list[int]:
             done.synchronize()
-            found: list[int] = told.tolist()
+            found: list[int] = tokens.tolist()
             return found
 
-        return tokens
+        return read
 
     def _graph(self) -> torch.cuda.CUDAGraph | None:
         if self.shown not in self._graphs:
@@ -115,7 +114,7 @@ class Slots:
 
             def make() -> torch.cuda.CUDAGraph:
                 for one, before in zip((self.token, self.at), state, strict=True):
-                    one.copy_(before)  # as they were before the runs that come before a capture
+                    one.copy_(before)  # a capture is preceded by warm-up runs, which change them
                 graph, _ = cuda_graphs.captured(self._choose, self._pool)
                 self._pool = graph.pool()
                 return graph
@@ -124,7 +123,7 @@ class Slots:
         return self._graphs[self.shown]
 
     def close(self) -> None:
-        """Gives the memory back; the layers and this refer to each other."""
+        """Frees the memory: the layers and this object refer to each other."""
         self._graphs.clear()
         self.cache.layers = []
 
@@ -142,11 +141,11 @@ class Slots:
                 logits_to_keep=1,
             ).logits
         self.token.copy_(logits[:, -1].float().argmax(dim=-1, keepdim=True))
-        self.at.add_(1).clamp_(max=self.longest - 1)  # of those that nobody uses
+        self.at.add_(1).clamp_(max=self.longest - 1)  # unused slots step along
 
 
 def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callable[[list[int]], bool]) -> None:
-    """decode.greedy in as many slots as rows may be under way at once."""
+    """`greedy.greedy` in as many slots as rows may be under way at once."""
     if not rows:
         return
     beginning = decode.shared_beginning(model, rows)
@@ -163,9 +162,9 @@ class _Run:
     def __init__(self, slots: Slots, beginning: PrefixCache, most: int, ends: Callable[[list[int]], bool]):
         self.slots, self.beginning, self.most, self.ends = slots, beginning, most, ends
         self.held: list[Row | None] = [None] * len(slots.numbers)
-        """By slot."""
-        self.asked: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
-        """The steps that are not told: whose tokens they choose, and what tells them."""
+        """The row in each slot."""
+        self.unread: deque[tuple[list[Row | None], Callable[[], list[int]]]] = deque()
+        """Steps whose tokens are not read yet: the rows that were in the slots, and the function that reads the tokens."""
 
     def run(self, rows: Sequence[Row], batch: int) -> None:
         waiting = deque(rows)
@@ -175,23 +174,24 @@ class _Run:
                 self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
             if any(self.held):
                 own = max(len(row.prompt) - self.beginning.shared + len(row.generated) for row in self.held if row is not None)
-                self.asked.append((list(self.held), self.slots.step(own + len(self.asked))))
-            while len(self.asked) > (1 if any(self.held) else 0):
-                self._hear(*self.asked.popleft())
+                self.unread.append((list(self.held), self.slots.step(own + len(self.unread))))
+            while len(self.unread) > (1 if any(self.held) else 0):
+                self._take(*self.unread.popleft())
 
     def _begin(self, rows: Sequence[Row]) -> None:
         for part in decode.alike(self.slots.model, rows, self.beginning.shared):
             begun = decode.begin(self.slots.model, part, self.beginning.emptied())
             decode.settle(begun, self.most, self.ends)
-            if begun.rows:  # and not all of them ended with their first token
+            if begun.rows:  # else all of them ended with their first token
                 free = [slot for slot, row in enumerate(self.held) if row is None][: len(begun.rows)]
                 self.slots.put(begun, free)
                 for slot, row in zip(free, begun.rows, strict=True):
                     self.held[slot] = row
 
-    def _hear(self, of: Sequence[Row | None], tokens: Callable[[], list[int]]) -> None:
-        for slot, (row, token) in enumerate(zip(of, tokens(), strict=True)):
-            if row is not None and self.held[slot] is row:  # and has not ended in the step before
+    def _take(self, rows: Sequence[Row | None], read: Callable[[], list[int]]) -> None:
+        for slot, (row, token) in enumerate(zip(rows, read(), strict=True)):
+            # a row's end is noticed one step late; its slot's token of that step is dropped
+            if row is not None and self.held[slot] is row:
                 row.generated.append(token)
                 if decode.over(row, self.most, self.ends):
                     self.held[slot] = None

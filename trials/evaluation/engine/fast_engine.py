@@ -15,7 +15,7 @@ from trials.evaluation.engine import cuda_graph_greedy, greedy, loglikelihood, v
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.loglikelihood import Question, Scored
 from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt, Response
-from trials.evaluation.engine.verification import Way
+from trials.evaluation.engine.verification import Route
 
 # Fields of a model's own generation settings that leave the greedy choice as it is. max_new_tokens takes precedence over the
 # task's number, as it does in transformers' generate.
@@ -31,21 +31,21 @@ class FastEngine:
         self.plain = HFEngine(model, tokenizer, batch_size)
         self.core, self.tokenizer, self.batch_size = self.plain.core, self.plain.tokenizer, batch_size
         self.max_length = self.plain.max_length
-        self._ways: dict[str, Way] = {}
+        self._routes: dict[str, Route] = {}
 
     @property
     def notes(self) -> dict[str, str]:
-        return {kind: str(way) for kind, way in self._ways.items()}
+        return {kind: str(route) for kind, route in self._routes.items()}
 
     def _at_once(self, rows: int | None) -> HFEngine:
         """The plain engine with so many rows at once."""
         return self.plain if rows in (None, self.batch_size) else HFEngine(self.plain.model, self.tokenizer, rows or 1)
 
-    def _way(self, kind: str, sizes: tuple[Any, ...], find: Callable[[], Way]) -> Way:
+    def _route(self, kind: str, sizes: tuple[Any, ...], find: Callable[[], Route]) -> Route:
         """Which engine answers requests of this kind and these sizes."""
-        found = verification.way(self.core, kind, (self.batch_size, *sizes), find)
-        if kind not in self._ways or found.rows is not None:  # once handed on, noted as handed on
-            self._ways[kind] = found
+        found = verification.route(self.core, kind, (self.batch_size, *sizes), find)
+        if kind not in self._routes or found.rows is not None:  # once handed on, noted as handed on
+            self._routes[kind] = found
         return found
 
     # ---------------------------------------------------------------------- log-likelihoods
@@ -57,8 +57,8 @@ class FastEngine:
         numbers, widest = max(self._questions(requests), key=lambda row: (len(row[1].endings) > 1, row[1].length))
         probe = [requests[i] for i in numbers]
         find = functools.partial(verification.likelihoods, self.plain, self._likelihoods, requests, probe)
-        way = self._way("log-likelihood", (longest, widest.length), find)
-        return self._likelihoods(requests) if way.rows is None else self._at_once(way.rows).log_likelihoods(requests)
+        route = self._route("log-likelihood", (longest, widest.length), find)
+        return self._likelihoods(requests) if route.rows is None else self._at_once(route.rows).log_likelihoods(requests)
 
     def _likelihoods(self, requests: Sequence[Continuation]) -> list[Answer]:
         numbers, questions = zip(*self._questions(requests), strict=True)
@@ -93,31 +93,31 @@ class FastEngine:
             yield before
 
     def token_bits(self, requests: Sequence[Continuation]) -> list[list[float]]:
-        way = self._ways.get("generation")
-        return self._at_once(way.rows if way else None).token_bits(requests)
+        route = self._routes.get("generation")
+        return self._at_once(route.rows if route else None).token_bits(requests)
 
     # ---------------------------------------------------------------------- generation
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Response]:
-        way = self._generation_way(prompts, decoding)
-        if way.rows is not None:
-            return self._at_once(way.rows).generate(prompts, decoding)
+        route = self._generation_route(prompts, decoding)
+        if route.rows is not None:
+            return self._at_once(route.rows).generate(prompts, decoding)
         rows = [greedy.Row(prompt.tokens, gold=prompt.gold) for prompt in prompts]
         self._run(rows, self._max_tokens(decoding), self._ends(decoding.stops))
         return [Response(row.generated, row.stopped, [nats / -math.log(2) for nats in row.gold_nats]) for row in rows]
 
-    def _generation_way(self, prompts: Sequence[Prompt], decoding: Decoding) -> Way:
+    def _generation_route(self, prompts: Sequence[Prompt], decoding: Decoding) -> Route:
         if decoding.settings.get("do_sample"):
-            self._ways["generation"] = Way(self.batch_size, "the task samples its responses")
-            return self._ways["generation"]
+            self._routes["generation"] = Route(self.batch_size, "the task samples its responses")
+            return self._routes["generation"]
         if not all(prompt.tokens for prompt in prompts):
-            self._ways["generation"] = Way(1, "an empty prompt")
-            return self._ways["generation"]
+            self._routes["generation"] = Route(1, "an empty prompt")
+            return self._routes["generation"]
         probed = Decoding(self._max_tokens(decoding), (), decoding.settings)
         obstacle, longest = self._unknown_settings(decoding.settings), max(len(prompt.tokens) for prompt in prompts)
         find = functools.partial(verification.generation, self.plain, self._run, prompts, probed, obstacle)
-        return self._way("generation", (longest, repr((probed, obstacle))), find)
+        return self._route("generation", (longest, repr((probed, obstacle))), find)
 
     def _unknown_settings(self, settings: Mapping[str, Any]) -> str | None:
         """Why responses are not greedy ones of the model alone."""

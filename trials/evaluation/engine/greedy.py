@@ -84,7 +84,7 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
                 settle(begun, most, ends)
                 if not flight or not flight.rows:
                     flight = begun
-                elif begun.rows:  # and not all of them ended with their first token
+                elif begun.rows:  # else all of them ended with their first token
                     flight.join(begun)
             waiting = waiting[free:]
         if flight and flight.rows:

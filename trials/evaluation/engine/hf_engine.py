@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,40 +43,40 @@ class HFEngine:
 
     @torch.no_grad()
     def log_likelihoods(self, requests: Sequence[Continuation]) -> list[Answer]:
-        """Computed in the model's type, as HFLM does. Requests that differ in their last token alone share a row."""
-        rows: dict[tuple[int, ...], list[int]] = {}
-        for number, (context, tokens) in enumerate(requests):
-            rows.setdefault((*context, *tokens[:-1]), []).append(number)
-        order = sorted(rows, key=lambda row: (-len(row), row))
         found: list[Any] = [None] * len(requests)
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            logits = torch.log_softmax(self.model(self._padded_right(batch)).logits, dim=-1)
-            for row, of_row in zip(batch, logits, strict=True):
-                for number in rows[row]:
-                    gold = torch.tensor(requests[number].tokens, device=self.device)
-                    nats = of_row[len(row) - len(gold) : len(row)]
-                    is_greedy = bool((nats.argmax(dim=-1) == gold).all())
-                    found[number] = (float(nats.gather(1, gold[:, None]).sum()), is_greedy)
+        for number, gold, logits in self._logits_of(requests, whole=True):
+            nats = torch.log_softmax(logits, dim=-1)  # in the model's type, as HFLM has it
+            found[number] = (float(nats.gather(1, gold[:, None]).sum()), bool((nats.argmax(dim=-1) == gold).all()))
         return found
 
     @torch.no_grad()
     def token_bits(self, requests: Sequence[Continuation]) -> list[list[float]]:
         found: list[list[float]] = [[] for _ in requests]
-        order = sorted(range(len(requests)), key=lambda i: -len(requests[i].context) - len(requests[i].tokens))
+        for number, gold, logits in self._logits_of(requests, whole=False):
+            # in float32 whatever the model's type: a bfloat16 log-likelihood of 5 nats has steps of 0.03
+            nats = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            found[number] = (nats.gather(1, gold[:, None])[:, 0].double() / -math.log(2)).tolist()
+        return found
+
+    def _logits_of(self, requests: Sequence[Continuation], whole: bool) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Each request's number, its continuation's tokens, and the logits, (tokens, vocabulary), that predict them.
+
+        `whole`: the model computes logits of all positions, which HFLM does; a head may round otherwise for fewer.
+        """
+        rows: dict[tuple[int, ...], list[int]] = {}  # requests that differ in their last token alone share a row, as in HFLM
+        for number, (context, tokens) in enumerate(requests):
+            rows.setdefault((*context, *tokens[:-1]), []).append(number)
+        order = sorted(rows, key=lambda row: (-len(row), row))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            rows = [(*requests[i].context, *requests[i].tokens[:-1]) for i in batch]
-            longest = len(rows[0])
-            first = min(len(row) - len(requests[i].tokens) for i, row in zip(batch, rows, strict=True))
-            logits = self._last_logits(self._padded_right(rows), longest - first)
-            skipped = longest - logits.shape[1]
-            for i, row, of_row in zip(batch, rows, logits, strict=True):
-                gold, end = torch.tensor(requests[i].tokens, device=self.device), len(row) - skipped
-                # in float32 whatever the model's type: a bfloat16 log-likelihood of 5 nats has steps of 0.03
-                nats = torch.log_softmax(of_row[end - len(gold) : end], dim=-1, dtype=torch.float32)
-                found[i] = (nats.gather(1, gold[:, None])[:, 0].double() / -math.log(2)).tolist()
-        return found
+            longest = len(batch[0])
+            first = 0 if whole else min(len(row) - len(requests[number].tokens) for row in batch for number in rows[row])
+            logits = self._last_logits(self._padded_right(batch), longest - first)
+            for row, of_row in zip(batch, logits, strict=True):
+                end = len(row) - (longest - len(of_row))
+                for number in rows[row]:
+                    gold = torch.tensor(requests[number].tokens, device=self.device)
+                    yield number, gold, of_row[end - len(gold) : end]
 
     def _padded_right(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """(rows, length), zeros after the shorter rows, as HFLM has them: causality hides what comes after a row."""

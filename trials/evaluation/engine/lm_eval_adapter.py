@@ -1,19 +1,23 @@
 """Any engine behind lm-eval: tokenisation, cutting and text handling of lm-eval's HFLM, and the engine for the model's part.
 
-The only file that touches what lm-eval keeps private: the two hooks of TemplateLM that every subclass implements.
+The only file of the engines that touches what lm-eval keeps to itself: two hooks of TemplateLM and its template environment.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import lm_eval.utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt
+
+# lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
+lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 _DEFAULT_MAX_TOKENS = 256
 """Tokens of a response where a task names no number: HFLM.max_gen_toks."""

@@ -9,7 +9,7 @@ row, one row at a time otherwise.
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -30,20 +30,20 @@ _STEPS = 12
 _GOLD = 64
 """Tokens of a gold solution that a probe scores."""
 _ROUNDING = {torch.float32: (3e-4, 3e-5), torch.float16: (0.05, 0.01), torch.bfloat16: (0.25, 0.05)}
-"""By type, nats that rounding may come to: in any case, and for each token. bfloat16 has logits of 16 to 32 in eighths."""
+"""By type, the largest rounding error in nats: in any case, and per token. bfloat16 has logits of 16 to 32 in eighths."""
 
 _log = logging.getLogger(__name__)
 
-_known: WeakKeyDictionary[Any, dict[Any, "Way"]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, dict[Any, "Route"]] = WeakKeyDictionary()
 """By base model, then by the kind of request and the sizes that its probe has."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """Who answers requests of a kind."""
+class Route:
+    """Which engine answers requests of a kind."""
 
     rows: int | None = None
-    """Rows at once through lm-eval's own model; None: the engine."""
+    """Rows at once through HFEngine; None: the fast engine."""
     reason: str = ""
 
     def __str__(self) -> str:
@@ -52,8 +52,8 @@ class Way:
         return f"hflm{', one row at a time' if self.rows == 1 else ''}: {self.reason}"
 
 
-def way(model: Any, kind: str, sizes: tuple[Any, ...], find: Callable[[], Way]) -> Way:
-    """What was found earlier for requests of the kind and of these sizes, or is found now."""
+def route(model: Any, kind: str, sizes: tuple[Any, ...], find: Callable[[], Route]) -> Route:
+    """The route of requests of this kind and these sizes; `find` is called once for them and the model."""
     known, key = _known.setdefault(model, {}), (kind, *sizes)
     if key not in known:
         known[key] = find()
@@ -62,11 +62,11 @@ def way(model: Any, kind: str, sizes: tuple[Any, ...], find: Callable[[], Way]) 
     return known[key]
 
 
-def likelihoods(plain: HFEngine, fast: Answers, requests: Sequence[Continuation], row: Sequence[Continuation]) -> Way:
+def likelihoods(plain: HFEngine, fast: Answers, requests: Sequence[Continuation], row: Sequence[Continuation]) -> Route:
     """Which engine answers log-likelihoods. `row`: requests of the fast engine's longest row of several."""
     longest, *others = _some(requests, [len(context) + len(tokens) for context, tokens in requests])
     if reason := _rescaled(plain.core, len(longest.context) + len(longest.tokens)):
-        return Way(1, reason)
+        return Route(1, reason)
     beside = [one for one in requests if one.context == longest.context and one.tokens != longest.tokens][-1:]
     some = [longest, *beside, *others, row[0], row[-1]]
     # contexts that begin alike, for the pass that rows share
@@ -87,13 +87,13 @@ def generation(
     prompts: Sequence[Prompt],
     decoding: Decoding,
     obstacle: str | None,
-) -> Way:
+) -> Route:
     """Which engine generates, and scores the gold solutions along. `obstacle`: why the fast engine cannot."""
     most = decoding.max_tokens
     steps = min(most, _STEPS)
     longest, *others = _some(prompts, [len(prompt.tokens) for prompt in prompts])
     if reason := _rescaled(plain.core, len(longest.tokens) + most):
-        return Way(1, reason)
+        return Route(1, reason)
     length = len(longest.tokens) + most - steps
     stretched = Prompt((longest.tokens * (length // len(longest.tokens) + 1))[:length], longest.gold)
     few = Decoding(steps, (), decoding.settings)
@@ -103,7 +103,7 @@ def generation(
 
     rows = [Row(prompt.tokens, gold=prompt.gold) for prompt in (stretched, *others)]
     alone = [generated([row])[0] for row in rows]
-    probes = [_plain_row(plain, row, made.tokens) for row, made in zip(rows, alone, strict=True)]
+    probes = [_plain_row(plain, row, [token for token, _ in made]) for row, made in zip(rows, alone, strict=True)]
 
     def off(found: list[Row]) -> str | None:
         return next((reason for one, row in zip(probes, found, strict=True) if (reason := _off(plain, one, row))), None)
@@ -116,15 +116,16 @@ def generation(
     def together() -> str | None:
         golds = plain.token_bits([Continuation(probe.prompt, probe.gold) for probe in probes])
         at_once = generated(probes)
-        gap = max(made.gap(plain, other) for made, other in zip(at_once, alone, strict=True))
-        found = [Row([], generated=made.tokens, gold_nats=_nats(bits)) for made, bits in zip(at_once, golds, strict=True)]
+        gap = max(_apart(plain, made, other) for made, other in zip(at_once, alone, strict=True))
+        pairs = zip(at_once, golds, strict=True)
+        found = [Row([], generated=[token for token, _ in made], gold_nats=_nats(bits)) for made, bits in pairs]
         return f"log-likelihoods of responses differ by {gap:.2g} nats" if gap else off(found)
 
     return _decided(plain, run, together, obstacle)
 
 
 def _rescaled(model: Any, length: int) -> str | None:
-    """Why a row's numbers depend on the rows beside it at this length: no probe meets every mixture of lengths."""
+    """Why a row's numbers depend on the rows beside it at this length. No probe covers every mixture of lengths."""
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     for settings in [rope] if "rope_type" in rope else rope.values():  # one, or one for each type of layer
@@ -168,37 +169,33 @@ def _nats(bits: Sequence[float]) -> list[float]:
 
 def _decided(
     plain: HFEngine, fast: Callable[[], str | None], together: Callable[[], str | None], obstacle: str | None = None
-) -> Way:
+) -> Route:
     """`fast`, and `together` for the plain engine with several rows at once, return what is wrong with their numbers."""
     reason = obstacle or shared_prefix.obstacle(plain.core) or _tried(fast)
     if reason is None:
-        return Way()
+        return Route()
     rows = plain.batch_size
-    return Way(rows if rows == 1 or _tried(together) is None else 1, reason)
+    return Route(rows if rows == 1 or _tried(together) is None else 1, reason)
 
 
 def _tried(find: Callable[[], str | None]) -> str | None:
-    """What is wrong: what was found, or that it could not be."""
+    """What is wrong: the finding, or the error while looking."""
     try:
         return find()
-    except Exception as error:  # whatever an architecture's code raises where it is run in a way that it does not know
+    except Exception as error:  # an architecture's code may raise anything when it is run in a way that it does not know
         if oom.is_out_of_memory(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A response of the plain engine, up to an end token, and the log-likelihood of each of its tokens."""
+_Made = list[tuple[int, float]]
+"""A response of the plain engine, up to an end token: its tokens, and the log-likelihood of each."""
 
-    tokens: list[int]
-    nats: list[float]
 
-    def gap(self, plain: HFEngine, other: "_Made") -> float:
-        """The largest difference within the tokens that both begin with."""
-        pairs = list(zip(self.tokens, self.nats, other.tokens, other.nats, strict=False))
-        common = itertools.takewhile(lambda pair: pair[0] == pair[2], pairs)
-        return max((_gap(plain, mine, theirs, 1) for _, mine, _, theirs in common), default=0.0)
+def _apart(plain: HFEngine, one: _Made, other: _Made) -> float:
+    """The largest difference of log-likelihoods within the tokens that both responses begin with."""
+    common = itertools.takewhile(lambda pair: pair[0][0] == pair[1][0], zip(one, other, strict=False))
+    return max((_gap(plain, mine, theirs, 1) for (_, mine), (_, theirs) in common), default=0.0)
 
 
 def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding) -> list[_Made]:
@@ -210,18 +207,14 @@ def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding
         made = plain.run_generate(prompts, decoding, **outputs)
     tokens = made.sequences[:, max(map(len, prompts)) :]
     logits = torch.stack(made.logits, dim=1).float().log_softmax(dim=-1)
-    nats: list[list[float]] = [[] for _ in prompts]
-    if len(logits) == len(prompts):  # and not those of several beams
-        nats = logits.gather(2, tokens[:, : logits.shape[1], None])[..., 0].tolist()
-    ended = (list(_until(row, plain.end_tokens())) for row in tokens.tolist())
-    return [_Made(row, values[: len(row)]) for row, values in zip(ended, nats, strict=True)]
-
-
-def _until(tokens: list[int], ends: set[int | None]) -> Iterator[int]:
-    for token in tokens:
-        yield token
-        if token in ends:
-            return
+    nats = torch.zeros_like(tokens, dtype=torch.float32)
+    if len(logits) == len(prompts):  # else they are of several beams
+        nats = logits.gather(2, tokens[:, : logits.shape[1], None])[..., 0]
+    found, last = [], plain.end_tokens()
+    for row, values in zip(tokens.tolist(), nats.tolist(), strict=True):
+        end = next((place for place, token in enumerate(row, 1) if token in last), len(row))
+        found.append(list(zip(row[:end], values, strict=False)))
+    return found
 
 
 def _some(items: Sequence[Item], lengths: Sequence[int]) -> list[Item]:

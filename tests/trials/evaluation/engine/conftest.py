@@ -5,6 +5,9 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tests.factories.models import SIZES
+from trials.hub.hub import Hub
+from trials.models import base
+from trials.spec import Base
 
 
 @pytest.fixture(params=["llama", "grouped heads", "neox", "eager"])
@@ -16,3 +19,9 @@ def model(request):
     made = LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=heads, initializer_range=0.2)).eval()
     made.config._attn_implementation = "eager" if request.param == "eager" else "sdpa"
     return made
+
+
+@pytest.fixture(scope="module")
+def micro():
+    """Micro with its 4-bit layers unpacked."""
+    return base.load(Base(model="micro", dtype="float32"), Hub())

@@ -18,7 +18,7 @@ def decoded(greedy, model, rows: list[decode.Row], batch: int) -> list[decode.Ro
 @pytest.mark.parametrize("columns", [1, 7, 256])
 @pytest.mark.parametrize("batch", [1, 3, 8, 64])
 @pytest.mark.parametrize("shared", [True, False], ids=["few-shot rows shared", "nothing shared"])
-def test_the_tokens_are_those_of_a_past_that_grows(model, batch, shared, columns, monkeypatch):
+def test_tokens_are_greedys(model, batch, shared, columns, monkeypatch):
     monkeypatch.setattr(cuda_graph_greedy, "_COLUMNS", columns)
 
     def rows() -> list[decode.Row]:
@@ -38,7 +38,7 @@ def test_no_rows_are_no_work(model):
     cuda_graph_greedy.greedy(model, [], 12, 4, lambda tokens: True)
 
 
-def test_no_position_is_beyond_the_longest_row_and_nothing_is_held_afterwards(monkeypatch):
+def test_positions_stay_within_the_longest_row_and_memory_is_freed(monkeypatch):
     torch.manual_seed(0)
     most, given = 12, prompts()
     limit = max(map(len, given)) + most  # which the model's learnt positions end at

@@ -15,6 +15,13 @@ from trials.models import base
 from trials.spec import Base, Evaluation
 from trials.tasks.tasks import Tasks
 
+PAIRS = [
+    ("Tom has", " 5"),
+    ("Question: Ann has 3 pens and buys 9.\nAnswer:", " 3 + 9 = 12"),
+    ("B:", " 1"),
+    ("A much longer", " one"),
+]
+
 
 @dataclass
 class Constant:
@@ -59,7 +66,11 @@ def test_every_engine_of_a_spec_answers_in_the_order_of_the_requests(tokenizer, 
     loaded = base.load(Base(model="micro", dtype="float32"), Hub())
     engine = evaluate.make_engine(name, loaded.model, tokenizer, 2)
     assert isinstance(engine, {"exact": FastEngine, "hflm": HFEngine}[name])
-    requests = [Continuation(tokenizer.encode(text), tokenizer.encode(end)) for text, end in ONE_BY_ONE]
+    requests = [Continuation(tokenizer.encode(context), tokenizer.encode(end)) for context, end in PAIRS]
+
+    def text(responses: list[Response]) -> list[str]:
+        return [tokenizer.decode(response.tokens, skip_special_tokens=True) for response in responses]
+
     together, decoding = engine.log_likelihoods(requests), Decoding(4, ())
     alone = [engine.log_likelihoods([request])[0] for request in requests]
     assert [nats for nats, _ in together] == pytest.approx([nats for nats, _ in alone], abs=1e-4)
@@ -67,13 +78,5 @@ def test_every_engine_of_a_spec_answers_in_the_order_of_the_requests(tokenizer, 
         [-nats / 0.6931472 for nats, _ in alone], rel=1e-4
     )
     prompts = [Prompt(request.context) for request in requests]
-    responses = [response.tokens[:4] for response in engine.generate(prompts, decoding)]
-    assert responses == [engine.generate([prompt], decoding)[0].tokens[:4] for prompt in prompts]
-
-
-ONE_BY_ONE = [
-    ("Tom has", " 5"),
-    ("Question: Ann has 3 pens and buys 9.\nAnswer:", " 3 + 9 = 12"),
-    ("B:", " 1"),
-    ("A much longer", " one"),
-]
+    alone = [engine.generate([prompt], decoding)[0] for prompt in prompts]
+    assert text(engine.generate(prompts, decoding)) == text(alone)

@@ -17,7 +17,7 @@ def decoded(model, monkeypatch, shared: bool) -> list[greedy.Row]:
 
 
 @pytest.mark.parametrize("chunk", [1, 2**25])
-def test_what_is_generated_and_scored_is_the_same_as_from_whole_prompts(model, monkeypatch, chunk):
+def test_decoding_equals_decoding_of_whole_prompts(model, monkeypatch, chunk):
     monkeypatch.setattr(shared_prefix, "_MOST", chunk)
     assert shared_prefix.common(model, prompts()) == len(BEGINNING)
     passes = []
@@ -33,7 +33,7 @@ def test_what_is_generated_and_scored_is_the_same_as_from_whole_prompts(model, m
     assert passes
 
 
-def test_endings_after_a_shared_beginning_have_the_log_likelihoods_of_whole_contexts(model, monkeypatch):
+def test_endings_after_a_shared_beginning_score_as_after_whole_contexts(model, monkeypatch):
     questions = [loglikelihood.Question(prompt, [[4, 4, 4], [5], [6, 7]]) for prompt in prompts(4)]
     with torch.no_grad():
         together = loglikelihood.score(model, questions).read()
@@ -43,7 +43,7 @@ def test_endings_after_a_shared_beginning_have_the_log_likelihoods_of_whole_cont
         assert [right for _, right in some] == [right for _, right in others]
 
 
-def test_the_beginning_is_run_once_and_the_model_attends_as_usual_afterwards(model, monkeypatch):
+def test_beginning_is_run_once_and_attention_is_restored(model, monkeypatch):
     usual, lengths = model.config._attn_implementation, []
     model.register_forward_pre_hook(lambda module, given, named: lengths.append(given[0].shape), with_kwargs=True)
     decoded(model, monkeypatch, True)
@@ -53,13 +53,13 @@ def test_the_beginning_is_run_once_and_the_model_attends_as_usual_afterwards(mod
     assert not shared_prefix._active
 
 
-def test_a_model_whose_attention_does_more_keeps_its_whole_prompts(model):
+def test_model_with_softcapping_shares_nothing(model):
     model.config.attn_logit_softcapping = 30.0
     assert shared_prefix.common(model, prompts()) == 0
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_both_ways_to_attend_find_the_same(monkeypatch, masked):
+def test_flash_and_plain_products_agree(monkeypatch, masked):
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, size, 16, generator=generator) for size in (5, 7, 7))
     mask = torch.rand(2, 1, 5, 7, generator=generator) > 0.4 if masked else None
@@ -71,7 +71,7 @@ def test_both_ways_to_attend_find_the_same(monkeypatch, masked):
     assert torch.allclose(shared_prefix._by_products(query, key, value, mask, 0.25)[1], sums, atol=1e-5)
 
 
-def test_products_of_16_bits_are_no_further_off_than_pytorchs_own_attention():
+def test_16_bit_products_are_as_exact_as_pytorchs_attention():
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 64, 16, generator=generator).bfloat16() for _ in range(3))
     right = torch.nn.functional.scaled_dot_product_attention(query.double(), key.double(), value.double(), scale=2.0)

@@ -1,0 +1,30 @@
+"""Stages hold whole clusters of the half that is judged; together they are all documents, each once."""
+
+import pandas as pd
+import pytest
+
+from trials.evaluation.racing import Document, stages, together, without
+
+DOCUMENTS = [Document("task", i, f"hash{i}", ("search", "report")[i // 2 % 2], f"cluster{i // 2}") for i in range(200)]
+
+
+@pytest.mark.parametrize("judged", ["search", "all"])
+def test_stages_split_the_documents(judged):
+    found = stages(DOCUMENTS, judged, (0.25, 0.5))
+    assert sorted(number for stage in found for number in stage.get("task", [])) == list(range(200))
+    assert all(stage["task"] == sorted(stage["task"]) for stage in found)
+    early = [DOCUMENTS[number] for stage in found[:-1] for number in stage["task"]]
+    assert early
+    assert {one.half for one in early} == ({"search"} if judged == "search" else {"search", "report"})
+
+
+def test_stage_takes_whole_clusters():
+    for stage in stages(DOCUMENTS, "all", (0.25, 0.5)):
+        numbers = set(stage["task"])
+        assert {number ^ 1 for number in numbers} == numbers
+
+
+def test_answered_documents_are_left_out_and_joined_in_order():
+    parts = [pd.DataFrame({"task": ["b", "a"], "doc_id": [1, 3]}), pd.DataFrame({"task": ["a"], "doc_id": [2]})]
+    assert without({"a": [1, 2, 3], "b": [1]}, parts) == {"a": [1]}
+    assert together(parts).values.tolist() == [["a", 2], ["a", 3], ["b", 1]]
