@@ -4,7 +4,6 @@ A damaged study file is set aside; the sweep fills a new one from manifest.json 
 """
 
 import hashlib
-import itertools
 import os
 import sqlite3
 import time
@@ -24,7 +23,7 @@ from orchestrator.search.cached_storage import CachedStorage
 from orchestrator.search.study_check import DamagedStudy, check, reading, tables_missing
 from trials.errors import InputError
 from trials.ledger.local_files import break_hard_links
-from trials.ledger.storage import is_link, is_local, sqlite_url
+from trials.ledger.storage import is_link, is_local, set_aside, sqlite_url
 
 STUDY_ERRORS = (StorageInternalError, sqlalchemy.exc.OperationalError)
 """Raised by an open study that cannot be read or written."""
@@ -189,10 +188,9 @@ def _connect(url: str) -> RDBStorage:
 
 
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
-    names = (path.with_name(f"{path.name}.corrupt{f'-{n}' if n > 1 else ''}") for n in itertools.count(1))
-    aside = next(name for name in names if not (name.exists() or name.is_symlink()))
-    if path.exists() or path.is_symlink():
-        path.rename(aside)
+    # where a file beside it is the problem, the study itself may be missing
+    exists = path.exists() or path.is_symlink()
+    aside = set_aside(path) if exists else path.with_name(f"{path.name}.corrupt")
     for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite would play the old journal back into the new file
         leftover.rename(leftover.with_name(f"{aside.name}{leftover.name.removeprefix(path.name)}"))
     notice(

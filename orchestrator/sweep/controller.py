@@ -186,7 +186,7 @@ class SweepController:
     @contextmanager
     def going(self) -> Iterator[None]:
         """Wraps the run: emits its start and its end, and writes study and manifest however it ends."""
-        self._emitter.sweep("sweep_started")
+        self._emitter("sweep_started")
         try:
             yield
         finally:
@@ -197,7 +197,7 @@ class SweepController:
             self._at_the_end(self._reporter.write_spent)
             self._at_the_end(lambda: self.state.manifest.write(self.spent, at_once=True))
             reason = str(self.failed) if self.failed else "done" if done else "stopped"
-            self._emitter.sweep("sweep_finished", reason=reason)
+            self._emitter("sweep_finished", reason=reason)
             self.study.drivers.leave()
 
     def _report_failed(self) -> None:

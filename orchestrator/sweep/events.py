@@ -93,36 +93,15 @@ class Emitter:
     def __init__(self, sweep: str, observe: Observer):
         self._sweep, self._observe = sweep, observe
 
-    def sweep(self, event: Kind, reason: str | None = None) -> None:
-        self._observe(Event(event, self._sweep, reason=reason))
+    def __call__(self, event: Kind, **fields: Any) -> None:
+        self._observe(Event(event, self._sweep, **fields))
 
-    def front(self, rows: list[dict[str, Any]]) -> None:
-        self._observe(Event("front_changed", self._sweep, front=rows))
-
-    def trial(
-        self,
-        event: Kind,
-        job: Job,
-        record: TrialRecord | None = None,
-        metrics: dict[str, float | None] | None = None,
-        reason: str | None = None,
-    ) -> None:
-        failure = record.failure if record is not None else None
-        self._observe(
-            Event(
-                event,
-                self._sweep,
-                number=job.number,
-                key=job.spec.key,
-                replicate=job.replicate,
-                settings=job.settings,
-                metrics=metrics or {},
-                seconds=record.seconds if record is not None else {},
-                failure={"kind": failure.kind, "message": failure.message} if failure else None,
-                reason=reason,
-                record=record,
-            )
-        )
+    def trial(self, event: Kind, job: Job, record: TrialRecord | None = None, **fields: Any) -> None:
+        if record is not None:
+            fields |= {"record": record, "seconds": record.seconds}
+            if record.failure is not None:
+                fields["failure"] = {"kind": record.failure.kind, "message": record.failure.message}
+        self(event, number=job.number, key=job.spec.key, replicate=job.replicate, settings=job.settings, **fields)
 
 
 class EventLog:

@@ -47,8 +47,7 @@ class Intake:
             specs = state.config.specs(proposal.settings)
         except ValueError:  # each setting is valid, but they contradict each other
             state.study.reject(proposal)
-            state.counts["failed"] += 1
-            state.manifest.note(PendingTrial(proposal.number, proposal.settings, []), CONTRADICTORY)
+            self.reject(proposal.number, proposal.settings)
             return
         state.study.accept(proposal.number, specs[0].key)
         trial = PendingTrial(proposal.number, proposal.settings, specs, proposal.free)
@@ -59,6 +58,11 @@ class Intake:
             return
         state.queue.pending[trial.number] = trial
         state.queue.add(trial.jobs())
+
+    def reject(self, number: int, settings: dict[str, Any]) -> None:
+        """Counts and notes a trial whose settings contradict each other."""
+        self._state.counts["failed"] += 1
+        self._state.manifest.note(PendingTrial(number, settings, []), CONTRADICTORY)
 
     def hold_back(self, trial: PendingTrial) -> bool:
         """FailurePolicy.hold_back, for a trial that is not pending; its siblings are not proposed."""

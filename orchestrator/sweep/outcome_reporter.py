@@ -106,7 +106,7 @@ class OutcomeReporter:
         if baseline is None:
             self._unannounced.append((job, record))
             return
-        self._emitter.trial("trial_finished", job, record, self._state.records.metrics(record, baseline))
+        self._emitter.trial("trial_finished", job, record, metrics=self._state.records.metrics(record, baseline))
 
     # ------------------------------------------------------------------ trials
 
@@ -155,7 +155,7 @@ class OutcomeReporter:
             state.counts["done"] += 1
             feasible = all(violation <= 0 for violation in violations.values())
             if feasible and state.front.add(trial.number, trial.specs[0].key, defined):
-                self._emitter.front(state.front.rows())
+                self._emitter("front_changed", front=state.front.rows())
             self._intake.derive(trial.settings)
         self.report_failed()
 

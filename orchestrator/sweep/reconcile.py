@@ -14,9 +14,8 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.search.study_client import StudyTrial
 from orchestrator.sweep import earlier_run
 from orchestrator.sweep.intake import Intake
-from orchestrator.sweep.manifest import CONTRADICTORY
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
-from orchestrator.sweep.queue import Job, PendingTrial
+from orchestrator.sweep.queue import Job
 from orchestrator.sweep.state import SweepState
 from trials.errors import InputError
 from trials.ledger.record import Ledger
@@ -87,14 +86,12 @@ def reconcile(state: SweepState, intake: Intake, reporter: OutcomeReporter) -> N
 def _restore(trial: StudyTrial, state: SweepState, intake: Intake) -> None:
     """Counts and notes a finished trial. A lost record is made again."""
     if trial.key is None:
-        state.counts["failed"] += 1
-        state.manifest.note(PendingTrial(trial.number, trial.rejected, []), CONTRADICTORY)
+        intake.reject(trial.number, trial.rejected)
         return
     try:
         noted = intake.note(trial)
     except ValueError:  # an earlier version of the program allowed these settings
-        state.counts["failed"] += 1
-        state.manifest.note(PendingTrial(trial.number, state.study.settings(trial), []), CONTRADICTORY)
+        intake.reject(trial.number, state.study.settings(trial))
         return
     if trial.state != "complete":
         state.counts["failed" if trial.state == "failed" else "given up"] += 1

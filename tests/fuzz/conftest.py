@@ -15,7 +15,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator import run
     from orchestrator.cluster import prefetch, runner
 
-    monkeypatch.setattr(run, "_started", lambda *_: nullcontext())
+    monkeypatch.setattr(run, "_ray_and_checked_inputs", lambda *_: nullcontext())
     monkeypatch.setattr(prefetch, "prestage", lambda *_: None)
     monkeypatch.setattr(runner, "Slots", lambda *_: "one at a time")
     monkeypatch.setattr(runner, "run", ready.run)

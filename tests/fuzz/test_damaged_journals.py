@@ -85,8 +85,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that no driver signed are taken over without a minute's wait."""
     monkeypatch.setattr(driver_lease, "_UNSIGNED", 0.0)
-    monkeypatch.setattr(driver_lease, "_LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(controller, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(driver_lease, "_POLL", 0.0)
+    monkeypatch.setattr(controller, "_POLL", 0.0)
 
 
 @pytest.mark.parametrize("damage", cases(_damages(), every=5))

@@ -33,8 +33,8 @@ def test_failures_before_the_first_success_end_the_sweep(policy, kind, count):
 def test_sentence_names_the_cause_and_the_record(policy):
     for number in (0, 1):
         assert policy.trial_failed(number, failure(), "record.json", slots=1) is None
-    told = policy.trial_failed(2, failure(message="no\n  luck"), "record.json", slots=1)
-    assert told == "the first 3 trials all failed; the last one with ValueError: no luck (record.json)"
+    reason = policy.trial_failed(2, failure(message="no\n  luck"), "record.json", slots=1)
+    assert reason == "the first 3 trials all failed; the last one with ValueError: no luck (record.json)"
 
 
 @pytest.mark.parametrize(("slots", "count"), [(1, 6), (3, 6), (8, 16)])
@@ -70,8 +70,8 @@ def test_sweep_ends_with_its_last_usable_baseline(policy):
     assert policy.baseline_failed("one", failure(), "record.json") is None
     assert policy.baseline_undefined("two")
     assert policy.unusable == {"one": BASELINE_FAILED, "two": BASELINE_UNDEFINED}
-    told = policy.baseline_failed("two", failure(), "record.json")
-    assert told == "a baseline failed, and forgetting is measured against it: ValueError: no luck (record.json)"
+    reason = policy.baseline_failed("two", failure(), "record.json")
+    assert reason == "a baseline failed, and forgetting is measured against it: ValueError: no luck (record.json)"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_rates_of_a_baseline_that_scores_0_are_undefined(spec):
     baseline = TrialRecord(key="k", state="complete", spec=spec.baseline())
     metrics = {"math.drop": None, "math.forgetting": None, "commonsense.forgetting": 0.0}
     assert undefined_on(baseline, metrics, ["math.drop", "commonsense.forgetting"]) is None
-    told = undefined_on(baseline, metrics, ["math.forgetting", "math.forgetting"])
-    assert told is not None
-    assert told.startswith("math.forgetting: undefined, since micro scores 0 on math before any training (baseline k)")
-    assert told.endswith("use math.drop or math.gold_bpb_delta")
+    reason = undefined_on(baseline, metrics, ["math.forgetting", "math.forgetting"])
+    assert reason is not None
+    assert reason.startswith("math.forgetting: undefined, since micro scores 0 on math before any training (baseline k)")
+    assert reason.endswith("use math.drop or math.gold_bpb_delta")

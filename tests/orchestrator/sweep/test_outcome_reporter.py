@@ -56,10 +56,10 @@ def test_objective_undefined_on_the_only_baseline_ends_the_sweep(parts, tmp_path
     sweep = SweepController.open(config, tmp_path)
     complete(sweep, sweep.next_job(), math=0.0)
     assert sweep.next_job() is None
-    told = str(sweep.failed)
-    assert told.startswith("math.forgetting: undefined, since micro scores 0 on math before any training")
-    assert told.endswith("use math.drop or math.gold_bpb_delta")
-    assert str(SweepController.open(config, tmp_path).failed) == told
+    reason = str(sweep.failed)
+    assert reason.startswith("math.forgetting: undefined, since micro scores 0 on math before any training")
+    assert reason.endswith("use math.drop or math.gold_bpb_delta")
+    assert str(SweepController.open(config, tmp_path).failed) == reason
     parts["search"].update(objectives=RATE[:1], constraints=[])  # nothing has finished, so the config changes in place
     again = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
     assert again.failed is None

@@ -55,7 +55,8 @@ def assert_same(one, other, key: str) -> None:
     assert mine.state == theirs.state == "complete"
     assert mine.scores == theirs.scores
     halves = [
-        {role: {half: told["score"] for half, told in one.items()} for role, one in r.halves.items()} for r in (mine, theirs)
+        {role: {half: one["score"] for half, one in halves.items()} for role, halves in r.halves.items()}
+        for r in (mine, theirs)
     ]
     assert halves[0] == halves[1]
     assert {role: packed.documents for role, packed in mine.outcomes.items()} == {
@@ -142,9 +143,9 @@ def test_documents_have_lm_evals_own_hashes(worker, spec):
     for role in ROLES:
         built = worker.session.tasks.build(spec.eval[role])
         asked = stages.documents(built, evaluate.document_numbers(spec.eval[role], built))
-        told = frame[frame["role"] == role]
+        rows = frame[frame["role"] == role]
         assert [(one.number, one.hash, one.half) for one in asked] == list(
-            zip(told["doc_id"], told["doc_hash"], told["half"], strict=True)
+            zip(rows["doc_id"], rows["doc_hash"], rows["half"], strict=True)
         )
 
 
@@ -161,15 +162,15 @@ def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
         objective["direction"] = direction
     space = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
     config = SweepConfig.model_validate({"name": "raced", **parts, "space": space, "search": search})
-    told = against(config, [good.key])
+    criteria = against(config, [good.key])
 
     def stopping(one):
-        return race(told, one, made.session.ledger)
+        return race(criteria, one, made.session.ledger)
 
     with pytest.raises(StoppedEarly, match="the front beats it with probability"):
         made.run(ruined, early_stopping=stopping)
     (made.session.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
-    judge = race(told, ruined, made.session.ledger).judge
+    judge = race(criteria, ruined, made.session.ledger).judge
     assert judge(made.session.ledger.read(good.baseline().key), 0.5) is None
     shutil.rmtree(made.session.ledger.folder(good.key))
     made.run(good, early_stopping=stopping)
@@ -260,8 +261,9 @@ def test_workers_get_the_front_only_in_a_racing_sweep(config, parts, tmp_path):
         sweep = SweepController.open(one, tmp_path / place)
         complete(sweep, sweep.next_job())
         complete(sweep, sweep.next_job())
-        told = StudySearcher(sweep, lambda: 1).suggest("x")["against"]
-        assert (told["front"] == [row["key"] for row in sweep.front.rows()] != []) if one.search.racing else told is None
+        criteria = StudySearcher(sweep, lambda: 1).suggest("x")["against"]
+        front = [row["key"] for row in sweep.front.rows()]
+        assert (criteria["front"] == front != []) if one.search.racing else criteria is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_cut_off_sweep_keeps_its_trials_and_runs_none_twice(config, tmp_path):
     complete(first, first.next_job())
     complete(first, first.next_job())
     cut_off, finished_unseen = first.next_job(), first.next_job()
-    leave(first, finished_unseen)  # the record was written, the study never told
+    leave(first, finished_unseen)  # the record was written, but not reported to the study
     del first
     again = SweepController.open(config, tmp_path)
     jobs = run_out(again)
@@ -130,7 +130,7 @@ def test_study_lost_twice_loses_no_trial(parts, tmp_path):
         run_out(sweep)
     for _ in range(2):
         (tmp_path / "little" / "study.db").unlink()
-        sweep = SweepController.open(config, tmp_path)  # cut off before it has told anything
+        sweep = SweepController.open(config, tmp_path)  # cut off before it has reported anything
         assert len(json.loads((tmp_path / "little" / "manifest.json").read_text())["trials"]) == 4
     assert run_out(sweep) == []
     assert states(sweep) == ["complete"] * 4

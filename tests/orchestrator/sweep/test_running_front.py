@@ -1,6 +1,6 @@
 """The front of a running sweep."""
 
-from orchestrator.config.model import Objective
+from analysis.metrics.names import Objective
 from orchestrator.sweep.running_front import RunningFront
 
 OBJECTIVES = [
