@@ -99,9 +99,9 @@ def _spread(row: dict[Any, Any], name: str, text: Any) -> Any:
 
 def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column]:
     for metric in (objective.metric for objective in sweep.objectives):
-        told = numbers.corrected if brief else numbers.corrected_value
         name, meaning = f"{labels.metric_name(metric)}, corrected", "for having picked the best of many"
-        cells = [told(row, metric) for row in rows.to_dict("records")]
+        show = numbers.both if brief else numbers.value
+        cells = [show(numbers.corrected(row, metric), metric) for row in rows.to_dict("records")]
         yield Column(name, meaning, number=True, cells=cells, order=_order(rows[f"{metric}_corrected"]))
     shares = {"p_front": ("P(front)", "probability that it is on the front")}
     if sweep.constraints:
@@ -112,7 +112,7 @@ def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column
 
 
 def _work(rows: pd.DataFrame) -> tuple[Column, Column]:
-    times = list(map(labels.duration, rows["seconds"]))
+    times = list(map(numbers.duration, rows["seconds"]))
     return (
         Column("time", "all phases", number=True, cells=times, order=_order(rows["seconds"])),
         Column("key", "the record's folder in the ledger", kind="key", cells=[key or labels.MISSING for key in rows["key"]]),

@@ -243,7 +243,7 @@ def _baselines(sweep: Sweep) -> Table:
         cells += [row["state"], row["trials"]]
         for role in roles:
             cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
-        rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
+        rows.append([*cells, numbers.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
 
 
@@ -256,13 +256,13 @@ def _cost(sweep: Sweep) -> Table:
     }
     rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
     if found["trials"]:
-        rows += [["a trial, median", labels.duration(found["median"])], ["a trial, longest", labels.duration(found["longest"])]]
+        rows += [[f"a trial, {which}", numbers.duration(found[which])] for which in ("median", "longest")]
     return Table.of([Column("cost"), Column("", number=True)], rows if sweep.records else [])
 
 
 def _phases(sweep: Sweep) -> Table:
     rows = [
-        [one["phase"], one["records"], *(labels.duration(one[what]) for what in ("median", "longest", "together"))]
+        [one["phase"], one["records"], *(numbers.duration(one[what]) for what in ("median", "longest", "together"))]
         for one in phases(sweep)
     ]
     timed = [Column(name, number=True) for name in ("records", "median", "longest", "together")]

@@ -55,7 +55,7 @@ def _best(sweep: Sweep) -> list[str]:
     name, found = labels.metric_name(objective), []
     text = f"Trial #{best['number']} has {name} {told.sentence(best, objective)}"
     if np.isfinite(best[f"{objective}_corrected"]) and len(sweep.trials) > 1:
-        text += f"; corrected for having picked the best of many, {told.corrected_sentence(best, objective)}"
+        text += f"; corrected for having picked the best of many, {told.sentence(told.corrected(best, objective), objective)}"
     found.append(f"{text}.")
     ends = [[best[f"{objective}{of}{end}"] for end in ("_low", "_high")] for of in ("", "_corrected")]
     if split_metric(objective)[1] in ("gain", "drop") and any(low <= 0 <= high for low, high in ends):

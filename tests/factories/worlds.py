@@ -67,9 +67,8 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
 
 def answered(planned: Planned, storage: Path) -> Answer:
     """From what is in the storage."""
-    one = planned.ablation
-    told = {"name": one.name, "title": one.title, "question": one.question, "why": one.why, "design": one.design}
-    return answer(load(storage / planned.config.name), planned.questions, planned=planned.points(), base=planned.base, **told)
+    sweep = load(storage / planned.config.name)
+    return answer(sweep, planned.questions, planned.experiment, planned.points())
 
 
 def planned(name: str, seeds: int | None = None) -> Planned:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from analysis.ablations.answer import Answer
+from analysis.ablations.cells import Cells
 from analysis.ablations.decide import rule_on
-from analysis.ablations.effects import Cells, reckon, unbeaten
+from analysis.ablations.effects import estimate, unbeaten
 from analysis.ablations.questions import chances
 from analysis.results.sweep import load
 from orchestrator.ablations.design import Ablations
@@ -202,11 +203,11 @@ def test_of_several_rules_that_could_each_decide_each_is_held_against_a_wider_in
     one = planned("n1")
     run(one, replay_does_nothing, tmp_path)
     rule = one.questions[1].effects["own"]
-    reckoned = reckon(Cells(load(tmp_path / one.config.name)), "own", rule)
-    (low, high), (lower, higher) = reckoned.interval(1), reckoned.interval(9)
-    assert (low, high) == (reckoned.effect.low, reckoned.effect.high) and lower < low and high < higher
+    found = estimate(Cells(load(tmp_path / one.config.name)), "own", rule)
+    (low, high), (lower, higher) = found.interval(1), found.interval(9)
+    assert (low, high) == (found.effect.low, found.effect.high) and lower < low and high < higher
     middle = rule.model_copy(update={"above": (low + lower) / 2})
-    assert rule_on(reckoned, middle, 3).holds is True and rule_on(reckoned, middle, 3, held=9).holds is None
+    assert rule_on(found, middle, 3).holds is True and rule_on(found, middle, 3, held=9).holds is None
 
 
 def test_a_curve_leaves_out_the_points_that_another_beats():
@@ -222,7 +223,7 @@ def test_more_seeds_are_no_more_documents(tmp_path):
         one = planned("n1", seeds=seeds)
         run(one, replay_does_nothing, tmp_path / str(seeds))
         cells = Cells(load(tmp_path / str(seeds) / one.config.name))
-        floors.append(reckon(cells, "own", one.questions[1].effects["own"]).floor)
+        floors.append(estimate(cells, "own", one.questions[1].effects["own"]).floor)
     assert floors[0] == floors[1] > 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.ablations.answer import FigureSpec
-from analysis.ablations.figures import caption, draw, numbers
+from analysis.ablations.figures import caption, data, draw
 from analysis.ablations.points import LINES
 from analysis.figures.theme import DARK, png
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
@@ -84,7 +84,7 @@ def test_layers_are_means_over_sources_of_what_the_records_hold(tmp_path):
     points = [({"lora.layers": name}, (20, 30)) for name in ("all", "top")]
     answer = asked(swept(tmp_path, points, similarity=alike))
     spec = FigureSpec("f", "F", "lora.layers", ("math.drop",), kind="layers")
-    found = {one["line"]: one["similarity"] for one in numbers(answer, spec)}
+    found = {one["line"]: one["similarity"] for one in data(answer, spec)}
     assert found["all"] == pytest.approx([1.0, 0.8, 0.4]) and found["top"] == pytest.approx([1.0, 1.0, 1.0])
     assert len(draw(answer, spec).axes) == 1
     assert draw(asked(swept(tmp_path / "b", points)), spec) is None
@@ -146,6 +146,6 @@ def test_there_is_no_figure_of_nothing(tmp_path):
             spec = FigureSpec("f", "F", "lora.rank", ("math.drop",), kind=kind)
             assert draw(answer, spec) is None
             assert isinstance(caption(answer, spec), str)
-            assert numbers(answer, spec) == []
+            assert data(answer, spec) == []
     measured = asked(swept(tmp_path / "b", DOSE))
     assert draw(measured, FigureSpec("f", "F", "data.replay.share", ("knowledge.drop",))) is None

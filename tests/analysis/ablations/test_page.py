@@ -10,9 +10,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from analysis.ablations import words
 from analysis.ablations.answer import Effect, FigureSpec, Ruling, Verdict
-from analysis.ablations.page import latex, numbers, ruling_words, text, write
-from analysis.formatting import numbers as told
+from analysis.ablations.page import data, latex, text, write
+from analysis.ablations.words import ruling_words
+from analysis.formatting.table import Beside
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
 from tests.factories.sweeps import NASTY
 
@@ -131,7 +133,7 @@ def test_what_cannot_be_told_says_how_many_more_seeds_would_settle_it(answers, t
     assert "1 more seed would" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=4), 3)
     assert "missing" in told[3]
     assert not any("would settle" in told[n] for n in (0, 2))
-    assert numbers(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
+    assert data(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
 
 
 def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answers, tmp_path):
@@ -139,7 +141,7 @@ def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answer
     either = dataclasses.replace(answers[1], verdicts=(Verdict("Either?", "yes", "Yes.", rules, "Less."),))
     html = write([either], tmp_path / "out", "Ablations")[0].read_text()
     summary = html[html.index('id="summary"') :].split("</table>")[0]
-    assert told.effect(HALVED)[0] in summary and told.effect(KEPT)[0] not in summary
+    assert words.effect(HALVED).value in summary and words.effect(KEPT).value not in summary
 
 
 @pytest.mark.parametrize(
@@ -154,13 +156,13 @@ def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answer
     ],
 )
 def test_shares_are_told_in_points_and_bits_with_three_decimals(effect, expected):
-    assert told.effect(effect) == expected
+    assert words.effect(effect) == Beside(*expected)
 
 
 def test_a_bound_of_both_sides_has_no_sign():
     assert "within 2.0 points of 0" in ruling_words(verdicts()[2].rulings[0], 3)
     assert "above −0.5 points" in ruling_words(verdicts()[1].rulings[0], 3)
-    assert told.number("points", -0.2, signed=False) == "−20.0"
+    assert words.number("points", -0.2, signed=False) == "−20.0"
 
 
 def test_what_is_unknown_is_a_dash_and_never_nan_or_none(answers, tmp_path):
