@@ -129,10 +129,14 @@ def _panel(axes: Axes, panel: Panel, names: Sequence[str] | None, theme: Theme) 
             markeredgecolor=theme.paper, markeredgewidth=0.7, capsize=2.5, alpha=strength, zorder=2 + strength,
             label=series.label if n < LINES else None, transform=moved,
         )  # fmt: skip
+        # the axes scale themselves to nothing that is drawn with another transform than theirs
+        ends = np.column_stack([np.tile(x, 3), np.ravel(series.y)])
+        axes.update_datalim(ends[np.isfinite(ends).all(axis=1)])
         places = np.unique(x)
         if len(places) > 1 and (names is None or (count > 1 and panel.x)):
             means = [y[x == place].mean() for place in places]
             axes.plot(places, means, color=colour, linewidth=1.5, alpha=0.75 * strength, zorder=2, transform=moved)
+    axes.autoscale_view()
     if panel.level is not None:
         look: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.1} if panel.level else {"linewidth": 0.9}
         axes.axhline(panel.level, color=theme.muted, zorder=1, **look)

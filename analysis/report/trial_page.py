@@ -13,6 +13,7 @@ from markupsafe import Markup
 from scipy import special
 
 from analysis.figures.curve import curve
+from analysis.figures.scene import evenly
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Beside
 from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
@@ -20,7 +21,7 @@ from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 
 _IDENTITY = ["task", "doc_hash"]  # of a document, within its role
-QUOTED = 4  # documents quoted a role, of those lost and of those won
+QUOTED = 4  # documents quoted a role, lost and won each; spread evenly, so that none is picked by hand
 SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and at all
 
 
@@ -128,7 +129,8 @@ def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterat
         if not len(pairs) or not np.isin([before, after], (0.0, 1.0)).all():
             continue
         lost, won = pairs[before > after], pairs[after > before]
-        found = {name: [_example(one) for one in _spread(rows)] for name, rows in (("lost", lost), ("won", won))}
+        quoted = {name: evenly(rows, QUOTED).to_dict("records") for name, rows in (("lost", lost), ("won", won))}
+        found = {name: [_example(one) for one in several] for name, several in quoted.items()}
         yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), found)
 
 
@@ -151,12 +153,6 @@ def _paired(tuned: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     # a data set may hold a document twice: its copies are told apart by their order
     frames = [one.assign(copy=one.groupby(_IDENTITY).cumcount()).set_index([*_IDENTITY, "copy"]) for one in (tuned, base)]
     return frames[0].add_suffix("_tuned").join(frames[1].add_suffix("_base"), how="inner")
-
-
-def _spread(rows: pd.DataFrame) -> list[dict[Any, Any]]:
-    """At most QUOTED of the rows, evenly from first to last, so that none is picked by hand."""
-    places = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(QUOTED, len(rows))).round().astype(int))
-    return rows.iloc[places].to_dict("records")
 
 
 def _example(row: Mapping[Any, Any]) -> Example:

@@ -30,6 +30,18 @@ def test_a_line_has_the_values_and_intervals_of_its_points_in_order_of_x(tmp_pat
     assert ends[1] == pytest.approx((100 * row["math.drop_low"], 100 * row["math.drop_high"]))
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_every_interval_lies_within_its_panel(tmp_path, log):
+    spec = FigureSpec("f", "F", "data.replay.share", ("math.drop", "commonsense.gain"), by=("data.replay.source",), log=log)
+    figure = draw(asked(swept(tmp_path, DOSE)), spec)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for bars in axes.containers:
+            ends = np.concatenate(bars.lines[2][0].get_segments())
+            assert (axes.get_ylim()[0] <= ends[:, 1].min()) and (ends[:, 1].max() <= axes.get_ylim()[1])
+            assert (axes.get_xlim()[0] <= ends[:, 0].min()) and (ends[:, 0].max() <= axes.get_xlim()[1])
+
+
 def test_a_logarithmic_axis_shows_a_zero_at_its_left_end(tmp_path):
     points = [({"derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, 64)]
     figure = draw(asked(swept(tmp_path, points)), FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))

@@ -10,18 +10,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis.export.files import export, front_frame, front_rows
-from analysis.figures import label_placement
-from analysis.figures.front import front_figure
-from analysis.figures.theme import DARK, LIGHT
 from analysis.formatting.labels import setting_names
 from analysis.report.build import headline, notices, report, write_report
 from analysis.results.sweep import load
-from tests.factories.sweeps import NASTY, OBJECTIVES, SITUATIONS, TWO, Builder, Page, oom
+from tests.factories.sweeps import NASTY, SITUATIONS, TWO, Builder, Page, oom
 from trials.errors import InputError
 from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.ledger.storage import read_bytes, root
@@ -207,78 +202,10 @@ def test_an_unknown_format_is_refused_before_anything_is_written(usual):
     assert not (usual.folder / "front.json").exists()
 
 
-@pytest.mark.parametrize("objectives", OBJECTIVES)
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_every_situation_has_a_picture_whose_texts_are_inside_it(builder, situation, objectives):
-    sweep = SITUATIONS[situation](builder).load(objectives=OBJECTIVES[objectives], name=NASTY)
-    figure = front_figure(sweep, DARK if objectives == "two" else LIGHT)
-    FigureCanvasAgg(figure).draw()
-    drawn = figure.get_tightbbox()  # of everything that is drawn, in inches
-    assert drawn.x0 >= 0 and drawn.y0 >= 0
-    assert drawn.x1 <= figure.get_figwidth() and drawn.y1 <= figure.get_figheight()
-
-
-def test_labels_of_a_crowded_front_do_not_overlap_and_say_which_trials(builder):
-    builder.baseline().add((49, 4))
-    for number in range(6):
-        builder.add((20 + number, 40 - number))
-    figure = front_figure(builder.load(constraints=["commonsense.gain >= 0.04"]))
-    figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if text.get_text().startswith(("#", "commonsense gain ≥"))]
-    assert sorted(text.get_text() for text in texts) == ["#0", "#3", "#4", "#5", "#6", "commonsense gain ≥ 4 points"]
-    boxes = [text.get_window_extent() for text in texts]
-    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
-
-
-def test_texts_at_one_place_make_way_for_each_other():
-    figure = Figure(dpi=100)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    room = label_placement.Room(axes, [np.array([[0.5, 0.5]])])
-    for text in ("first", "second", "third"):
-        label = axes.annotate(text, (0.5, 0.5), (0, 0), textcoords="offset points", ha="center", va="center")
-        room.put(label, room.around(label))
-    point = axes.transData.transform((0.5, 0.5))
-    assert not any(one.overlaps(other) for n, one in enumerate(room.boxes) for other in room.boxes[:n])
-    assert not any(box.contains(*point) for box in room.boxes)
-
-
-def test_a_long_role_leaves_room_for_the_way_to_the_better_end(tmp_path):
-    class Long(Builder):
-        roles = ("commonsense_in_twelve_languages_and_dialects", "mathematics_of_the_later_years_of_school")
-
-    objectives = [{"metric": f"{role}.forgetting", "direction": "minimize"} for role in Long.roles]
-    figure = front_figure(Long(tmp_path).baseline().add((26, 37)).load(objectives=objectives, constraints=[]))
-    figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if "better" in text.get_text() or "base" in text.get_text()]
-    boxes = [text.get_window_extent() for text in texts]
-    assert len(boxes) == 4
-    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
-
-
-def test_a_dollar_sign_in_a_name_is_a_dollar_sign(usual):
-    usual.trials[0]["params"] = {"train.$\\frac$": "$\\frac{$"}
-    front_figure(usual.load(name="$\\frac$")).draw_without_rendering()
-
-
 def test_settings_have_short_names_that_tell_them_apart():
     names = setting_names(["lora.rank", "train.learning_rate", "train.seed", "data.seed", "eval.math.seed", "seed"])
     assert list(names.values()) == ["rank", "lr", "train.seed", "data.seed", "math.seed", "seed"]
     assert len(set(setting_names(["a.b", "c.a.b", "d.c.a.b"]).values())) == 3
-
-
-def test_points_in_one_place_share_a_label(builder):
-    figure = front_figure(SITUATIONS["equal trials"](builder).load())
-    assert [text.get_text() for text in figure.axes[0].texts if text.get_text().startswith("#")] == ["#0 #1 #2"]
-
-
-def test_a_table_with_many_settings_still_fits(builder):
-    builder.baseline().add((26, 37))
-    builder.trials[0]["params"] |= {f"train.setting_with_a_long_name_{n}": "a long value" for n in range(30)}
-    figure = front_figure(builder.load())
-    figure.draw_without_rendering()
-    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.texts)
-    assert "…" in [text.get_text() for text in figure.texts]
 
 
 def test_a_report_escapes_whatever_it_shows(usual):
