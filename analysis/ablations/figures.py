@@ -23,7 +23,10 @@ from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
 
 WIDTH = 7.2  # inches: letters of 9 points stay legible in a picture of 500 px
-APART = 3.0  # typographic points between lines at the same x, so that their intervals do not cover each other
+# typographic points between lines at the same x, so that their intervals do not cover each other; between numbers too little to
+# be read as another number
+APART, APART_NUMBERS = 6.0, 1.5
+STEPS = [1, 2, 2.5, 5, 10]  # of ticks
 _ENDS = {"value": "", "low": "_low", "high": "_high"}
 
 
@@ -61,7 +64,7 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     for panel, axes in zip(shown, grid, strict=True):
         axes.set_title(broken(panel.title, 68 // columns))
         axes.set_xlabel(panel.x, size=9.5)
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         if numeric:
             _scale(axes, values, spec.log)
         else:
@@ -87,7 +90,7 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
 def _scale(axes: Axes, values: Sequence[Any], log: bool) -> None:
     axes.margins(x=0.06)
     if not log or max(values) <= 0:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=all(isinstance(one, int) for one in values)))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS, integer=all(isinstance(one, int) for one in values)))
         return
     # linear below the smallest positive value, so that 0 has a place left of it
     axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0), linscale=0.5)
@@ -121,7 +124,9 @@ def _panel(axes: Axes, panel: Panel, names: Sequence[str] | None, theme: Theme) 
         if n < LINES:
             colour, marker, strength = (*theme.series, theme.muted)[n], (*MARKERS, "*")[n], 1.0
         x = np.array([float(value) if names is None else names.index(key(value)) for value in series.x])
-        aside = ScaledTranslation(APART * (n - (count - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans)
+        aside = ScaledTranslation(
+            (APART if names else APART_NUMBERS) * (n - (count - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans
+        )
         moved = axes.transData + aside
         y, low, high = series.y
         axes.errorbar(
