@@ -153,11 +153,13 @@ def _link(sweep: Sweep, row: Mapping[Any, Any], pages: Collection[int]) -> dict[
 
 def _names(ahead: View) -> Iterator[tuple[float, float, str]]:
     """Trial numbers beside the points of the front; points at one place share theirs."""
-    places = np.column_stack(ahead.places).round(1)
-    room = Room(ahead.plane.box, places)
+    left, right, top, bottom = ahead.plane.box
+    # on the screen down is positive, and a front point's circle has a radius of 6.5
+    places = np.column_stack(ahead.places).round(1) * [1, -1]
+    room = Room((left, right, -bottom, -top), places, scale=2.2)
     for at, text in list(named(places, ahead.scene.rows["number"]).items())[:NAMED]:
         x, y = room.put(at, (8.2 * len(text), 14))  # the browser's font is unknown: digits are at most this wide
-        yield x, y + 5, text
+        yield x, 5 - y, text
 
 
 def _region(view: View) -> tuple[float, float, float, float] | None:
