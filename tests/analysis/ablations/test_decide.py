@@ -3,18 +3,16 @@
 import json
 import math
 
-import numpy as np
 import pytest
 
 from analysis.ablations.answer import Answer
 from analysis.ablations.cells import Cells
 from analysis.ablations.decide import rule_on
-from analysis.ablations.effects import estimate, unbeaten
-from analysis.ablations.questions import chances
+from analysis.ablations.effects import estimate
 from analysis.results.sweep import load
 from orchestrator.ablations.design import Ablations
 from orchestrator.planning.plan import plan
-from tests.factories.worlds import Model, answered, luck, planned, run
+from tests.factories.worlds import Model, answered, luck, planned, replay_does_nothing, run
 from trials.errors import InputError
 
 NAMES = ("f1", "f2", "f3", "n1", "n2", "n3", "q1", "q2", "q3", "paper")
@@ -94,14 +92,6 @@ def all_format(spec):
     lost = 0.0 if shown else min(rows / 100, 1.0) * 0.6
     return Model(
         marker=0.95 - lost + luck(spec, 0.02), bits={"format": 0.3 * lost, "digit": luck(spec, 0.001)}, kl=1.0, gain=1.0
-    )
-
-
-def replay_does_nothing(spec):
-    if spec.is_baseline:
-        return Model()
-    return Model(
-        skill=0.2 + luck(spec, 0.001), bits=dict.fromkeys(("word", "digit"), 0.2 + luck(spec, 0.005)), kl=1.0, gain=1.0
     )
 
 
@@ -198,8 +188,6 @@ def test_a_share_of_a_score_near_0_is_not_told(tmp_path):
 
 
 def test_of_several_rules_that_could_each_decide_each_is_held_against_a_wider_interval(tmp_path):
-    assert chances({"any": ["a", {"all": ["b", "c"]}]}) == {"a": (2, 1), "b": (2, 2), "c": (2, 2)}
-    assert chances({"not": {"all": ["a", "b"]}}) == {"a": (1, 2), "b": (1, 2)}
     one = planned("n1")
     run(one, replay_does_nothing, tmp_path)
     rule = one.questions[1].effects["own"]
@@ -208,23 +196,6 @@ def test_of_several_rules_that_could_each_decide_each_is_held_against_a_wider_in
     assert (low, high) == (found.effect.low, found.effect.high) and lower < low and high < higher
     middle = rule.model_copy(update={"above": (low + lower) / 2})
     assert rule_on(found, middle, 3).holds is True and rule_on(found, middle, 3, held=9).holds is None
-
-
-def test_a_curve_leaves_out_the_points_that_another_beats():
-    learned = np.array([[1.0, 1.2], [2.0, 2.0], [3.0, 2.8], [0.5, 0.5]])
-    lost = np.array([[0.3, 0.3], [0.2, 0.2], [0.4, 0.4], [0.1, 0.1]])  # the first forgets more than the second, and learns less
-    assert unbeaten(np.array([0, 1, 2]), learned, lost).tolist() == [1, 2]
-    assert unbeaten(np.array([3, 1, 2]), learned, lost).tolist() == [3, 1, 2]
-
-
-def test_more_seeds_are_no_more_documents(tmp_path):
-    floors = []
-    for seeds in (2, 5):
-        one = planned("n1", seeds=seeds)
-        run(one, replay_does_nothing, tmp_path / str(seeds))
-        cells = Cells(load(tmp_path / str(seeds) / one.config.name))
-        floors.append(estimate(cells, "own", one.questions[1].effects["own"]).floor)
-    assert floors[0] == floors[1] > 0
 
 
 def test_one_seed_decides_nothing(tmp_path):

@@ -4,36 +4,17 @@ import base64
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from analysis.ablations import words
-from analysis.ablations.answer import Effect, FigureSpec, Ruling, Verdict
+from analysis.ablations.answer import FigureSpec, Ruling, Verdict
 from analysis.ablations.page import data, latex, text, write
 from analysis.ablations.words import ruling_words
-from analysis.formatting.table import Beside
-from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
+from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, HALVED, KEPT, MISSING, SHARE, asked, swept, verdicts
 from tests.factories.sweeps import NASTY
-
-NAN = math.nan
-HALVED = Effect(
-    "halved", "rise of bits minus half", "bits a byte", -0.0312, -0.0551, -0.0071, 0.01, (-0.03, -0.042, -0.0213), 100
-)
-KEPT = Effect("kept", "commonsense kept", "points", 0.0123, -0.0211, 0.0457, 0.015, (0.011, 0.023), 250)
-SHARE = Effect("share", "share that is corpus", "share", 0.634, 0.21, 0.9, NAN, (0.1,) * 9, 0)
-MISSING = Effect("gone", "what was not run", "points", NAN, NAN, NAN, NAN, (), 0)
-
-
-def verdicts():
-    return (
-        Verdict("Is it halved?", "yes", "Yes: by it.", (Ruling(HALVED, "below", 0.0, True, 0.913, None),), "Another interval."),
-        Verdict("Is it kept?", "cannot tell", "It is open.", (Ruling(KEPT, "above", -0.005, None, 0.42, 7),), "Seeds."),
-        Verdict("Is it there?", "no", "No.", (Ruling(KEPT, "within", 0.02, False, 0.9, None),), "A wider interval."),
-        Verdict("Is it run?", "cannot tell", "Unknown.", (Ruling(MISSING, "above", 0.0, None, None, None),), "Trials."),
-    )
 
 
 @pytest.fixture
@@ -142,27 +123,6 @@ def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answer
     html = write([either], tmp_path / "out", "Ablations")[0].read_text()
     summary = html[html.index('id="summary"') :].split("</table>")[0]
     assert words.effect(HALVED).value in summary and words.effect(KEPT).value not in summary
-
-
-@pytest.mark.parametrize(
-    ("effect", "expected"),
-    [
-        (KEPT, ("+1.2 points", "−2.1 to +4.6")),
-        (HALVED, ("−0.031 bits a byte", "−0.055 to −0.007")),
-        (SHARE, ("0.63", "0.21 to 0.90")),
-        (MISSING, ("–", "")),
-        (dataclasses.replace(KEPT, value=-0.0001), ("0.0 points", "−2.1 to +4.6")),
-        (dataclasses.replace(KEPT, low=-math.inf), ("+1.2 points", "")),
-    ],
-)
-def test_shares_are_told_in_points_and_bits_with_three_decimals(effect, expected):
-    assert words.effect(effect) == Beside(*expected)
-
-
-def test_a_bound_of_both_sides_has_no_sign():
-    assert "within 2.0 points of 0" in ruling_words(verdicts()[2].rulings[0], 3)
-    assert "above −0.5 points" in ruling_words(verdicts()[1].rulings[0], 3)
-    assert words.number("points", -0.2, signed=False) == "−20.0"
 
 
 def test_what_is_unknown_is_a_dash_and_never_nan_or_none(answers, tmp_path):

@@ -20,16 +20,12 @@ from typer.testing import CliRunner
 from analysis.explore.compare import compare
 from analysis.explore.optuna_study import study
 from analysis.export.files import ENCODED, FORMATS, export, export_figures, export_trials, front_rows, trial_rows
-from analysis.export.markup import latex_text, markdown_text
 from analysis.report.build import report
 from analysis.report.compare_page import page
 from analysis.results.sweep import load
 from orchestrator.cli import app
-from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
+from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, WORSE, Builder
 
-WORSE = (
-    "a|b \\ {c}_$d$ 50% #1 ~^ [link](http://x.y) www.x.y me@x.y ![i](j) `code` *b*\n| --- |\r\n\\end{tabular} \u2028<b>&amp;"
-)
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "exports.md"
 
 
@@ -59,14 +55,6 @@ def test_markdown_shows_every_text_and_nothing_of_it_acts(usual):
     assert " ".join(WORSE.split()) in texts and " ".join(NASTY.split()) in texts
 
 
-@pytest.mark.parametrize("text", [NASTY, WORSE, "plain", "", "-1.5e-3", "über"])
-def test_a_markdown_cell_reads_as_its_text(text):
-    (inline,) = [
-        token for token in MarkdownIt("gfm-like", {"linkify": False}).parse(f"x {markdown_text(text)}") if token.children
-    ]
-    assert "".join(child.content for child in inline.children) == f"x {' '.join(text.split())}".strip()
-
-
 def test_latex_has_its_lines_and_columns_and_no_command_of_a_text(usual):
     (path,) = export(usual, ["tex"])
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -77,12 +65,6 @@ def test_latex_has_its_lines_and_columns_and_no_command_of_a_text(usual):
     assert len(body) == 1 + len(usual.front)
     assert all(len(re.findall(r"(?<!\\)&", line)) == columns - 1 for line in body)
     assert lines.count(r"\end{tabular}") == 1 and lines[-1] == r"\end{tabular}"
-
-
-def test_latex_escapes_what_it_would_read():
-    assert latex_text("50% of_a & {b} $x$ #1") == r"50\% of\_a \& \{b\} \$x\$ \#1"
-    assert latex_text("a\\b~^") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}"
-    assert latex_text("\N{MINUS SIGN}1.5 ± 2\nnext \N{SNOWMAN} über") == r"$-$1.5 $\pm$ 2 next [U+2603] über"
 
 
 def test_the_study_holds_all_trials_with_settings_values_constraints_and_keys(usual):

@@ -11,12 +11,9 @@ import pandas as pd
 import pytest
 
 from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
-from analysis.figures.curve import curve
-from analysis.figures.front_svg import ellipse, front_svg
 from analysis.metrics.names import Objective
 from analysis.report.build import PAGES, report, write_report
-from analysis.report.findings import claims
-from analysis.report.trial_page import SHORT, mcnemar, shortened
+from analysis.report.trial_page import SHORT, shortened
 from analysis.results.sweep import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.ledger.record import Failure, TrialRecord
@@ -105,15 +102,6 @@ def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situatio
     assert {link[1:] for link in page.links if link.startswith("#")} <= targets
 
 
-def test_a_sweep_without_a_feasible_point_names_the_nearest(builder):
-    (sentence, *_) = claims(builder.baseline().add((40, 10)).add((41, 30)).load())
-    assert sentence.startswith("Nearest comes trial #1, with math forgetting +25.0 %")
-
-
-def test_an_interval_that_holds_0_is_said_to_show_nothing(builder):
-    assert any("spans 0" in claim for claim in claims(builder.baseline().add((21, 40)).add((20, 40)).load()))
-
-
 def test_more_than_two_objectives_are_drawn_all(builder):
     text = report(builder.baseline().add((26, 37)).add((24, 40)).load(objectives=FOUR))
     assert '<svg class="parallel"' in text
@@ -144,13 +132,6 @@ def test_only_the_half_that_is_quoted_is_shown(builder):
     text = words(report(builder.load(documents="half")))
     assert "0 lost, 3 won of 25 documents" in text
     assert "target of commonsense20" in text and "target of commonsense21" not in text
-
-
-def test_mcnemars_p_is_the_binomial_over_what_differs():
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(0, 6) == pytest.approx(2 / 2**6)
-    assert mcnemar(6, 0) == mcnemar(0, 6)
-    assert mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
 
 
 def test_texts_are_inert_and_the_long_ones_are_shortened(builder):
@@ -212,33 +193,6 @@ def test_the_paper_is_a_point_only_where_it_measured_the_objectives():
     gain, forgetting = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
     assert paper_point((gain, forgetting)) == [0.0043, 0.88]
     assert paper_point((gain, Objective("math.value", "maximize"))) is None
-
-
-def test_an_ellipse_holds_95_in_100_of_correlated_errors():
-    errors, correlation = (2.0, 0.5), -0.7
-    covariance = np.outer(errors, errors) * [[1, correlation], [correlation, 1]]
-    draws = np.random.default_rng(0).multivariate_normal([0, 0], covariance, 200_000)
-    longer, shorter, angle = ellipse(*errors, correlation)
-    turn = np.radians(angle)
-    along, across = draws @ [np.cos(turn), np.sin(turn)], draws @ [-np.sin(turn), np.cos(turn)]
-    assert np.mean((along / longer) ** 2 + (across / shorter) ** 2 <= 1) == pytest.approx(0.95, abs=0.003)
-
-
-def test_a_point_is_drawn_where_its_metrics_are_and_better_is_told(builder):
-    sweep = builder.baseline().add((26, 37)).add((24, 40)).load()
-    picture = str(front_svg(sweep, [0], "wide"))
-    (first, second) = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="6.5"', picture)]
-    assert first[0] > second[0]  # more gain, further right
-    assert first[1] < second[1]  # more forgetting, further up
-    assert 'href="#trial-0"' in picture and 'href="#row-1"' in picture
-    assert picture.count("<ellipse") >= 2
-
-
-def test_a_curve_is_thinned_and_keeps_its_ends():
-    assert curve([(1, 2.0)], "loss") == ""
-    drawn = curve([(step, 1 / step) for step in range(1, 5_001)], "<loss>")
-    assert drawn.count("L") < 300
-    assert "&lt;loss&gt;" in drawn and "last 0.0002" in drawn
 
 
 def test_at_most_so_many_points_have_a_page_and_the_report_says_so(builder):

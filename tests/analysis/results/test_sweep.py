@@ -13,7 +13,6 @@ import pytest
 from matplotlib.image import imread
 
 from analysis.export.files import export, front_frame, front_rows
-from analysis.formatting.labels import setting_names
 from analysis.report.build import headline, notices, report, write_report
 from analysis.results.sweep import load
 from tests.factories.sweeps import NASTY, SITUATIONS, TWO, Builder, Page, oom
@@ -200,12 +199,6 @@ def test_an_unknown_format_is_refused_before_anything_is_written(usual):
     with pytest.raises(InputError, match="csv, json, parquet, html, png, svg, tex, md, study, but got docx"):
         export(sweep, ["json", "docx"])
     assert not (usual.folder / "front.json").exists()
-
-
-def test_settings_have_short_names_that_tell_them_apart():
-    names = setting_names(["lora.rank", "train.learning_rate", "train.seed", "data.seed", "eval.math.seed", "seed"])
-    assert list(names.values()) == ["rank", "lr", "train.seed", "data.seed", "math.seed", "seed"]
-    assert len(set(setting_names(["a.b", "c.a.b", "d.c.a.b"]).values())) == 3
 
 
 def test_a_report_escapes_whatever_it_shows(usual):
