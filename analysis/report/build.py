@@ -72,9 +72,10 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
         parallel=parallel_svg(sweep, pages),
         most_lines=LINES,
-        caption=_caption(sweep),
+        most_ellipses=ELLIPSES,
+        states=sweep.trials["state"].value_counts().to_dict(),
+        all_paired=bool(sweep.trials.loc[sweep.trials["state"] == "complete", "paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
-        errors=_errors(sweep),
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
@@ -82,10 +83,10 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         caveats=CAVEATS,
         trials=trial_table(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),
-        cost=_cost(sweep),
-        phases=_phases(sweep),
+        cost=cost(sweep),
+        hours_name=hours_name(sweep),
+        phases=phases(sweep),
         machines=_machines(list(sweep.records.values())),
-        progress=_progress(sweep),
     )
 
 
@@ -138,48 +139,6 @@ def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
     flips = [{"role": flip.role, "documents": flip.n, "lost": flip.lost, "won": flip.won, "p": flip.p} for flip in one.flips]
     found = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
     return found | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
-
-
-def _errors(sweep: Sweep) -> str:
-    complete = sweep.trials[sweep.trials["state"] == "complete"]
-    how = (
-        "paired with the baseline document by document"
-        if complete["paired"].all()
-        else "too wide for trials that are not paired with it"
-    )
-    over = "documents. They exclude the spread between training seeds: each setting was trained once"
-    if sweep.replicates > 1:
-        over = f"documents and up to {sweep.replicates} replicates (other seeds of the same setting; sd: between them)"
-    return (
-        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for selection among "
-        "many trials, which makes a selected point look better than it is. P(front): the probability that a trial keeps the "
-        "constraints and that no other feasible trial beats it."
-    )
-
-
-def _caption(sweep: Sweep) -> str:
-    one = len(sweep.objectives) == 1
-    shape = "Bars" if one else "Ellipses"
-    texts = [f"Each finished trial; {shape.lower()} hold the true value with 95 % confidence."]
-    texts.append("Point at one, tap it or tab to it for its numbers; click for its page.")
-    if any(bound.metric in [objective.metric for objective in sweep.objectives[:2]] for bound in sweep.constraints):
-        texts.append("Trials in the shaded area keep the constraints.")
-    if len(sweep.objectives) > 2:
-        texts.append(f"The front is one in {len(sweep.objectives)} objectives, of which the first two are the axes here.")
-    if int((sweep.trials["state"] == "complete").sum()) > ELLIPSES:
-        texts.append(f"With so many trials only the front's have {'a bar' if one else 'an ellipse'}.")
-    return " ".join(texts)
-
-
-def _progress(sweep: Sweep) -> str:
-    states = sweep.trials["state"].value_counts()
-    counted = ", ".join(
-        f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
-    )
-    budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
-    if sweep.budget is not None and len(sweep.trials) > sweep.budget:  # derived trials do not count
-        budget = f" with the derived ones, on a budget of {sweep.budget}"
-    return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
 
 
 def _failures(sweep: Sweep) -> list[dict[str, Any]]:
@@ -245,28 +204,6 @@ def _baselines(sweep: Sweep) -> Table:
             cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
         rows.append([*cells, numbers.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
-
-
-def _cost(sweep: Sweep) -> Table:
-    found = cost(sweep)
-    named = {
-        "gpu_hours": f"{hours_name(sweep)} spent",
-        "hours": "hours of the sweep",
-        "trial_hours": "hours of all records",
-    }
-    rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
-    if found["trials"]:
-        rows += [[f"a trial, {which}", numbers.duration(found[which])] for which in ("median", "longest")]
-    return Table.of([Column("cost"), Column("", number=True)], rows if sweep.records else [])
-
-
-def _phases(sweep: Sweep) -> Table:
-    rows = [
-        [one["phase"], one["records"], *(numbers.duration(one[what]) for what in ("median", "longest", "together"))]
-        for one in phases(sweep)
-    ]
-    timed = [Column(name, number=True) for name in ("records", "median", "longest", "together")]
-    return Table.of([Column("phase"), *timed], rows)
 
 
 def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
