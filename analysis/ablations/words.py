@@ -51,9 +51,9 @@ def _unit(found: Effect) -> str:
 
 
 def headline(answers: Sequence[Answer]) -> str:
-    """ "12 questions: 5 yes, 3 no, 4 cannot be told yet."."""
+    """ "12 questions: 5 yes, 3 no, 4 open."."""
     found: Counter[str] = Counter(verdict.answer for answer in answers for verdict in answer.verdicts)
-    names = {"yes": "yes", "no": "no", "cannot tell": "cannot be told yet"}
+    names = {"yes": "yes", "no": "no", "cannot tell": "open"}
     counted = ", ".join(f"{found[answer]} {name}" for answer, name in names.items() if found[answer])
     total = found.total()
     return f"{total} question{'s' * (total != 1)}: {counted}." if total else "No question has an answer yet."

@@ -34,7 +34,7 @@ def test_bound_on_both_sides_has_no_sign():
 
 
 def test_headline_counts_the_answers():
-    assert words.headline([asked(None, verdicts=verdicts())]) == "4 questions: 1 yes, 1 no, 2 cannot be told yet."
+    assert words.headline([asked(None, verdicts=verdicts())]) == "4 questions: 1 yes, 1 no, 2 open."
     assert words.headline([]) == "No question has an answer yet."
 
 
