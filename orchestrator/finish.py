@@ -13,7 +13,8 @@ def finish(storage: str | Path, name: str, console: Console | None) -> dict[str,
     """Exports the front, writes the report and prints both where there is a console; returns `front`, its rows, `files`, and
     how many trials are `complete` and how many `failed`."""
     from analysis.export.files import export, front_rows
-    from analysis.report.build import headline, quoted, write_report
+    from analysis.report.build import write_report
+    from analysis.report.findings import headline, quoted
     from analysis.results.sweep import load
 
     sweep = load(root(storage) / name)

@@ -46,7 +46,8 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
     _title(figure, sweep, theme)
     if not len(shown.rows):
         axes.set_axis_off()
-        _center(axes, _nothing(sweep), theme)
+        look: dict[str, Any] = {"ha": "center", "va": "center", "size": 13, "linespacing": 1.6}
+        axes.text(0.5, 0.5, _nothing(sweep), transform=axes.transAxes, color=theme.muted, **look)
         return figure
     _points(axes, shown, theme)
     x_range, y_range = shown.ranges(1.0)
@@ -83,11 +84,6 @@ def _nothing(sweep: Sweep) -> str:
     if "complete" in states:
         return "Finished trials have no value for the objectives\n(is their baseline there?)"
     return "All trials failed" if states == {"failed"} else "No trial has finished yet"
-
-
-def _center(axes: Axes, text: str, theme: Theme) -> None:
-    look: dict[str, Any] = {"ha": "center", "va": "center", "size": 13, "linespacing": 1.6}
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=theme.muted, **look)
 
 
 def scatter_kinds(axes: Axes, shown: tuple[np.ndarray, np.ndarray, np.ndarray], theme: Theme, front: str = "front") -> None:

@@ -115,7 +115,9 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         axes.grid(visible=False)
         for axis, values in ((axes.xaxis, table.columns), (axes.yaxis, table.index)):
             every = max(1, -(-len(values) // 4)) if len(values) > 6 else 1
-            texts = [short(labels.setting(_round(value)), 12) for value in values][::every]
+            texts = [
+                short(labels.setting(float(f"{value:.1e}") if isinstance(value, float) else value), 12) for value in values
+            ][::every]
             axis.set_ticks(np.arange(len(values))[::every] + 0.5, texts)
         axes.set_xlabel(short(names[paths[0]], 40))
         bar = figure.colorbar(shown, ax=axes, pad=0.02)
@@ -159,11 +161,6 @@ def _most_important(sweep: Sweep) -> list[str]:
     """The varied paths, sorted by their largest share in one of the first two objectives."""
     shares = importance(sweep).iloc[:, :2].max(axis=1)
     return [path for path in shares.sort_values(ascending=False, kind="stable").index if path in varied(sweep)]
-
-
-def _round(value: Any) -> Any:
-    """A number to the two digits that a tick has room for."""
-    return float(f"{value:.1e}") if isinstance(value, float) else value
 
 
 def shares(sweep: Sweep) -> pd.DataFrame:

@@ -21,13 +21,11 @@ from analysis.figures.sweep import FIGURES
 from analysis.figures.theme import DARK, LIGHT, png
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
-from analysis.report.findings import claims, headline, notices, quoted
+from analysis.report.findings import claims, headline, notices
 from analysis.report.trial_page import Point, facts, point
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 from trials.ledger.storage import write_text
-
-__all__ = ["headline", "notices", "quoted", "report", "report_numbers", "write_report"]
 
 PAGES = 20  # front points that have a page; nobody reads more
 TRACED = 6_000  # characters of a traceback's end

@@ -10,7 +10,6 @@ from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
 from analysis.metrics.names import split_metric
 from analysis.results.sweep import Sweep
-from trials.ledger.record import TrialRecord
 
 STEADY = 10  # a forgetting rate means little if its base is below this many standard errors
 
@@ -126,7 +125,8 @@ def notices(sweep: Sweep) -> list[str]:
     for row in missing.to_dict("records"):
         found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials cannot be measured against it.")
     found += _unsteady(sweep)
-    machines = _hardware([record for record in sweep.records.values() if record.state == "complete"])
+    complete = [record for record in sweep.records.values() if record.state == "complete"]
+    machines = {json.dumps(record.hardware, sort_keys=True) for record in complete}
     if len(machines) > 1:
         found.append(f"The records come from {len(machines)} kinds of hardware, which may explain differences.")
     return found
@@ -134,16 +134,13 @@ def notices(sweep: Sweep) -> list[str]:
 
 def quoted(sweep: Sweep) -> str:
     """The documents behind the metrics, if the search used one half of them."""
-    counts = [f"{role} {int(sweep.baselines[f'{role}.n'].max())}" for role in _roles(sweep)]
+    columns = [name for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
+    counts = [f"{name.removesuffix('.n')} {int(sweep.baselines[name].max())}" for name in columns]
     sizes = f" ({', '.join(counts)} documents)" if counts else ""
     return (
         f"Metrics are from the {sweep.half} half of the documents{sizes}. The search used the other half, which decided "
         "which trials are feasible and on the front. A constraint may therefore look slightly violated."
     )
-
-
-def _roles(sweep: Sweep) -> list[str]:
-    return [name.removesuffix(".n") for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
 
 
 def _unsteady(sweep: Sweep) -> list[str]:
@@ -163,7 +160,3 @@ def _unsteady(sweep: Sweep) -> list[str]:
                     f"The {role} base is {base} %, less than {STEADY} standard errors: read the drop, not the forgetting rate."
                 )
     return found
-
-
-def _hardware(records: Sequence[TrialRecord]) -> set[str]:
-    return {json.dumps(record.hardware, sort_keys=True) for record in records}

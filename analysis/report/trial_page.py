@@ -20,6 +20,7 @@ from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 
+_COURSES = {"training loss (nats per token)": "losses", "KL from the base (nats per token)": "kl"}  # in a record
 _IDENTITY = ["task", "doc_hash"]  # of a document within its role
 QUOTED = 4  # documents quoted a role, lost and won each; spread evenly, so that none is picked by hand
 SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and on demand
@@ -94,7 +95,7 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
             for name in sweep.metrics
             if split_metric(name)[0] == LEARNING and not np.isnan(row[name])
         ],
-        curves=[(name, drawn) for name, drawn in _curves(record) if drawn],
+        curves=[(name, drawn) for name, course in _COURSES.items() if (drawn := curve(getattr(record, course), name))],
         flips=list(_flips(sweep, row, roles)),
         phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
         rows=record.rows,
@@ -109,11 +110,6 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
 def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Beside]]:
     names = [f"{role}.{kind}" for kind in PART_KINDS if f"{role}.{kind}" in sweep.metrics]
     return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names if not np.isnan(row[name])]
-
-
-def _curves(record: TrialRecord) -> list[tuple[str, Markup]]:
-    loss, drift = "training loss (nats per token)", "KL from the base (nats per token)"
-    return [(loss, curve(record.losses, loss)), (drift, curve(record.kl, drift))]
 
 
 def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterator[Flips]:

@@ -13,7 +13,8 @@ import pytest
 from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
 from analysis.export.files import export
 from analysis.metrics.names import Objective
-from analysis.report.build import PAGES, notices, report, write_report
+from analysis.report.build import PAGES, report, write_report
+from analysis.report.findings import notices
 from analysis.report.trial_page import SHORT, shortened
 from analysis.results.sweep import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom

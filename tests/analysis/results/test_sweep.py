@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from analysis.export.files import export, front_frame, front_rows
-from analysis.report.build import notices, report, write_report
+from analysis.report.build import report, write_report
+from analysis.report.findings import notices
 from analysis.results.sweep import load
 from tests.factories.sweeps import NASTY, SITUATIONS, TWO, Builder, Page, oom
 from trials.errors import InputError
