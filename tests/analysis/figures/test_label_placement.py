@@ -11,7 +11,7 @@ def overlap(one, other):
 
 def test_labels_of_one_point_cover_neither_each_other_nor_the_point():
     room = Room((0, 200, 0, 200), np.array([[100.0, 100.0]]))
-    for width in (30, 40, 50):
+    for width in (20, 24, 28):
         room.put((100, 100), (width, 12))
     assert not any(overlap(one, other) for n, one in enumerate(room.boxes) for other in room.boxes[:n])
     assert not any(left <= 100 <= right and low <= 100 <= high for left, right, low, high in room.boxes)
