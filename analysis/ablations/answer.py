@@ -56,7 +56,7 @@ class Verdict:
     """A sentence or two with the numbers."""
     rulings: tuple[Ruling, ...]
     change: str
-    """What would change the verdict."""
+    """The result that would change the verdict."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Experiment:
     title: str
     question: str
     why: str
-    """What the paper left open."""
+    """The gap in the paper."""
     design: str
     base: str
     figures: tuple[FigureSpec, ...] = ()
@@ -102,5 +102,5 @@ class Answer(Experiment):
     sweep: Sweep | None
     verdicts: tuple[Verdict, ...]
     effects: tuple[Effect, ...]
-    """Those of the verdicts, and others for information."""
+    """The effects of the verdicts, and others for information."""
     seeds: int

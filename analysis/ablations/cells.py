@@ -33,7 +33,7 @@ class Column:
     """Shape (t, r)."""
     influence: np.ndarray | None
     """Shape (t, r, c), see Answers.influence; None for a metric without documents."""
-    asked: str
+    digest: str
     """Digest of the documents. Roles with equal digests share their documents."""
     documents: int
     flip: float
@@ -102,8 +102,8 @@ class Cells:
                 flip = 1.0
             elif kind.unit is not None:
                 flip = max(flip, float(np.nan_to_num(kind.unit({k: v.mean(dtype=float) for k, v in pairs.base.items()})).max()))
-        asked = role if clusters is None else hashlib.sha256(clusters.tobytes()).hexdigest()
-        return Column(values, influence, asked, n, flip)
+        digest = role if clusters is None else hashlib.sha256(clusters.tobytes()).hexdigest()
+        return Column(values, influence, digest, n, flip)
 
 
 def _steady(base: np.ndarray) -> bool:

@@ -40,8 +40,8 @@ class Sum:
 
     def __add__(self, other: "Sum") -> "Sum":
         moved = dict(self.influence)
-        for asked, part in other.influence.items():
-            moved[asked] = moved.get(asked, 0.0) + part
+        for digest, part in other.influence.items():
+            moved[digest] = moved.get(digest, 0.0) + part
         values, documents = self.values + other.values, max(self.documents, other.documents)
         return Sum(values, moved, max(self.floor, other.floor), documents)
 
@@ -62,7 +62,7 @@ def weighted(cells: Cells, metric: str, weights: np.ndarray) -> Sum:
         raise Unknown(metric)
     if column.influence is None:
         return Sum(values, {}, 0.0, column.documents)
-    influence = {column.asked: np.einsum("tr,trc->rc", weights[used], column.influence[used])}
+    influence = {column.digest: np.einsum("tr,trc->rc", weights[used], column.influence[used])}
     # one document's flips under several seeds are not independent, so more seeds do not lower the floor
     floor = 2 * (float(np.abs(weights).max()) * column.flip / (column.documents + 2)) ** 2
     return Sum(values, influence, floor, column.documents)
@@ -134,7 +134,7 @@ def _spread(cells: Cells, spread: Spread) -> Sum:
     gradient = (values - values.mean(axis=0)) / np.maximum((len(parts) - 1) * sd, 1e-12)
     found = Sum(sd, {}, 0.0, parts[0].documents)
     for one, part in zip(gradient, parts, strict=True):
-        moved = {asked: one[:, None] * influence for asked, influence in part.influence.items()}
+        moved = {digest: one[:, None] * influence for digest, influence in part.influence.items()}
         found += Sum(np.zeros_like(sd), moved, part.floor, part.documents)
     return found
 

@@ -90,7 +90,7 @@ def seeds(count: int) -> str:
 
 
 def needed(rulings: Sequence[Ruling], present: int) -> str:
-    """What would decide the open rules."""
+    """Seeds, documents, bases or trials that would decide the open rules."""
     left = [ruling for ruling in rulings if ruling.holds is None]
     if any(math.isnan(ruling.effect.value) for ruling in left):
         return (
@@ -108,7 +108,7 @@ def needed(rulings: Sequence[Ruling], present: int) -> str:
 
 
 def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
-    """What would change the verdict: the decided rule whose interval is closest to its bound."""
+    """The result that would change the verdict: another one for the decided rule closest to its bound."""
     decided = [ruling for ruling in rulings if ruling.holds is not None and not math.isnan(ruling.effect.value)]
     if truth is None or not decided:
         return "Any of the open rules, once it is decided."

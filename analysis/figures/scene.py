@@ -45,7 +45,7 @@ class Scene:
         return len(self.sweep.objectives) == 1
 
     def of(self, mask: Any) -> "Scene":
-        """Some of its rows."""
+        """The scene of the masked rows."""
         return scene(self.sweep, self.rows[mask])
 
     @cached_property

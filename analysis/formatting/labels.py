@@ -77,7 +77,7 @@ def percent(name: str, value: float | None, stderr: float | None = None, digits:
 
 
 def signed(value: float, digits: int, plus: bool = True) -> str:
-    """With a true minus sign and, if `plus`, a plus sign; 0 has no sign."""
+    """A number with a true minus sign and, if `plus`, a plus sign; 0 has no sign."""
     text = f"{value:{'+' if plus else ''}.{digits}f}"
     return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
 

@@ -41,7 +41,7 @@ def headline(sweep: Sweep) -> str:
 
 
 def claims(sweep: Sweep) -> list[str]:
-    """What the numbers support and what they do not, in a sentence or two each; none before a trial has finished."""
+    """Claims that the numbers support, and limits of the evidence; none before a trial has finished."""
     if not (sweep.trials["state"] == "complete").any():
         return []
     found = _best(sweep) if len(sweep.front) else _nearest(sweep)
@@ -67,7 +67,7 @@ def _best(sweep: Sweep) -> list[str]:
 
 
 def _nearest(sweep: Sweep) -> list[str]:
-    """Without a feasible trial: the one with the smallest violation of a constraint."""
+    """For a sweep without a feasible trial: the trial with the smallest violation of a constraint."""
     done = sweep.trials[sweep.trials["state"] == "complete"]
     if not sweep.constraints:
         return []
@@ -117,7 +117,7 @@ def _which(numbers: Sequence[int]) -> str:
 
 
 def notices(sweep: Sweep) -> list[str]:
-    """What a reader must know before the numbers, a sentence each."""
+    """Warnings for the reader of the numbers, a sentence each."""
     found = []
     if sweep.half is not None:
         found.append(quoted(sweep))

@@ -17,8 +17,8 @@ def swept(tmp_path, points, **more):
 
 def asked(sweep, *figures, **more):
     """An answer with nothing but its sweep and its figures."""
-    told = {"why": "", "design": "", "base": "tiny", "verdicts": (), "effects": (), "table": ("math.drop",), "seeds": 3}
-    whole = {"name": "q", "title": "T", "question": "Q?", "sweep": sweep, "figures": figures, "caveats": ()} | told
+    empty = {"why": "", "design": "", "base": "tiny", "verdicts": (), "effects": (), "table": ("math.drop",), "seeds": 3}
+    whole = {"name": "q", "title": "T", "question": "Q?", "sweep": sweep, "figures": figures, "caveats": ()} | empty
     return Answer(**(whole | more))
 
 
