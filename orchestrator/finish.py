@@ -14,7 +14,8 @@ def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str
     Returns the `front`'s rows, the written `files`, and how many trials are `complete` and `failed`.
     """
     from analysis.export.files import export, front_rows
-    from analysis.report.build import headline, quoted, write_report
+    from analysis.report.build import write_report
+    from analysis.report.findings import headline, quoted
     from analysis.results.sweep import load
 
     sweep = load(root(storage) / name)

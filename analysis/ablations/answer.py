@@ -1,7 +1,6 @@
-"""What an ablation comes to, as plain data: effects, the rules applied to them, verdicts, and the figures that show them.
+"""The answer to an ablation as plain data: its effects, the rules applied to them, the verdicts, the figures that show them.
 
-`analysis.ablations.decide` reads sweeps into an `Answer`; `analysis.ablations.page` writes it down. Differences of shares are
-in shares (0.01 is a point), all else in its own unit; NaN stands for what is not known.
+Differences of shares are in shares (0.01 is a point), everything else in its own unit. NaN is an unknown value.
 """
 
 from dataclasses import dataclass, field
@@ -15,16 +14,14 @@ RATE = "% of the base's score"
 
 @dataclass(frozen=True)
 class Effect:
-    """A number that an ablation was run for, and how sure it is."""
+    """A number that an ablation measures, with its 95 % interval."""
 
     name: str
     text: str
-    """What it is, in words."""
     unit: str
     """ "points" (of differences of shares), "% of the base's score", "share", "bits a byte" or "nats a token"."""
     value: float
     low: float
-    """`low` to `high` is the 95 % interval."""
     high: float
     stderr: float
     per_seed: tuple[float, ...]
@@ -35,33 +32,31 @@ class Effect:
 
 @dataclass(frozen=True)
 class Ruling:
-    """A rule that was set before the runs, held against an effect."""
+    """A rule that was set before the runs, applied to an effect."""
 
     effect: Effect
     relation: Literal["above", "below", "within"]
-    """Of the effect to the bound; within: between minus and plus the bound."""
+    """Relation of the effect to the bound; within: between minus and plus the bound."""
     bound: float
     holds: bool | None
-    """None where the interval leaves it open."""
+    """None if the interval leaves it open."""
     power: float | None
-    """The probability that an effect of the size that matters would have been settled."""
+    """The probability that an effect of the size that matters is settled."""
     seeds: int | None
-    """Seeds that would settle it; None where no number of seeds would and more documents must."""
+    """Seeds that would settle it; None if no number of seeds does and more documents are needed."""
     level: float = LEVEL
-    """Of the interval that it was held against: above the effect's own where several rules could each decide the answer."""
+    """Confidence of the applied interval; above the effect's own if several rules could each decide the answer."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A question and the answer that its rulings give."""
-
     question: str
     answer: Literal["yes", "no", "cannot tell"]
     words: str
     """A sentence or two with the numbers."""
     rulings: tuple[Ruling, ...]
     change: str
-    """What would change the verdict."""
+    """The result that would change the verdict."""
 
 
 @dataclass(frozen=True)
@@ -73,33 +68,39 @@ class FigureSpec:
     x: str
     """A dotted path or a metric."""
     y: tuple[str, ...]
-    """Metrics: a panel each; of the kind "classes" a line each."""
+    """Metrics: one panel each; a figure of the kind "classes" has one line each."""
     by: tuple[str, ...] = ()
-    """Dotted paths: a line for each combination of their values."""
+    """Dotted paths: one line for each combination of their values."""
     log: bool = False
     """Whether x is logarithmic."""
     only: dict[str, Any] = field(default_factory=dict)
-    """Dotted path to the value, or the list of values, of the rows that are shown; None matches rows without one."""
+    """Dotted path to the value, or the list of values, of the rows shown; None matches rows without one."""
     kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An ablation on one base, answered."""
+class Experiment:
+    """An ablation on one base as it was designed: its texts, and what is shown of it."""
 
     name: str
     title: str
     question: str
     why: str
-    """What the paper left open."""
+    """The gap in the paper."""
     design: str
     base: str
+    figures: tuple[FigureSpec, ...] = ()
+    table: tuple[str, ...] = ()
+    """The metrics of its table."""
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Experiment):
+    """An experiment with its results."""
+
     sweep: Sweep | None
     verdicts: tuple[Verdict, ...]
     effects: tuple[Effect, ...]
-    """Those of the verdicts, and others for information."""
-    figures: tuple[FigureSpec, ...]
-    table: tuple[str, ...]
-    """The metrics of its table."""
+    """The effects of the verdicts, and others for information."""
     seeds: int
-    caveats: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""An ablation's answers: its effects reckoned, its rules applied, and what came out told in words with numbers."""
+"""An ablation's answers: effects are estimated, rules applied, verdicts derived."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -6,98 +6,77 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
-from analysis.ablations.answer import Answer, Effect, FigureSpec, Ruling, Verdict
-from analysis.ablations.effects import Cells, Reckoned, reckon
+from analysis.ablations import words
+from analysis.ablations.answer import Answer, Experiment, Ruling, Verdict
+from analysis.ablations.cells import Cells
+from analysis.ablations.effects import Estimate, estimate
 from analysis.ablations.questions import EffectRule, Question, chances, holds, leaves
-from analysis.formatting import numbers
 from analysis.results.sweep import Sweep
 from analysis.stats.intervals import LEVEL, reach
 
-POWER = 0.8  # of the seeds that are named as enough
-_SAID: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes", False: "no", None: "cannot tell"}
-_MOST = 200  # seeds; more are not asked for
+POWER = 0.8  # of the number of seeds that is reported as sufficient
+_ANSWERS: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes", False: "no", None: "cannot tell"}
+_MAX_SEEDS = 200  # the search for a sufficient number ends here
 
 
 def answer(
-    sweep: Sweep,
-    questions: Sequence[Question],
-    *,
-    planned: Sequence[Mapping[str, Any]] = (),
-    name: str,
-    title: str,
-    question: str,
-    why: str,
-    design: str,
-    base: str,
-    figures: Sequence[FigureSpec] = (),
-    table: Sequence[str] = (),
-    caveats: Sequence[str] = (),
+    sweep: Sweep, questions: Sequence[Question], experiment: Experiment, planned: Sequence[Mapping[str, Any]] = ()
 ) -> Answer:
-    """What an ablation's sweep says to its questions; where cells of the `planned` ones are missing, that it cannot tell."""
+    """The sweep's answers to the questions. "cannot tell" if cells of the `planned` points are missing."""
     cells = Cells(sweep, planned)
-    verdicts, effects = [], []
-    for one in questions:
-        found = {key: reckon(cells, key, rule) for key, rule in one.effects.items()}
-        verdicts.append(judge(one, found, cells.seeds))
-        effects += [reckoned.effect for reckoned in found.values()]
+    estimates = [{name: estimate(cells, name, rule) for name, rule in one.effects.items()} for one in questions]
     failed = int((sweep.trials["state"] == "failed").sum())
     missing = [f"{failed} of {len(sweep.trials)} points failed and are left out."] if failed else []
+    designed = vars(experiment) | {"caveats": (*experiment.caveats, *missing)}
     return Answer(
-        name=name,
-        title=title,
-        question=question,
-        why=why,
-        design=design,
-        base=base,
+        **designed,
         sweep=sweep,
-        verdicts=tuple(verdicts),
-        effects=tuple(effects),
-        figures=tuple(figures),
-        table=tuple(table),
+        verdicts=tuple(judge(one, found, cells.seeds) for one, found in zip(questions, estimates, strict=True)),
+        effects=tuple(one.effect for found in estimates for one in found.values()),
         seeds=cells.seeds,
-        caveats=(*caveats, *missing),
     )
 
 
-def judge(question: Question, found: Mapping[str, Reckoned], seeds: int) -> Verdict:
+def judge(question: Question, found: Mapping[str, Estimate], seeds: int) -> Verdict:
     among = chances(question.yes)
-    rules = {key: rule for key, rule in question.effects.items() if rule.relation is not None}
-    rulings = {key: rule_on(found[key], rule, seeds, *among.get(key, (1, 1))) for key, rule in rules.items()}
-    truth = holds(question.yes, {key: ruling.holds for key, ruling in rulings.items()})
-    said, words = _SAID[truth], {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
-    answered = words.format(**{key: _told(reckoned.effect) for key, reckoned in found.items()})
-    decisive = [rulings[key] for key in dict.fromkeys(leaves(question.yes))]
+    rules = {name: rule for name, rule in question.effects.items() if rule.relation is not None}
+    rulings = {name: rule_on(found[name], rule, seeds, *among.get(name, (1, 1))) for name, rule in rules.items()}
+    truth = holds(question.yes, {name: ruling.holds for name, ruling in rulings.items()})
+    text = {True: question.words.yes, False: question.words.no, None: question.words.open}[truth]
+    text = text.format(**{name: words.with_interval(one.effect) for name, one in found.items()})
+    decisive = [rulings[name] for name in dict.fromkeys(leaves(question.yes))]
     if truth is None:
-        answered = f"{answered} {needed(decisive, seeds)}"
-    return Verdict(question.ask, said, answered, tuple(rulings.values()), change(truth, decisive))
+        text = f"{text} {words.needed(decisive, seeds)}"
+    return Verdict(question.ask, _ANSWERS[truth], text, tuple(rulings.values()), words.change(truth, decisive))
 
 
-def rule_on(reckoned: Reckoned, rule: EffectRule, seeds: int, held: int = 1, failed: int = 1) -> Ruling:
-    """The rule holds where the whole interval keeps it, does not where the whole interval breaks it, and is open between.
+def rule_on(found: Estimate, rule: EffectRule, seeds: int, held: int = 1, failed: int = 1) -> Ruling:
+    """The rule holds if the whole interval keeps it, fails if the whole interval breaks it, and is open otherwise.
 
-    The intervals are those of one of `held` and of one of `failed` rules that could each decide the answer (`rules.chances`).
+    `held` and `failed` are the numbers of rules that could each decide the answer (`questions.chances`); the intervals are
+    simultaneous over as many.
     """
-    effect, relation, bound = reckoned.effect, rule.relation, rule.bound
+    effect, relation, bound = found.effect, rule.relation, rule.bound
     assert relation is not None and rule.matters is not None
     if np.isnan(effect.value):
         return Ruling(effect, relation, bound, None, None, None)
-    kept = _sides(relation, *reckoned.interval(held), bound)[0]
-    broken = _sides(relation, *reckoned.interval(failed), bound)[1]
-    decided = True if kept else False if broken else None
-    if not reckoned.decides:
-        decided = None
-    of = {True: held, False: failed, None: held if _sides(relation, effect.value, effect.value, bound)[0] else failed}[decided]
+    kept = _sides(relation, *found.interval(held), bound)[0]
+    broken = _sides(relation, *found.interval(failed), bound)[1]
+    decided = (True if kept else False if broken else None) if found.decides else None
+    looks_kept = _sides(relation, effect.value, effect.value, bound)[0]
+    of = held if decided or (decided is None and looks_kept) else failed
     level = 1 - (1 - LEVEL) / of
-    if np.isnan(effect.stderr):  # not of documents and seeds, so neither of them can be counted
+    if np.isnan(effect.stderr):  # the variance is not one of documents and seeds, so neither can be counted
         return Ruling(effect, relation, bound, decided, None, None, level)
-    side = "within" if relation == "within" and rule.matters <= bound else "beyond"
-    distances = (rule.matters, 2 * bound - rule.matters) if side == "within" else (rule.matters,)
-    power = _power(distances, *reckoned.error(max(seeds, 2)), of) if reckoned.decides else 0.0
-    enough = None if decided is not None else _enough(reckoned, relation, bound, seeds, of)
-    return Ruling(effect, relation, bound, decided, power, enough, level)
+    inside = relation == "within" and rule.matters <= bound
+    distances = (rule.matters, 2 * bound - rule.matters) if inside else (rule.matters,)
+    power = _power(distances, *found.error(max(seeds, 2)), of) if found.decides else 0.0
+    sufficient = None if decided is not None else _sufficient(found, relation, bound, seeds, of)
+    return Ruling(effect, relation, bound, decided, power, sufficient, level)
 
 
 def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, bool]:
+    """Whether the whole interval keeps the rule, and whether the whole interval breaks it."""
     if relation == "above":
         return low > bound, high <= bound
     if relation == "below":
@@ -106,63 +85,18 @@ def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, 
 
 
 def _power(distances: Sequence[float], stderr: float, freedom: float, of: int) -> float:
-    """Probability that a true value so far from each of its bounds leaves all of them outside of its interval (noncentral t;
-    of two bounds at least, by Bonferroni's inequality)."""
+    """Probability that the interval of a true value at these distances from its bounds excludes all of them (noncentral t)."""
     if stderr == 0:
         return 1.0
     missed = (float(special.nctdtr(freedom, distance / stderr, float(reach(freedom, of)))) for distance in distances)
-    return max(1.0 - sum(missed), 0.0)
+    return max(1.0 - sum(missed), 0.0)  # a lower bound for two distances, by Bonferroni's inequality
 
 
-def _enough(reckoned: Reckoned, relation: str, bound: float, seeds: int, of: int) -> int | None:
-    """The fewest seeds, more than there are, that would decide in four of five cases if the true value were what was found."""
-    value = reckoned.effect.value
+def _sufficient(found: Estimate, relation: str, bound: float, seeds: int, of: int) -> int | None:
+    """The smallest number of seeds, above the present one, that decides with probability POWER if the estimate is true."""
+    value = found.effect.value
     distances: tuple[float, ...] = (abs(value - bound),)
     if relation == "within":
         distances = (bound - value, bound + value) if abs(value) < bound else (abs(value) - bound,)
-    more = range(seeds + 1, _MOST + 1)
-    return next((n for n in more if _power(distances, *reckoned.error(n), of) >= POWER), None)
-
-
-def _told(effect: Effect) -> str:
-    """ "−1.2 points (−2.0 to −0.4)"."""
-    value, interval = numbers.effect(effect)
-    return f"{value} ({interval})" if interval else "unknown"
-
-
-def needed(rulings: Sequence[Ruling], seeds: int) -> str:
-    """What would let the open rules be decided."""
-    left = [ruling for ruling in rulings if ruling.holds is None]
-    if any(np.isnan(ruling.effect.value) for ruling in left):
-        return (
-            "Trials that it needs are missing, and the same command again runs them; or it asks for shares of a base's score "
-            "that is within ten standard errors of 0."
-        )
-    if all(np.isnan(ruling.effect.stderr) for ruling in left):  # of neither documents nor seeds
-        return "More bases would settle it, not more seeds."
-    counts = [ruling.seeds for ruling in left]
-    known = [count for count in counts if count is not None]
-    if not known or len(known) < len(counts):
-        several = f" (for {len(known)} of {len(counts)} open rules {max(known) - seeds} more would)" if known else ""
-        return f"More seeds alone would not settle it if the effects are what they look like{several}: more documents must."
-    more = max(known) - seeds
-    return f"It needs {more} more seed{'s' * (more > 1)} ({max(known)} in all) if the effects are what they look like."
-
-
-def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
-    """What would change the verdict: the rules that it rests on, and how far they are from turning."""
-    rests = [ruling for ruling in rulings if ruling.holds is not None and not np.isnan(ruling.effect.value)]
-    if truth is None or not rests:
-        return "Any of the open rules, once it is decided."
-    nearest = min(rests, key=lambda ruling: _margin(ruling))
-    return (
-        f"The rule that is nearest to turning asks for {nearest.effect.text} to be {numbers.asked(nearest)}, and found "
-        f"{_told(nearest.effect)}. An interval that holds the bound would leave it open."
-    )
-
-
-def _margin(ruling: Ruling) -> float:
-    """How far the interval is from its bound, in half its width."""
-    effect, bound = ruling.effect, ruling.bound
-    ends = [abs(abs(end) - bound) if ruling.relation == "within" else abs(end - bound) for end in (effect.low, effect.high)]
-    return min(ends) / max(effect.high - effect.low, 1e-12)
+    more = range(seeds + 1, _MAX_SEEDS + 1)
+    return next((n for n in more if _power(distances, *found.error(n), of) >= POWER), None)

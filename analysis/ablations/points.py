@@ -1,4 +1,4 @@
-"""The points of an ablation's figure: the rows of the sweep that its `FigureSpec` selects, in lines, and their values."""
+"""The points of an ablation's figure: the rows of the sweep that its `FigureSpec` selects, grouped into lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from analysis.results.sweep import Sweep, read_manifest
 from trials.dotted_path import read as read_setting
 from trials.errors import InputError
 
-LINES = 8  # in colour; more cannot be told apart, and stand behind in grey
+LINES = 8  # in colour; a reader cannot distinguish more, so the others are grey
 NAMES = {
     "data.samples": "training rows",
     "derive.samples": "training rows",
@@ -24,7 +24,7 @@ NAMES = {
     "base.model": "base",
 }
 _AS_TRAINED = {"derive.samples": "data.samples", "derive.rank": "lora.rank", "derive.strength": 1.0}
-"""x of a point that nothing was derived from: another path's value, or a number."""
+"""x of a point that is not derived: the value at another path, or a number."""
 _DERIVED = ("derive.off", "derive.samples", "derive.rank", "derive.strength")
 
 
@@ -37,10 +37,7 @@ class Line:
 
 
 def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
-    """A line for each combination of what `by` may be; with more of them than can be told apart, for each setting that varies.
-
-    Rows that lack a path of `by` (nothing replayed has no source) begin every line, where x is a setting with an order.
-    """
+    """One line for each combination of values of `by`, or, above LINES combinations, one for each setting that varies."""
     rows = rows_of(answer, spec)
     if rows.empty:
         return []
@@ -49,29 +46,30 @@ def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
         groups.setdefault(tuple(key(row[path]) for path in spec.by), []).append(index)
     if len(groups) > LINES and (families := _families(rows, spec.by)):
         return families
-    found = {key: rows.loc[places] for key, places in groups.items()}
-    lacking = [key for key in found if "" in key]
+    found = {group: rows.loc[places] for group, places in groups.items()}
+    lacking = [group for group in found if "" in group]
     if 0 < len(lacking) < len(found) and not is_metric(spec.x) and ordered(rows["x"]):
-        shared = pd.concat([found.pop(key) for key in lacking])
-        found = {key: pd.concat([shared, group]) for key, group in found.items()}
-    several = _varied(rows, spec.by)
-    return [Line(", ".join(_value(path, group[path].iloc[-1]) for path in several), group) for group in found.values()]
+        # nothing replayed has no source: such a row is the beginning of every source's line
+        shared = pd.concat([found.pop(group) for group in lacking])
+        found = {group: pd.concat([shared, some]) for group, some in found.items()}
+    varied = _varied(rows, spec.by)
+    return [Line(_label(varied, some.iloc[-1]), some) for some in found.values()]
 
 
 def rows_of(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
-    """The complete rows that `only` leaves, in order of x where that has one; derived ones where the figure is about these."""
+    """The complete rows that `only` selects, sorted by x if it is ordered. Derived rows only if the figure is about them."""
     sweep = answer.sweep
     if sweep is None:
         return pd.DataFrame()
     rows = sweep.trials[sweep.trials["state"] == "complete"]
     for path in [spec.x, *spec.by, *spec.only]:
-        if path not in rows:  # the same in all points: the trials' specs have it
-            rows = rows.assign(**{path: [_setting(sweep, key, path) for key in rows["key"]]})
+        if path not in rows:  # not searched: it is equal in all points, and in their specs
+            rows = rows.assign(**{path: [_setting(sweep, row, path) for row in rows["key"]]})
     usual = {path: [None, 1.0] if path == "derive.strength" else None for path in _DERIVED}
     usual = {path: value for path, value in usual.items() if path in rows and path not in (spec.x, *spec.by)}
-    for path, wanted in (usual | spec.only).items():
-        keys = {key(one) for one in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-        rows = rows[[key(value) in keys for value in rows[path]]]
+    for path, selected in (usual | spec.only).items():
+        keys = {key(one) for one in (selected if isinstance(selected, (list, tuple)) else [selected])}
+        rows = rows[rows[path].map(key).isin(keys)]
     x = [_x(sweep, row, spec.x) for row in rows.to_dict("records")]
     rows = rows.assign(x=pd.Series(x, rows.index, dtype=object))
     if is_metric(spec.x):
@@ -90,13 +88,16 @@ def _x(sweep: Sweep, row: dict[Any, Any], path: str) -> Any:
     return _setting(sweep, row["key"], trained) if null(row.get(trained)) else row[trained]
 
 
-def _setting(sweep: Sweep, key: str, path: str) -> Any:
+def _setting(sweep: Sweep, trial: str, path: str) -> Any:
     """The value of a trial's spec at `path`; None where it has none."""
-    return read_setting(sweep.records[key].spec, path)
+    return read_setting(sweep.records[trial].spec, path)
 
 
 def _families(rows: pd.DataFrame, by: Sequence[str]) -> list[Line]:
-    """A line for each path of `by`: the rows that differ from what is usual in it. Empty where some differ in several."""
+    """One line for each path of `by`: the rows whose value of it is not the most frequent one.
+
+    Empty if some row differs from the most frequent values in several paths.
+    """
     keys = rows[list(by)].map(key)
     other = keys != keys.mode().iloc[0]
     if (other.sum(axis=1) > 1).any():
@@ -106,27 +107,36 @@ def _families(rows: pd.DataFrame, by: Sequence[str]) -> list[Line]:
 
 
 def similarities(answer: Answer, spec: FigureSpec) -> dict[str, np.ndarray]:
-    """The similarities, (layers,), of each line by its name."""
+    """By line, the mean similarity to the base's hidden states, (layers,). Empty if the rows differ in their layers."""
     sweep, rows, by = answer.sweep, rows_of(answer, spec), spec.by or (spec.x,)
     if sweep is None or rows.empty:
         return {}
     keys = {trial.number: trial.keys for trial in read_manifest(sweep.folder).trials}
-    several = _varied(rows, by) or by
+    varied = _varied(rows, by) or by
     found: dict[str, list[list[float]]] = {}
-    for row in rows.to_dict("records"):
-        records = [sweep.records[key] for key in keys[row["number"]] if key in sweep.records]
-        alike = [layers for record in records for layers in record.similarity.values()]
-        found.setdefault(", ".join(_value(path, row[path]) for path in several), []).extend(alike)
-    lengths = {len(one) for ones in found.values() for one in ones}
-    return {name: np.mean(ones, axis=0) for name, ones in found.items() if ones} if len(lengths) == 1 else {}
+    for _, row in rows.iterrows():
+        records = [sweep.records[one] for one in keys[row["number"]] if one in sweep.records]
+        found.setdefault(_label(varied, row), []).extend(layers for one in records for layers in one.similarity.values())
+    lengths = {len(layers) for several in found.values() for layers in several}
+    return {name: np.mean(several, axis=0) for name, several in found.items() if several} if len(lengths) == 1 else {}
 
 
 def _varied(rows: pd.DataFrame, paths: Sequence[str]) -> list[str]:
     return [path for path in paths if rows[path].map(key).nunique() > 1]
 
 
+def _label(paths: Sequence[str], row: pd.Series) -> str:
+    """ "gsm8k, rank 8": texts alone, numbers with the name of their setting."""
+    parts = []
+    for path in paths:
+        value, name = row[path], path_name(path)
+        named = text(value) if isinstance(value, str) else f"{name} {text(value)}"
+        parts.append(f"no {name.split()[-1]}" if null(value) else named)
+    return ", ".join(parts)
+
+
 def path_name(path: str) -> str:
-    """A setting as people call it: "replay share" for data.replay.share."""
+    """A setting's name in prose: "replay share" for data.replay.share."""
     return NAMES.get(path, " ".join(path.split(".")[1:] or [path]).replace("_", " "))
 
 
@@ -136,13 +146,6 @@ def is_metric(name: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _value(path: str, value: Any) -> str:
-    """A setting of a line: numbers with their name, texts alone."""
-    if null(value):
-        return f"no {path_name(path).split()[-1]}"
-    return text(value) if isinstance(value, str) else f"{path_name(path)} {text(value)}"
 
 
 def text(value: Any) -> str:
@@ -159,5 +162,5 @@ def ordered(values: Any) -> bool:
 
 
 def key(value: Any) -> str:
-    """Equal of equal values: of numbers whatever their type, of all else of one type."""
+    """Equal for equal values: for numbers of any type, for everything else within a type."""
     return "" if null(value) else f"{float(value):.9g}" if ordered([value]) else repr(value)

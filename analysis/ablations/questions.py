@@ -1,7 +1,6 @@
-"""What an ablation asks of its results, as data: effects, the bounds that decide, and how bounds make an answer.
+"""An ablation's questions as data: effects, the bounds that decide, and the logic that makes an answer of them.
 
-An ablation's file holds these; `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the
-rules.
+An ablation's file holds them. `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the rules.
 """
 
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from analysis.metrics.names import split_metric
 from trials.errors import InputError
 
 Value = bool | int | float | str | None
-Cells = dict[str, Value | tuple[Value, ...]]
-"""Which points of the sweep: dotted path -> value, or several. What is derived is left out unless a path asks for it."""
+Selection = dict[str, Value | tuple[Value, ...]]
+"""Points of the sweep: dotted path -> value, or several. Derived points are left out unless a path selects them."""
 Logic = str | dict[Literal["all", "any", "not"], Any]
 """A rule by name, {all: [...]}, {any: [...]} or {not: ...}."""
 
@@ -27,68 +26,71 @@ class Term(_Model):
     """`weight` times the mean of the metric over the cells."""
 
     metric: str
-    cells: Cells = {}
+    cells: Selection = {}
     weight: float = 1.0
 
 
 class Slope(_Model):
-    """How much the metric rises while log2 of the setting `over` goes from its least to its greatest value in the cells, at
-    equal `at`: its coefficient in a least-squares fit of the metric by a linear spline of `at` and by log2(over), within each
-    seed."""
+    """The metric's rise over the range of log2 of the setting `over`, at equal `at`.
+
+    It is the coefficient of log2(over), times its range in the cells, in a least-squares fit of the metric by a linear spline
+    of `at` and by log2(over), within each seed.
+    """
 
     metric: str
     over: str
     at: str
-    cells: Cells = {}
+    cells: Selection = {}
 
 
 class Beyond(_Model):
-    """Mean over the cells of the metric minus what the curve of the cells `curve` has at the same `at`, within each seed.
+    """Mean over the cells of the metric minus the height of the curve through the cells `curve` at the same `at`.
 
-    The curve begins at the untrained base, where a change is 0, and is taken to be level beyond its last point. A point of it
-    that another one beats, with more of `at` and less of the metric, is left out: nobody would choose it, and to lie below it
-    is no merit.
+    The curve begins at the untrained base, where a change is 0, and is level beyond its last point. Its points that another one
+    beats, with more of `at` and less of the metric, are left out: nobody would choose them, and to lie below them is no merit.
     """
 
     metric: str
     at: str
-    curve: Cells
-    cells: Cells
+    curve: Selection
+    cells: Selection
 
 
 class Spread(_Model):
     """The standard deviation between several metrics of one cell, such as the same benchmark under several few-shot seeds."""
 
     metrics: tuple[str, ...] = Field(min_length=2)
-    cells: Cells = {}
+    cells: Selection = {}
 
 
 class Groups(_Model):
-    """The share of the metric's variance between cells that lies between groups of them and not within a group: the intraclass
-    correlation of a one-way layout, with its interval from the F distribution (Shrout and Fleiss 1979, case 1)."""
+    """The share of the metric's variance between cells that lies between groups of them.
+
+    It is the intraclass correlation of a one-way layout, with its interval from the F distribution (Shrout and Fleiss 1979,
+    case 1).
+    """
 
     metric: str
     path: str
-    """The setting that tells the cells apart."""
+    """The setting by which the cells differ."""
     groups: tuple[tuple[Value, ...], ...] = Field(min_length=2)
     """Its values, by group."""
 
 
 class Exceeds(_Model):
-    """The share of the documents whose margin with the untrained base is larger than the tuned model's shift of it."""
+    """The share of the documents on which the untrained base's margin is larger than the tuned model's shift of it."""
 
     role: str
-    cells: Cells = {}
+    cells: Selection = {}
 
 
 _FORMS = ("sum", "slope", "beyond", "spread", "groups", "exceeds")
 
 
 class EffectRule(_Model):
-    """One number with its interval and, where it has a bound, the rule that it decides."""
+    """A number with its interval and, if it has a bound, the rule that it decides."""
 
     text: str
-    """What the number is, in words."""
     sum: tuple[Term, ...] | None = None
     slope: Slope | None = None
     beyond: Beyond | None = None
@@ -100,17 +102,17 @@ class EffectRule(_Model):
     within: float | None = Field(default=None, gt=0)
     """The rule: the true value is above, below, or closer to 0 than this bound."""
     matters: float | None = Field(default=None, gt=0)
-    """The distance from the bound that one would not want to miss; the power is told for it."""
+    """The distance from the bound that must not be missed; the power is reported for it."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "EffectRule":
         if sum(getattr(self, form) is not None for form in _FORMS) != 1:
-            raise ValueError(f"an effect is one of {', '.join(_FORMS)}")
+            raise ValueError(f"an effect has exactly one of {', '.join(_FORMS)}")
         bounds = [name for name in ("above", "below", "within") if getattr(self, name) is not None]
         if len(bounds) > 1:
-            raise ValueError(f"an effect has one bound at most, but got {' and '.join(bounds)}")
+            raise ValueError(f"an effect has at most one bound, but got {' and '.join(bounds)}")
         if bounds and self.matters is None:
-            raise ValueError("a rule says what `matters`: the distance from its bound that one would not want to miss")
+            raise ValueError("a rule needs `matters`: the distance from its bound that must not be missed")
         for name in self.metrics():
             try:
                 split_metric(name)
@@ -125,12 +127,11 @@ class EffectRule(_Model):
 
     @property
     def bound(self) -> float:
-        """Of a rule."""
         assert self.relation is not None
         return float(getattr(self, self.relation))
 
     def metrics(self) -> list[str]:
-        """Those that it is made of."""
+        """The metrics that the effect is made of."""
         form = self.form
         if isinstance(form, tuple):
             return [term.metric for term in form]
@@ -140,8 +141,8 @@ class EffectRule(_Model):
             return [form.metric, form.at]
         return [form.metric] if isinstance(form, Groups) else []
 
-    def selections(self) -> list[Cells]:
-        """Which cells it takes; each must match some."""
+    def selections(self) -> list[Selection]:
+        """The cells that the effect takes; each selection must match some."""
         form = self.form
         if isinstance(form, tuple):
             return [term.cells for term in form]
@@ -157,7 +158,7 @@ class EffectRule(_Model):
 
 
 class Words(_Model):
-    """The answer in words; {NAME} stands for an effect's value with its interval."""
+    """The answer in words; {NAME} becomes an effect's value with its interval."""
 
     yes: str
     no: str
@@ -167,10 +168,10 @@ class Words(_Model):
 class Question(_Model):
     ask: str
     of: tuple[str, ...] | None = None
-    """The twins that it is asked of (`hub` is the paper's own models); None is all."""
+    """The twins that it applies to (`hub` is the paper's own models); None: all."""
     effects: dict[str, EffectRule] = Field(min_length=1)
     yes: Logic
-    """The rules under which the answer is yes; where they do not hold it is no, where some are open it may be open."""
+    """The answer is yes if this holds, no if it does not, and open if open rules leave it undecided."""
     words: Words
 
     @model_validator(mode="after")
@@ -178,27 +179,26 @@ class Question(_Model):
         rules = {name for name, effect in self.effects.items() if effect.relation is not None}
         for name in leaves(self.yes):
             if name not in rules:
-                raise ValueError(f"`yes` names {name!r}, which is no effect with a bound; these are {', '.join(sorted(rules))}")
+                raise ValueError(f"`yes` names {name!r}, not an effect with a bound; these are {', '.join(sorted(rules))}")
         return self
 
 
 def leaves(logic: Logic) -> Iterator[str]:
-    """The names in it; raises ValueError where it is none."""
+    """The names in it. Raises ValueError if it is no logic."""
     if isinstance(logic, str):
         yield logic
         return
     if len(logic) != 1:
-        raise ValueError(f"one of all, any, not with what it is of, but got {logic!r}")
+        raise ValueError(f"expected a rule's name or one of all, any, not, but got {logic!r}")
     ((operator, inside),) = logic.items()
     for part in [inside] if operator == "not" else inside:
         yield from leaves(part)
 
 
 def chances(logic: Logic, yes: int = 1, no: int = 1) -> dict[str, tuple[int, int]]:
-    """By rule: among how many rules one that holds by luck alone, and one that fails by luck alone, would decide the answer.
+    """By rule: the number of rules that could each decide the answer by holding, and by failing, by chance alone.
 
-    Any of k rules makes `any` true, so each is to hold with the certainty of one of k (Bonferroni); each of k makes
-    `all` false.
+    Any of k rules makes `any` true, and any of k makes `all` false: each is held to the confidence of one of k (Bonferroni).
     """
     if isinstance(logic, str):
         return {logic: (yes, no)}
@@ -215,7 +215,7 @@ def chances(logic: Logic, yes: int = 1, no: int = 1) -> dict[str, tuple[int, int
 
 
 def holds(logic: Logic, rulings: dict[str, bool | None]) -> bool | None:
-    """Kleene's three-valued logic: None is open."""
+    """Kleene's three-valued logic; None is open."""
     if isinstance(logic, str):
         return rulings[logic]
     ((operator, inside),) = logic.items()

@@ -1,1 +1,1 @@
-"""Files that others read: tables, markup, records."""
+"""Files for other programs and readers: tables, markup, records."""

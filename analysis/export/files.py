@@ -1,6 +1,6 @@
-"""A sweep as files that others read, each written whole or not at all; docs/exports.md says what is in them.
+"""A sweep as files for other programs, each written whole or not at all; docs/exports.md documents their content.
 
-front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and what they show, optuna.db an Optuna study.
+front.FORMAT holds the front, trials.FORMAT all trials, figures/ the figures and their data, optuna.db an Optuna study.
 """
 
 import io
@@ -30,7 +30,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\n]")
 def export(
     sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet", "html", "png"), folder: Path | None = None
 ) -> list[Path]:
-    """Writes front.FORMAT for each of `formats` to `folder` (the sweep's own when left out) and returns the paths.
+    """Writes front.FORMAT for each of `formats` to `folder` (default: the sweep's own) and returns the paths.
 
     The format "study" is optuna.db, all trials as an Optuna study.
     """
@@ -44,7 +44,7 @@ def export(
 
 
 def export_trials(sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parquet"), folder: Path | None = None) -> list[Path]:
-    """Writes trials.FORMAT, all trials with all that is known of them, for those of `formats` that hold data."""
+    """Writes trials.FORMAT, all trials with every column, for those of `formats` that hold data."""
     written = {"csv": trials_table, "parquet": trials_table, "json": trial_rows}
     return [
         _write((folder or sweep.folder) / f"trials.{name}", ENCODED[name](written[name](sweep)))
@@ -54,7 +54,7 @@ def export_trials(sweep: Sweep, formats: Iterable[str] = ("csv", "json", "parque
 
 
 def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
-    """Writes figures/NAME.png, .svg and what they show as .csv, for each figure that the sweep has something for."""
+    """Writes figures/NAME.png, .svg and their data as .csv, for each figure that the sweep has data for."""
     from analysis.figures.sweep import FIGURES
 
     written = []
@@ -84,11 +84,11 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """The front as plain JSON values, the best in the first objective first.
 
     A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr", "low", "high"}}, "p_front",
-    "p_feasible", "group", "knee"}. "group" is the number of the point that it is a near-duplicate of, "knee" whether it is the
-    front's (`analysis.explore.selection`). Where the search saw one half of the documents, all this is of the other half and a
-    metric's "search" is the value that the search saw. An objective also has "corrected", "corrected_low" and "corrected_high";
-    a metric of a trial with replicates "sd", the standard deviation between them, and "n", how many they are. Metrics are
-    shares (0..1) but for bits per byte and nats, None where undefined.
+    "p_feasible", "group", "knee"}. "group" is the number of the point that this one nearly duplicates, "knee" whether it is the
+    front's knee (`analysis.explore.selection`). If the search used one half of the documents, all values are from the other
+    half, and a metric's "search" is the value from the search's half. An objective also has "corrected", "corrected_low" and
+    "corrected_high"; a metric of a trial with replicates has "sd", the standard deviation between them, and "n", their number.
+    Metrics are shares (0..1), bits per byte or nats per token; None if undefined.
     """
     rows = []
     group, best = groups(sweep), knee(sweep)
@@ -96,20 +96,20 @@ def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
         number = int(row["number"])
         metrics = {name: _metric(row, name, sweep.half is not None) for name in sweep.metrics}
         params = {path: plain(row[path]) for path in sweep.space}
-        told = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
-        told |= {"p_front": plain(row["p_front"]), "p_feasible": plain(row["p_feasible"])}
-        rows.append(told | {"group": int(group[number]), "knee": number == best})
+        written = {"key": row["key"], "number": number, "params": params, "metrics": metrics}
+        written |= {"p_front": plain(row["p_front"]), "p_feasible": plain(row["p_feasible"])}
+        rows.append(written | {"group": int(group[number]), "knee": number == best})
     return rows
 
 
 def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """All trials by number as plain JSON values: "params" and "metrics" as in `front_rows`, every other column by its name.
 
-    Of a metric whatever the frame holds: "value", "stderr", and the rest by the ending of its column ("sd", "search", "low").
+    A metric has all its columns: "value", "stderr", and the others by the ending of their name ("sd", "search", "low").
     """
     endings: dict[str, dict[str, str]] = {}
     for column in sweep.trials.columns:
-        # the longest: "math.forgetting" is also how "math.forgetting_rate" would begin
+        # the longest match: "math.forgetting" is also a prefix of "math.forgetting_rate"
         name = max((one for one in sweep.metrics if column == one or column.startswith(f"{one}_")), key=len, default=None)
         if name is not None:
             ending = column.removeprefix(name).removeprefix("_")
@@ -117,24 +117,24 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     taken = {column for of_metric in endings.values() for column in of_metric.values()} | set(sweep.space)
     rows = []
     for row in sweep.trials.to_dict("records"):
-        told: dict[str, Any] = {str(name): plain(value) for name, value in row.items() if name not in taken}
-        told["params"] = {path: plain(row[path]) for path in sweep.space}
-        told["metrics"] = {
+        written: dict[str, Any] = {str(name): plain(value) for name, value in row.items() if name not in taken}
+        written["params"] = {path: plain(row[path]) for path in sweep.space}
+        written["metrics"] = {
             name: {ending: plain(row[column]) for ending, column in endings[name].items()} for name in sweep.metrics
         }
-        rows.append(told)
+        rows.append(written)
     return rows
 
 
 def trials_table(sweep: Sweep) -> pd.DataFrame:
-    """All trials with every column of `Sweep.trials`, a setting of several types written as JSON."""
+    """All trials with every column of `Sweep.trials`; a setting of several types is written as JSON."""
     return _of_one_type(sweep.trials, sweep.space)
 
 
 def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
     found = {"value": plain(row[name])}
     endings = {"stderr": "se", **{one: one for one in ("low", "high", "corrected", "corrected_low", "corrected_high")}}
-    found |= {told: plain(row[f"{name}_{ending}"]) for told, ending in endings.items() if f"{name}_{ending}" in row}
+    found |= {key: plain(row[f"{name}_{ending}"]) for key, ending in endings.items() if f"{name}_{ending}" in row}
     found |= {"search": plain(row[f"{name}_search"])} if halves else {}
     return found | ({"sd": plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
@@ -143,8 +143,8 @@ def front_frame(sweep: Sweep) -> pd.DataFrame:
     """The front with a column each for number, key, p_front, p_feasible, the searched paths, every metric, its standard error
     ("NAME_se") and its 95 % interval ("NAME_low", "NAME_high"); an objective also "NAME_corrected".
 
-    Where the search saw one half of the documents, what it saw is under "NAME_search". A sweep with replicates also has their
-    number ("replicates") and the standard deviation between them ("NAME_sd").
+    If the search used one half of the documents, its values are "NAME_search". A sweep with replicates also has their number
+    ("replicates") and the standard deviation between them ("NAME_sd").
     """
     several = sweep.replicates > 1
     parts = ["", "_se", "_low", "_high", "_corrected", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
@@ -158,7 +158,7 @@ def _of_one_type(rows: pd.DataFrame, paths: Iterable[str]) -> pd.DataFrame:
     for path in paths:
         kinds = {type(value) for value in table[path] if value is not None}
         if kinds & {list, tuple, dict} or (len(kinds) > 1 and not kinds <= {int, float}):
-            # a column of a table has one type: what mixes them is written as JSON
+            # a column of a table has one type: mixed types are written as JSON
             table[path] = [None if value is None else json.dumps(value) for value in table[path]]
     return table
 
@@ -169,10 +169,10 @@ def _encoded_csv(table: pd.DataFrame) -> bytes:
 
 
 def _defused(cell: Any) -> Any:
-    """A cell that a spreadsheet would run as a formula with an apostrophe before it, which one apostrophe less undoes."""
+    """The cell, after an apostrophe if a spreadsheet would run it as a formula; removing one apostrophe restores it."""
     if not isinstance(cell, str):
         return cell
-    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer quotes no lone \r, which then ends the row
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the CSV writer does not quote a lone \r, which would end the row
     if not _FORMULA.match(cell):
         return cell
     try:

@@ -1,4 +1,4 @@
-"""Values as JSON has them."""
+"""Values for JSON."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """No numpy types, no tuples, and None for what is not a finite number."""
+    """The value without numpy types and tuples; None for a number that is not finite."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

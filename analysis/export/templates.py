@@ -1,4 +1,4 @@
-"""The templates of pages (HTML) and texts (Markdown): both escape whatever they show but what says that it is markup."""
+"""The templates of pages (HTML) and texts (Markdown). Both escape everything except Markup."""
 
 import base64
 import hashlib
@@ -14,12 +14,12 @@ _BLOCKS: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
 
 
 def _sha256(text: str) -> str:
-    """An inline style or script as a Content-Security-Policy names it."""
+    """The name of an inline style or script in a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _inline(picture: bytes) -> str:
-    """A PNG as an address that needs no file."""
+    """A PNG as a data URL."""
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 

@@ -1,4 +1,4 @@
-"""Tables of trials: the front as terminal, files and pictures show it, and the report's own, which hold more of each trial."""
+"""Tables of trials: the front for terminal, files and pictures, and the report's longer tables."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from analysis.results.sweep import Sweep
 def front_table(sweep: Sweep, rows: pd.DataFrame | None = None, brief: bool = False) -> Table:
     """The front, or `rows` of it: trial, settings, metrics ± one standard error, time, key.
 
-    A `brief` table has the metrics of objectives and constraints alone, and no time.
+    A `brief` table has the metrics of objectives and constraints only, and no time.
     """
     rows = sweep.front if rows is None else rows
     meaning = "± 1 standard error" + (", sd: standard deviation between replicates" if sweep.replicates > 1 else "")
@@ -31,11 +31,10 @@ def front_table(sweep: Sweep, rows: pd.DataFrame | None = None, brief: bool = Fa
 
 
 def trial_table(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Collection[int], brief: bool) -> Table:
-    """`rows` of `sweep.trials` as the report shows them: settings, metrics with their intervals, how far to believe them.
+    """`rows` of `sweep.trials` for the report: settings, metrics with their intervals, probabilities.
 
-    `flags` holds the words of each row's failure signatures, by the frame's index; `pages` the trials that have a page. A
-    `brief` table is of one state: it has neither state, time and key nor the score of a role that decides nothing, but every
-    interval.
+    `flags` holds the failure signatures of each row by the frame's index, `pages` the trials that have a page. A `brief` table
+    has every interval, but neither state, time and key nor the score of a role that decides nothing.
     """
     records = rows.to_dict("records")
     states = [standing(row) for row in records]
@@ -50,8 +49,8 @@ def trial_table(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Colle
     for name in shown_metrics(sweep):
         if brief and name.endswith(".value") and name not in sweep.judged:
             continue
-        told = numbers.both if brief or name in sweep.judged else numbers.value
-        cells = [_spread(row, name, told(row, name)) for row in records]
+        show = numbers.both if brief or name in sweep.judged else numbers.value
+        cells = [_spread(row, name, show(row, name)) for row in records]
         parts.append(_metric(rows, name, "with its 95 % interval", cells))
     parts += _judgement(sweep, rows, brief)
     ids = [] if brief else [f"row-{row['number']}" for row in records]
@@ -67,7 +66,7 @@ def standing(row: dict[Any, Any]) -> str:
 
 
 def shown_metrics(sweep: Sweep) -> list[str]:
-    """What decides, then each role's score; a forgetting rate comes after its drop, which is steady where the rate is not."""
+    """The judged metrics, then each role's score. A forgetting rate follows its drop, which is steady for a low base."""
     found = []
     for name in sweep.judged:
         role, kind = split_metric(name)
@@ -92,16 +91,16 @@ def _metric(rows: pd.DataFrame, name: str, meaning: str, cells: Sequence[Any]) -
 
 
 def _spread(row: dict[Any, Any], name: str, text: Any) -> Any:
-    """With the standard deviation between replicates, where there are any."""
+    """The text with the standard deviation between replicates, if there are any."""
     sd = row[f"{name}_sd"]
     return text if np.isnan(sd) else Markup("{} <i>sd {}</i>").format(text, numbers.spread(name, sd))
 
 
 def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column]:
     for metric in (objective.metric for objective in sweep.objectives):
-        told = numbers.corrected if brief else numbers.corrected_value
         name, meaning = f"{labels.metric_name(metric)}, corrected", "for having picked the best of many"
-        cells = [told(row, metric) for row in rows.to_dict("records")]
+        show = numbers.both if brief else numbers.value
+        cells = [show(numbers.corrected(row, metric), metric) for row in rows.to_dict("records")]
         yield Column(name, meaning, number=True, cells=cells, order=_order(rows[f"{metric}_corrected"]))
     shares = {"p_front": ("P(front)", "probability that it is on the front")}
     if sweep.constraints:
@@ -112,7 +111,7 @@ def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column
 
 
 def _work(rows: pd.DataFrame) -> tuple[Column, Column]:
-    times = list(map(labels.duration, rows["seconds"]))
+    times = list(map(numbers.duration, rows["seconds"]))
     return (
         Column("time", "all phases", number=True, cells=times, order=_order(rows["seconds"])),
         Column("key", "the record's folder in the ledger", kind="key", cells=[key or labels.MISSING for key in rows["key"]]),
@@ -120,7 +119,7 @@ def _work(rows: pd.DataFrame) -> tuple[Column, Column]:
 
 
 def _order(values: pd.Series) -> list[Any]:
-    """What cells sort by: numbers to six digits, all else as it is shown, nothing where there is none."""
+    """Sort keys: numbers to six digits, other values as shown, an empty text for a missing one."""
     known = [plain(value) for value in values]
     texts = [f"{one:.6g}" if isinstance(one, float) else labels.setting(one) for one in known]
     return ["" if one is None else one if isinstance(one, (int, str)) else text for one, text in zip(known, texts, strict=True)]

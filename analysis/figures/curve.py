@@ -1,4 +1,4 @@
-"""A course of numbers as a small inline SVG."""
+"""A time series as a small inline SVG."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from analysis.figures.svg import Plane, ticks
 
-THINNED = 240  # of the numbers of a course at most so many are drawn: its first, its last, and the rest evenly
+THINNED = 240  # at most this many values are drawn: the first, the last, and the others evenly
 
 
 def curve(course: Sequence[tuple[int, float]], name: str) -> Markup:
-    """`course` holds (step, value); `name` says what, with its unit. Empty where fewer than two values are finite."""
+    """`course` holds (step, value); `name` has its unit. Empty with fewer than two finite values."""
     points = np.array([pair for pair in course if np.isfinite(pair[1])], dtype=float).reshape(-1, 2)
     if len(points) < 2:
         return Markup("")

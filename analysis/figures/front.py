@@ -1,5 +1,6 @@
-"""The front as a picture: all finished trials, their errors, the front, baselines and constraints, and a table of the front."""
+"""The front as a picture: all finished trials, their errors, the front, baselines and constraints; a table of the front."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
 from analysis.export.trial_table import front_table
 from analysis.figures.label_placement import Room
-from analysis.figures.scene import KINDS, Bound, Scene, along, padded, scene
+from analysis.figures.scene import KINDS, Bound, Scene, along, evenly, named, padded, scene
 from analysis.figures.theme import LIGHT, Theme, short, style, themed
 from analysis.formatting import labels
 from analysis.formatting.table import Column
 from analysis.results.sweep import Sweep
 
-WIDTH, HEIGHT = 9.0, 5.6  # inches; 100 of its 200 dots an inch make a picture of 900 px
-EMPTY = 2.8  # the height where there is nothing to show
+WIDTH, HEIGHT = 9.0, 5.6  # inches; at 100 of its 200 dots an inch the picture is 900 px wide
+EMPTY = 2.8  # the height of a figure without points
 ABOVE, UNDER = 1.08, 0.62  # inches of title and legend, and of the lower axis' ticks and name
 ROW, FOOT = 0.24, 0.14  # inches of a table row, and of the margin below the table
 LISTED = 10  # front points that are labelled and listed: more would not be read
@@ -29,7 +31,7 @@ LISTED = 10  # front points that are labelled and listed: more would not be read
 def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figure:
     """All finished trials in the first two objectives (or one, by trial number), the front, the baseline and the constraints.
 
-    Axes are in percent. Whiskers are one standard error to each side. With `table` the points of the front are listed below.
+    Axes are in percent. Whiskers are one standard error to each side. With `table`, the front's points are listed below.
     """
     shown = scene(sweep)
     listed = evenly(sweep.front, LISTED)
@@ -44,7 +46,8 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
     _title(figure, sweep, theme)
     if not len(shown.rows):
         axes.set_axis_off()
-        _center(axes, _nothing(sweep), theme)
+        look: dict[str, Any] = {"ha": "center", "va": "center", "size": 13, "linespacing": 1.6}
+        axes.text(0.5, 0.5, _nothing(sweep), transform=axes.transAxes, color=theme.muted, **look)
         return figure
     _points(axes, shown, theme)
     x_range, y_range = shown.ranges(1.0)
@@ -62,11 +65,6 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
     return figure
 
 
-def evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most so many of the rows, spread evenly over them with both ends."""
-    return rows.iloc[np.unique(np.linspace(0, max(len(rows) - 1, 0), min(most, len(rows))).round().astype(int))]
-
-
 def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
     states = sweep.trials["state"].value_counts()
     parts = [f"{states.get('complete', 0)} finished trials"]
@@ -81,20 +79,15 @@ def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
 
 
 def _nothing(sweep: Sweep) -> str:
-    """Why there is nothing to show."""
+    """The reason for an empty figure."""
     states = set(sweep.trials["state"])
     if "complete" in states:
         return "Finished trials have no value for the objectives\n(is their baseline there?)"
     return "All trials failed" if states == {"failed"} else "No trial has finished yet"
 
 
-def _center(axes: Axes, text: str, theme: Theme) -> None:
-    look: dict[str, Any] = {"ha": "center", "va": "center", "size": 13, "linespacing": 1.6}
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color=theme.muted, **look)
-
-
 def scatter_kinds(axes: Axes, shown: tuple[np.ndarray, np.ndarray, np.ndarray], theme: Theme, front: str = "front") -> None:
-    """Points (x, y, one of KINDS) in the colour and the marker of their kind; `front` names the best in the legend."""
+    """Points (x, y, one of KINDS) in the colour and the marker of their kind; `front` is the front's name in the legend."""
     x, y, kinds = shown
     looks: dict[str, tuple[str, dict[str, Any]]] = {
         "front": (front, {"s": 72, "marker": "o", "color": theme.front, "edgecolors": theme.paper, "zorder": 6}),
@@ -127,7 +120,7 @@ def _points(axes: Axes, shown: Scene, theme: Theme) -> None:
 
 
 def _constraints(axes: Axes, shown: Scene, theme: Theme) -> Room:
-    """Shades where all constraints on the axes hold, and names their edges; returns the room that is left for other texts."""
+    """Shades the area that keeps all constraints on the axes and names their edges; returns the room for other labels."""
     steps = np.linspace(-1, 1, 11)[:, None]
     x_places, y_places = shown.x + steps * np.nan_to_num(shown.x_error), shown.y + steps * np.nan_to_num(shown.y_error)
     across = np.stack(np.broadcast_arrays(x_places, shown.y), axis=-1).reshape(-1, 2)
@@ -143,30 +136,43 @@ def _constraints(axes: Axes, shown: Scene, theme: Theme) -> Room:
         line(one.edge, color=theme.region, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
         ends = [(end, one.edge) for end in x] if one.axis == "y" else [(one.edge, end) for end in y]
         taken.append(along(np.array(ends)))
-    room = Room(axes, taken)
+    frame = axes.bbox
+    scale = axes.figure.dpi / 72
+    room = Room((frame.x0, frame.x1, frame.y0, frame.y1), axes.transData.transform(np.concatenate(taken)), scale)
     for one in shown.bounds:
         _name_edge(axes, one, room, theme)
     return room
 
 
 def _name_edge(axes: Axes, bound: Bound, room: Room, theme: Theme) -> None:
-    """Writes a constraint at either end and on either side of its edge, where it covers least."""
+    """Names a constraint at either end and on either side of its edge."""
     level = bound.axis == "y"
-    look: dict[str, Any] = {"size": 8.5, "color": theme.region, "weight": "bold", "zorder": 8, "ha": "center", "va": "center"}
-    place, axis = ((0.5, bound.edge), axes.get_yaxis_transform()) if level else ((bound.edge, 0.5), axes.get_xaxis_transform())
-    text = labels.constraint_sign(bound.constraint)
-    words = axes.annotate(text, place, (0, 0), axis, "offset points", rotation=0 if level else 90, **look)
-    box = words.get_window_extent()
-    length, height, whole = (box.width, box.height, axes.bbox.width) if level else (box.height, box.width, axes.bbox.height)
-    to_end, aside = (whole - length) / 2 / room.scale - 6, height / 2 / room.scale + 3
+    look: dict[str, Any] = {"size": 8.5, "color": theme.region, "weight": "bold", "zorder": 8, "rotation": 0 if level else 90}
+    at = ((0.5, bound.edge), axes.get_yaxis_transform()) if level else ((bound.edge, 0.5), axes.get_xaxis_transform())
+    words = _label(axes, labels.constraint_sign(bound.constraint), at, look)
+    box, frame = words.get_window_extent(), axes.bbox
+    to_end = ((frame.width - box.width) if level else (frame.height - box.height)) / 2 - 6 * room.scale
+    aside = (box.height if level else box.width) / 2 + 3 * room.scale
     moves = [(end * to_end, side * aside) for end in (-1, 1) for side in (1, -1)]
-    room.put(words, moves if level else [(side, end) for end, side in moves])
+    _put(words, room, moves if level else [(side, end) for end, side in moves])
+
+
+def _label(axes: Axes, text: str, at: tuple[tuple[float, float], Any], look: dict[str, Any]) -> Annotation:
+    return axes.annotate(text, at[0], (0, 0), at[1], "offset points", ha="center", va="center", **look)
+
+
+def _put(label: Annotation, room: Room, moves: Sequence[tuple[float, float]] = ()) -> None:
+    """Moves a centred label, which still covers its point, to the best of its places."""
+    box = label.get_window_extent()
+    start = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+    x, y = room.put(start, (box.width, box.height), moves)
+    label.set_position(((x - start[0]) / room.scale, (y - start[1]) / room.scale))
 
 
 def _axis_names(axes: Axes, shown: Scene, theme: Theme) -> None:
-    """Units on the axes, and the way to the better end of each."""
+    """Names of the axes with their units, and an arrow to the better end of each."""
     (x, x_way), (y, y_way) = shown.names
-    # all from the corners of the axes, so that name and arrow share a line whatever the ticks are
+    # positions relative to the corners of the axes: name and arrow share a line for any ticks
     words: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
     way = words | {"size": 10, "color": theme.front, "weight": "bold"}
     across = axes.annotate(x, (0, 0), (0, -30), ha="left", va="baseline", size=10, **words)
@@ -194,15 +200,8 @@ def _legend(figure: Figure, axes: Axes, theme: Theme) -> None:
 
 
 def _numbers(axes: Axes, listed: Scene, room: Room) -> None:
-    """Writes each listed point's trial number where it covers least; points in one place share a label."""
-    at_place: dict[tuple[float, float], list[str]] = {}
-    for x, y, number in zip(listed.x.tolist(), listed.y.tolist(), listed.rows["number"], strict=True):
-        at_place.setdefault((x, y), []).append(f"#{number}")
-    for place, numbers in at_place.items():
-        text = " ".join(numbers[:4]) + (" …" if len(numbers) > 4 else "")
-        look: dict[str, Any] = {"size": 9.5, "weight": "bold", "zorder": 9, "ha": "center", "va": "center"}
-        label = axes.annotate(text, place, (0, 0), textcoords="offset points", **look)
-        room.put(label, room.around(label))
+    for at, text in named(np.column_stack([listed.x, listed.y]), listed.rows["number"]).items():
+        _put(_label(axes, text, (at, "data"), {"size": 9.5, "weight": "bold", "zorder": 9}), room)
 
 
 def _table(figure: Figure, sweep: Sweep, listed: pd.DataFrame, theme: Theme) -> None:
@@ -223,9 +222,9 @@ def _table(figure: Figure, sweep: Sweep, listed: pd.DataFrame, theme: Theme) -> 
 
 
 def _fit(columns: list[Column], settings: int) -> tuple[list[Column], list[float], float]:
-    """Columns that fit the figure's width, the right end of each (in figure widths) and the size of the letters.
+    """Columns that fit the figure's width, the right end of each (in figure widths), and the font size.
 
-    Letters shrink first; then settings are left out from the end (they are the columns after the first).
+    Letters shrink first; then settings, the columns after the first, are left out from the end.
     """
     room = 0.958
     for size, kept in [*((size, settings) for size in (8.5, 7.5, 6.5)), *((6.0, kept) for kept in range(settings, -1, -1))]:
@@ -235,6 +234,6 @@ def _fit(columns: list[Column], settings: int) -> tuple[list[Column], list[float
         widths = [0.66 * size / 72 / WIDTH * count for count in letters]  # of bold letters, with room to spare
         if sum(widths) + 0.012 * len(widths) <= room:
             break
-    # the room that is left goes between the columns, but not so much that a row falls apart
+    # the remaining room goes between the columns, up to a limit beyond which a row falls apart
     between = min((room - sum(widths)) / max(len(widths) - 1, 1), 0.1)
     return shown, (0.022 + np.cumsum(widths) + between * np.arange(len(widths))).tolist(), size

@@ -1,4 +1,4 @@
-"""The figures of what the settings did to the objectives: importance, dependence on one setting, dependence on two."""
+"""Figures of the settings' effect on the objectives: importance, dependence on one setting, dependence on two."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from analysis.results.sweep import Sweep
 
 HATCHES = ("", "////", "....", "xxxx")
 PATHS = 6  # settings in the small multiples
-DOTS = 2000  # trials that are drawn one by one: more are a blot
-LOG = 8  # times the lowest, from which an axis is logarithmic
+DOTS = 2000  # trials that are drawn one by one; more would merge into a blot
+LOG = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
 @themed
 def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """The share of each setting in what the objectives varied by, after two methods."""
+    """The share of each setting in the objectives' variance, by two methods."""
     table, second = importance(sweep), importance(sweep, "ped_anova")
     metrics = [str(name) for name in table if table[name].notna().any()]
     if not metrics:
@@ -46,7 +46,7 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
             linestyle="none", label="among the best tenth (PED-ANOVA)" if place == len(metrics) - 1 else None,
         )  # fmt: skip
     axes.set_yticks(np.arange(len(order)), [short(names[path], 40) for path in order])
-    axes.set_xlabel("share in what the objective varied by (%)")
+    axes.set_xlabel("share of the objective's variance (%)")
     largest = np.nanmax(np.maximum(table.to_numpy(dtype=float), second.loc[table.index][metrics].to_numpy(dtype=float)))
     axes.set_xlim(0, max(5.0, 106 * float(largest)))
     axes.grid(visible=False, axis="y")
@@ -56,7 +56,7 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 @themed
 def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """How the first two objectives depend on each setting, the others as they were: a row an objective, a column a setting."""
+    """Partial dependence of the first two objectives on each setting: a row for each objective, a column for each setting."""
     paths = _most_important(sweep)[:PATHS]
     found = {one.metric: dependences(sweep, one.metric, paths) for one in sweep.objectives[:2]}
     found = {metric: of_path for metric, of_path in found.items() if of_path and not next(iter(of_path.values())).empty}
@@ -69,7 +69,7 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         row = grid[place * len(paths) : (place + 1) * len(paths)]
         for path, axes in zip(paths, row, strict=True):
             factor, line = labels.scale(metric), of_path[path]
-            tried = pd.DataFrame({"value": done[path], "told": factor * done[metric]})
+            tried = pd.DataFrame({"value": done[path], "shown": factor * done[metric]})
             line = line.assign(**{name: factor * line[name] for name in ("low", "mean", "high")})
             _dependence(axes, tried, line, theme.series[place], theme)
             axes.sharey(row[0])
@@ -83,7 +83,7 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str, theme: Theme) -> None:
     place = _places(axes, list(line["value"]))
-    dots = [(place(value), told) for value, told in zip(tried["value"], tried["told"], strict=True)]
+    dots = [(place(value), height) for value, height in zip(tried["value"], tried["shown"], strict=True)]
     known = np.array([dot for dot in dots if dot[0] is not None], dtype=float).reshape(-1, 2)
     axes.scatter(
         known[:, 0], known[:, 1], s=9, color=theme.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500
@@ -99,7 +99,7 @@ def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str
 
 @themed
 def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """The first two objectives over the two settings that mattered most."""
+    """The first two objectives over the two most important settings."""
     paths = _most_important(sweep)[:2]
     if len(paths) < 2:
         return None
@@ -115,7 +115,9 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         axes.grid(visible=False)
         for axis, values in ((axes.xaxis, table.columns), (axes.yaxis, table.index)):
             every = max(1, -(-len(values) // 4)) if len(values) > 6 else 1
-            texts = [short(labels.setting(_round(value)), 12) for value in values][::every]
+            texts = [
+                short(labels.setting(float(f"{value:.1e}") if isinstance(value, float) else value), 12) for value in values
+            ][::every]
             axis.set_ticks(np.arange(len(values))[::every] + 0.5, texts)
         axes.set_xlabel(short(names[paths[0]], 40))
         bar = figure.colorbar(shown, ax=axes, pad=0.02)
@@ -127,7 +129,7 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 
 def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
-    """Sets up the x axis for the values of one setting; returns where a value of it lies, None where it has no place."""
+    """Sets up the x axis for the values of one setting; returns a function from a value to its place, None without one."""
     if isinstance(values[0], str):
         place = {value: float(number) for number, value in enumerate(values)}
         axes.set_xticks(list(place.values()), [short(value, 14) for value in values], rotation=30, ha="right")
@@ -135,8 +137,8 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float | None]:
         return lambda value: place.get("none" if _absent(value) else str(value))
     if min(values) > 0 and max(values) / min(values) >= LOG:
         axes.set_xscale("log")
-        told = list(values) if len(values) <= 6 else _decades(min(values), max(values))
-        axes.set_xticks(told, [labels.setting(value) for value in told])
+        ticks = list(values) if len(values) <= 6 else _decades(min(values), max(values))
+        axes.set_xticks(ticks, [labels.setting(value) for value in ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -152,18 +154,13 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
+    return value is None or value != value
 
 
 def _most_important(sweep: Sweep) -> list[str]:
-    """The varied paths, the one with the largest share in any of the first two objectives first."""
+    """The varied paths, sorted by their largest share in one of the first two objectives."""
     shares = importance(sweep).iloc[:, :2].max(axis=1)
     return [path for path in shares.sort_values(ascending=False, kind="stable").index if path in varied(sweep)]
-
-
-def _round(value: Any) -> Any:
-    """A number to the two digits that a tick has room for."""
-    return float(f"{value:.1e}") if isinstance(value, float) else value
 
 
 def shares(sweep: Sweep) -> pd.DataFrame:
@@ -195,6 +192,6 @@ def interaction_data(sweep: Sweep) -> pd.DataFrame:
 def importance_caption(sweep: Sweep) -> str:
     done = int((sweep.trials["state"] == "complete").sum())
     return (
-        f"From {done} finished trials (at least {needed(sweep)} are asked for). Bars: fANOVA, main effects over all trials; "
-        "diamonds: PED-ANOVA, how much the best tenth of the trials differs from the others. With few trials both are rough."
+        f"From {done} finished trials (at least {needed(sweep)} are required). Bars: fANOVA, main effects over all trials. "
+        "Diamonds: PED-ANOVA, the best tenth of the trials against the others. With few trials both are rough."
     )

@@ -1,46 +1,52 @@
-"""Places a text on a picture where it covers least: other texts, points, lines, and what is outside the axes."""
+"""Places the label of a point where it covers least: other labels, points, lines, and the outside of the axes."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
+Box = tuple[float, float, float, float]
+"""left, right, and the smaller and the larger y."""
 GAPS = (4, 9, 15)  # typographic points between a point and its label, tried in this order
+SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))  # the most usual first
+# a covered label cannot be read, a label outside of the axes may be cut off, a covered point can still be seen
+COVERED, OUTSIDE, FAR = 100.0, 50.0, 0.05
 
 
 class Room:
-    """What is taken already within `axes`: places (k, 2) and boxes, both on the screen."""
+    """The free room within a frame of the screen, whose unit is `scale` to a typographic point."""
 
-    def __init__(self, axes: Axes, places: Sequence[np.ndarray]):
-        """`places` are in data coordinates, (k, 2) each."""
-        self.axes = axes
-        self.places = axes.transData.transform(np.concatenate(places))
-        self.boxes: list[Bbox] = []
-        self.scale = axes.figure.dpi / 72  # dots of a typographic point
+    def __init__(self, frame: Box, taken: np.ndarray, scale: float = 1.0):
+        """`taken` are places (k, 2) that a label should leave visible."""
+        self.frame, self.taken, self.scale = frame, taken, scale
+        self.boxes: list[Box] = []
 
-    def put(self, text: Annotation, moves: Sequence[tuple[float, float]]) -> None:
-        """Moves `text` to the cheapest of `moves` (typographic points from what it annotates) and takes that place."""
-        box = text.get_window_extent()
-        start = np.array(text.get_position())
-        shifts = [(np.array(move) - start) * self.scale for move in moves]
-        far = [0.05 * float(np.hypot(*move)) for move in moves]
-        costs = [self.cost(box.translated(*shift)) + one for shift, one in zip(shifts, far, strict=True)]
-        text.set_position(moves[int(np.argmin(costs))])
-        self.boxes.append(text.get_window_extent())
+    def put(
+        self, at: tuple[float, float], size: tuple[float, float], moves: Sequence[tuple[float, float]] = ()
+    ) -> tuple[float, float]:
+        """The best centre of a label of (width, height) for the point `at`: around it, or at one of `moves` from it.
 
-    def cost(self, box: Bbox) -> float:
-        """The cost of a text in `box`: covered text weighs most, then leaving the axes, then points and lines."""
-        around = box.padded(4.0)
-        covered = ((self.places > around.min) & (self.places < around.max)).all(axis=1).sum()
-        frame = self.axes.bbox
-        outside = not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
-        return 100.0 * sum(around.overlaps(other) for other in self.boxes) + 50.0 * outside + float(covered)
+        The label takes that place.
+        """
+        moves = moves or [
+            (across * (size[0] / 2 + gap * self.scale), up * (size[1] / 2 + gap * self.scale))
+            for gap, (across, up) in product(GAPS, SIDES)
+        ]
+        costs = [self.cost(_box(at, move, size)) + FAR / self.scale * float(np.hypot(*move)) for move in moves]
+        best = moves[int(np.argmin(costs))]
+        self.boxes.append(_box(at, best, size))
+        return at[0] + best[0], at[1] + best[1]
 
-    def around(self, text: Annotation) -> list[tuple[float, float]]:
-        """Moves of a centred text to the places around the point it annotates, the nearest and most usual first."""
-        box = text.get_window_extent()
-        width, height = box.width / self.scale, box.height / self.scale
-        sides = [(1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)]
-        return [(across * (width / 2 + gap), up * (height / 2 + gap)) for gap in GAPS for across, up in sides]
+    def cost(self, box: Box) -> float:
+        margin = 4.0
+        left, right, low, high = box[0] - margin, box[1] + margin, box[2] - margin, box[3] + margin
+        x, y = self.taken.T
+        covered = ((x > left) & (x < right) & (y > low) & (y < high)).sum()
+        overlaps = sum(left < b and a < right and low < d and c < high for a, b, c, d in self.boxes)
+        inside = self.frame[0] <= box[0] and box[1] <= self.frame[1] and self.frame[2] <= box[2] and box[3] <= self.frame[3]
+        return COVERED * overlaps + OUTSIDE * (not inside) + float(covered)
+
+
+def _box(at: tuple[float, float], move: tuple[float, float], size: tuple[float, float]) -> Box:
+    x, y = at[0] + move[0], at[1] + move[1]
+    return x - size[0] / 2, x + size[0] / 2, y - size[1] / 2, y + size[1] / 2

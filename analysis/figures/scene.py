@@ -1,5 +1,6 @@
-"""The front as every drawing of it takes it: points, errors, edge, baselines and bounds, in the unit of the axes."""
+"""The front for every drawing of it: points, errors, edge, baselines and bounds, in the unit of the axes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -44,7 +45,7 @@ class Scene:
         return len(self.sweep.objectives) == 1
 
     def of(self, mask: Any) -> "Scene":
-        """Some of its rows."""
+        """The scene of the masked rows."""
         return scene(self.sweep, self.rows[mask])
 
     @cached_property
@@ -60,9 +61,9 @@ class Scene:
 
     @property
     def edge(self) -> np.ndarray:
-        """Corners (k, 2) of the edge of what the front dominates; with one objective of the best so far.
+        """Corners (k, 2) of the edge of the dominated area; with one objective, of the best so far.
 
-        With more than two objectives the front has no such edge in the plane of the first two, and k is 0.
+        More than two objectives have no such edge in the plane of the first two, and k is 0.
         """
         objectives = self.sweep.objectives
         mask = self.rows["feasible" if self.single else "on_front"].to_numpy(dtype=bool)
@@ -72,7 +73,7 @@ class Scene:
         if self.single:
             best = (np.maximum if largest else np.minimum).accumulate(self.y[mask])
             return stairs(np.append(self.x[mask], self.x.max()), np.append(best, best[-1]), "post")
-        # with halves the search's other half has chosen the front: of what is shown some of it may be dominated
+        # the search's half of the documents chose the front: on the other half, shown here, some of it may be dominated
         points = pareto.orient(self.rows[[one.metric for one in objectives]].to_numpy(dtype=float), objectives)
         mask = pareto.front(points, mask)
         x, y = self.x[mask], self.y[mask]
@@ -87,7 +88,8 @@ class Scene:
         for objective in self.sweep.objectives[:2]:
             role, kind = split_metric(objective.metric)
             scores = done.get(f"{role}.value", pd.Series(np.nan, index=done.index)).to_numpy(dtype=float)
-            level = np.nan if kind in ("loss", "gold_bpb") else 1.0 if kind in ("value", "base") else 0.0  # not in its row
+            # its row has the scores alone; a difference from itself is 0
+            level = np.nan if kind in ("loss", "gold_bpb") else 1.0 if kind in ("value", "base") else 0.0
             places.append(labels.scale(objective.metric) * level * np.where(role == LEARNING, 0.0, scores))
         found = np.unique(np.column_stack([np.zeros(len(done)), *places][-2:]), axis=0)
         return found[np.isfinite(found).all(axis=1)]
@@ -114,7 +116,7 @@ class Scene:
         return found[0], found[1]
 
     def region(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float, float, float] | None:
-        """(left, right, bottom, top) where every constraint on an axis holds, within x and y; None where nowhere or no such."""
+        """(left, right, bottom, top) of the area within x and y that keeps the constraints; None if there is none."""
         ends = {"x": list(x), "y": list(y)}
         for one in self.bounds:
             side, tighter = (1, min) if one.constraint.op == "<=" else (0, max)
@@ -138,6 +140,19 @@ def scene(sweep: Sweep, rows: pd.DataFrame | None = None) -> Scene:
 def kinds(rows: pd.DataFrame) -> np.ndarray:
     """One of KINDS for each finished trial."""
     return np.where(rows["on_front"], "front", np.where(rows["feasible"], "dominated", "outside"))
+
+
+def evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most this many of the rows, spread evenly from the first to the last."""
+    return rows.iloc[np.unique(np.linspace(0, max(len(rows) - 1, 0), min(most, len(rows))).round().astype(int))]
+
+
+def named(places: np.ndarray, numbers: Iterable[int]) -> dict[tuple[float, float], str]:
+    """The label of each of the places (n, 2): "#3", or "#3 #7 …" for trials at the same place."""
+    found: dict[tuple[float, float], list[str]] = {}
+    for (x, y), number in zip(places.tolist(), numbers, strict=True):
+        found.setdefault((x, y), []).append(f"#{number}")
+    return {at: " ".join(several[:4]) + (" …" if len(several) > 4 else "") for at, several in found.items()}
 
 
 def padded(ends: tuple[float, float], share: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The plane of an inline SVG: numbers to places, ticks, grid. Colours are the page's own, given by class."""
+"""The plane of an inline SVG: numbers to places, ticks, grid. Colours are the page's own, by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ class Plane:
 
     @property
     def scales(self) -> tuple[float, float]:
-        """How long one unit of x and of y is drawn."""
+        """The drawn length of one unit of x and of y."""
         left, right, top, bottom = self.box
         return (right - left) / ((self.x[1] - self.x[0]) or 1.0), (bottom - top) / ((self.y[1] - self.y[0]) or 1.0)
 
     def at(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of points (n,) each; up is up."""
+        """Places of points (n,) each; a larger y is higher up."""
         left, _, _, bottom = self.box
         across, up = self.scales
         return left + (np.asarray(x, dtype=float) - self.x[0]) * across, bottom - (np.asarray(y, dtype=float) - self.y[0]) * up
 
     def grid(self, across: Sequence[float], up: Sequence[float], name: str = "") -> Markup:
-        """Lines and numbers at the ticks; `name` stands under the right end."""
+        """Lines and numbers at the ticks; `name` stands below the right end."""
         left, right, top, bottom = self.box
         parts = []
         for tick, place in zip(up, self.at(np.zeros(len(up)), np.array(up))[1], strict=True):

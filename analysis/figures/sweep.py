@@ -1,6 +1,6 @@
-"""The figures of a sweep, one function each, for its report and for a paper: colours are Okabe and Ito's, markers differ too.
+"""The figures of a sweep, one function each, for its report and for a paper.
 
-A figure has no title in it: `FIGURES` holds its title and its caption beside it.
+A figure has no title of its own: `FIGURES` holds its title and its caption.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.explore.cost import hours_name
 from analysis.explore.importance import bases, matched
 from analysis.explore.selection import course, knee, traded, tradeoff
-from analysis.figures.front import LISTED, WIDTH, evenly, front_figure, scatter_kinds
+from analysis.figures.front import LISTED, WIDTH, front_figure, scatter_kinds
 from analysis.figures.importance import (
     depended,
     dependence_data,
@@ -27,13 +27,13 @@ from analysis.figures.importance import (
     shares,
     together,
 )
-from analysis.figures.scene import kinds
+from analysis.figures.scene import evenly, kinds
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.sweep import Sweep
 
-BARS = 12  # trials that are taken apart
+BARS = 12  # trials whose forgetting is decomposed
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Figured:
     title: str
     words: str | Callable[[Sweep], str]
     draw: Callable[[Sweep, Theme], Figure | None]
-    """None where the sweep has nothing to show."""
+    """None if the sweep has nothing to show."""
     data: Callable[[Sweep], pd.DataFrame]
-    """What is drawn, in the metrics' own units (shares, not percent)."""
+    """The drawn numbers, in the metrics' own units (shares, not percent)."""
 
     def caption(self, sweep: Sweep) -> str:
         return self.words if isinstance(self.words, str) else self.words(sweep)
@@ -51,7 +51,7 @@ class Figured:
 
 @themed
 def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """The front's hypervolume as the trials came in, and over the hours that they took."""
+    """The front's hypervolume over trials and over hours of work."""
     found = course(sweep)
     if found.empty or not found["hypervolume"].max() > 0:
         return None
@@ -72,7 +72,7 @@ def hypervolume(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 @themed
 def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """The best of the first objective that is to be had for each bound on the second."""
+    """The best value of the first objective within each bound on the second."""
     pair, steps = traded(sweep), tradeoff(sweep)
     if pair is None or steps.empty:
         return None
@@ -81,7 +81,10 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     x, y = labels.scale(second.metric) * steps["bound"], labels.scale(first.metric) * steps["best"]
     errors = np.nan_to_num(labels.scale(first.metric) * steps["best_se"].to_numpy(dtype=float))
     bounds = [labels.scale(one.metric) * one.bound for one in sweep.constraints if one.metric == second.metric]
-    end = _end(sweep, second.metric, second.direction == "minimize", [*x, *bounds])
+    values = labels.scale(second.metric) * sweep.trials[f"{second.metric}_search"].to_numpy(dtype=float)
+    values = np.array([*values[np.isfinite(values)], *x, *bounds])
+    margin = 0.05 * (np.ptp(values) or 1.0)  # the last step ends a little beyond the loosest bound and every trial
+    end = values.max() + margin if second.direction == "minimize" else values.min() - margin
     axes.step(np.append(x, end), np.append(y, y.iloc[-1]), where="post", color=theme.front, linewidth=1.6)
     axes.errorbar(x, y, errors, fmt="none", ecolor=theme.front, elinewidth=0.9, alpha=0.6)
     axes.scatter(x, y, s=44, marker="o", color=theme.front, edgecolors=theme.paper, linewidths=0.9, zorder=4)
@@ -105,17 +108,9 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: Sequence[float]) -> float:
-    """Where the last step ends: a little beyond the loosest of the bounds and of what any trial was."""
-    values = labels.scale(metric) * sweep.trials[f"{metric}_search"].to_numpy(dtype=float)
-    values = np.append(values[np.isfinite(values)], bounds)
-    margin = 0.05 * (np.ptp(values) or 1.0)
-    return float(values.max() + margin if smaller_is_stricter else values.min() - margin)
-
-
 @themed
 def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """What all finished trials learnt against what they forgot, by base, with a line through each where they compare."""
+    """Learning against forgetting of all finished trials by base, with a line where the bases can be compared."""
     metric, gain = forgotten(sweep), f"{LEARNING}.gain"
     if metric is None or gain not in sweep.metrics:
         return None
@@ -139,14 +134,14 @@ def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
             )
             axes.plot(line["learnt"], factor * line["mean"], color=colour, linewidth=1.8, zorder=4)
     axes.axhline(0, color=theme.muted, linewidth=0.8, zorder=1)
-    axes.set_xlabel("learnt: " + labels.axis(gain).removeprefix(f"{LEARNING} "))
+    axes.set_xlabel("learned: " + labels.axis(gain).removeprefix(f"{LEARNING} "))
     axes.set_ylabel(labels.axis(metric))
     legend_above(axes)
     return figure
 
 
 def forgotten(sweep: Sweep) -> str | None:
-    """The metric that says what was forgotten: the first judged forgetting or drop, else any role's."""
+    """The metric of forgetting: the first judged forgetting or drop, else any role's."""
     kinds = ("forgetting", "drop")
     for names in (sweep.judged, sweep.metrics):
         for kind in kinds:
@@ -158,7 +153,7 @@ def forgotten(sweep: Sweep) -> str | None:
 
 @themed
 def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
-    """Forgetting taken apart into format and skill: all trials in the plane of both, the front's as bars."""
+    """Forgetting decomposed into format and skill: all trials in the plane of both, the front's as bars."""
     roles = [split_metric(name)[0] for name in sweep.metrics if split_metric(name)[1] == "format_forgetting"]
     for role in roles:
         parts = [f"{role}.format_forgetting", f"{role}.skill_forgetting"]
@@ -182,7 +177,7 @@ def _plane(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) -
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) -> None:
-    """Of the front's trials, or where it is empty of those that forgot least, at most BARS."""
+    """At most BARS of the front's trials, or, if it is empty, of those that forgot least."""
     total = rows[list(parts)].sum(axis=1)
     chosen = rows[rows["on_front"]] if rows["on_front"].any() else rows.loc[total.nsmallest(BARS).index]
     chosen = chosen.loc[total.loc[chosen.index].sort_values().index]
@@ -203,12 +198,6 @@ def _bars(axes: Axes, rows: pd.DataFrame, parts: Sequence[str], theme: Theme) ->
     legend_above(axes)
 
 
-# ---------------------------------------------------------------------- pieces
-
-
-# ---------------------------------------------------------------------- all of them
-
-
 def _course_caption(sweep: Sweep) -> str:
     point = ", ".join(
         f"{labels.metric_name(one.metric)} {labels.percent(one.metric, value)}{labels.unit(one.metric)}"
@@ -224,7 +213,7 @@ def _judged(sweep: Sweep) -> pd.DataFrame:
 
 
 def _learnings(sweep: Sweep) -> pd.DataFrame:
-    """The lines, where there are any, below the trials."""
+    """The trials, then the points of the lines."""
     metric, gain = forgotten(sweep) or "", f"{LEARNING}.gain"
     rows = sweep.trials[sweep.trials["state"] == "complete"]
     dots = pd.DataFrame({"learnt": rows[gain], "base": bases(sweep).loc[rows.index], "number": rows["number"]})
@@ -249,35 +238,35 @@ FIGURES: dict[str, Figured] = {
     "course": Figured("Hypervolume over trials and hours of work", _course_caption, hypervolume, course),
     "tradeoff": Figured(
         "The best within any bound",
-        "The best that any trial reached within each bound, ± one standard error; all other constraints are kept.",
+        "The best trial within each bound, ± one standard error, among those that keep all other constraints.",
         trade,
         tradeoff,
     ),
-    "importance": Figured("What mattered", importance_caption, mattered, shares),
+    "importance": Figured("Importance of the settings", importance_caption, mattered, shares),
     "dependence": Figured(
-        "What each setting did",
+        "The effect of each setting",
         "Partial dependence of a random forest with its 95 % interval over bootstraps of the trials (band or bar); "
-        "dots are the trials. The settings that mattered most come first.",
+        "dots are the trials. The most important settings come first.",
         depended,
         dependence_data,
     ),
     "interaction": Figured(
         "Two settings together",
-        "Partial dependence on the two settings that mattered most, the others as the trials had them.",
+        "Partial dependence on the two most important settings, averaged over the trials' other settings.",
         together,
         interaction_data,
     ),
     "learning": Figured(
         "Learning against forgetting",
-        "All finished trials by base: lines, where two bases learnt alike, are local linear with 95 % intervals over "
-        "bootstraps of the trials. Forgetting compares at equal learning alone: who learnt little forgot little.",
+        "All finished trials by base. Lines are local linear fits with 95 % intervals over bootstraps of the trials, where "
+        "two bases learned equally much. Compare forgetting at equal learning only: little learning forgets little.",
         learnt,
         _learnings,
     ),
     "parts": Figured(
-        "Forgetting taken apart",
-        "Format: answers that lack the task's marker; skill: wrong ones that have it; together they are the forgetting rate. "
-        "Left all finished trials, right those of the front, or where it is empty those that forgot least.",
+        "Forgetting by format and skill",
+        "Format: answers without the task's marker. Skill: wrong answers with it. Together they are the forgetting rate. "
+        "Left: all finished trials. Right: those of the front or, if it is empty, those that forgot least.",
         apart,
         _parts,
     ),

@@ -1,6 +1,6 @@
-"""The look of every figure, light and dark, as matplotlib's rcParams, and a figure as a file.
+"""The look of every figure, light and dark, as matplotlib's rcParams; figures as files.
 
-Colours (Okabe and Ito's) differ to the colour-blind, markers to everybody.
+Colours are Okabe and Ito's, which the colour-blind can distinguish; markers differ as well.
 """
 
 import io
@@ -35,7 +35,7 @@ class Theme:
     infeasible: str
     region: str
     series: tuple[str, ...]
-    """Colours of bases, objectives or lines that stand side by side, in this order."""
+    """Colours of bases, objectives or lines side by side, in this order."""
 
     @property
     def rc(self) -> Any:
@@ -94,13 +94,13 @@ def canvas(theme: Theme, size: tuple[float, float], panels: int = 1, columns: in
 
 
 def style(axes: Axes, theme: Theme) -> None:
-    # not among the rcParams: matplotlib makes its ticks when it draws, which is after `themed`
+    # not by rcParams: matplotlib makes its ticks when it draws, after `themed` has ended
     axes.grid(color=theme.grid, linewidth=0.8)
     axes.tick_params(colors=theme.muted, labelsize=9, length=0, pad=5)
 
 
 def legend_above(axes: Axes) -> None:
-    """Above the axes, where it covers nothing."""
+    """A legend above the axes, which covers nothing."""
     handles, names = axes.get_legend_handles_labels()
     if names:
         wide = min(len(names), 3)
@@ -108,13 +108,13 @@ def legend_above(axes: Axes) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of its own size, with nothing of the run in it: equal figures are equal bytes."""
+    """The figure as a PNG without metadata of the run: equal figures are equal bytes."""
     return _saved(figure, "png", {"Software": None})
 
 
 @themed
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG, its texts as outlines (no reader needs our fonts); equal figures are equal bytes."""
+    """The figure as an SVG with texts as outlines, so that no reader needs our fonts; equal figures are equal bytes."""
     return _saved(figure, "svg", {"Date": None, "Creator": None})
 
 
@@ -129,6 +129,6 @@ def short(text: str, length: int) -> str:
 
 
 def broken(text: str, width: int) -> str:
-    """In lines; a unit in brackets stays whole."""
+    """The text in lines of at most `width`; a unit in brackets stays whole."""
     whole = re.sub(r"\([^)]*\)", lambda unit: unit[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
     return fill(whole, width, break_long_words=False, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")

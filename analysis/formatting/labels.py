@@ -1,4 +1,4 @@
-"""How metrics, settings and constraints are called and written for people: in percent, with units, short and unambiguous."""
+"""Names and values of metrics, settings and constraints for readers: in percent, with units, short and unambiguous."""
 
 import math
 from collections.abc import Sequence
@@ -44,43 +44,42 @@ def metric_name(name: str) -> str:
 
 
 def axis(name: str) -> str:
-    """With the unit of `percent`: "commonsense gain (percentage points)"."""
+    """The metric with its unit: "commonsense gain (percentage points)"."""
     role, kind = split_metric(name)
     return f"{role} {(LEARNT if role == LEARNING else AXIS)[kind]}"
 
 
 def unit(name: str) -> str:
     """The unit after a number: " points" of accuracy for a difference, " %" for a share, " bits/byte", " nats"."""
-    told = axis(name)
-    for named, short in (("percentage points", " points"), ("bits per byte", " bits/byte"), ("nats per token", " nats")):
-        if named in told:
-            return short
-    return " %"
+    shorter = {"percentage points": " points", "bits per byte": " bits/byte", "nats per token": " nats"}
+    return next((short for long, short in shorter.items() if long in axis(name)), " %")
 
 
 def column(name: str) -> str:
-    """The head of a column: "commonsense gain (points)"."""
+    """A column's heading: "commonsense gain (points)"."""
     return f"{metric_name(name)} ({unit(name).strip()})"
 
 
 def scale(name: str) -> float:
-    """What a value is multiplied with to be shown in its unit."""
+    """The factor from a value to its number in the shown unit."""
     return 100.0 if unit(name) in (" points", " %") else 1.0
 
 
 def percent(name: str, value: float | None, stderr: float | None = None, digits: int = 1) -> str:
-    """A value in its unit, differences with their sign: "+12.0 ± 2.1"; a dash where there is none."""
+    """A value in its unit, differences with their sign: "+12.0 ± 2.1"; a dash for an unknown one."""
     if value is None or math.isnan(value):
         return MISSING
     kind, factor = split_metric(name)[1], scale(name)
-    signed = kind.endswith(("gain", "drop", "forgetting", "delta"))
     digits += 2 if factor == 1 else 0
-    text = f"{factor * value:{'+' if signed else ''}.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    if stderr is not None and stderr > 1e-6:  # 0 where no document changed: that is no spread seen, not certainty
-        text += f" ± {factor * stderr:.{digits}f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    text = signed(factor * value, digits, kind.endswith(("gain", "drop", "forgetting", "delta")))
+    # a standard error is 0 if no document changed: no spread was seen, which is not certainty
+    return f"{text} ± {factor * stderr:.{digits}f}" if stderr is not None and stderr > 1e-6 else text
+
+
+def signed(value: float, digits: int, plus: bool = True) -> str:
+    """A number with a true minus sign and, if `plus`, a plus sign; 0 has no sign."""
+    text = f"{value:{'+' if plus else ''}.{digits}f}"
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
 
 
 def constraint_words(constraint: Constraint) -> str:
@@ -100,7 +99,7 @@ def _bound(constraint: Constraint) -> str:
 
 
 def setting_names(paths: Sequence[str]) -> dict[str, str]:
-    """A short name for each dotted path, none given twice: its last word, or as many words as tell it apart."""
+    """A unique short name for each dotted path: its last word, or as many words as make it unique."""
     names: dict[str, str] = {}
     for words in range(1, 1 + max((path.count(".") + 1 for path in paths), default=0)):
         tails = {path: _tail(path, words) for path in paths if path not in names}
@@ -128,15 +127,3 @@ def setting(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ",".join(setting(item).removesuffix("_proj") for item in value)
     return str(value)
-
-
-def duration(seconds: float | None) -> str:
-    """ "8.2 s", "3 min 20 s", "2 h 05 min"."""
-    if seconds is None or math.isnan(seconds):
-        return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,14 +1,13 @@
-"""Numbers as the report writes them: a value with its 95 % interval, a probability, a p-value."""
+"""Numbers for readers: a value with its 95 % interval, a probability, a p-value, a duration, a size."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.ablations.answer import RATE, Effect, Ruling
 from analysis.formatting import labels
 from analysis.formatting.table import Beside
 
-RESOLUTION = 0.01  # of a probability that is told: the draws behind it resolve no more
+RESOLUTION = 0.01  # of a probability: the number of draws resolves no more
 
 
 def value(row: Mapping[Any, Any], name: str) -> str:
@@ -17,7 +16,7 @@ def value(row: Mapping[Any, Any], name: str) -> str:
 
 
 def interval(row: Mapping[Any, Any], name: str) -> str:
-    """ "+3.0 to +21.0"; empty where it is unknown."""
+    """ "+3.0 to +21.0"; empty if it is unknown."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
@@ -25,27 +24,18 @@ def interval(row: Mapping[Any, Any], name: str) -> str:
 
 
 def with_error(row: Mapping[Any, Any], name: str) -> str:
-    """ "+12.0 ± 2.1, sd 1.3": one standard error, and the standard deviation between replicates where there are any."""
+    """ "+12.0 ± 2.1, sd 1.3": one standard error, and the standard deviation between replicates if there are any."""
     text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
     return text if math.isnan(sd) else f"{text}, sd {spread(name, sd)}"
 
 
 def both(row: Mapping[Any, Any], name: str) -> Beside:
-    """The value and, smaller, its interval."""
+    """The value beside its interval."""
     return Beside(value(row, name), interval(row, name))
 
 
-def corrected_value(row: Mapping[Any, Any], name: str) -> str:
-    """The metric corrected for having picked the best of many."""
-    return labels.percent(name, row[f"{name}_corrected"])
-
-
-def corrected(row: Mapping[Any, Any], name: str) -> Beside:
-    """The same with its interval."""
-    return both(_of_corrected(row, name), name)
-
-
-def _of_corrected(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+def corrected(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """The metric corrected for selection among many trials, and its ends, as a row of its own."""
     return {f"{name}{end}": row[f"{name}_corrected{end}"] for end in ("", "_low", "_high")}
 
 
@@ -56,14 +46,8 @@ def spread(name: str, sd: float) -> str:
 
 def sentence(row: Mapping[Any, Any], name: str) -> str:
     """ "+12.0 points (95 % interval +3.0 to +21.0)"."""
-    text = value(row, name) + labels.unit(name)
-    beside = interval(row, name)
+    text, beside = value(row, name) + labels.unit(name), interval(row, name)
     return f"{text} (95 % interval {beside})" if beside else text
-
-
-def corrected_sentence(row: Mapping[Any, Any], name: str) -> str:
-    """As `sentence`, of the corrected value."""
-    return sentence(_of_corrected(row, name), name)
 
 
 def probability(share: float) -> str:
@@ -85,31 +69,12 @@ def memory(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def number(unit: str, value: float, signed: bool = True) -> str:
-    """Of an effect: "+1.2" points of a share, "−0.031" bits; a dash where it is unknown, no sign at 0."""
-    if not math.isfinite(value):
+def duration(seconds: float | None) -> str:
+    """ "8.2 s", "42 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds is None or math.isnan(seconds):
         return labels.MISSING
-    factor, digits = {"points": (100.0, 1), RATE: (100.0, 1), "share": (1.0, 2)}.get(unit, (1.0, 3))
-    text = f"{factor * value:{'+' if signed and unit != 'share' else ''}.{digits}f}"
-    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
-
-
-def effect(found: Effect) -> tuple[str, str]:
-    """The value with its unit, and its interval (empty where that is unknown)."""
-    value = number(found.unit, found.value, found.signed)
-    if value == labels.MISSING:
-        return value, ""
-    low, high = (number(found.unit, end, found.signed) for end in (found.low, found.high))
-    shown = "" if labels.MISSING in (low, high) else f"{low} to {high}"
-    return f"{value} {_unit(found)}".rstrip(), shown
-
-
-def asked(ruling: Ruling) -> str:
-    """ "above +2.0 points", "within 0.050 bits a byte of 0"."""
-    around = ruling.relation == "within"
-    bound = f"{number(ruling.effect.unit, ruling.bound, not around and ruling.effect.signed)} {_unit(ruling.effect)}".rstrip()
-    return f"within {bound} of 0" if around else f"{ruling.relation} {bound}"
-
-
-def _unit(found: Effect) -> str:
-    return "" if found.unit == "share" else found.unit
+    if seconds < 59.5:
+        return f"{seconds:.{int(seconds < 9.95)}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

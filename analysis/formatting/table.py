@@ -1,4 +1,4 @@
-"""Tables for readers, column by column, whatever they are written as: HTML, Markdown, LaTeX or a terminal's."""
+"""Tables for readers, column by column, for HTML, Markdown, LaTeX and terminals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Beside:
-    """A value with what stands smaller beside it, in brackets where a form has no small print."""
+    """A value with small print beside it, which is in brackets in a form without small print."""
 
     value: Any
     small: str
@@ -25,20 +25,20 @@ class Beside:
 class Column:
     name: str
     title: str = ""
-    """What it means, where the name is short."""
+    """Its meaning, if the name is short."""
     number: bool = False
     kind: str = ""
-    """Class of its cells in HTML."""
+    """CSS class of its cells."""
     cells: Sequence[Any] = ()
     order: Sequence[Any] = ()
-    """What the cells sort by, where their text will not do."""
+    """Sort keys of the cells, if their text does not sort."""
 
 
 @dataclass(frozen=True)
 class Table:
     columns: Sequence[Column]
     kinds: Sequence[str] = ()
-    """Class of each row in HTML, where rows differ."""
+    """CSS class of each row, if rows differ."""
     ids: Sequence[str] = ()
 
     @classmethod
@@ -51,6 +51,6 @@ class Table:
         return list(zip(*(one.cells for one in self.columns), strict=True))
 
     def cells(self, row: int) -> Iterator[tuple[Column, Any, Any]]:
-        """(column, text, what it sorts by or None) of a row."""
+        """(column, text, sort key or None) of a row."""
         for one in self.columns:
             yield one, one.cells[row], one.order[row] if one.order else None

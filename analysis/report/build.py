@@ -1,6 +1,6 @@
-"""report.html: a sweep's result on one page that needs nothing else: words first, then the front, its points, and all the rest.
+"""report.html: a sweep's result on one self-contained page: its findings, the front, the front's points, everything else.
 
-Beside it stands report.json, the numbers that the page tells and front.json and trials.csv do not have.
+report.json has the numbers of the page that front.json and trials.csv lack.
 """
 
 import json
@@ -21,21 +21,19 @@ from analysis.figures.sweep import FIGURES
 from analysis.figures.theme import DARK, LIGHT, png
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
-from analysis.report.findings import claims, headline, notices, quoted
+from analysis.report.findings import claims, headline, notices
 from analysis.report.trial_page import Point, facts, point
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 from trials.ledger.storage import write_text
 
-__all__ = ["headline", "notices", "quoted", "report", "report_numbers", "write_report"]
-
-PAGES = 20  # front points that have a page: more would not be read
-TRACED = 6_000  # characters of a traceback, its end
+PAGES = 20  # front points that have a page; nobody reads more
+TRACED = 6_000  # characters of a traceback's end
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as the page shows it: PNGs for light and dark."""
+    """A figure as PNGs for light and dark."""
 
     title: str
     caption: str
@@ -44,7 +42,7 @@ class Drawn:
 
 
 def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
-    """Writes report.html, report.json and trials.csv to `folder` (the sweep's own when left out); returns the former."""
+    """Writes report.html, report.json and trials.csv to `folder` (default: the sweep's own); returns the first path."""
     path = (folder or sweep.folder) / "report.html"
     marks = _flags(sweep)
     points = [point(sweep, row, marks[index]) for index, row in _paged(sweep)]
@@ -65,16 +63,17 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
     return HTML.get_template("report.html.j2").render(
         sweep=sweep,
         labels=labels,
-        told=numbers,
+        numbers=numbers,
         headline=headline(sweep),
         claims=claims(sweep),
         notices=notices(sweep),
         pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
         parallel=parallel_svg(sweep, pages),
         most_lines=LINES,
-        caption=_caption(sweep),
+        most_ellipses=ELLIPSES,
+        states=sweep.trials["state"].value_counts().to_dict(),
+        all_paired=bool(sweep.trials.loc[sweep.trials["state"] == "complete", "paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
-        errors=_errors(sweep),
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
@@ -82,21 +81,21 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         caveats=CAVEATS,
         trials=trial_table(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),
-        cost=_cost(sweep),
-        phases=_phases(sweep),
+        cost=cost(sweep),
+        hours_name=hours_name(sweep),
+        phases=phases(sweep),
         machines=_machines(list(sweep.records.values())),
-        progress=_progress(sweep),
     )
 
 
 def _flags(sweep: Sweep) -> pd.Series:
-    """The words of each trial's failure signatures, by the frame's index."""
+    """The failure signatures of each trial in words, by the frame's index."""
     found = verdicts(sweep)
     return pd.Series([flags(row) for _, row in found.iterrows()], index=found.index, dtype=object)
 
 
 def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
-    """(index, row) of the front points that have a page, in the front's order: the likeliest to be on it, at most PAGES."""
+    """(index, row) of the at most PAGES front points with the highest probability, in the front's order."""
     rows = sweep.front
     likely = rows.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
     rows = rows[rows.index.isin(likely)]
@@ -104,12 +103,12 @@ def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
 
 
 def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
-    """What report.json holds, as plain JSON values.
+    """Content of report.json, as plain JSON values.
 
-    `headline`, `claims` and `notices`, the words; `signatures`, per failure signature its metric, bound, and the numbers of
-    the trials by verdict; `paper`, its table in shares; `baselines`, the rows of `sweep.baselines`; `cost` and `phases` (see
-    `analysis.explore.cost`); `hypervolume` with its `reference` and interval; `points`, per page the number, key, seconds and
-    bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    `headline`, `claims` and `notices` are the sentences; `signatures` has each failure signature's metric, bound, and the
+    numbers of the trials by verdict; `paper` is its table in shares; `baselines` are the rows of `sweep.baselines`; `cost` and
+    `phases` are those of `analysis.explore.cost`; `hypervolume` has its `reference` and interval; `points` has for each page
+    the number, key, seconds and bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
     """
     found = verdicts(sweep)
     return {
@@ -136,54 +135,12 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
 def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
     record = sweep.records[one.row["key"]]
     flips = [{"role": flip.role, "documents": flip.n, "lost": flip.lost, "won": flip.won, "p": flip.p} for flip in one.flips]
-    told_of = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
-    return told_of | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
-
-
-def _errors(sweep: Sweep) -> str:
-    complete = sweep.trials[sweep.trials["state"] == "complete"]
-    how = (
-        "paired with the baseline document by document"
-        if complete["paired"].all()
-        else "not paired for every trial, and then too wide"
-    )
-    over = "documents. They hold no spread between training seeds, for each setting was trained once"
-    if sweep.replicates > 1:
-        over = f"documents and up to {sweep.replicates} replicates (the same setting under other seeds; sd: between these)"
-    return (
-        f"Metrics are in percent; the small numbers are 95 % intervals, {how}, over {over}. Corrected: for having picked the "
-        "best of many trials, which makes a picked point look better than it is. P(front): the probability that it keeps the "
-        "constraints and that no other that keeps them beats it."
-    )
-
-
-def _caption(sweep: Sweep) -> str:
-    one = len(sweep.objectives) == 1
-    shape = "Bars" if one else "Ellipses"
-    texts = [f"Each finished trial; {shape.lower()} hold the true value with 95 % confidence."]
-    texts.append("Point at one, tap it or tab to it for what it says; follow it to its page.")
-    if any(bound.metric in [objective.metric for objective in sweep.objectives[:2]] for bound in sweep.constraints):
-        texts.append("The shaded area keeps the constraints.")
-    if len(sweep.objectives) > 2:
-        texts.append(f"The front is one in {len(sweep.objectives)} objectives, of which the first two are the axes here.")
-    if int((sweep.trials["state"] == "complete").sum()) > ELLIPSES:
-        texts.append(f"With so many trials only the front's have {'a bar' if one else 'an ellipse'}.")
-    return " ".join(texts)
-
-
-def _progress(sweep: Sweep) -> str:
-    states = sweep.trials["state"].value_counts()
-    counted = ", ".join(
-        f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
-    )
-    budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
-    if sweep.budget is not None and len(sweep.trials) > sweep.budget:  # what is derived from a training does not count
-        budget = f" with what is derived, on a budget of {sweep.budget}"
-    return f"{len(sweep.trials)} trials{budget}{': ' if counted else ''}{counted}."
+    found = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
+    return found | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
 
 
 def _failures(sweep: Sweep) -> list[dict[str, Any]]:
-    """Equal ones together, the most frequent first."""
+    """Equal failures together, the most frequent first."""
     found = []
     for (kind, message), rows in sweep.failures.groupby(["kind", "message"], sort=False):
         trace = str(rows["traceback"].iloc[0])
@@ -201,10 +158,10 @@ def _failures(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _figures(sweep: Sweep) -> list[Drawn]:
-    """Those of `analysis.figures.sweep` that this sweep has something for."""
+    """The figures of `analysis.figures.sweep` that this sweep has data for."""
     found = []
     for name, figured in FIGURES.items():
-        if name == "front":  # the page begins with a better one
+        if name == "front":  # the page begins with the interactive one
             continue
         light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
         if light is not None and dark is not None:
@@ -213,7 +170,7 @@ def _figures(sweep: Sweep) -> list[Drawn]:
 
 
 def _paper(sweep: Sweep, pages: Sequence[int]) -> Table:
-    """The paper's own table, with the points of the front that have a page below it."""
+    """The paper's own table, followed by the points of the front that have a page."""
     metrics = ("commonsense.base", "commonsense.value", "math.forgetting", "knowledge.drop")
     heads = [Column(""), Column("model"), Column("samples", number=True)]
     heads += [Column(labels.column(name), number=True) for name in metrics]
@@ -243,30 +200,8 @@ def _baselines(sweep: Sweep) -> Table:
         cells += [row["state"], row["trials"]]
         for role in roles:
             cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
-        rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
+        rows.append([*cells, numbers.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
-
-
-def _cost(sweep: Sweep) -> Table:
-    found = cost(sweep)
-    named = {
-        "gpu_hours": f"{hours_name(sweep)} spent",
-        "hours": "hours that the sweep ran",
-        "trial_hours": "hours of all records together",
-    }
-    rows = [[name, f"{found[what]:.2f}"] for what, name in named.items() if found[what] is not None]
-    if found["trials"]:
-        rows += [["a trial, median", labels.duration(found["median"])], ["a trial, longest", labels.duration(found["longest"])]]
-    return Table.of([Column("cost"), Column("", number=True)], rows if sweep.records else [])
-
-
-def _phases(sweep: Sweep) -> Table:
-    rows = [
-        [one["phase"], one["records"], *(labels.duration(one[what]) for what in ("median", "longest", "together"))]
-        for one in phases(sweep)
-    ]
-    timed = [Column(name, number=True) for name in ("records", "median", "longest", "together")]
-    return Table.of([Column("phase"), *timed], rows)
 
 
 def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -276,5 +211,5 @@ def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         found = tuple(facts(record))
         counts[found] = counts.get(found, 0) + 1
     order = sorted((found for found in counts if found), key=lambda found: -counts[found])
-    heads = [Column("what"), Column("which", kind="text")]
+    heads = [Column("component"), Column("version", kind="text")]
     return [{"records": counts[found], "of": len(records), "table": Table.of(heads, found)} for found in order]

@@ -1,4 +1,4 @@
-"""The report's words: what came of the sweep, how far that can be believed, and what a reader has to know first."""
+"""The report's sentences: the result, the evidence for it, and what a reader must know first."""
 
 import json
 from collections.abc import Sequence
@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
-from analysis.formatting import labels
-from analysis.formatting import numbers as told
-from analysis.metrics.names import Constraint, split_metric
+from analysis.formatting import labels, numbers
+from analysis.metrics.names import split_metric
 from analysis.results.sweep import Sweep
-from trials.ledger.record import TrialRecord
 
-STEADY = 10  # a forgetting rate is read only where its base is above this many standard errors
+STEADY = 10  # a forgetting rate means little if its base is below this many standard errors
 
 
 def headline(sweep: Sweep) -> str:
@@ -21,7 +19,7 @@ def headline(sweep: Sweep) -> str:
     complete = int((sweep.trials["state"] == "complete").sum())
     feasible = int(sweep.trials["feasible"].sum())
     if not len(sweep.trials):
-        return "No trial has been asked for yet."
+        return "The sweep has no trial yet."
     if not complete:
         failed = int((sweep.trials["state"] == "failed").sum())
         return (
@@ -43,7 +41,7 @@ def headline(sweep: Sweep) -> str:
 
 
 def claims(sweep: Sweep) -> list[str]:
-    """What the numbers support and what they do not, a sentence or two each; none where no trial has finished."""
+    """Claims that the numbers support, and limits of the evidence; none before a trial has finished."""
     if not (sweep.trials["state"] == "complete").any():
         return []
     found = _best(sweep) if len(sweep.front) else _nearest(sweep)
@@ -53,38 +51,36 @@ def claims(sweep: Sweep) -> list[str]:
 def _best(sweep: Sweep) -> list[str]:
     objective, best = sweep.objectives[0].metric, sweep.front.iloc[0].to_dict()
     name, found = labels.metric_name(objective), []
-    text = f"Trial #{best['number']} has {name} {told.sentence(best, objective)}"
+    text = f"Trial #{best['number']} has {name} {numbers.sentence(best, objective)}"
     if np.isfinite(best[f"{objective}_corrected"]) and len(sweep.trials) > 1:
-        text += f"; corrected for having picked the best of many, {told.corrected_sentence(best, objective)}"
+        text += (
+            f"; corrected for selection among many trials, {numbers.sentence(numbers.corrected(best, objective), objective)}"
+        )
     found.append(f"{text}.")
     ends = [[best[f"{objective}{of}{end}"] for end in ("_low", "_high")] for of in ("", "_corrected")]
     if split_metric(objective)[1] in ("gain", "drop") and any(low <= 0 <= high for low, high in ends):
-        found.append(f"An interval of these spans 0: the sweep does not establish that the {name} is other than none.")
+        found.append(f"An interval of these spans 0: the sweep does not show that the {name} differs from 0.")
     if sweep.constraints and np.isfinite(best["p_feasible"]):
         every = "the constraint" if len(sweep.constraints) == 1 else "every constraint"
-        found.append(f"It keeps {every} with a probability of {told.probability(best['p_feasible'])}.")
+        found.append(f"It keeps {every} with a probability of {numbers.probability(best['p_feasible'])}.")
     return found
 
 
 def _nearest(sweep: Sweep) -> list[str]:
-    """Where nothing is feasible: the trial that is least beyond a constraint."""
+    """For a sweep without a feasible trial: the trial with the smallest violation of a constraint."""
     done = sweep.trials[sweep.trials["state"] == "complete"]
     if not sweep.constraints:
         return []
-    beyond = [max(_violation(one, row[f"{one.metric}_search"]) for one in sweep.constraints) for row in done.to_dict("records")]
+    beyond = [max(one.violation(row[f"{one.metric}_search"]) for one in sweep.constraints) for row in done.to_dict("records")]
     if not np.isfinite(beyond).any():
         return ["No trial has a value for every constraint."]
     row = done.iloc[int(np.argmin(beyond))].to_dict()
     levels = " and ".join(
-        f"{labels.metric_name(name)} {told.sentence(row, name)}"
+        f"{labels.metric_name(name)} {numbers.sentence(row, name)}"
         for name in dict.fromkeys(one.metric for one in sweep.constraints)
     )
     return [f"Nearest comes trial #{row['number']}, with {levels}; it keeps the constraints with a probability of "
-            f"{told.probability(row['p_feasible'])}."]  # fmt: skip
-
-
-def _violation(constraint: Constraint, value: float) -> float:
-    return constraint.violation(value)
+            f"{numbers.probability(row['p_feasible'])}."]  # fmt: skip
 
 
 def _front(sweep: Sweep) -> list[str]:
@@ -92,14 +88,14 @@ def _front(sweep: Sweep) -> list[str]:
     if len(chances) < 2:
         return []
     likely = int((chances >= 0.5).sum())
-    many = f"{likely or 'none'} of these {'has' if likely <= 1 else 'have'}"
-    return [f"{len(sweep.front)} trials make the front; {many} an even chance or better to be on the true one."]
+    many = f"{likely or 'none'} of them {'has' if likely <= 1 else 'have'}"
+    return [f"{len(sweep.front)} trials are on the front; {many} a probability of at least 50 % to be on the true front."]
 
 
 def _signatures(sweep: Sweep) -> list[str]:
-    told_of, found = verdicts(sweep), []
+    judged, found = verdicts(sweep), []
     for one in SIGNATURES:
-        shown, open_ = ((told_of[one.name] == verdict) for verdict in ("yes", "cannot tell"))
+        shown, open_ = ((judged[one.name] == verdict) for verdict in ("yes", "cannot tell"))
         counts = [int(shown.sum()), int(open_.sum())]
         if not any(counts):
             continue
@@ -111,7 +107,7 @@ def _signatures(sweep: Sweep) -> list[str]:
         )
         if counts[1]:
             others = f"{counts[1]} {'more' if text else 'trials' if counts[1] > 1 else 'trial'} may"
-            text = f"{text}; {others}" if text else f"{others} show {one.name}, which their documents do not settle"
+            text = f"{text}; {others}" if text else f"{others} show {one.name}: their documents do not settle it"
         found.append(f"{text} ({one.words}).")
     return found
 
@@ -121,36 +117,34 @@ def _which(numbers: Sequence[int]) -> str:
 
 
 def notices(sweep: Sweep) -> list[str]:
-    """What a reader has to know before believing the numbers, a sentence each."""
+    """Warnings for the reader of the numbers, a sentence each."""
     found = []
     if sweep.half is not None:
         found.append(quoted(sweep))
     missing = sweep.baselines[(sweep.baselines["state"] != "complete") & (sweep.baselines["trials"] > 0)]
     for row in missing.to_dict("records"):
-        found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials have nothing to be measured against.")
+        found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials cannot be measured against it.")
     found += _unsteady(sweep)
-    machines = _hardware([record for record in sweep.records.values() if record.state == "complete"])
+    complete = [record for record in sweep.records.values() if record.state == "complete"]
+    machines = {json.dumps(record.hardware, sort_keys=True) for record in complete}
     if len(machines) > 1:
-        found.append(f"The records come from {len(machines)} kinds of hardware: differences may be theirs.")
+        found.append(f"The records come from {len(machines)} kinds of hardware, which may explain differences.")
     return found
 
 
 def quoted(sweep: Sweep) -> str:
-    """Which documents the metrics are of, where the search saw some of them alone."""
-    counts = [f"{role} {int(sweep.baselines[f'{role}.n'].max())}" for role in _roles(sweep)]
-    told = f" ({', '.join(counts)} documents)" if counts else ""
+    """The documents behind the metrics, if the search used one half of them."""
+    columns = [name for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
+    counts = [f"{name.removesuffix('.n')} {int(sweep.baselines[name].max())}" for name in columns]
+    sizes = f" ({', '.join(counts)} documents)" if counts else ""
     return (
-        f"Metrics are quoted on the {sweep.half} half of the documents{told}; the search saw the other half alone, and that "
-        "one decided which trials are feasible and on the front. A constraint may therefore look broken by a little."
+        f"Metrics are from the {sweep.half} half of the documents{sizes}. The search used the other half, which decided "
+        "which trials are feasible and on the front. A constraint may therefore look slightly violated."
     )
 
 
-def _roles(sweep: Sweep) -> list[str]:
-    return [name.removesuffix(".n") for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
-
-
 def _unsteady(sweep: Sweep) -> list[str]:
-    """A sentence for each role whose forgetting rate is asked for on a base too small for it."""
+    """A sentence for each role whose base score is too low for the forgetting rate that is searched or constrained."""
     roles = dict.fromkeys(split_metric(name)[0] for name in sweep.judged if split_metric(name)[1] == "forgetting")
     found = []
     for role in roles:
@@ -166,7 +160,3 @@ def _unsteady(sweep: Sweep) -> list[str]:
                     f"The {role} base is {base} %, less than {STEADY} standard errors: read the drop, not the forgetting rate."
                 )
     return found
-
-
-def _hardware(records: Sequence[TrialRecord]) -> set[str]:
-    return {json.dumps(record.hardware, sort_keys=True) for record in records}

@@ -1,7 +1,7 @@
-"""A published model's numbers beside its adapter's and its baseline's, and the model card that tells them.
+"""The model card of a published model: its numbers beside its adapter's and its baseline's.
 
-Three records are compared over the same documents: the baseline, the adapter on the base as it was trained on, and the model
-that the adapter was merged into. Scores are shares (0..1) in the roles' own metrics; intervals are 95 %.
+Three records are compared over the same documents: the baseline, the adapter on the base it was trained on, and the merged
+model. Scores are shares (0..1) in the roles' own metrics; intervals are 95 %.
 """
 
 import math
@@ -23,26 +23,26 @@ _TEMPLATES = Environment(  # Markdown: nothing to escape but what `_cell` does
 
 @dataclass(frozen=True)
 class Facts:
-    """What the card tells beside the records."""
+    """The card's facts that the records lack."""
 
     sweep: str
     trials: int
-    """How many finished trials the adapter was picked from."""
+    """Number of finished trials that the adapter was selected from."""
     base: str
-    """As others can find it: a hub id, or a folder's name."""
+    """A hub id, or a folder's name."""
     where: Literal["hub", "package", "folder"]
-    """What has the base: the hub, slimsweep's own package, or a folder of the machine that the sweep ran on."""
+    """The source of the base: the hub, slimsweep's own package, or a folder of the machine that ran the sweep."""
     data: Mapping[str, str]
     """Source -> data set, with its configuration and split."""
     datasets: Sequence[str]
-    """Those of them that are on the hub, by id."""
+    """The data sets on the hub, by id."""
     commands: Sequence[str]
     forced: bool
-    """Whether it was published although a role lies outside."""
+    """Whether it was published although a role is outside of the adapter's interval."""
 
 
 def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: str) -> dict[str, Any]:
-    """What `record.json` and the card tell: "documents" (the half that is quoted, or "all"), "roles" and "metrics".
+    """Content of `record.json`: "documents" (the reported half, or "all"), "roles" and "metrics".
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
     "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval. A metric (see
@@ -54,16 +54,16 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     roles: dict[str, Any] = {}
     for role, of_role in scores(adapter, half).items():
         value = f"{role}.value"
-        told = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
-        inside = _within(told["merged"], told["adapter"])
-        roles[role] = {"n": of_role["score"].n, **told, "difference": between.get(f"{role}.gain"), "inside": inside}
+        sides = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
+        inside = _within(sides["merged"], sides["adapter"])
+        roles[role] = {"n": of_role["score"].n, **sides, "difference": between.get(f"{role}.gain"), "inside": inside}
     names = dict.fromkeys([*own["adapter"], *own["merged"]])
     metrics = {metric: {name: found.get(metric) for name, found in own.items()} for metric in names}
     return {"documents": half, "roles": roles, "metrics": metrics}
 
 
 def _against(tuned: TrialRecord, base: TrialRecord | None, half: str) -> dict[str, dict[str, float | None] | None]:
-    """Every metric of `tuned` beside `base`, with its interval; None where it is undefined."""
+    """Every metric of `tuned` against `base`, with its interval; None if it is undefined."""
     found: dict[str, dict[str, float | None] | None] = {}
     for name, one in measure_all([Setting([tuned], base)], half).items():
         value, low, high = (float(part[0]) for part in (one.value, one.low, one.high))
@@ -81,23 +81,23 @@ def _within(merged: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None)
 
 
 def outside(found: Mapping[str, Any]) -> list[str]:
-    """A line for each role of the merged model that lies outside of the adapter's interval, or cannot be held against it."""
-    told = []
+    """A line for each role of the merged model outside of the adapter's interval, or without an interval to compare with."""
+    lines = []
     for role, one in found["roles"].items():
         if one["inside"]:
             continue
         if one["merged"] is None or one["adapter"] is None or one["adapter"]["low"] is None:
-            told.append(f"{role} has too few documents for an interval ({one['n']})")
+            lines.append(f"{role} has too few documents for an interval ({one['n']})")
             continue
         merged, value, low, high = (
             100 * x for x in (one["merged"]["value"], *map(one["adapter"].get, ("value", "low", "high")))
         )
-        told.append(f"{role} {merged:.1f} % is outside of the adapter's {value:.1f} % (95 %: {low:.1f} to {high:.1f})")
-    return told
+        lines.append(f"{role} {merged:.1f} % is outside of the adapter's {value:.1f} % (95 %: {low:.1f} to {high:.1f})")
+    return lines
 
 
 def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping[str, Any]) -> str:
-    """README.md. It holds no path of this machine: a base or a source that is a folder shows its name."""
+    """README.md. It has no path of this machine: a base or a source that is a folder shows its name."""
     spec = adapter.spec
     head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if facts.where == "hub":
@@ -137,7 +137,7 @@ def _role_rows(spec: Any, found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _part_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Gain, drop and forgetting of each role and what it is taken apart into, adapter and merged model beside each other."""
+    """Gain, drop and forgetting of each role with their parts, for adapter and merged model."""
     rows = []
     for metric, sides in found["metrics"].items():
         if metric.endswith((".value", ".base")) or not any(sides.values()):
@@ -157,7 +157,7 @@ def _data_rows(facts: Facts, adapter: TrialRecord) -> list[list[str]]:
 
 
 def _settings(parts: Mapping[str, Any]) -> list[list[str]]:
-    """Of lora, train, derive and the rest of data by dotted path; what is told elsewhere in the card is left out."""
+    """Settings of lora, train, derive and data by dotted path, without those that other parts of the card show."""
     shown = {name: parts[name] for name in ("lora", "train", "derive")}
     shown["data"] = {name: parts["data"][name] for name in ("samples", "template", "loss_on", "max_length", "seed")}
     rows = [(f"{part}.{name}", value) for part, fields in shown.items() for name, value in fields.items()]
@@ -173,5 +173,5 @@ def _span(metric: str, one: Mapping[str, float | None] | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Within a table's cell: on one line, and read as text."""
+    """The text for a table's cell: on one line, with Markdown escaped."""
     return "".join(f"\\{sign}" if sign in "\\|*_`<>[]#" else sign for sign in " ".join(str(text).split()))

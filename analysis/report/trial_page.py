@@ -1,4 +1,4 @@
-"""What the page of one trial says: its metrics beside the baseline's, its curves, what it lost and won, how it is repeated."""
+"""The content of a trial's page: metrics beside the baseline's, curves, documents lost and won, the command to repeat it."""
 
 import json
 import shlex
@@ -13,20 +13,22 @@ from markupsafe import Markup
 from scipy import special
 
 from analysis.figures.curve import curve
+from analysis.figures.scene import evenly
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Beside
 from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 
-_IDENTITY = ["task", "doc_hash"]  # of a document, within its role
-QUOTED = 4  # documents quoted a role, of those lost and of those won
-SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and at all
+_COURSES = {"training loss (nats per token)": "losses", "KL from the base (nats per token)": "kl"}  # in a record
+_IDENTITY = ["task", "doc_hash"]  # of a document within its role
+QUOTED = 4  # documents quoted a role, lost and won each; spread evenly, so that none is picked by hand
+SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and on demand
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text as it is quoted: `short` at once, `whole` on demand (empty where short is all of it)."""
+    """A quoted text: `short` is shown at once, `whole` on demand (empty if short is the whole text)."""
 
     short: str
     whole: str = ""
@@ -37,19 +39,19 @@ class Example:
     """A document that the baseline and the trial answered differently."""
 
     texts: list[tuple[str, Text]]
-    """(what, text): question, gold, baseline, trial; what a record does not hold is left out."""
+    """(name, text): question, gold, baseline, trial; without those that the record lacks."""
 
 
 @dataclass(frozen=True)
 class Flips:
-    """The documents of a role whose outcome is another than the baseline's."""
+    """The documents of a role whose outcome differs from the baseline's."""
 
     role: str
     n: int
     lost: int
     won: int
     p: float
-    """Of the exact McNemar test: how likely a split at least as uneven is where losing and winning are equally likely."""
+    """p-value of the exact McNemar test, whose null hypothesis is that losing and winning are equally likely."""
     examples: dict[str, list[Example]]
     """Under "lost" and "won"."""
 
@@ -62,7 +64,7 @@ class Point:
     roles: list[tuple[str, list[Beside]]]
     """A role and its base score, own score, gain, and forgetting rate."""
     parts: list[tuple[str, list[tuple[str, Beside]]]]
-    """Role, and its forgetting taken apart: what, and the value."""
+    """Role, and the parts of its forgetting: (name, value)."""
     learning: list[tuple[str, Beside]]
     curves: list[tuple[str, Markup]]
     flips: list[Flips]
@@ -77,7 +79,7 @@ class Point:
 
 
 def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
-    """Of a finished trial, a row of `sweep.trials`; what is told of documents and of the training is its first replicate's."""
+    """The page of a finished trial, a row of `sweep.trials`. Documents and training are those of its first replicate."""
     record = sweep.records[row["key"]]
     names = labels.setting_names(sweep.space)
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
@@ -89,9 +91,11 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
         roles=[(role, [numbers.both(row, f"{role}.{kind}") for kind in kinds]) for role in roles],
         parts=[(role, parts) for role in roles if (parts := _parts(sweep, row, role))],
         learning=[
-            (labels.axis(name).removeprefix(f"{LEARNING} "), numbers.both(row, name)) for name in _of_learning(sweep, row)
+            (labels.axis(name).removeprefix(f"{LEARNING} "), numbers.both(row, name))
+            for name in sweep.metrics
+            if split_metric(name)[0] == LEARNING and not np.isnan(row[name])
         ],
-        curves=[(name, drawn) for name, drawn in _curves(record) if drawn],
+        curves=[(name, drawn) for name, course in _COURSES.items() if (drawn := curve(getattr(record, course), name))],
         flips=list(_flips(sweep, row, roles)),
         phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
         rows=record.rows,
@@ -108,17 +112,8 @@ def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, B
     return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names if not np.isnan(row[name])]
 
 
-def _of_learning(sweep: Sweep, row: Mapping[Any, Any]) -> list[str]:
-    return [name for name in sweep.metrics if split_metric(name)[0] == LEARNING and not np.isnan(row[name])]
-
-
-def _curves(record: TrialRecord) -> list[tuple[str, Markup]]:
-    loss, drift = "training loss (nats per token)", "KL from the base (nats per token)"
-    return [(loss, curve(record.losses, loss)), (drift, curve(record.kl, drift))]
-
-
 def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterator[Flips]:
-    """None of a role whose documents do not pair, are not there, or are not simply right or wrong."""
+    """One for each role whose documents are there, pair, and are scored right or wrong."""
     tuned, base = (_documents(sweep, key) for key in (row["key"], row["baseline"]))
     if tuned is None or base is None:
         return
@@ -128,17 +123,18 @@ def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterat
         if not len(pairs) or not np.isin([before, after], (0.0, 1.0)).all():
             continue
         lost, won = pairs[before > after], pairs[after > before]
-        found = {name: [_example(one) for one in _spread(rows)] for name, rows in (("lost", lost), ("won", won))}
+        quoted = {name: evenly(rows, QUOTED).to_dict("records") for name, rows in (("lost", lost), ("won", won))}
+        found = {name: [_example(one) for one in several] for name, several in quoted.items()}
         yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), found)
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """The two-sided exact p-value: binomial over the documents that differ; 1 where none does."""
+    """The two-sided exact p-value: binomial over the documents that differ; 1 if none does."""
     return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
 
 
 def _documents(sweep: Sweep, key: str) -> pd.DataFrame | None:
-    """Of the half that is quoted; None where they are not there or not whole."""
+    """The documents of the reported half; None if they are missing or damaged."""
     try:
         found = sweep.ledger.documents(key)
     except (OSError, ValueError):
@@ -147,16 +143,10 @@ def _documents(sweep: Sweep, key: str) -> pd.DataFrame | None:
 
 
 def _paired(tuned: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
-    """Documents that both have answered, a row each, with the columns of either under NAME_tuned and NAME_base."""
-    # a data set may hold a document twice: its copies are told apart by their order
+    """Documents that both have answered, one row each, with columns NAME_tuned and NAME_base."""
+    # a data set may hold a document twice: the copies are matched by their order
     frames = [one.assign(copy=one.groupby(_IDENTITY).cumcount()).set_index([*_IDENTITY, "copy"]) for one in (tuned, base)]
     return frames[0].add_suffix("_tuned").join(frames[1].add_suffix("_base"), how="inner")
-
-
-def _spread(rows: pd.DataFrame) -> list[dict[Any, Any]]:
-    """At most QUOTED of the rows, evenly from first to last, so that none is picked by hand."""
-    places = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(QUOTED, len(rows))).round().astype(int))
-    return rows.iloc[places].to_dict("records")
 
 
 def _example(row: Mapping[Any, Any]) -> Example:
@@ -166,7 +156,7 @@ def _example(row: Mapping[Any, Any]) -> Example:
 
 
 def _readable(text: str) -> str:
-    """Log-likelihoods of choices, as lm-eval gives them, numbered as targets are; any other text as it is."""
+    """Log-likelihoods of choices, as lm-eval writes them, with the numbers of their choices; any other text unchanged."""
     words = text.split()
     try:
         levels = [float(word) for word in words]
@@ -185,7 +175,7 @@ def shortened(text: str) -> Text:
 
 
 def command(sweep: Sweep, key: str) -> str:
-    """What runs the trial again: into a storage of its own, for the sweep's ledger has its record already."""
+    """The command that repeats the trial in a storage of its own: the sweep's ledger already has its record."""
     words = ["python", "-m", "trials", str(sweep.ledger.folder(key) / "spec.yaml"), "--storage", "repeated"]
     record = sweep.records.get(key)
     if record is not None and record.hardware.get("threads", 1) != 1:

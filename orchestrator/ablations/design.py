@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from analysis.ablations.answer import FigureSpec
-from analysis.ablations.effects import matches
+from analysis.ablations.answer import Experiment, FigureSpec
+from analysis.ablations.cells import matches
 from analysis.ablations.questions import Question
 from orchestrator.config import validate
 from orchestrator.config.load import settled
@@ -115,6 +115,12 @@ class Planned:
     figures: tuple[FigureSpec, ...]
     notes: tuple[str, ...]
     """What its design, which is told in the paper's sizes, is here."""
+
+    @property
+    def experiment(self) -> Experiment:
+        texts = self.ablation.model_dump(include={"name", "title", "question", "why", "design", "table"})
+        caveats = (*self.notes, *self.ablation.caveats)
+        return Experiment(**texts, base=self.base, figures=self.figures, caveats=caveats)
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of all its points, derived ones included."""

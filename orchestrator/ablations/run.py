@@ -95,23 +95,7 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
             if exists(folder / "manifest.json"):  # there, and not whole
                 raise
             continue
-        ablation = one.ablation
-        found.append(
-            answer(
-                sweep,
-                one.questions,
-                planned=one.points(),
-                name=ablation.name,
-                title=ablation.title,
-                question=ablation.question,
-                why=ablation.why,
-                design=ablation.design,
-                base=one.base,
-                figures=one.figures,
-                table=ablation.table,
-                caveats=(*one.notes, *ablation.caveats),
-            )
-        )
+        found.append(answer(sweep, one.questions, one.experiment, one.points()))
     return found
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from rich.table import Table
 
+from analysis.formatting.numbers import duration
 from analysis.metrics.names import parse_constraint
 from orchestrator.config.model import SweepConfig
-from orchestrator.console.progress import duration
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Memory
 from orchestrator.planning.plan import Plan

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from analysis.formatting import labels
+from analysis.formatting.numbers import duration
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.events import Event
 from orchestrator.sweep.queue import Job
@@ -28,14 +29,6 @@ def name(number: int | None, replicate: int = 0, replicates: int = 1) -> str:
 def settings(values: dict[str, Any]) -> str:
     """'rank 8, learning_rate 0.002': the searched settings, each by the last word of its path."""
     return ", ".join(f"{path.rpartition('.')[2]} {labels.setting(value)}" for path, value in values.items())
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def to_run(sweep: SweepController) -> str:

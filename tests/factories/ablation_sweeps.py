@@ -1,6 +1,8 @@
 """Worlds for tests: ablation sweeps."""
 
-from analysis.ablations.answer import Answer, FigureSpec
+import math
+
+from analysis.ablations.answer import Answer, Effect, FigureSpec, Ruling, Verdict
 from tests.factories.sweeps import Builder
 
 
@@ -15,8 +17,8 @@ def swept(tmp_path, points, **more):
 
 def asked(sweep, *figures, **more):
     """An answer with nothing but its sweep and its figures."""
-    told = {"why": "", "design": "", "base": "tiny", "verdicts": (), "effects": (), "table": ("math.drop",), "seeds": 3}
-    whole = {"name": "q", "title": "T", "question": "Q?", "sweep": sweep, "figures": figures, "caveats": ()} | told
+    empty = {"why": "", "design": "", "base": "tiny", "verdicts": (), "effects": (), "table": ("math.drop",), "seeds": 3}
+    whole = {"name": "q", "title": "T", "question": "Q?", "sweep": sweep, "figures": figures, "caveats": ()} | empty
     return Answer(**(whole | more))
 
 
@@ -30,3 +32,21 @@ DOSE = [
 
 
 BY_SOURCE = FigureSpec("dose", "Dose", "data.replay.share", ("math.drop", "commonsense.gain"), by=("data.replay.source",))
+
+
+NAN = math.nan
+HALVED = Effect(
+    "halved", "rise of bits minus half", "bits a byte", -0.0312, -0.0551, -0.0071, 0.01, (-0.03, -0.042, -0.0213), 100
+)
+KEPT = Effect("kept", "commonsense kept", "points", 0.0123, -0.0211, 0.0457, 0.015, (0.011, 0.023), 250)
+SHARE = Effect("share", "share that is corpus", "share", 0.634, 0.21, 0.9, NAN, (0.1,) * 9, 0)
+MISSING = Effect("gone", "what was not run", "points", NAN, NAN, NAN, NAN, (), 0)
+
+
+def verdicts():
+    return (
+        Verdict("Is it halved?", "yes", "Yes: by it.", (Ruling(HALVED, "below", 0.0, True, 0.913, None),), "Another interval."),
+        Verdict("Is it kept?", "cannot tell", "It is open.", (Ruling(KEPT, "above", -0.005, None, 0.42, 7),), "Seeds."),
+        Verdict("Is it there?", "no", "No.", (Ruling(KEPT, "within", 0.02, False, 0.9, None),), "A wider interval."),
+        Verdict("Is it run?", "cannot tell", "Unknown.", (Ruling(MISSING, "above", 0.0, None, None, None),), "Trials."),
+    )

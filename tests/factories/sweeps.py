@@ -13,7 +13,9 @@ from trials.ledger.storage import write_text
 from trials.spec import TrialSpec
 
 NASTY = """<script>alert("1")</script> & $x_{'2'}$ "quoted" \N{SNOWMAN}"""
-
+WORSE = (
+    "a|b \\ {c}_$d$ 50% #1 ~^ [link](http://x.y) www.x.y me@x.y ![i](j) `code` *b*\n| --- |\r\n\\end{tabular} \u2028<b>&amp;"
+)
 
 TWO = [{"metric": "commonsense.gain", "direction": "maximize"}, {"metric": "math.forgetting", "direction": "minimize"}]
 

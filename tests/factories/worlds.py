@@ -67,9 +67,8 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
 
 def answered(planned: Planned, storage: Path) -> Answer:
     """From what is in the storage."""
-    one = planned.ablation
-    told = {"name": one.name, "title": one.title, "question": one.question, "why": one.why, "design": one.design}
-    return answer(load(storage / planned.config.name), planned.questions, planned=planned.points(), base=planned.base, **told)
+    sweep = load(storage / planned.config.name)
+    return answer(sweep, planned.questions, planned.experiment, planned.points())
 
 
 def planned(name: str, seeds: int | None = None) -> Planned:
@@ -123,3 +122,11 @@ def _role(role: str, evaluation: Evaluation, model: Model, documents: int, own: 
 def luck(spec: TrialSpec, size: float) -> float:
     """What a seed of this setting happens to do."""
     return 0.0 if spec.is_baseline else float(np.random.default_rng(zlib.crc32(spec.key.encode()) + 1).normal(0, size))
+
+
+def replay_does_nothing(spec: TrialSpec) -> Model:
+    if spec.is_baseline:
+        return Model()
+    return Model(
+        skill=0.2 + luck(spec, 0.001), bits=dict.fromkeys(("word", "digit"), 0.2 + luck(spec, 0.005)), kl=1.0, gain=1.0
+    )

@@ -1,10 +1,10 @@
-"""The figures of an ablation show the points that their specification asks for, and nothing else."""
+"""The figures of an ablation show the points that their specification selects."""
 
 import numpy as np
 import pytest
 
 from analysis.ablations.answer import FigureSpec
-from analysis.ablations.figures import caption, draw, numbers
+from analysis.ablations.figures import caption, data, draw
 from analysis.ablations.points import LINES
 from analysis.figures.theme import DARK, png
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
@@ -19,7 +19,7 @@ def drawn(figure, panel=0):
     }
 
 
-def test_a_line_has_the_values_and_intervals_of_its_points_in_order_of_x(tmp_path):
+def test_line_has_values_and_intervals_in_order_of_x(tmp_path):
     answer = asked(swept(tmp_path, DOSE))
     figure = draw(answer, BY_SOURCE)
     assert list(drawn(figure)) == ["gsm8k", "self"]
@@ -30,7 +30,19 @@ def test_a_line_has_the_values_and_intervals_of_its_points_in_order_of_x(tmp_pat
     assert ends[1] == pytest.approx((100 * row["math.drop_low"], 100 * row["math.drop_high"]))
 
 
-def test_a_logarithmic_axis_shows_a_zero_at_its_left_end(tmp_path):
+@pytest.mark.parametrize("log", [False, True])
+def test_every_interval_lies_within_its_panel(tmp_path, log):
+    spec = FigureSpec("f", "F", "data.replay.share", ("math.drop", "commonsense.gain"), by=("data.replay.source",), log=log)
+    figure = draw(asked(swept(tmp_path, DOSE)), spec)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for bars in axes.containers:
+            ends = np.concatenate(bars.lines[2][0].get_segments())
+            assert (axes.get_ylim()[0] <= ends[:, 1].min()) and (ends[:, 1].max() <= axes.get_ylim()[1])
+            assert (axes.get_xlim()[0] <= ends[:, 0].min()) and (ends[:, 0].max() <= axes.get_xlim()[1])
+
+
+def test_logarithmic_axis_has_zero_at_its_left_end(tmp_path):
     points = [({"derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, 64)]
     figure = draw(asked(swept(tmp_path, points)), FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))
     axes = figure.axes[0]
@@ -41,7 +53,7 @@ def test_a_logarithmic_axis_shows_a_zero_at_its_left_end(tmp_path):
     assert places[2] - places[1] == pytest.approx(places[3] - places[2])
 
 
-def test_texts_truths_and_nothing_stand_side_by_side_by_name(tmp_path):
+def test_texts_booleans_and_missing_values_are_categories(tmp_path):
     points = [({"derive.off": value}, (20, 40 - n)) for n, value in enumerate(["q", None, "k", NASTY])]
     spec = FigureSpec("f", "F", "derive.off", ("math.drop",))
     figure = draw(asked(swept(tmp_path, points)), spec)
@@ -53,7 +65,7 @@ def test_texts_truths_and_nothing_stand_side_by_side_by_name(tmp_path):
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["no", "yes"]
 
 
-def test_classes_are_lines_of_one_panel_named_by_their_class(tmp_path):
+def test_classes_are_lines_of_one_panel(tmp_path):
     sweep = swept(tmp_path, [({"lora.rank": rank}, (20, 30)) for rank in (8, 16)])
     kinds = {f"math.gold_bpb_{part}_delta": level for part, level in (("word", 0.1), ("digit", 0.2))}
     for name, level in kinds.items():
@@ -67,7 +79,7 @@ def test_classes_are_lines_of_one_panel_named_by_their_class(tmp_path):
     assert "bits per byte" in figure.axes[0].get_title(loc="left")
 
 
-def test_metrics_of_one_unit_stand_side_by_side_in_one_panel(tmp_path):
+def test_metrics_are_categories_of_one_panel(tmp_path):
     spec = FigureSpec(
         "f", "F", "data.replay.source", ("math.drop", "commonsense.gain"), kind="metrics", only={"data.replay.share": 0.1}
     )
@@ -79,18 +91,18 @@ def test_metrics_of_one_unit_stand_side_by_side_in_one_panel(tmp_path):
     assert list(places) == [0, 0, 1, 1] and list(values) == pytest.approx([8, 30, 2, 0])
 
 
-def test_layers_are_means_over_sources_of_what_the_records_hold(tmp_path):
+def test_layers_are_means_over_sources(tmp_path):
     alike = [{"a": [1.0, 0.9, 0.5], "b": [1.0, 0.7, 0.3]}, {"a": [1.0, 1.0, 1.0]}]
     points = [({"lora.layers": name}, (20, 30)) for name in ("all", "top")]
     answer = asked(swept(tmp_path, points, similarity=alike))
     spec = FigureSpec("f", "F", "lora.layers", ("math.drop",), kind="layers")
-    found = {one["line"]: one["similarity"] for one in numbers(answer, spec)}
+    found = {one["line"]: one["similarity"] for one in data(answer, spec)}
     assert found["all"] == pytest.approx([1.0, 0.8, 0.4]) and found["top"] == pytest.approx([1.0, 1.0, 1.0])
     assert len(draw(answer, spec).axes) == 1
     assert draw(asked(swept(tmp_path / "b", points)), spec) is None
 
 
-def test_lines_beyond_those_in_colour_are_there_and_said_to_be_grey(tmp_path):
+def test_further_lines_are_grey_and_the_caption_says_so(tmp_path):
     points = [({"lora.rank": n, "train.kl": n / 10}, (20, 30)) for n in range(1, LINES + 3)]
     spec = FigureSpec("f", "F", "data.samples", ("math.drop",), by=("lora.rank", "train.kl"))
     answer = asked(swept(tmp_path, points))
@@ -98,7 +110,7 @@ def test_lines_beyond_those_in_colour_are_there_and_said_to_be_grey(tmp_path):
     assert f"{LINES} of {LINES + 2}" in caption(answer, spec)
 
 
-def test_scores_stand_beside_the_base_s_and_differences_beside_0(tmp_path):
+def test_level_is_the_base_s_score_or_zero(tmp_path):
     answer = asked(swept(tmp_path, DOSE))
     spec = FigureSpec("f", "F", "data.replay.share", ("math.value", "math.drop"), by=("data.replay.source",))
     levels = [
@@ -114,7 +126,7 @@ LONG = [({"data.replay.share": f"org/a-model-of-{n}-billion-words"}, (20, 30)) f
 @pytest.mark.parametrize("points", [DOSE, LONG])
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 @pytest.mark.parametrize("by", [(), ("data.replay.source",)])
-def test_no_text_of_a_figure_leaves_it_or_covers_another_panel(tmp_path, points, panels, by):
+def test_texts_stay_inside_the_figure_and_their_panel(tmp_path, points, panels, by):
     metrics = ("math.drop", "math.value", "commonsense.forgetting", "commonsense.gain")[:panels]
     figure = draw(asked(swept(tmp_path, points)), FigureSpec("f", "F", "data.replay.share", metrics, by=by), DARK)
     figure.canvas.draw()
@@ -127,7 +139,7 @@ def test_no_text_of_a_figure_leaves_it_or_covers_another_panel(tmp_path, points,
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_no_two_names_of_ticks_cover_each_other(tmp_path, log):
+def test_tick_labels_do_not_overlap(tmp_path, log):
     for n, values in enumerate([(0, 25, 50, 64, 100, 2000), ("q", "k", "v", "bottom third", "middle third", "top third")]):
         points = [({"derive.off": value}, (20, 30)) for value in values]
         metrics = ("math.drop", "commonsense.gain", "math.value")
@@ -139,13 +151,13 @@ def test_no_two_names_of_ticks_cover_each_other(tmp_path, log):
             assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
 
 
-def test_there_is_no_figure_of_nothing(tmp_path):
+def test_empty_selection_has_no_figure(tmp_path):
     sweep = swept(tmp_path, [({"lora.rank": 1}, None)])
     for answer in (asked(sweep), asked(None)):
         for kind in ("lines", "classes", "layers"):
             spec = FigureSpec("f", "F", "lora.rank", ("math.drop",), kind=kind)
             assert draw(answer, spec) is None
             assert isinstance(caption(answer, spec), str)
-            assert numbers(answer, spec) == []
+            assert data(answer, spec) == []
     measured = asked(swept(tmp_path / "b", DOSE))
     assert draw(measured, FigureSpec("f", "F", "data.replay.share", ("knowledge.drop",))) is None

@@ -1,37 +1,20 @@
-"""The written answers of ablations: nothing told that the JSON has not, nothing unknown as a number, whatever the texts."""
+"""The written answers of ablations."""
 
 import base64
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from analysis.ablations.answer import Effect, FigureSpec, Ruling, Verdict
-from analysis.ablations.page import latex, numbers, ruling_words, text, write
-from analysis.formatting import numbers as told
-from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
+from analysis.ablations import words
+from analysis.ablations.answer import FigureSpec, Ruling, Verdict
+from analysis.ablations.page import data, latex, text, write
+from analysis.ablations.words import ruling_words
+from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, HALVED, KEPT, MISSING, SHARE, asked, swept, verdicts
 from tests.factories.sweeps import NASTY
-
-NAN = math.nan
-HALVED = Effect(
-    "halved", "rise of bits minus half", "bits a byte", -0.0312, -0.0551, -0.0071, 0.01, (-0.03, -0.042, -0.0213), 100
-)
-KEPT = Effect("kept", "commonsense kept", "points", 0.0123, -0.0211, 0.0457, 0.015, (0.011, 0.023), 250)
-SHARE = Effect("share", "share that is corpus", "share", 0.634, 0.21, 0.9, NAN, (0.1,) * 9, 0)
-MISSING = Effect("gone", "what was not run", "points", NAN, NAN, NAN, NAN, (), 0)
-
-
-def verdicts():
-    return (
-        Verdict("Is it halved?", "yes", "Yes: by it.", (Ruling(HALVED, "below", 0.0, True, 0.913, None),), "Another interval."),
-        Verdict("Is it kept?", "cannot tell", "It is open.", (Ruling(KEPT, "above", -0.005, None, 0.42, 7),), "Seeds."),
-        Verdict("Is it there?", "no", "No.", (Ruling(KEPT, "within", 0.02, False, 0.9, None),), "A wider interval."),
-        Verdict("Is it run?", "cannot tell", "Unknown.", (Ruling(MISSING, "above", 0.0, None, None, None),), "Trials."),
-    )
 
 
 @pytest.fixture
@@ -78,8 +61,8 @@ def leaves(value):
         yield value
 
 
-def told_of(folder):
-    """Every way in which a number of the JSON files may be told."""
+def shown_forms(folder):
+    """Every rounded form of the numbers in the JSON files."""
     found = [leaf for path in folder.glob("*.json") for leaf in leaves(json.loads(path.read_text()))]
     values = [leaf for leaf in found if isinstance(leaf, (int, float)) and not isinstance(leaf, bool)]
     texts = " ".join(leaf for leaf in found if isinstance(leaf, str))
@@ -89,7 +72,7 @@ def told_of(folder):
     return shown
 
 
-def test_the_page_runs_and_is_styled_by_nothing_but_what_its_policy_names(answers, tmp_path):
+def test_page_has_no_style_or_script_beyond_its_policy(answers, tmp_path):
     page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert "unsafe" not in policy and "default-src 'none'" in policy
@@ -102,7 +85,7 @@ def test_the_page_runs_and_is_styled_by_nothing_but_what_its_policy_names(answer
 
 def test_every_number_on_the_page_is_in_the_json(answers, tmp_path):
     page, *_ = write(answers, tmp_path / "out", "Ablations")
-    allowed = told_of(tmp_path / "out")
+    allowed = shown_forms(tmp_path / "out")
     # what a page of any numbers says: the level of its intervals, counts of its own, the paper's caveats
     seen = " ".join(Page(page.read_text()).texts).replace("95 % interval", "")
     seen = seen.split("Read the paper's rows with care")[0] + seen.split("compares in kind only.")[1]
@@ -111,7 +94,7 @@ def test_every_number_on_the_page_is_in_the_json(answers, tmp_path):
     assert unknown == []
 
 
-def test_a_page_needs_nothing_from_outside(answers, tmp_path):
+def test_page_is_self_contained(answers, tmp_path):
     paths = write(answers, tmp_path / "out", "Ablations")
     page = Page(paths[0].read_text())
     assert {path.name for path in paths} == {path.name for path in (tmp_path / "out").iterdir()}
@@ -123,47 +106,26 @@ def test_a_page_needs_nothing_from_outside(answers, tmp_path):
     assert "url(" not in paths[0].read_text() and "@import" not in paths[0].read_text()
 
 
-def test_what_cannot_be_told_says_how_many_more_seeds_would_settle_it(answers, tmp_path):
+def test_open_rule_names_the_seeds_that_would_settle_it(answers, tmp_path):
     page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
-    told = [ruling_words(ruling, 3) for verdict in verdicts() for ruling in verdict.rulings]
-    assert "4 more seeds would settle it (7 in all)." in told[1] and told[1] in page.replace("&#39;", "'")
+    shown = [ruling_words(ruling, 3) for verdict in verdicts() for ruling in verdict.rulings]
+    assert "4 more seeds would settle it (7 in all)." in shown[1] and shown[1] in page.replace("&#39;", "'")
     assert "more documents" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=None), 3)
     assert "1 more seed would" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=4), 3)
-    assert "missing" in told[3]
-    assert not any("would settle" in told[n] for n in (0, 2))
-    assert numbers(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
+    assert "missing" in shown[3]
+    assert not any("would settle" in shown[n] for n in (0, 2))
+    assert data(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
 
 
-def test_the_number_beside_a_verdict_is_of_a_rule_that_came_out_as_it_did(answers, tmp_path):
+def test_summary_shows_a_rule_with_the_verdict_s_outcome(answers, tmp_path):
     rules = (Ruling(KEPT, "above", 0.0, None, 0.4, 9), Ruling(HALVED, "below", 0.0, True, 0.9, None))
     either = dataclasses.replace(answers[1], verdicts=(Verdict("Either?", "yes", "Yes.", rules, "Less."),))
     html = write([either], tmp_path / "out", "Ablations")[0].read_text()
     summary = html[html.index('id="summary"') :].split("</table>")[0]
-    assert told.effect(HALVED)[0] in summary and told.effect(KEPT)[0] not in summary
+    assert words.effect(HALVED).value in summary and words.effect(KEPT).value not in summary
 
 
-@pytest.mark.parametrize(
-    ("effect", "expected"),
-    [
-        (KEPT, ("+1.2 points", "−2.1 to +4.6")),
-        (HALVED, ("−0.031 bits a byte", "−0.055 to −0.007")),
-        (SHARE, ("0.63", "0.21 to 0.90")),
-        (MISSING, ("–", "")),
-        (dataclasses.replace(KEPT, value=-0.0001), ("0.0 points", "−2.1 to +4.6")),
-        (dataclasses.replace(KEPT, low=-math.inf), ("+1.2 points", "")),
-    ],
-)
-def test_shares_are_told_in_points_and_bits_with_three_decimals(effect, expected):
-    assert told.effect(effect) == expected
-
-
-def test_a_bound_of_both_sides_has_no_sign():
-    assert "within 2.0 points of 0" in ruling_words(verdicts()[2].rulings[0], 3)
-    assert "above −0.5 points" in ruling_words(verdicts()[1].rulings[0], 3)
-    assert told.number("points", -0.2, signed=False) == "−20.0"
-
-
-def test_what_is_unknown_is_a_dash_and_never_nan_or_none(answers, tmp_path):
+def test_unknown_values_are_dashes(answers, tmp_path):
     for path in write(answers, tmp_path / "out", "Ablations"):
         if path.suffix in (".html", ".md", ".tex", ".json"):
             content = path.read_text()
@@ -173,7 +135,7 @@ def test_what_is_unknown_is_a_dash_and_never_nan_or_none(answers, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["title", "question", "why", "design", "base"])
-def test_a_text_stays_text_in_every_form(answers, tmp_path, where):
+def test_texts_are_escaped_in_every_form(answers, tmp_path, where):
     hostile = f"{NASTY} 50 % of a_b [x](y) | z"
     effect = dataclasses.replace(KEPT, text=hostile)
     bad = dataclasses.replace(
@@ -196,7 +158,7 @@ def test_a_text_stays_text_in_every_form(answers, tmp_path, where):
     assert not re.search(r"(?<!\\)[%$_#]", body.replace("$-$", "").replace(r"$\pm$", ""))
 
 
-def test_latex_has_a_row_for_each_effect_and_verdict_and_needs_no_rules_package(answers):
+def test_latex_has_a_row_for_each_effect_and_verdict_without_booktabs(answers):
     tex = latex(answers[0])
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 2
     rows = [line for line in tex.splitlines() if line.startswith("{}")]
@@ -205,7 +167,7 @@ def test_latex_has_a_row_for_each_effect_and_verdict_and_needs_no_rules_package(
     assert "toprule" not in tex
 
 
-def test_a_section_reads_question_why_design_figure_effects_verdicts_caveats_points(answers, tmp_path):
+def test_section_keeps_its_order(answers, tmp_path):
     html = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     section = html[html.index('<article id="q1-tiny">') :]
     order = ["Question<", "Why<", "Design<", "<figure>", "Effects<", "Answers<", "What would change", "Caveats<", "Points<"]
@@ -221,7 +183,7 @@ def text_of(answer):
     return text(Section(answer, ()))
 
 
-def test_every_table_has_as_many_cells_in_each_row_as_heads(answers, tmp_path):
+def test_rows_have_as_many_cells_as_heads(answers, tmp_path):
     html = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     tables = re.findall(r"<table.*?</table>", html, flags=re.DOTALL)
     assert len(tables) == 2 + 2 * len(answers)
@@ -230,7 +192,7 @@ def test_every_table_has_as_many_cells_in_each_row_as_heads(answers, tmp_path):
         assert {row.count("<td") for row in rows} == {heads.count("<th scope")}
 
 
-def test_the_paper_s_table_stands_beside_ours_where_ours_is_there(answers, tmp_path):
+def test_our_results_stand_beside_the_paper_s(answers, tmp_path):
     html = write(answers, tmp_path / "a", "Ablations")[0].read_text()
     seen = " ".join(Page(html[html.index('id="beside') :].split("</section>")[0]).texts)
     for expected in ("Llama 3.2 1B", "60.77", "61.20", "+0.43", "above 88", "−13.00", "micro", "−4.0", "+10.0"):
@@ -240,7 +202,7 @@ def test_the_paper_s_table_stands_beside_ours_where_ours_is_there(answers, tmp_p
     assert "beside-the-paper" not in write(answers[1:], tmp_path / "b", "Ablations")[0].read_text()
 
 
-def test_one_ablation_on_two_bases_has_files_of_either(answers, tmp_path):
+def test_each_base_has_its_own_files(answers, tmp_path):
     other = dataclasses.replace(answers[1], base="a/b c")
     names = {path.name for path in write([answers[1], other], tmp_path / "out", "Ablations")}
     assert {"q1-tiny.md", "q1-a-b-c.md", "q1-tiny-dose.png", "q1-a-b-c-dose.svg"} <= names
@@ -248,7 +210,7 @@ def test_one_ablation_on_two_bases_has_files_of_either(answers, tmp_path):
     assert page.count("<article") == 2 and "a/b c" in page
 
 
-def test_an_answer_without_a_sweep_or_without_verdicts_is_a_page_all_the_same(tmp_path):
+def test_answer_without_sweep_or_verdicts_has_a_page(tmp_path):
     bare = asked(None, FigureSpec("f", "F", "lora.rank", ("math.drop",)))
     page = write([bare], tmp_path / "out", "Ablations")[0].read_text()
     assert "Its sweep is not there." in page and "<figure" not in page

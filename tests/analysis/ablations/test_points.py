@@ -1,4 +1,4 @@
-"""The points of an ablation's figure are those that its specification selects, in the lines that it names."""
+"""The points of an ablation's figure."""
 
 import math
 
@@ -10,7 +10,7 @@ from analysis.ablations.points import key, lines, path_name
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
 
 
-def test_what_lacks_the_setting_that_lines_differ_in_begins_every_line(tmp_path):
+def test_rows_without_the_line_s_setting_begin_every_line(tmp_path):
     found = {line.label: list(line.rows["number"]) for line in lines(asked(swept(tmp_path, DOSE)), BY_SOURCE)}
     assert found == {"gsm8k": [0, 1, 2], "self": [0, 4, 3]}
 
@@ -27,13 +27,13 @@ def test_what_lacks_the_setting_that_lines_differ_in_begins_every_line(tmp_path)
         ({"data.unheard_of": None}, [0, 1, 4, 2, 3]),
     ],
 )
-def test_only_the_rows_that_are_asked_for_are_shown(tmp_path, only, shown):
+def test_only_selected_rows_are_shown(tmp_path, only, shown):
     spec = FigureSpec("f", "F", "data.replay.share", ("math.drop",), only=only)
     answer = asked(swept(tmp_path, DOSE))
     assert [number for line in lines(answer, spec) for number in line.rows["number"]] == shown
 
 
-def test_derived_points_are_shown_where_the_figure_is_about_them_with_the_trained_one_at_its_end(tmp_path):
+def test_derived_points_end_at_the_trained_one(tmp_path):
     points = [({"lora.rank": 8, "derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, None)]
     answer = asked(swept(tmp_path, points))
     (course,) = lines(answer, FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))
@@ -42,7 +42,7 @@ def test_derived_points_are_shown_where_the_figure_is_about_them_with_the_traine
     assert list(trained.rows["number"]) == [3]
 
 
-def test_more_lines_than_can_be_told_apart_become_one_for_each_setting_that_is_varied(tmp_path):
+def test_too_many_lines_become_one_for_each_varied_setting(tmp_path):
     usual = {"train.kl": 0.0, "train.l2": 0.0}
     points = [(usual, (20, 30)), *((usual | {path: n}, (20, 30 + n)) for path in usual for n in range(1, 6))]
     spec = FigureSpec("f", "F", "commonsense.gain", ("math.drop",), by=tuple(usual))
@@ -50,11 +50,11 @@ def test_more_lines_than_can_be_told_apart_become_one_for_each_setting_that_is_v
     assert {line.label: len(line.rows) for line in found} == {"none of these": 1, "kl": 5, "l2": 5}
 
 
-def test_equal_values_have_equal_keys_whatever_their_type():
+def test_equal_values_have_equal_keys():
     assert key(0.1) == key(np.float64(0.1)) and key(8) == key(8.0)
     assert len({key(value) for value in (True, 1, "1", "true", None, ["q"], "q")}) == 7
     assert key(None) == key(math.nan) == ""
 
 
-def test_a_setting_is_named_by_its_last_words():
+def test_setting_is_named_by_its_last_words():
     assert path_name("data.replay.share") == "replay share" and path_name("derive.off") == "switched off"

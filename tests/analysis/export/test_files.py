@@ -1,4 +1,4 @@
-"""What is written for others to read: as documented, whole, and whatever a text holds."""
+"""Exports are as documented and whole, for any text."""
 
 import base64
 import dataclasses
@@ -14,22 +14,21 @@ import optuna
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.image import imread
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from analysis.explore.compare import compare
 from analysis.explore.optuna_study import study
-from analysis.export.files import ENCODED, FORMATS, export, export_figures, export_trials, front_rows, trial_rows
-from analysis.export.markup import latex_text, markdown_text
+from analysis.export.files import ENCODED, FORMATS, export, export_figures, export_trials, front_frame, front_rows, trial_rows
 from analysis.report.build import report
 from analysis.report.compare_page import page
 from analysis.results.sweep import load
 from orchestrator.cli import app
-from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
+from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, TWO, WORSE, Builder
+from trials.errors import InputError
+from trials.ledger.record import Failure
 
-WORSE = (
-    "a|b \\ {c}_$d$ 50% #1 ~^ [link](http://x.y) www.x.y me@x.y ![i](j) `code` *b*\n| --- |\r\n\\end{tabular} \u2028<b>&amp;"
-)
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "exports.md"
 
 
@@ -46,7 +45,7 @@ def usual(builder):
     return builder.load(name=WORSE) if sweep is not None else None
 
 
-def test_markdown_shows_every_text_and_nothing_of_it_acts(usual):
+def test_markdown_shows_every_text_as_text(usual):
     (path,) = export(usual, ["md"])
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(path.read_text(encoding="utf-8"))
     rows = sum(token.type == "tr_open" for token in tokens)
@@ -59,15 +58,7 @@ def test_markdown_shows_every_text_and_nothing_of_it_acts(usual):
     assert " ".join(WORSE.split()) in texts and " ".join(NASTY.split()) in texts
 
 
-@pytest.mark.parametrize("text", [NASTY, WORSE, "plain", "", "-1.5e-3", "über"])
-def test_a_markdown_cell_reads_as_its_text(text):
-    (inline,) = [
-        token for token in MarkdownIt("gfm-like", {"linkify": False}).parse(f"x {markdown_text(text)}") if token.children
-    ]
-    assert "".join(child.content for child in inline.children) == f"x {' '.join(text.split())}".strip()
-
-
-def test_latex_has_its_lines_and_columns_and_no_command_of_a_text(usual):
+def test_latex_keeps_rows_and_columns_for_any_text(usual):
     (path,) = export(usual, ["tex"])
     lines = path.read_text(encoding="utf-8").splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith(r"\begin{tabular}"))
@@ -79,13 +70,7 @@ def test_latex_has_its_lines_and_columns_and_no_command_of_a_text(usual):
     assert lines.count(r"\end{tabular}") == 1 and lines[-1] == r"\end{tabular}"
 
 
-def test_latex_escapes_what_it_would_read():
-    assert latex_text("50% of_a & {b} $x$ #1") == r"50\% of\_a \& \{b\} \$x\$ \#1"
-    assert latex_text("a\\b~^") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}"
-    assert latex_text("\N{MINUS SIGN}1.5 ± 2\nnext \N{SNOWMAN} über") == r"$-$1.5 $\pm$ 2 next [U+2603] über"
-
-
-def test_the_study_holds_all_trials_with_settings_values_constraints_and_keys(usual):
+def test_study_has_every_trial(usual):
     (path,) = export(usual, ["study"])
     assert path.name == "optuna.db"
     with sqlite3.connect(path) as database:
@@ -115,8 +100,8 @@ def test_all_trials_are_written_with_every_column(usual):
     rows = json.loads(json_path.read_text(encoding="utf-8"))
     assert len(rows) == len(usual.trials)
     ending = {"value": "", "stderr": "_se"}
-    told = {f"{name}{ending.get(part, f'_{part}')}" for name in usual.metrics for part in rows[0]["metrics"][name]}
-    assert told | set(rows[0]["params"]) | set(rows[0]) - {"params", "metrics"} == set(expected)
+    written = {f"{name}{ending.get(part, f'_{part}')}" for name in usual.metrics for part in rows[0]["metrics"][name]}
+    assert written | set(rows[0]["params"]) | set(rows[0]) - {"params", "metrics"} == set(expected)
     assert rows[4]["metrics"]["commonsense.gain"]["value"] is None
 
 
@@ -129,14 +114,14 @@ def test_every_situation_is_written_in_every_format(builder, situation, objectiv
     assert len(study(sweep).trials) == len(sweep.trials)
 
 
-def test_figures_are_written_with_what_they_show(usual):
+def test_figures_are_written_with_their_data(usual):
     names = {path.relative_to(usual.folder).as_posix() for path in export_figures(usual)}
     assert {f"figures/{name}.{kind}" for name in ("front", "course", "tradeoff") for kind in ("png", "svg", "csv")} == names
     course = pd.read_csv(usual.folder / "figures" / "course.csv")
     assert course["hypervolume"].iloc[-1] == pytest.approx(usual.hypervolume)
 
 
-def test_the_json_is_as_documented(builder):
+def test_json_is_as_documented(builder):
     """docs/exports.md names each field of a row of front.json and trials.json, with its type, and there are no others."""
     sweep = builder.baseline().replicate((26, 37), (22, 39)).add((21, 40)).add().load()
     sweep = dataclasses.replace(sweep, half="report")
@@ -162,7 +147,7 @@ def test_the_json_is_as_documented(builder):
 KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
 
 
-def test_the_command_writes_what_it_is_asked_for(usual):
+def test_command_writes_the_given_formats(usual):
     found = CliRunner().invoke(app, ["front", str(usual.folder), "--format", "csv,tex,study", "--trials", "--figures"])
     assert found.exit_code == 0, found.output
     for name in ("front.csv", "front.tex", "optuna.db", "trials.csv", "figures/front.svg"):
@@ -170,7 +155,7 @@ def test_the_command_writes_what_it_is_asked_for(usual):
     assert not (usual.folder / "trials.json").exists()
 
 
-def test_the_defaults_are_the_five_files_of_the_front(usual):
+def test_default_formats_are_five(usual):
     assert {path.name for path in export(load(usual.folder))} == {
         f"front.{one}" for one in ("csv", "json", "parquet", "html", "png")
     }
@@ -186,7 +171,7 @@ def test_ten_thousand_trials_are_written(builder):
     assert len(study(sweep).trials) == 10_000
 
 
-def test_pages_run_and_style_themselves_by_checksum_alone(usual):
+def test_policy_names_style_and_script_by_checksum(usual):
     for text in (report(usual), FORMATS["html"](usual).decode(), page(compare(usual, usual))):
         policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
         inline = re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", text, flags=re.DOTALL)
@@ -205,3 +190,87 @@ def test_no_csv_cell_is_a_formula():
     assert list(found["number"]) == [-1.0] * len(evil)
     shown = ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\t=1", "a\n=1", "'\n=1", "''=1", "-5", "-1e-3", "plain", "'plain", ""]
     assert list(found["'=head"]) == shown
+
+
+@pytest.fixture
+def finished(builder):
+    """Base 20 and 40 of 50. Trials: 0 and 1 on the front, 2 dominated, 3 beyond the constraint, 4 failed, 5 pending."""
+    failure = Failure(kind="OutOfMemoryError", message=NASTY, traceback=f"Traceback\n{NASTY}")
+    return builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10)).add(failure=failure).add()
+
+
+def test_front_json_has_key_number_params_and_metrics(finished):
+    sweep = finished.load()
+    (path,) = export(sweep, ["json"])
+    first, second = json.loads(path.read_text(encoding="utf-8"))
+    assert path == finished.folder / "front.json"
+    assert (first["number"], second["number"]) == (0, 1)
+    assert first["key"] == finished.trials[0]["key"]
+    assert first["params"] == {"lora.rank": 1, "train.learning_rate": 1e-4}
+    assert set(first["metrics"]) == set(sweep.metrics)
+    assert first["metrics"]["commonsense.gain"]["value"] == pytest.approx(0.12)
+    assert first["metrics"]["commonsense.gain"]["stderr"] == pytest.approx(0.0464, abs=1e-4)
+
+
+def test_undefined_metric_is_null_in_json(builder):
+    sweep = builder.baseline((20, 0)).add((25, 0)).load(objectives=TWO[:1], constraints=[])
+    (path,) = export(sweep, ["json"])
+    (row,) = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
+    assert {*row["metrics"]["math.forgetting"].values()} == {None}
+
+
+def test_csv_and_parquet_read_back_as_the_front(finished, tmp_path):
+    sweep = finished.load()
+    csv, parquet = export(sweep, ["csv", "parquet"], tmp_path / "elsewhere")
+    table = front_frame(sweep)
+    pd.testing.assert_frame_equal(pd.read_csv(csv), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(parquet), table)
+    assert table["number"].tolist() == [0, 1]
+
+
+def test_settings_of_mixed_types_survive_every_format(builder):
+    builder.baseline().add((26, 37)).add((24, 40)).add((22, 45))
+    odd = [["q_proj", "k_proj"], "all-linear", None]
+    for trial, value in zip(builder.trials, odd, strict=True):
+        trial["params"]["lora.target_modules"] = value
+    sweep = builder.load(constraints=[])
+    paths = {path.suffix: path for path in export(sweep)}
+    rows = json.loads(paths[".json"].read_text(encoding="utf-8"))
+    assert [row["params"]["lora.target_modules"] for row in rows] == odd
+    texts = pd.read_parquet(paths[".parquet"])["lora.target_modules"]
+    assert [None if pd.isna(text) else json.loads(text) for text in texts] == odd
+    assert "q,k" in paths[".html"].read_text(encoding="utf-8")
+
+
+def test_lists_are_json_in_a_table(builder):
+    builder.baseline().add((26, 37))
+    builder.trials[0]["params"]["lora.target_modules"] = ["q_proj", "k_proj"]
+    (path,) = export(builder.load(), ["csv"])
+    assert json.loads(pd.read_csv(path)["lora.target_modules"][0]) == ["q_proj", "k_proj"]
+
+
+def test_front_png_is_a_picture_and_html_a_table(finished):
+    sweep = finished.load()
+    page, picture = export(sweep, ["html", "png"])
+    assert imread(io.BytesIO(picture.read_bytes())).shape[1] == 1800
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<tr") == 3
+    assert 0 < text.index(">#0<") < text.index(">#1<")
+
+
+def test_failed_export_leaves_the_old_file_and_nothing_else(finished, monkeypatch):
+    sweep = finished.load()
+    (path,) = export(sweep, ["json"])
+    before, names = path.read_bytes(), sorted(finished.folder.iterdir())
+    monkeypatch.setattr("analysis.export.files.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        export(sweep, ["json"])
+    assert path.read_bytes() == before
+    assert sorted(finished.folder.iterdir()) == names
+
+
+def test_unknown_format_is_refused_before_anything_is_written(finished):
+    sweep = finished.load()
+    with pytest.raises(InputError, match="csv, json, parquet, html, png, svg, tex, md, study, but got docx"):
+        export(sweep, ["json", "docx"])
+    assert not (finished.folder / "front.json").exists()

@@ -1,4 +1,4 @@
-"""Values as JSON has them."""
+"""Values for JSON."""
 
 import json
 import math

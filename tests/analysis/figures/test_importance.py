@@ -1,4 +1,4 @@
-"""The figures of what settings did: drawn of enough trials, and with axes that their values can be read on."""
+"""Figures of the settings' effects."""
 
 import pytest
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ def test_too_few_trials_have_no_figure(tmp_path, draw):
     assert draw(planted(sweep, 60)).axes
 
 
-def test_names_stand_in_a_row_and_wide_ranges_on_a_logarithmic_axis():
+def test_axis_is_categorical_or_logarithmic_by_its_values():
     named, wide = Figure().subplots(1, 2)
     assert [_places(named, ["a", "none"])(value) for value in ("none", None, "b")] == [1.0, 1.0, None]
     assert _places(wide, [1e-4, 1e-1])(None) is None and wide.get_xscale() == "log"

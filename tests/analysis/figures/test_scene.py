@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.scene import scene, stairs
+from analysis.figures.scene import evenly, named, scene, stairs
 from tests.factories.sweeps import OBJECTIVES, Builder
 
 
@@ -13,7 +13,7 @@ def builder(tmp_path):
     return Builder(tmp_path).baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10))
 
 
-def test_points_are_in_the_unit_of_the_axes_with_their_kind(builder):
+def test_points_have_the_unit_of_the_axes_and_their_kind(builder):
     shown = scene(builder.load())
     assert shown.x == pytest.approx([12, 8, 6, 40]) and shown.y == pytest.approx([7.5, 0, 5, 75])
     assert shown.kinds.tolist() == ["front", "front", "dominated", "outside"]
@@ -21,18 +21,18 @@ def test_points_are_in_the_unit_of_the_axes_with_their_kind(builder):
     assert [way for _, way in shown.names] == ["better →", "← better"]
 
 
-def test_with_one_objective_x_is_the_trial_and_the_edge_the_best_so_far(builder):
+def test_one_objective_is_drawn_over_trials_with_the_best_so_far(builder):
     shown = scene(builder.load(objectives=OBJECTIVES["one"]))
     assert shown.x.tolist() == [0, 1, 2, 3] and not shown.x_error.any()
     assert set(shown.edge[:, 1].round(6)) == {12.0} and shown.edge[-1, 0] == 3
 
 
-def test_the_edge_runs_along_what_the_front_dominates(builder):
+def test_edge_bounds_the_dominated_area(builder):
     assert scene(builder.load()).edge == pytest.approx(np.array([[8, 0], [8, 7.5], [12, 7.5]]))
     assert not len(scene(builder.load(objectives=OBJECTIVES["four"])).edge)
 
 
-def test_bounds_cut_the_region_and_are_within_the_ranges(builder):
+def test_bounds_limit_the_region_and_lie_within_the_ranges(builder):
     shown = scene(builder.load())
     (bound,) = shown.bounds
     assert (bound.axis, bound.edge) == ("y", pytest.approx(10))
@@ -42,7 +42,7 @@ def test_bounds_cut_the_region_and_are_within_the_ranges(builder):
     assert x == pytest.approx((0, 40)) and y == pytest.approx((0, 75))
 
 
-def test_a_sweep_without_finished_trials_has_no_points(tmp_path):
+def test_unfinished_sweep_has_no_points(tmp_path):
     assert not len(scene(Builder(tmp_path).load()).rows)
 
 
@@ -50,3 +50,14 @@ def test_stairs_are_matplotlib_s_steps():
     x, y = np.array([0.0, 1.0]), np.array([2.0, 3.0])
     assert stairs(x, y, "post").tolist() == [[0, 2], [1, 2], [1, 3]]
     assert stairs(x, y, "pre").tolist() == [[0, 2], [0, 3], [1, 3]]
+
+
+def test_rows_are_thinned_evenly_with_both_ends(builder):
+    rows = builder.load().trials
+    assert evenly(rows, 2)["number"].tolist() == [0, 3] and len(evenly(rows, 10)) == 4
+    assert evenly(rows[:0], 2).empty
+
+
+def test_trials_at_one_place_share_a_label():
+    places = np.array([[0, 0], [1, 1], [0, 0], *[[2, 2]] * 5])
+    assert list(named(places, range(8)).values()) == ["#0 #2", "#1", "#3 #4 #5 #6 …"]

@@ -1,4 +1,4 @@
-"""Every figure of every sweep: there or not there, whole, and saying what it shows."""
+"""Every figure of every sweep is whole or not drawn, and has a caption and data."""
 
 import dataclasses
 from xml.etree import ElementTree
@@ -62,7 +62,7 @@ def assert_whole(figure):
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_whole_and_its_data_told(sweep, name, theme):
+def test_every_figure_is_whole_with_data_and_caption(sweep, name, theme):
     found = full(sweep)
     figure = FIGURES[name].draw(found, theme)
     assert_whole(figure)
@@ -73,7 +73,7 @@ def test_every_figure_is_drawn_whole_and_its_data_told(sweep, name, theme):
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
 @pytest.mark.parametrize("situation", NAMED)
-def test_a_figure_of_every_situation_is_whole_or_not_there(tmp_path, situation, objectives):
+def test_figures_of_every_situation_are_whole_or_not_drawn(tmp_path, situation, objectives):
     sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives], name=NASTY)
     for figured in FIGURES.values():
         figure = figured.draw(sweep, LIGHT)
@@ -84,7 +84,7 @@ def test_a_figure_of_every_situation_is_whole_or_not_there(tmp_path, situation, 
 
 
 @pytest.mark.slow
-def test_ten_thousand_trials_are_drawn_and_their_svg_stays_small(sweep):
+def test_svg_of_ten_thousand_trials_stays_small(sweep):
     found = full(sweep, 10_000)
     for name, figured in FIGURES.items():
         figure = figured.draw(found, LIGHT)
@@ -93,7 +93,7 @@ def test_ten_thousand_trials_are_drawn_and_their_svg_stays_small(sweep):
         assert png(figure)[:4] == b"\x89PNG"
 
 
-def test_equal_figures_are_equal_bytes_and_an_svg_is_xml(sweep):
+def test_equal_figures_are_equal_bytes_and_svg_is_xml(sweep):
     made = [FIGURES["importance"].draw(full(sweep), LIGHT) for _ in range(2)]
     assert svg(made[0]) == svg(made[1])
     assert png(made[0]) == png(made[1])

@@ -12,7 +12,7 @@ def one(theme=LIGHT):
     return figure
 
 
-def test_a_figure_has_its_theme_s_colours_and_leaves_matplotlib_s_own_settings_alone():
+def test_theme_colours_the_figure_and_leaves_rcparams():
     before = dict(matplotlib.rcParams)
     for theme in (LIGHT, DARK):
         figure = one(theme)
@@ -20,10 +20,10 @@ def test_a_figure_has_its_theme_s_colours_and_leaves_matplotlib_s_own_settings_a
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_dollar_sign_is_no_formula_and_equal_figures_are_equal_bytes():
+def test_dollar_sign_is_no_formula_and_equal_figures_are_equal_bytes():
     assert png(one()) == png(one()) and svg(one()) == svg(one())
 
 
-def test_a_unit_in_brackets_stays_whole_when_a_text_is_broken():
+def test_unit_in_brackets_stays_whole():
     assert broken("math gold solution, change (bits per byte)", 20) == "math gold solution,\nchange\n(bits per byte)"
     assert broken("short (points)", 20) == "short (points)"

@@ -1,4 +1,4 @@
-"""A table has the same cells in every form."""
+"""Tables have the same cells in every form."""
 
 from markupsafe import Markup, escape
 
@@ -9,7 +9,7 @@ from analysis.formatting.table import Beside, Column, Table
 SHOWN = Table.of([Column("name"), Column("gain", number=True)], [("a|b", Beside("+1.0", "0 to 2")), ("<c>", Beside("–", ""))])
 
 
-def test_small_print_stands_in_brackets_where_a_form_has_none():
+def test_small_print_is_in_brackets_in_plain_text():
     assert str(Beside("+1.0", "0 to 2")) == "+1.0 (0 to 2)"
     assert escape(Beside("<", "0 to 2")) == Markup("&lt; <i>0 to 2</i>")
     assert str(Beside("+1.0", "")) == escape(Beside("+1.0", "")) == "+1.0"
@@ -21,7 +21,7 @@ def test_rows_become_columns_and_back():
     assert Table.of([Column("name")], []).rows == []
 
 
-def test_every_form_has_every_cell_escaped():
+def test_every_form_escapes_every_cell():
     page = HTML.from_string('{% from "page.html.j2" import show %}{{ show(table) }}').render(table=SHOWN)
     assert "<td>&lt;c&gt;</td>" in page and '<td class="num">+1.0 <i>0 to 2</i></td>' in page
     assert markdown(SHOWN).splitlines()[1:] == ["| --- | ---: |", "| a\\|b | +1.0 (0 to 2) |", "| \\<c\\> | – |"]

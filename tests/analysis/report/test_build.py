@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, says what can be believed, and shows no number that no export has."""
+"""The report: a self-contained page whose numbers are all in an export."""
 
 import dataclasses
 import json
@@ -11,12 +11,11 @@ import pandas as pd
 import pytest
 
 from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
-from analysis.figures.curve import curve
-from analysis.figures.front_svg import ellipse, front_svg
+from analysis.export.files import export
 from analysis.metrics.names import Objective
 from analysis.report.build import PAGES, report, write_report
-from analysis.report.findings import claims
-from analysis.report.trial_page import SHORT, mcnemar, shortened
+from analysis.report.findings import notices
+from analysis.report.trial_page import SHORT, shortened
 from analysis.results.sweep import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.ledger.record import Failure, TrialRecord
@@ -85,7 +84,7 @@ PAGED = [(name, objectives) for name in PAGES_OF for objectives in ("one", "two"
 PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
 
 
-def test_hours_of_a_sweep_without_a_gpu_are_not_called_gpu_hours(builder):
+def test_gpu_hours_need_a_gpu(builder):
     builder.baseline().add((26, 37))
     assert "GPU-hours" not in report(builder.load(spent=[3600.0, 1800.0]))
     for record in (sweep := builder.load(spent=[3600.0, 1800.0])).records.values():
@@ -94,7 +93,7 @@ def test_hours_of_a_sweep_without_a_gpu_are_not_called_gpu_hours(builder):
 
 
 @pytest.mark.parametrize(("situation", "objectives"), PAGED)
-def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situation, objectives):
+def test_every_sweep_has_a_self_contained_page_with_a_headline(builder, situation, objectives):
     text = report((SITUATIONS | PAGES_OF)[situation](builder).load(objectives=OBJECTIVES[objectives]))
     page = Page(text)
     assert re.search(r'class="headline">[^<]+\.</p>', text)
@@ -105,22 +104,13 @@ def test_every_sweep_has_a_page_with_a_headline_and_no_outside(builder, situatio
     assert {link[1:] for link in page.links if link.startswith("#")} <= targets
 
 
-def test_a_sweep_without_a_feasible_point_names_the_nearest(builder):
-    (sentence, *_) = claims(builder.baseline().add((40, 10)).add((41, 30)).load())
-    assert sentence.startswith("Nearest comes trial #1, with math forgetting +25.0 %")
-
-
-def test_an_interval_that_holds_0_is_said_to_show_nothing(builder):
-    assert any("spans 0" in claim for claim in claims(builder.baseline().add((21, 40)).add((20, 40)).load()))
-
-
-def test_more_than_two_objectives_are_drawn_all(builder):
+def test_all_of_several_objectives_are_drawn(builder):
     text = report(builder.baseline().add((26, 37)).add((24, 40)).load(objectives=FOUR))
     assert '<svg class="parallel"' in text
     assert "The front is one in 4 objectives" in text
 
 
-def test_a_page_says_what_was_lost_and_won_with_the_texts_and_the_exact_test(builder):
+def test_page_has_documents_lost_and_won_with_the_exact_test(builder):
     builder.baseline((20, 40)).add((26, 37))
     key, base = builder.trials[0]["key"], builder.base.key
     rewrite(builder, base, lambda d: d.assign(question="What is " + d["doc_hash"] + "?", response="base says", target="gold"))
@@ -132,7 +122,7 @@ def test_a_page_says_what_was_lost_and_won_with_the_texts_and_the_exact_test(bui
         assert quoted in text
 
 
-def test_only_the_half_that_is_quoted_is_shown(builder):
+def test_only_the_reported_half_is_shown(builder):
     builder.baseline((20, 40)).add((26, 37))
 
     def halved(documents):
@@ -146,14 +136,7 @@ def test_only_the_half_that_is_quoted_is_shown(builder):
     assert "target of commonsense20" in text and "target of commonsense21" not in text
 
 
-def test_mcnemars_p_is_the_binomial_over_what_differs():
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(0, 6) == pytest.approx(2 / 2**6)
-    assert mcnemar(6, 0) == mcnemar(0, 6)
-    assert mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
-
-
-def test_texts_are_inert_and_the_long_ones_are_shortened(builder):
+def test_texts_are_inert_and_long_ones_are_shortened(builder):
     builder.baseline((20, 40)).add((26, 37))
     builder.trials[0]["params"]["train.note"] = NASTY
     long = f"{NASTY} " * 3_000
@@ -165,7 +148,7 @@ def test_texts_are_inert_and_the_long_ones_are_shortened(builder):
     assert shortened("x " * SHORT).whole and not shortened("short").whole
 
 
-def test_equal_failures_are_told_once(builder):
+def test_equal_failures_are_listed_once(builder):
     failures = [Failure(kind="ValueError", message="the same", traceback="Traceback")] * 3
     builder.baseline()
     for failure in failures:
@@ -175,7 +158,7 @@ def test_equal_failures_are_told_once(builder):
     assert "trial 0, trial 1, trial 2" in words(text)
 
 
-def test_a_trial_that_shows_a_signature_is_flagged_by_name(three):
+def test_failure_signatures_are_flagged_by_name(three):
     sweep = three.add((22, 2, 12)).add((22, 39, 30)).add((22, 8, 24)).load(constraints=[])
     found = verdicts(sweep)
     assert found["math collapse"].tolist() == ["yes", "no", "cannot tell"]
@@ -190,12 +173,12 @@ def test_a_trial_that_shows_a_signature_is_flagged_by_name(three):
     assert "math collapse, knowledge loss" in text
 
 
-def test_what_was_not_measured_shows_no_signature(builder):
+def test_unmeasured_metric_shows_no_signature(builder):
     found = verdicts(builder.baseline().add((22, 40)).load())
     assert found["knowledge loss"].tolist() == ["not measured"]
 
 
-def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
+def test_paper_s_table_has_its_caveats(three):
     text = words(report(three.add((26, 37, 29)).load()))
     for shown in (
         "Llama 3.2 1B 2,000 60.77 61.20 above +88 +13",
@@ -208,40 +191,13 @@ def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
     assert [one.bound for one in SIGNATURES] == [0.8, 0.1]
 
 
-def test_the_paper_is_a_point_only_where_it_measured_the_objectives():
+def test_paper_is_a_point_only_if_it_measured_the_objectives():
     gain, forgetting = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
     assert paper_point((gain, forgetting)) == [0.0043, 0.88]
     assert paper_point((gain, Objective("math.value", "maximize"))) is None
 
 
-def test_an_ellipse_holds_95_in_100_of_correlated_errors():
-    errors, correlation = (2.0, 0.5), -0.7
-    covariance = np.outer(errors, errors) * [[1, correlation], [correlation, 1]]
-    draws = np.random.default_rng(0).multivariate_normal([0, 0], covariance, 200_000)
-    longer, shorter, angle = ellipse(*errors, correlation)
-    turn = np.radians(angle)
-    along, across = draws @ [np.cos(turn), np.sin(turn)], draws @ [-np.sin(turn), np.cos(turn)]
-    assert np.mean((along / longer) ** 2 + (across / shorter) ** 2 <= 1) == pytest.approx(0.95, abs=0.003)
-
-
-def test_a_point_is_drawn_where_its_metrics_are_and_better_is_told(builder):
-    sweep = builder.baseline().add((26, 37)).add((24, 40)).load()
-    picture = str(front_svg(sweep, [0], "wide"))
-    (first, second) = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="6.5"', picture)]
-    assert first[0] > second[0]  # more gain, further right
-    assert first[1] < second[1]  # more forgetting, further up
-    assert 'href="#trial-0"' in picture and 'href="#row-1"' in picture
-    assert picture.count("<ellipse") >= 2
-
-
-def test_a_curve_is_thinned_and_keeps_its_ends():
-    assert curve([(1, 2.0)], "loss") == ""
-    drawn = curve([(step, 1 / step) for step in range(1, 5_001)], "<loss>")
-    assert drawn.count("L") < 300
-    assert "&lt;loss&gt;" in drawn and "last 0.0002" in drawn
-
-
-def test_at_most_so_many_points_have_a_page_and_the_report_says_so(builder):
+def test_number_of_pages_is_limited_and_reported(builder):
     builder.baseline()
     for number in range(PAGES + 4):
         builder.add((21 + number, 48 - number))
@@ -261,7 +217,7 @@ def many(builder):
     return dataclasses.replace(sweep, trials=rows)
 
 
-def test_ten_thousand_trials_still_make_a_page_that_opens(many):
+def test_page_of_ten_thousand_trials_stays_small(many):
     text = report(many)
     assert len(many.trials) > 10_000
     assert len(text.encode()) < 15_000_000
@@ -315,7 +271,7 @@ def test_every_number_of_the_page_is_in_an_export(three):
     assert not sorted({one for one in shown if one not in known | counts | versions and one.replace(",", "") not in known})
 
 
-def test_report_json_has_what_the_pages_tell(three):
+def test_report_json_has_the_numbers_of_the_pages(three):
     path = write_report(three.add((26, 37, 29)).load())
     found = json.loads(path.with_name("report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     (one,) = found["points"]
@@ -331,14 +287,14 @@ def test_curves_of_loss_and_kl_are_on_the_page(builder):
     assert "KL from the base (nats per token)" in words(text)
 
 
-def test_a_record_of_a_failure_alone_has_no_page(builder):
+def test_failed_record_has_no_page(builder):
     builder.baseline()
     spec = builder.spec(1)
     builder.ledger.write(TrialRecord(key=spec.key, state="failed", spec=spec, failure=oom()))
     assert 'class="point"' not in report(builder.add().load())
 
 
-def test_a_browser_runs_the_page_without_a_complaint(builder, tmp_path):
+def test_browser_runs_the_page_without_an_error(builder, tmp_path):
     browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip("no Chromium here: the page's script is not tried")
@@ -357,3 +313,41 @@ def test_a_browser_runs_the_page_without_a_complaint(builder, tmp_path):
     assert "CONSOLE" not in done.stderr
     assert '<input type="search"' in done.stdout and "3 of 3" in done.stdout
     assert 'aria-pressed="false"' in done.stdout and 'class="tip"' in done.stdout
+
+
+@pytest.fixture
+def finished(builder):
+    """Base 20 and 40 of 50. Trials: 0 and 1 on the front, 2 dominated, 3 beyond the constraint, 4 failed, 5 pending."""
+    failure = Failure(kind="OutOfMemoryError", message=NASTY, traceback=f"Traceback\n{NASTY}")
+    return builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10)).add(failure=failure).add()
+
+
+def test_report_escapes_every_text(finished):
+    finished.trials[0]["params"]["train.note"] = NASTY
+    sweep = finished.load(name=NASTY)
+    (finished.folder / "sweep.yaml").write_text(NASTY, encoding="utf-8")
+    sweep = load(finished.folder)
+    text = write_report(sweep).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.tags.count("script") == 1
+    assert "<script>alert" not in text
+    assert "".join(page.words).count('<script>alert("1")</script>') >= 5
+    (html,) = export(sweep, ["html"])
+    assert "script" not in Page(html.read_text(encoding="utf-8")).tags
+
+
+def test_report_has_failures_baselines_times_versions_config_and_command(finished):
+    words = " ".join("".join(Page(report(finished.load())).words).split())
+    assert "trial 4 OutOfMemoryError" in words
+    assert f"{finished.base.key}" in words
+    assert "torch 2.9.0" in words
+    assert "name: quickstart" in words
+    assert "evaluate 5 3.5 s 3.5 s 17.5 s" in words
+    assert f"python -m trials {finished.ledger.folder(finished.trials[0]['key'])}/spec.yaml" in words
+
+
+def test_report_warns_of_a_low_base_and_of_mixed_hardware(builder):
+    sweep = builder.baseline((20, 3)).add((25, 3)).add((26, 3), hardware={"device": "H200"}).load()
+    first, second = notices(sweep)
+    assert "read the drop, not the forgetting rate" in first
+    assert "2 kinds of hardware" in second

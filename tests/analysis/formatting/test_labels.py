@@ -1,0 +1,32 @@
+"""Names and values of metrics, settings and constraints."""
+
+import math
+
+from analysis.formatting import labels
+from analysis.formatting.labels import setting_names
+from analysis.metrics.names import parse_constraint
+
+
+def test_setting_names_are_short_and_unique():
+    names = setting_names(["lora.rank", "train.learning_rate", "train.seed", "data.seed", "eval.math.seed", "seed"])
+    assert list(names.values()) == ["rank", "lr", "train.seed", "data.seed", "math.seed", "seed"]
+    assert len(set(setting_names(["a.b", "c.a.b", "d.c.a.b"]).values())) == 3
+
+
+def test_differences_have_a_sign_and_zero_has_none():
+    assert labels.percent("math.gain", 0.12, 0.021) == "+12.0 ± 2.1"
+    assert labels.percent("math.drop", -0.12) == "−12.0"
+    assert labels.percent("math.gain", -0.0001) == "0.0"
+    assert labels.percent("math.value", 0.5) == "50.0"
+    assert labels.percent("math.value", math.nan) == "–"
+
+
+def test_constraint_has_its_bound_in_the_metric_s_unit():
+    constraint = parse_constraint("math.forgetting <= 0.1")
+    assert labels.constraint_sign(constraint) == "math forgetting ≤ 10 %"
+    assert labels.constraint_words(constraint) == "math forgetting within 10 %"
+
+
+def test_settings_are_short():
+    shown = [labels.setting(value) for value in (2e-4, 0.5, 1e4, True, None, ["q_proj", "k_proj"], "x")]
+    assert shown == ["2e-4", "0.5", "10000", "yes", "–", "q,k", "x"]

@@ -1,0 +1,50 @@
+"""The report's sentences."""
+
+import pytest
+
+from analysis.report.findings import claims, headline
+from tests.factories.sweeps import NASTY, SITUATIONS, Builder
+from trials.ledger.record import Failure
+
+
+@pytest.fixture
+def builder(tmp_path):
+    return Builder(tmp_path)
+
+
+def test_infeasible_sweep_names_the_nearest_trial(builder):
+    (sentence, *_) = claims(builder.baseline().add((40, 10)).add((41, 30)).load())
+    assert sentence.startswith("Nearest comes trial #1, with math forgetting +25.0 %")
+
+
+def test_interval_that_spans_0_is_reported_as_such(builder):
+    assert any("spans 0" in claim for claim in claims(builder.baseline().add((21, 40)).add((20, 40)).load()))
+
+
+@pytest.fixture
+def finished(builder):
+    """Base 20 and 40 of 50. Trials: 0 and 1 on the front, 2 dominated, 3 beyond the constraint, 4 failed, 5 pending."""
+    failure = Failure(kind="OutOfMemoryError", message=NASTY, traceback=f"Traceback\n{NASTY}")
+    return builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10)).add(failure=failure).add()
+
+
+def test_headline_counts_the_feasible_trials_and_names_the_best(finished, tmp_path):
+    assert headline(finished.load()) == (
+        "3 of 4 finished trials keep math forgetting within 10 %; "
+        "best commonsense gain among them +12.0 ± 4.6 points (trial #0)."
+    )
+    assert headline(finished.load(constraints=[])).startswith("4 finished trials; best commonsense gain +40.0 ±")
+
+
+@pytest.mark.parametrize(
+    ("situation", "start"),
+    [
+        ("nothing asked", "No trial has been asked for yet."),
+        ("nothing finished", "None of 2 trials has finished yet."),
+        ("all failed", "All 2 trials failed."),
+        ("none feasible", "None of 2 finished trials keeps math forgetting within 10 %."),
+        ("one trial", "1 of 1 finished trial keeps math forgetting within 10 %; best commonsense gain among them 0.0"),
+    ],
+)
+def test_headline_without_a_result_says_so(builder, situation, start):
+    assert headline(SITUATIONS[situation](builder).load()).startswith(start)

@@ -1,0 +1,14 @@
+"""The numbers of a model card."""
+
+from analysis.report.model_card import numbers, outside
+from tests.factories.sweeps import Builder
+
+
+def test_merged_model_is_inside_its_adapter_s_interval_only_if_its_score_is(tmp_path):
+    sweep = Builder(tmp_path).baseline((20, 40)).add((26, 37)).add((26, 2)).load()
+    adapter, lost = (sweep.records[key] for key in sweep.trials["key"])
+    base = sweep.records[sweep.trials["baseline"][0]]
+    same = numbers(adapter, adapter, base, "all")
+    assert all(role["inside"] for role in same["roles"].values()) and outside(same) == []
+    (line,) = outside(numbers(adapter, lost, base, "all"))
+    assert line.startswith("math 4.0 % is outside of the adapter's 74.0 %")
