@@ -61,7 +61,7 @@ def test_the_time_left_is_not_0_while_a_trial_runs(shown, monkeypatch):
     sweep, progress = shown()
     assert progress.left() == "time left not known yet"
     job = sweep.next_job()
-    progress._took.append(10.0)
+    progress._durations.append(10.0)
     assert progress.left() == "about 30 s left"  # a baseline that has just begun, and two trials
     now[0] += 9.0
     assert progress.left() == "about 21 s left"
@@ -70,7 +70,7 @@ def test_the_time_left_is_not_0_while_a_trial_runs(shown, monkeypatch):
     complete(sweep, job)
     complete(sweep, sweep.next_job())
     sweep.next_job()
-    progress._took[:] = [10.0]
+    progress._durations[:] = [10.0]
     now[0] += 60.0
     assert progress.left() == "the last trials take longer than those before"
 
