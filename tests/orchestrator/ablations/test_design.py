@@ -1,6 +1,5 @@
 """The designs are whole on every base and at every scale."""
 
-
 import pytest
 
 from orchestrator.ablations.design import Ablations
