@@ -40,7 +40,7 @@ class Categorical(_Parameter):
             raise ValueError(f"a choice stands twice in {as_text(list(choices))}")
         return choices
 
-    def values(self) -> Sequence[Any]:
+    def values(self) -> tuple[Any, ...]:
         return self.choices
 
     def extremes(self) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from orchestrator.config.parameters import PAIRED, Categorical, Float, Int, Pair
 from trials.dotted_path import MIX, source_of
 
 Settings = Mapping[str, Any]
-_DIGITS = 6  # of a drawn share; shares -> quantiles -> shares loses the others at the simplex's corners
+_DIGITS = 6  # of a drawn share; at the simplex's corners the way to quantiles and back loses all others
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What others wrote is shown on a terminal, never obeyed."""
+"""Foreign text is shown on a terminal and never obeyed."""
 
 import io
 import os
@@ -42,11 +42,11 @@ def test_foreign_text_is_shown_as_text(text, shown):
         ("eos_token=</s> and https://github.com/a/b@main", "eos_token=</s> and https://github.com/a/b@main"),
     ],
 )
-def test_a_password_is_never_shown(text, shown):
+def test_password_is_hidden(text, shown):
     assert printable(text) == shown
 
 
-def test_a_password_in_an_address_is_not_printed(write, tmp_path, command):
+def test_password_in_an_address_is_hidden(write, tmp_path, command):
     from tests.factories.configs import CONFIG
 
     address = "http://me:hunter2@127.0.0.1:9"
@@ -60,7 +60,7 @@ def test_one_line_holds_no_line_end():
     assert one_line("a\n\n b\x0b") == r"a b\x0b"
 
 
-def test_no_print_obeys_a_string():
+def test_no_string_is_obeyed():
     evil = "[/b]\x1b[31m\u202e"
     terminal = Terminal(file=io.StringIO(), width=200)
     table = Table(title=evil)
@@ -82,7 +82,7 @@ def test_markup_in_a_path_is_no_traceback(tmp_path, command):
     assert command("status", "a", "[/b]").returncode == 2
 
 
-def test_with_json_no_library_prints_to_standard_output(capfd):
+def test_only_json_reaches_standard_output(capfd):
     with only_json(True):
         os.write(1, b"lost the head node\n")
         print("warning")
