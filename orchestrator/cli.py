@@ -12,6 +12,8 @@ import trials.search_path  # noqa: F401  # before anything that a file in the wo
 # isort: split
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +26,6 @@ from orchestrator.finish import finish
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root
-from trials.printable import one_line
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out = Terminal(width=None if os.isatty(1) else 160)
@@ -35,20 +36,23 @@ Folder = Annotated[
     str, typer.Argument(help="A sweep's folder: runs/quickstart, s3://bucket/runs/quickstart.", show_default=False)
 ]
 Override = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Changes one value of the config.")]
-Storage = Annotated[str | None, typer.Option(help="Storage root: a folder, s3://..., gs://...; the config's when left out.")]
-Address = Annotated[
-    str | None, typer.Option(help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT. This machine when left out.")
-]
+Storage = Annotated[str | None, typer.Option(help="Storage root: a folder, s3://..., gs://.... Default: the config's.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: this machine.")]
 Events = Annotated[str | None, typer.Option(metavar="FILE", help="Appends a JSON line for every event.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
-
-Scale = Literal["full", "small"]
-
-_WATCH = 5.0  # seconds
 
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("stopped; the same command resumes it")
+        raise typer.Exit(130) from None
 
 
 @app.callback()
@@ -65,7 +69,7 @@ def run(
     events: Events = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs a sweep, or goes on with one that was cut off: the same command again is the resume.
+    """Runs a sweep. The same command again resumes it.
 
     Ctrl-C once lets the running trials finish, twice stops at once.
 
@@ -77,23 +81,19 @@ def run(
     sweep_config = load(config, override or [])
     place = root(storage or sweep_config.storage)
     console = err if as_json else out
-    try:
-        with only_json(as_json):
-            if address is not None and address.startswith("ray://"):
-                from orchestrator.submit import ClusterSweep, run_through_client
+    with _stoppable(), only_json(as_json):
+        if address is not None and address.startswith("ray://"):
+            from orchestrator.submit import ClusterSweep, run_through_client
 
-                remote = ClusterSweep(sweep_config, str(place), events)
-                left, outcome = run_through_client(remote, address, console, show=not as_json)
-            else:
-                left = drive(sweep_config, place, address, console, events)
-                outcome = finish(place, sweep_config.name, None if as_json else out)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on where it was")
-        raise typer.Exit(130) from None
+            remote = ClusterSweep(sweep_config, str(place), events)
+            left, outcome = run_through_client(remote, address, console, show=not as_json)
+        else:
+            left = drive(sweep_config, place, address, console, events)
+            outcome = finish(place, sweep_config.name, None if as_json else out)
     if as_json:
         _print_json(outcome)
     if left:
-        raise SweepFailed(f"{sweep_config.name}: stopped with {left} still to run; the same command goes on with them")
+        raise SweepFailed(f"{sweep_config.name}: stopped with {left} still to run; the same command resumes it")
     if outcome["failed"] and not outcome["complete"]:
         raise SweepFailed(f"{sweep_config.name}: every trial failed; slimsweep status {place}/{sweep_config.name} says why")
 
@@ -106,7 +106,7 @@ def submit(
     storage: Storage = None,
     events: Events = None,
 ) -> None:
-    """Runs a sweep as a Ray job: its log appears here, its exit code is this command's. The same command again is the resume.
+    """Runs a sweep as a Ray job and shows its log. The exit code is the job's. The same command again resumes the sweep.
 
     Example: slimsweep submit configs/quickstart.yaml --address http://127.0.0.1:8265 --storage s3://bucket/runs
     """
@@ -129,15 +129,17 @@ def plan(
     config: Config,
     override: Override = None,
     storage: Storage = None,
-    gpu: Annotated[str | None, typer.Option(help="The kind of GPU, such as H100; this machine's when left out.")] = None,
-    price_per_gpu_hour: Annotated[float | None, typer.Option(min=0.0, help="Tells what the sweep costs.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Simulates the sweep on so many GPUs.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Kind of GPU, such as H100. Default: this machine's.")] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0.0, help="Price of one, in any currency: shows the cost of the sweep.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Simulates the sweep on this many GPUs.")] = None,
     deaths_per_hour: Annotated[
-        float, typer.Option(min=0.0, help="How often a worker dies in that, 0.05 on spot machines.")
+        float, typer.Option(min=0.0, help="Deaths of a simulated worker; 0.05 on spot machines.")
     ] = 0.01,
     as_json: AsJson = False,
 ) -> None:
-    """Shows what would run, before it does: trials, time, money, memory, disk; with --gpus, how it would go on so many.
+    """Plans a sweep before it runs: trials, time, money, memory, disk; with --gpus, a simulation.
 
     Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8 --gpus 1000 --set search.trials=10000
     """
@@ -163,7 +165,7 @@ def plan(
 @app.command()
 def status(
     folder: Folder,
-    watch: Annotated[bool, typer.Option("--watch", help="Shows it again every few seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refreshes every few seconds until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Shows a sweep's progress, failures and the front so far.
@@ -171,52 +173,29 @@ def status(
     Example: slimsweep status runs/quickstart
     """
     from analysis.results.sweep import load
+    from orchestrator.console import status as shown
 
     if as_json:
-        _print_json(_status(load(root(folder))))
+        _print_json(shown.summary(load(root(folder))))
         return
     if not watch:
-        _print_status(load(root(folder)))
+        shown.show(load(root(folder)), out)
         return
-    try:
+    with suppress(KeyboardInterrupt):
         while True:
             sweep = load(root(folder))
             out.clear()
-            _print_status(sweep)
-            time.sleep(_WATCH)
-    except KeyboardInterrupt:
-        return
-
-
-def _status(sweep: Any) -> dict[str, Any]:
-    from analysis.export.files import front_rows
-
-    counts = sweep.trials["state"].value_counts()
-    states = {state.replace(" ", "_"): int(counts.get(state, 0)) for state in ("complete", "failed", "given up", "pending")}
-    failures = sweep.failures.drop(columns="traceback", errors="ignore").to_dict("records")
-    return {"budget": sweep.budget, **states, "failures": failures, "front": front_rows(sweep)}
-
-
-def _print_status(sweep: Any) -> None:
-    found = _status(sweep)
-    # what is derived from a training does not count against the budget, so there may be more trials than that
-    of = f" of {max(found['budget'], len(sweep.trials))}" if found["budget"] is not None else ""
-    given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
-    ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
-    out.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open")
-    for failure in found["failures"]:
-        key = f" ({failure['key']})" if failure["key"] else ""
-        out.print("  " + one_line(f"{failure['what']}{key}: {failure['kind']}: {failure['message']}"), soft_wrap=True)
-    out.print(front_table(sweep))
+            shown.show(sweep, out)
+            time.sleep(5)
 
 
 @app.command()
 def replay(
     folder: Folder,
-    orders: Annotated[int, typer.Option(min=1, help="Random orders of the points that it is replayed in.")] = 10,
+    orders: Annotated[int, typer.Option(min=1, help="Number of random orders of the points.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Replays a finished sweep under levers that spend less on losers: what they save, and whether they find the front.
+    """Replays a finished sweep under levers that spend less on losers, and compares time and front.
 
     Example: slimsweep replay runs/quickstart
     """
@@ -237,10 +216,10 @@ def replay(
 def front(
     folder: Folder,
     formats: Annotated[
-        str, typer.Option("--format", help="Of csv, json, parquet, html, png, svg, tex, md, study, with commas.")
+        str, typer.Option("--format", help="Comma-separated: csv, json, parquet, html, png, svg, tex, md, study.")
     ] = "csv,json,parquet,html,png",
-    trials: Annotated[bool, typer.Option("--trials", help="All trials too, as those of csv, json, parquet.")] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="Every figure too, as PNG, SVG and CSV.")] = False,
+    trials: Annotated[bool, typer.Option("--trials", help="Exports all trials too, as csv, json, parquet.")] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Exports every figure too, as PNG, SVG and CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Exports the Pareto front: as tables, as a page, as a figure, and as an Optuna study (optuna.db).
@@ -283,14 +262,16 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
 def publish(
     folder: Folder,
     key: Annotated[
-        str, typer.Argument(help="A record's key, a beginning of it, or a trial's number (#7).", show_default=False)
+        str, typer.Argument(help="A record's key, its first characters, or a trial's number (#7).", show_default=False)
     ],
     to: Annotated[
-        Path | None, typer.Option(help="The folder to make; published/SWEEP-KEY when left out.", parser=local, metavar="DIR")
+        Path | None, typer.Option(help="Folder to make. Default: published/SWEEP-KEY.", parser=local, metavar="DIR")
     ] = None,
-    hub: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Uploads the folder to the hub as well.")] = None,
+    hub: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Also uploads the folder to the hub.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Makes a new repository on the hub public.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even if the merged model does not score as the adapter.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publishes even if the merged model scores differently from the adapter.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Merges an adapter into its base's 16-bit weights, scores the merged model again and writes it with a model card.
@@ -317,14 +298,14 @@ def publish(
 
 @app.command()
 def ablate(
-    name: Annotated[
-        str | None, typer.Argument(help="An ablation, or all; a list of them when left out.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="An ablation, or all. Default: lists them.", show_default=False)] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME; its own when left out."),
+        typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME. Default: the ablation's own."),
     ] = None,
-    scale: Annotated[Scale, typer.Option(help="full, or small: the same design with fewer levels and seeds.")] = "full",
+    scale: Annotated[
+        Literal["full", "small"], typer.Option(help="full, or small: the same design with fewer levels and seeds.")
+    ] = "full",
     storage: Storage = None,
     address: Address = None,
     events: Events = None,
@@ -333,7 +314,7 @@ def ablate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists the paper's ablations, or runs one (or all) and answers its questions; the same command again is the resume.
+    """Lists the paper's ablations, or runs one (or all) and answers its questions. The same command again resumes it.
 
     Example: slimsweep ablate q1 --base micro
     """
@@ -349,24 +330,19 @@ def ablate(
         else:
             out.print(ablation_table.table(found))
             trials, distinct = ablating.shared(ablations, base, scale)
-            out.print(
-                f"{trials} trials, {distinct} of them distinct: what several ask for is run once. Hours as plan counts them."
-            )
+            out.print(f"{trials} trials, {distinct} of them distinct; shared trials run once. Hours are those of plan.")
         return
-    planned = [one for several in ablating.each(ablations, name.lower(), base, scale) for one in several]
+    sweeps = ablating.each(ablations, name.lower(), base, scale)
+    planned = [one.mirrored(hub_mirror) for several in sweeps for one in several]
     console = err if as_json else out
-    try:
-        with only_json(as_json):
-            lost = ablating.run(planned, place, address, console, events, hub_mirror)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on where it was")
-        raise typer.Exit(130) from None
-    told, written = ablating.write(ablations, planned, place, base, scale)
+    with _stoppable(), only_json(as_json):
+        lost = ablating.run(planned, place, address, console, events)
+    answers, written = ablating.write(ablations, planned, place, base, scale)
     wanted = {one.ablation.name for one in planned}
     if as_json:
-        _print_json(ablating.as_dict(told, wanted))
+        _print_json(ablating.as_dict(answers, wanted))
     else:
-        ablating.say(told, wanted, lambda line: out.print(line, soft_wrap=True))
+        ablating.say(answers, wanted, lambda line: out.print(line, soft_wrap=True))
         out.print(str(written[0]), soft_wrap=True)
     if lost:
         raise SweepFailed(f"every trial of {', '.join(lost)} failed; slimsweep status {place}/{lost[0]} says why")
@@ -377,11 +353,11 @@ def compare(
     folder: Folder,
     other: Annotated[str, typer.Argument(help="The other sweep's folder.", show_default=False)],
     to: Annotated[
-        Path, typer.Option(help="Where the page, the pictures and the numbers go.", parser=local, metavar="DIR")
+        Path, typer.Option(help="Folder for the page, the figures and the numbers.", parser=local, metavar="DIR")
     ] = Path("compare"),
     as_json: AsJson = False,
 ) -> None:
-    """Lays two sweeps' fronts over each other and says which is better, as far as that can be said.
+    """Compares the fronts of two sweeps and judges which is better.
 
     Example: slimsweep compare runs/plain runs/replay --to compare
     """

@@ -1,4 +1,4 @@
-"""The kinds of GPU that a plan can reckon with: their memory, their rates, and which one is meant or at hand."""
+"""Kinds of GPU: their memory and rates, and how to find one by a name."""
 
 import re
 import shutil
@@ -13,14 +13,14 @@ from trials.models.devices import Capability
 class GpuKind:
     name: str
     memory: float
-    """GiB that a program can have, a little under what the box says."""
+    """GiB that a program can use, a little below the nominal size."""
     tflops: float
     """Dense tensor-core TFLOP/s in bfloat16 with 32-bit accumulation; float16 on the T4, which has no bfloat16."""
     bandwidth: float
-    """Of its memory, GB/s."""
+    """Memory bandwidth, GB/s."""
     utilization: float
-    """Share of `tflops` that a model of about a billion parameters is assumed to reach here (model FLOPs utilisation, arXiv
-    2204.02311, appendix B). An assumption, lower on the larger chips, which models this small do not fill."""
+    """Assumed share of `tflops` that a model of about a billion parameters reaches (model FLOPs utilisation, arXiv 2204.02311,
+    appendix B). Lower on larger chips, which such a model does not fill."""
 
 
 # Rates: NVIDIA's data sheets of the cards (H200, H100 SXM, A100 SXM, L40S, L4, T4, A10G as AWS G5 has it) and, for the RTX
@@ -40,17 +40,17 @@ KINDS = (
 
 
 def find(name: str) -> GpuKind:
-    """The kind that a person, a driver ("NVIDIA A100-SXM4-80GB") or Ray ("A100-80G") calls so, or InputError."""
+    """The kind with a person's, a driver's ("NVIDIA A100-SXM4-80GB") or Ray's ("A100-80G") name. Raises InputError."""
     if kind := lookup(name):
         return kind
-    raise InputError(f"--gpu {name}: not a GPU that is known here; there are {', '.join(kind.name for kind in KINDS)}")
+    raise InputError(f"--gpu {name}: not in the catalog; there are {', '.join(kind.name for kind in KINDS)}")
 
 
 def lookup(name: str) -> GpuKind | None:
     words = set(re.findall(r"[A-Z0-9]+", name.upper().replace("RTX", " ")))
     fitting = [kind for kind in KINDS if _model(kind) in words]
     sized = [kind for kind in fitting if words & {_size(kind), f"{_size(kind)}G", f"{_size(kind)}GB"}]
-    # a kind of two sizes, named without one, is the smaller: a plan that fits there fits both
+    # without a size the smaller one: a plan that fits there fits both
     return min(sized or fitting, key=lambda kind: kind.memory, default=None)
 
 
@@ -65,7 +65,7 @@ _OLD: dict[str, Capability] = {
 
 
 def before_bfloat16(name: str) -> Capability | None:
-    """The compute capability of a GPU that is known here to have no units for bfloat16, by its name; None for any other."""
+    """Compute capability of a GPU without bfloat16 units, by its name; None for any other."""
     words = re.findall(r"[A-Z0-9]+", name.upper().replace("RTX", " ").replace("GTX", " "))
     return next((_OLD[word] for word in words if word in _OLD), None)
 
@@ -80,13 +80,14 @@ def _size(kind: GpuKind) -> str:
 
 
 def local() -> str | None:
-    """What this machine's driver calls its first GPU; None without one. Asks nvidia-smi, to load no torch."""
+    """The driver's name of this machine's first GPU; None without one."""
+    # by nvidia-smi, to load no torch
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    asked = [program, "--query-gpu=name", "--format=csv,noheader"]
+    query = [program, "--query-gpu=name", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):  # a driver without a card
         return None
     return next((line.strip() for line in answer.stdout.splitlines() if line.strip()), None)

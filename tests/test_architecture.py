@@ -76,6 +76,13 @@ def test_only_these_places_of_the_orchestrator_import_the_library(library):
     assert not {path for path in importing if not path.startswith(LIBRARIES[library])}
 
 
+def test_config_imports_only_the_gpu_catalog_of_the_orchestrator():
+    for path in (ROOT / "orchestrator" / "config").rglob("*.py"):
+        others = {name for name in imports(path) if name.startswith("orchestrator") and "config" not in name}
+        # `from orchestrator import gpu_catalog` names the package alone
+        assert others <= {"orchestrator", "orchestrator.gpu_catalog"}, f"{path} imports {others}"
+
+
 def test_reading_records_and_configs_loads_no_torch():
     code = "import sys, analysis.results.sweep, orchestrator.config.model; sys.exit(bool({'torch', 'ray'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

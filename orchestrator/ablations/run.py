@@ -8,7 +8,8 @@ from analysis.ablations import page
 from analysis.ablations.answer import Answer
 from analysis.ablations.decide import answer
 from analysis.results.sweep import load
-from orchestrator.ablations.design import Ablations, Planned, Scale
+from orchestrator.ablations.design import Ablations, Planned
+from orchestrator.ablations.model import Scale
 from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from orchestrator.planning.plan import Gpus, plan
@@ -20,8 +21,8 @@ ALL = "all"
 
 
 def rows(ablations: Ablations, storage: str, base: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
-    """Per ablation: name, question, bases, trials (trainings, or evaluations where nothing is trained), points derived from
-    them, and hours on each of GPUS (None where a base's size is not known)."""
+    """A row for each ablation: name, question, bases, trials (evaluations for an ablation that trains nothing), points derived
+    from them, and hours on each of GPUS (None for a base of unknown size)."""
     for planned in each(ablations, ALL, base, scale):
         counts = [_trials(one) for one in planned]
         yield {
@@ -35,7 +36,7 @@ def rows(ablations: Ablations, storage: str, base: str | None, scale: Scale) -> 
 
 
 def each(ablations: Ablations, name: str, base: str | None, scale: Scale) -> Iterator[list[Planned]]:
-    """The sweeps of each ablation; of all of them, those that can be had on this base."""
+    """The sweeps of each ablation; `all` takes those that the base suffices for."""
     if name != ALL:
         yield ablations.plan(name, base, scale)
         return
@@ -51,7 +52,7 @@ def _trials(planned: Planned) -> tuple[int, int]:
 
 
 def shared(ablations: Ablations, base: str | None, scale: Scale) -> tuple[int, int]:
-    """Trials of all ablations, and how many of them are distinct: what several ask for is run once."""
+    """(trials of all ablations, distinct trials). A trial that several ablations share runs once."""
     keys = []
     for planned in each(ablations, ALL, base, scale):
         for one in planned:
@@ -66,33 +67,30 @@ def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: 
     return sum(known) if len(known) == len(hours) else None
 
 
-def run(
-    planned: Sequence[Planned], storage: str, address: str | None, console: Terminal, events: str | None, mirror: str | None
-) -> list[str]:
-    """Drives each sweep; returns the names of those that have no finished trial. Raises SweepFailed where one was stopped."""
+def run(planned: Sequence[Planned], storage: str, address: str | None, console: Terminal, events: str | None) -> list[str]:
+    """Drives each sweep. Returns the names of those without a finished trial. Raises SweepFailed for a stopped one."""
     from orchestrator.finish import finish
     from orchestrator.run import drive
 
     lost = []
-    for one in planned:
-        config = one.config if mirror is None else one.config.model_copy(update={"hub_mirror": mirror})
+    for config in (one.config for one in planned):
         left = drive(config, storage, address, console, events)
         if left:
-            raise SweepFailed(f"{config.name}: stopped with {left} still to run; the same command goes on with them")
+            raise SweepFailed(f"{config.name}: stopped with {left} still to run; the same command resumes it")
         if not finish(storage, config.name, None)["complete"]:
             lost.append(config.name)
     return lost
 
 
 def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
-    """Of those whose sweeps are there."""
+    """The answers of ablations that have begun."""
     found = []
     for one in planned:
         folder = root(storage) / one.config.name
         try:
             sweep = load(folder)
         except InputError:
-            if exists(folder / "manifest.json"):  # there, and not whole
+            if exists(folder / "manifest.json"):  # begun, but damaged
                 raise
             continue
         found.append(answer(sweep, one.questions, one.experiment, one.points()))
@@ -102,7 +100,7 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
 def write(
     ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale
 ) -> tuple[list[Answer], list[Path]]:
-    """The answers to all ablations of this base and scale that have been run in this storage, those of `planned` among them."""
+    """Writes the page of all ablations of this base and scale in the storage; returns their answers and the files."""
     everything = [one for several in each(ablations, ALL, base, scale) for one in several]
     known = {one.config.name for one in everything}
     found = answers([*everything, *(one for one in planned if one.config.name not in known)], storage)

@@ -20,14 +20,14 @@ from trials.spec import Base, Count, Data, Derive, Evaluation, Lora, Section, Tr
 
 Params = Mapping[str, Any]
 SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive")
-_CORNERS = 2_000  # of a space; they double with each setting
-COUNTABLE = 10_000  # points of a space that are looked at one by one; a second's work
+_CORNERS = 2_000  # their number doubles with each setting
+COUNTABLE = 10_000  # points of a space that are enumerated; takes a second
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Objective(Section):
     metric: str
-    """ROLE.KIND, such as math.forgetting; `analysis.metrics.names` and `analysis.dissect` say what there is."""
+    """ROLE.KIND, such as math.forgetting; `analysis.metrics` lists the kinds."""
     direction: Literal["maximize", "minimize"]
 
 
@@ -35,27 +35,27 @@ class Search(Section):
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
     """`grid` runs every point in order; `gp` slows down beyond some hundred trials and four objectives."""
     trials: Count | None = None
-    """Settings tried in all, baselines not counted. Of `trials`, `gpu_hours` and `hours` the first to end ends the sweep."""
+    """Settings to try, without baselines. The sweep ends with the first of `trials`, `gpu_hours` and `hours`."""
     gpu_hours: Positive | None = None
-    """Seconds of the trials times their GPUs, as hours; of workers where the machines have no GPU."""
+    """Hours of the trials times their GPUs; worker-hours on machines without a GPU."""
     hours: Positive | None = None
-    """Wall-clock time of the commands that ran the sweep."""
+    """Wall-clock hours of the commands that ran the sweep."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
     constraints: tuple[str, ...] = ()
     """Such as "math.forgetting <= 0.10"."""
     first: tuple[dict[str, Any], ...] = ()
-    """Points to try first, by dotted path; the sampler fills in what a point leaves out."""
+    """Points to try first, by dotted path; the sampler fills in missing settings."""
     replicates: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Runs of the same setting under several seeds."""
+    """Runs of each setting, under different seeds."""
     documents: Literal["half", "all"] = "half"
-    """What the search sees of each benchmark. With `half` results are quoted on the other half, which picked nothing."""
+    """Documents of each benchmark that the search sees. `half` keeps the other half for unbiased results."""
     racing: bool = False
-    """Gives a trial up after an eighth, a quarter or half of its documents where the front so far beats it with a probability
-    of 99 %. It leaves no record; what it has done is kept, and a sweep that asks for it later goes on from there."""
+    """Gives a trial up after an eighth, a quarter or half of its documents if the front beats it with 99 % probability. It
+    leaves a checkpoint and no record; a sweep that proposes it later resumes it."""
     study: str = "sqlite"
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the sampler."""
+    """Seed of the sampler."""
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -79,7 +79,7 @@ class Search(Section):
             secret = (
                 url.password is not None or "@" in url.path or any("password" in name for name in named)
             )  # sslpassword is one too
-        except ValueError:  # a bracket or a port that is none; its text may hold a password, so it is not shown
+        except ValueError:  # a bad bracket or port. The text may hold a password, so it is not shown
             raise ValueError("not a URL; allowed: sqlite, journal, postgresql://USER@HOST/DATABASE") from None
         if url.scheme != "postgresql" or not url.path.strip("/"):
             raise ValueError("allowed: sqlite, journal, postgresql://USER@HOST/DATABASE")
@@ -90,15 +90,14 @@ class Search(Section):
 
 class Resources(Section):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
-    """Where the machines have GPUs; where they have none a trial runs on the CPU. 0.25: four trials share a GPU."""
+    """0.25 lets four trials share a GPU. On machines without a GPU a trial runs on the CPU."""
     cpus_per_trial: Count = 1
     max_concurrent: Count | None = None
     trials_per_pass: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Trials that a worker takes at once: it trains their adapters in one pass over the base where they share that, the
-    sequence length and the batch size (trials/training/multi_adapter.py). A sampler that learns from results learns from as
-    many at once."""
+    """Trials that a worker takes at once. Adapters with the same base, sequence length and batch size are trained in one pass
+    (trials/training/multi_adapter.py). The sampler learns from as many results at once."""
     accelerator_type: Annotated[str, Field(min_length=1)] | None = None
-    """Ray's name of the GPU that a trial needs, such as A100 or H100; None takes any."""
+    """Ray's name of the required GPU, such as A100 or H100. Default: any."""
 
     @field_validator("gpus_per_trial")
     @classmethod
@@ -109,19 +108,19 @@ class Resources(Section):
 
 
 class Derived(Section):
-    """Points that each trained adapter gives without another training; they do not count as trials."""
+    """Points derived from each trained adapter without further training. They do not count as trials."""
 
     strength: tuple[Annotated[float, Field(gt=0.0, le=1.25)], ...] = ()
-    """Factors on what the adapter adds."""
+    """Factors on the adapter's update."""
     rank: tuple[Count, ...] = ()
-    """Ranks that it is truncated to."""
+    """Ranks to truncate it to."""
     samples: tuple[Count, ...] = ()
-    """Numbers of rows after which it is taken."""
+    """Numbers of training rows after which to take it."""
     off: tuple[Literal["q", "k", "v", "first-third", "middle-third", "last-third"], ...] = ()
-    """Parts of the network in which it is switched off."""
+    """Parts of the network in which to switch it off."""
 
     of: dict[str, Value] = Field(default={})
-    """Only from trainings with these settings, by dotted path; from all when left out."""
+    """Derive only from trainings whose settings match these dotted paths. Default: all."""
 
     def applies(self, spec: TrialSpec) -> bool:
         """Whether points are derived from this training."""
@@ -129,7 +128,7 @@ class Derived(Section):
         return all(dotted_path.read(dumped, path) == value for path, value in self.of.items())
 
     def points(self) -> list[dict[str, Any]]:
-        """The settings of each, that of the adapter as trained first; empty where nothing is derived."""
+        """Settings of each point, the adapter as trained first; empty if nothing is derived."""
         trained = {name: value for name, value in Derive().model_dump().items() if getattr(self, name)}
         points = [trained]
         for name in trained:
@@ -138,13 +137,13 @@ class Derived(Section):
         return [{f"derive.{name}": value for name, value in point.items()} for point in distinct] if trained else []
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # a folder's name; file systems take 255 bytes, and it gets endings
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # a folder's name: file systems allow 255 bytes, and it gets suffixes
 
 
 class SweepConfig(Section):
     name: str
     about: dict[str, Any] = Field(default={})
-    """Whatever is worth knowing of the model or the sweep, in any keys; `plan` shows it, and nothing depends on it."""
+    """Free notes on the model or the sweep. `plan` shows them; nothing depends on them."""
     base: Base
     data: Data
     lora: Lora = Lora()
@@ -155,12 +154,12 @@ class SweepConfig(Section):
     search: Search
     resources: Resources = Resources()
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Where the trials' curves are sent as well."""
+    """Trackers that get the trials' curves."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
     hub_mirror: str | None = None
-    """Folder laid out as org/name, read before the hub."""
+    """Folder with subfolders org/name, read before the hub."""
     pins: Pins = Pins()
-    """What models and data are, set when the sweep begins; sweep.yaml holds them."""
+    """Identities of models and data, set when the sweep begins and kept in sweep.yaml."""
 
     @field_validator("name")
     @classmethod
@@ -186,16 +185,16 @@ class SweepConfig(Section):
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """What the space varies, parents before children."""
+        """Axes of the space, parents before children."""
         derived = self.derive.points()
         return space.axes(self.space, self.data.mix) + (space.derived(derived) if derived else ())
 
     def paths(self) -> list[str]:
-        """Every dotted path that the settings of a point may hold."""
+        """Every dotted path that a point may set."""
         return [path for axis in self.axes for path in axis.paths]
 
     def spec(self, params: Params) -> TrialSpec:
-        """The trial at one point of the space; raises ValueError where the point is no valid trial."""
+        """The trial at a point of the space. Raises ValueError for a point that is no valid trial."""
         parts: dict[str, Any] = {name: getattr(self, name) for name in SPEC_SECTIONS}
         dumped = {name: _dump(part) for name, part in parts.items()} | {"derive": {}}
         shares = {}
@@ -209,33 +208,33 @@ class SweepConfig(Section):
         return self.pins.into(TrialSpec.model_validate(dumped))
 
     def specs(self, params: Params) -> list[TrialSpec]:
-        """The replicates of the trial at one point, which differ in their seeds; the first is `spec(params)`."""
+        """The replicates at a point; they differ in their seeds, and the first is `spec(params)`."""
         first = self.spec(params)
         return [_reseeded(first, replicate) for replicate in range(self.search.replicates)]
 
     def siblings(self, params: Params) -> list[dict[str, Any]]:
-        """The other points that the same training gives; those that contradict it left out."""
+        """The other valid points derived from the same training."""
         if not self.derive.applies(self.spec(params)):
             return []
         others = ({**params, **point} for point in self.derive.points())
         return [point for point in others if point != params and self.valid(point)]
 
     def kept(self, spec: TrialSpec) -> list[int]:
-        """The numbers of rows after which the training of this spec is to keep a copy of its adapter."""
+        """Numbers of rows after which this training keeps a copy of its adapter."""
         if spec.is_baseline:
             return []
         return [rows for rows in self.derive.samples if rows <= spec.data.rows and rows % spec.train.batch_size == 0]
 
     def baseline_specs(self) -> list[TrialSpec]:
-        """One per distinct base and evaluation in the space."""
+        """One for each distinct base and evaluation of the space."""
         varied = ("base.", "eval.")
         points = space.corners(self.touching(varied), {})
         kept = ({path: value for path, value in point.items() if path.startswith(varied)} for point in points)
         return list({spec.key: spec for spec in (self.spec(point).baseline() for point in kept)}.values())
 
     def corners(self, prefixes: Sequence[str], fixed: Params | None = None) -> Iterator[dict[str, Any]]:
-        """Valid points at the extremes of the settings under these prefixes alone, large numbers first, of so many as can be
-        looked at; a setting in `fixed` has this value."""
+        """Valid points at the extremes of the settings under these prefixes, large numbers first, from the first _CORNERS.
+        `fixed` settings keep their value."""
         points = islice(space.corners(self.touching(tuple(prefixes)), fixed or {}), _CORNERS)
         return (point for point in points if self.valid(point))
 
@@ -244,7 +243,7 @@ class SweepConfig(Section):
         return space.with_parents(self.axes, [axis for axis in self.axes if any(p.startswith(prefixes) for p in axis.paths)])
 
     def valid(self, settings: Params) -> bool:
-        """Whether the point is a trial; settings that are each valid may contradict each other."""
+        """Whether the point is a trial. Settings that are valid alone may contradict each other."""
         try:
             self.spec(settings)
         except ValueError:
@@ -252,15 +251,13 @@ class SweepConfig(Section):
         return True
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """The settings of every valid point of a space whose parameters all have a grid, the last parameter running fastest;
-        nothing derived is among them."""
+        """Every valid point of a finite space, the last parameter running fastest, without derived points."""
         if self._points is not None:
-            yield from map(dict, self._points)
-        else:
-            yield from (settings for settings in self._every_point() if self.valid(settings))
+            return map(dict, self._points)
+        return filter(self.valid, self._every_point())
 
     def size(self) -> int | None:
-        """Points of `grid`; None where the space is continuous or has more than COUNTABLE points."""
+        """Number of points of `grid`; None for a continuous space or one with more than COUNTABLE points."""
         return None if self._points is None else len(self._points)
 
     @cached_property
@@ -271,22 +268,19 @@ class SweepConfig(Section):
         return None if len(points) > COUNTABLE else tuple(point for point in points if self.valid(point))
 
     def _every_point(self) -> Iterator[dict[str, Any]]:
-        """Of adapters as they were trained: what is derived from one comes with it."""
+        # derived points come with the adapter that they are derived from
         trained = next(iter(self.derive.points()), {})
         varied = [axis for axis in self.axes if not set(axis.paths) & set(trained)]
         return (settings | trained for settings in space.every_point(varied))
 
     def draw(self, random: Random) -> dict[str, Any]:
-        """The settings of a random point, every value of every parameter as likely as any other; it need not be valid."""
+        """A random point, uniform in every parameter. It need not be valid."""
         return space.draw(self.axes, random)
 
     @property
     def budget(self) -> int | None:
-        """Settings to try in all, baselines not counted; None where only time or the space limits them."""
-        size = self.size()
-        if size is None or self.search.trials is None:
-            return size if self.search.trials is None else self.search.trials
-        return min(size, self.search.trials)
+        """Settings to try, without baselines; None if only time limits them."""
+        return min((limit for limit in (self.size(), self.search.trials) if limit is not None), default=None)
 
 
 def _reseeded(spec: TrialSpec, by: int) -> TrialSpec:
@@ -301,13 +295,13 @@ def _dump(part: Any) -> Any:
 
 
 def remix(mix: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, float]:
-    """The mix with some shares set; the other sources share what is left, in their proportions."""
+    """The mix with some shares set. The other sources divide the rest in their proportions."""
     left = 1.0 - sum(shares.values())
     others = sum(share for name, share in mix.items() if name not in shares)
     if left < -1e-9:
         raise ValueError(f"data.mix: the searched shares add up to {1 - left:g}, more than 1")
     if others == 0 and left > 1e-9:
-        raise ValueError("data.mix: no other source has a share that could take what is left")
+        raise ValueError("data.mix: no other source has a share that could take the rest")
     return {
         name: round(shares[name] if name in shares else max(left, 0.0) * share / (others or 1.0), 12)
         for name, share in mix.items()

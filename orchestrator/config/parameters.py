@@ -1,4 +1,4 @@
-"""What a config says about a setting that varies: choices, a range, the shares of a mix, or points of several settings."""
+"""Parameters of `space`: choices, ranges, shares of a mix, points of several settings."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 from trials.spec import Section
 
 Value = str | bool | int | float
-PAIRED = "_"  # where the space has its list of points
-_STEPS = 1_000_000  # of a range; no sampler needs more, and they are written out
+PAIRED = "_"  # key of the space's list of points
+_STEPS = 1_000_000  # of a range, which is enumerated; no sampler needs more
 
 
 class _Parameter(Section):
     when: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
-    """Path of a categorical or paired parameter -> value(s) at which this one varies; elsewhere it keeps the config's value."""
+    """Path of a categorical or paired parameter -> value(s) at which this one varies. Elsewhere it keeps the config's value."""
 
     def __str__(self) -> str:
         shown = self.model_dump(mode="json", exclude_defaults=True, exclude={"type", "when"})
@@ -25,7 +25,7 @@ class _Parameter(Section):
         return ", ".join([f"{name} {as_text(value)}" for name, value in shown.items()] + conditions)
 
     def spelled(self) -> str:
-        """As it is spelled in a config."""
+        """Its spelling in a config."""
         return as_text(self.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -40,7 +40,7 @@ class Categorical(_Parameter):
             raise ValueError(f"a choice stands twice in {as_text(list(choices))}")
         return choices
 
-    def values(self) -> Sequence[Any]:
+    def values(self) -> tuple[Any, ...]:
         return self.choices
 
     def extremes(self) -> tuple[Any, ...]:
@@ -53,7 +53,7 @@ class Categorical(_Parameter):
         return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
     def nearest(self, value: Any) -> Any:
-        """The choice that equals the value."""
+        """The equal choice, with its own type."""
         return next(choice for choice in self.choices if choice == value)
 
     def draw(self, random: Random) -> Any:
@@ -83,12 +83,12 @@ class _Range(_Parameter):
         return (self.low, self.high)  # type: ignore[attr-defined]
 
     def probes(self) -> tuple[Any, ...]:
-        """Values that show whether the setting takes what the range gives: its ends and something between."""
+        """Values to validate the range by: its ends and one between."""
         low, high = self.extremes()
         return (low, high, type(low)(low + 0.381966 * (high - low)))
 
     def distance(self, one: float, other: float) -> float:
-        """As a share of the range, on its own scale."""
+        """As a share of the range, on its scale."""
         low, high = self.extremes()
         scale = math.log if self.log else float  # type: ignore[attr-defined]
         return abs(scale(one) - scale(other)) / ((scale(high) - scale(low)) or 1.0)
@@ -113,10 +113,11 @@ class Float(_Range):
         return self.step is None or abs(self.nearest(value) - value) < 1e-9
 
     def nearest(self, value: float) -> float:
-        """The value itself, or the value of the step: a sampler's 0.30000000000000004 is 0.3, or it would be another trial."""
+        """The value, or its nearest step."""
         values = self.values()
         if values is None or self.step is None:
             return float(value)
+        # a sampler's 0.30000000000000004 is 0.3: another number would be another trial
         return values[min(max(round((value - self.low) / self.step), 0), len(values) - 1)]
 
     def draw(self, random: Random) -> float:
@@ -150,13 +151,13 @@ class Int(_Range):
 
 
 class Simplex(_Parameter):
-    """The shares of several sources of the mix, every mix as likely as any other (uniform Dirichlet)."""
+    """Shares of several sources of the mix, uniform over the simplex (flat Dirichlet)."""
 
     type: Literal["simplex"]
     sources: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    """Of `data.mix`, all when left out; together they keep the share that they have there."""
+    """Sources of `data.mix`, which keep their total share. Default: all."""
     step: Annotated[float, Field(ge=1e-4, le=1)] | None = None
-    """Of the shares."""
+    """Step of each share."""
 
     @field_validator("sources")
     @classmethod
@@ -167,7 +168,7 @@ class Simplex(_Parameter):
 
 
 class Paired(RootModel[Annotated[tuple[dict[str, JsonValue], ...], Field(min_length=1)]]):
-    """Points whose settings are tried together, as one choice."""
+    """Points whose settings vary together, as one choice."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -175,7 +176,7 @@ class Paired(RootModel[Annotated[tuple[dict[str, JsonValue], ...], Field(min_len
         return "; ".join(", ".join(f"{path} {as_text(value)}" for path, value in point.items()) for point in self.root)
 
     def spelled(self) -> str:
-        """As it is spelled in a config."""
+        """Its spelling in a config."""
         return as_text(list(self.root))
 
 
@@ -196,7 +197,7 @@ Parameter = Annotated[
 
 
 def as_text(value: Any) -> str:
-    """A JSON value as it stands in YAML."""
+    """A JSON value in YAML's flow style."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(as_text(inner) for inner in value)}]"
     if isinstance(value, dict):

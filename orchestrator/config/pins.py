@@ -1,6 +1,6 @@
-"""What a sweep is pinned to: models, data and the date are settled when it begins, and stay so when it goes on.
+"""Pins of a sweep: the identities of models and data, and the date, fixed when it begins and kept in its sweep.yaml.
 
-Its sweep.yaml keeps the pins; every TrialSpec holds those that it depends on, so that a key names the very files.
+Every TrialSpec holds the pins that it depends on, so that its key names exact files.
 """
 
 import datetime as dt
@@ -17,14 +17,14 @@ class Pins(Section):
 
     models: dict[str, str] = Field(default={})
     data: dict[str, str] = Field(default={})
-    """By source, or by data set for a source of the config itself."""
+    """By source, or by data set for a source that the config defines."""
     tasks: dict[str, dict[str, str]] = Field(default={})
     """By task, then by data set."""
     date: dt.date | None = None
-    """What a chat template takes for today; None where no template writes the date."""
+    """Today in a chat template; None if no template writes the date."""
 
     def into(self, spec: TrialSpec) -> TrialSpec:
-        """The spec with those of the pins that it depends on; what it is pinned to already stays."""
+        """The spec with the pins that it depends on. Its earlier pins stay."""
         if self == _NONE:
             return spec
         base, pin = spec.base, self.models.get(model_name(spec.base))
@@ -45,13 +45,13 @@ class Pins(Section):
         return {dataset: pin for name in names for dataset, pin in self.tasks.get(name, {}).items()}
 
     def only(self, names: "Pins") -> "Pins":
-        """Those that `names` has as well."""
+        """The pins that `names` has too."""
         tasks = {task: _both(some, names.tasks.get(task, {})) for task, some in self.tasks.items()}
         date = self.date if names.date is not None else None
         return Pins(models=_both(self.models, names.models), data=_both(self.data, names.data), tasks=tasks, date=date)
 
     def flat(self) -> dict[str, str]:
-        """Every pin but the date, by words for what it pins."""
+        """Every pin but the date, by a description."""
         tasks = {f"{dataset} of task {name}": pin for name, some in self.tasks.items() for dataset, pin in some.items()}
         models = {f"the model {name}": pin for name, pin in self.models.items()}
         return models | {f"the data {name}": pin for name, pin in self.data.items()} | tasks
@@ -69,6 +69,6 @@ def model_name(base: Base) -> str:
 
 
 def source_name(data: Data, name: str) -> str:
-    """Sources of the config may be searched, and are told apart by what they read."""
+    """Name of a source's pin. A source of the config is named by its files, since they may be searched."""
     source = data.sources.get(name)
     return name if source is None else source.dataset + (f":{source.files}" if source.files else "")

@@ -1,4 +1,4 @@
-"""Short and foreign spellings of a config: read where they have one meaning, else refused with the right spelling."""
+"""Short and foreign spellings of a config. One with several meanings is refused with the right spelling."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,9 @@ _MEANINGS: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
     ({}, ("uniform", "quniform", "q_uniform", "range", "suggest_uniform", "suggest_discrete_uniform")),
     ({"log": True}, ("loguniform", "log_uniform_values", "suggest_loguniform")),
 )
-"""What these words say; a range without a type has that of its setting."""
+"""Meanings of words for types. A range without a type takes the type of its setting."""
 _TYPES = {word: meaning for meaning, words in _MEANINGS for word in words}
+# words that other tools define differently
 _DOUBTFUL = {
     "log_uniform": "elsewhere its ends are exponents; write {type: float, low: ..., high: ..., log: true} with the values",
     "randint": "elsewhere its upper end is left out; write {type: int, low: ..., high: ...}, which includes both ends",
@@ -35,7 +36,7 @@ _METRIC = re.compile(r"[A-Za-z_][\w-]*\.\w+")
 
 
 def scalars(name: str) -> frozenset[Any]:
-    """The scalar types that the setting takes; empty where there is no such setting."""
+    """Scalar types of a setting; empty for an unknown path."""
     found = frozenset(one for kind in kinds(TrialSpec, dotted_path.keys(name)) for one in leaves(kind))
     return found & {str, bool, int, float}
 
@@ -44,7 +45,7 @@ def scalars(name: str) -> frozenset[Any]:
 
 
 def space(given: Any) -> Any:
-    """`space` with every parameter in its full spelling."""
+    """`space` with all parameters spelled out."""
     if not isinstance(given, dict):
         return given
     return {path: value if path == PAIRED else _parameter(str(path), value) for path, value in given.items()}
@@ -94,7 +95,7 @@ def _full(path: str, made: dict[str, Any], value: Mapping[Any, Any]) -> dict[str
 
 
 def natural(metric: str) -> str | None:
-    """The direction in which a metric is better; None for one that no training moves."""
+    """Direction in which a metric is better; None for one that no training moves."""
     kind = metric.rpartition(".")[2]
     if kind == "base":
         return None
@@ -140,7 +141,7 @@ def _renamed(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _spelled(text: str) -> str:
-    """The whole spelling of the objective that a text is about."""
+    """Full spelling of the objective in a text."""
     match = _METRIC.search(text)
     metric = match[0] if match else "commonsense.gain"
     return f"{{metric: {metric}, direction: {natural(metric) or 'maximize'}}}"
@@ -183,7 +184,7 @@ def constraints(given: Any) -> Any:
 
 
 def _constraint(given: Mapping[Any, Any]) -> str:
-    """What a constraint that is a mapping probably means, as a text."""
+    """Probable meaning of a constraint that is a mapping, as text."""
     metric, bound = str(given.get("metric", next(iter(given), "math.forgetting"))), None
     for key in ("max", "upper", "high", "bound", "threshold", "value", "min", "lower", "low", metric):
         if isinstance(given.get(key), int | float):

@@ -14,12 +14,12 @@ from orchestrator.config.parameters import PAIRED, Categorical, Float, Int, Pair
 from trials.dotted_path import MIX, source_of
 
 Settings = Mapping[str, Any]
-_DIGITS = 6  # of a drawn share; the way from shares to quantiles and back loses more at the simplex's corners
+_DIGITS = 6  # of a drawn share; at the simplex's corners the way to quantiles and back loses all others
 
 
 @dataclass(frozen=True)
 class Axis(ABC):
-    """Settings that vary together; active where each path of `when` has one of its values."""
+    """Settings that vary together. Active if each path of `when` has one of its values."""
 
     paths: tuple[str, ...]
     when: Mapping[str, tuple[Any, ...]]
@@ -30,27 +30,27 @@ class Axis(ABC):
 
     @abstractmethod
     def points(self) -> Iterable[dict[str, Any]] | None:
-        """Its settings at every value; None for a continuous axis."""
+        """Settings at every value; None for a continuous axis."""
 
     @abstractmethod
     def extremes(self) -> Iterable[dict[str, Any]]:
-        """Its settings at the ends of its range, or at every choice."""
+        """Settings at the ends of the range, or at every choice."""
 
     @abstractmethod
     def draw(self, random: Random) -> dict[str, Any]:
-        """Its settings at a random value, all as likely."""
+        """Settings at a uniformly random value."""
 
     @abstractmethod
     def distance(self, one: Settings, other: Settings) -> float:
-        """Between two active settings, 0..1."""
+        """Distance of two active settings, 0..1."""
 
     @abstractmethod
     def refusal(self, given: Settings) -> str | None:
-        """Why settings of this axis, perhaps not all of them, are no point of it; None where they are one and say which."""
+        """Why some or all settings of this axis do not name one of its points; None if they do."""
 
     @abstractmethod
     def given(self, given: Settings) -> dict[str, Any]:
-        """All settings of this axis at the one point that `given`, which is not refused, stands for."""
+        """All settings at the point that `given` names."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Single(Axis):
 
 @dataclass(frozen=True)
 class Pairs(Axis):
-    """Settings with given values, one point of them at a time."""
+    """A list of points over several settings."""
 
     choices: tuple[dict[str, Any], ...]
 
@@ -95,7 +95,7 @@ class Pairs(Axis):
         return ", ".join(self.paths)
 
     def labels(self) -> list[str]:
-        """The points as text, in the paths' order."""
+        """Each point as text, in the order of the paths."""
         return [", ".join(as_text(point[path]) for path in self.paths) for point in self.choices]
 
     def points(self) -> Iterable[dict[str, Any]]:
@@ -111,15 +111,14 @@ class Pairs(Axis):
         return float(any(one[path] != other[path] for path in self.paths))
 
     def refusal(self, given: Settings) -> str | None:
-        told = ", ".join(f"{path} = {value!r}" for path, value in given.items())
-        match len(self._matching(given)):
-            case 0:
-                return f"no point of `{PAIRED}` has {told}"
-            case 1:
-                return None
-        return (
-            f"several points of `{PAIRED}` have {told}; name {', '.join(path for path in self.paths if path not in given)} too"
-        )
+        settings = ", ".join(f"{path} = {value!r}" for path, value in given.items())
+        matching = len(self._matching(given))
+        if matching == 1:
+            return None
+        if matching == 0:
+            return f"no point of `{PAIRED}` has {settings}"
+        missing = ", ".join(path for path in self.paths if path not in given)
+        return f"several points of `{PAIRED}` have {settings}; name {missing} too"
 
     def given(self, given: Settings) -> dict[str, Any]:
         return dict(self._matching(given)[0])
@@ -132,11 +131,10 @@ class Pairs(Axis):
 class Mixture(Axis):
     """Shares that add up to `total`, uniform over the simplex, given by len(paths) - 1 quantiles in [0, 1].
 
-    Stick breaking: the first share is cut from the whole, the next from what is left. With K parts to come the share of what is
-    left has the distribution Beta(1, K - 1), whose quantile is 1 - (1 - u)^(1 / (K - 1)) (Devroye, Non-Uniform Random Variate
-    Generation, 1986, ch. XI.4: a Dirichlet vector is made of independent betas; here all its parameters are 1). So uniform
-    quantiles give uniform mixes, and a sampler sees a box. With a step the same is done on the lattice of m = left / step: P(j)
-    is the share of the lattice's points that begin with j units, C(m - j + K - 2, K - 2) / C(m + K - 1, K - 1).
+    Stick breaking: with K parts to come, the next share of the rest has the distribution Beta(1, K - 1), whose quantile is
+    1 - (1 - u)^(1 / (K - 1)) (Devroye, Non-Uniform Random Variate Generation, 1986, ch. XI.4). Uniform quantiles give uniform
+    mixes, and a sampler sees a box. With a step, the same holds on the lattice of m = rest / step: P(j) is the share of lattice
+    points that begin with j units, C(m - j + K - 2, K - 2) / C(m + K - 1, K - 1).
     """
 
     total: float
@@ -148,11 +146,11 @@ class Mixture(Axis):
 
     @property
     def units(self) -> int | None:
-        """The whole in steps; None without a step."""
+        """The total in steps; None without a step."""
         return None if self.step is None else round(self.total / self.step)
 
     def shares(self, quantiles: Sequence[float]) -> dict[str, float]:
-        """The settings at these quantiles, one for each source but the last."""
+        """The settings at quantiles, one for each source but the last."""
         made: list[float] = []
         left, units = self.total, self.units or 0
         for i, quantile in enumerate(quantiles):
@@ -168,7 +166,7 @@ class Mixture(Axis):
         return dict(zip(self.paths, made, strict=True))
 
     def quantiles(self, settings: Settings) -> list[float]:
-        """The inverse of `shares`; where several quantiles give the same shares, the middle one."""
+        """The inverse of `shares`; the middle of the quantiles that give the same shares."""
         made: list[float] = []
         left, units = self.total, self.units or 0
         for i, path in enumerate(self.paths[:-1]):
@@ -218,9 +216,9 @@ class Mixture(Axis):
 
 
 def unit_interval(taken: int, units: int, parts: int) -> tuple[float, float]:
-    """The quantiles at which the first of `parts` shares of `units` units is `taken` units."""
+    """Range of quantiles at which the first of `parts` shares of `units` units is `taken` units."""
     whole = math.comb(units + parts - 1, parts - 1)
-    # the points that begin with more than `taken` units are those of the simplex that is smaller by as many
+    # points that begin with `first` units or more are those of a simplex smaller by `first`
     beyond = [math.comb(units - first + parts - 1, parts - 1) if first <= units else 0 for first in (taken, taken + 1)]
     return (whole - beyond[0]) / whole, (whole - beyond[1]) / whole
 
@@ -242,12 +240,12 @@ def _compositions(units: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def axes(space: Mapping[str, Any], mix: Mapping[str, float]) -> tuple[Axis, ...]:
-    """The axes of a config's `space` over its `data.mix`, parents first; ValueError where conditions run in a circle."""
+    """The axes of a config's `space` over its `data.mix`, parents first. Raises ValueError for circular conditions."""
     return parents_first([axis(path, parameter, mix) for path, parameter in space.items()])
 
 
 def derived(points: Sequence[dict[str, Any]]) -> tuple[Axis, ...]:
-    """What is derived from one training, as an axis."""
+    """The points derived from a training, as an axis."""
     return (Pairs(tuple(points[0]), {}, choices=tuple(points)),)
 
 
@@ -279,7 +277,7 @@ def parents_first(space: Sequence[Axis]) -> tuple[Axis, ...]:
 
 
 def with_parents(space: Sequence[Axis], wanted: Iterable[Axis]) -> tuple[Axis, ...]:
-    """The wanted axes and all that decide whether they are active, in the space's order."""
+    """The wanted axes and the parents that make them active, in the space's order."""
     found: set[int] = set()
     waiting = list(wanted)
     while waiting:
@@ -291,12 +289,12 @@ def with_parents(space: Sequence[Axis], wanted: Iterable[Axis]) -> tuple[Axis, .
 
 
 def every_point(space: Sequence[Axis]) -> Iterator[dict[str, Any]]:
-    """Every point of a space whose axes are all finite, each once, the last axis running fastest."""
+    """Every point of a finite space, the last axis running fastest."""
     yield from _combine(space, lambda axis: axis.points() or ())
 
 
 def corners(space: Sequence[Axis], fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of the axes' extremes; a path in `fixed` has this value alone."""
+    """Every combination of the axes' extremes; `fixed` settings keep their value."""
     yield from _combine(
         space,
         lambda axis: [{path: fixed[path] for path in axis.paths}] if set(axis.paths) <= set(fixed) else _largest_first(axis),
@@ -304,7 +302,7 @@ def corners(space: Sequence[Axis], fixed: Mapping[str, Any]) -> Iterator[dict[st
 
 
 def _largest_first(axis: Axis) -> list[dict[str, Any]]:
-    """The extremes; where they are numbers the largest first, for it needs most."""
+    """The extremes, the largest number first: it needs most memory and rows."""
     points = list(axis.extremes())
     if len(axis.paths) > 1 or not all(isinstance(value, int | float) for point in points for value in point.values()):
         return points
@@ -324,7 +322,7 @@ def _combine(
 
 
 def draw(space: Sequence[Axis], random: Random) -> dict[str, Any]:
-    """A random point, every value of every axis as likely as any other."""
+    """A random point, uniform in every axis."""
     settings: dict[str, Any] = {}
     for axis in space:
         if axis.active(settings):
@@ -333,7 +331,7 @@ def draw(space: Sequence[Axis], random: Random) -> dict[str, Any]:
 
 
 def distance(space: Sequence[Axis], one: Settings, other: Settings) -> float:
-    """How far two points are apart: the sum over the axes, 1 where an axis is active at one of them alone."""
+    """Distance of two points: the sum over the axes, 1 for an axis active at one of them alone."""
     total = 0.0
     for axis in space:
         active = axis.active(one), axis.active(other)

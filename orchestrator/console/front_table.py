@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def front_table(sweep: Any) -> Table:
-    from analysis.export import trial_table  # with pandas, which most commands need not wait for
+    from analysis.export import trial_table  # imports pandas, for which most commands need not wait
 
     title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
     made = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)

@@ -1,4 +1,4 @@
-"""A plan as a table and lines for a person to read."""
+"""A plan as a table, with its notes and warnings as lines."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from orchestrator.planning.simulate import ATTEMPTS, Simulation
 def table(plan: Plan, config: SweepConfig) -> Table:
     made = Table(title=plan.name, title_justify="left", show_header=False)
     for name, value in config.about.items():
-        made.add_row(name, _told(value))
+        made.add_row(name, _about(value))
     made.add_row("trials", _trials(plan, config))
     if derived := len(config.derive.points()[1:]):
         of = ", ".join(f"{path} {value}" for path, value in config.derive.of.items())
         points = f"{derived} point{'s' * (derived != 1)}"
         where = f" at {of}" if of else ""
-        made.add_row("derived", f"{points} of each training{where}, each evaluated without another")
+        made.add_row("derived", f"{points} of each training{where}, evaluated without further training")
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
     for path, parameter in config.space.items():
@@ -56,12 +56,12 @@ def lines(plan: Plan) -> list[str]:
     return [f"note: {text}" for text in plan.notes] + [f"warning: {text}" for text in plan.warnings]
 
 
-def _told(value: Any) -> str:
-    """Of the section `about`: a line for each part of a list."""
+def _about(value: Any) -> str:
+    """A value of the section `about`, a line for each entry of a list."""
     if isinstance(value, list):
-        return "\n".join(map(_told, value))
+        return "\n".join(map(_about, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_told(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name}: {_about(inner)}" for name, inner in value.items())
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -77,7 +77,7 @@ def _trials(plan: Plan, config: SweepConfig) -> str:
 
 def _seconds(plan: Plan) -> str:
     if plan.seconds_per_trial is None:
-        return "not known: neither measured nor to be counted"
+        return "unknown: neither measured nor countable"
     phases = [f"{name} {phase.seconds:.3g} s ({phase.basis})" for name, phase in plan.phases.items()]
     return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
 
@@ -86,11 +86,9 @@ def _rows(counts: dict[str, int]) -> str:
     left_out = {name: count for name, count in counts.items() if name not in ("rows", "used", "cut")}
     parts = [f"{counts['used']:,} of {counts['rows']:,} used at most"]
     parts += [f"{counts['cut']:,} of them cut at data.max_length"] if counts["cut"] else []
-    parts += (
-        ["left out before the last one: " + ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())]
-        if left_out
-        else []
-    )
+    if left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        parts.append(f"left out before the last one: {reasons}")
     return "; ".join(parts)
 
 
@@ -108,7 +106,7 @@ def _memory(memory: Memory) -> str:
 
 
 def _simulated(found: Simulation) -> str:
-    """What limits it comes last: that is what somebody would change."""
+    """Time, shares of the workers, and last the limit, which is what one would change."""
     spent = ", ".join(f"{name} {share:.0%}" for name, share in found.spent.items())
     busy = ", ".join(f"{name} {share:.0%}" for name, share in found.busy.items())
     head = f"{found.trials:,} trials in {duration(found.hours * 3600)}"

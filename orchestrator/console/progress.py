@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live table on a terminal, one line per finished trial elsewhere."""
+"""A running sweep: a live table on a terminal, one line for each finished trial elsewhere."""
 
 import math
 import time
@@ -32,13 +32,13 @@ def settings(values: dict[str, Any]) -> str:
 
 
 def to_run(sweep: SweepController) -> str:
-    """'16 to run (5 trials of 3 seeds, 1 baseline), ': runs first, then the trials that progress counts."""
+    """'16 to run (5 trials of 3 seeds, 1 baseline), ': runs, then trials as progress counts them."""
     if sweep.state.unfinished is None:
         return ""
     baselines, replicates = sweep.state.queue.baselines, sweep.config.search.replicates
     runs = sweep.state.unfinished - baselines
     seeds = f" of {replicates} seeds" if replicates > 1 else ""
-    trials = math.ceil(runs / replicates)  # a trial that was cut off between two seeds counts whole
+    trials = math.ceil(runs / replicates)  # a trial with some seeds done counts whole
     parts = [f"{trials} trial{'s' * (trials != 1)}{seeds}"]
     parts += [f"{baselines} baseline{'s' * (baselines > 1)}"] if baselines else []
     return f"{sweep.state.unfinished} to run ({', '.join(parts)}), "
@@ -53,7 +53,7 @@ class Progress:
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
         self._ended: deque[Event] = deque(maxlen=_SHOWN)
-        self._took: list[float] = []  # seconds of the trials that ran
+        self._durations: list[float] = []  # seconds of the trials that ran
         self._runs: Counter[int | None] = Counter()  # finished replicates by trial
         self._live: Live | None = None
 
@@ -85,7 +85,7 @@ class Progress:
         self._ended.append(event)
         self._runs[event.number] += 1
         if event.key in self._started and event.seconds:
-            self._took.append(sum(event.seconds.values()))
+            self._durations.append(sum(event.seconds.values()))
         if self._live is None and self.sweep is not None:
             self.say(self._line(event))
 
@@ -125,18 +125,18 @@ class Progress:
         return "  ".join(shown)
 
     def left(self) -> str:
-        """The time that the rest will take, from what the finished trials of this run took: "about 2 min 10 s left"."""
+        """Time for the rest, from the finished trials of this run: "about 2 min 10 s left"."""
         assert self.sweep is not None
         unfinished = self.sweep.state.unfinished
-        if not self._took or unfinished is None:
+        if not self._durations or unfinished is None:
             return "time left not known yet"
-        running, mean = list(self.sweep.running), sum(self._took) / len(self._took)
+        running, mean = list(self.sweep.running), sum(self._durations) / len(self._durations)
         ages = [time.monotonic() - self._started.get(key, time.monotonic()) for key in running]
-        if unfinished <= len(running) and any(age > max(self._took) for age in ages):
+        if unfinished <= len(running) and any(age > max(self._durations) for age in ages):
             return "the last trials take longer than those before"
         # an overdue trial shortens no other one's time
         rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
-        longest = max((max(self._took) - age for age in ages), default=0.0)
+        longest = max((max(self._durations) - age for age in ages), default=0.0)
         return f"about {duration(max(rest / max(self.sweep.state.slots, 1), longest, 1.0))} left"
 
     def _table(self) -> RenderableType:
@@ -164,7 +164,7 @@ class Progress:
 
 
 def _level(metric: str, value: float) -> str:
-    """'commonsense gain +2.0 points': in the unit of tables and reports."""
+    """'commonsense gain +2.0 points', in the unit of the reports."""
     return f"{labels.metric_name(metric)} {labels.percent(metric, value)}{labels.unit(metric)}"
 
 

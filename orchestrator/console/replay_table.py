@@ -1,4 +1,4 @@
-"""A replayed sweep as the command line shows it: a row per set of levers."""
+"""A replayed sweep as a table: a row for each set of levers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for column in (f"time to {SHARE:.0%} of the hypervolume", "time of everything", "front found"):
         made.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(" + ".join(row["levers"]), *(_told(row[name]) for name in ("time", "whole", "recall")))
+        made.add_row(" + ".join(row["levers"]), *(_spread(row[name]) for name in ("time", "whole", "recall")))
     return made
 
 
-def _told(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> str:
     """ "0.41 (0.22 to 0.80)": median and range over the orders."""
     return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 

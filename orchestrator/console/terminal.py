@@ -1,4 +1,4 @@
-"""The terminal: a rich console on which nothing that others wrote is markup, an emoji code or a control sequence."""
+"""A rich console that shows foreign text as text: no markup, no emoji codes, no control sequences."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from trials.printable import printable
 
 
 class Terminal(Console):
-    """Every string that is printed, cells and titles of tables included, passes `printable`; a Text is its maker's."""
+    """Every printed string passes `printable`, in cells and titles of tables too; a rich Text does not."""
 
     def __init__(self, **settings: Any):
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
@@ -24,13 +24,11 @@ class Terminal(Console):
 
 @contextmanager
 def only_json(wanted: bool) -> Iterator[None]:
-    """Where JSON is wanted on standard output, all that is printed meanwhile goes to standard error.
-
-    Ray's C++ code prints some forty lines to standard output when it loses its head node, past every Python stream.
-    """
+    """Sends everything that is printed to standard error, so that standard output holds JSON alone."""
     if not wanted:
         yield
         return
+    # on the file descriptor: Ray's C++ code prints past every Python stream when it loses its head node
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

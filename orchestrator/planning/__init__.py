@@ -1,1 +1,1 @@
-"""What a sweep will cost, before it starts."""
+"""Cost of a sweep before it starts."""

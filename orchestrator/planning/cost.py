@@ -7,7 +7,7 @@ of Korthikanti et al. (arXiv 2205.05198, section 4), for a Llama block with froz
 
 import math
 import os
-import time
+import timeit
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 @dataclass(frozen=True)
 class Machine:
     rate: float
-    """FLOP/s that the work reaches."""
+    """FLOP/s that a trial reaches."""
     bandwidth: float
     """Bytes/s of the memory that holds the weights."""
 
@@ -43,33 +43,27 @@ class Machine:
 
     @classmethod
     def here(cls, cores: int) -> "Machine":
-        """So many cores of this machine's CPU, by the rate at which one multiplies matrices (a few hundredths of a second)."""
-        count, side = 50, 128  # small enough for one thread each: several would wait for each other where others work as well
+        """Cores of this machine's CPU, by the measured rate of a matrix product; takes a few hundredths of a second."""
+        count, side = 50, 128  # small enough for one thread: several would wait for each other on a busy machine
         matrices = np.ones((count, side, side), dtype=np.float32)
-        took = []
-        for _ in range(8):
-            began = time.perf_counter()
-            matrices @ matrices
-            took.append(time.perf_counter() - began)
-        return cls(count * 2 * side**3 / min(took) * min(cores, os.cpu_count() or 1) * CPU_SHARE, CPU_BANDWIDTH)
+        seconds = min(timeit.repeat(lambda: matrices @ matrices, repeat=8, number=1))
+        return cls(count * 2 * side**3 / seconds * min(cores, os.cpu_count() or 1) * CPU_SHARE, CPU_BANDWIDTH)
 
 
 def forward(shape: Shape, tokens: float, length: float) -> float:
-    """FLOPs of a pass over `tokens` tokens in sequences of `length`: two per weight, and causal attention's half square."""
+    """FLOPs of a pass over tokens in sequences of `length`: two per weight, and half a square for causal attention."""
     return tokens * (2 * (shape.linear + shape.head) + 2 * length * shape.layers * shape.heads * shape.head_dim)
 
 
 def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine) -> float:
-    """Forward, the activations' gradients (as much again; frozen weights have none), and the adapter's three passes.
-
-    `length`: mean tokens of a training row.
-    """
+    """`length`: mean tokens of a training row."""
     rows = spec.data.rows * spec.train.epochs
     micro = min(spec.train.micro_batch_size, spec.train.batch_size)
     tokens = rows * length * (PADDING if micro > 1 else 1.0)
-    # attention's backward pass is twice its forward pass: one forward more than the two that the weights cost
+    # attention's backward pass costs two forward passes, a weight's only one
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim
     adapter = tokens * (6 * shape.adapter(spec) + 4 * shape.begun(spec))
+    # the forward pass, gradients of activations (frozen weights have none), and the adapter's three passes
     work = 2 * forward(shape, tokens, length) + attention + adapter
     return max(work / machine.rate, math.ceil(rows / micro) * 3 * OPERATIONS * shape.layers * LAUNCH)
 
@@ -91,7 +85,7 @@ def evaluate_seconds(shape: Shape, evaluation: Evaluation, base: Base, machine: 
 
 
 def _read(shape: Shape, base: Base) -> float:
-    """Bytes that a decode step moves: a 4-bit weight is read, written in base.dtype and read again."""
+    """Bytes that a decode step moves. A 4-bit weight is read, written in base.dtype and read again."""
     size = _BYTES[base.dtype]
     return shape.linear * (size if base.quantization == "none" else 0.5 + 2 * size) + shape.head * size
 
@@ -105,13 +99,13 @@ class Memory:
 
     weights: float
     adapter: float
-    """With its gradients and AdamW's two moments; what it began at has neither."""
+    """With its gradients and AdamW's two moments, but for the initial adapter."""
     activations: float
-    """Kept by a full micro-batch of longest rows for its backward pass."""
+    """Kept for the backward pass by a full micro-batch of the longest rows."""
     logits: float
-    """Of that micro-batch, with the loss and its gradient."""
+    """Logits of that micro-batch, with the loss and its gradient."""
     evaluation: float
-    """The largest batch of the evaluation: its logits, or its keys and values."""
+    """Logits, or keys and values, of the largest batch of an evaluation."""
     reserve: float = RESERVE
 
     @property
@@ -133,33 +127,35 @@ def memory(shape: Shape, spec: TrialSpec) -> Memory:
 
 
 def _linear_bytes(base: Base) -> float:
-    """Per weight. Constants: a float32 per block, or a byte and a float32 per 256 blocks when quantised themselves."""
+    """Per weight, with the constants of a 4-bit layer."""
     if base.quantization == "none":
         return _BYTES[base.dtype]
+    # a float32 per block, or a byte per block and a float32 per 256 blocks
     return 0.5 + ((1 + 4 / 256) if base.double_quantization else 4) / _BLOCK
 
 
 def _kept(shape: Shape, spec: TrialSpec) -> float:
-    """Bytes per token that the blocks keep for their backward pass; below the first adapter there is none."""
+    """Bytes per token that the blocks keep for their backward pass, which ends at the first adapter."""
     size, attended = _BYTES[spec.base.dtype], shape.heads * shape.head_dim
     norms = 2 * 4 * shape.hidden  # in float32, whatever the model's type
-    attention = size * (2 * attended + 2 * shape.kv_heads * shape.head_dim)  # queries, keys, values and what comes out
+    attention = size * (2 * attended + 2 * shape.kv_heads * shape.head_dim)  # queries, keys, values and output
     mlp = size * 3 * shape.intermediate  # the gate before and after its activation, the other half
     adapted = blocks(spec.lora.layers, shape.layers)
     return (shape.layers - adapted[0]) * (norms + attention + mlp) + len(adapted) * _kept_by_adapters(shape, spec)
 
 
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
-    """Of a block: each adapter keeps its input and its inner activation in float32; what is frozen keeps nothing."""
+    """Bytes per token and block. An adapter keeps its input and inner activation in float32; frozen weights keep nothing."""
     adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
     if spec.lora.dropout > 0:
-        kept = 5 * inputs  # what dropout has left of it, and its mask
-    elif spec.base.dtype == "float32":  # what several read is kept once, and what o_proj reads is kept by attention already
+        kept = 5 * inputs  # the input after dropout, and the mask
+    elif spec.base.dtype == "float32":
+        # a common input is kept once, and the input of o_proj is kept by attention already
         read_at_once = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
         kept = 4 * sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
     else:
-        kept = 4 * inputs  # a copy each
+        kept = 4 * inputs  # each adapter keeps its own float32 copy
     return kept + 4 * spec.lora.rank * len(adapted)
 
 
@@ -176,6 +172,6 @@ def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:
 
 
 def disk_bytes(shape: Shape, spec: TrialSpec) -> float:
-    """What a trial leaves: its adapter in float32, a row per document, and small files."""
+    """Size of a trial in the ledger: the adapter in float32, a row per document, and small files."""
     documents = sum(count for evaluation in spec.eval.values() for _, count in lengths(evaluation))
     return (shape.adapter(spec) + shape.begun(spec)) * 4.0 + documents * 200.0 + 50_000.0

@@ -27,11 +27,11 @@ class Gpus:
     kind: str | None = None
     """Such as H100; None for this machine's own."""
     price_per_hour: float | None = None
-    """Of one GPU, in any currency."""
+    """Price of one GPU, in any currency."""
     count: int | None = None
     """Simulates the sweep on so many."""
     deaths_per_hour: float = 0.0
-    """Of a simulated worker."""
+    """Deaths of a simulated worker."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Plan:
     points: int | None
     """Size of the grid; None for any other sampler."""
     phases: dict[str, Phase]
-    """Of one run, mean over the space."""
+    """Phases of one run, mean over the space."""
     seconds_per_trial: float | None
-    """Of one run; None if they are neither measured nor countable."""
+    """Mean of one run; None if they are neither measured nor countable."""
     hours: float | None
-    """Of one worker, for everything."""
+    """Hours of one worker for all runs."""
     hours_left: float | None
     gpu: str | None
     gpu_hours: float | None
-    """For everything; None without a GPU."""
+    """GPU-hours for all runs; None without a GPU."""
     gpu_hours_left: float | None
     price_per_gpu_hour: float | None
     money: float | None
@@ -158,7 +158,7 @@ def _hours(
 
 
 def _gpu_hours(hours: float | None, share: float, config: SweepConfig) -> float | None:
-    """Of all workers, at most the sweep's own limit; None without a GPU."""
+    """GPU-hours, at most the sweep's own limit; None without a GPU."""
     if not share:
         return None
     limits = [limit for limit in (hours and hours * share, config.search.gpu_hours) if limit is not None]

@@ -1,4 +1,4 @@
-"""The training rows of a config that are at hand, as a trial would use them; nothing is fetched and no torch is loaded."""
+"""Counts of local training rows, as a trial would use them. Downloads nothing, loads no torch."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,10 @@ from trials.tasks.tasks import Tasks, check, check_room
 
 
 def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """By source: rows, used, cut and left out by reason, of the trial that needs most; and notes on what is not counted.
+    """(counts, notes). Counts by source for the trial that needs most: rows, used, cut and left out by reason.
 
-    Raises InputError where a source cannot be read or rendered or has too few usable rows, and where a task that ships with
-    the package has not the documents, few-shot rows or metric that a role asks for.
+    Raises InputError for a source that cannot be read or rendered or has too few usable rows, and for a bundled task without
+    the documents, few-shot rows or metric of its role.
     """
     survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
     roles: set[tuple[str, ...]] = set()
@@ -31,7 +31,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
             continue
         tokenizer = local_tokenizer(spec.base, hub) if spec.data.template != "chat" else None
         if tokenizer is None:
-            notes.add("rows are not measured against max_length here; `run` does it before any trial")
+            notes.add("rows are not compared with max_length here; `run` does it before any trial")
         screen = None
         if all(tasks.at_hand(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
             screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)

@@ -88,9 +88,9 @@ class Cluster:
     workers: int
     study: Study
     ray_seconds: float
-    """Of Ray Tune for a trial."""
+    """Ray Tune's part of a trial."""
     deaths_per_hour: float = 0.0
-    """Of a worker."""
+    """Deaths of one worker."""
     written: float = 0.0
     """Bytes that a trial writes to the storage."""
 
@@ -110,7 +110,7 @@ class _Run:
         self.random = Random(0)  # a simulation is repeatable
         self.spent = dict.fromkeys(("work", "waiting", "storage", "lost", "start"), 0.0)
         self.busy = dict.fromkeys(("study", "Ray Tune", "storage"), 0.0)
-        self.asked = self.told = self.failed = 0
+        self.proposed = self.known = self.failed = 0
         self.driver_free = self.storage_free = 0.0
 
     def run(self) -> Simulation:
@@ -141,23 +141,23 @@ class _Run:
 
     def _service(self, ask: bool, tell: bool) -> float:
         """Seconds to take a result, ask for the next trial, or both."""
-        running = self.asked - self.told
+        running = self.proposed - self.known
         # a result is known before the next trial is asked for
         study = (
-            self.cluster.study.tell.at(self.told, running) * tell
-            + self.cluster.study.ask.at(self.told + tell, running - tell) * ask
+            self.cluster.study.tell.at(self.known, running) * tell
+            + self.cluster.study.ask.at(self.known + tell, running - tell) * ask
         )
         return study + self.ray_seconds * ask
 
     def _serve(self, now: float, tell: bool) -> bool:
         """The driver takes a worker's result and hands it its next trial; False if none is left."""
-        ask = self.asked < self.trials
+        ask = self.proposed < self.trials
         seconds = self._service(ask, tell)
         self.busy["study"] += seconds - self.ray_seconds * ask
         self.busy["Ray Tune"] += self.ray_seconds * ask
         self.driver_free = max(now, self.driver_free) + seconds
-        self.told += tell
-        self.asked += ask
+        self.known += tell
+        self.proposed += ask
         if ask:  # a worker that is no longer needed does not wait
             self.spent["waiting"] += self.driver_free - now
         return ask

@@ -1,8 +1,7 @@
-"""What trials took before: seconds per unit of each phase, from the records of the same base on the same kind of hardware.
+"""Seconds of a trial's phases from the records of the same base on the same kind of hardware.
 
-Training and mixing grow with the rows trained on, an evaluation with the documents of the very same tasks, shots and batch
-size; loading and measuring drift are per trial. Where records differ in size, a robust line separates the fixed part of a phase
-from what each row or document adds: a fixed part multiplied with the rows would make a large trial too dear.
+Mixing and training grow with the rows, an evaluation with the documents of the same tasks, shots and batch size. Loading and
+drift are per trial.
 """
 
 import statistics
@@ -15,15 +14,15 @@ from orchestrator.planning.benchmark_lengths import lengths
 from trials.ledger.record import TrialRecord
 from trials.spec import Base, Evaluation, TrialSpec
 
-_SPREAD = 1.5  # records whose sizes differ by this factor show what grows with the size
-_COMPARED = 200  # records compared with one another at most: a ledger holds thousands
-# of an evaluation: its seconds per document do not depend on these
+_SPREAD = 1.5  # sizes must differ by this factor to give a slope
+_COMPARED = 200  # records in pairwise slopes, at most: a ledger holds thousands
+# fields of an evaluation on which its seconds per document do not depend
 _ANY_SAMPLE = {"documents", "seed", "metric", "filter", "content"}
 
 
 class Measured:
     def __init__(self, records: Iterable[TrialRecord], gpu: str | None):
-        """`gpu` as the driver or a person names it; None keeps the records of trials without one."""
+        """`gpu`: any name of its kind; None keeps the records of trials without a GPU."""
         self._seen: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
         self._sizes: dict[Hashable, int] = {}
         self._others: dict[Base, list[str]] = defaultdict(list)
@@ -40,7 +39,7 @@ class Measured:
                     self._sizes[_task(evaluation)] = record.scores[role].n
 
     def seconds(self, spec: TrialSpec) -> dict[str, float]:
-        """By phase as a record has them, for the phases that have been measured."""
+        """Seconds of each measured phase."""
         rows = 0 if spec.is_baseline else spec.data.rows * spec.train.epochs
         once = 0 if spec.is_baseline else 1
         units: dict[str, tuple[Hashable, float]] = {
@@ -58,7 +57,7 @@ class Measured:
         }
 
     def left_out(self, bases: Iterable[Base]) -> list[str]:
-        """The hardware of the records of these bases that are of another kind, one entry each."""
+        """Other hardware on which these bases have records, an entry for each record."""
         return [hardware for base in bases for hardware in self._others.get(base, [])]
 
     def _documents(self, evaluation: Evaluation) -> int:
@@ -68,13 +67,10 @@ class Measured:
 
 
 def _extrapolated(seen: Sequence[tuple[float, float]], units: float) -> float:
-    """Seconds for so many units, from (units, seconds) of records.
-
-    The line is Theil's (1950): the median of the slopes between records, and the median of what remains. Medians, since a
-    machine that slept in mid-trial is no guide. Records of about one size have no slope: there the seconds are proportional.
-    """
+    """Seconds for `units`, from (units, seconds) of records, by Theil's line (1950): medians of slopes and of residuals."""
+    # the fixed part of a phase must not be multiplied with the rows; medians ignore a machine that slept during a trial
     ordered = sorted(seen)
-    if ordered[-1][0] < _SPREAD * ordered[0][0]:
+    if ordered[-1][0] < _SPREAD * ordered[0][0]:  # no slope without a spread: the seconds are proportional
         return statistics.median(seconds / size for size, seconds in seen) * units
     some = [*ordered[:: len(ordered) // _COMPARED + 1], ordered[-1]]
     slopes = [(b - a) / (y - x) for (x, a), (y, b) in combinations(some, 2) if y >= _SPREAD * x]
@@ -93,7 +89,7 @@ def _task(evaluation: Evaluation) -> str:
 
 
 def _phases(record: TrialRecord) -> Iterator[tuple[Hashable, float, float]]:
-    """(what was done, seconds, units of it)"""
+    """(phase or task, seconds, units)"""
     for phase, seconds in record.seconds.items():
         if phase in ("load", "drift"):
             yield phase, seconds, 1

@@ -10,9 +10,9 @@ from trials.spec import TrialSpec
 def leave(storage: Path, spec: TrialSpec, gpu: str | None = None, **seconds: float) -> None:
     """A record as a worker would leave it; `seconds` by phase, `evaluate` for each role."""
     each = seconds.pop("evaluate")
-    took = seconds | {f"evaluate.{role}": each for role in spec.eval}
+    phases = seconds | {f"evaluate.{role}": each for role in spec.eval}
     scores = {role: Score(value=0.5, stderr=0.1, n=evaluation.documents or 50) for role, evaluation in spec.eval.items()}
-    record = TrialRecord(key=spec.key, state="complete", spec=spec, scores=scores, seconds=took, hardware={"gpu": gpu})
+    record = TrialRecord(key=spec.key, state="complete", spec=spec, scores=scores, seconds=phases, hardware={"gpu": gpu})
     Ledger(storage).write(record)
 
 

@@ -1,4 +1,4 @@
-"""The program as its user runs it, with the real Ray: one sweep from its config to the report, then the same command again."""
+"""The command line on the real Ray: a sweep from its config to the report, then the same command again."""
 
 import json
 
@@ -27,7 +27,7 @@ def swept(tmp_path_factory):
     return storage / "runs", path, ran
 
 
-def test_a_sweep_ends_with_a_front_a_picture_and_a_report(swept):
+def test_sweep_ends_with_front_figure_and_report(swept):
     runs, _, ran = swept
     assert {path.name for path in (runs / "little").iterdir()} >= {
         *("sweep.yaml", "manifest.json", "study.db", "report.html"),
@@ -44,7 +44,7 @@ def test_a_sweep_ends_with_a_front_a_picture_and_a_report(swept):
     assert {"value", "stderr", "low", "high", "search"} <= set(row["metrics"]["commonsense.gain"])
 
 
-def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept, command):
+def test_finished_sweep_runs_nothing_again(swept, command):
     runs, path, _ = swept
     before = {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
     again = command("run", path, "--storage", runs)
@@ -53,8 +53,7 @@ def test_the_same_command_again_says_that_all_is_done_and_runs_nothing(swept, co
     assert before == {key: (runs / "ledger" / key / "record.json").stat().st_mtime_ns for key in Ledger(runs)}
 
 
-def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, another):
-    """In this process; that `python -m trials` gives the same as this is held by test_trial.py."""
+def test_trial_alone_gives_identical_metrics(swept, another):
     runs, _, _ = swept
     key = json.loads((runs / "little" / "manifest.json").read_text())["trials"][0]["key"]
     spec = TrialSpec.model_validate(yaml.safe_load((runs / "ledger" / key / "spec.yaml").read_text()))
@@ -64,8 +63,8 @@ def test_a_trial_of_the_sweep_run_by_itself_gives_identical_metrics(swept, anoth
     assert worker.session.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
-def test_a_worker_that_takes_several_trials_at_once_leaves_the_same_scores(swept, tmp_path):
-    """On the real Ray: what a worker reports of several trials goes through Tune."""
+def test_several_trials_per_pass_give_the_same_scores(swept, tmp_path):
+    """The results of several trials go through Tune together."""
     parts = deep(CONFIG)
     parts["resources"] |= {"trials_per_pass": 3, "max_concurrent": 1}
     parts["search"]["racing"] = True
@@ -78,7 +77,7 @@ def test_a_worker_that_takes_several_trials_at_once_leaves_the_same_scores(swept
     assert "[2/2]" in ran.stdout and "[3/2]" not in ran.stdout
 
 
-def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept, command):
+def test_commands_read_the_sweep_and_print_json_alone(swept, command):
     runs, path, _ = swept
     status = json.loads(command("status", runs / "little", "--json").stdout)
     assert (status["complete"], status["failed"], status["budget"]) == (2, 0, 2)
@@ -89,7 +88,7 @@ def test_status_front_report_and_plan_read_it_and_json_is_json_alone(swept, comm
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_loads_and_is_planned(path, tmp_path, command):
+def test_shipped_config_loads_and_is_planned(path, tmp_path, command):
     planned = command("plan", path, "--storage", tmp_path, "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["trials"] >= 1
@@ -103,7 +102,7 @@ def test_every_shipped_config_loads_and_is_planned(path, tmp_path, command):
         (lambda p: p["data"].update(samples=5_000), "needs 2500 rows"),
     ],
 )
-def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, command, change, expected):
+def test_bad_input_is_exit_code_2_and_leaves_no_files(tmp_path, command, change, expected):
     parts = deep(CONFIG)
     change(parts)
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(parts))
@@ -114,7 +113,7 @@ def test_bad_input_is_exit_code_2_and_leaves_nothing_behind(tmp_path, command, c
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_look(tmp_path, command):
+def test_sweep_without_a_complete_trial_is_exit_code_1(tmp_path, command):
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
     sweep = SweepController.open(SweepConfig.model_validate(CONFIG), tmp_path / "runs")
     with sweep.going():
@@ -126,7 +125,7 @@ def test_a_sweep_of_which_every_trial_failed_is_exit_code_1_and_says_where_to_lo
     assert "all 2 trials are done" in ran.stdout
 
 
-def test_a_folder_that_holds_no_sweep_is_exit_code_2(tmp_path, command):
+def test_folder_without_a_sweep_is_exit_code_2(tmp_path, command):
     for name in ("status", "front", "report"):
         ran = command(name, tmp_path / "none")
         assert ran.returncode == 2
@@ -138,7 +137,7 @@ def test_every_command_has_help_with_an_example(command):
         assert "Example:" in command(name, "--help").stdout
 
 
-def test_a_second_driver_of_the_same_sweep_is_refused(tmp_path):
+def test_second_driver_of_a_sweep_is_refused(tmp_path):
     from orchestrator.run import _only_driver
     from trials.errors import InputError
 
@@ -149,7 +148,7 @@ def test_a_second_driver_of_the_same_sweep_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_in_an_object_store_goes_on_on_a_machine_that_has_never_seen_it(s3, tmp_path, monkeypatch):
+def test_sweep_in_an_object_store_resumes_on_another_machine(s3, tmp_path, monkeypatch):
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(deep(CONFIG)))
     fronts = []
     for machine in ("one", "two"):  # each with a cache, and so a study, of its own

@@ -1,4 +1,4 @@
-"""Rules of ablations find planted truths, or say that they cannot tell; designs are complete on every base."""
+"""The ablations' rules find planted truths, or say that they cannot tell."""
 
 import json
 import math
@@ -10,77 +10,11 @@ from analysis.ablations.cells import Cells
 from analysis.ablations.decide import rule_on
 from analysis.ablations.effects import estimate
 from analysis.results.sweep import load
-from orchestrator.ablations.design import Ablations
-from orchestrator.planning.plan import Gpus, plan
 from tests.factories.worlds import Model, answered, luck, planned, replay_does_nothing, run
-from trials.errors import InputError
-
-NAMES = ("f1", "f2", "f3", "n1", "n2", "n3", "q1", "q2", "q3", "paper")
-ABLATIONS = Ablations()
 
 
 def said(answer: Answer) -> list[str]:
     return [verdict.answer for verdict in answer.verdicts]
-
-
-# ---------------------------------------------------------------------- designs
-
-
-def test_paper_and_nine_experiments_exist():
-    assert sorted(ABLATIONS.names) == sorted(NAMES)
-
-
-@pytest.mark.parametrize("scale", ["full", "small"])
-@pytest.mark.parametrize("base", [None, "micro", "smollm2"])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_rule_has_cells_on_every_base_and_scale(name, base, scale):
-    if not ABLATIONS.can(name, base):
-        pytest.skip(f"{name} compares bases, and {base} is one")
-    for one in ABLATIONS.plan(name, base, scale):
-        assert one.config.size() and one.questions
-        # a share of the base's score is undefined where that is 0, the trial counts as failed and nothing is derived from it
-        assert not any(objective.metric.endswith("forgetting") for objective in one.config.search.objectives)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_real_designs_are_planned_without_a_download(name, tmp_path):
-    for one in ABLATIONS.plan(name):
-        found = plan(one.config, tmp_path, Gpus("T4"), ABLATIONS.frame.shapes)
-        assert found.gpu_hours is not None and found.memory is not None
-        assert found.memory.fits, one.config.name
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_miniature_twin_has_the_real_design(name):
-    real, twin = ABLATIONS.plan(name)[0].config, ABLATIONS.plan(name, "micro")[0].config
-    assert real.search.replicates == twin.search.replicates
-    if name != "n3":  # fewer pretraining seeds
-        assert real.size() == twin.size() and len(real.derive.points()) == len(twin.derive.points())
-
-
-def test_twin_reports_its_factors():
-    (note,) = ABLATIONS.plan("q1", "micro")[0].notes
-    assert "data.samples times 0.128" in note and "train.learning_rate times 30" in note
-    assert not ABLATIONS.plan("q1", "instruct")[0].notes
-    assert "small scale" in ABLATIONS.plan("q1", "smollm2", "small")[0].notes[1]
-
-
-def test_equal_settings_of_two_ablations_share_a_key():
-    configs = {name: planned(name).config for name in ("n1", "n2", "q1")}
-    keys = {name: {spec.key for p in one.grid() for spec in one.specs(p)} for name, one in configs.items()}
-    assert len(keys["n1"] & keys["q1"]) == 15 and len(keys["n2"] & keys["q1"]) == 3
-
-
-def test_unknown_name_or_base_lists_the_known_ones():
-    with pytest.raises(InputError, match="there are f1, f2"):
-        ABLATIONS.plan("q9")
-    with pytest.raises(InputError, match="none of micro, smollm2, instruct"):
-        ABLATIONS.plan("q1", "big")
-    with pytest.raises(InputError, match="n3 compares bases"):
-        ABLATIONS.plan("n3", "instruct")
-
-
-# ---------------------------------------------------------------------- planted truths
 
 
 def all_format(spec):

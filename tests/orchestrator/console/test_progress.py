@@ -29,7 +29,7 @@ def lines(progress: Progress) -> list[str]:
     return progress.console.file.getvalue().splitlines()
 
 
-def test_a_trial_of_three_seeds_counts_once_and_the_count_never_falls(shown):
+def test_trial_of_three_seeds_counts_once_and_count_never_falls(shown):
     sweep, progress = shown(replicates=3)
     while (job := sweep.next_job()) is not None:
         complete(sweep, job)
@@ -55,13 +55,13 @@ def test_lines_have_the_units_of_the_report(shown):
     assert " %" in lines(progress)[0]
 
 
-def test_the_time_left_is_not_0_while_a_trial_runs(shown, monkeypatch):
+def test_time_left_is_positive_while_a_trial_runs(shown, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     sweep, progress = shown()
     assert progress.left() == "time left not known yet"
     job = sweep.next_job()
-    progress._took.append(10.0)
+    progress._durations.append(10.0)
     assert progress.left() == "about 30 s left"  # a baseline that has just begun, and two trials
     now[0] += 9.0
     assert progress.left() == "about 21 s left"
@@ -70,12 +70,12 @@ def test_the_time_left_is_not_0_while_a_trial_runs(shown, monkeypatch):
     complete(sweep, job)
     complete(sweep, sweep.next_job())
     sweep.next_job()
-    progress._took[:] = [10.0]
+    progress._durations[:] = [10.0]
     now[0] += 60.0
     assert progress.left() == "the last trials take longer than those before"
 
 
-def test_every_run_of_a_trial_of_several_seeds_is_numbered(shown):
+def test_runs_of_several_seeds_are_numbered(shown):
     sweep, progress = shown(replicates=2)
     while (job := sweep.next_job()) is not None:
         complete(sweep, job)
@@ -83,7 +83,7 @@ def test_every_run_of_a_trial_of_several_seeds_is_numbered(shown):
     assert named == ["baseline", *(f"trial {trial}, run {run} of 2" for trial in (0, 1) for run in (1, 2))]
 
 
-def test_a_setting_is_written_as_in_the_report():
+def test_setting_is_written_as_in_the_report():
     assert settings({"train.learning_rate": 1000.0, "lora.dropout": 0.05, "lora.rank": 8}) == (
         "learning_rate 1000, dropout 0.05, rank 8"
     )

@@ -1,4 +1,4 @@
-"""What others wrote is shown on a terminal, never obeyed."""
+"""Foreign text is shown on a terminal and never obeyed."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from rich.table import Table
 from orchestrator.console.terminal import Terminal, only_json
 
 
-def test_a_password_in_an_address_is_not_printed(write, tmp_path, command):
+def test_password_in_an_address_is_hidden(write, tmp_path, command):
     from tests.factories.configs import CONFIG
 
     address = "http://me:hunter2@127.0.0.1:9"
@@ -40,7 +40,7 @@ def test_markup_in_a_path_is_no_traceback(tmp_path, command):
     assert command("status", "a", "[/b]").returncode == 2
 
 
-def test_with_json_no_library_prints_to_standard_output(capfd):
+def test_only_json_reaches_standard_output(capfd):
     with only_json(True):
         os.write(1, b"lost the head node\n")
         print("warning")

@@ -44,14 +44,14 @@ def test_other_architecture_is_refused():
 
 
 def test_missing_model_is_requested_once(monkeypatch):
-    asked = []
+    requested = []
 
     def unreachable(model, *_, **__):
-        asked.append(model)
+        requested.append(model)
         raise OSError("no network")
 
     monkeypatch.setattr(model_shape.huggingface_hub, "hf_hub_download", unreachable)
     for _ in range(3):
         with pytest.raises(InputError, match="nor to be had from the hub: no network"):
             model_shape.read_shape(Base(model="nobody/nowhere"), Hub())
-    assert asked == ["nobody/nowhere"]
+    assert requested == ["nobody/nowhere"]

@@ -1,0 +1,30 @@
+"""Ablations are listed with their cost, and answered from the sweeps in the storage."""
+
+from orchestrator.ablations import run
+from orchestrator.ablations.design import Ablations
+from tests.factories.worlds import Model, planned
+from tests.factories.worlds import run as write_records
+
+ABLATIONS = Ablations()
+
+
+def test_base_that_cannot_be_compared_skips_comparisons():
+    names = [one[0].ablation.name for one in run.each(ABLATIONS, run.ALL, "instruct", "full")]
+    assert "q1" in names and "n3" not in names
+
+
+def test_distinct_trials_are_fewer_than_all():
+    trials, distinct = run.shared(ABLATIONS, "micro", "small")
+    assert 0 < distinct < trials
+
+
+def test_only_begun_ablations_are_answered(tmp_path):
+    one = planned("n1", seeds=1)
+    assert run.answers([one], str(tmp_path)) == []
+    write_records(one, lambda spec: Model(), tmp_path, documents=40)
+    (answer,) = run.answers([one], str(tmp_path))
+    lines = []
+    run.say([answer], {"n1"}, lines.append)
+    assert answer.title in lines[0] and len(lines) == 1 + 2 * len(answer.verdicts)
+    assert run.as_dict([answer], {"n1"})[0]["name"] == "n1"
+    assert run.as_dict([answer], {"q1"}) == []
