@@ -41,7 +41,7 @@ def traded(sweep: Sweep) -> tuple[Objective, Objective] | None:
     others = [one for one in sweep.constraints if one.metric != first.metric]
     if not others:
         return None
-    return first, Objective(others[0].metric, "minimize" if others[0].op == "<=" else "maximize")
+    return first, Objective(metric=others[0].metric, direction="minimize" if others[0].op == "<=" else "maximize")
 
 
 def tradeoff(sweep: Sweep) -> pd.DataFrame:

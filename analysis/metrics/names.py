@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from analysis.metrics.definitions import KINDS, PART_KINDS
 from trials.errors import InputError
 
@@ -32,9 +34,13 @@ class Estimate:
     """Sample standard deviation between replicates; None for a single one, and for what has none (the base)."""
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(BaseModel):
+    """An entry of a config's `search.objectives` and of a manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
     metric: str
+    """ROLE.KIND, such as math.forgetting."""
     direction: Literal["maximize", "minimize"]
 
 
@@ -56,6 +62,20 @@ class Constraint:
 
     def __str__(self) -> str:
         return f"{self.metric} {self.op} {self.bound!r}"
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What decides between the trials of a sweep."""
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The objectives' metrics, then those of the constraints, each once."""
+        wanted = [objective.metric for objective in self.objectives]
+        return tuple(dict.fromkeys(wanted + [constraint.metric for constraint in self.constraints]))
 
 
 def metric_names(roles: Iterable[str]) -> list[str]:

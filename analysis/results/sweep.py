@@ -78,11 +78,6 @@ class ManifestTrial(BaseModel):
         return self
 
 
-class ManifestObjective(BaseModel):
-    metric: str
-    direction: Literal["maximize", "minimize"]
-
-
 class Manifest(BaseModel):
     """`manifest.json` as the orchestrator writes it; what it holds beside this is not read here."""
 
@@ -90,7 +85,7 @@ class Manifest(BaseModel):
 
     schema_number: Literal[1] = Field(alias="schema")
     name: str
-    objectives: list[ManifestObjective] = Field(min_length=1)
+    objectives: list[Objective] = Field(min_length=1)
     constraints: list[str] = []
     space: list[Text] = []
     trials: list[ManifestTrial] = []
@@ -255,7 +250,7 @@ def load(folder: Path | str) -> Sweep:
 
 def _load(folder: Path) -> Sweep:
     manifest = read_manifest(folder)
-    objectives = tuple(Objective(entry.metric, entry.direction) for entry in manifest.objectives)
+    objectives = tuple(manifest.objectives)
     constraints = tuple(parse_constraint(text) for text in manifest.constraints)
     for objective in objectives:
         split_metric(objective.metric)

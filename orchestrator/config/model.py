@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
+from analysis.metrics.names import Objective
 from orchestrator import gpu_catalog
 from orchestrator.config import shorthand, space, validate
 from orchestrator.config.parameters import Parameter, Value
@@ -33,12 +34,6 @@ SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive
 _CORNERS = 2_000  # of a space; they double with each setting
 COUNTABLE = 10_000  # points of a space that are looked at one by one; a second's work
 Positive = Annotated[float, Field(gt=0)]
-
-
-class Objective(Section):
-    metric: str
-    """ROLE.KIND, such as math.forgetting; `analysis.metrics.names` and `analysis.dissect` say what there is."""
-    direction: Literal["maximize", "minimize"]
 
 
 class Search(Section):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.config.model import Objective
+from analysis.metrics.names import Objective
 
 
 class RunningFront:

@@ -22,7 +22,10 @@ from analysis.stats.intervals import interval, share_interval, spread
 from analysis.stats.paired_outcomes import Answers
 from analysis.stats.posterior import judge
 
-OBJECTIVES = [Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")]
+OBJECTIVES = [
+    Objective(metric="commonsense.gain", direction="maximize"),
+    Objective(metric="math.forgetting", direction="minimize"),
+]
 CONSTRAINTS = [Constraint("math.forgetting", "<=", 0.10)]
 NAMES = ["commonsense.gain", "math.forgetting"]
 TRIALS = 40

@@ -209,9 +209,12 @@ def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
 
 
 def test_the_paper_is_a_point_only_where_it_measured_the_objectives():
-    gain, forgetting = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
+    gain, forgetting = (
+        Objective(metric="commonsense.gain", direction="maximize"),
+        Objective(metric="math.forgetting", direction="minimize"),
+    )
     assert paper_point((gain, forgetting)) == [0.0043, 0.88]
-    assert paper_point((gain, Objective("math.value", "maximize"))) is None
+    assert paper_point((gain, Objective(metric="math.value", direction="maximize"))) is None
 
 
 def test_an_ellipse_holds_95_in_100_of_correlated_errors():

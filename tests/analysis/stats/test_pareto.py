@@ -107,18 +107,26 @@ def test_nothing_has_an_empty_front_and_no_volume(objectives):
 
 
 def test_objectives_are_turned_so_that_less_is_better():
-    objectives = [Objective("a.gain", "maximize"), Objective("b.drop", "minimize")]
+    objectives = [Objective(metric="a.gain", direction="maximize"), Objective(metric="b.drop", direction="minimize")]
     assert orient(np.array([[1.0, 2.0]]), objectives).tolist() == [[-1.0, 2.0]]
 
 
 def test_the_reference_is_the_constraint_or_what_is_worth_nothing():
-    objectives = [Objective("a.gain", "maximize"), Objective("b.forgetting", "minimize"), Objective("c.value", "maximize")]
+    objectives = [
+        Objective(metric="a.gain", direction="maximize"),
+        Objective(metric="b.forgetting", direction="minimize"),
+        Objective(metric="c.value", direction="maximize"),
+    ]
     assert reference_point(objectives, []).tolist() == [0.0, 1.0, 0.0]
     bounds = ["b.forgetting <= 0.2", "b.forgetting <= 0.1", "c.value >= 0.3", "a.gain <= 0.5"]
     assert reference_point(objectives, [parse_constraint(text) for text in bounds]).tolist() == [0.0, 0.1, 0.3]
 
 
 def test_the_reference_of_a_score_is_the_baselines_own():
-    objectives = [Objective("a.value", "maximize"), Objective("b.value", "maximize"), Objective("a.gain", "maximize")]
+    objectives = [
+        Objective(metric="a.value", direction="maximize"),
+        Objective(metric="b.value", direction="maximize"),
+        Objective(metric="a.gain", direction="maximize"),
+    ]
     assert reference_point(objectives, [], {"a.value": 0.6}).tolist() == [0.6, 0.0, 0.0]
     assert reference_point(objectives, [parse_constraint("a.value >= 0.7")], {"a.value": 0.6}).tolist() == [0.7, 0.0, 0.0]

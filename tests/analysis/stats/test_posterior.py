@@ -9,7 +9,10 @@ from analysis.stats.posterior import judge
 from analysis.stats.shrinkage import posterior
 from tests.factories.sweeps import Builder
 
-GAIN, FORGETTING = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
+GAIN, FORGETTING = (
+    Objective(metric="commonsense.gain", direction="maximize"),
+    Objective(metric="math.forgetting", direction="minimize"),
+)
 NAMES = [GAIN.metric, FORGETTING.metric]
 
 
