@@ -14,7 +14,7 @@ def finish(storage: str | Path, name: str, console: Console | None) -> dict[str,
     how many trials are `complete` and how many `failed`."""
     from analysis.export.files import export, front_rows
     from analysis.report.build import headline, quoted, write_report
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     sweep = load(root(storage) / name)
     written = [*export(sweep), write_report(sweep)]

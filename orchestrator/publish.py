@@ -23,6 +23,7 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.ledger import storage
+from trials.ledger.outcomes import ALL
 from trials.ledger.record import TrialRecord
 from trials.spec import TrialSpec
 
@@ -108,7 +109,7 @@ def _made(
 
     hub = Hub(sweep.hub_mirror)
     merged = _merged(sweep, record, hub, folder, say)
-    found = model_card.numbers(record, merged, baseline, sweep.half or "all")
+    found = model_card.numbers(record, merged, baseline, sweep.half or ALL)
     beyond = model_card.outside(found)
     if beyond and not force:
         raise SweepFailed(f"not published: {'; '.join(beyond)}. --force publishes it all the same, and the card says so")

@@ -21,7 +21,8 @@ from analysis.ablations.questions import Beyond, EffectRule, Exceeds, Groups, Sl
 from analysis.ablations.questions import Cells as Wanted
 from analysis.metrics.definitions import ALL_KINDS, RATES
 from analysis.metrics.names import LEARNING, split_metric
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 from analysis.stats import intervals
 from analysis.stats.estimate import learning
 from analysis.stats.paired_outcomes import ALL, answers
@@ -55,7 +56,7 @@ class Cells:
     def __init__(self, sweep: Sweep, planned: Sequence[Mapping[str, Any]] = ()):
         """`planned` are the points of the design: those that are not complete are missing."""
         done = set(sweep.trials.loc[sweep.trials["state"] == "complete", "number"])
-        asked = [trial for trial in read_manifest(sweep.folder).trials if trial.number in done]
+        asked = [trial for trial in Manifest.read(sweep.folder).trials if trial.number in done]
         most = max((len(trial.keys) for trial in asked), default=0)
         self._asked = [trial for trial in asked if len(trial.keys) == most and trial.baseline in sweep.records]
         self.seeds = most

@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.ablations.answer import Answer, FigureSpec
 from analysis.formatting import labels
 from analysis.metrics.names import split_metric
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 from trials.errors import InputError
 
 LINES = 8  # in colour; more cannot be told apart, and stand behind in grey
@@ -112,7 +113,7 @@ def similarities(answer: Answer, spec: FigureSpec) -> dict[str, np.ndarray]:
     sweep, rows, by = answer.sweep, rows_of(answer, spec), spec.by or (spec.x,)
     if sweep is None or rows.empty:
         return {}
-    keys = {trial.number: trial.keys for trial in read_manifest(sweep.folder).trials}
+    keys = {trial.number: trial.keys for trial in Manifest.read(sweep.folder).trials}
     several = _varied(rows, by) or by
     found: dict[str, list[list[float]]] = {}
     for row in rows.to_dict("records"):

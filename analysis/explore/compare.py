@@ -127,9 +127,7 @@ def _finite(value: np.ndarray) -> float | None:
 
 def _dominated(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mask (n,) of the oriented `points` (n, m) that one of `others` dominates."""
-    no_worse = (others[None] <= points[:, None]).all(axis=2)
-    better = (others[None] < points[:, None]).any(axis=2)
-    return np.any(no_worse & better, axis=1)
+    return np.any(pareto.dominates(others[None], points[:, None]), axis=1)
 
 
 # ---------------------------------------------------------------------- in words

@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 
 
 def hours_name(sweep: Sweep) -> str:
@@ -17,7 +18,7 @@ def cost(sweep: Sweep) -> dict[str, Any]:
     """`gpu_hours` (of CPU workers where there was no GPU, see `hours_name`) and `hours` as the sweep's commands counted them
     (None where none has), `trial_hours` over all records,
     `trials` that left one, and `median` and `longest` of a trial, in seconds (None where there is none)."""
-    spent = read_manifest(sweep.folder).spent
+    spent = Manifest.read(sweep.folder).spent
     seconds = sweep.trials["seconds"].dropna()
     together = sum(sum(record.seconds.values()) for record in sweep.records.values())
     return {

@@ -27,6 +27,7 @@ from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.racing import LEVEL, Seen, stages
 from trials.errors import InputError
+from trials.ledger.outcomes import ALL, SEARCH
 
 SHARE = 0.95  # of the final hypervolume that is waited for
 LEVERS = ("racing", "nested", "promising")
@@ -83,7 +84,7 @@ def stored(sweep: Sweep) -> Stored:
     rows = sweep.trials.iloc[places]
     if sweep.replicates > 1 or rows["baseline"].nunique() > 1:
         raise InputError(f"{sweep.folder}: a replay needs a sweep of one base with one seed a point")
-    records = [sweep.records[key] for key in rows["key"]]
+    records, base = [sweep.records[key] for key in rows["key"]], sweep.records[rows["baseline"].iloc[0]]
     evaluation = np.array(
         [sum(took for phase, took in one.seconds.items() if phase.startswith("evaluate")) for one in records], dtype=float
     )
@@ -91,7 +92,7 @@ def stored(sweep: Sweep) -> Stored:
     whole = np.array([sum(one.seconds.values()) for one in records])
     own = [records[place].spec.data.rows for place in range(len(records))]
     return Stored(
-        stages(sweep, places.tolist()),
+        stages(records, base, sweep.objectives, ALL if sweep.half is None else SEARCH),
         rows["feasible"].to_numpy(dtype=bool),
         pareto.orient(np.array(sweep.reference), sweep.objectives),
         whole - evaluation - drift,

@@ -14,6 +14,7 @@ from analysis.metrics.definitions import ALL_KINDS
 from analysis.metrics.names import split_metric
 from analysis.stats.estimate import Measured, Setting, measure_all
 from analysis.stats.paired_outcomes import Answers, weights
+from trials.ledger.outcomes import Split
 
 
 def draws_for(settings: int) -> int:
@@ -53,12 +54,12 @@ class Errors:
                 noise = self._random.standard_normal((len(self._draws), len(places)))
                 self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (own.n * own.replicates + 2))
 
-    def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], half: str) -> np.ndarray:
+    def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], split: Split) -> np.ndarray:
         """Shape (draws, t, m), with mean 0; 0 where nothing is known of a metric's error."""
         random = self._random
         replicates = np.array([max(len(one.records), 1) for one in settings], dtype=float)
         found = self._draws
-        if (covariance := seed_covariance(settings, self.names, half)).any():
+        if (covariance := seed_covariance(settings, self.names, split)).any():
             of_seeds = random.standard_normal(found.shape) @ _root(covariance).T
             found = found + self._paired * of_seeds / np.sqrt(replicates)[:, None]
         for metric, name in enumerate(self.names):
@@ -68,7 +69,7 @@ class Errors:
         return found
 
 
-def seed_covariance(settings: Sequence[Setting], names: Sequence[str], half: str) -> np.ndarray:
+def seed_covariance(settings: Sequence[Setting], names: Sequence[str], split: Split) -> np.ndarray:
     """Shape (m, m): between replicates of one setting, pooled over the settings; 0 where there are no replicates.
 
     What two replicates answer differently by the luck of single documents is in it too: with few documents it is too wide.
@@ -78,7 +79,7 @@ def seed_covariance(settings: Sequence[Setting], names: Sequence[str], half: str
     singles = [Setting([record], one.base) for one in several for record in one.records]
     if not singles:
         return total
-    measured = measure_all(singles, half, errors=False)
+    measured = measure_all(singles, split, errors=False)
     values = np.column_stack([measured[name].value if name in measured else np.full(len(singles), np.nan) for name in names])
     start = 0
     for one in several:

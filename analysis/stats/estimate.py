@@ -14,7 +14,8 @@ import numpy as np
 from analysis.metrics.definitions import ALL_KINDS, KINDS, Kind
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate
 from analysis.stats import intervals
-from analysis.stats.paired_outcomes import ALL, Answers, answers, slope
+from analysis.stats.paired_outcomes import Answers, answers, slope
+from trials.ledger.outcomes import ALL, Split
 from trials.ledger.record import Score, TrialRecord
 
 _AT_ONCE = 2_000_000  # outcomes of one column in memory at once
@@ -50,23 +51,23 @@ def empty(t: int) -> Measured:
     return Measured(value, stderr, sd, low, high, paired=np.zeros(t, bool), known=np.zeros(t, bool))
 
 
-def scores(record: TrialRecord, half: str) -> dict[str, dict[str, Score]]:
+def scores(record: TrialRecord, split: Split) -> dict[str, dict[str, Score]]:
     """By role, then by name, the role's own as "score". A role without a document in that half is left out; one of a record
     that knows no halves has its scores on all documents."""
     found = {}
     for role, score in record.scores.items():
         halves = record.halves.get(role, {})
-        if half == ALL or not halves:
+        if split == ALL or not halves:
             found[role] = {**record.details.get(role, {}), "score": score}
-        elif half in halves:
-            found[role] = halves[half]
+        elif split in halves:
+            found[role] = halves[split]
     return found
 
 
-def measure(records: Sequence[TrialRecord], base: TrialRecord | None, half: str = ALL) -> dict[str, Estimate | None]:
+def measure(records: Sequence[TrialRecord], base: TrialRecord | None, split: Split = ALL) -> dict[str, Estimate | None]:
     """Every metric of one setting by name; None where it is undefined."""
     found = {}
-    for name, all_of_it in measure_all([Setting(records, base)], half).items():
+    for name, all_of_it in measure_all([Setting(records, base)], split).items():
         value, stderr, sd = (float(one[0]) for one in (all_of_it.value, all_of_it.stderr, all_of_it.sd))
         if all_of_it.known[0]:
             known = None if np.isnan(value) else Estimate(value, _or_none(stderr), bool(all_of_it.paired[0]), _or_none(sd))
@@ -82,7 +83,7 @@ Watch = Callable[[str, np.ndarray, Answers], None]
 
 
 def measure_all(
-    settings: Sequence[Setting], half: str = ALL, errors: bool = True, watch: Watch | None = None
+    settings: Sequence[Setting], split: Split = ALL, errors: bool = True, watch: Watch | None = None
 ) -> dict[str, Measured]:
     """Every metric by name, arrays in the settings' order. Without `errors` values alone, which takes a tenth of the time.
 
@@ -90,12 +91,12 @@ def measure_all(
     """
     found: dict[str, Measured] = {}
     for places, group in _groups(settings):
-        named = [[scores(record, half) for record in setting.records] for setting in group]
+        named = [[scores(record, split) for record in setting.records] for setting in group]
         base = group[0].base
-        base_named = scores(base, half) if base is not None else {}
+        base_named = scores(base, split) if base is not None else {}
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
             columns = _Columns([[one.get(role, {}) for one in replicates] for replicates in named], base_named.get(role, {}))
-            pairing = answers([one.records for one in group], base, role, half) if errors else None
+            pairing = answers([one.records for one in group], base, role, split) if errors else None
             if watch is not None and pairing is not None:
                 watch(role, places[pairing[1]], pairing[0])
             for name, kind in columns.kinds():

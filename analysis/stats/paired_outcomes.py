@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.metrics.definitions import Kind, Means
-from trials.ledger.outcomes import stack
+from trials.ledger.outcomes import ALL, REPORT, Split, stack
 from trials.ledger.record import TrialRecord
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.nda
 
 
 def answers(
-    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, half: str
+    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, split: Split
 ) -> tuple[Answers, np.ndarray] | None:
     """The answers of those settings (of one number of replicates) whose documents are the base's, and which these are.
 
@@ -109,7 +107,7 @@ def answers(
     in_half, labels = (
         next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
     )
-    keep = np.arange(own.n) if half == ALL or in_half is None else np.flatnonzero(in_half == (half == "report"))
+    keep = np.arange(own.n) if split == ALL or in_half is None else np.flatnonzero(in_half == (split == REPORT))
     labels = np.arange(own.n) if labels is None else labels
     keep = keep[np.argsort(labels[keep], kind="stable")]
     clusters, starts = np.unique(labels[keep], return_index=True)

@@ -20,6 +20,15 @@ def orient(values: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
     return oriented
 
 
+def dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether oriented `one` is no worse than `other` in every objective and better in one.
+
+    Both end in an axis of m objectives; the axes before it broadcast, and remain.
+    """
+    found: np.ndarray = np.all(one <= other, axis=-1) & np.any(one < other, axis=-1)
+    return found
+
+
 def front(points: np.ndarray, feasible: np.ndarray) -> np.ndarray:
     """Mask (n,) of the feasible points that no feasible point dominates; of equal points all are kept.
 

@@ -1,11 +1,10 @@
 """What the uncertainty of the metrics means for the front: who is on it, who keeps the constraints, what the best are worth."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.names import Constraint, Objective
+from analysis.metrics.names import Criteria
 from analysis.stats import pareto, shrinkage
 
 
@@ -40,16 +39,14 @@ class Judgement:
 def judge(
     values: np.ndarray,
     errors: np.ndarray,
-    names: Sequence[str],
-    objectives: Sequence[Objective],
-    constraints: Sequence[Constraint],
+    criteria: Criteria,
     reference: np.ndarray,
 ) -> Judgement:
-    """From `values` (t, m) of the metrics `names`, and draws (draws, t, m) of their errors.
+    """From `values` (t, m) of `criteria.metrics`, and draws (draws, t, m) of their errors.
 
-    `reference` is front.reference_point's.
-    A setting with a value that is not finite takes no part: its probabilities are NaN.
+    `reference` is pareto.reference_point's. A setting with a value that is not finite takes no part: its probabilities are NaN.
     """
+    names, objectives, constraints = criteria.metrics, criteria.objectives, criteria.constraints
     t, m = values.shape
     part = np.flatnonzero(np.isfinite(values).all(axis=1))
     draws, corrected = np.full(errors.shape, np.nan), np.full((t, m), np.nan)
@@ -60,12 +57,12 @@ def judge(
     draws[:, part] = known
     kept = np.ones((len(errors), len(part)), bool)
     for place, constraint in enumerate(constraints):
-        own = known[:, :, list(names).index(constraint.metric)]
+        own = known[:, :, names.index(constraint.metric)]
         holds = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
         p_constraint[place, part] = holds.mean(axis=0)
         kept &= holds
     p_feasible[part] = kept.mean(axis=0)
-    columns = [list(names).index(objective.metric) for objective in objectives]
+    columns = [names.index(objective.metric) for objective in objectives]
     points = pareto.orient(known[:, :, columns], objectives)
     on_front = np.array([pareto.front(*one) for one in zip(points, kept, strict=True)])
     p_front[part] = on_front.mean(axis=0)

@@ -15,11 +15,10 @@ import numpy as np
 
 from analysis.metrics.definitions import ALL_KINDS, Kind
 from analysis.metrics.names import LEARNING, Objective, split_metric
-from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.estimate import learning
-from analysis.stats.paired_outcomes import ALL, Answers, answers, weights
-from trials.ledger.outcomes import STAGES, first_clusters
+from analysis.stats.paired_outcomes import Answers, answers, weights
+from trials.ledger.outcomes import STAGES, Split, first_clusters
 from trials.ledger.record import TrialRecord
 
 LEVEL = 0.99
@@ -42,42 +41,23 @@ class Seen:
         if not len(members):
             return 0.0
         own, others = self.draws[:, one, None], self.draws[:, list(members)]
-        beaten = np.all(others <= own, axis=2) & np.any(others < own, axis=2)
-        return float(np.any(beaten, axis=1).mean())
+        return float(pareto.dominates(others, own).any(axis=1).mean())
 
 
-def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
-    """Of the complete trials at these places of the sweep's frame, as they stood after each of STAGES and at the end."""
-    rows = sweep.trials.iloc[list(places)]
-    records = [[sweep.records[key]] for key in rows["key"]]
-    base = sweep.records[rows["baseline"].iloc[0]]
-    half = ALL if sweep.half is None else "search"
-    return [_seen(records, base, sweep.objectives, half, share) for share in (*STAGES, 1.0)]
+def stages(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split) -> list[Seen]:
+    """The trials as they stood after each of STAGES and at the end."""
+    return [see(records, base, objectives, split, share) for share in (*STAGES, 1.0)]
 
 
-def beaten(
-    record: TrialRecord,
-    front: Sequence[TrialRecord],
-    base: TrialRecord,
-    objectives: Sequence[Objective],
-    half: str,
-    share: float,
-) -> float:
-    """The probability that one of the front's records dominates this one, which has answered a share of the documents."""
-    seen = _seen([[record], *([one] for one in front)], base, objectives, half, share)
-    return seen.p_beaten(0, range(1, 1 + len(front)))
-
-
-def _seen(
-    records: Sequence[Sequence[TrialRecord]], base: TrialRecord, objectives: Sequence[Objective], half: str, share: float
-) -> Seen:
+def see(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split, share: float) -> Seen:
+    """The trials over their first documents, such a share of all in the split."""
     values = np.full((len(records), len(objectives)), np.nan)
     errors = np.zeros((_DRAWS, *values.shape))
     for k, objective in enumerate(objectives):
         role, name = split_metric(objective.metric)
         if role == LEARNING:  # known before the first document is answered
-            values[:, k] = [learning(one[0]).get(name, np.nan) for one in records]
-        elif (found := answers(records, base, role, half)) is not None and found[0].has(ALL_KINDS[name]):
+            values[:, k] = [learning(one).get(name, np.nan) for one in records]
+        elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(ALL_KINDS[name]):
             part = first(found[0], share)
             values[found[1], k] = part.value(ALL_KINDS[name])[:, 0]
             errors[:, found[1], k] = drawn(part, ALL_KINDS[name]) * np.sqrt(1 - share)

@@ -11,7 +11,7 @@ from rich.table import Table
 from analysis.ablations import page
 from analysis.ablations.answer import Answer
 from analysis.ablations.decide import answer
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned, Scale
 from orchestrator.errors import SweepFailed
 from orchestrator.planning.plan import plan

@@ -413,11 +413,11 @@ def _draws(config: SweepConfig) -> Iterator[TrialSpec]:
 
 
 def _told_keys(folder: Path) -> set[str]:
-    from analysis.results.sweep import read_manifest
+    from analysis.results.manifest import Manifest
 
     if not exists(folder / "manifest.json"):
         return set()
-    return {key for trial in read_manifest(folder).trials if not trial.free for key in trial.keys}
+    return {key for trial in Manifest.read(folder).trials if not trial.free for key in trial.keys}
 
 
 def check_inputs(config: SweepConfig) -> list[str]:

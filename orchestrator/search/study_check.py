@@ -17,7 +17,7 @@ from optuna.storages._rdb.models import BaseModel as Tables
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from analysis.results.sweep import GivenUp
+from analysis.results.manifest import GivenUp, Settings
 from orchestrator.config.model import SweepConfig
 from orchestrator.search import sampler
 from trials.errors import InputError
@@ -35,7 +35,7 @@ class _Attributes(BaseModel):
     """A trial's user attributes that this program reads."""
 
     key: str | None = None
-    settings: dict[str, Any] = {}
+    settings: Settings = {}
     failure: str | None = None
     driver: str | None = None
     given_up: GivenUp | None = None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from analysis.results.manifest import GivenUp
 from orchestrator.config.model import SweepConfig
 from orchestrator.search import sampler
 from orchestrator.search.driver_lease import Drivers
@@ -56,7 +57,7 @@ class StudyTrial:
     """The settings of a trial without a key, which contradict each other."""
     failure: str | None
     """Why its baseline rules it out."""
-    given_up: dict[str, Any] | None
+    given_up: GivenUp | None
     free: bool
 
 
@@ -98,7 +99,7 @@ class StudyClient:
             key=attributes.get(_KEY),
             rejected=attributes.get(_SETTINGS, {}),
             failure=attributes.get(_FAILURE),
-            given_up=attributes.get(_GIVEN_UP),
+            given_up=GivenUp.model_validate(attributes[_GIVEN_UP]) if _GIVEN_UP in attributes else None,
             free=_FREE in attributes,
         )
         if frozen.state.is_finished():
@@ -170,10 +171,10 @@ class StudyClient:
             self._proposed[number].set_user_attr(_FAILURE, baseline_failure)
         self._tell(number, TrialState.FAIL)
 
-    def prune(self, number: int, given_up: dict[str, Any], constraints: Collection[str]) -> None:
+    def prune(self, number: int, given_up: GivenUp, constraints: Collection[str]) -> None:
         """A pruned trial has no values, and is no failure."""
         trial = self._proposed[number]
-        trial.set_user_attr(_GIVEN_UP, given_up)
+        trial.set_user_attr(_GIVEN_UP, given_up.model_dump())
         for name in constraints:  # or TPE ranks it above every trial that violates a constraint
             trial.set_constraint(name, _LARGEST_VIOLATION)
         self._tell(number, TrialState.PRUNED)

@@ -82,5 +82,5 @@ class Intake:
             if trial.state == "waiting" or trial.key is None:
                 continue
             noted = state.manifest.trials.get(trial.number)
-            if noted is None or (noted.get("failure"), noted.get("given_up")) != (trial.failure, trial.given_up):
+            if noted is None or (noted.failure, noted.given_up) != (trial.failure, trial.given_up):
                 self.note(trial)

@@ -3,6 +3,7 @@
 import math
 
 from analysis.metrics.names import parse_constraint
+from analysis.results.manifest import GivenUp
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep.events import Emitter
 from orchestrator.sweep.failure_policy import BASELINE_FAILED, BASELINE_UNDEFINED, undefined_on
@@ -54,7 +55,7 @@ class OutcomeReporter:
         trial = state.queue.pending.pop(job.number, None) if job.number is not None else None
         if trial is None or trial.reported or state.lost_to_another():
             return
-        given_up = {"reason": reason, "seconds": round(seconds, 3)}
+        given_up = GivenUp(reason=reason, seconds=round(seconds, 3))
         state.manifest.note(trial, given_up=given_up)
         state.study.prune(trial.number, given_up, self._constraints)
         state.counts["given up"] += 1

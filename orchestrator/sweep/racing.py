@@ -9,10 +9,10 @@ from typing import Any
 
 from analysis.metrics.names import LEARNING, Objective, split_metric
 from analysis.stats import racing
-from analysis.stats.paired_outcomes import ALL
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
 from trials.evaluation.racing import Race
+from trials.ledger.outcomes import ALL, SEARCH, Split
 from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
@@ -22,14 +22,14 @@ class Against:
     """What a trial is judged by; JSON's values."""
 
     objectives: Sequence[dict[str, Any]]
-    half: str
+    half: Split
     front: Sequence[str]
     """Keys."""
 
 
 def against(config: SweepConfig, front: Sequence[str]) -> dict[str, Any]:
     objectives = [objective.model_dump() for objective in config.search.objectives]
-    return asdict(Against(objectives, "search" if config.search.documents == "half" else ALL, list(front)))
+    return asdict(Against(objectives, SEARCH if config.search.documents == "half" else ALL, list(front)))
 
 
 def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
@@ -49,10 +49,13 @@ def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
         members = [known[key] for key in what.front if key in known and known[key].spec.baseline().key == baseline]
         if baseline not in known or not members:
             return None
-        p = racing.beaten(record, members, known[baseline], objectives, what.half, share)
-        seen = "all" if what.half == ALL else "the searched half of all"
+        seen = racing.see([record, *members], known[baseline], objectives, what.half, share)
+        p = seen.p_beaten(0, range(1, 1 + len(members)))
+        documents = "all" if what.half == ALL else "the searched half of all"
         return (
-            None if p < racing.LEVEL else f"after {share:.1%} of {seen} documents the front beats it with probability {p:.3f}"
+            None
+            if p < racing.LEVEL
+            else f"after {share:.1%} of {documents} documents the front beats it with probability {p:.3f}"
         )
 
     return Race(list(roles), what.half, judge)

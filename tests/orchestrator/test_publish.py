@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator import publish as publishing
 from orchestrator.errors import SweepFailed
 from tests.factories.bases import MICRO, beside_tokenizer

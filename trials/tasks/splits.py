@@ -6,9 +6,9 @@ The half is a function of the document alone: no sample, seed or model moves it.
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-Half = Literal["search", "report"]
+from trials.ledger.outcomes import REPORT, SEARCH, Half
 
 # How a WikiHow context begins in HellaSwag; in copies without source_id the markers in brackets may be gone.
 _ARTICLE = re.compile(r"(?:\[header\] )?How to [^.\[]*")
@@ -31,4 +31,4 @@ def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
 
 def half(doc: Mapping[str, Any], doc_hash: str) -> Half:
     """As good as a coin's throw for each cluster."""
-    return "report" if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else "search"
+    return REPORT if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else SEARCH

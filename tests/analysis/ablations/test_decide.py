@@ -10,7 +10,7 @@ from analysis.ablations.answer import Answer
 from analysis.ablations.decide import rule_on
 from analysis.ablations.effects import Cells, reckon, unbeaten
 from analysis.ablations.questions import chances
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.ablations.design import Ablations
 from orchestrator.planning.plan import plan
 from tests.factories.worlds import Model, answered, luck, planned, run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.explore.selection import best_within, course, groups, knee, tradeoff
-from analysis.results.sweep import load
+from analysis.results.load import load
 from analysis.stats import pareto
 from tests.factories.sweeps import FOUR, OBJECTIVES, SITUATIONS, TWO, Builder, oom
 

@@ -23,7 +23,7 @@ from analysis.export.files import ENCODED, FORMATS, export, export_figures, expo
 from analysis.export.markup import latex_text, markdown_text
 from analysis.report.build import report
 from analysis.report.compare_page import page
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.cli import app
 from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, Builder
 

@@ -17,7 +17,7 @@ from analysis.metrics.names import Objective
 from analysis.report.build import PAGES, report, write_report
 from analysis.report.findings import claims
 from analysis.report.trial_page import SHORT, mcnemar, shortened
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.ledger.record import Failure, TrialRecord
 

@@ -20,7 +20,7 @@ from analysis.figures.front import front_figure
 from analysis.figures.theme import DARK, LIGHT
 from analysis.formatting.labels import setting_names
 from analysis.report.build import headline, notices, report, write_report
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.sweeps import NASTY, OBJECTIVES, SITUATIONS, TWO, Builder, Page, oom
 from trials.errors import InputError
 from trials.ledger.record import Failure, Ledger, TrialRecord

@@ -118,7 +118,7 @@ def test_metrics_are_those_of_the_half_that_is_asked_for(record):
     sides = [record(one, baseline=one is BASE, halves=halves) for one in (TUNED, BASE)]
     for side, outcomes in zip(sides, (TUNED, BASE), strict=True):
         side.halves = {"math": {half: {"score": share(outcomes[place::2])} for place, half in enumerate(["search", "report"])}}
-    found = measure([sides[0]], sides[1], half="report")["math.gain"]
+    found = measure([sides[0]], sides[1], split="report")["math.gain"]
     differences = np.array(TUNED[1::2]) - np.array(BASE[1::2])
     assert found.value == differences.mean()
     assert found.stderr == pytest.approx(differences.std(ddof=1) / 2)
@@ -262,13 +262,13 @@ def test_a_role_without_a_document_in_the_half_is_undefined_and_no_other_role_fa
     one = record({"math": TUNED, "commonsense": TUNED})
     half = {"score": Score(value=0.6, stderr=0.1, n=5)}
     one.halves = {"math": {"search": half}, "commonsense": {"search": half, "report": half}}
-    found = measure([one], one, half="report")
+    found = measure([one], one, split="report")
     assert "math.value" not in found
     assert found["commonsense.value"].value == 0.6
 
 
 def test_a_record_without_halves_counts_whole_whatever_half_is_asked_for(record):
-    assert measure([record(TUNED)], None, half="report")["math.value"].value == 0.5
+    assert measure([record(TUNED)], None, split="report")["math.value"].value == 0.5
 
 
 def test_no_flip_is_not_taken_for_certainty():
@@ -290,7 +290,7 @@ def test_a_half_is_that_of_either_side_that_tells_it(record):
     for one, outcomes in ((adapter, BASE), (merged, TUNED)):
         one.halves = {"math": {half: {"score": share(outcomes[place::2])} for place, half in enumerate(["search", "report"])}}
     differences = np.array(TUNED[1::2]) - np.array(BASE[1::2])
-    assert measure([merged], adapter, half="report")["math.gain"].stderr == pytest.approx(differences.std(ddof=1) / 2)
+    assert measure([merged], adapter, split="report")["math.gain"].stderr == pytest.approx(differences.std(ddof=1) / 2)
 
 
 def test_a_document_without_bits_leaves_the_scores_own_error_and_many_bits_are_kept(record):

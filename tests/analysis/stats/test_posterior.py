@@ -3,23 +3,21 @@
 import numpy as np
 import pytest
 
-from analysis.metrics.names import Constraint, Objective
+from analysis.metrics.names import Constraint, Criteria, Objective
 from analysis.stats import pareto
 from analysis.stats.posterior import judge
 from analysis.stats.shrinkage import posterior
 from tests.factories.sweeps import Builder
 
-GAIN, FORGETTING = (
+OBJECTIVES = (
     Objective(metric="commonsense.gain", direction="maximize"),
     Objective(metric="math.forgetting", direction="minimize"),
 )
-NAMES = [GAIN.metric, FORGETTING.metric]
 
 
 def judged(values, errors, constraints=()):
-    return judge(
-        values, errors, NAMES, [GAIN, FORGETTING], constraints, pareto.reference_point([GAIN, FORGETTING], constraints)
-    )
+    criteria = Criteria(OBJECTIVES, tuple(constraints))
+    return judge(values, errors, criteria, pareto.reference_point(OBJECTIVES, constraints))
 
 
 def test_without_errors_the_front_is_certain():
