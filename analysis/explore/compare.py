@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.formatting import labels
 from analysis.metrics.names import Objective
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from trials.errors import InputError
@@ -59,7 +60,7 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         told = [", ".join(f"{one.metric} {one.direction}" for one in sweep.objectives) for sweep in (a, b)]
         raise InputError(f"the sweeps have other objectives: {a.name} has {told[0]}, {b.name} has {told[1]}")
     objectives = a.objectives
-    untuned = [sweep.baselines.loc[sweep.baselines["state"] == "complete"].min(numeric_only=True) for sweep in (a, b)]
+    untuned = [sweep.complete_baselines.min(numeric_only=True) for sweep in (a, b)]
     names = {name for one in untuned for name in one.index if name.endswith(".value")}
     least = {name: min(one[name] for one in untuned if name in one) for name in names}
     reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], least)
@@ -185,7 +186,7 @@ def _warnings(a: Sweep, b: Sweep) -> list[str]:
             f"The constraints differ ({told[0]}; {told[1]}): each front keeps its own, the volumes count where both hold."
         )
     for what, of in _ASPECTS.items():
-        sides = [{fact for record in _complete(sweep) for fact in of(record)} for sweep in (a, b)]
+        sides = [{fact for record in sweep.complete_records for fact in of(record)} for sweep in (a, b)]
         if all(sides) and sides[0] != sides[1]:
             shown = ["; ".join(sorted(side - other)) or "nothing else" for side, other in (sides, sides[::-1])]
             found.append(f"{what}: {a.name} alone has {_short(shown[0])}, {b.name} alone {_short(shown[1])}.")
@@ -197,10 +198,6 @@ def _warnings(a: Sweep, b: Sweep) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-def _complete(sweep: Sweep) -> list[TrialRecord]:
-    return [record for record in sweep.records.values() if record.state == "complete"]
 
 
 def _evaluated(record: TrialRecord) -> Iterator[str]:
@@ -260,7 +257,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                 "number": int(row["number"]),
                 "key": row["key"],
                 "metrics": {
-                    metric: {"value": _known(row[metric]), "stderr": _known(row[f"{metric}_se"])} for metric in metrics
+                    metric: {"value": _known(row[metric]), "stderr": _known(row[col.se(metric)])} for metric in metrics
                 },
                 "dominated": bool(beaten),
             }
@@ -296,7 +293,7 @@ def rows(comparison: Comparison) -> list[list[str]]:
     named = zip(_named(comparison), (comparison.a, comparison.b), comparison.dominated, strict=True)
     for name, sweep, mask in named:
         for row, beaten in zip(sweep.front.to_dict("records"), mask, strict=True):
-            values = [labels.percent(one.metric, row[one.metric], row[f"{one.metric}_se"]) for one in comparison.objectives]
+            values = [labels.percent(one.metric, row[one.metric], row[col.se(one.metric)]) for one in comparison.objectives]
             found.append([name, f"#{row['number']}", *values, "yes" if beaten else "no", row["key"]])
     return found
 

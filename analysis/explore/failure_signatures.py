@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics.names import Objective
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
@@ -72,7 +73,7 @@ def _verdicts(trials: pd.DataFrame, signature: Signature) -> np.ndarray:
     if signature.metric not in trials:
         return np.full(len(trials), "not measured", dtype=object)
     found = trials[signature.metric].to_numpy(dtype=float)
-    low, high = (trials[f"{signature.metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
+    low, high = (trials[end].to_numpy(dtype=float) for end in col.ends(signature.metric))
     told = np.select(
         [np.isnan(found), low > signature.bound, high <= signature.bound], ["not measured", "yes", "no"], "cannot tell"
     )

@@ -211,7 +211,7 @@ def _without_gaps(values: pd.Series) -> list[Any]:
 
 
 def _finished(sweep: Sweep) -> pd.DataFrame:
-    return sweep.trials[sweep.trials["state"] == "complete"]
+    return sweep.complete
 
 
 def _measured(sweep: Sweep, metric: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.metrics.names import Constraint
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.ledger.storage import sqlite_url
 
@@ -74,7 +75,7 @@ def choice(value: Any) -> Any:
 
 
 def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistribution | None]) -> FrozenTrial:
-    values = [float(row[f"{one.metric}_search"]) for one in sweep.objectives]
+    values = [float(row[col.searched(one.metric)]) for one in sweep.objectives]
     state = STATES.get(row["state"], TrialState.WAITING)
     if state == TrialState.COMPLETE and not np.isfinite(values).all():
         state = TrialState.FAIL
@@ -85,7 +86,7 @@ def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistrib
             params[path] = choice(value) if isinstance(range_, CategoricalDistribution) else value
             distributions[path] = range_
     metrics = {
-        name: {"value": row[name], "stderr": plain(row[f"{name}_se"])} for name in sweep.metrics if not pd.isna(row[name])
+        name: {"value": row[name], "stderr": plain(row[col.se(name)])} for name in sweep.metrics if not pd.isna(row[name])
     }
     # one attribute for all: a storage takes milliseconds for each
     attributes: dict[str, Any] = {"key": row["key"], "number": row["number"], "metrics": metrics}
@@ -101,7 +102,7 @@ def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistrib
 
 
 def _beyond(constraint: Constraint, row: Mapping[Any, Any]) -> float:
-    return min(constraint.violation(row[f"{constraint.metric}_search"]), UNDEFINED)
+    return min(constraint.violation(row[col.searched(constraint.metric)]), UNDEFINED)
 
 
 def write(sweep: Sweep, path: Path) -> None:

@@ -78,10 +78,9 @@ class Course:
 
 def stored(sweep: Sweep) -> Stored:
     """Raises InputError where the sweep has too few complete points to replay."""
-    places = np.flatnonzero(sweep.trials["state"] == "complete")
-    if len(places) <= _BEGINNING:
-        raise InputError(f"{sweep.folder}: {len(places)} complete trials; a replay needs more than {_BEGINNING}")
-    rows = sweep.trials.iloc[places]
+    rows = sweep.complete
+    if len(rows) <= _BEGINNING:
+        raise InputError(f"{sweep.folder}: {len(rows)} complete trials; a replay needs more than {_BEGINNING}")
     if sweep.replicates > 1 or rows["baseline"].nunique() > 1:
         raise InputError(f"{sweep.folder}: a replay needs a sweep of one base with one seed a point")
     records, base = [sweep.records[key] for key in rows["key"]], sweep.records[rows["baseline"].iloc[0]]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics.names import Constraint, Objective
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 
@@ -57,7 +58,7 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     if pair is None:
         return pd.DataFrame(columns=columns)
     rows = _within_the_rest(sweep, pair[1])
-    seen = pareto.orient(rows[[f"{one.metric}_search" for one in pair]].to_numpy(dtype=float), pair)
+    seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:, 0]
     steps = order[np.diff(best, prepend=np.inf) < 0]
@@ -65,11 +66,11 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     first, second = (one.metric for one in pair)
     return pd.DataFrame(
         {
-            "bound": taken[f"{second}_search"],
+            "bound": taken[col.searched(second)],
             "best": taken[first],
-            "best_se": taken[f"{first}_se"],
+            "best_se": taken[col.se(first)],
             "at": taken[second],
-            "at_se": taken[f"{second}_se"],
+            "at_se": taken[col.se(second)],
             "number": taken["number"],
             "key": taken["key"],
         },
@@ -91,12 +92,12 @@ def best_within(sweep: Sweep, bound: float) -> pd.Series | None:
 
 def _within_the_rest(sweep: Sweep, second: Objective) -> pd.DataFrame:
     """The finished trials with both metrics that keep every constraint but those on the second."""
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     metrics = [sweep.objectives[0].metric, second.metric]
-    kept = np.isfinite(rows[[f"{name}_search" for name in metrics]].to_numpy(dtype=float)).all(axis=1)
+    kept = np.isfinite(rows[[col.searched(name) for name in metrics]].to_numpy(dtype=float)).all(axis=1)
     for constraint in sweep.constraints:
         if constraint.metric != second.metric:
-            kept &= np.array([constraint.violation(value) <= 0 for value in rows[f"{constraint.metric}_search"]], dtype=bool)
+            kept &= np.array([constraint.violation(value) <= 0 for value in rows[col.searched(constraint.metric)]], dtype=bool)
     return rows[kept]
 
 
@@ -141,4 +142,4 @@ def course(sweep: Sweep) -> pd.DataFrame:
 
 def _seen(sweep: Sweep, rows: pd.DataFrame) -> np.ndarray:
     """The objectives of the rows as the search saw them, (n, m), oriented: less is better."""
-    return pareto.orient(rows[[f"{one.metric}_search" for one in sweep.objectives]].to_numpy(dtype=float), sweep.objectives)
+    return pareto.orient(rows[[col.searched(one.metric) for one in sweep.objectives]].to_numpy(dtype=float), sweep.objectives)

@@ -34,6 +34,11 @@ def ends(metric: str) -> list[str]:
     return [low(metric), high(metric)]
 
 
+def interval(metric: str) -> dict[str, str]:
+    """The value and both ends, by the names that they have in JSON."""
+    return {"value": metric, "low": low(metric), "high": high(metric)}
+
+
 def searched(metric: str) -> str:
     """The value on the documents that the search saw. It decides on feasibility and front."""
     return f"{metric}_search"
