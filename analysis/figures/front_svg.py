@@ -276,7 +276,7 @@ def _axis_names(view: View) -> Markup:
 def parallel_svg(sweep: Sweep, pages: Collection[int]) -> Markup:
     """With more than two objectives: each finished trial as a line over all of them, better at the top. Empty otherwise."""
     metrics = [one.metric for one in sweep.objectives]
-    done = sweep.trials[sweep.trials["state"] == "complete"]
+    done = sweep.complete
     done = done[np.isfinite(done[metrics].to_numpy(dtype=float)).all(axis=1)]
     if len(metrics) < 3 or done.empty:
         return Markup("")

@@ -31,6 +31,7 @@ from analysis.figures.scene import kinds
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 BARS = 12  # trials that are taken apart
@@ -107,7 +108,7 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 def _end(sweep: Sweep, metric: str, smaller_is_stricter: bool, bounds: Sequence[float]) -> float:
     """Where the last step ends: a little beyond the loosest of the bounds and of what any trial was."""
-    values = labels.scale(metric) * sweep.trials[f"{metric}_search"].to_numpy(dtype=float)
+    values = labels.scale(metric) * sweep.trials[col.searched(metric)].to_numpy(dtype=float)
     values = np.append(values[np.isfinite(values)], bounds)
     margin = 0.05 * (np.ptp(values) or 1.0)
     return float(values.max() + margin if smaller_is_stricter else values.min() - margin)
@@ -119,7 +120,7 @@ def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     metric, gain = forgotten(sweep), f"{LEARNING}.gain"
     if metric is None or gain not in sweep.metrics:
         return None
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     rows = rows[np.isfinite(rows[[gain, metric]].to_numpy(dtype=float)).all(axis=1)]
     if rows.empty:
         return None
@@ -162,7 +163,7 @@ def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     roles = [split_metric(name)[0] for name in sweep.metrics if split_metric(name)[1] == "format_forgetting"]
     for role in roles:
         parts = [f"{role}.format_forgetting", f"{role}.skill_forgetting"]
-        rows = sweep.trials[(sweep.trials["state"] == "complete") & sweep.trials[parts].notna().all(axis=1)]
+        rows = sweep.complete[sweep.complete[parts].notna().all(axis=1)]
         if len(rows):
             figure, (plane, bars) = canvas(theme, (WIDTH, 4.0), 2, 2)
             _plane(plane, rows, parts, theme)
@@ -218,15 +219,15 @@ def _course_caption(sweep: Sweep) -> str:
 
 
 def _judged(sweep: Sweep) -> pd.DataFrame:
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
-    columns = [column for name in sweep.judged for column in (name, f"{name}_se")]
+    rows = sweep.complete
+    columns = [column for name in sweep.judged for column in (name, col.se(name))]
     return rows[["number", "key", *columns, "feasible", "on_front"]]
 
 
 def _learnings(sweep: Sweep) -> pd.DataFrame:
     """The lines, where there are any, below the trials."""
     metric, gain = forgotten(sweep) or "", f"{LEARNING}.gain"
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     dots = pd.DataFrame({"learnt": rows[gain], "base": bases(sweep).loc[rows.index], "number": rows["number"]})
     lines = matched(sweep, metric)
     dots["value"] = rows[metric]
@@ -234,7 +235,7 @@ def _learnings(sweep: Sweep) -> pd.DataFrame:
 
 
 def _parts(sweep: Sweep) -> pd.DataFrame:
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     kinds = ("forgetting", "format_forgetting", "skill_forgetting")
     return rows[["number", "key", *(name for name in sweep.metrics if split_metric(name)[1] in kinds), "on_front"]]
 

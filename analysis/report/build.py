@@ -23,6 +23,7 @@ from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
 from analysis.report.findings import claims, headline, notices, quoted
 from analysis.report.trial_page import Point, facts, point
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 from trials.ledger.storage import write_text
@@ -141,7 +142,7 @@ def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
 
 
 def _errors(sweep: Sweep) -> str:
-    complete = sweep.trials[sweep.trials["state"] == "complete"]
+    complete = sweep.complete
     how = (
         "paired with the baseline document by document"
         if complete["paired"].all()
@@ -166,16 +167,13 @@ def _caption(sweep: Sweep) -> str:
         texts.append("The shaded area keeps the constraints.")
     if len(sweep.objectives) > 2:
         texts.append(f"The front is one in {len(sweep.objectives)} objectives, of which the first two are the axes here.")
-    if int((sweep.trials["state"] == "complete").sum()) > ELLIPSES:
+    if len(sweep.complete) > ELLIPSES:
         texts.append(f"With so many trials only the front's have {'a bar' if one else 'an ellipse'}.")
     return " ".join(texts)
 
 
 def _progress(sweep: Sweep) -> str:
-    states = sweep.trials["state"].value_counts()
-    counted = ", ".join(
-        f"{states[state]} {state}" for state in ("complete", "failed", "given up", "pending") if state in states
-    )
+    counted = ", ".join(f"{count} {state}" for state, count in sweep.states.items() if count)
     budget = f" of a budget of {sweep.budget}" if sweep.budget is not None else ""
     if sweep.budget is not None and len(sweep.trials) > sweep.budget:  # what is derived from a training does not count
         budget = f" with what is derived, on a budget of {sweep.budget}"
@@ -242,7 +240,7 @@ def _baselines(sweep: Sweep) -> Table:
         cells = [record.spec.base.model, record.spec.base.quantization] if record else [labels.MISSING] * 2
         cells += [row["state"], row["trials"]]
         for role in roles:
-            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
+            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[col.se(f"{role}.value")]), row[f"{role}.n"]]
         rows.append([*cells, labels.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
 

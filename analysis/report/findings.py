@@ -10,6 +10,7 @@ from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels
 from analysis.formatting import numbers as told
 from analysis.metrics.names import Constraint, split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 
@@ -18,12 +19,12 @@ STEADY = 10  # a forgetting rate is read only where its base is above this many 
 
 def headline(sweep: Sweep) -> str:
     """The result in one or two sentences: how many trials keep the constraints, and the best first objective among them."""
-    complete = int((sweep.trials["state"] == "complete").sum())
+    complete = len(sweep.complete)
     feasible = int(sweep.trials["feasible"].sum())
     if not len(sweep.trials):
         return "No trial has been asked for yet."
     if not complete:
-        failed = int((sweep.trials["state"] == "failed").sum())
+        failed = sweep.states["failed"]
         return (
             f"All {failed} trials failed."
             if failed == len(sweep.trials)
@@ -38,13 +39,13 @@ def headline(sweep: Sweep) -> str:
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
     among = " among them" if words else ""
     name = labels.metric_name(objective.metric)
-    level = labels.percent(objective.metric, best[objective.metric], best[f"{objective.metric}_se"])
+    level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)])
     return f"{text}; best {name}{among} {level}{labels.unit(objective.metric)} (trial #{best['number']})."
 
 
 def claims(sweep: Sweep) -> list[str]:
     """What the numbers support and what they do not, a sentence or two each; none where no trial has finished."""
-    if not (sweep.trials["state"] == "complete").any():
+    if not len(sweep.complete):
         return []
     found = _best(sweep) if len(sweep.front) else _nearest(sweep)
     return [*found, *_front(sweep), *_signatures(sweep)]
@@ -54,10 +55,10 @@ def _best(sweep: Sweep) -> list[str]:
     objective, best = sweep.objectives[0].metric, sweep.front.iloc[0].to_dict()
     name, found = labels.metric_name(objective), []
     text = f"Trial #{best['number']} has {name} {told.sentence(best, objective)}"
-    if np.isfinite(best[f"{objective}_corrected"]) and len(sweep.trials) > 1:
+    if np.isfinite(best[col.corrected(objective)]) and len(sweep.trials) > 1:
         text += f"; corrected for having picked the best of many, {told.corrected_sentence(best, objective)}"
     found.append(f"{text}.")
-    ends = [[best[f"{objective}{of}{end}"] for end in ("_low", "_high")] for of in ("", "_corrected")]
+    ends = [[best[end] for end in col.ends(name)] for name in (objective, col.corrected(objective))]
     if split_metric(objective)[1] in ("gain", "drop") and any(low <= 0 <= high for low, high in ends):
         found.append(f"An interval of these spans 0: the sweep does not establish that the {name} is other than none.")
     if sweep.constraints and np.isfinite(best["p_feasible"]):
@@ -68,10 +69,12 @@ def _best(sweep: Sweep) -> list[str]:
 
 def _nearest(sweep: Sweep) -> list[str]:
     """Where nothing is feasible: the trial that is least beyond a constraint."""
-    done = sweep.trials[sweep.trials["state"] == "complete"]
+    done = sweep.complete
     if not sweep.constraints:
         return []
-    beyond = [max(_violation(one, row[f"{one.metric}_search"]) for one in sweep.constraints) for row in done.to_dict("records")]
+    beyond = [
+        max(_violation(one, row[col.searched(one.metric)]) for one in sweep.constraints) for row in done.to_dict("records")
+    ]
     if not np.isfinite(beyond).any():
         return ["No trial has a value for every constraint."]
     row = done.iloc[int(np.argmin(beyond))].to_dict()
@@ -129,7 +132,7 @@ def notices(sweep: Sweep) -> list[str]:
     for row in missing.to_dict("records"):
         found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials have nothing to be measured against.")
     found += _unsteady(sweep)
-    machines = _hardware([record for record in sweep.records.values() if record.state == "complete"])
+    machines = _hardware(sweep.complete_records)
     if len(machines) > 1:
         found.append(f"The records come from {len(machines)} kinds of hardware: differences may be theirs.")
     return found
@@ -154,8 +157,8 @@ def _unsteady(sweep: Sweep) -> list[str]:
     roles = dict.fromkeys(split_metric(name)[0] for name in sweep.judged if split_metric(name)[1] == "forgetting")
     found = []
     for role in roles:
-        for row in sweep.baselines[sweep.baselines["state"] == "complete"].to_dict("records"):
-            value, error = row.get(f"{role}.value"), row.get(f"{role}.value_se")
+        for row in sweep.complete_baselines.to_dict("records"):
+            value, error = row.get(f"{role}.value"), row.get(col.se(f"{role}.value"))
             if value is None or error is None or pd.isna(value):
                 continue
             base = labels.percent(f"{role}.base", value, error)
