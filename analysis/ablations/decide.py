@@ -40,7 +40,7 @@ def answer(
         found = {key: reckon(cells, key, rule) for key, rule in one.effects.items()}
         verdicts.append(judge(one, found, cells.seeds))
         effects += [reckoned.effect for reckoned in found.values()]
-    failed = int((sweep.trials["state"] == "failed").sum())
+    failed = sweep.states["failed"]
     missing = [f"{failed} of {len(sweep.trials)} points failed and are left out."] if failed else []
     return Answer(
         name=name,

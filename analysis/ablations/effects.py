@@ -55,7 +55,7 @@ class Cells:
 
     def __init__(self, sweep: Sweep, planned: Sequence[Mapping[str, Any]] = ()):
         """`planned` are the points of the design: those that are not complete are missing."""
-        done = set(sweep.trials.loc[sweep.trials["state"] == "complete", "number"])
+        done = set(sweep.complete["number"])
         asked = [trial for trial in Manifest.read(sweep.folder).trials if trial.number in done]
         most = max((len(trial.keys) for trial in asked), default=0)
         self._asked = [trial for trial in asked if len(trial.keys) == most and trial.baseline in sweep.records]

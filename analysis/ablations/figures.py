@@ -19,11 +19,11 @@ from analysis.ablations.points import LINES, Line, is_metric, key, lines, null, 
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
+from analysis.results import schema as col
 
 WIDTH = 7.2  # inches: letters of 9 points can be read where the picture is 500 px wide
 TURNED = 22  # letters of a name that stands aslant
 STEPS = [1, 2, 2.5, 5, 10]
-_ENDS = {"value": "", "low": "_low", "high": "_high"}
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,10 @@ def numbers(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
     found = lines(answer, spec)
     metrics = _measured(found, spec)
     points = [
-        [{"x": row["x"]} | {name: {key: row[f"{name}{end}"] for key, end in _ENDS.items()} for name in metrics} for row in rows]
+        [
+            {"x": row["x"]} | {name: {key: row[column] for key, column in col.interval(name).items()} for name in metrics}
+            for row in rows
+        ]
         for rows in (line.rows.to_dict("records") for line in found)
     ]
     return [{"line": line.label, "points": shown} for line, shown in zip(found, points, strict=True)]
@@ -219,7 +222,7 @@ def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
 
 def _series(label: str, rows: pd.DataFrame, metric: str) -> Series:
     rows = rows[rows[metric].notna()]
-    ends = rows[[f"{metric}{end}" for end in _ENDS.values()]].to_numpy(dtype=float)
+    ends = rows[list(col.interval(metric).values())].to_numpy(dtype=float)
     return Series(label, list(rows["x"]), labels.scale(metric) * ends.T)
 
 

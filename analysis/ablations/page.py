@@ -28,6 +28,7 @@ from analysis.formatting import labels
 from analysis.formatting import numbers as told
 from analysis.formatting.table import Beside, Column, Table
 from analysis.metrics.names import split_metric
+from analysis.results import schema as col
 from analysis.stats.intervals import LEVEL
 from trials.ledger.storage import replace_file, write_text
 
@@ -36,7 +37,6 @@ POWER = (
     "Values are means over seeds, with 95 % intervals over documents and seeds."
 )
 _PER_SEED = 6  # values that are listed one by one
-_ENDS = {"value": "", "low": "_low", "high": "_high", "sd": "_sd"}
 _SCORES = ("base", "value", "gain", "forgetting")  # of a role, in the paper's table
 
 
@@ -158,9 +158,13 @@ def _points(answer: Answer) -> list[dict[str, Any]]:
     return [
         {name: row[name] for name in ("number", "state", "replicates")}
         | {"settings": {path: row[path] for path in sweep.space}}
-        | {"metrics": {name: {key: row[f"{name}{end}"] for key, end in _ENDS.items()} for name in _metrics(answer)}}
+        | {"metrics": {name: {key: row[column] for key, column in _columns(name).items()} for name in _metrics(answer)}}
         for row in sweep.trials.to_dict("records")
     ]
+
+
+def _columns(metric: str) -> dict[str, str]:
+    return col.interval(metric) | {"sd": col.sd(metric)}
 
 
 def _overview(sections: Sequence[Section], title: str) -> dict[str, Any]:
@@ -323,11 +327,11 @@ def _ours(answer: Answer) -> list[dict[str, Any]]:
         return []
     roles = [split_metric(name)[0] for name in sweep.metrics if name.endswith(".gain") and not name.startswith("learning.")]
     found = []
-    for row in sweep.trials[sweep.trials["state"] == "complete"].to_dict("records"):
+    for row in sweep.complete.to_dict("records"):
         spec = sweep.records[row["key"]].spec
         point = {"model": spec.base.model, "samples": spec.data.samples, "replicates": row["replicates"]}
         for role in roles:
-            names = [f"{role}.{kind}{end}" for kind in _SCORES for end in _ENDS.values()]
+            names = [column for kind in _SCORES for column in _columns(f"{role}.{kind}").values()]
             found.append({"role": role, **point, **{name: row[name] for name in names}})
     return found
 

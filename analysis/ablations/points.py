@@ -63,7 +63,7 @@ def rows_of(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
     sweep = answer.sweep
     if sweep is None:
         return pd.DataFrame()
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     for path in [spec.x, *spec.by, *spec.only]:
         if path not in rows:  # the same in all points: the trials' specs have it
             rows = rows.assign(**{path: [_setting(sweep, key, path) for key in rows["key"]]})
