@@ -26,6 +26,5 @@ def finish(storage: str | Path, name: str, console: Console | None) -> dict[str,
         for path in written:
             if path.suffix == ".png" or path.name == "report.html":
                 console.print(str(path), soft_wrap=True)
-    states = list(sweep.trials["state"])
-    counts = {state: states.count(state) for state in ("complete", "failed")}
+    counts = {"complete": sweep.states["complete"], "failed": sweep.states["failed"]}
     return {"front": front_rows(sweep), "files": [str(path) for path in written], **counts}

@@ -179,7 +179,7 @@ def _facts(sweep: "Sweep", record: TrialRecord, hub: Hub, spec: TrialSpec, force
     threads = _threads(record)
     return Facts(
         sweep=sweep.name,
-        trials=int((sweep.trials["state"] == "complete").sum()),
+        trials=len(sweep.complete),
         base=spec.base.model,
         where=_where(record.spec.base.model, hub),
         data={
