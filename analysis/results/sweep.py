@@ -14,7 +14,7 @@ from trials.ledger.outcomes import Half
 from trials.ledger.record import Ledger, TrialRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a sweep equals itself alone: what costs seconds is cached by it
 class Sweep:
     """Metric values are shares (0..1), under "ROLE.KIND"; `schema` names the columns that a metric has beside its value."""
 

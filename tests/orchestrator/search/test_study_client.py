@@ -2,6 +2,7 @@
 
 import pytest
 
+from analysis.results.manifest import GivenUp
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.study_client import StudyClient
 
@@ -29,14 +30,14 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
     study.accept(done.number, "done")
     study.complete(done.number, [0.5, 0.25], {"math.drop <= 0.5": float("inf")})
     study.fail(failed.number, "its baseline failed")
-    study.prune(pruned.number, {"reason": "beaten", "seconds": 1.0}, ["math.drop <= 0.5"])
+    study.prune(pruned.number, GivenUp(reason="beaten", seconds=1.0), ["math.drop <= 0.5"])
     for trials in (study.trials(), client().trials()):
         assert [trial.state for trial in trials] == ["complete", "failed", "pruned"]
         assert [trial.key for trial in trials] == ["done", None, None]
         assert trials[0].values == [0.5, 0.25]
         assert trials[0].constraints == trials[2].constraints == {"math.drop <= 0.5": 1e6}
         assert trials[1].failure == "its baseline failed"
-        assert trials[2].given_up == {"reason": "beaten", "seconds": 1.0}
+        assert trials[2].given_up == GivenUp(reason="beaten", seconds=1.0)
         assert all(trial.free for trial in trials)
         assert study.settings(trials[0]) == {"lora.rank": 2}
 
