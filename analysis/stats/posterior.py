@@ -1,4 +1,4 @@
-"""What the uncertainty of the metrics means for the front: who is on it, who keeps the constraints, what the best are worth."""
+"""The front under uncertainty: probabilities to be on it and to keep the constraints, and corrected metrics."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from analysis.stats import pareto, shrinkage
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of t settings, by the judged metrics (m): those of the objectives, then those of the constraints."""
+    """The posterior of t settings in the m metrics of the criteria."""
 
     draws: np.ndarray
     """Shape (draws, t, m): joint draws of the true values; NaN for a setting that has not all of them."""
     corrected: np.ndarray
-    """Shape (t, m): expected true values, without the luck that made the best look best."""
+    """Shape (t, m): expected true values, corrected for the winner's curse."""
     p_front: np.ndarray
-    """Shape (t,): the share of draws in which the setting keeps the constraints and nothing that does dominates it."""
+    """Shape (t,): share of draws in which the setting keeps the constraints and no other that does dominates it."""
     p_feasible: np.ndarray
     p_constraint: np.ndarray
     """Shape (constraints, t)."""
@@ -25,7 +25,7 @@ class Judgement:
     """Shape (draws,)."""
 
     def of(self, places: np.ndarray) -> "Judgement":
-        """That of other settings, each one of these; the volumes stay."""
+        """The same for settings that repeat these at `places`."""
         return Judgement(
             self.draws[:, places],
             self.corrected[places],
