@@ -26,7 +26,7 @@ def trial_frame(
     measured: Mapping[str, Measured],
     searched: Mapping[str, Measured],
 ) -> pd.DataFrame:
-    """`Sweep.trials` without what `add_front` and `add_judgement` add."""
+    """`Sweep.trials` without the columns of `add_front` and `add_judgement`."""
     trials = [one.trial for one in outcomes]
     columns: dict[str, Any] = {
         "number": pd.Series([trial.number for trial in trials], dtype=int),
@@ -54,7 +54,7 @@ def trial_frame(
 
 
 def add_front(frame: pd.DataFrame, criteria: Criteria, reference: np.ndarray) -> float | None:
-    """Adds feasible, on_front and front_rank, by what the search saw; returns the front's hypervolume."""
+    """Adds feasible, on_front and front_rank on the documents that the search saw; returns the front's hypervolume."""
     feasible = (frame["state"] == "complete").to_numpy(dtype=bool)
     for constraint in criteria.constraints:
         values = frame[col.searched(constraint.metric)]

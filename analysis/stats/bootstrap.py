@@ -39,7 +39,7 @@ class Errors:
             label = own.clusters.tobytes()
             if label not in self._weights:
                 self._weights[label] = weights(own.clusters, len(self._draws))
-            # Bayesian bootstrap. Settings and sweeps share the weights, so that errors they share (the base's above all) cancel.
+            # Bayesian bootstrap. Settings and sweeps share the weights, so that errors they share (as the base's) cancel.
             redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
             whole = np.isfinite(redrawn).all(axis=0)  # a document without a value: the setting keeps its scores' standard error
             places = everywhere[whole]

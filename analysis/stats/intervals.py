@@ -69,15 +69,6 @@ def share_interval(value: np.ndarray, variance: np.ndarray, steps: np.ndarray, n
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
-def paired_interval(tuned: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """(low, high) of mean(tuned) - mean(base), shares of the same n >= 2 documents, both (n,)."""
-    difference = np.asarray(tuned, dtype=float) - base
-    n, value = len(difference), np.array([difference.mean()])
-    variance = np.array([difference.var(ddof=1) / n])
-    low, high = interval(value, variance, reach(np.array([n - 1.0])), np.ones(1), np.array([float(n)]))
-    return float(low[0]), float(high[0])
-
-
 def mcnemar(tuned: np.ndarray, base: np.ndarray) -> tuple[int, int, float]:
     """(lost, won, p): documents that only the base got right, documents that only tuned got right, and the exact two-sided
     p-value (McNemar 1947, doi:10.1007/BF02295996). Outcomes are 0 or 1, shape (n,)."""

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
+from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, verdicts
 from analysis.figures.curve import curve
 from analysis.figures.front_svg import ellipse, front_svg
-from analysis.metrics.names import Objective
 from analysis.report.build import PAGES, report, write_report
 from analysis.report.findings import claims
 from analysis.report.trial_page import SHORT, mcnemar, shortened
@@ -190,11 +189,6 @@ def test_a_trial_that_shows_a_signature_is_flagged_by_name(three):
     assert "math collapse, knowledge loss" in text
 
 
-def test_what_was_not_measured_shows_no_signature(builder):
-    found = verdicts(builder.baseline().add((22, 40)).load())
-    assert found["knowledge loss"].tolist() == ["not measured"]
-
-
 def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
     text = words(report(three.add((26, 37, 29)).load()))
     for shown in (
@@ -206,15 +200,6 @@ def test_the_papers_table_stands_beside_ours_with_its_caveats(three):
         assert shown in text
     assert PAPER[0]["commonsense.value"] - PAPER[0]["commonsense.base"] == pytest.approx(0.0043)
     assert [one.bound for one in SIGNATURES] == [0.8, 0.1]
-
-
-def test_the_paper_is_a_point_only_where_it_measured_the_objectives():
-    gain, forgetting = (
-        Objective(metric="commonsense.gain", direction="maximize"),
-        Objective(metric="math.forgetting", direction="minimize"),
-    )
-    assert paper_point((gain, forgetting)) == [0.0043, 0.88]
-    assert paper_point((gain, Objective(metric="math.value", direction="maximize"))) is None
 
 
 def test_an_ellipse_holds_95_in_100_of_correlated_errors():

@@ -8,7 +8,6 @@ import pytest
 
 from analysis.metrics.names import metric_names
 from analysis.stats.estimate import Setting, learning, measure, measure_all
-from analysis.stats.intervals import mcnemar, paired_interval
 from trials.ledger.outcomes import pack
 from trials.ledger.record import Score, TrialRecord
 
@@ -269,18 +268,6 @@ def test_a_role_without_a_document_in_the_half_is_undefined_and_no_other_role_fa
 
 def test_a_record_without_halves_counts_whole_whatever_half_is_asked_for(record):
     assert measure([record(TUNED)], None, split="report")["math.value"].value == 0.5
-
-
-def test_no_flip_is_not_taken_for_certainty():
-    low, high = paired_interval(np.ones(200), np.ones(200))
-    assert low < -0.005 and high > 0.005
-
-
-def test_mcnemar_is_the_binomial_of_the_flips():
-    tuned, base = np.array([0] * 8 + [1] * 2 + [1] * 5), np.array([1] * 8 + [0] * 2 + [1] * 5)
-    tail = sum(math.comb(10, k) for k in range(3)) / 2**10
-    assert mcnemar(tuned, base) == (8, 2, pytest.approx(2 * tail))
-    assert mcnemar(base, base) == (0, 0, 1.0)
 
 
 def test_a_half_is_that_of_either_side_that_tells_it(record):

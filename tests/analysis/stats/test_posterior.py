@@ -6,7 +6,6 @@ import pytest
 from analysis.metrics.names import Constraint, Criteria, Objective
 from analysis.stats import pareto
 from analysis.stats.posterior import judge
-from analysis.stats.shrinkage import posterior
 from tests.factories.sweeps import Builder
 
 OBJECTIVES = (
@@ -44,26 +43,6 @@ def test_what_all_points_share_of_their_error_moves_none_against_another():
     assert found.draws[:, 0, 0].std() == pytest.approx(0.05, rel=0.15)
 
 
-def test_the_best_of_many_alike_is_taken_back_and_one_far_from_all_is_not():
-    random = np.random.default_rng(1)
-    truth = np.zeros((40, 1))
-    values = truth + random.normal(0, 0.02, (40, 1))
-    errors = random.normal(0, 0.02, (500, 40, 1))
-    mean, draws = posterior(values, errors)
-    assert values.max() > 0.035
-    assert mean.max() < 0.02
-    assert np.percentile(draws[:, values.argmax(), 0], 2.5) < 0 < np.percentile(draws[:, values.argmax(), 0], 97.5)
-    far, _ = posterior(np.append(values[:-1], [[0.5]], axis=0), errors)
-    assert far[-1, 0] == pytest.approx(0.5, abs=0.03)
-
-
-def test_fewer_than_four_points_are_left_alone():
-    values, errors = np.array([[0.1], [0.2], [0.9]]), np.random.default_rng(0).normal(0, 0.05, (200, 3, 1))
-    mean, draws = posterior(values, errors)
-    assert (mean == values).all()
-    assert draws.std() > 0
-
-
 def test_two_trials_of_one_key_are_one_point(tmp_path):
     builder = Builder(tmp_path).baseline().add((30, 38)).add((22, 30)).add((21, 31)).add((20, 30))
     once = builder.load(constraints=[]).trials["p_front"].tolist()
@@ -80,13 +59,3 @@ def test_no_probability_follows_from_a_metric_without_an_error(tmp_path):
     sweep = builder.load(constraints=["learning.kl <= 0.05"])
     assert sweep.trials["feasible"].tolist() == [True, False]
     assert sweep.trials["p_feasible"].isna().all()
-
-
-def test_trials_that_share_nothing_are_drawn_apart_in_two_sweeps(tmp_path):
-    """Without documents that pair each trial's error is its own: it must not cancel between sweeps."""
-    draws = []
-    for name, right in (("a", 30), ("b", 31)):
-        builder = Builder(tmp_path / name).baseline()
-        builder.add((right, 30), documents=False).add((right - 5, 31), documents=False).add((right - 6, 33), documents=False)
-        draws.append((builder if name == "a" else builder.add((20, 30), documents=False)).load().draws[:, 0, 0])
-    assert (draws[1] - draws[0]).std() == pytest.approx(np.hypot(draws[0].std(), draws[1].std()), rel=0.2)
