@@ -26,14 +26,14 @@ def test_without_errors_the_front_is_certain():
     assert found.p_feasible.tolist() == found.p_constraint[0].tolist() == [0, 1, 0]
 
 
-def test_an_undefined_point_takes_no_part():
+def test_undefined_point_takes_no_part():
     values = np.array([[0.02, np.nan], [0.01, 0.05]])
     found = judged(values, np.zeros((100, 2, 2)))
     assert np.isnan(found.p_front[0]) and np.isnan(found.draws[:, 0]).all()
     assert found.p_front[1] == 1
 
 
-def test_what_all_points_share_of_their_error_moves_none_against_another():
+def test_shared_errors_cancel_between_points():
     """A base that was lucky on these documents makes all gains uncertain and no order of theirs."""
     random = np.random.default_rng(0)
     values = np.array([[0.03, 0.1], [0.02, 0.2], [0.01, 0.3]])
@@ -51,7 +51,7 @@ def test_two_trials_of_one_key_are_one_point(tmp_path):
     assert twice[4] == twice[0] == pytest.approx(once[0], abs=0.1)
 
 
-def test_no_probability_follows_from_a_metric_without_an_error(tmp_path):
+def test_metric_without_an_error_gives_no_probability(tmp_path):
     builder = Builder(tmp_path).baseline()
     for kl in (0.0499, 0.0501):
         learnt = {"a": {"tokens": 9.0, "loss": 1.0, "base_loss": 2.0, "kl": kl, "reverse_kl": 0.1}}
