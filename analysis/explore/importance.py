@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.export.plain import plain
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.sweep import Sweep
 
@@ -183,7 +184,7 @@ def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
 def _without_gaps(values: pd.Series) -> list[Any]:
     """A setting's values as all numbers or all texts. A missing one is "none", or a tenth of the span below the least."""
     # Missing is a value of its own: the method that needs the setting was not used.
-    from analysis.explore.optuna_study import choice, plain
+    from analysis.explore.optuna_study import choice
 
     known = [plain(value) for value in values]
     there = [one for one in known if one is not None]

@@ -4,7 +4,6 @@ Optuna takes a second to import, so other modules import this one in their funct
 """
 
 import json
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.export.plain import plain
 from analysis.metrics.names import Constraint
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
@@ -58,12 +58,6 @@ def distribution(values: Iterable[Any]) -> BaseDistribution | None:
     if all(isinstance(one, int) for one in known):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
-
-
-def plain(value: Any) -> Any:
-    """A cell as a Python value; None for NaN."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def choice(value: Any) -> Any:

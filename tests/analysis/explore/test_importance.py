@@ -103,7 +103,7 @@ def test_smooth_keeps_a_straight_line_and_allows_ties():
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
 @pytest.mark.parametrize("situation", NAMED)
-def test_every_situation_has_figures_or_none(tmp_path, situation, objectives):
+def test_every_situation_has_importance_or_none(tmp_path, situation, objectives):
     sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives])
     table = importance(sweep)
     assert table.index.tolist() == list(sweep.space)

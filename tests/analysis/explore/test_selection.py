@@ -125,7 +125,7 @@ def test_every_situation_has_a_choice_or_none(builder, situation, objectives):
     assert math.isclose(ended["hypervolume"].iloc[-1] if len(ended) else 0.0, sweep.hypervolume or 0.0, abs_tol=1e-12)
 
 
-def test_ten_thousand_trials_in_four_objectives_take_seconds(builder):
+def test_choices_scale_to_ten_thousand_trials(builder):
     sweep = builder.baseline().add((26, 37)).load(objectives=FOUR, constraints=[])
     rng = np.random.default_rng(0)
     names = [one.metric for one in sweep.objectives]
