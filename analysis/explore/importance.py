@@ -67,6 +67,7 @@ def _shares(
     from analysis.explore.optuna_study import distribution, quiet
 
     rows = _thinned(rows)
+    # without gaps: fANOVA takes trials that all have the same parameters
     filled = {path: _without_gaps(rows[path]) for path in paths}
     among = {path: distribution(values) for path, values in filled.items()}
     trials = [
@@ -146,6 +147,7 @@ class _Forests:
             taken = rng.integers(0, len(rows), len(rows))
             forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1.0, random_state=bag, n_jobs=1)
             self._forests.append(forest.fit(settings[taken], target[taken]))
+        # evenly spread over the course of the search, in which a sampler moves
         self._background = settings[np.unique(np.linspace(0, len(rows) - 1, BACKGROUND).round().astype(int))]
 
     def grid(self, path: str) -> tuple[list[Any], np.ndarray]:
@@ -242,6 +244,7 @@ def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.D
     sides = [(name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW]
     if len(sides) < 2:
         return pd.DataFrame(columns=columns)
+    # only where the learning of all bases overlaps; beyond that a line extrapolates
     low = max(group[learnt].min() for _, group in sides)
     high = min(group[learnt].max() for _, group in sides)
     if not low < high:
@@ -256,7 +259,7 @@ def _lines(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(0)
     found = [smooth(x, y, levels)]
     for _ in range(BOOTSTRAPS):
-        taken = rng.integers(0, len(x), len(x))
+        taken = rng.integers(0, len(x), len(x))  # trials, not residuals: their spread differs along the line
         found.append(smooth(x[taken], y[taken], levels))
     return np.array(found)
 

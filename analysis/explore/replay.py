@@ -177,9 +177,10 @@ class _Promise:
         own = np.array(course.known, dtype=int)
         members = self.sweep.points[own[pareto.front(self.sweep.points[own], self.sweep.feasible[own])]]
         least, reference = np.minimum(draws.min(axis=(0, 1)), values.min(axis=0)), self.sweep.reference
-        if (least >= reference).any():
+        if (least >= reference).any():  # no draw reaches into the box of the reference: nothing to gain
             return left[0]
         places = least + self._random.random((_PLACES, values.shape[1])) * (reference - least)
+        # expected improvement by Monte Carlo: places that no member dominates, and the draws that would
         free = places[~(members[None] <= places[:, None]).all(axis=2).any(axis=1)]
         gained = (draws[:, :, None] <= free).all(axis=3).sum(axis=(0, 2))
         return left[int(np.argmax(gained))]

@@ -59,7 +59,7 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:, 0]
-    steps = order[np.diff(best, prepend=np.inf) < 0]
+    steps = order[np.diff(best, prepend=np.inf) < 0]  # where a looser bound buys a better first objective
     taken = rows.iloc[steps]
     first, second = (one.metric for one in pair)
     return pd.DataFrame(
@@ -107,6 +107,7 @@ def groups(sweep: Sweep) -> pd.Series:
     """
     rows = sweep.front
     judged = [sweep.judged.index(one.metric) for one in sweep.objectives]
+    # draws are joint: noise that two points share cancels in their difference
     draws = sweep.draws[:, sweep.trials.index.get_indexer(rows.index)][:, :, judged]
     leaders: list[int] = []
     label = []

@@ -35,9 +35,9 @@ def trial_frame(
         "baseline": [trial.baseline or "" for trial in trials],
         "state": pd.Series([one.state for one in outcomes], dtype=object),
     }
-    for path in paths:
+    for path in paths:  # numbers become a numeric column, values of several types stay objects
         columns[path] = pd.Series([trial.params.get(path) for trial in trials], dtype=object).infer_objects()
-    nothing = empty(len(trials))
+    nothing = empty(len(trials))  # a metric of the criteria that no trial has
     for name in metrics:
         found = measured.get(name, nothing)
         columns |= {name: found.value, col.se(name): found.stderr, col.sd(name): found.sd}
@@ -59,6 +59,7 @@ def add_front(frame: pd.DataFrame, criteria: Criteria, reference: np.ndarray) ->
     for constraint in criteria.constraints:
         values = frame[col.searched(constraint.metric)]
         feasible = feasible & np.array([constraint.violation(value) <= 0 for value in values], dtype=bool)
+    # the search's half decides, the report's half is quoted: so the quoted values are free of selection
     points = oriented(frame, criteria)
     frame["feasible"] = feasible
     frame["front_rank"] = pareto.ranks(points, feasible)

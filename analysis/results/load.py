@@ -34,7 +34,7 @@ def _load(folder: Path) -> Sweep:
     manifest = Manifest.read(folder)
     criteria, ledger = manifest.criteria, Ledger(folder.parent)
     keys = dict.fromkeys([*manifest.baseline_keys, *(key for trial in manifest.trials for key in trial.keys)])
-    outcomes = {key: KeyOutcome.read(ledger, key) for key in keys}
+    outcomes = {key: KeyOutcome.read(ledger, key) for key in keys}  # once a key: several trials may share it
     baselines = [outcomes[key] for key in manifest.baseline_keys]
     trials = [
         TrialOutcome(trial, tuple(outcomes[key] for key in trial.keys))
@@ -47,6 +47,7 @@ def _load(folder: Path) -> Sweep:
         Setting(one.records, outcomes[one.trial.baseline].complete if one.trial.baseline is not None else None)
         for one in trials
     ]
+    # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     errors = Errors(len(settings), criteria.metrics, " ".join(key for one in trials for key in one.trial.keys))
     measured = measure_all(settings, quoted, watch=errors.see)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
@@ -115,6 +116,7 @@ def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:
     found: dict[str, float] = {}
     for outcome in baselines:
         if outcome.complete is not None:
+            # the lowest of several bases, so that a gain over any of them adds volume
             for role, named in scores(outcome.complete, split).items():
                 value = named["score"].value
                 found[f"{role}.value"] = min(value, found.get(f"{role}.value", value))

@@ -22,7 +22,7 @@ def _is_setting(value: Any) -> bool:
         return not any(isinstance(one, list) for one in value) and all(map(_is_setting, value))
     if isinstance(value, str):
         return "\0" not in value
-    if isinstance(value, int):
+    if isinstance(value, int):  # parquet and sqlite hold 64 bits
         return abs(value) < 2**63
     return value is None or (isinstance(value, float) and math.isfinite(value))
 
@@ -93,6 +93,7 @@ class Manifest(BaseModel):
     documents: Literal["half", "all"] = "all"
     """The documents that the search saw. With `half` results are quoted on the other half."""
 
+    # the name becomes a path: a manifest from elsewhere must not lead out of its storage
     @field_validator("name")
     @classmethod
     def _stays_in_its_folder(cls, name: str) -> str:

@@ -22,7 +22,7 @@ class KeyOutcome:
     def read(cls, ledger: Ledger, key: str) -> "KeyOutcome":
         try:
             record = ledger.read(key)
-        except InputError as error:
+        except InputError as error:  # one damaged record must not hide the others
             return cls(key, None, Failure(kind="UnreadableRecord", message=str(error), traceback=""))
         if record is None or record.state != "failed":
             return cls(key, record)

@@ -105,5 +105,6 @@ class Sweep:
     def front(self) -> pd.DataFrame:
         """The rows of `trials` on the front, the best in the first objective first."""
         rows = self.trials[self.trials["on_front"]]
+        # the number breaks ties, so that equal sweeps give equal files
         ascending = self.objectives[0].direction == "minimize"
         return rows.sort_values([self.objectives[0].metric, "number"], ascending=[ascending, True])

@@ -17,7 +17,7 @@ from analysis.stats.paired_outcomes import Answers, answers, slope
 from trials.ledger.outcomes import ALL, Split
 from trials.ledger.record import Score, TrialRecord
 
-_AT_ONCE = 2_000_000  # outcomes of one column in memory at once
+_AT_ONCE = 2_000_000  # outcomes of one column in memory
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def measure_all(
 
 def _groups(settings: Sequence[Setting]) -> Iterator[tuple[np.ndarray, list[Setting]]]:
     """Settings of one baseline and one number of replicates with their places, in groups whose outcomes fit in memory."""
+    # settings of one baseline and as many replicates stack into one array without gaps
     alike: dict[tuple[str, int], list[int]] = defaultdict(list)
     for place, setting in enumerate(settings):
         if setting.records:
@@ -193,7 +194,9 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     values = columns.values(kind)
     t, r = values.shape
     value = values.mean(axis=1)
+    # the base has no replicates: its spread over them would be 0, not unknown
     sd = values.std(axis=1, ddof=1) if r > 1 and name != "base" else np.full(t, np.nan)
+    # Unpaired: the documents' variance does not shrink with replicates, which answer the same ones; the seeds' does.
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
     steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
     paired = np.zeros(t, bool)
@@ -205,6 +208,7 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
         variance[places], steps[places], paired[places] = found[whole], reached[whole], True
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
+        # a task whose metric is no share gets a plain interval
         if name in ("value", "base") and np.nanmin(value, initial=0) >= 0 and np.nanmax(value, initial=0) <= 1:
             low, high = intervals.share_interval(value, variance, steps, columns.n)
         else:

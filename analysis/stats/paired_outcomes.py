@@ -83,6 +83,7 @@ class Answers:
 
 def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.ndarray:
     """d metric / d mean (t, r) of a column, by central differences; `side` is 0 for tuned, 1 for base. 0 where undefined."""
+    # relative to the mean, but not below 1e-6: a mean may be 0
     step = 1e-4 * np.maximum(np.abs((tuned, base)[side][name]), 1e-2)
     ends = []
     for sign in (1.0, -1.0):
@@ -103,6 +104,7 @@ def answers(
     if own is None:
         return None
     pairs = [place for place, records in enumerate(settings) if all(_same(one, role, own.documents) for one in records)]
+    # half and cluster lie with a baseline's record alone, and either side may be one (a merged model is its own baseline)
     sides = [own, *(one.outcomes[role] for place in pairs[:1] for one in settings[place])]
     in_half, labels = (
         next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
@@ -119,7 +121,7 @@ def answers(
         if name in ("half", "cluster"):
             continue
         base_columns[name] = _float(own.column(name))[keep]
-        if name.startswith("bytes"):
+        if name.startswith("bytes"):  # of the document, not of the answer
             tuned[name] = np.broadcast_to(base_columns[name], shape)
         else:
             rows = [one.outcomes[role] for place in pairs for one in settings[place]]
