@@ -24,7 +24,7 @@ from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
-from analysis.stats.racing import LEVEL, Seen, stages
+from analysis.stats.racing import LEVEL, Interim, stages
 from trials.errors import InputError
 from trials.ledger.outcomes import ALL, SEARCH
 
@@ -41,7 +41,7 @@ _ROWS = "data.samples"
 class Stored:
     """The n complete points of a sweep."""
 
-    seen: Sequence[Seen]
+    stages: Sequence[Interim]
     """After each stage of their evaluation, the last one complete."""
     feasible: np.ndarray
     reference: np.ndarray
@@ -56,7 +56,7 @@ class Stored:
 
     @property
     def points(self) -> np.ndarray:
-        return self.seen[-1].values
+        return self.stages[-1].values
 
     @property
     def front(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class Course:
     ends: list[float] = field(default_factory=list)
     """Seconds after which each point was known."""
     known: list[int] = field(default_factory=list)
-    given_up: dict[int, Seen] = field(default_factory=dict)
+    given_up: dict[int, Interim] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -145,10 +145,10 @@ def _evaluate(sweep: Stored, one: int, course: Course, racing: bool) -> None:
     if racing:
         ended = np.array(course.known, dtype=int)
         members = ended[pareto.front(sweep.points[ended], sweep.feasible[ended])] if len(ended) else ended
-        for seen in sweep.seen[:-1]:
-            if seen.p_beaten(one, members.tolist()) >= LEVEL:
-                course.seconds += float(sweep.evaluation[one]) * seen.share
-                course.given_up[one] = seen
+        for interim in sweep.stages[:-1]:
+            if interim.p_dominated(one, members.tolist()) >= LEVEL:
+                course.seconds += float(sweep.evaluation[one]) * interim.share
+                course.given_up[one] = interim
                 return
     course.seconds += float(sweep.evaluation[one])
     course.known.append(one)
@@ -168,8 +168,8 @@ class _Promise:
         known = [*course.known, *course.given_up]
         if len(known) < _BEGINNING or len(left) == 1:
             return left[0]
-        seen = [self.sweep.points[course.known], *(part.values[[one]] for one, part in course.given_up.items())]
-        values = np.concatenate(seen)
+        found = [self.sweep.points[course.known], *(part.values[[one]] for one, part in course.given_up.items())]
+        values = np.concatenate(found)
         doubt = np.zeros_like(values)  # variance of the values of given-up trials, which answered few documents
         for place, (one, part) in enumerate(course.given_up.items(), start=len(course.known)):
             doubt[place] = part.draws[:, one].var(axis=0)

@@ -49,7 +49,7 @@ def _load(folder: Path) -> Sweep:
     ]
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     errors = Errors(len(settings), criteria.metrics, " ".join(key for one in trials for key in one.trial.keys))
-    measured = measure_all(settings, quoted, watch=errors.see)
+    measured = measure_all(settings, quoted, watch=errors.add)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))

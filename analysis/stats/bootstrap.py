@@ -19,7 +19,7 @@ def draws_for(settings: int) -> int:
 
 
 class Errors:
-    """Collects the draws of the metrics `names` while the settings are measured (`see` is measure_all's `watch`)."""
+    """Collects the draws of the metrics `names` while the settings are measured (`add` is measure_all's `watch`)."""
 
     def __init__(self, settings: int, names: Sequence[str], keys: str = ""):
         """`keys` seeds the noise that is not shared between settings, so that it differs between sweeps."""
@@ -30,7 +30,7 @@ class Errors:
         self._weights: dict[bytes, np.ndarray] = {}
         self._random = np.random.default_rng(zlib.crc32(keys.encode()))
 
-    def see(self, role: str, places: np.ndarray, own: Answers) -> None:
+    def add(self, role: str, places: np.ndarray, own: Answers) -> None:
         """Adds the answers of the settings at `places` to a role's documents."""
         everywhere = places
         for metric, (of_role, name) in enumerate(self._kinds):

@@ -102,10 +102,10 @@ def reference_point(
     `baseline` holds for ROLE.value (0 while unknown), and 0 for any other metric.
     """
     # Config and baseline alone decide, so that volumes compare over time and between sweeps of the same bases.
-    return np.array([_worth_nothing(objective, constraints, baseline or {}) for objective in objectives])
+    return np.array([_reference_value(objective, constraints, baseline or {}) for objective in objectives])
 
 
-def _worth_nothing(objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> float:
+def _reference_value(objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> float:
     split_metric(objective.metric)
     op = "<=" if objective.direction == "minimize" else ">="
     bounds = [bound.bound for bound in constraints if bound.metric == objective.metric and bound.op == op]

@@ -22,7 +22,7 @@ _DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Seen:
+class Interim:
     """Values of t trials in m objectives on a share of the documents; less is better."""
 
     share: float
@@ -31,7 +31,7 @@ class Seen:
     draws: np.ndarray
     """Shape (draws, t, m): draws of the values over all documents."""
 
-    def p_beaten(self, one: int, members: Sequence[int]) -> float:
+    def p_dominated(self, one: int, members: Sequence[int]) -> float:
         """Probability that one of the members dominates the trial over all documents."""
         if not len(members):
             return 0.0
@@ -39,12 +39,14 @@ class Seen:
         return float(pareto.dominates(others, own).any(axis=1).mean())
 
 
-def stages(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split) -> list[Seen]:
+def stages(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split) -> list[Interim]:
     """The trials after each of STAGES and at the end."""
-    return [see(records, base, objectives, split, share) for share in (*STAGES, 1.0)]
+    return [interim(records, base, objectives, split, share) for share in (*STAGES, 1.0)]
 
 
-def see(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split, share: float) -> Seen:
+def interim(
+    records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split, share: float
+) -> Interim:
     """The trials over a share of the split's documents."""
     values = np.full((len(records), len(objectives)), np.nan)
     errors = np.zeros((_DRAWS, *values.shape))
@@ -53,15 +55,15 @@ def see(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[
         if role == LEARNING:  # measured in training
             values[:, k] = [learning(one).get(name, np.nan) for one in records]
         elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(ALL_KINDS[name]):
-            part = first(found[0], share)
+            part = first_documents(found[0], share)
             values[found[1], k] = part.value(ALL_KINDS[name])[:, 0]
             # Variance of the final mean given the mean over n of N documents is s^2 (N - n) / (N n), that of a sample without
             # replacement (Cochran 1977, Sampling Techniques, section 2.6).
-            errors[:, found[1], k] = drawn(part, ALL_KINDS[name]) * np.sqrt(1 - share)
-    return Seen(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
+            errors[:, found[1], k] = sampling_errors(part, ALL_KINDS[name]) * np.sqrt(1 - share)
+    return Interim(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
 
 
-def drawn(part: Answers, kind: Kind) -> np.ndarray:
+def sampling_errors(part: Answers, kind: Kind) -> np.ndarray:
     """Sampling errors (draws, t) of the metric over these documents; draws are joint, as trials share the weights."""
     influence = part.influence(kind)[:, 0]
     moved = (weights(part.clusters, _DRAWS) - 1) @ influence.T / influence.shape[1]
@@ -72,7 +74,7 @@ def drawn(part: Answers, kind: Kind) -> np.ndarray:
     return moved + flips
 
 
-def first(whole: Answers, share: float) -> Answers:
+def first_documents(whole: Answers, share: float) -> Answers:
     """The answers to the first clusters, in an order that depends on their labels alone."""
     if share >= 1:
         return whole

@@ -65,9 +65,9 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     for these in np.array_split(random.permutation(len(errors)), _REFITS if t <= _FEW else 2):
         # The distribution of few points is itself uncertain: average over fits to reweighted points, after the bootstrap of
         # Laird and Louis (1987, doi:10.1080/01621459.1987.10478490).
-        again = _maximised(mixture, points[some], noise[some], random.standard_exponential(len(some)))
+        again = _fitted(mixture, points[some], noise[some], random.standard_exponential(len(some)))
         for scaled, chance in _scaled(again, points[some], noise[some], len(these), random):
-            own_mean, drawn[these[chance]] = _given(scaled, points, noise, own[these[chance]], random)
+            own_mean, drawn[these[chance]] = _posterior_under(scaled, points, noise, own[these[chance]], random)
             mean += own_mean * chance.sum() / len(errors)
     return mean * scale, drawn * scale - shared
 
@@ -84,7 +84,7 @@ def _scaled(
         yield each[place], of_draw == place
 
 
-def _given(
+def _posterior_under(
     mixture: _Mixture, points: np.ndarray, noise: np.ndarray, own: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means (t, m), and a draw for each of the errors `own` (draws, t, m), under one distribution."""
@@ -113,7 +113,7 @@ def _fit(points: np.ndarray, noise: np.ndarray) -> _Mixture:
     for count, fewest in _MOST.items():
         if t < fewest:
             break
-        found = _maximised(_begin(points, count), points, noise, np.ones(t))
+        found = _fitted(_initial(points, count), points, noise, np.ones(t))
         size = count * (1 + m + m * (m + 1) / 2) - 1
         criterion = size * np.log(t) - 2 * found.shares(points, noise)[2]
         if criterion < lowest:
@@ -122,7 +122,7 @@ def _fit(points: np.ndarray, noise: np.ndarray) -> _Mixture:
     return best
 
 
-def _begin(points: np.ndarray, count: int) -> _Mixture:
+def _initial(points: np.ndarray, count: int) -> _Mixture:
     """Initial components: shells about the median point with the same number of points."""
     away = np.abs(points - np.median(points, axis=0)) / (np.median(np.abs(points - np.median(points, axis=0)), axis=0) + 0.1)
     shell = np.array_split(np.argsort(away.max(axis=1)), count)
@@ -131,7 +131,7 @@ def _begin(points: np.ndarray, count: int) -> _Mixture:
     return _Mixture(np.full(count, 1 / count), np.array([points[one].mean(axis=0) for one in shell]), np.array(spread))
 
 
-def _maximised(mixture: _Mixture, points: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> _Mixture:
+def _fitted(mixture: _Mixture, points: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> _Mixture:
     """Expectation maximisation until convergence, each point weighted by its count: extreme deconvolution of points with
     known errors (Bovy, Hogg and Roweis 2011, doi:10.1214/10-AOAS439)."""
     for _ in range(100):

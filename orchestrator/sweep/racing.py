@@ -49,8 +49,8 @@ def race(told: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Race | None:
         members = [known[key] for key in what.front if key in known and known[key].spec.baseline().key == baseline]
         if baseline not in known or not members:
             return None
-        seen = racing.see([record, *members], known[baseline], objectives, what.half, share)
-        p = seen.p_beaten(0, range(1, 1 + len(members)))
+        interim = racing.interim([record, *members], known[baseline], objectives, what.half, share)
+        p = interim.p_dominated(0, range(1, 1 + len(members)))
         documents = "all" if what.half == ALL else "the searched half of all"
         return (
             None

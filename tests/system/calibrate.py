@@ -122,7 +122,7 @@ def sweep(random: np.random.Generator, truths: Truths) -> dict[str, np.ndarray]:
     values = np.column_stack([own.value(kind)[:, 0] for own, kind in zip(roles, kinds, strict=True)])
     watched = Errors(TRIALS, CRITERIA.metrics)
     for role, own in zip(("commonsense", "math"), roles, strict=True):
-        watched.see(role, np.arange(TRIALS), own)
+        watched.add(role, np.arange(TRIALS), own)
     errors = watched.draws([], {}, "all")
     found = judge(values, errors, CRITERIA, pareto.reference_point(OBJECTIVES, CONSTRAINTS))
     true = np.column_stack([gain, drop / 0.7])

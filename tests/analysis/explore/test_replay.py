@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.explore.replay import Stored, _parents, encoded, reached, recall, replay, saving
-from analysis.stats.racing import Seen
+from analysis.stats.racing import Interim
 
 
 def sweep(n=60, groups=None, seed=0):
@@ -15,9 +15,9 @@ def sweep(n=60, groups=None, seed=0):
     random = np.random.default_rng(seed)
     x = random.random((n, 3))
     values = np.column_stack([x[:, 0] + 0.1 * x[:, 1], (1 - x[:, 0]) ** 2 + 0.3 * x[:, 1]])
-    seen = [Seen(share, values, values[None]) for share in (0.125, 0.25, 0.5, 1.0)]
+    interim = [Interim(share, values, values[None]) for share in (0.125, 0.25, 0.5, 1.0)]
     parent = np.arange(n) if groups is None else np.asarray(groups)
-    return Stored(seen, np.ones(n, bool), np.array([2.0, 2.0]), np.ones(n), np.ones(n), x, parent)
+    return Stored(interim, np.ones(n, bool), np.array([2.0, 2.0]), np.ones(n), np.ones(n), x, parent)
 
 
 def test_without_levers_all_points_run_in_order():
@@ -30,7 +30,7 @@ def test_without_levers_all_points_run_in_order():
 def test_racing_pays_training_and_first_stage_of_dominated_points():
     one = sweep()
     course = replay(one, list(range(60)), ["racing"])
-    assert course.given_up and recall(one, course) == 1.0  # what is seen of it here is certain
+    assert course.given_up and recall(one, course) == 1.0  # what is interim of it here is certain
     assert course.seconds == pytest.approx(120 - 0.875 * len(course.given_up))
     assert sorted([*course.known, *course.given_up]) == list(range(60))
 
