@@ -33,7 +33,7 @@ def varied(sweep: Sweep) -> list[str]:
 
 
 def needed(sweep: Sweep) -> int:
-    """Complete trials that `importance`, `dependence` and `interaction` require."""
+    """Complete trials that `importance`, `dependences` and `interaction` require."""
     return max(NEEDED, PER_SETTING * len(varied(sweep)))
 
 
@@ -88,18 +88,13 @@ def _shares(
         return dict(optuna.importance.get_param_importances(found, evaluator=evaluators[evaluator]()))
 
 
-def dependence(sweep: Sweep, path: str, metric: str) -> pd.DataFrame:
-    """Partial dependence of `metric` on one path (Friedman 2001, doi:10.1214/aos/1013203451): columns value, mean, low, high.
+def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Partial dependence of `metric` on each path (Friedman 2001, doi:10.1214/aos/1013203451): columns value, mean, low, high.
 
     Predictions of a random forest, averaged over the trials' other settings, with the 95 % interval over BAGS bootstraps of
     the trials. Values are at most GRID quantiles of the tried numbers, or each text. Empty where the path never varied, or
     fewer than `needed` trials have the metric.
     """
-    return dependences(sweep, metric, [path])[path]
-
-
-def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """`dependence` on each of several paths, from the same forests."""
     forests = _forests(sweep, metric)
     empty = pd.DataFrame(columns=["value", "mean", "low", "high"])
     found = {}
@@ -115,7 +110,7 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
 
 
 def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFrame:
-    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependence`."""
+    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependences`."""
     forests = _forests(sweep, metric)
     if forests is None or not {first, second} <= set(forests.paths) or first == second:
         return pd.DataFrame()
@@ -228,18 +223,16 @@ def bases(sweep: Sweep) -> pd.Series:
     return sweep.trials["baseline"].map(lambda key: names.get(key, ""))
 
 
-def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.DataFrame:
+def matched(sweep: Sweep, metric: str) -> pd.DataFrame:
     """`metric` of each base at equal learning: columns learnt, base, mean, low, high, difference, difference_low and _high.
 
-    A `smooth` line through each base's trials, at GRID levels of `learnt` that all bases reached, with the 95 % interval over
-    bootstraps of the trials. `difference` is from the first base at the same level. Empty unless at least two bases have FEW
-    trials each and their learning overlaps.
+    A `smooth` line through each base's trials, at GRID levels of the learning gain that all bases reached, with the 95 %
+    interval over bootstraps of the trials. `difference` is from the first base at the same level. Empty unless at least two
+    bases have FEW trials each and their learning overlaps.
     """
     columns = ["learnt", "base", "mean", "low", "high", "difference", "difference_low", "difference_high"]
-    rows = _measured(sweep, metric)
-    if learnt not in rows:
-        return pd.DataFrame(columns=columns)
-    rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))]
+    learnt, rows = f"{LEARNING}.gain", _measured(sweep, metric)
+    rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))] if learnt in rows else rows.iloc[:0]
     named = bases(sweep).loc[rows.index]
     sides = [(name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW]
     if len(sides) < 2:

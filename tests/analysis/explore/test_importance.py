@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explore.importance import bases, dependence, importance, interaction, matched, needed, smooth, varied
+from analysis.explore.importance import bases, dependences, importance, interaction, matched, needed, smooth, varied
 from tests.factories.planted_sweeps import planted, two_bases
 from tests.factories.sweeps import NAMED, OBJECTIVES, SITUATIONS, Builder
 
@@ -32,7 +32,7 @@ def test_too_few_trials_give_nothing(sweep):
     assert varied(few) == ["lora.rank", "train.learning_rate", "train.schedule"]
     assert needed(few) == 12
     assert importance(few).isna().all().all()
-    assert dependence(few, "lora.rank", "math.forgetting").empty
+    assert dependences(few, "math.forgetting", ["lora.rank"])["lora.rank"].empty
     assert interaction(few, "math.forgetting", "lora.rank", "train.learning_rate").empty
     enough = planted(sweep, n=12)
     assert importance(enough).notna().all().all()
@@ -56,18 +56,18 @@ def test_missing_values_and_lists_count_as_settings(sweep):
     found.trials["train.flag"] = [bool(place % 3) for place in range(n)]
     found = dataclasses.replace(found, space=(*found.space, "train.kl", "lora.target_modules", "train.flag"))
     assert importance(found).notna().all().all()
-    line = dependence(found, "lora.target_modules", "math.forgetting")
+    line = dependences(found, "math.forgetting", ["lora.target_modules"])["lora.target_modules"]
     assert line["value"].tolist() == ['["q_proj", "v_proj"]', '["q_proj"]']
-    assert len(dependence(found, "train.kl", "math.forgetting")) > 2
+    assert len(dependences(found, "math.forgetting", ["train.kl"])["train.kl"]) > 2
 
 
 def test_dependence_is_the_planted_curve_within_its_interval(sweep):
-    line = dependence(planted(sweep), "train.learning_rate", "commonsense.gain")
+    line = dependences(planted(sweep), "commonsense.gain", ["train.learning_rate"])["train.learning_rate"]
     truth = 0.1 * (5 + np.log10(line["value"].to_numpy(dtype=float)))
     inner = slice(2, -2)
     assert np.abs(line["mean"] - truth)[inner].max() < 0.02
     assert ((line["low"] < line["mean"]) & (line["mean"] < line["high"])).all()
-    flat = dependence(planted(sweep), "train.schedule", "commonsense.gain")
+    flat = dependences(planted(sweep), "commonsense.gain", ["train.schedule"])["train.schedule"]
     assert set(flat["value"]) == {"constant", "linear", "cosine"}
     assert np.ptp(flat["mean"]) < 0.01
 
@@ -109,4 +109,7 @@ def test_every_situation_has_importance_or_none(tmp_path, situation, objectives)
     assert table.index.tolist() == list(sweep.space)
     assert len(bases(sweep)) == len(sweep.trials)
     assert matched(sweep, sweep.objectives[0].metric).empty
-    assert dependence(sweep, "lora.rank", sweep.objectives[0].metric).empty == table[sweep.objectives[0].metric].isna().all()
+    assert (
+        dependences(sweep, sweep.objectives[0].metric, ["lora.rank"])["lora.rank"].empty
+        == table[sweep.objectives[0].metric].isna().all()
+    )
