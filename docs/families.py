@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from analysis.results.sweep import load, read_manifest
+from analysis.results.load import load
+from analysis.results.manifest import Manifest
 from analysis.stats.estimate import learning
 
 KNOBS = {
@@ -52,7 +53,7 @@ def below(storage: Path) -> dict[str, np.ndarray]:
     points: dict[str, np.ndarray] = {}
     for name in ("families", "families-strength"):
         sweep = load(storage / name)
-        for trial in read_manifest(sweep.folder).trials:
+        for trial in Manifest.read(sweep.folder).trials:
             base = sweep.records[trial.baseline or ""].scores["math"].value
             records = [sweep.records[key] for key in trial.keys]
             gains = [learning(record)["gain"] for record in records]

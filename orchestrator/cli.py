@@ -172,7 +172,7 @@ def status(
 
     Example: slimsweep status runs/quickstart
     """
-    from analysis.results.sweep import load
+    from analysis.results.load import load
     from orchestrator.console import status as shown
 
     if as_json:
@@ -200,7 +200,7 @@ def replay(
     Example: slimsweep replay runs/quickstart
     """
     from analysis.explore.replay import saving, stored
-    from analysis.results.sweep import load
+    from analysis.results.load import load
     from orchestrator.console import replay_table
 
     found = stored(load(root(folder)))
@@ -227,7 +227,7 @@ def front(
     Example: slimsweep front runs/quickstart --format csv,tex,svg --trials --figures
     """
     from analysis.export.files import export, export_figures, export_trials, front_rows
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     sweep = load(root(folder))
     wanted = [name.strip() for name in formats.split(",")]
@@ -249,7 +249,7 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
     Example: slimsweep report runs/quickstart
     """
     from analysis.report.build import write_report
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     path = write_report(load(root(folder)))
     if as_json:
@@ -278,7 +278,7 @@ def publish(
 
     Example: slimsweep publish runs/quickstart "#7" --to my-model
     """
-    from analysis.results.sweep import load
+    from analysis.results.load import load
     from orchestrator.console import publish_table
     from orchestrator.publish import Destination
     from orchestrator.publish import publish as publish_adapter
@@ -364,7 +364,7 @@ def compare(
     from analysis.explore.compare import as_dict, verdict
     from analysis.explore.compare import compare as compare_sweeps
     from analysis.report import compare_page
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     found = compare_sweeps(load(root(folder)), load(root(other)))
     written = compare_page.write(found, to)

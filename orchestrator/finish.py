@@ -16,7 +16,7 @@ def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str
     from analysis.export.files import export, front_rows
     from analysis.report.build import write_report
     from analysis.report.findings import headline, quoted
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     sweep = load(root(storage) / name)
     written = [*export(sweep), write_report(sweep)]
@@ -28,6 +28,5 @@ def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str
         for path in written:
             if path.suffix == ".png" or path.name == "report.html":
                 console.print(str(path), soft_wrap=True)
-    states = list(sweep.trials["state"])
-    counts = {state: states.count(state) for state in ("complete", "failed")}
+    counts = {"complete": sweep.states["complete"], "failed": sweep.states["failed"]}
     return {"front": front_rows(sweep), "files": [str(path) for path in written], **counts}

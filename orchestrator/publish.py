@@ -21,6 +21,7 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.ledger import local_files, storage
+from trials.ledger.outcomes import ALL
 from trials.ledger.record import TrialRecord
 from trials.spec import TrialSpec
 
@@ -111,7 +112,7 @@ class Publication:
         from analysis.report import model_card
 
         merged = self._merge(folder, say)
-        numbers = model_card.numbers(self._record, merged, self._baseline, self._sweep.half or "all")
+        numbers = model_card.numbers(self._record, merged, self._baseline, self._sweep.half or ALL)
         outside = model_card.outside(numbers)
         if outside and not self._force:
             raise SweepFailed(f"not published: {'; '.join(outside)}. --force publishes it all the same, and the card says so")
@@ -165,7 +166,7 @@ class Publication:
         threads = f" --threads {self._threads}" if self._threads != 1 else ""
         return Facts(
             sweep=sweep.name,
-            trials=int((sweep.trials["state"] == "complete").sum()),
+            trials=len(sweep.complete),
             base=self._spec.base.model,
             where=self._origin(spec.base.model),
             data=data,

@@ -52,6 +52,14 @@ def test_analysis_imports_of_its_neighbours_the_record_alone():
         }, f"{path} imports {of_trials}"
 
 
+@pytest.mark.parametrize("folder", ["stats", "metrics"])
+def test_statistics_import_neither_results_nor_pictures(folder):
+    for path in (ROOT / "analysis" / folder).rglob("*.py"):
+        inside = {name.split(".")[1] for name in imports(path) if name.startswith("analysis.")}
+        assert inside <= {"stats", "metrics"}, path
+        assert not any(name.partition(".")[0] == "matplotlib" for name in imports(path)), path
+
+
 def test_only_the_orchestrator_imports_ray():
     for path in ROOT.glob("*/**/*.py"):
         if path.relative_to(ROOT).parts[0] in ("trials", "analysis"):

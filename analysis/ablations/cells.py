@@ -12,7 +12,8 @@ import numpy as np
 from analysis.ablations.questions import Selection
 from analysis.metrics.definitions import ALL_KINDS, RATES
 from analysis.metrics.names import LEARNING, split_metric
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 from analysis.stats.estimate import learning
 from analysis.stats.paired_outcomes import ALL, answers
 from trials.errors import InputError
@@ -45,8 +46,8 @@ class Cells:
 
     def __init__(self, sweep: Sweep, planned: Sequence[Mapping[str, Any]] = ()):
         """`planned` are the points of the design; those that are not complete count as missing."""
-        done = set(sweep.trials.loc[sweep.trials["state"] == "complete", "number"])
-        trials = [trial for trial in read_manifest(sweep.folder).trials if trial.number in done]
+        done = set(sweep.complete["number"])
+        trials = [trial for trial in Manifest.read(sweep.folder).trials if trial.number in done]
         self.seeds = max((len(trial.keys) for trial in trials), default=0)
         trials = [trial for trial in trials if len(trial.keys) == self.seeds and trial.baseline in sweep.records]
         self.params = [trial.params for trial in trials]

@@ -25,7 +25,7 @@ def answer(
     """The sweep's answers to the questions. "cannot tell" if cells of the `planned` points are missing."""
     cells = Cells(sweep, planned)
     estimates = [{name: estimate(cells, name, rule) for name, rule in one.effects.items()} for one in questions]
-    failed = int((sweep.trials["state"] == "failed").sum())
+    failed = sweep.states["failed"]
     missing = [f"{failed} of {len(sweep.trials)} points failed and are left out."] if failed else []
     designed = vars(experiment) | {"caveats": (*experiment.caveats, *missing)}
     return Answer(

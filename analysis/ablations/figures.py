@@ -21,13 +21,13 @@ from analysis.ablations.points import LINES, Line, is_metric, key, lines, null, 
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
+from analysis.results import schema as col
 
 WIDTH = 7.2  # inches: letters of 9 points stay legible in a picture of 500 px
 # typographic points between lines at the same x, so that their intervals do not cover each other; between numbers too little to
 # be read as another number
 APART, APART_NUMBERS = 6.0, 1.5
 STEPS = [1, 2, 2.5, 5, 10]  # of ticks
-_ENDS = {"value": "", "low": "_low", "high": "_high"}
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def data(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
         {
             "line": line.label,
             "points": [
-                {"x": row["x"]} | {name: {end: row[f"{name}{tail}"] for end, tail in _ENDS.items()} for name in metrics}
+                {"x": row["x"]} | {name: {key: row[column] for key, column in col.interval(name).items()} for name in metrics}
                 for row in line.rows.to_dict("records")
             ],
         }
@@ -216,7 +216,7 @@ def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
 
 def _series(label: str, rows: pd.DataFrame, metric: str) -> Series:
     rows = rows[rows[metric].notna()]
-    ends = rows[[f"{metric}{end}" for end in _ENDS.values()]].to_numpy(dtype=float)
+    ends = rows[list(col.interval(metric).values())].to_numpy(dtype=float)
     return Series(label, list(rows["x"]), labels.scale(metric) * ends.T)
 
 

@@ -123,7 +123,7 @@ def data(answer: Answer) -> dict[str, Any]:
         "points": [
             {name: row[name] for name in ("number", "state", "replicates")}
             | {"settings": {path: row[path] for path in (sweep.space if sweep else ())}}
-            | {"metrics": {name: {key: row[f"{name}{end}"] for key, end in tables.ENDS.items()} for name in metrics}}
+            | {"metrics": {name: {key: row[column] for key, column in tables.columns(name).items()} for name in metrics}}
             for row in rows
         ],
         "same": tables.settings(answer)[1],

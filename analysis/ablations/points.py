@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.ablations.answer import Answer, FigureSpec
 from analysis.formatting import labels
 from analysis.metrics.names import split_metric
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 from trials.dotted_path import read as read_setting
 from trials.errors import InputError
 
@@ -61,7 +62,7 @@ def rows_of(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
     sweep = answer.sweep
     if sweep is None:
         return pd.DataFrame()
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     for path in [spec.x, *spec.by, *spec.only]:
         if path not in rows:  # not searched: it is equal in all points, and in their specs
             rows = rows.assign(**{path: [_setting(sweep, row, path) for row in rows["key"]]})
@@ -111,7 +112,7 @@ def similarities(answer: Answer, spec: FigureSpec) -> dict[str, np.ndarray]:
     sweep, rows, by = answer.sweep, rows_of(answer, spec), spec.by or (spec.x,)
     if sweep is None or rows.empty:
         return {}
-    keys = {trial.number: trial.keys for trial in read_manifest(sweep.folder).trials}
+    keys = {trial.number: trial.keys for trial in Manifest.read(sweep.folder).trials}
     varied = _varied(rows, by) or by
     found: dict[str, list[list[float]]] = {}
     for _, row in rows.iterrows():

@@ -12,8 +12,8 @@ from analysis.explore.failure_signatures import PAPER
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Beside, Column, Table
 from analysis.metrics.names import split_metric
+from analysis.results import schema as col
 
-ENDS = {"value": "", "low": "_low", "high": "_high", "sd": "_sd"}
 _PER_SEED = 6  # more values are not listed one by one
 _SCORES = ("base", "value", "gain", "forgetting")  # of a role, in the paper's table
 
@@ -73,6 +73,11 @@ def metrics(answer: Answer) -> list[str]:
     return [name for name in answer.table if answer.sweep is not None and name in answer.sweep.metrics]
 
 
+def columns(metric: str) -> dict[str, str]:
+    """The metric's columns of a frame of trials by their names in JSON."""
+    return col.interval(metric) | {"sd": col.sd(metric)}
+
+
 def settings(answer: Answer) -> tuple[list[str], dict[str, Any]]:
     """The paths that vary between the points, and the constant ones with their value."""
     if answer.sweep is None or answer.sweep.trials.empty:
@@ -121,11 +126,11 @@ def own_results(answer: Answer) -> list[dict[str, Any]]:
         return []
     roles = [split_metric(name)[0] for name in sweep.metrics if name.endswith(".gain") and not name.startswith("learning.")]
     found = []
-    for row in sweep.trials[sweep.trials["state"] == "complete"].to_dict("records"):
+    for row in sweep.complete.to_dict("records"):
         spec = sweep.records[row["key"]].spec
         point = {"model": spec.base.model, "samples": spec.data.samples, "replicates": row["replicates"]}
         for role in roles:
-            names = [f"{role}.{kind}{end}" for kind in _SCORES for end in ENDS.values()]
+            names = [column for kind in _SCORES for column in columns(f"{role}.{kind}").values()]
             found.append({"role": role, **point, **{name: row[name] for name in names}})
     return found
 

@@ -1,23 +1,23 @@
-"""What a sweep has cost: hours of GPUs or CPU workers, hours, time a trial and time a phase."""
+"""Cost of a sweep: hours of GPUs or CPU workers, wall-clock hours, time per trial and per phase."""
 
 from typing import Any
 
 import pandas as pd
 
-from analysis.results.sweep import Sweep, read_manifest
+from analysis.results.manifest import Manifest
+from analysis.results.sweep import Sweep
 
 
 def hours_name(sweep: Sweep) -> str:
-    """The name of the hours that workers spent: a sweep without a GPU spends none of a GPU's."""
+    """ "GPU-hours", or "worker-hours" where no trial ran on a GPU."""
     on_gpu = any(record.hardware.get("gpu") for record in sweep.records.values())
     return "GPU-hours" if on_gpu else "worker-hours"
 
 
 def cost(sweep: Sweep) -> dict[str, Any]:
-    """`gpu_hours` (of CPU workers where there was no GPU, see `hours_name`) and `hours` as the sweep's commands counted them
-    (None where none has), `trial_hours` over all records,
-    `trials` that left one, and `median` and `longest` of a trial, in seconds (None where there is none)."""
-    spent = read_manifest(sweep.folder).spent
+    """`gpu_hours` (see `hours_name`) and `hours` as the sweep's commands counted them, `trial_hours` over all records, `trials`
+    that left one, and `median` and `longest` of a trial in seconds. None where unknown."""
+    spent = Manifest.read(sweep.folder).spent
     seconds = sweep.trials["seconds"].dropna()
     together = sum(sum(record.seconds.values()) for record in sweep.records.values())
     return {
@@ -31,7 +31,7 @@ def cost(sweep: Sweep) -> dict[str, Any]:
 
 
 def phases(sweep: Sweep) -> list[dict[str, Any]]:
-    """Per phase over all records that have it, failed ones included, the longest first: records, and seconds."""
+    """Seconds per phase over all records, failed ones included, the longest phase first."""
     seconds = pd.DataFrame([record.seconds for record in sweep.records.values()], dtype=float)
     return [
         {

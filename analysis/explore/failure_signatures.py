@@ -1,4 +1,4 @@
-"""The failure signatures of the paper (arXiv 2506.10885) and its table, as data: what a sweep's trials are held against."""
+"""The paper's failure signatures and results (arXiv 2506.10885), and which trials of a sweep show the signatures."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics.names import Objective
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
@@ -14,7 +15,7 @@ Verdict = Literal["yes", "no", "cannot tell", "not measured"]
 
 @dataclass(frozen=True)
 class Signature:
-    """A way to fail: `metric` above `bound` (a share)."""
+    """`metric` above `bound`, a share."""
 
     name: str
     metric: str
@@ -46,7 +47,7 @@ CAVEATS = (
     "the paper. Its numbers are HellaSwag, GSM8K and MMLU computer science: another task in a role compares in kind only."
 )
 
-_AT = {  # where the paper's Llama lies in a metric
+_AT = {  # the paper's Llama
     "commonsense.gain": 0.0043,
     "commonsense.drop": -0.0043,
     "commonsense.value": 0.6120,
@@ -57,13 +58,13 @@ _AT = {  # where the paper's Llama lies in a metric
 
 
 def paper_point(objectives: tuple[Objective, ...]) -> list[float] | None:
-    """The paper's Llama 3.2 1B in these objectives (shares), or None where it has not measured one of them."""
+    """The paper's Llama 3.2 1B in these objectives (shares); None where the paper lacks one of them."""
     found = [_AT.get(objective.metric) for objective in objectives]
     return None if None in found else [value for value in found if value is not None]
 
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:
-    """A column per signature, a row per trial in the frame's order: whether it shows it, by the 95 % interval of its metric."""
+    """Whether each trial shows each signature, by the 95 % interval of its metric: a column per signature, a row per trial."""
     return pd.DataFrame({one.name: _verdicts(sweep.trials, one) for one in SIGNATURES}, index=sweep.trials.index)
 
 
@@ -72,14 +73,12 @@ def _verdicts(trials: pd.DataFrame, signature: Signature) -> np.ndarray:
     if signature.metric not in trials:
         return np.full(len(trials), "not measured", dtype=object)
     found = trials[signature.metric].to_numpy(dtype=float)
-    low, high = (trials[f"{signature.metric}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
-    told = np.select(
-        [np.isnan(found), low > signature.bound, high <= signature.bound], ["not measured", "yes", "no"], "cannot tell"
-    )
-    return told.astype(object)
+    low, high = (trials[end].to_numpy(dtype=float) for end in col.ends(signature.metric))
+    cases = [np.isnan(found), low > signature.bound, high <= signature.bound]
+    return np.select(cases, ["not measured", "yes", "no"], "cannot tell").astype(object)
 
 
-def flags(told: pd.Series) -> str:
-    """Of one row of `verdicts`: "math collapse, knowledge loss?"; a question mark where it cannot be told."""
+def flags(row: pd.Series) -> str:
+    """A row of `verdicts` as text: "math collapse, knowledge loss?". A question mark stands for "cannot tell"."""
     marks = {"yes": "", "cannot tell": "?"}
-    return ", ".join(f"{name}{marks[verdict]}" for name, verdict in told.items() if verdict in marks)
+    return ", ".join(f"{name}{marks[verdict]}" for name, verdict in row.items() if verdict in marks)

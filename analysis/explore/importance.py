@@ -1,7 +1,6 @@
-"""What mattered: how much each setting did to each metric, in which direction, with which other, and at equal learning.
+"""Effect of settings on metrics: importance, partial dependence, interaction, and bases compared at equal learning.
 
-All of it describes the finished trials of one sweep. It is of settings as the search chose them: where a sampler looked at good
-points more often than at others, an effect is known best there, and the intervals are widest where it hardly looked.
+The trials are those that the search chose: an effect is known best where a sampler proposed most points.
 """
 
 from collections.abc import Sequence
@@ -11,59 +10,45 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.export.plain import plain
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.sweep import Sweep
 
 Evaluator = Literal["fanova", "ped_anova"]
-NEEDED = 12  # finished trials from which anything is said about settings, and PER_SETTING for each setting that varied
+NEEDED = 12  # complete trials, or PER_SETTING for each setting that varied where that is more
 PER_SETTING = 3
-ROWS = 1000  # trials that importance and forests are made of: more take minutes and change nothing that is seen
+ROWS = 1000  # trials for importance and forests; more take minutes and change nothing visible
 BAGS, TREES, LEAF = 40, 12, 3  # bootstraps over trials, trees of each, trials in a leaf
-GRID = 12  # values that a setting is looked at
-BACKGROUND = 100  # trials over whose other settings is averaged
+GRID = 12  # values of a setting at which dependence is computed
+BACKGROUND = 100  # trials over whose other settings dependence is averaged
 NORMAL = 1.96
-FEW = 5  # trials of a base that a line may be drawn through
-BOOTSTRAPS = 200  # of the trials, for a line's interval
+FEW = 5  # trials of a base from which its line is fitted
+BOOTSTRAPS = 200  # for the line's interval
 
 
 def varied(sweep: Sweep) -> list[str]:
-    """The searched paths of which the finished trials have more than one value."""
-    done = _finished(sweep)
-    return [path for path in sweep.space if len({repr(value) for value in done[path]}) > 1]
+    """The searched paths with more than one value among the complete trials."""
+    complete = sweep.complete
+    return [path for path in sweep.space if len({repr(value) for value in complete[path]}) > 1]
 
 
 def needed(sweep: Sweep) -> int:
-    """How many finished trials `importance`, `dependence` and `interaction` ask for."""
+    """Complete trials that `importance`, `dependences` and `interaction` require."""
     return max(NEEDED, PER_SETTING * len(varied(sweep)))
 
 
 def importance(sweep: Sweep, evaluator: Evaluator = "fanova") -> pd.DataFrame:
-    """Share of each searched path in what an objective's metric varied by: index the paths, a column an objective, sums are 1.
+    """Share of each searched path in the variance of an objective: a row a path, a column an objective, columns sum to 1.
 
-    "fanova": the main effects in a random forest (Hutter et al. 2014), over the whole space; "ped_anova": how much the best
-    tenth of the trials is elsewhere than the others (Watanabe et al. 2023), a second opinion that asks about good points alone.
-    Both are Optuna's. A path that never varied has 0. A column is NaN where its metric never varied or has fewer than `needed`
-    trials.
+    "fanova" measures main effects over the whole space in a random forest (Hutter et al. 2014). "ped_anova" measures how the
+    best tenth of the trials differs from the others (Watanabe et al. 2023). A path that never varied has 0. A column is NaN
+    where its metric never varied or has fewer than `needed` trials.
     """
-    return _importance(_Same(sweep), evaluator).copy()
+    return _importance(sweep, evaluator).copy()
 
 
-class _Same:
-    """A sweep as itself, whatever it holds, so that what takes seconds is made once for the figures that share it."""
-
-    def __init__(self, sweep: Sweep):
-        self.sweep = sweep
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.sweep is other.sweep
-
-    def __hash__(self) -> int:
-        return id(self.sweep)
-
-
-@lru_cache(maxsize=2)
-def _importance(same: _Same, evaluator: Evaluator) -> pd.DataFrame:
-    sweep = same.sweep
+@lru_cache(maxsize=2)  # several figures share it
+def _importance(sweep: Sweep, evaluator: Evaluator) -> pd.DataFrame:
     table = pd.DataFrame(np.nan, index=pd.Index(sweep.space, name="path"), columns=[one.metric for one in sweep.objectives])
     paths = varied(sweep)
     for objective in sweep.objectives:
@@ -77,11 +62,12 @@ def _importance(same: _Same, evaluator: Evaluator) -> pd.DataFrame:
 def _shares(
     rows: pd.DataFrame, paths: Sequence[str], metric: str, direction: Literal["minimize", "maximize"], evaluator: Evaluator
 ) -> dict[str, float]:
-    import optuna  # a second, which who only reads a sweep need not wait for
+    import optuna  # takes a second to import
 
     from analysis.explore.optuna_study import distribution, quiet
 
     rows = _thinned(rows)
+    # without gaps: fANOVA takes trials that all have the same parameters
     filled = {path: _without_gaps(rows[path]) for path in paths}
     among = {path: distribution(values) for path, values in filled.items()}
     trials = [
@@ -102,20 +88,14 @@ def _shares(
         return dict(optuna.importance.get_param_importances(found, evaluator=evaluators[evaluator]()))
 
 
-def dependence(sweep: Sweep, path: str, metric: str) -> pd.DataFrame:
-    """What `metric` was on average at values of one path, the other settings as they were: columns value, mean, low, high.
-
-    Partial dependence (Friedman 2001, doi:10.1214/aos/1013203451) of a random forest, averaged over the trials' other settings,
-    with the 95 % interval over BAGS bootstraps of the trials, each with a forest of its own. A numeric path is looked at where
-    it was tried, at no more than GRID quantiles; a text one at each of its values. Empty where the path never varied, or fewer
-    than `needed` trials have the metric.
-    """
-    return dependences(sweep, metric, [path])[path]
-
-
 def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """`dependence` on each of several paths, from the same forests."""
-    forests = _forests(_Same(sweep), metric)
+    """Partial dependence of `metric` on each path (Friedman 2001, doi:10.1214/aos/1013203451): columns value, mean, low, high.
+
+    Predictions of a random forest, averaged over the trials' other settings, with the 95 % interval over BAGS bootstraps of
+    the trials. Values are at most GRID quantiles of the tried numbers, or each text. Empty where the path never varied, or
+    fewer than `needed` trials have the metric.
+    """
+    forests = _forests(sweep, metric)
     empty = pd.DataFrame(columns=["value", "mean", "low", "high"])
     found = {}
     for path in paths:
@@ -130,8 +110,8 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
 
 
 def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFrame:
-    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependence`."""
-    forests = _forests(_Same(sweep), metric)
+    """Partial dependence of `metric` on two paths: index the values of `first`, columns of `second`; empty as `dependences`."""
+    forests = _forests(sweep, metric)
     if forests is None or not {first, second} <= set(forests.paths) or first == second:
         return pd.DataFrame()
     (rows, row_codes), (columns, column_codes) = forests.grid(first), forests.grid(second)
@@ -143,8 +123,10 @@ def interaction(sweep: Sweep, metric: str, first: str, second: str) -> pd.DataFr
 
 
 class _Forests:
-    """Random forests of a metric over the settings, one a bootstrap of the trials. Settings are numbers: a text one has the
-    place of its mean of the metric among those of the others, so that a tree parts the good from the bad."""
+    """Random forests of a metric over the settings, one for each bootstrap of the trials.
+
+    Settings are encoded as numbers; a text has the rank of its mean metric, so that one split separates good from bad texts.
+    """
 
     def __init__(self, rows: pd.DataFrame, paths: Sequence[str], metric: str):
         from sklearn.ensemble import RandomForestRegressor
@@ -160,6 +142,7 @@ class _Forests:
             taken = rng.integers(0, len(rows), len(rows))
             forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1.0, random_state=bag, n_jobs=1)
             self._forests.append(forest.fit(settings[taken], target[taken]))
+        # evenly spread over the course of the search, in which a sampler moves
         self._background = settings[np.unique(np.linspace(0, len(rows) - 1, BACKGROUND).round().astype(int))]
 
     def grid(self, path: str) -> tuple[list[Any], np.ndarray]:
@@ -181,13 +164,13 @@ class _Forests:
 
 
 @lru_cache(maxsize=4)
-def _forests(same: _Same, metric: str) -> _Forests | None:
-    rows, paths = _measured(same.sweep, metric), varied(same.sweep)
-    return _Forests(_thinned(rows), paths, metric) if paths and len(rows) >= needed(same.sweep) else None
+def _forests(sweep: Sweep, metric: str) -> _Forests | None:
+    rows, paths = _measured(sweep, metric), varied(sweep)
+    return _Forests(_thinned(rows), paths, metric) if paths and len(rows) >= needed(sweep) else None
 
 
 def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
-    """A number for each of the different values, these in ascending order: itself, or a text's place by its mean target."""
+    """Each distinct value's number, values in ascending order: itself, or a text's rank by its mean target."""
     if not isinstance(values[0], str):
         return {value: float(value) for value in sorted(set(values))}
     means = pd.Series(target).groupby(list(values), sort=True).mean().sort_values(kind="stable")
@@ -196,11 +179,9 @@ def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
 
 
 def _without_gaps(values: pd.Series) -> list[Any]:
-    """A setting's values as all numbers or all texts; "none", and a tenth of the span below the least, where there is none.
-
-    A setting that is not there is one more value: a method that needs it was not used.
-    """
-    from analysis.explore.optuna_study import choice, plain
+    """A setting's values as all numbers or all texts. A missing one is "none", or a tenth of the span below the least."""
+    # Missing is a value of its own: the method that needs the setting was not used.
+    from analysis.explore.optuna_study import choice
 
     known = [plain(value) for value in values]
     there = [one for one in known if one is not None]
@@ -210,13 +191,9 @@ def _without_gaps(values: pd.Series) -> list[Any]:
     return ["none" if one is None else str(choice(one)) for one in known]
 
 
-def _finished(sweep: Sweep) -> pd.DataFrame:
-    return sweep.trials[sweep.trials["state"] == "complete"]
-
-
 def _measured(sweep: Sweep, metric: str) -> pd.DataFrame:
     split_metric(metric)
-    rows = _finished(sweep)
+    rows = sweep.complete
     return rows[np.isfinite(rows[metric].to_numpy(dtype=float))] if metric in rows else rows.iloc[:0]
 
 
@@ -228,8 +205,10 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bases(sweep: Sweep) -> pd.Series:
-    """The base of each trial by its row in `Sweep.trials`: model and quantisation of its baseline's record, its key where the
-    record cannot be read, "" for a point that is no valid trial. A word that all of them share is left out."""
+    """Name of each trial's base, on the index of `Sweep.trials`: model and quantisation, without the part that all bases share.
+
+    The baseline's key stands in where its record cannot be read, and "" for a point that is no valid trial.
+    """
     keys = [key for key in dict.fromkeys(sweep.trials["baseline"]) if key]
     parts = {}
     for key in keys:
@@ -239,28 +218,26 @@ def bases(sweep: Sweep) -> pd.Series:
     quantised = {tuple(one[1:]) for one in parts.values()}
     names = {}
     for key, one in parts.items():
-        told = one if len(quantised) > 1 and len(models) > 1 else one[1:] if len(quantised) > 1 else one[:1]
-        names[key] = " ".join(told)
+        shown = one if len(quantised) > 1 and len(models) > 1 else one[1:] if len(quantised) > 1 else one[:1]
+        names[key] = " ".join(shown)
     return sweep.trials["baseline"].map(lambda key: names.get(key, ""))
 
 
-def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.DataFrame:
+def matched(sweep: Sweep, metric: str) -> pd.DataFrame:
     """`metric` of each base at equal learning: columns learnt, base, mean, low, high, difference, difference_low and _high.
 
-    Per base a line through its trials by local linear regression (tricube weights over the nearest two thirds, Cleveland 1979,
-    doi:10.1080/01621459.1979.10481038), at GRID levels of `learnt` that all bases reached, with the 95 % interval over 200
-    bootstraps of the trials; difference is from the first base at the same level. Empty unless at least two bases have FEW
-    trials each and their learning overlaps: beyond that there is nothing to compare.
+    A `smooth` line through each base's trials, at GRID levels of the learning gain that all bases reached, with the 95 %
+    interval over bootstraps of the trials. `difference` is from the first base at the same level. Empty unless at least two
+    bases have FEW trials each and their learning overlaps.
     """
     columns = ["learnt", "base", "mean", "low", "high", "difference", "difference_low", "difference_high"]
-    rows = _measured(sweep, metric)
-    if learnt not in rows:
-        return pd.DataFrame(columns=columns)
-    rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))]
+    learnt, rows = f"{LEARNING}.gain", _measured(sweep, metric)
+    rows = rows[np.isfinite(rows[learnt].to_numpy(dtype=float))] if learnt in rows else rows.iloc[:0]
     named = bases(sweep).loc[rows.index]
     sides = [(name, group) for name, group in rows.groupby(named, sort=False) if len(group) >= FEW]
     if len(sides) < 2:
         return pd.DataFrame(columns=columns)
+    # only where the learning of all bases overlaps; beyond that a line extrapolates
     low = max(group[learnt].min() for _, group in sides)
     high = min(group[learnt].max() for _, group in sides)
     if not low < high:
@@ -271,11 +248,11 @@ def matched(sweep: Sweep, metric: str, learnt: str = f"{LEARNING}.gain") -> pd.D
 
 
 def _lines(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The smooth line at the levels, (1 + BOOTSTRAPS, levels): through all trials, then through bootstraps of them."""
+    """Smooth lines at the levels, shape (1 + BOOTSTRAPS, levels): through all trials, then through bootstraps of them."""
     rng = np.random.default_rng(0)
     found = [smooth(x, y, levels)]
     for _ in range(BOOTSTRAPS):
-        taken = rng.integers(0, len(x), len(x))
+        taken = rng.integers(0, len(x), len(x))  # trials, not residuals: their spread differs along the line
         found.append(smooth(x[taken], y[taken], levels))
     return np.array(found)
 
@@ -300,7 +277,8 @@ def _beside_the_first(name: str, lines: dict[str, np.ndarray], levels: np.ndarra
 
 
 def smooth(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Local linear regression of y (n,) on x (n,) at the levels (k,), tricube weights over the nearest two thirds of points."""
+    """Local linear regression of y (n,) on x (n,) at the levels (k,), tricube weights over the nearest two thirds of points
+    (Cleveland 1979, doi:10.1080/01621459.1979.10481038)."""
     near = max(3, int(np.ceil(2 * len(x) / 3)))
     away = np.abs(levels[:, None] - x[None, :])
     reach = np.sort(away, axis=1)[:, min(near, len(x)) - 1]

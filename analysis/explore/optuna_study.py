@@ -1,10 +1,9 @@
-"""Trials as an Optuna study, for Optuna's own tools: its importances, its pictures, its dashboard.
+"""A sweep as an Optuna study, for Optuna's importances, plots and dashboard.
 
-Optuna takes a second to import, so nothing imports this module at its head.
+Optuna takes a second to import, so other modules import this one in their functions.
 """
 
 import json
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,27 +17,28 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.export.plain import plain
 from analysis.metrics.names import Constraint
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.ledger.storage import sqlite_url
 
-LOG_SPAN = 50  # times the lowest, from which a positive setting is taken to have been searched on a log scale
-UNDEFINED = 1e6  # a constraint on an undefined metric: Optuna's storages take no infinity
+LOG_SPAN = 50  # a positive setting whose highest value is so many times the lowest has a log scale
+UNDEFINED = 1e6  # violation of a constraint on an undefined metric; Optuna's storages take no infinity
 STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "given up": TrialState.PRUNED}
 
 
 def study(sweep: Sweep, storage: str | None = None) -> optuna.Study:
     """All trials of the sweep, in memory or in Optuna's `storage` (a URL), under the sweep's name.
 
-    A trial has its settings under their dotted paths, the objectives, its constraints (bound kept: at most 0), and as user
-    attributes key, number (its own, should some be left out), failure, and metrics, {name: {"value", "stderr"}}. One
-    that is pending is WAITING; one that is complete but lacks an objective is FAIL, for Optuna knows no undefined values.
+    A trial has its settings by dotted path, its objectives and constraints, and as user attributes key, number, failure, and
+    metrics ({name: {"value", "stderr"}}).
     """
     made = optuna.create_study(
         storage=storage, study_name=sweep.name, directions=[one.direction for one in sweep.objectives], load_if_exists=False
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # these names have been so for years, and only label
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of set_metric_names, which only labels
         made.set_metric_names([one.metric for one in sweep.objectives])
     among = {path: distribution(sweep.trials[path]) for path in sweep.space}
     made.add_trials([_trial(sweep, row, among) for row in sweep.trials.to_dict("records")])
@@ -46,10 +46,8 @@ def study(sweep: Sweep, storage: str | None = None) -> optuna.Study:
 
 
 def distribution(values: Iterable[Any]) -> BaseDistribution | None:
-    """What Optuna calls a range that holds these values of one setting; None where there is none.
-
-    The sweep's own space may be wider, and is not asked: points of another sweep or of a list lie outside of it.
-    """
+    """Optuna's distribution that holds these values of one setting; None where there is no value."""
+    # Not the config's space: listed points and those of another sweep may lie outside of it.
     known = [one for one in map(plain, values) if one is not None]
     if not known:
         return None
@@ -62,22 +60,16 @@ def distribution(values: Iterable[Any]) -> BaseDistribution | None:
     return FloatDistribution(low, high, log=log)
 
 
-def plain(value: Any) -> Any:
-    """A cell without numpy; None where there is no value."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def choice(value: Any) -> Any:
-    """A setting as Optuna takes it for a category: a list and the like as JSON."""
+    """A setting as a category of Optuna's; a list becomes JSON."""
     return json.dumps(value) if isinstance(value, (list, tuple, dict)) else value
 
 
 def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistribution | None]) -> FrozenTrial:
-    values = [float(row[f"{one.metric}_search"]) for one in sweep.objectives]
+    values = [float(row[col.searched(one.metric)]) for one in sweep.objectives]
     state = STATES.get(row["state"], TrialState.WAITING)
     if state == TrialState.COMPLETE and not np.isfinite(values).all():
-        state = TrialState.FAIL
+        state = TrialState.FAIL  # Optuna has no undefined values
     params, distributions = {}, {}
     for path, range_ in among.items():
         value = plain(row[path])
@@ -85,9 +77,9 @@ def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistrib
             params[path] = choice(value) if isinstance(range_, CategoricalDistribution) else value
             distributions[path] = range_
     metrics = {
-        name: {"value": row[name], "stderr": plain(row[f"{name}_se"])} for name in sweep.metrics if not pd.isna(row[name])
+        name: {"value": row[name], "stderr": plain(row[col.se(name)])} for name in sweep.metrics if not pd.isna(row[name])
     }
-    # one attribute for all: a storage takes milliseconds for each
+    # One attribute for all metrics: a storage takes milliseconds for each.
     attributes: dict[str, Any] = {"key": row["key"], "number": row["number"], "metrics": metrics}
     done = state == TrialState.COMPLETE
     return create_trial(
@@ -101,18 +93,18 @@ def _trial(sweep: Sweep, row: Mapping[Any, Any], among: Mapping[str, BaseDistrib
 
 
 def _beyond(constraint: Constraint, row: Mapping[Any, Any]) -> float:
-    return min(constraint.violation(row[f"{constraint.metric}_search"]), UNDEFINED)
+    return min(constraint.violation(row[col.searched(constraint.metric)]), UNDEFINED)
 
 
 def write(sweep: Sweep, path: Path) -> None:
-    """The study as one sqlite file, `sqlite:///PATH` to Optuna; the file must not be there."""
+    """Writes the study as a sqlite file, which must not exist."""
     with quiet():
         study(sweep, sqlite_url(path))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna says nothing but warnings meanwhile."""
+    """Limits Optuna's log to warnings."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

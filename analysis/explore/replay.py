@@ -1,14 +1,13 @@
-"""Replays a stored sweep under levers that spend less on losers: what they save, and whether the front is still found.
+"""Replays a stored sweep under levers that spend less on dominated trials: the time saved, and the share of the front found.
 
-    racing      a trial is given up once the front surely beats it (analysis.racing): its training is paid, and a share of its
-                evaluation
-    nested      points that differ in their number of rows alone share the longest one's training, from which the others are
-                derived; they must be trained at a constant rate without warm-up, or the points would be other ones
-    promising   of the points still to run, the one comes next from which a Gaussian process over those that ran expects most
-                hypervolume (Emmerich, Giannakoglou and Naujoks 2006, doi:10.1109/TEVC.2005.859463), not the next of the order
+    racing      gives a trial up once the front dominates it (stats/racing); its training and a share of its evaluation
+                are paid
+    nested      points that differ only in their number of rows share one training, the longest. That assumes a constant
+                learning rate without warm-up.
+    promising   runs next the point with the largest expected hypervolume improvement under a Gaussian process (Emmerich,
+                Giannakoglou and Naujoks 2006, doi:10.1109/TEVC.2005.859463) instead of the next in order.
 
-Seconds are those of the records, on one worker. A replay begins with the points in an order; several random orders stand for
-several searches. The final hypervolume is that of all points, the front that of all points as the search saw them.
+Seconds are those of the records, on one worker. Several random orders of the points stand for several searches.
 """
 
 import itertools
@@ -25,84 +24,84 @@ from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
-from analysis.stats.racing import LEVEL, Seen, stages
+from analysis.stats.racing import LEVEL, Interim, stages
 from trials.errors import InputError
+from trials.ledger.outcomes import ALL, SEARCH
 
-SHARE = 0.95  # of the final hypervolume that is waited for
+SHARE = 0.95  # of the hypervolume of all points
 LEVERS = ("racing", "nested", "promising")
-_BEGINNING = 12  # points that are run before a Gaussian process is asked
-_AGAIN = 1.5  # its kernel is fitted again when there are so many times the points
+_BEGINNING = 12  # points before the first Gaussian process
+_AGAIN = 1.5  # the kernel is fitted again when the points have grown by this factor
 _DRAWS = 64
-_PLACES = 1024  # of the space in front of the reference, that stand for its volume
+_PLACES = 1024  # random points for the Monte Carlo integral of the volume
 _ROWS = "data.samples"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The complete points of a sweep, n of them."""
+    """The n complete points of a sweep."""
 
-    seen: Sequence[Seen]
-    """After each stage of their evaluation; the last is all of it."""
+    stages: Sequence[Interim]
+    """After each stage of their evaluation, the last one complete."""
     feasible: np.ndarray
     reference: np.ndarray
     training: np.ndarray
-    """Seconds before the evaluation that a shared training spares, (n,)."""
+    """Seconds (n,) that a shared training saves."""
     evaluation: np.ndarray
-    """Seconds of the rest, (n,)."""
+    """Seconds (n,) of the rest."""
     settings: np.ndarray
     """Shape (n, d), between 0 and 1."""
     parent: np.ndarray
-    """The place of the longest training with the same other settings, (n,)."""
+    """Place (n,) of the longest training with the same other settings."""
 
     @property
     def points(self) -> np.ndarray:
-        return self.seen[-1].values
+        return self.stages[-1].values
 
     @property
     def front(self) -> np.ndarray:
-        """Places."""
+        """Places of the non-dominated points."""
         return np.flatnonzero(pareto.front(self.points, self.feasible))
 
 
 @dataclass
 class Course:
-    """What a replay came to."""
+    """The course of a replay."""
 
     ends: list[float] = field(default_factory=list)
     """Seconds after which each point was known."""
     known: list[int] = field(default_factory=list)
-    given_up: dict[int, Seen] = field(default_factory=dict)
+    given_up: dict[int, Interim] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 def stored(sweep: Sweep) -> Stored:
     """Raises InputError where the sweep has too few complete points to replay."""
-    places = np.flatnonzero(sweep.trials["state"] == "complete")
-    if len(places) <= _BEGINNING:
-        raise InputError(f"{sweep.folder}: {len(places)} complete trials; a replay needs more than {_BEGINNING}")
-    rows = sweep.trials.iloc[places]
+    rows = sweep.complete
+    if len(rows) <= _BEGINNING:
+        raise InputError(f"{sweep.folder}: {len(rows)} complete trials; a replay needs more than {_BEGINNING}")
     if sweep.replicates > 1 or rows["baseline"].nunique() > 1:
         raise InputError(f"{sweep.folder}: a replay needs a sweep of one base with one seed a point")
-    records = [sweep.records[key] for key in rows["key"]]
+    records, base = [sweep.records[key] for key in rows["key"]], sweep.records[rows["baseline"].iloc[0]]
     evaluation = np.array(
-        [sum(took for phase, took in one.seconds.items() if phase.startswith("evaluate")) for one in records], dtype=float
+        [sum(spent for phase, spent in one.seconds.items() if phase.startswith("evaluate")) for one in records], dtype=float
     )
     drift = np.array([one.seconds.get("drift", 0.0) for one in records])
     whole = np.array([sum(one.seconds.values()) for one in records])
-    own = [records[place].spec.data.rows for place in range(len(records))]
+    lengths = [record.spec.data.rows for record in records]
     return Stored(
-        stages(sweep, places.tolist()),
+        stages(records, base, sweep.objectives, ALL if sweep.half is None else SEARCH),
         rows["feasible"].to_numpy(dtype=bool),
         pareto.orient(np.array(sweep.reference), sweep.objectives),
         whole - evaluation - drift,
         evaluation + drift,
         encoded(rows[list(sweep.space)]),
-        _parents(rows[[path for path in sweep.space if path != _ROWS]], own),
+        _parents(rows[[path for path in sweep.space if path != _ROWS]], lengths),
     )
 
 
 def encoded(settings: pd.DataFrame) -> np.ndarray:
-    """Numbers between 0 and 1 on their ranks' scale, texts as a column for each."""
+    """Numbers by rank, scaled to 0..1; texts one-hot."""
     columns: list[np.ndarray] = []
     for path in settings:
         values = settings[path]
@@ -111,8 +110,8 @@ def encoded(settings: pd.DataFrame) -> np.ndarray:
             place = numbers.rank(method="dense").to_numpy(dtype=float) - 1
             columns.append(place / max(place.max(), 1))
         else:
-            told = values.map(str)
-            columns += [(told == one).to_numpy(dtype=float) for one in sorted(told.unique())]
+            texts = values.map(str)
+            columns += [(texts == one).to_numpy(dtype=float) for one in sorted(texts.unique())]
     return np.column_stack(columns) if columns else np.zeros((len(settings), 1))
 
 
@@ -146,10 +145,10 @@ def _evaluate(sweep: Stored, one: int, course: Course, racing: bool) -> None:
     if racing:
         ended = np.array(course.known, dtype=int)
         members = ended[pareto.front(sweep.points[ended], sweep.feasible[ended])] if len(ended) else ended
-        for seen in sweep.seen[:-1]:
-            if seen.p_beaten(one, members.tolist()) >= LEVEL:
-                course.seconds += float(sweep.evaluation[one]) * seen.share
-                course.given_up[one] = seen
+        for interim in sweep.stages[:-1]:
+            if interim.p_dominated(one, members.tolist()) >= LEVEL:
+                course.seconds += float(sweep.evaluation[one]) * interim.share
+                course.given_up[one] = interim
                 return
     course.seconds += float(sweep.evaluation[one])
     course.known.append(one)
@@ -157,7 +156,7 @@ def _evaluate(sweep: Stored, one: int, course: Course, racing: bool) -> None:
 
 
 class _Promise:
-    """How much hypervolume a point is expected to add, from those that are known."""
+    """Expected hypervolume improvement under Gaussian processes fitted to the known points, one an objective."""
 
     def __init__(self, sweep: Stored):
         self.sweep = sweep
@@ -169,24 +168,25 @@ class _Promise:
         known = [*course.known, *course.given_up]
         if len(known) < _BEGINNING or len(left) == 1:
             return left[0]
-        seen = [self.sweep.points[course.known], *(part.values[[one]] for one, part in course.given_up.items())]
-        values = np.concatenate(seen)
-        doubt = np.zeros_like(values)  # of what was given up little is known
+        found = [self.sweep.points[course.known], *(part.values[[one]] for one, part in course.given_up.items())]
+        values = np.concatenate(found)
+        doubt = np.zeros_like(values)  # variance of the values of given-up trials, which answered few documents
         for place, (one, part) in enumerate(course.given_up.items(), start=len(course.known)):
             doubt[place] = part.draws[:, one].var(axis=0)
         draws = self._draws(self.sweep.settings[known], values, doubt, self.sweep.settings[list(left)])
         own = np.array(course.known, dtype=int)
         members = self.sweep.points[own[pareto.front(self.sweep.points[own], self.sweep.feasible[own])]]
         least, reference = np.minimum(draws.min(axis=(0, 1)), values.min(axis=0)), self.sweep.reference
-        if (least >= reference).any():
+        if (least >= reference).any():  # no draw reaches into the box of the reference: nothing to gain
             return left[0]
         places = least + self._random.random((_PLACES, values.shape[1])) * (reference - least)
+        # expected improvement by Monte Carlo: places that no member dominates, and the draws that would
         free = places[~(members[None] <= places[:, None]).all(axis=2).any(axis=1)]
         gained = (draws[:, :, None] <= free).all(axis=3).sum(axis=(0, 2))
         return left[int(np.argmax(gained))]
 
     def _draws(self, x: np.ndarray, y: np.ndarray, doubt: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Shape (draws, points, objectives); `doubt` is the variance of each value beside what all have."""
+        """Posterior draws at `at`, shape (draws, points, objectives). `doubt` is the known variance of each value."""
         again = len(x) >= _AGAIN * self._fitted
         if again:
             self._kernels, self._fitted = [], len(x)
@@ -209,7 +209,7 @@ class _Promise:
 
 
 def reached(sweep: Stored, course: Course) -> float:
-    """Seconds after which SHARE of the final hypervolume was there; infinite where it never was."""
+    """Seconds until SHARE of the final hypervolume; infinite where it is never reached."""
     final = pareto.hypervolume(sweep.points[sweep.front], sweep.reference)
     known = np.array(course.known, dtype=int)
     volumes = pareto.hypervolumes(sweep.points[known], sweep.feasible[known], sweep.reference)
@@ -218,13 +218,13 @@ def reached(sweep: Stored, course: Course) -> float:
 
 
 def recall(sweep: Stored, course: Course) -> float:
-    """The share of the front that was found."""
+    """Share of the front that was found."""
     return float(np.isin(sweep.front, course.known).mean())
 
 
 def saving(sweep: Stored, orders: int) -> Iterator[Mapping[str, object]]:
-    """For each set of levers: `time` and `whole`, seconds to SHARE of the hypervolume and to the end over those without levers
-    in the same order, and `recall`; each a list with a number per order."""
+    """For each set of levers, a list with a number per order: `time` and `whole` (seconds to SHARE of the hypervolume and to
+    the end, as ratios to the same order without levers), and `recall`."""
     many = [np.random.default_rng(seed).permutation(len(sweep.points)).tolist() for seed in range(orders)]
     plain = [replay(sweep, order) for order in many]
     for size in range(1, len(LEVERS) + 1):

@@ -1,32 +1,32 @@
-"""Picking a point: the knee of the front, the best within any bound, which points are one, how the front came about.
+"""Choosing a point: the knee of the front, the best within a bound, near-duplicates, and the front's course.
 
-All of it is decided on what the search saw, as the front is; where there is a report half, what is quoted of the picked trial
-is of that half (the plain columns of `Sweep.trials`).
+Choices are made on what the search saw, as the front is. Quoted values are those of the report half where there is one.
 """
 
 import numpy as np
 import pandas as pd
 
 from analysis.metrics.names import Constraint, Objective
+from analysis.results import schema as col
+from analysis.results.frame import oriented
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 
 
 def knee(sweep: Sweep) -> int | None:
-    """Number of the front's trial where more of one objective begins to cost most of another; None where there is none.
+    """Number of the trial at the knee of the front; None where there is none.
 
-    The point farthest from the line between the ends of the front, on the side of the ideal, after each objective was scaled to
-    0..1 over the front (Das 1999, doi:10.1007/BF01195985, who measures from the hyperplane through the single optima). With m
-    objectives the distance is measured from a hyperplane on which the scaled objectives have the same sum, in the plane that
-    very line; it needs no m different optima. None for fewer than three different points, for a single objective, and where no
-    point lies nearer the ideal than every end does, as on a straight or a hollow front.
+    The point farthest from the line between the ends of the front, towards the ideal, after each objective was scaled to 0..1
+    over the front (Das 1999, doi:10.1007/BF01195985). None for fewer than three distinct points, for one objective, and where
+    the front is straight or bends away from the ideal.
     """
     rows = sweep.front
-    points = np.unique(_seen(sweep, rows), axis=0)
+    points = np.unique(oriented(rows, sweep.criteria), axis=0)
     spans = np.ptp(points, axis=0) if len(points) else np.empty(0)
     if len(points) < 3 or len(sweep.objectives) < 2 or not (spans > 0).all():
         return None
-    scaled = (_seen(sweep, rows) - points.min(axis=0)) / spans
+    scaled = (oriented(rows, sweep.criteria) - points.min(axis=0)) / spans
+    # Distance from a hyperplane of equal sums. With two objectives it holds both ends; with more it needs no m distinct optima.
     away = scaled.sum(axis=1)
     ends = away[(scaled == 0).any(axis=1)]
     best = int(np.argmin(away))
@@ -34,42 +34,41 @@ def knee(sweep: Sweep) -> int | None:
 
 
 def traded(sweep: Sweep) -> tuple[Objective, Objective] | None:
-    """What `tradeoff` sets against each other: the first two objectives, or the only one and what is constrained beside it."""
+    """The axes of `tradeoff`: the first two objectives, or the only one and a constrained metric."""
     first = sweep.objectives[0]
     if len(sweep.objectives) > 1:
         return first, sweep.objectives[1]
     others = [one for one in sweep.constraints if one.metric != first.metric]
     if not others:
         return None
-    return first, Objective(others[0].metric, "minimize" if others[0].op == "<=" else "maximize")
+    return first, Objective(metric=others[0].metric, direction="minimize" if others[0].op == "<=" else "maximize")
 
 
 def tradeoff(sweep: Sweep) -> pd.DataFrame:
-    """The best of the first objective that is to be had for each price in the second (see `traded`), a row a step.
+    """The best first objective for each bound on the second (see `traded`), a row a step, the strictest bound first.
 
-    Columns: bound, the second at most (minimised) or at least (maximised) so much, as the search saw it; number and key of the
-    trial that is best within it; best, best_se and at, at_se: its first and its second metric, as quoted. The first row has the
-    strictest bound. Trials count that keep all constraints but those on the second metric, whose bound is what varies.
-    Empty where no trial counts, or where there is no second metric.
+    Columns: bound (as the search saw it), number and key of the best trial within it, best and best_se (its first metric, as
+    quoted), at and at_se (its second). Trials count that keep all constraints on other metrics. Empty where none does, or
+    where there is no second metric.
     """
     columns = ["bound", "best", "best_se", "at", "at_se", "number", "key"]
     pair = traded(sweep)
     if pair is None:
         return pd.DataFrame(columns=columns)
     rows = _within_the_rest(sweep, pair[1])
-    seen = pareto.orient(rows[[f"{one.metric}_search" for one in pair]].to_numpy(dtype=float), pair)
+    seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:, 0]
-    steps = order[np.diff(best, prepend=np.inf) < 0]
+    steps = order[np.diff(best, prepend=np.inf) < 0]  # where a looser bound buys a better first objective
     taken = rows.iloc[steps]
     first, second = (one.metric for one in pair)
     return pd.DataFrame(
         {
-            "bound": taken[f"{second}_search"],
+            "bound": taken[col.searched(second)],
             "best": taken[first],
-            "best_se": taken[f"{first}_se"],
+            "best_se": taken[col.se(first)],
             "at": taken[second],
-            "at_se": taken[f"{second}_se"],
+            "at_se": taken[col.se(second)],
             "number": taken["number"],
             "key": taken["key"],
         },
@@ -78,7 +77,7 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
 
 
 def best_within(sweep: Sweep, bound: float) -> pd.Series | None:
-    """The row of `Sweep.trials` that `tradeoff` has for the second metric at most (maximised: at least) `bound`; None: none."""
+    """The row of `Sweep.trials` that is best where the second metric of `traded` keeps `bound`; None where none does."""
     pair = traded(sweep)
     if pair is None:
         return None
@@ -90,32 +89,32 @@ def best_within(sweep: Sweep, bound: float) -> pd.Series | None:
 
 
 def _within_the_rest(sweep: Sweep, second: Objective) -> pd.DataFrame:
-    """The finished trials with both metrics that keep every constraint but those on the second."""
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    """The complete trials with both metrics that keep every constraint on another metric than the second."""
+    rows = sweep.complete
     metrics = [sweep.objectives[0].metric, second.metric]
-    kept = np.isfinite(rows[[f"{name}_search" for name in metrics]].to_numpy(dtype=float)).all(axis=1)
+    kept = np.isfinite(rows[[col.searched(name) for name in metrics]].to_numpy(dtype=float)).all(axis=1)
     for constraint in sweep.constraints:
         if constraint.metric != second.metric:
-            kept &= np.array([constraint.violation(value) <= 0 for value in rows[f"{constraint.metric}_search"]], dtype=bool)
+            kept &= np.array([constraint.violation(value) <= 0 for value in rows[col.searched(constraint.metric)]], dtype=bool)
     return rows[kept]
 
 
 def groups(sweep: Sweep) -> pd.Series:
-    """By trial number of the front's points: the number of the point that it is a near-duplicate of, its own where of none.
+    """By trial number: the front's point that each one is a near-duplicate of, itself where of none.
 
-    Two points are near-duplicates where no objective's difference is more than one standard deviation from 0 in the draws of
-    their true values: what nobody can tell apart by what it does, whatever its settings. From the best in the first objective
-    on each point joins the first such point that joined none itself, so that a chain of small steps does not make one group of
-    both ends.
+    Near-duplicates differ in no objective by more than one standard deviation of the difference in the draws of their true
+    values. Settings do not matter.
     """
     rows = sweep.front
     judged = [sweep.judged.index(one.metric) for one in sweep.objectives]
+    # draws are joint: noise that two points share cancels in their difference
     draws = sweep.draws[:, sweep.trials.index.get_indexer(rows.index)][:, :, judged]
     leaders: list[int] = []
     label = []
     for place in range(len(rows)):
         apart = draws[:, leaders] - draws[:, [place]]
         near = (np.abs(apart.mean(axis=0)) <= apart.std(axis=0) + 1e-12).all(axis=1)
+        # A point joins leaders only, so that a chain of small steps does not join both its ends.
         if not near.any():
             leaders.append(place)
         label.append(int(rows["number"].iloc[leaders[int(np.argmax(near)) if near.any() else -1]]))
@@ -123,10 +122,9 @@ def groups(sweep: Sweep) -> pd.Series:
 
 
 def course(sweep: Sweep) -> pd.DataFrame:
-    """The front's hypervolume after each ended trial, by number: columns trials (how many have ended), gpu_hours, hypervolume.
+    """The front's hypervolume after each ended trial, by number: columns trials (ended so far), gpu_hours, hypervolume.
 
-    gpu_hours are all phases of these trials, failed and given-up ones included and baselines not, one GPU each; the volume is
-    measured as `Sweep.hypervolume`, 0 while nothing is better than the reference. Empty where no trial has ended.
+    gpu_hours count all phases of these trials, one GPU each, with failed and given-up trials and without baselines.
     """
     ended = sweep.trials[sweep.trials["state"] != "pending"]
     reference = pareto.orient(np.array(sweep.reference), sweep.objectives)
@@ -134,11 +132,8 @@ def course(sweep: Sweep) -> pd.DataFrame:
         {
             "trials": np.arange(1, len(ended) + 1),
             "gpu_hours": ended["seconds"].fillna(0.0).cumsum().to_numpy(dtype=float) / 3600,
-            "hypervolume": pareto.hypervolumes(_seen(sweep, ended), ended["feasible"].to_numpy(dtype=bool), reference),
+            "hypervolume": pareto.hypervolumes(
+                oriented(ended, sweep.criteria), ended["feasible"].to_numpy(dtype=bool), reference
+            ),
         }
     )
-
-
-def _seen(sweep: Sweep, rows: pd.DataFrame) -> np.ndarray:
-    """The objectives of the rows as the search saw them, (n, m), oriented: less is better."""
-    return pareto.orient(rows[[f"{one.metric}_search" for one in sweep.objectives]].to_numpy(dtype=float), sweep.objectives)

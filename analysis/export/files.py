@@ -20,6 +20,7 @@ from analysis.export.templates import HTML
 from analysis.export.trial_table import front_table
 from analysis.figures.front import front_figure
 from analysis.figures.theme import LIGHT, png, svg
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.errors import InputError
 from trials.ledger.storage import refuse_link, replace_file
@@ -132,11 +133,12 @@ def trials_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
-    found = {"value": plain(row[name])}
-    endings = {"stderr": "se", **{one: one for one in ("low", "high", "corrected", "corrected_low", "corrected_high")}}
-    found |= {key: plain(row[f"{name}_{ending}"]) for key, ending in endings.items() if f"{name}_{ending}" in row}
-    found |= {"search": plain(row[f"{name}_search"])} if halves else {}
-    return found | ({"sd": plain(row[f"{name}_sd"]), "n": row["replicates"]} if row["replicates"] > 1 else {})
+    best = col.corrected(name)
+    columns = {"value": name, "stderr": col.se(name), "low": col.low(name), "high": col.high(name)}
+    columns |= {"corrected": best, "corrected_low": col.low(best), "corrected_high": col.high(best)}
+    found = {key: plain(row[column]) for key, column in columns.items() if column in row}
+    found |= {"search": plain(row[col.searched(name)])} if halves else {}
+    return found | ({"sd": plain(row[col.sd(name)]), "n": row["replicates"]} if row["replicates"] > 1 else {})
 
 
 def front_frame(sweep: Sweep) -> pd.DataFrame:
@@ -147,9 +149,11 @@ def front_frame(sweep: Sweep) -> pd.DataFrame:
     ("replicates") and the standard deviation between them ("NAME_sd").
     """
     several = sweep.replicates > 1
-    parts = ["", "_se", "_low", "_high", "_corrected", *(["_search"] if sweep.half else []), *(["_sd"] if several else [])]
+    parts: list[Callable[[str], str]] = [str, col.se, col.low, col.high, col.corrected]
+    parts += [col.searched] if sweep.half else []
+    parts += [col.sd] if several else []
     columns = ["number", "key", "p_front", "p_feasible", *(["replicates"] if several else []), *sweep.space]
-    columns += [f"{name}{part}" for name in sweep.metrics for part in parts if f"{name}{part}" in sweep.trials]
+    columns += [part(name) for name in sweep.metrics for part in parts if part(name) in sweep.trials]
     return _of_one_type(sweep.front[columns].reset_index(drop=True), sweep.space)
 
 

@@ -11,6 +11,7 @@ from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
 from analysis.metrics.names import split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 
@@ -92,7 +93,7 @@ def _metric(rows: pd.DataFrame, name: str, meaning: str, cells: Sequence[Any]) -
 
 def _spread(row: dict[Any, Any], name: str, text: Any) -> Any:
     """The text with the standard deviation between replicates, if there are any."""
-    sd = row[f"{name}_sd"]
+    sd = row[col.sd(name)]
     return text if np.isnan(sd) else Markup("{} <i>sd {}</i>").format(text, numbers.spread(name, sd))
 
 
@@ -101,7 +102,7 @@ def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column
         name, meaning = f"{labels.metric_name(metric)}, corrected", "for having picked the best of many"
         show = numbers.both if brief else numbers.value
         cells = [show(numbers.corrected(row, metric), metric) for row in rows.to_dict("records")]
-        yield Column(name, meaning, number=True, cells=cells, order=_order(rows[f"{metric}_corrected"]))
+        yield Column(name, meaning, number=True, cells=cells, order=_order(rows[col.corrected(metric)]))
     shares = {"p_front": ("P(front)", "probability that it is on the front")}
     if sweep.constraints:
         shares["p_feasible"] = ("P(feasible)", "probability that it keeps every constraint")

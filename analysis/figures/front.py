@@ -66,13 +66,13 @@ def front_figure(sweep: Sweep, theme: Theme = LIGHT, table: bool = True) -> Figu
 
 
 def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
-    states = sweep.trials["state"].value_counts()
-    parts = [f"{states.get('complete', 0)} finished trials"]
-    if sweep.constraints and states.get("complete", 0):
+    states = sweep.states
+    parts = [f"{states['complete']} finished trials"]
+    if sweep.constraints and states["complete"]:
         parts.append(f"{int(sweep.trials['feasible'].sum())} within the constraints")
     if sweep.trials["on_front"].any():
         parts.append(f"{int(sweep.trials['on_front'].sum())} on the front")
-    parts += [f"{states[state]} {state}" for state in ("failed", "given up", "pending") if states.get(state, 0)]
+    parts += [f"{count} {state}" for state, count in states.items() if count and state != "complete"]
     tall = figure.get_figheight()
     figure.text(0.022, 1 - 0.2 / tall, short(sweep.name, 60), size=13, weight="bold", va="top")
     figure.text(0.022, 1 - 0.46 / tall, "  ·  ".join(parts), size=9, color=theme.muted, va="top")
@@ -80,10 +80,9 @@ def _title(figure: Figure, sweep: Sweep, theme: Theme) -> None:
 
 def _nothing(sweep: Sweep) -> str:
     """The reason for an empty figure."""
-    states = set(sweep.trials["state"])
-    if "complete" in states:
+    if len(sweep.complete):
         return "Finished trials have no value for the objectives\n(is their baseline there?)"
-    return "All trials failed" if states == {"failed"} else "No trial has finished yet"
+    return "All trials failed" if 0 < len(sweep.trials) == sweep.states["failed"] else "No trial has finished yet"
 
 
 def scatter_kinds(axes: Axes, shown: tuple[np.ndarray, np.ndarray, np.ndarray], theme: Theme, front: str = "front") -> None:

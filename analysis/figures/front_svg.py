@@ -199,7 +199,7 @@ def _paper(view: View) -> dict[str, Any] | None:
 def parallel_svg(sweep: Sweep, pages: Collection[int]) -> Markup:
     """Each finished trial as a line over all objectives, better at the top. Empty with fewer than three objectives."""
     metrics = [one.metric for one in sweep.objectives]
-    done = sweep.trials[sweep.trials["state"] == "complete"]
+    done = sweep.complete
     done = done[np.isfinite(done[metrics].to_numpy(dtype=float)).all(axis=1)]
     if len(metrics) < 3 or done.empty:
         return Markup("")

@@ -64,7 +64,7 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         return None
     figure, grid = canvas(theme, (WIDTH, 0.5 + 2.3 * len(found)), len(found) * len(paths), len(paths))
     names = labels.setting_names(sweep.space)
-    done = sweep.trials[sweep.trials["state"] == "complete"].iloc[:DOTS]
+    done = sweep.complete.iloc[:DOTS]
     for place, (metric, of_path) in enumerate(found.items()):
         row = grid[place * len(paths) : (place + 1) * len(paths)]
         for path, axes in zip(paths, row, strict=True):
@@ -190,7 +190,7 @@ def interaction_data(sweep: Sweep) -> pd.DataFrame:
 
 
 def importance_caption(sweep: Sweep) -> str:
-    done = int((sweep.trials["state"] == "complete").sum())
+    done = len(sweep.complete)
     return (
         f"From {done} finished trials (at least {needed(sweep)} are required). Bars: fANOVA, main effects over all trials. "
         "Diamonds: PED-ANOVA, the best tenth of the trials against the others. With few trials both are rough."

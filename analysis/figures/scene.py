@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, Constraint, split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 
@@ -83,7 +84,7 @@ class Scene:
     @cached_property
     def baselines(self) -> np.ndarray:
         """Places of the finished baselines, (baselines, 2); with one objective x is 0."""
-        done = self.sweep.baselines[self.sweep.baselines["state"] == "complete"]
+        done = self.sweep.complete_baselines
         places = []
         for objective in self.sweep.objectives[:2]:
             role, kind = split_metric(objective.metric)
@@ -131,7 +132,7 @@ def scene(sweep: Sweep, rows: pd.DataFrame | None = None) -> Scene:
     metrics = [one.metric for one in sweep.objectives[:2]]
     rows = rows[(rows["state"] == "complete") & np.isfinite(rows[metrics].to_numpy(dtype=float)).all(axis=1)]
     values = [labels.scale(name) * rows[name].to_numpy(dtype=float) for name in metrics]
-    errors = [labels.scale(name) * rows[f"{name}_se"].to_numpy(dtype=float) for name in metrics]
+    errors = [labels.scale(name) * rows[col.se(name)].to_numpy(dtype=float) for name in metrics]
     if len(metrics) == 1:
         values, errors = [rows["number"].to_numpy(dtype=float), *values], [np.zeros(len(rows)), *errors]
     return Scene(sweep, rows, values[0], values[1], errors[0], errors[1])

@@ -31,6 +31,7 @@ from analysis.figures.scene import evenly, kinds
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 BARS = 12  # trials whose forgetting is decomposed
@@ -81,7 +82,7 @@ def trade(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     x, y = labels.scale(second.metric) * steps["bound"], labels.scale(first.metric) * steps["best"]
     errors = np.nan_to_num(labels.scale(first.metric) * steps["best_se"].to_numpy(dtype=float))
     bounds = [labels.scale(one.metric) * one.bound for one in sweep.constraints if one.metric == second.metric]
-    values = labels.scale(second.metric) * sweep.trials[f"{second.metric}_search"].to_numpy(dtype=float)
+    values = labels.scale(second.metric) * sweep.trials[col.searched(second.metric)].to_numpy(dtype=float)
     values = np.array([*values[np.isfinite(values)], *x, *bounds])
     margin = 0.05 * (np.ptp(values) or 1.0)  # the last step ends a little beyond the loosest bound and every trial
     end = values.max() + margin if second.direction == "minimize" else values.min() - margin
@@ -114,7 +115,7 @@ def learnt(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     metric, gain = forgotten(sweep), f"{LEARNING}.gain"
     if metric is None or gain not in sweep.metrics:
         return None
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     rows = rows[np.isfinite(rows[[gain, metric]].to_numpy(dtype=float)).all(axis=1)]
     if rows.empty:
         return None
@@ -157,7 +158,7 @@ def apart(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     roles = [split_metric(name)[0] for name in sweep.metrics if split_metric(name)[1] == "format_forgetting"]
     for role in roles:
         parts = [f"{role}.format_forgetting", f"{role}.skill_forgetting"]
-        rows = sweep.trials[(sweep.trials["state"] == "complete") & sweep.trials[parts].notna().all(axis=1)]
+        rows = sweep.complete[sweep.complete[parts].notna().all(axis=1)]
         if len(rows):
             figure, (plane, bars) = canvas(theme, (WIDTH, 4.0), 2, 2)
             _plane(plane, rows, parts, theme)
@@ -207,15 +208,15 @@ def _course_caption(sweep: Sweep) -> str:
 
 
 def _judged(sweep: Sweep) -> pd.DataFrame:
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
-    columns = [column for name in sweep.judged for column in (name, f"{name}_se")]
+    rows = sweep.complete
+    columns = [column for name in sweep.judged for column in (name, col.se(name))]
     return rows[["number", "key", *columns, "feasible", "on_front"]]
 
 
 def _learnings(sweep: Sweep) -> pd.DataFrame:
     """The trials, then the points of the lines."""
     metric, gain = forgotten(sweep) or "", f"{LEARNING}.gain"
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     dots = pd.DataFrame({"learnt": rows[gain], "base": bases(sweep).loc[rows.index], "number": rows["number"]})
     lines = matched(sweep, metric)
     dots["value"] = rows[metric]
@@ -223,7 +224,7 @@ def _learnings(sweep: Sweep) -> pd.DataFrame:
 
 
 def _parts(sweep: Sweep) -> pd.DataFrame:
-    rows = sweep.trials[sweep.trials["state"] == "complete"]
+    rows = sweep.complete
     kinds = ("forgetting", "format_forgetting", "skill_forgetting")
     return rows[["number", "key", *(name for name in sweep.metrics if split_metric(name)[1] in kinds), "on_front"]]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.formatting import labels
 from analysis.formatting.table import Beside
+from analysis.results import schema as col
 
 RESOLUTION = 0.01  # of a probability: the number of draws resolves no more
 
@@ -17,7 +18,7 @@ def value(row: Mapping[Any, Any], name: str) -> str:
 
 def interval(row: Mapping[Any, Any], name: str) -> str:
     """ "+3.0 to +21.0"; empty if it is unknown."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    low, high = row[col.low(name)], row[col.high(name)]
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"{labels.percent(name, low)} to {labels.percent(name, high)}"
@@ -25,7 +26,7 @@ def interval(row: Mapping[Any, Any], name: str) -> str:
 
 def with_error(row: Mapping[Any, Any], name: str) -> str:
     """ "+12.0 ± 2.1, sd 1.3": one standard error, and the standard deviation between replicates if there are any."""
-    text, sd = labels.percent(name, row[name], row[f"{name}_se"]), row[f"{name}_sd"]
+    text, sd = labels.percent(name, row[name], row[col.se(name)]), row[col.sd(name)]
     return text if math.isnan(sd) else f"{text}, sd {spread(name, sd)}"
 
 
@@ -36,7 +37,8 @@ def both(row: Mapping[Any, Any], name: str) -> Beside:
 
 def corrected(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
     """The metric corrected for selection among many trials, and its ends, as a row of its own."""
-    return {f"{name}{end}": row[f"{name}_corrected{end}"] for end in ("", "_low", "_high")}
+    best = col.corrected(name)
+    return {name: row[best], col.low(name): row[col.low(best)], col.high(name): row[col.high(best)]}
 
 
 def spread(name: str, sd: float) -> str:

@@ -1,4 +1,4 @@
-"""Every metric of a role as a function of the means of what its documents came to; formulas here, statistics elsewhere.
+"""Formulas of a role's metrics, as functions of the means over its documents.
 
 With t and b the tuned model's and the base's mean of a column over the same documents:
 
@@ -8,20 +8,19 @@ With t and b the tuned model's and the base's mean of a column over the same doc
     drop        b.score - t.score
     forgetting  1 - t.score / b.score, the paper's forgetting rate (arXiv 2506.10885); undefined where the base is 0
 
-Of a generated task whose answers carry a marker (GSM8K's ####), per document: marker, the answer has it; strict, it is right
-under the filter that asks for the marker. With m and s their means and q = s / m the change of s is, exactly,
+A generated task whose answers carry a marker (GSM8K's ####) has two more columns: marker (the answer has it) and strict (the
+answer is right under the filter that requires the marker). With m and s their means and q = s / m the change of s is exactly
 
     s_tuned - s_base = (m_tuned - m_base) * (q_tuned + q_base) / 2  +  (m_tuned + m_base) / 2 * (q_tuned - q_base)
 
-the first part format, the second skill (the two-factor decomposition of Kitagawa 1955, doi:10.1080/01621459.1955.10501299).
-Where one of the two models never writes the marker its q is unknown and taken to be the other's: all of the change is format.
+The first part is format, the second skill (two-factor decomposition, Kitagawa 1955, doi:10.1080/01621459.1955.10501299).
 
-    format_forgetting, skill_forgetting   minus these parts over s_base; together the forgetting rate
-    flexible_drop, marker_drop, stopped_drop   base - tuned: right under the laxer filter, answers with the marker, answers that
-                                          ended by themselves (shares, 0..1)
+    format_forgetting, skill_forgetting   minus these parts over s_base; their sum is the forgetting rate
+    flexible_drop, marker_drop, stopped_drop   base - tuned, shares: right under the laxer filter, answers with the marker,
+                                          answers that ended by themselves
     gold_bpb                              bits per byte of the gold solution, teacher-forced
-    gold_bpb_delta                        tuned - base; above 0 is forgetting, also where exact match is at its floor
-    gold_bpb_word_delta (digit, operator, format)   the same of one class of its tokens
+    gold_bpb_delta                        tuned - base; above 0 is forgetting, even where exact match is at its floor
+    gold_bpb_word_delta (digit, operator, format)   the same over one class of tokens
 """
 
 from collections.abc import Callable, Mapping
@@ -40,9 +39,9 @@ class Kind:
     """From the means of the tuned model and of the base; NaN where it is undefined."""
     columns: tuple[str, ...]
     base: bool = True
-    """Whether the base's answers are looked at."""
+    """Whether the metric depends on the base's answers."""
     unit: Callable[[Means], np.ndarray] | None = None
-    """Of a difference of shares: what one document that flips counts n times (1; of a rate 1 / base)."""
+    """For a difference of shares: n times the effect of one document that flips (1; 1 / base for a rate)."""
 
 
 def _difference(column: str, sign: float) -> Kind:
@@ -60,7 +59,8 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def _format_and_skill(t: Means, b: Means) -> tuple[np.ndarray, np.ndarray]:
-    q_base = _ratio(b["strict"], b["marker"])  # NaN: right without its marker, the strict filter does not ask for it
+    q_base = _ratio(b["strict"], b["marker"])
+    # A tuned model that never writes the marker has no q: it takes the base's, so that all of the change is format.
     q_tuned = np.where(t["marker"] > 0, _ratio(t["strict"], t["marker"]), q_base)
     by_format = (t["marker"] - b["marker"]) * (q_tuned + q_base) / 2
     by_skill = (t["marker"] + b["marker"]) / 2 * (q_tuned - q_base)
@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {
     "base": Kind(lambda t, b: b["score"] + 0.0 * t["score"], ("score",)),
 }
 MARKER_KINDS = {
-    # One flip moves a part by as much as it moves the rate; so where all of a drop is skill, the two intervals agree.
+    # One flip moves a part as much as it moves the rate: where all of a drop is skill, both have the same interval.
     "format_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[0], ("strict", "marker"), unit=_per_strict),
     "skill_forgetting": Kind(lambda t, b: _format_and_skill(t, b)[1], ("strict", "marker"), unit=_per_strict),
     "marker_drop": _difference("marker", -1.0),

@@ -1,8 +1,7 @@
-"""Metrics by name, objectives, and constraints on them.
+"""Metrics by name, objectives, and constraints.
 
-A metric is named "ROLE.KIND". Values are shares (0..1), never percentages, bits per byte or nats; KIND is one of KINDS, of
-PART_KINDS, which take the forgetting of a role apart (see `kinds`), or, of the role `learning`, one of LEARNING_KINDS (see
-`measure.learning`).
+A metric is named "ROLE.KIND". KIND is one of KINDS or PART_KINDS (see `definitions`) or, for the role `learning`, one of
+LEARNING_KINDS (see `stats.estimate.learning`). Values are shares (0..1, never percent), bits per byte or nats.
 """
 
 import difflib
@@ -12,50 +11,70 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from analysis.metrics.definitions import KINDS, PART_KINDS
 from trials.errors import InputError
 
-LEARNING = "learning"  # no benchmark's role: what the training did to rows that are held out of it
+LEARNING = "learning"  # not a benchmark's role: the effect of the training on held-out rows
 LEARNING_KINDS = ("loss", "gain", "kl", "reverse_kl")
-ROUNDING = 1e-9  # what the arithmetic of shares may be off by
+ROUNDING = 1e-9  # tolerance for the arithmetic of shares
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric's value and its standard error (None where it is unknown), in the metric's own unit."""
+    """A metric's value and standard error in the metric's own unit; None where unknown."""
 
     value: float
     stderr: float | None
     paired: bool = False
     """Whether the standard error is paired over documents."""
     sd: float | None = None
-    """Sample standard deviation between replicates; None for a single one, and for what has none (the base)."""
+    """Sample standard deviation between replicates; None for a single one, and for the base."""
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(BaseModel):
+    """An entry of a config's `search.objectives` and of a manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
     metric: str
+    """ROLE.KIND, such as math.forgetting."""
     direction: Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that a trial's metric has to keep."""
+    """A bound on a metric; the bound itself is feasible."""
 
     metric: str
     op: Literal["<=", ">="]
     bound: float
 
     def violation(self, value: float | None) -> float:
-        """How far `value` is beyond the bound, in the metric's unit: <= 0 is feasible; an undefined value never is (inf)."""
+        """Distance of `value` beyond the bound, in the metric's unit: <= 0 is feasible. Infinite for an undefined value."""
         if value is None or math.isnan(value):
             return math.inf
         beyond = value - self.bound if self.op == "<=" else self.bound - value
-        # 36 right after 40 forget 0.10000000000000009: a document more or less is never as little as that
+        # 36 right of 40 is a forgetting rate of 0.10000000000000009; a single document always moves more than ROUNDING
         return 0.0 if abs(beyond) < ROUNDING else beyond
 
     def __str__(self) -> str:
         return f"{self.metric} {self.op} {self.bound!r}"
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The objectives and constraints that rank the trials of a sweep."""
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The objectives' metrics, then those of the constraints, each once."""
+        wanted = [objective.metric for objective in self.objectives]
+        return tuple(dict.fromkeys(wanted + [constraint.metric for constraint in self.constraints]))
 
 
 def metric_names(roles: Iterable[str]) -> list[str]:
@@ -64,7 +83,7 @@ def metric_names(roles: Iterable[str]) -> list[str]:
 
 
 def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, str]:
-    """Role and kind of a metric's name; an InputError names what is right. With `roles` the role must be one of them."""
+    """Role and kind of a metric's name. With `roles` the role must be one of them. InputError names what is allowed."""
     role, _, kind = name.partition(".")
     kinds = LEARNING_KINDS if role == LEARNING else (*KINDS, *PART_KINDS)
     if not role.isidentifier() or kind not in kinds:
@@ -84,10 +103,7 @@ _TURNED: dict[Operator, Operator] = {"<=": ">=", ">=": "<="}
 
 
 def parse_constraint(text: str, roles: Iterable[str] | None = None) -> Constraint:
-    """ "math.forgetting <= 0.10", "math.forgetting <= 10 %" or "0.10 >= math.forgetting" as a Constraint.
-
-    An InputError names what is right.
-    """
+    """Parses "math.forgetting <= 0.10", "math.forgetting <= 10 %" or "0.10 >= math.forgetting". InputError shows the form."""
     match = re.fullmatch(rf"\s*{_SIDES}\s*", text)
     shown = repr(text if len(text) < 80 else f"{text[:77]}...")
     shape = f'a constraint reads "METRIC <= NUMBER" or "METRIC >= NUMBER", as "math.forgetting <= 0.10", but got {shown}'
@@ -109,7 +125,7 @@ def parse_constraint(text: str, roles: Iterable[str] | None = None) -> Constrain
 
 
 def _number(text: str) -> float | None:
-    """A share, or a percentage of it; None for what is no finite number."""
+    """A number or a percentage as a share; None where the text is no finite number."""
     bare = text.removesuffix("%").rstrip()
     try:
         value = float(bare) / (100 if text.endswith("%") else 1)

@@ -23,6 +23,7 @@ from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
 from analysis.report.findings import claims, headline, notices
 from analysis.report.trial_page import Point, facts, point
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 from trials.ledger.storage import write_text
@@ -71,8 +72,8 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         parallel=parallel_svg(sweep, pages),
         most_lines=LINES,
         most_ellipses=ELLIPSES,
-        states=sweep.trials["state"].value_counts().to_dict(),
-        all_paired=bool(sweep.trials.loc[sweep.trials["state"] == "complete", "paired"].all()),
+        states=sweep.states,
+        all_paired=bool(sweep.complete["paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
         points=points,
         failures=_failures(sweep),
@@ -199,7 +200,7 @@ def _baselines(sweep: Sweep) -> Table:
         cells = [record.spec.base.model, record.spec.base.quantization] if record else [labels.MISSING] * 2
         cells += [row["state"], row["trials"]]
         for role in roles:
-            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[f"{role}.value_se"]), row[f"{role}.n"]]
+            cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[col.se(f"{role}.value")]), row[f"{role}.n"]]
         rows.append([*cells, numbers.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
 

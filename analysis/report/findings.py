@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
 from analysis.metrics.names import split_metric
+from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 STEADY = 10  # a forgetting rate means little if its base is below this many standard errors
@@ -16,12 +17,12 @@ STEADY = 10  # a forgetting rate means little if its base is below this many sta
 
 def headline(sweep: Sweep) -> str:
     """The result in one or two sentences: how many trials keep the constraints, and the best first objective among them."""
-    complete = int((sweep.trials["state"] == "complete").sum())
+    complete = len(sweep.complete)
     feasible = int(sweep.trials["feasible"].sum())
     if not len(sweep.trials):
         return "The sweep has no trial yet."
     if not complete:
-        failed = int((sweep.trials["state"] == "failed").sum())
+        failed = sweep.states["failed"]
         return (
             f"All {failed} trials failed."
             if failed == len(sweep.trials)
@@ -36,13 +37,13 @@ def headline(sweep: Sweep) -> str:
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
     among = " among them" if words else ""
     name = labels.metric_name(objective.metric)
-    level = labels.percent(objective.metric, best[objective.metric], best[f"{objective.metric}_se"])
+    level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)])
     return f"{text}; best {name}{among} {level}{labels.unit(objective.metric)} (trial #{best['number']})."
 
 
 def claims(sweep: Sweep) -> list[str]:
     """Claims that the numbers support, and limits of the evidence; none before a trial has finished."""
-    if not (sweep.trials["state"] == "complete").any():
+    if not len(sweep.complete):
         return []
     found = _best(sweep) if len(sweep.front) else _nearest(sweep)
     return [*found, *_front(sweep), *_signatures(sweep)]
@@ -52,12 +53,12 @@ def _best(sweep: Sweep) -> list[str]:
     objective, best = sweep.objectives[0].metric, sweep.front.iloc[0].to_dict()
     name, found = labels.metric_name(objective), []
     text = f"Trial #{best['number']} has {name} {numbers.sentence(best, objective)}"
-    if np.isfinite(best[f"{objective}_corrected"]) and len(sweep.trials) > 1:
+    if np.isfinite(best[col.corrected(objective)]) and len(sweep.trials) > 1:
         text += (
             f"; corrected for selection among many trials, {numbers.sentence(numbers.corrected(best, objective), objective)}"
         )
     found.append(f"{text}.")
-    ends = [[best[f"{objective}{of}{end}"] for end in ("_low", "_high")] for of in ("", "_corrected")]
+    ends = [[best[end] for end in col.ends(column)] for column in (objective, col.corrected(objective))]
     if split_metric(objective)[1] in ("gain", "drop") and any(low <= 0 <= high for low, high in ends):
         found.append(f"An interval of these spans 0: the sweep does not show that the {name} differs from 0.")
     if sweep.constraints and np.isfinite(best["p_feasible"]):
@@ -68,10 +69,10 @@ def _best(sweep: Sweep) -> list[str]:
 
 def _nearest(sweep: Sweep) -> list[str]:
     """For a sweep without a feasible trial: the trial with the smallest violation of a constraint."""
-    done = sweep.trials[sweep.trials["state"] == "complete"]
+    done = sweep.complete
     if not sweep.constraints:
         return []
-    beyond = [max(one.violation(row[f"{one.metric}_search"]) for one in sweep.constraints) for row in done.to_dict("records")]
+    beyond = [max(one.violation(row[col.searched(one.metric)]) for one in sweep.constraints) for row in done.to_dict("records")]
     if not np.isfinite(beyond).any():
         return ["No trial has a value for every constraint."]
     row = done.iloc[int(np.argmin(beyond))].to_dict()
@@ -125,7 +126,7 @@ def notices(sweep: Sweep) -> list[str]:
     for row in missing.to_dict("records"):
         found.append(f"Baseline {row['key']} is {row['state']}: {row['trials']} trials cannot be measured against it.")
     found += _unsteady(sweep)
-    complete = [record for record in sweep.records.values() if record.state == "complete"]
+    complete = sweep.complete_records
     machines = {json.dumps(record.hardware, sort_keys=True) for record in complete}
     if len(machines) > 1:
         found.append(f"The records come from {len(machines)} kinds of hardware, which may explain differences.")
@@ -148,8 +149,8 @@ def _unsteady(sweep: Sweep) -> list[str]:
     roles = dict.fromkeys(split_metric(name)[0] for name in sweep.judged if split_metric(name)[1] == "forgetting")
     found = []
     for role in roles:
-        for row in sweep.baselines[sweep.baselines["state"] == "complete"].to_dict("records"):
-            value, error = row.get(f"{role}.value"), row.get(f"{role}.value_se")
+        for row in sweep.complete_baselines.to_dict("records"):
+            value, error = row.get(f"{role}.value"), row.get(col.se(f"{role}.value"))
             if value is None or error is None or pd.isna(value):
                 continue
             base = labels.percent(f"{role}.base", value, error)

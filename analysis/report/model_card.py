@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.formatting import labels
 from analysis.stats.estimate import Setting, measure_all, scores
+from trials.ledger.outcomes import Split
 from trials.ledger.record import TrialRecord
 
 _TEMPLATES = Environment(  # Markdown: nothing to escape but what `_cell` does
@@ -41,7 +42,7 @@ class Facts:
     """Whether it was published although a role is outside of the adapter's interval."""
 
 
-def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: str) -> dict[str, Any]:
+def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: Split) -> dict[str, Any]:
     """Content of `record.json`: "documents" (the reported half, or "all"), "roles" and "metrics".
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
@@ -62,7 +63,7 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     return {"documents": half, "roles": roles, "metrics": metrics}
 
 
-def _against(tuned: TrialRecord, base: TrialRecord | None, half: str) -> dict[str, dict[str, float | None] | None]:
+def _against(tuned: TrialRecord, base: TrialRecord | None, half: Split) -> dict[str, dict[str, float | None] | None]:
     """Every metric of `tuned` against `base`, with its interval; None if it is undefined."""
     found: dict[str, dict[str, float | None] | None] = {}
     for name, one in measure_all([Setting([tuned], base)], half).items():

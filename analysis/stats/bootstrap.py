@@ -1,9 +1,4 @@
-"""Joint draws of the sampling errors of many settings' metrics: what other documents and other seeds would have changed.
-
-Documents: a Bayesian bootstrap over clusters whose weights are the same for all settings and sweeps (see `answers.weights`), so
-that what two settings share, the base's own answers above all, is shared in every draw. Seeds: normal errors, independent
-between settings, whose covariance is pooled over all settings with replicates; where none has any, seeds are left out.
-"""
+"""Joint draws of the sampling errors of many settings' metrics, over documents and seeds."""
 
 import zlib
 from collections.abc import Sequence
@@ -14,18 +9,20 @@ from analysis.metrics.definitions import ALL_KINDS
 from analysis.metrics.names import split_metric
 from analysis.stats.estimate import Measured, Setting, measure_all
 from analysis.stats.paired_outcomes import Answers, weights
+from analysis.stats.shrinkage import root
+from trials.ledger.outcomes import Split
 
 
 def draws_for(settings: int) -> int:
-    """As many as a probability needs (its own error is then below 0.016), fewer where thousands of settings are drawn."""
+    # with 1000 draws a probability has a standard error below 0.016; fewer for thousands of settings, which take the memory
     return 1000 if settings <= 1000 else 250
 
 
 class Errors:
-    """Gathers the draws for `names` while the settings are measured (`see` is measure_all's `watch`)."""
+    """Collects the draws of the metrics `names` while the settings are measured (`add` is measure_all's `watch`)."""
 
     def __init__(self, settings: int, names: Sequence[str], keys: str = ""):
-        """`keys` names the settings: the noise of its own that a setting has is another one in another sweep."""
+        """`keys` seeds the noise that is not shared between settings, so that it differs between sweeps."""
         self.names = list(names)
         self._kinds = [split_metric(name) for name in names]
         self._draws = np.zeros((draws_for(settings), settings, len(self.names)))
@@ -33,8 +30,8 @@ class Errors:
         self._weights: dict[bytes, np.ndarray] = {}
         self._random = np.random.default_rng(zlib.crc32(keys.encode()))
 
-    def see(self, role: str, places: np.ndarray, own: Answers) -> None:
-        """The answers of the settings at `places` to a role's documents."""
+    def add(self, role: str, places: np.ndarray, own: Answers) -> None:
+        """Adds the answers of the settings at `places` to a role's documents."""
         everywhere = places
         for metric, (of_role, name) in enumerate(self._kinds):
             if of_role != role or not own.has(ALL_KINDS[name]):
@@ -42,43 +39,44 @@ class Errors:
             label = own.clusters.tobytes()
             if label not in self._weights:
                 self._weights[label] = weights(own.clusters, len(self._draws))
+            # Bayesian bootstrap. Settings and sweeps share the weights, so that errors they share (as the base's) cancel.
             redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
-            whole = np.isfinite(redrawn).all(axis=0)  # a document without a value leaves the setting to its own standard error
+            whole = np.isfinite(redrawn).all(axis=0)  # a document without a value: the setting keeps its scores' standard error
             places = everywhere[whole]
             self._draws[:, places, metric] = (redrawn - redrawn.mean(axis=0))[:, whole]
             self._paired[places, metric] = True
             if (unit := ALL_KINDS[name].unit) is not None:
-                # as in intervals.interval, a flip each way: few flips by luck are not to be taken for certainty
+                # A flip each way, as in intervals.interval: no flip among few documents is no certainty.
                 flips = unit({column: values.mean(dtype=float) for column, values in own.base.items()})
                 noise = self._random.standard_normal((len(self._draws), len(places)))
                 self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (own.n * own.replicates + 2))
 
-    def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], half: str) -> np.ndarray:
+    def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], split: Split) -> np.ndarray:
         """Shape (draws, t, m), with mean 0; 0 where nothing is known of a metric's error."""
         random = self._random
         replicates = np.array([max(len(one.records), 1) for one in settings], dtype=float)
         found = self._draws
-        if (covariance := seed_covariance(settings, self.names, half)).any():
-            of_seeds = random.standard_normal(found.shape) @ _root(covariance).T
+        if (covariance := seed_covariance(settings, self.names, split)).any():
+            of_seeds = random.standard_normal(found.shape) @ root(covariance).T
             found = found + self._paired * of_seeds / np.sqrt(replicates)[:, None]
         for metric, name in enumerate(self.names):
-            if name in measured:  # documents that do not pair: each error is its own, and counts the seeds already
+            if name in measured:  # unpaired documents: errors are independent and already include the seeds
                 alone = np.flatnonzero(~self._paired[:, metric] & ~np.isnan(measured[name].stderr))
                 found[:, alone, metric] = random.standard_normal((len(found), len(alone))) * measured[name].stderr[alone]
         return found
 
 
-def seed_covariance(settings: Sequence[Setting], names: Sequence[str], half: str) -> np.ndarray:
-    """Shape (m, m): between replicates of one setting, pooled over the settings; 0 where there are no replicates.
+def seed_covariance(settings: Sequence[Setting], names: Sequence[str], split: Split) -> np.ndarray:
+    """Covariance (m, m) between replicates of a setting, pooled over the settings; 0 without replicates.
 
-    What two replicates answer differently by the luck of single documents is in it too: with few documents it is too wide.
+    It includes the variance of single documents, so that it is too wide with few of them.
     """
     several = [one for one in settings if len(one.records) > 1]
     total, freedom = np.zeros((len(names), len(names))), 0
     singles = [Setting([record], one.base) for one in several for record in one.records]
     if not singles:
         return total
-    measured = measure_all(singles, half, errors=False)
+    measured = measure_all(singles, split, errors=False)
     values = np.column_stack([measured[name].value if name in measured else np.full(len(singles), np.nan) for name in names])
     start = 0
     for one in several:
@@ -88,10 +86,3 @@ def seed_covariance(settings: Sequence[Setting], names: Sequence[str], half: str
             total += (own - own.mean(axis=0)).T @ (own - own.mean(axis=0))
             freedom += len(own) - 1
     return total / max(freedom, 1)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its transpose is `covariance`, rounding errors below 0 taken as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0.0))
-    return root

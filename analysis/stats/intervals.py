@@ -1,4 +1,4 @@
-"""Standard errors, intervals and tests of paired outcomes, with seeds as a second level; arrays in, arrays out."""
+"""Standard errors, intervals and tests of paired outcomes, with seeds as a second level."""
 
 import numpy as np
 from scipy import special
@@ -7,26 +7,24 @@ LEVEL = 0.95  # of every interval
 
 
 def reach(freedom: np.ndarray | float, of: int = 1) -> np.ndarray:
-    """How many standard errors a 95 % interval of so many degrees of freedom reaches to each side; as one `of`
-    several (Bonferroni) such that all of them together hold the truth in 95 %."""
-    several, places = np.unique(freedom, return_inverse=True)  # of thousands of settings few differ, and each is dear
+    """Half-width of a 95 % interval in standard errors, by degrees of freedom; `of` intervals hold jointly (Bonferroni)."""
+    several, places = np.unique(
+        freedom, return_inverse=True
+    )  # thousands of settings have few distinct values, and each is slow
     found: np.ndarray = special.stdtrit(several, 1 - (1 - LEVEL) / (2 * of))[places.reshape(np.shape(freedom))]
     return found
 
 
 def spread(influence: np.ndarray, values: np.ndarray, of: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of the mean over replicates, and how many standard errors an interval reaches (as one
-    `of` several, see `reach`), both of shape (t,).
+    """Variance of the mean over replicates, and `reach` of its interval, both of shape (t,).
 
     `influence` (t, r, c) has mean 0 along c; `values` (t, r) are the replicates' own. All replicates answer the same
     documents, so seeds and documents are crossed: outcome = mean + seed + document + rest, and the variance of the mean is
     var(seed) / r + var(document) / c + var(rest) / (r c). From the mean squares of that two-way layout it is
 
-        (MS_seed + MS_document - MS_rest) / (r c),    never less than MS_seed or MS_document alone would say,
+        (MS_seed + MS_document - MS_rest) / (r c),    but at least MS_seed / (r c) and MS_document / (r c),
 
-    with Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). Where seeds agree better than single documents would
-    let them, that is luck: the interval is then the wider one of what documents and what so few seeds say (1.3 is calibrated,
-    see tests/system/calibrate.py). With one replicate the variance is that over clusters, and holds nothing of the seed.
+    with Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). With one replicate it is the variance over clusters.
     """
     t, r, c = influence.shape
     by_document = r * np.square(influence.mean(axis=1)).sum(axis=1) / (c - 1)
@@ -39,6 +37,8 @@ def spread(influence: np.ndarray, values: np.ndarray, of: int = 1) -> tuple[np.n
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(parts > 0, np.square(together) / parts, c - 1)
         lucky = np.fmax(reach(c - 1, of), reach(1.3 * (r - 1), of) * np.sqrt(by_seed / by_document))
+    # Seeds that agree better than single documents would allow agree by luck: the interval is then the wider one of what
+    # documents and what so few seeds support (1.3 is calibrated in tests/system/calibrate.py).
     freedom = np.where(by_seed > together, r - 1, np.clip(freedom, r - 1, c - 1))
     steps = np.where(by_document > together, lucky, reach(freedom, of))
     return np.maximum(together, np.maximum(by_seed, by_document)) / (r * c), steps
@@ -49,39 +49,28 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(low, high), each (t,): value -+ `steps` (t,) standard errors (see `reach`).
 
-    Of a difference of shares over `n` (t,) documents `unit` is what one flip counts n times. Two documents that flip, one each
-    way, are then added (Bonett and Price 2012, doi:10.3102/1076998611411915): a few flips say less than their own spread does,
-    and none at all would be taken for certainty.
+    For a difference of shares over `n` (t,) documents, `unit` is n times the effect of one flip.
     """
     centre, own = value, variance
     if unit is not None:
+        # Two flips, one each way, are added (Bonett and Price 2012, doi:10.3102/1076998611411915): without them no flip would
+        # be taken for certainty. Squares are about the new mean.
         centre = value * n / (n + 2)
-        # squares about the old mean and about the new one differ by what the mean has moved
         own = variance * (n / (n + 2)) ** 2 + (2 * np.square(unit) + 2 * np.square(value) * n / (n + 2)) / (n + 2) ** 2
     half = steps * np.sqrt(own)
     return centre - half, centre + half
 
 
 def share_interval(value: np.ndarray, variance: np.ndarray, steps: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), each (t,), of a share over n (t,) documents, two right and two wrong ones added (Agresti and Coull 1998,
-    doi:10.1080/00031305.1998.10480550), within 0..1."""
+    """(low, high), each (t,), of a share over n (t,) documents (Agresti and Coull 1998, doi:10.1080/00031305.1998.10480550)."""
     centre = (value * n + 2) / (n + 4)
     own = variance * (n / (n + 4)) ** 2 + (4 * np.square(0.5 - value) * n / (n + 4) + 1) / (n + 4) ** 2
     half = steps * np.sqrt(own)
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
-def paired_interval(tuned: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """(low, high) of mean(tuned) - mean(base), shares of the same n >= 2 documents, both (n,)."""
-    difference = np.asarray(tuned, dtype=float) - base
-    n, value = len(difference), np.array([difference.mean()])
-    variance = np.array([difference.var(ddof=1) / n])
-    low, high = interval(value, variance, reach(np.array([n - 1.0])), np.ones(1), np.array([float(n)]))
-    return float(low[0]), float(high[0])
-
-
 def mcnemar(tuned: np.ndarray, base: np.ndarray) -> tuple[int, int, float]:
-    """(lost, won, p): documents that base alone got right, that tuned alone did, and the two-sided exact probability of so
-    uneven flips where both are as likely (McNemar 1947, doi:10.1007/BF02295996). Outcomes are 0 or 1, shape (n,)."""
+    """(lost, won, p): documents that only the base got right, documents that only tuned got right, and the exact two-sided
+    p-value (McNemar 1947, doi:10.1007/BF02295996). Outcomes are 0 or 1, shape (n,)."""
     lost, won = int(np.sum((base == 1) & (tuned == 0))), int(np.sum((tuned == 1) & (base == 0)))
     return lost, won, min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5))) if lost + won else 1.0

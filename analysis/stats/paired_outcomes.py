@@ -1,6 +1,6 @@
-"""What settings answered to one role's documents, as arrays beside the base's answers to the very same ones.
+"""Answers of settings and of their base to the same documents of a role, as arrays.
 
-Axes throughout: t settings, r replicates of a setting, n documents, c clusters of documents that tell of each other.
+Axes: t settings, r replicates of a setting, n documents, c clusters of dependent documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.metrics.definitions import Kind, Means
-from trials.ledger.outcomes import stack
+from trials.ledger.outcomes import ALL, REPORT, Split, stack
 from trials.ledger.record import TrialRecord
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A role's answers that pair with the base's: `tuned` by column (t, r, n), `base` by column (n,)."""
+    """Paired answers: `tuned` by column (t, r, n), `base` by column (n,)."""
 
     tuned: Mapping[str, np.ndarray]
     base: Mapping[str, np.ndarray]
     clusters: np.ndarray
-    """Shape (c,): their labels."""
+    """Labels (c,)."""
     starts: np.ndarray
-    """Shape (c,): where each begins among the documents, which are sorted by cluster."""
+    """First document (c,) of each cluster; documents are sorted by cluster."""
     _sums: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -39,10 +37,10 @@ class Answers:
         return all(name in side for name in kind.columns for side in (self.tuned, self.base))
 
     def influence(self, kind: Kind) -> np.ndarray:
-        """Shape (t, r, c): how far each cluster moves the metric, such that their mean over clusters is its sampling error.
+        """Influence (t, r, c) of each cluster on the metric; its mean over clusters is the metric's sampling error.
 
-        The delta method (infinitesimal jackknife): sum over columns of d metric / d mean times the documents' deviations from
-        the mean, derivatives by central differences; summed within clusters, so that their variance is robust to these.
+        The delta method (infinitesimal jackknife): the sum over columns of d metric / d mean times the documents' deviations
+        from the mean, summed within clusters, so that the variance is robust to dependent documents.
         """
         tuned = {name: self.tuned[name].mean(axis=2, dtype=float) for name in kind.columns}
         base = {name: self.base[name].mean(dtype=float) for name in kind.columns}
@@ -55,7 +53,7 @@ class Answers:
         return self._together(moved) * (len(self.starts) / n)
 
     def redrawn(self, kind: Kind, weights: np.ndarray) -> np.ndarray:
-        """The metric under other weights of the clusters: weights (b, c) give (b, t, r)."""
+        """The metric (b, t, r) under weights (b, c) of the clusters."""
         tuned, base = {}, {}
         sizes = weights @ np.diff(np.append(self.starts, self.n)).astype(float)
         for name in kind.columns:
@@ -66,7 +64,7 @@ class Answers:
         return kind.of(tuned, base)
 
     def value(self, kind: Kind) -> np.ndarray:
-        """Shape (t, r): the metric over these documents."""
+        """The metric (t, r) over these documents."""
         return kind.of(
             {name: self.tuned[name].mean(axis=2, dtype=float) for name in kind.columns},
             {name: self.base[name].mean(dtype=float) for name in kind.columns},
@@ -84,7 +82,8 @@ class Answers:
 
 
 def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.ndarray:
-    """d metric / d mean of one column of one side, shape (t, r); 0 where the metric is undefined."""
+    """d metric / d mean (t, r) of a column, by central differences; `side` is 0 for tuned, 1 for base. 0 where undefined."""
+    # relative to the mean, but not below 1e-6: a mean may be 0
     step = 1e-4 * np.maximum(np.abs((tuned, base)[side][name]), 1e-2)
     ends = []
     for sign in (1.0, -1.0):
@@ -95,21 +94,22 @@ def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.nda
 
 
 def answers(
-    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, half: str
+    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, split: Split
 ) -> tuple[Answers, np.ndarray] | None:
-    """The answers of those settings (of one number of replicates) whose documents are the base's, and which these are.
+    """The answers of the settings that answered the base's documents, and the settings' places.
 
-    None where no setting pairs, or where the half holds fewer than two clusters.
+    All settings have the same number of replicates. None where none pairs, or where the split has fewer than two clusters.
     """
     own = base.outcomes.get(role) if base is not None else None
     if own is None:
         return None
     pairs = [place for place, records in enumerate(settings) if all(_same(one, role, own.documents) for one in records)]
+    # half and cluster lie with a baseline's record alone, and either side may be one (a merged model is its own baseline)
     sides = [own, *(one.outcomes[role] for place in pairs[:1] for one in settings[place])]
     in_half, labels = (
         next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
     )
-    keep = np.arange(own.n) if half == ALL or in_half is None else np.flatnonzero(in_half == (half == "report"))
+    keep = np.arange(own.n) if split == ALL or in_half is None else np.flatnonzero(in_half == (split == REPORT))
     labels = np.arange(own.n) if labels is None else labels
     keep = keep[np.argsort(labels[keep], kind="stable")]
     clusters, starts = np.unique(labels[keep], return_index=True)
@@ -121,7 +121,7 @@ def answers(
         if name in ("half", "cluster"):
             continue
         base_columns[name] = _float(own.column(name))[keep]
-        if name.startswith("bytes"):
+        if name.startswith("bytes"):  # of the document, not of the answer
             tuned[name] = np.broadcast_to(base_columns[name], shape)
         else:
             rows = [one.outcomes[role] for place in pairs for one in settings[place]]
@@ -139,11 +139,8 @@ def _float(values: np.ndarray | None) -> np.ndarray:
 
 
 def weights(clusters: np.ndarray, draws: int) -> np.ndarray:
-    """Shape (draws, c): the Bayesian bootstrap's, exponential with mean 1 (Rubin 1981, doi:10.1214/aos/1176345338).
-
-    They follow from the cluster's label alone: a document weighs the same in every trial, and in every sweep that shares it, so
-    that draws of any two compare like the answers themselves, paired.
-    """
+    """Weights (draws, c) of the Bayesian bootstrap, exponential with mean 1 (Rubin 1981, doi:10.1214/aos/1176345338)."""
+    # The label alone seeds them: a document weighs the same in all trials and sweeps, so that draws of any two are paired.
     found = np.empty((draws, len(clusters)))
     for place, label in enumerate(clusters):
         found[:, place] = np.random.Generator(np.random.Philox(key=int(label))).standard_exponential(draws)

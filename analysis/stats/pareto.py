@@ -1,6 +1,6 @@
-"""The Pareto front: which points nothing beats, their ranks, the volume they dominate. Arrays in, arrays out (moocore).
+"""Pareto dominance, non-dominated sorting and hypervolume, on arrays of n points in m objectives.
 
-Objectives are turned once, by `orient`, so that less is better everywhere behind it. Axes: n points, m objectives.
+`orient` negates the maximised objectives, so that less is better in every other function.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.metrics.names import Constraint, Objective, split_metric
 
-EXCLUDED = -1  # the rank of a point that does not take part
+EXCLUDED = -1  # rank of a point that takes no part
 
 
 def orient(values: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
@@ -20,56 +20,46 @@ def orient(values: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
     return oriented
 
 
+def dominates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether oriented `one` is no worse than `other` in every objective and better in one.
+
+    Both end in an axis of m objectives; the axes before it broadcast, and remain.
+    """
+    found: np.ndarray = np.all(one <= other, axis=-1) & np.any(one < other, axis=-1)
+    return found
+
+
 def front(points: np.ndarray, feasible: np.ndarray) -> np.ndarray:
-    """Mask (n,) of the feasible points that no feasible point dominates; of equal points all are kept.
+    """Mask (n,) of the feasible points that no feasible point dominates; equal points are all kept.
 
     `points` (n, m) are oriented, `feasible` is a mask (n,). A point with an objective that is not finite takes no part.
     """
     mask = np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1)
-    if mask.any():  # one good point beats most of the others, and costs one look at each
+    if mask.any():  # one good point dominates most others, at a single comparison each
         part = points[mask]
         good = part[np.argmin((part / np.maximum(np.abs(part).mean(axis=0), np.finfo(float).tiny)).sum(axis=1))]
         mask[mask] = (part <= good).any(axis=1)
-    mask[mask] = ranks(points[mask], np.ones(mask.sum(), bool), deepest=1) == 0
+        mask[mask] = moocore.is_nondominated(np.ascontiguousarray(points[mask]), keep_weakly=True)
     return mask
 
 
-def ranks(points: np.ndarray, feasible: np.ndarray, deepest: int | None = None) -> np.ndarray:
-    """Rank (n,) of each feasible point in non-dominated sorting: 0 is the front, equal points share one, -1 takes no part.
-
-    With `deepest` only the ranks below it are told apart and all points behind them have that one: of a million points in three
-    or four objectives the first ranks take a fraction of the time of all.
-    """
+def ranks(points: np.ndarray, feasible: np.ndarray) -> np.ndarray:
+    """Rank (n,) in non-dominated sorting: 0 is the front, equal points share a rank, -1 takes no part."""
     result = np.full(len(points), EXCLUDED)
-    left = np.flatnonzero(np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1))
-    if not len(left):
-        return result
-    if deepest is None or points.shape[1] < 3:
-        found = moocore.pareto_rank(np.ascontiguousarray(points[left]))
-        result[left] = found if deepest is None else np.minimum(found, deepest)
-        return result
-    for rank in range(deepest):
-        best = np.asarray(moocore.is_nondominated(np.ascontiguousarray(points[left]), keep_weakly=True), dtype=bool)
-        result[left[best]] = rank
-        left = left[~best]
-        if not len(left):
-            return result
-    result[left] = deepest
+    part = np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1)
+    if part.any():
+        result[part] = moocore.pareto_rank(np.ascontiguousarray(points[part]))
     return result
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
-    """Volume that oriented `points` (n, m) dominate within the oriented `reference` (m,); what is not better adds nothing."""
+    """Volume that the oriented `points` (n, m) dominate, bounded by the oriented `reference` (m,)."""
     points = points[np.isfinite(points).all(axis=1)]
     return float(moocore.hypervolume(np.ascontiguousarray(points), ref=reference)) if len(points) else 0.0
 
 
 def hypervolumes(points: np.ndarray, feasible: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Hypervolume (n,) of the feasible ones of the first 1, 2, ... n of the oriented `points` (n, m), in their order.
-
-    A point adds what its own box holds beyond the boxes of those before it, so that only what lies within its box is looked at
-    again (the exclusive hypervolume of While, Bradstreet and Barone 2012, doi:10.1109/TEVC.2010.2077298).
-    """
+    """Hypervolume (n,) of the feasible ones among the first 1, 2, ... n of the oriented `points` (n, m)."""
     gained = np.zeros(len(points))
     part = np.asarray(feasible, dtype=bool) & np.isfinite(points).all(axis=1) & (points < reference).all(axis=1)
     kept = np.empty((0, len(reference)))
@@ -77,6 +67,8 @@ def hypervolumes(points: np.ndarray, feasible: np.ndarray, reference: np.ndarray
         point = points[place]
         if (kept <= point).all(axis=1).any():
             continue
+        # Exclusive hypervolume (While, Bradstreet and Barone 2012, doi:10.1109/TEVC.2010.2077298): the point's own box without
+        # the boxes of earlier points.
         gained[place] = np.prod(reference - point) - hypervolume(_nondominated(np.maximum(kept, point)), reference)
         kept = np.vstack([kept[~(kept >= point).all(axis=1)], point])
     volumes: np.ndarray = np.cumsum(gained)
@@ -92,16 +84,14 @@ def reference_point(
 ) -> np.ndarray:
     """The point (m,) that hypervolume is measured from, in the metrics' own units and directions.
 
-    It follows from the config and the baseline alone, so that the volumes of one sweep over time, and of sweeps of the same
-    bases with the same objectives and constraints, compare. Per objective: the bound of a constraint on it, the tightest where
-    there are several; else, of a maximised metric, what the untuned base has of it: its own score of ROLE.value, as `baseline`
-    holds it by name (0 while it is not known), and 0 of any other; and of a minimised one 1 (all is lost). So only what is
-    above the baseline counts, and a sweep in which losing less of a skill counts minimises its drop or forgetting.
+    Per objective: the tightest constraint on it; else 1 (all is lost) where it is minimised; else the base's value, which
+    `baseline` holds for ROLE.value (0 while unknown), and 0 for any other metric.
     """
-    return np.array([_worth_nothing(objective, constraints, baseline or {}) for objective in objectives])
+    # Config and baseline alone decide, so that volumes compare over time and between sweeps of the same bases.
+    return np.array([_reference_value(objective, constraints, baseline or {}) for objective in objectives])
 
 
-def _worth_nothing(objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> float:
+def _reference_value(objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]) -> float:
     split_metric(objective.metric)
     op = "<=" if objective.direction == "minimize" else ">="
     bounds = [bound.bound for bound in constraints if bound.metric == objective.metric and bound.op == op]

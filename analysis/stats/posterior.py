@@ -1,24 +1,23 @@
-"""What the uncertainty of the metrics means for the front: who is on it, who keeps the constraints, what the best are worth."""
+"""The front under uncertainty: probabilities to be on it and to keep the constraints, and corrected metrics."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.names import Constraint, Objective
+from analysis.metrics.names import Criteria
 from analysis.stats import pareto, shrinkage
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of t settings, by the judged metrics (m): those of the objectives, then those of the constraints."""
+    """The posterior of t settings in the m metrics of the criteria."""
 
     draws: np.ndarray
     """Shape (draws, t, m): joint draws of the true values; NaN for a setting that has not all of them."""
     corrected: np.ndarray
-    """Shape (t, m): expected true values, without the luck that made the best look best."""
+    """Shape (t, m): expected true values, corrected for the winner's curse."""
     p_front: np.ndarray
-    """Shape (t,): the share of draws in which the setting keeps the constraints and nothing that does dominates it."""
+    """Shape (t,): share of draws in which the setting keeps the constraints and no other that does dominates it."""
     p_feasible: np.ndarray
     p_constraint: np.ndarray
     """Shape (constraints, t)."""
@@ -26,7 +25,7 @@ class Judgement:
     """Shape (draws,)."""
 
     def of(self, places: np.ndarray) -> "Judgement":
-        """That of other settings, each one of these; the volumes stay."""
+        """The same for settings that repeat these at `places`."""
         return Judgement(
             self.draws[:, places],
             self.corrected[places],
@@ -40,16 +39,14 @@ class Judgement:
 def judge(
     values: np.ndarray,
     errors: np.ndarray,
-    names: Sequence[str],
-    objectives: Sequence[Objective],
-    constraints: Sequence[Constraint],
+    criteria: Criteria,
     reference: np.ndarray,
 ) -> Judgement:
-    """From `values` (t, m) of the metrics `names`, and draws (draws, t, m) of their errors.
+    """From `values` (t, m) of `criteria.metrics`, and draws (draws, t, m) of their errors.
 
-    `reference` is front.reference_point's.
-    A setting with a value that is not finite takes no part: its probabilities are NaN.
+    `reference` is pareto.reference_point's. A setting with a value that is not finite takes no part: its probabilities are NaN.
     """
+    names, objectives, constraints = criteria.metrics, criteria.objectives, criteria.constraints
     t, m = values.shape
     part = np.flatnonzero(np.isfinite(values).all(axis=1))
     draws, corrected = np.full(errors.shape, np.nan), np.full((t, m), np.nan)
@@ -60,12 +57,12 @@ def judge(
     draws[:, part] = known
     kept = np.ones((len(errors), len(part)), bool)
     for place, constraint in enumerate(constraints):
-        own = known[:, :, list(names).index(constraint.metric)]
+        own = known[:, :, names.index(constraint.metric)]
         holds = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
         p_constraint[place, part] = holds.mean(axis=0)
         kept &= holds
     p_feasible[part] = kept.mean(axis=0)
-    columns = [list(names).index(objective.metric) for objective in objectives]
+    columns = [names.index(objective.metric) for objective in objectives]
     points = pareto.orient(known[:, :, columns], objectives)
     on_front = np.array([pareto.front(*one) for one in zip(points, kept, strict=True)])
     p_front[part] = on_front.mean(axis=0)

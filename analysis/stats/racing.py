@@ -1,11 +1,6 @@
-"""Racing: whether a trial that has answered a part of the documents can still reach the front, judged against those on it.
+"""Racing: the probability that the front dominates a trial that has answered a part of the documents.
 
-A trial's documents are answered in stages, each twice as large as the one before it and holding it, the same in every trial.
-After a stage the trial is compared with each trial of the front over the documents that both have answered, paired. What both
-will come to over all documents is the value so far with an error that shrinks as the rest does: for a mean over n of N
-documents with a standard deviation s per document the variance of (final - so far) is s^2 (N - n) / (N n), that of a sample
-without replacement (Cochran 1977, Sampling Techniques, section 2.6). Two documents that flip are added, one each way, as to
-every interval here. Errors are drawn jointly for all trials, with the same weight for a document in each (answers.weights).
+Documents are answered in stages, in the same order in every trial, and trials are compared over the documents of a stage.
 """
 
 from collections.abc import Sequence
@@ -15,88 +10,72 @@ import numpy as np
 
 from analysis.metrics.definitions import ALL_KINDS, Kind
 from analysis.metrics.names import LEARNING, Objective, split_metric
-from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.estimate import learning
-from analysis.stats.paired_outcomes import ALL, Answers, answers, weights
-from trials.ledger.outcomes import STAGES, first_clusters
+from analysis.stats.paired_outcomes import Answers, answers, weights
+from trials.ledger.outcomes import STAGES, Split, first_clusters
 from trials.ledger.record import TrialRecord
 
 LEVEL = 0.99
-"""A trial is given up where with at least this probability some trial of the front dominates it."""
+"""A trial is given up where the front dominates it with at least this probability."""
 _DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What t trials have come to in m objectives on a share of the documents; less is better."""
+class Interim:
+    """Values of t trials in m objectives on a share of the documents; less is better."""
 
     share: float
     values: np.ndarray
     """Shape (t, m)."""
     draws: np.ndarray
-    """Shape (draws, t, m): what they may come to over all documents."""
+    """Shape (draws, t, m): draws of the values over all documents."""
 
-    def p_beaten(self, one: int, members: Sequence[int]) -> float:
-        """The probability that one of the members dominates the trial over all documents."""
+    def p_dominated(self, one: int, members: Sequence[int]) -> float:
+        """Probability that one of the members dominates the trial over all documents."""
         if not len(members):
             return 0.0
         own, others = self.draws[:, one, None], self.draws[:, list(members)]
-        beaten = np.all(others <= own, axis=2) & np.any(others < own, axis=2)
-        return float(np.any(beaten, axis=1).mean())
+        return float(pareto.dominates(others, own).any(axis=1).mean())
 
 
-def stages(sweep: Sweep, places: Sequence[int]) -> list[Seen]:
-    """Of the complete trials at these places of the sweep's frame, as they stood after each of STAGES and at the end."""
-    rows = sweep.trials.iloc[list(places)]
-    records = [[sweep.records[key]] for key in rows["key"]]
-    base = sweep.records[rows["baseline"].iloc[0]]
-    half = ALL if sweep.half is None else "search"
-    return [_seen(records, base, sweep.objectives, half, share) for share in (*STAGES, 1.0)]
+def stages(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split) -> list[Interim]:
+    """The trials after each of STAGES and at the end."""
+    return [interim(records, base, objectives, split, share) for share in (*STAGES, 1.0)]
 
 
-def beaten(
-    record: TrialRecord,
-    front: Sequence[TrialRecord],
-    base: TrialRecord,
-    objectives: Sequence[Objective],
-    half: str,
-    share: float,
-) -> float:
-    """The probability that one of the front's records dominates this one, which has answered a share of the documents."""
-    seen = _seen([[record], *([one] for one in front)], base, objectives, half, share)
-    return seen.p_beaten(0, range(1, 1 + len(front)))
-
-
-def _seen(
-    records: Sequence[Sequence[TrialRecord]], base: TrialRecord, objectives: Sequence[Objective], half: str, share: float
-) -> Seen:
+def interim(
+    records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split, share: float
+) -> Interim:
+    """The trials over a share of the split's documents."""
     values = np.full((len(records), len(objectives)), np.nan)
     errors = np.zeros((_DRAWS, *values.shape))
     for k, objective in enumerate(objectives):
         role, name = split_metric(objective.metric)
-        if role == LEARNING:  # known before the first document is answered
-            values[:, k] = [learning(one[0]).get(name, np.nan) for one in records]
-        elif (found := answers(records, base, role, half)) is not None and found[0].has(ALL_KINDS[name]):
-            part = first(found[0], share)
+        if role == LEARNING:  # measured in training
+            values[:, k] = [learning(one).get(name, np.nan) for one in records]
+        elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(ALL_KINDS[name]):
+            part = first_documents(found[0], share)
             values[found[1], k] = part.value(ALL_KINDS[name])[:, 0]
-            errors[:, found[1], k] = drawn(part, ALL_KINDS[name]) * np.sqrt(1 - share)
-    return Seen(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
+            # Variance of the final mean given the mean over n of N documents is s^2 (N - n) / (N n), that of a sample without
+            # replacement (Cochran 1977, Sampling Techniques, section 2.6).
+            errors[:, found[1], k] = sampling_errors(part, ALL_KINDS[name]) * np.sqrt(1 - share)
+    return Interim(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
 
 
-def drawn(part: Answers, kind: Kind) -> np.ndarray:
-    """Shape (draws, t): errors of the metric over these documents, for those that they were drawn from."""
+def sampling_errors(part: Answers, kind: Kind) -> np.ndarray:
+    """Sampling errors (draws, t) of the metric over these documents; draws are joint, as trials share the weights."""
     influence = part.influence(kind)[:, 0]
     moved = (weights(part.clusters, _DRAWS) - 1) @ influence.T / influence.shape[1]
     if kind.unit is None:
         return moved
     unit = float(np.max(kind.unit({column: one.mean(dtype=float) for column, one in part.base.items()})))
-    flips = np.random.default_rng(part.n).standard_normal(moved.shape) * unit / (part.n + 2)  # one each: two for a difference
+    flips = np.random.default_rng(part.n).standard_normal(moved.shape) * unit / (part.n + 2)  # a flip each way
     return moved + flips
 
 
-def first(whole: Answers, share: float) -> Answers:
-    """The answers to the clusters that come first in an order that follows from their labels alone."""
+def first_documents(whole: Answers, share: float) -> Answers:
+    """The answers to the first clusters, in an order that depends on their labels alone."""
     if share >= 1:
         return whole
     kept = first_clusters(len(whole.clusters), share)

@@ -1,12 +1,7 @@
-"""What many noisy points say of each other: their true values, given all of them.
+"""Empirical Bayes: the posterior of many noisy points' true values, which corrects the best of them for the winner's curse.
 
-The best of many estimates owes part of its place to luck, so that it looks better than it is (the winner's curse). Empirical
-Bayes takes that part off: the true points are taken to be drawn from one distribution, which is estimated from all points, and
-each point's posterior leans towards its like as far as its own error is large beside their spread. The distribution is a
-mixture of at most three normal ones (a few settings ruin everything, and say nothing of the rest), fitted to points with known
-errors by extreme deconvolution (Bovy, Hogg and Roweis 2011, doi:10.1214/10-AOAS439), their number by BIC. Few points tell badly
-what they were drawn from: the posterior is an average over fits to reweighted points, after the bootstrap of Laird and Louis
-(1987, doi:10.1080/01621459.1987.10478490), and over wider and narrower distributions as likely as these make the points.
+The true points are assumed to come from one distribution, which is estimated from all points; each posterior shrinks towards
+it as far as the point's error is large against the distribution's spread.
 """
 
 import zlib
@@ -16,17 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 
 FEWEST = 4  # points from which a distribution is estimated
-_ENOUGH = 300  # and those that suffice
-_MOST = {1: FEWEST, 2: 12, 3: 30}  # components, and the points that so many of them need
-_REFITS = 8  # to as many reweighted samples, where a distribution of few points is known badly
+_ENOUGH = 300  # points in a fit; more do not improve it
+_MOST = {1: FEWEST, 2: 12, 3: 30}  # number of components: the points that it requires
+_REFITS = 8  # fits to reweighted points, for at most _FEW points
 _FEW = 100
-_SCALES = 2.0 ** np.arange(-8, 2.5, 0.5)  # of the components' covariances, all as likely beforehand
+_SCALES = 2.0 ** np.arange(-8, 2.5, 0.5)  # of the components' covariances, with equal prior probabilities
 _TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class _Mixture:
-    """Components k: weights (k,), means (k, m), covariances (k, m, m)."""
+    """A normal mixture of k components: weights (k,), means (k, m), covariances (k, m, m).
+
+    Several components, because a few settings may ruin everything and say nothing about the rest.
+    """
 
     weight: np.ndarray
     mean: np.ndarray
@@ -48,10 +46,10 @@ class _Mixture:
 def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means (t, m) and joint draws (draws, t, m) of the true points, from `points` (t, m) and draws of their `errors`.
 
-    What all points share of their error (the mean over points in each draw: the base's answers above all) moves none against
-    another and is left in. With fewer than FEWEST points nothing is known of a distribution, and nothing is shrunk.
+    Fewer than FEWEST points are not shrunk.
     """
     t = len(points)
+    # The error that all points share, the base's above all, moves none against another: it is not shrunk.
     shared = errors.mean(axis=1, keepdims=True)
     if t < FEWEST:
         return points, points - errors
@@ -59,16 +57,17 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
     scale = np.where(scale > 0, scale, 1.0)
     own = (errors - shared) / scale
     noise = np.einsum("btm,btk->tmk", own, own) / len(errors)
-    random = np.random.default_rng(zlib.crc32(points.tobytes()))  # its own for every sweep
+    random = np.random.default_rng(zlib.crc32(points.tobytes()))  # differs between sweeps
     some = np.arange(t) if t <= _ENOUGH else np.sort(random.choice(t, _ENOUGH, replace=False))
     points = points / scale
     mixture = _fit(points[some], noise[some])
     mean, drawn = np.zeros_like(points), np.empty_like(errors)
     for these in np.array_split(random.permutation(len(errors)), _REFITS if t <= _FEW else 2):
-        # other settings would have been as good a sample
-        again = _maximised(mixture, points[some], noise[some], random.standard_exponential(len(some)))
+        # The distribution of few points is itself uncertain: average over fits to reweighted points, after the bootstrap of
+        # Laird and Louis (1987, doi:10.1080/01621459.1987.10478490).
+        again = _fitted(mixture, points[some], noise[some], random.standard_exponential(len(some)))
         for scaled, chance in _scaled(again, points[some], noise[some], len(these), random):
-            own_mean, drawn[these[chance]] = _given(scaled, points, noise, own[these[chance]], random)
+            own_mean, drawn[these[chance]] = _posterior_under(scaled, points, noise, own[these[chance]], random)
             mean += own_mean * chance.sum() / len(errors)
     return mean * scale, drawn * scale - shared
 
@@ -76,7 +75,7 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
 def _scaled(
     mixture: _Mixture, points: np.ndarray, noise: np.ndarray, draws: int, random: np.random.Generator
 ) -> Iterator[tuple[_Mixture, np.ndarray]]:
-    """Narrower and wider distributions, each with a mask (draws,) of the draws that are its own, by how likely it is."""
+    """Narrower and wider distributions, each with a mask (draws,) of its draws, in proportion to its likelihood."""
     each = [_Mixture(mixture.weight, mixture.mean, mixture.spread * by) for by in _SCALES]
     likely = np.array([one.shares(points, noise)[2] for one in each])
     chance = np.exp(likely - likely.max())
@@ -85,36 +84,36 @@ def _scaled(
         yield each[place], of_draw == place
 
 
-def _given(
+def _posterior_under(
     mixture: _Mixture, points: np.ndarray, noise: np.ndarray, own: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means (t, m), and a draw for each of the errors `own` (draws, t, m), under one distribution."""
     draws, t, m = own.shape
     share, precise, _ = mixture.shares(points, noise)
-    gains = mixture.spread[:, None] @ precise  # (k, t, m, m): the part of a deviation that is believed
+    gains = mixture.spread[:, None] @ precise  # (k, t, m, m): share of a deviation that is kept, as a Kalman gain
     away = points - mixture.mean[:, None]
     mean = np.einsum("kt,ktm->tm", share, mixture.mean[:, None] + np.einsum("ktmn,ktn->ktm", gains, away))
     picked = (random.random((draws, t))[None] > share.cumsum(axis=0)[:-1, None]).sum(axis=0)
-    root = np.array([_root(spread) for spread in mixture.spread])
-    # Matheron's rule: a draw of the prior, moved towards the point as the point would move it, were it the truth plus an error
-    fresh = _times(root[picked], random.standard_normal((draws, t, m)))
+    roots = np.array([root(spread) for spread in mixture.spread])
+    # Matheron's rule: a draw of the prior plus the gain times the difference between the point and that draw with an error.
+    fresh = _times(roots[picked], random.standard_normal((draws, t, m)))
     centre, gain = mixture.mean[picked], gains[picked, np.arange(t)]
     drawn = centre + fresh + _times(gain, points - centre - fresh - own)
-    # the centres are themselves estimated, from so many points each
+    # The components' means are estimates, each from `alike` points.
     alike = np.maximum(share.sum(axis=1), 1.0)
-    moved = _times(root / np.sqrt(alike)[:, None, None], random.standard_normal((draws, len(alike), m)))
+    moved = _times(roots / np.sqrt(alike)[:, None, None], random.standard_normal((draws, len(alike), m)))
     moved = moved[np.arange(draws)[:, None], picked]
     return mean, drawn + moved - _times(gain, moved)
 
 
 def _fit(points: np.ndarray, noise: np.ndarray) -> _Mixture:
-    """The mixture of the lowest BIC."""
+    """The mixture with the lowest BIC."""
     t, m = points.shape
     best, lowest = None, np.inf
     for count, fewest in _MOST.items():
         if t < fewest:
             break
-        found = _maximised(_begin(points, count), points, noise, np.ones(t))
+        found = _fitted(_initial(points, count), points, noise, np.ones(t))
         size = count * (1 + m + m * (m + 1) / 2) - 1
         criterion = size * np.log(t) - 2 * found.shares(points, noise)[2]
         if criterion < lowest:
@@ -123,8 +122,8 @@ def _fit(points: np.ndarray, noise: np.ndarray) -> _Mixture:
     return best
 
 
-def _begin(points: np.ndarray, count: int) -> _Mixture:
-    """Shells about the median point, the same number of points in each."""
+def _initial(points: np.ndarray, count: int) -> _Mixture:
+    """Initial components: shells about the median point with the same number of points."""
     away = np.abs(points - np.median(points, axis=0)) / (np.median(np.abs(points - np.median(points, axis=0)), axis=0) + 0.1)
     shell = np.array_split(np.argsort(away.max(axis=1)), count)
     least = 0.01 * np.eye(points.shape[1])
@@ -132,8 +131,9 @@ def _begin(points: np.ndarray, count: int) -> _Mixture:
     return _Mixture(np.full(count, 1 / count), np.array([points[one].mean(axis=0) for one in shell]), np.array(spread))
 
 
-def _maximised(mixture: _Mixture, points: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> _Mixture:
-    """Expectation maximisation from there, each point counted so often, until nothing moves any more."""
+def _fitted(mixture: _Mixture, points: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> _Mixture:
+    """Expectation maximisation until convergence, each point weighted by its count: extreme deconvolution of points with
+    known errors (Bovy, Hogg and Roweis 2011, doi:10.1214/10-AOAS439)."""
     for _ in range(100):
         share, precise, _ = mixture.shares(points, noise)
         before, mixture = mixture, _Mixture(*_step(mixture, points, share * counts, precise))
@@ -152,7 +152,7 @@ def _step(mixture: _Mixture, points: np.ndarray, share: np.ndarray, precise: np.
     yield mean
     away = believed - mean[:, None]
     spread = np.einsum("kt,ktm,ktn->kmn", share, away, away) + np.einsum("kt,ktmn->kmn", share, left)
-    # a component of a handful of points must not settle on a single one of them; one degree of freedom went to its mean
+    # The ridge keeps a component of few points from collapsing onto one; one degree of freedom went to its mean.
     yield (spread + 0.01 * np.eye(points.shape[1])) / np.maximum(total - 1.0, 1.0)[:, None, None]
 
 
@@ -160,7 +160,8 @@ def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return (matrices @ vectors[..., None])[..., 0]
 
 
-def _root(spread: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(spread)
-    root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0.0))
-    return root
+def root(covariance: np.ndarray) -> np.ndarray:
+    """A matrix whose product with its transpose is `covariance`; negative eigenvalues are rounding errors and count as 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    found: np.ndarray = vectors * np.sqrt(np.maximum(values, 0.0))
+    return found

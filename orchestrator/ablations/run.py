@@ -7,7 +7,7 @@ from typing import Any
 from analysis.ablations import page
 from analysis.ablations.answer import Answer
 from analysis.ablations.decide import answer
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned
 from orchestrator.ablations.model import Scale
 from orchestrator.console.terminal import Terminal

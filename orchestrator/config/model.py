@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
+from analysis.metrics.names import Objective
 from orchestrator.config import shorthand, space
 from orchestrator.config.parameters import Parameter, Value
 from orchestrator.config.pins import Pins
@@ -23,12 +24,6 @@ SPEC_SECTIONS = tuple(name for name in TrialSpec.model_fields if name != "derive
 _CORNERS = 2_000  # their number doubles with each setting
 COUNTABLE = 10_000  # points of a space that are enumerated; takes a second
 Positive = Annotated[float, Field(gt=0)]
-
-
-class Objective(Section):
-    metric: str
-    """ROLE.KIND, such as math.forgetting; `analysis.metrics` lists the kinds."""
-    direction: Literal["maximize", "minimize"]
 
 
 class Search(Section):

@@ -11,8 +11,7 @@ def summary(sweep: Any) -> dict[str, Any]:
     """`sweep`, from analysis.results: budget, number of trials by state, failures and the rows of the front."""
     from analysis.export.files import front_rows
 
-    counts = sweep.trials["state"].value_counts()
-    states = {state.replace(" ", "_"): int(counts.get(state, 0)) for state in ("complete", "failed", "given up", "pending")}
+    states = {state.replace(" ", "_"): count for state, count in sweep.states.items()}
     failures = sweep.failures.drop(columns="traceback", errors="ignore").to_dict("records")
     return {"budget": sweep.budget, **states, "failures": failures, "front": front_rows(sweep)}
 

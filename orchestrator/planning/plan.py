@@ -229,8 +229,8 @@ def _warnings(made: Plan, config: SweepConfig) -> Iterator[str]:
 
 def _proposed_keys(folder: Path) -> set[str]:
     """Keys of the trials that the sweep has proposed so far."""
-    from analysis.results.sweep import read_manifest
+    from analysis.results.manifest import Manifest
 
     if not exists(folder / "manifest.json"):
         return set()
-    return {key for trial in read_manifest(folder).trials if not trial.free for key in trial.keys}
+    return {key for trial in Manifest.read(folder).trials if not trial.free for key in trial.keys}

@@ -17,10 +17,11 @@ from optuna.storages._rdb.models import BaseModel as Tables
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from analysis.results.sweep import GivenUp
+from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
 from orchestrator.search import sampler
 from trials.errors import InputError
+from trials.ledger.record import GivenUp
 
 _ENVIRONMENT = (OSError, sqlite3.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError)
 """A full disk, a lock, an unreachable server: the stored study may be intact."""
@@ -35,7 +36,7 @@ class _Attributes(BaseModel):
     """The user attributes of a trial that this program reads."""
 
     key: str | None = None
-    settings: dict[str, Any] = {}
+    settings: Settings = {}
     failure: str | None = None
     driver: str | None = None
     given_up: GivenUp | None = None

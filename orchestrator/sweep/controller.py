@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.stats.estimate import ALL
 from orchestrator.config.model import SweepConfig
 from orchestrator.errors import SweepFailed
 from orchestrator.search.study_client import StudyClient
@@ -17,13 +16,14 @@ from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import Emitter, Event
 from orchestrator.sweep.failure_policy import FailurePolicy
 from orchestrator.sweep.intake import Intake
-from orchestrator.sweep.manifest import Manifest
+from orchestrator.sweep.manifest import RunningManifest
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
 from orchestrator.sweep.queue import Job
 from orchestrator.sweep.reconcile import claim_folder, reconcile
 from orchestrator.sweep.records import Records
 from orchestrator.sweep.running_front import RunningFront
 from orchestrator.sweep.state import SweepState
+from trials.ledger.outcomes import ALL, SEARCH
 from trials.ledger.record import Ledger
 
 _POLL = 1.0  # seconds between two reads of what other processes run
@@ -62,14 +62,14 @@ class SweepController:
         """
         folder, ledger = storage / config.name, Ledger(storage)
         budget = Budget(config.budget, config.search.gpu_hours, config.search.hours, clock)
-        manifest = Manifest(config, folder, clock)
+        manifest = RunningManifest(config, folder, clock)
         claim_folder(config, folder, ledger, notice)
         with opening(config, folder):
             state = SweepState(
                 config=config,
                 folder=folder,
                 study=StudyClient.open(config, folder, manifest.seen, notice),
-                records=Records(ledger, "search" if config.search.documents == "half" else ALL, notice),
+                records=Records(ledger, SEARCH if config.search.documents == "half" else ALL, notice),
                 manifest=manifest,
                 budget=budget,
                 policy=FailurePolicy([spec.key for spec in config.baseline_specs()]),

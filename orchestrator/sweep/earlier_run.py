@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from analysis.results.sweep import read_manifest
+from analysis.results.manifest import Manifest
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.pins import Pins, model_name, source_name
 from orchestrator.search.study_storage import study_folder
@@ -52,7 +52,7 @@ def finished(folder: Path, ledger: Ledger) -> bool:
     if not exists(folder / "manifest.json"):
         return False
     try:
-        trials = read_manifest(folder).trials
+        trials = Manifest.read(folder).trials
     except InputError:
         return True
     return any(trial.given_up for trial in trials) or any(_complete(ledger, key) for trial in trials for key in trial.keys)

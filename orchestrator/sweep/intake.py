@@ -86,6 +86,5 @@ class Intake:
             if trial.state == "waiting" or trial.key is None:
                 continue
             noted = state.manifest.trials.get(trial.number)
-            given_up = trial.given_up and trial.given_up.model_dump()
-            if noted is None or (noted.get("failure"), noted.get("given_up")) != (trial.failure, given_up):
+            if noted is None or (noted.failure, noted.given_up) != (trial.failure, trial.given_up):
                 self.note(trial)

@@ -1,4 +1,4 @@
-"""The manifest.json of a running sweep: each proposed point with its keys, or the reason why it does not run.
+"""The manifest of a running sweep: each proposed point with its keys, or the reason why it does not run.
 
 Study and manifest can each be rebuilt from the other.
 """
@@ -8,21 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.results.sweep import ManifestTrial, read_manifest
+from analysis.results.manifest import Manifest, ManifestTrial
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.record import GivenUp
-from trials.ledger.storage import exists, is_link, write_json
+from trials.ledger.storage import exists, is_link
 
 CONTRADICTORY = "the settings contradict each other"
-_FREE = "free"  # marks trials derived from another trial's training
 
 
-class Manifest:
+class RunningManifest:
     def __init__(self, config: SweepConfig, folder: Path, clock: Callable[[], float]):
         """`clock` is monotonic, in seconds."""
         self._config, self._folder, self._clock = config, folder, clock
-        self.trials: dict[int, dict[str, Any]] = {}
+        self.trials: dict[int, ManifestTrial] = {}
         """The entries by the trials' numbers."""
         self.missing: dict[str, ManifestTrial] = {}
         """By key: trials of an earlier command that the study has lost and not proposed again yet."""
@@ -35,7 +34,7 @@ class Manifest:
     @property
     def counted(self) -> int:
         """The number of trials that count against the budget."""
-        return sum(_FREE not in entry for entry in self.trials.values())
+        return sum(not entry.free for entry in self.trials.values())
 
     def note(self, trial: PendingTrial, failure: str | None = None, given_up: GivenUp | None = None) -> None:
         """Adds or replaces the trial's entry; `failure` is the reason why it does not run."""
@@ -48,13 +47,13 @@ class Manifest:
         else:
             entry["failure"] = failure
         if trial.free:
-            entry[_FREE] = True
+            entry["free"] = True
         if given_up is not None:
-            entry["given_up"] = given_up.model_dump()
+            entry["given_up"] = given_up
         self._seen.update(keys or [_settings_key(trial.settings)])
         for key in keys:
             self.missing.pop(key, None)
-        self.trials[trial.number] = entry
+        self.trials[trial.number] = ManifestTrial(**entry)
         self.unwritten = True
 
     def count_as_seen(self, keys: Iterable[str]) -> None:
@@ -76,7 +75,7 @@ class Manifest:
         path = self._folder / "manifest.json"
         if not exists(path) and not is_link(path):
             return []
-        earlier = read_manifest(self._folder)
+        earlier = Manifest.read(self._folder)
         for trial in earlier.trials:
             if trial.key is not None and trial.key not in known and not trial.free and self._is_still(trial):
                 self.missing[trial.key] = trial
@@ -95,28 +94,25 @@ class Manifest:
         # the file grows with the trials, and the study has its content too: writing takes a twentieth of the time at most
         if not at_once and now - self._written < max(1.0, 20 * self._cost):
             return
-        write_json(
-            self._folder / "manifest.json",
-            {
-                "schema": 1,
-                "name": config.name,
-                "objectives": [objective.model_dump() for objective in config.search.objectives],
-                "constraints": list(config.search.constraints),
-                "space": config.paths(),
-                "trials": [*(self.trials[number] for number in sorted(self.trials)), *self._lost_entries()],
-                "spent": list(spent),
-                "baselines": [spec.key for spec in config.baseline_specs()],
-                "budget": config.budget,
-                "documents": config.search.documents,
-            },
-        )
+        Manifest(
+            schema_number=1,
+            name=config.name,
+            objectives=list(config.search.objectives),
+            constraints=list(config.search.constraints),
+            space=config.paths(),
+            trials=[*(self.trials[number] for number in sorted(self.trials)), *self._lost_entries()],
+            spent=list(spent),
+            baselines=[spec.key for spec in config.baseline_specs()],
+            budget=config.budget,
+            documents=config.search.documents,
+        ).write(self._folder)
         self.unwritten = False
         self._written = self._clock()
         self._cost = self._written - now
 
-    def _lost_entries(self) -> Iterator[dict[str, Any]]:
+    def _lost_entries(self) -> Iterator[ManifestTrial]:
         for number, trial in enumerate(self.missing.values(), max(self.trials, default=-1) + 1):
-            yield trial.model_dump(exclude_none=True) | {"number": number}
+            yield trial.model_copy(update={"number": number})
 
 
 def _settings_key(settings: dict[str, Any]) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 from analysis.metrics.names import LEARNING, Objective, split_metric
 from analysis.stats import racing
-from analysis.stats.paired_outcomes import ALL
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
 from trials.evaluation.racing import Race
+from trials.ledger.outcomes import ALL, SEARCH
 from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
@@ -20,7 +20,7 @@ def against(config: SweepConfig, front: Sequence[str]) -> dict[str, Any]:
     """The criteria by which a worker judges a trial, as JSON values; `front` are the keys of the front's trials."""
     return {
         "objectives": [objective.model_dump() for objective in config.search.objectives],
-        "half": "search" if config.search.documents == "half" else ALL,
+        "half": SEARCH if config.search.documents == "half" else ALL,
         "front": list(front),
     }
 
@@ -42,10 +42,13 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
         members = [known[key] for key in front if key in known and known[key].spec.baseline().key == baseline]
         if baseline not in known or not members:
             return None
-        p = racing.beaten(record, members, known[baseline], objectives, half, share)
-        seen = "all" if half == ALL else "the searched half of all"
+        interim = racing.interim([record, *members], known[baseline], objectives, half, share)
+        p = interim.p_dominated(0, range(1, 1 + len(members)))
+        documents = "all" if half == ALL else "the searched half of all"
         return (
-            None if p < racing.LEVEL else f"after {share:.1%} of {seen} documents the front beats it with probability {p:.3f}"
+            None
+            if p < racing.LEVEL
+            else f"after {share:.1%} of {documents} documents the front beats it with probability {p:.3f}"
         )
 
     return Race(list(roles), half, judge)

@@ -76,9 +76,9 @@ def reconcile(state: SweepState, intake: Intake, reporter: OutcomeReporter) -> N
     intake.adopt()
     state.manifest.count_as_seen(trial.key for trial in stored if trial.key is not None)
     for trial in stored:  # an earlier command may have ended before it started the derived points
-        noted = state.manifest.trials.get(trial.number, {})
-        if trial.state == "complete" and noted.get("key"):
-            intake.derive(noted["params"])
+        noted = state.manifest.trials.get(trial.number)
+        if trial.state == "complete" and noted is not None and noted.key is not None:
+            intake.derive(noted.params)
     _enqueue_missing(stored, state)
     state.manifest.write(state.budget.spent, at_once=True)
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from analysis.stats.estimate import measure
 from trials.errors import InputError
+from trials.ledger.outcomes import Split
 from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.spec import TrialSpec
 
 
 class Records:
-    def __init__(self, ledger: Ledger, split: str, notice: Callable[[str], None]):
+    def __init__(self, ledger: Ledger, split: Split, notice: Callable[[str], None]):
         """`split` is the part of the documents that the search uses."""
         self.ledger = ledger
         self._split, self._notice = split, notice
@@ -38,7 +39,7 @@ class Records:
 
     def metrics(self, record: TrialRecord, baseline: TrialRecord) -> dict[str, float | None]:
         """The trial's metrics against its baseline; None where undefined."""
-        found = measure([record], baseline, half=self._split)
+        found = measure([record], baseline, split=self._split)
         return {name: estimate.value if estimate else None for name, estimate in found.items()}
 
     def write_death(self, spec: TrialSpec, reason: str) -> TrialRecord:

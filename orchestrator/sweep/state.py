@@ -9,7 +9,7 @@ from orchestrator.errors import SweepFailed
 from orchestrator.search.study_client import StudyClient
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.failure_policy import FailurePolicy
-from orchestrator.sweep.manifest import Manifest
+from orchestrator.sweep.manifest import RunningManifest
 from orchestrator.sweep.queue import JobQueue
 from orchestrator.sweep.records import Records
 from orchestrator.sweep.running_front import RunningFront
@@ -23,7 +23,7 @@ class SweepState:
     folder: Path
     study: StudyClient
     records: Records
-    manifest: Manifest
+    manifest: RunningManifest
     budget: Budget
     policy: FailurePolicy
     front: RunningFront

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from trials.evaluation.aggregate import halves, scores
 from trials.ledger.outcomes import pack
 from trials.ledger.record import Ledger, TrialRecord

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from trials.ledger.record import Failure, Ledger, Score, TrialRecord
 from trials.ledger.storage import write_text
 from trials.spec import TrialSpec

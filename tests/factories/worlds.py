@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.ablations.answer import Answer
 from analysis.ablations.decide import answer
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned
 from trials.evaluation import aggregate
 from trials.ledger.record import Ledger, TrialRecord

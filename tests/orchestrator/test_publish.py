@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator import publish as publishing
 from orchestrator.errors import SweepFailed
 from orchestrator.publish import Destination, publish

@@ -15,16 +15,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from analysis.metrics.definitions import ALL_KINDS
-from analysis.metrics.names import Constraint, Objective
+from analysis.metrics.names import Constraint, Criteria, Objective
 from analysis.stats import pareto
 from analysis.stats.bootstrap import Errors
 from analysis.stats.intervals import interval, share_interval, spread
 from analysis.stats.paired_outcomes import Answers
 from analysis.stats.posterior import judge
 
-OBJECTIVES = [Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")]
-CONSTRAINTS = [Constraint("math.forgetting", "<=", 0.10)]
-NAMES = ["commonsense.gain", "math.forgetting"]
+OBJECTIVES = (
+    Objective(metric="commonsense.gain", direction="maximize"),
+    Objective(metric="math.forgetting", direction="minimize"),
+)
+CONSTRAINTS = (Constraint("math.forgetting", "<=", 0.10),)
+CRITERIA = Criteria(OBJECTIVES, CONSTRAINTS)
 TRIALS = 40
 
 
@@ -117,11 +120,11 @@ def sweep(random: np.random.Generator, truths: Truths) -> dict[str, np.ndarray]:
     roles = [answered(random, 0.6, gain[:, None], 0.06, 300), answered(random, 0.7, -drop[:, None], 0.08, 200)]
     kinds = [ALL_KINDS["gain"], ALL_KINDS["forgetting"]]
     values = np.column_stack([own.value(kind)[:, 0] for own, kind in zip(roles, kinds, strict=True)])
-    watched = Errors(TRIALS, NAMES)
+    watched = Errors(TRIALS, CRITERIA.metrics)
     for role, own in zip(("commonsense", "math"), roles, strict=True):
-        watched.see(role, np.arange(TRIALS), own)
+        watched.add(role, np.arange(TRIALS), own)
     errors = watched.draws([], {}, "all")
-    found = judge(values, errors, NAMES, OBJECTIVES, CONSTRAINTS, pareto.reference_point(OBJECTIVES, CONSTRAINTS))
+    found = judge(values, errors, CRITERIA, pareto.reference_point(OBJECTIVES, CONSTRAINTS))
     true = np.column_stack([gain, drop / 0.7])
     kept = true[:, 1] <= CONSTRAINTS[0].bound
     seen = values[:, 1] <= CONSTRAINTS[0].bound

@@ -99,7 +99,7 @@ def test_removing_a_link_leaves_what_is_behind_it(foreign, tmp_path):
 @pytest.mark.parametrize("name", ["front.json", "report.html", "sweep.yaml", "manifest.json", "study.db", "study.db-journal"])
 def test_a_file_that_is_a_link_is_replaced_and_not_written_through(foreign, tmp_path, name, command, write):
     from analysis.report.build import write_report
-    from analysis.results.sweep import load
+    from analysis.results.load import load
 
     sweep = ready.build(ready.config(), tmp_path / "runs")
     (sweep / name).unlink(missing_ok=True)

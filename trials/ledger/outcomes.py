@@ -9,11 +9,18 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field, model_validator
 
+Half = Literal["search", "report"]
+Split = Literal["search", "report", "all"]
+"""Which of a benchmark's documents: the half that the search sees, the half that is reported, or both."""
+SEARCH: Half = "search"
+REPORT: Half = "report"
+ALL: Split = "all"
 SHARES = ("score", "strict", "flexible", "marker", "stopped")
 STAGES = (0.125, 0.25, 0.5)
 """Shares of a role's clusters after which racing judges a trial."""
@@ -84,7 +91,7 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
 
 def _packed(name: str, values: pd.Series) -> str:
     if name == "half":
-        return _text("b", np.packbits((values == "report").to_numpy()))
+        return _text("b", np.packbits((values == REPORT).to_numpy()))
     if name == "cluster":
         return _text("u", np.array([label(one) for one in values], "<u4"))
     numbers = values.to_numpy(dtype=float)

@@ -6,9 +6,9 @@ A document's half depends on the document only, not on a sample, a seed or a mod
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-Half = Literal["search", "report"]
+from trials.ledger.outcomes import REPORT, SEARCH, Half
 
 # The beginning of a WikiHow context in HellaSwag. Copies without source_id may lack the markers in brackets.
 _ARTICLE = re.compile(r"(?:\[header\] )?How to [^.\[]*")
@@ -31,4 +31,4 @@ def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
 
 def half(doc: Mapping[str, Any], doc_hash: str) -> Half:
     """The half of the document's cluster, by its hash: about one in two is in each."""
-    return "report" if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else "search"
+    return REPORT if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else SEARCH

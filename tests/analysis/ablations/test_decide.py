@@ -9,7 +9,7 @@ from analysis.ablations.answer import Answer
 from analysis.ablations.cells import Cells
 from analysis.ablations.decide import rule_on
 from analysis.ablations.effects import estimate
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.worlds import Model, answered, luck, planned, replay_does_nothing, run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.ablations.cells import Cells
 from analysis.ablations.effects import estimate, spline, unbeaten
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.worlds import planned, replay_does_nothing, run
 
 

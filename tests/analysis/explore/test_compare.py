@@ -36,7 +36,7 @@ def equal(tmp_path):
     return sweep_of(tmp_path / "a", *right), sweep_of(tmp_path / "b", *right)
 
 
-def test_equal_sweeps_have_the_ratio_1_exactly_in_every_draw(equal):
+def test_equal_sweeps_have_ratio_1_in_every_draw(equal):
     found = compare(*equal)
     assert (found.ratio, found.corrected, found.interval, found.probability) == (1.0, 1.0, (1.0, 1.0), 0.5)
     assert found.coverage == (0.0, 0.0)
@@ -54,7 +54,7 @@ def test_fronts_without_a_volume_have_no_ratio(tmp_path):
     assert "cannot tell" in verdict(found)
 
 
-def test_a_better_sweep_is_found_and_named_whichever_comes_first(tmp_path):
+def test_better_sweep_is_named_in_either_order(tmp_path):
     worse = sweep_of(tmp_path / "a", (22, 38), (24, 37), spread=0.005, name="plain")
     better = sweep_of(tmp_path / "b", (32, 40), (36, 39), spread=0.005, name="replay")
     found, reverse = compare(worse, better), compare(better, worse)
@@ -66,7 +66,7 @@ def test_a_better_sweep_is_found_and_named_whichever_comes_first(tmp_path):
         assert verdict(one).startswith("The front of replay is the better one")
 
 
-def test_what_noise_explains_is_not_told_apart(tmp_path):
+def test_difference_within_noise_is_undecided(tmp_path):
     a = sweep_of(tmp_path / "a", (26, 39), spread=0.1)
     b = sweep_of(tmp_path / "b", (27, 39), spread=0.1)
     found = compare(a, b)
@@ -75,7 +75,7 @@ def test_what_noise_explains_is_not_told_apart(tmp_path):
     assert verdict(found).startswith("Cannot tell which front is better")
 
 
-def test_what_both_share_does_not_widen_the_interval(tmp_path):
+def test_shared_noise_does_not_widen_the_interval(tmp_path):
     """Draws are paired by their index: the same noise in both cancels."""
     a, b = sweep_of(tmp_path / "a", (26, 40)), sweep_of(tmp_path / "b", (34, 40))
     paired = compare(a, b).interval
@@ -94,13 +94,13 @@ def test_volumes_are_measured_from_one_reference_point(tmp_path):
     assert any("The constraints differ" in one for one in found.warnings)
 
 
-def test_coverage_counts_what_is_beaten_not_what_is_equal(tmp_path):
+def test_coverage_counts_dominated_points_without_equal_ones(tmp_path):
     a = sweep_of(tmp_path / "a", (25, 40), (30, 38))
     b = sweep_of(tmp_path / "b", (25, 40), (32, 39))
     assert compare(a, b).coverage == (0.5, 0.0)
 
 
-def test_other_objectives_are_refused_in_one_line_and_another_order_is_not(tmp_path):
+def test_other_objectives_are_refused_and_another_order_is_not(tmp_path):
     a = sweep_of(tmp_path / "a", (25, 40))
     b = sweep_of(tmp_path / "b", (25, 40), objectives=ONE)
     with pytest.raises(InputError) as caught:
@@ -128,7 +128,7 @@ def test_every_pair_of_sweeps_gives_a_page_pictures_and_json(tmp_path, objective
     assert not re.search(r"\bnan\b", text)
 
 
-def test_without_draws_the_ratio_is_told_without_an_interval(tmp_path):
+def test_without_draws_the_ratio_has_no_interval(tmp_path):
     a, b = (sweep_of(tmp_path / name, (26, 39), draws=0) for name in "ab")
     found = compare(a, b)
     assert (found.ratio, found.interval, found.probability) == (1.0, None, None)
@@ -140,7 +140,7 @@ def test_without_draws_the_ratio_is_told_without_an_interval(tmp_path):
     assert json.loads(json.dumps(as_dict(found), allow_nan=False))["interval"] is None
 
 
-def test_a_front_that_may_be_worth_nothing_leaves_the_ratio_open_above(tmp_path):
+def test_front_without_volume_in_a_draw_leaves_the_ratio_unbounded(tmp_path):
     a, b = sweep_of(tmp_path / "a", (21, 40)), sweep_of(tmp_path / "b", (30, 40))
     found = compare(a, b)
     assert found.interval[1] == math.inf
@@ -151,7 +151,7 @@ def test_a_front_that_may_be_worth_nothing_leaves_the_ratio_open_above(tmp_path)
     assert as_dict(compare(nothing, b))["ratio"] is None
 
 
-def test_what_makes_the_sweeps_differ_is_said(tmp_path):
+def test_warnings_name_the_differences(tmp_path):
     class Other(Builder):
         def spec(self, rank, rate=2e-4, seed=0):
             spec = super().spec(rank, rate, seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explore.importance import bases, dependence, importance, interaction, matched, needed, smooth, varied
+from analysis.explore.importance import bases, dependences, importance, interaction, matched, needed, smooth, varied
 from tests.factories.planted_sweeps import planted, two_bases
 from tests.factories.sweeps import NAMED, OBJECTIVES, SITUATIONS, Builder
 
@@ -17,7 +17,7 @@ def sweep(tmp_path):
 
 
 @pytest.mark.parametrize("evaluator", ["fanova", "ped_anova"])
-def test_what_was_planted_is_found_to_matter_and_the_rest_is_not(sweep, evaluator):
+def test_planted_effects_have_the_importance(sweep, evaluator):
     table = importance(planted(sweep), evaluator)
     assert list(table) == ["commonsense.gain", "math.forgetting"]
     assert table["commonsense.gain"].idxmax() == "train.learning_rate"
@@ -27,18 +27,18 @@ def test_what_was_planted_is_found_to_matter_and_the_rest_is_not(sweep, evaluato
     assert table.sum().tolist() == pytest.approx([1, 1])
 
 
-def test_too_few_trials_say_nothing_and_how_many_are_asked_for_is_said(sweep):
+def test_too_few_trials_give_nothing(sweep):
     few = planted(sweep, n=11)
     assert varied(few) == ["lora.rank", "train.learning_rate", "train.schedule"]
     assert needed(few) == 12
     assert importance(few).isna().all().all()
-    assert dependence(few, "lora.rank", "math.forgetting").empty
+    assert dependences(few, "math.forgetting", ["lora.rank"])["lora.rank"].empty
     assert interaction(few, "math.forgetting", "lora.rank", "train.learning_rate").empty
     enough = planted(sweep, n=12)
     assert importance(enough).notna().all().all()
 
 
-def test_a_metric_that_never_varied_has_no_importance_and_a_failed_trial_no_say(sweep):
+def test_constant_metric_has_no_importance_and_failed_trials_do_not_count(sweep):
     found = planted(sweep, n=40)
     found.trials["commonsense.gain"] = 0.0
     found.trials.loc[:19, "state"] = "failed"
@@ -48,7 +48,7 @@ def test_a_metric_that_never_varied_has_no_importance_and_a_failed_trial_no_say(
     assert table["math.forgetting"].notna().all()
 
 
-def test_a_path_that_some_trials_have_not_and_lists_count_as_settings(sweep):
+def test_missing_values_and_lists_count_as_settings(sweep):
     n = 60
     found = planted(sweep, n)
     found.trials["train.kl"] = [None if place % 2 else 0.1 * place for place in range(n)]
@@ -56,23 +56,23 @@ def test_a_path_that_some_trials_have_not_and_lists_count_as_settings(sweep):
     found.trials["train.flag"] = [bool(place % 3) for place in range(n)]
     found = dataclasses.replace(found, space=(*found.space, "train.kl", "lora.target_modules", "train.flag"))
     assert importance(found).notna().all().all()
-    line = dependence(found, "lora.target_modules", "math.forgetting")
+    line = dependences(found, "math.forgetting", ["lora.target_modules"])["lora.target_modules"]
     assert line["value"].tolist() == ['["q_proj", "v_proj"]', '["q_proj"]']
-    assert len(dependence(found, "train.kl", "math.forgetting")) > 2
+    assert len(dependences(found, "math.forgetting", ["train.kl"])["train.kl"]) > 2
 
 
-def test_the_dependence_is_the_planted_curve_within_its_interval(sweep):
-    line = dependence(planted(sweep), "train.learning_rate", "commonsense.gain")
+def test_dependence_is_the_planted_curve_within_its_interval(sweep):
+    line = dependences(planted(sweep), "commonsense.gain", ["train.learning_rate"])["train.learning_rate"]
     truth = 0.1 * (5 + np.log10(line["value"].to_numpy(dtype=float)))
     inner = slice(2, -2)
     assert np.abs(line["mean"] - truth)[inner].max() < 0.02
     assert ((line["low"] < line["mean"]) & (line["mean"] < line["high"])).all()
-    flat = dependence(planted(sweep), "train.schedule", "commonsense.gain")
+    flat = dependences(planted(sweep), "commonsense.gain", ["train.schedule"])["train.schedule"]
     assert set(flat["value"]) == {"constant", "linear", "cosine"}
     assert np.ptp(flat["mean"]) < 0.01
 
 
-def test_an_interaction_is_seen_where_two_settings_work_together(sweep):
+def test_interaction_shows_the_planted_pair(sweep):
     table = interaction(planted(sweep), "math.forgetting", "lora.rank", "train.learning_rate")
     assert table.index.tolist() == [4, 8, 16, 32]
     slopes = table.iloc[:, -1] - table.iloc[:, 0]
@@ -90,12 +90,12 @@ def test_bases_are_compared_at_equal_learning(sweep):
     assert (lines.loc[lines["base"] == "a", "difference"] == 0).all()
 
 
-def test_bases_that_never_learnt_alike_are_not_compared(sweep):
+def test_bases_without_common_learning_are_not_compared(sweep):
     assert matched(two_bases(sweep, overlap=False), "math.forgetting").empty
     assert matched(planted(sweep), "math.forgetting").empty
 
 
-def test_a_straight_line_stays_one_and_equal_places_do_no_harm():
+def test_smooth_keeps_a_straight_line_and_allows_ties():
     x = np.linspace(0, 1, 20)
     assert smooth(x, 3 * x + 1, np.array([0.1, 0.5])) == pytest.approx([1.3, 2.5])
     assert smooth(np.zeros(5), np.arange(5.0), np.array([0.0])) == pytest.approx([2.0])
@@ -103,10 +103,13 @@ def test_a_straight_line_stays_one_and_equal_places_do_no_harm():
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
 @pytest.mark.parametrize("situation", NAMED)
-def test_every_situation_says_what_mattered_or_nothing(tmp_path, situation, objectives):
+def test_every_situation_has_importance_or_none(tmp_path, situation, objectives):
     sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives])
     table = importance(sweep)
     assert table.index.tolist() == list(sweep.space)
     assert len(bases(sweep)) == len(sweep.trials)
     assert matched(sweep, sweep.objectives[0].metric).empty
-    assert dependence(sweep, "lora.rank", sweep.objectives[0].metric).empty == table[sweep.objectives[0].metric].isna().all()
+    assert (
+        dependences(sweep, sweep.objectives[0].metric, ["lora.rank"])["lora.rank"].empty
+        == table[sweep.objectives[0].metric].isna().all()
+    )

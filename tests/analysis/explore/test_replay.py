@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.explore.replay import Stored, _parents, encoded, reached, recall, replay, saving
-from analysis.stats.racing import Seen
+from analysis.stats.racing import Interim
 
 
 def sweep(n=60, groups=None, seed=0):
@@ -15,32 +15,32 @@ def sweep(n=60, groups=None, seed=0):
     random = np.random.default_rng(seed)
     x = random.random((n, 3))
     values = np.column_stack([x[:, 0] + 0.1 * x[:, 1], (1 - x[:, 0]) ** 2 + 0.3 * x[:, 1]])
-    seen = [Seen(share, values, values[None]) for share in (0.125, 0.25, 0.5, 1.0)]
+    interim = [Interim(share, values, values[None]) for share in (0.125, 0.25, 0.5, 1.0)]
     parent = np.arange(n) if groups is None else np.asarray(groups)
-    return Stored(seen, np.ones(n, bool), np.array([2.0, 2.0]), np.ones(n), np.ones(n), x, parent)
+    return Stored(interim, np.ones(n, bool), np.array([2.0, 2.0]), np.ones(n), np.ones(n), x, parent)
 
 
-def test_without_levers_all_is_run_in_its_order_and_all_is_found():
+def test_without_levers_all_points_run_in_order():
     one, order = sweep(), np.random.default_rng(1).permutation(60).tolist()
     course = replay(one, order)
     assert course.known == order and course.seconds == 120 == course.ends[-1] and recall(one, course) == 1.0
     assert 0 < reached(one, course) <= 120
 
 
-def test_racing_pays_the_training_and_the_first_stage_of_what_is_beaten():
+def test_racing_pays_training_and_first_stage_of_dominated_points():
     one = sweep()
     course = replay(one, list(range(60)), ["racing"])
-    assert course.given_up and recall(one, course) == 1.0  # what is seen of it here is certain
+    assert course.given_up and recall(one, course) == 1.0  # what is interim of it here is certain
     assert course.seconds == pytest.approx(120 - 0.875 * len(course.given_up))
     assert sorted([*course.known, *course.given_up]) == list(range(60))
 
 
-def test_nested_pays_one_training_a_group():
+def test_nested_pays_one_training_per_group():
     one = sweep(groups=[place - place % 4 for place in range(60)])
     assert replay(one, list(range(60)), ["nested"]).seconds == 60 + 15
 
 
-def test_promising_reaches_the_front_sooner_and_runs_every_point_once():
+def test_promising_reaches_the_front_sooner():
     one, ratios = sweep(n=100), []
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(100).tolist()
@@ -50,17 +50,17 @@ def test_promising_reaches_the_front_sooner_and_runs_every_point_once():
     assert np.median(ratios) < 0.8
 
 
-def test_every_set_of_levers_is_told_against_the_same_orders():
+def test_sets_of_levers_share_their_orders():
     rows = list(saving(sweep(n=20), 2))
     assert [row["levers"] for row in rows][:3] == [["racing"], ["nested"], ["promising"]] and len(rows) == 7
     assert rows[1]["time"] == [1.0, 1.0] and json.dumps(rows)  # no two points share a training here
 
 
-def test_parents_are_the_longest_of_what_differs_in_rows_alone():
+def test_parent_is_the_longest_training_with_the_same_settings():
     others = pd.DataFrame({"lora.rank": [4, 8, 4, 4], "data.mix": ["a", "a", "a", "b"]})
     assert _parents(others, [32, 64, 128, 16]).tolist() == [2, 1, 2, 3]
 
 
-def test_settings_are_numbers_on_their_ranks_or_a_column_a_text():
+def test_numbers_are_encoded_by_rank_and_texts_one_hot():
     found = encoded(pd.DataFrame({"rate": [1e-4, 1e-3, 1e-2], "targets": ["qkv", "mlp", "qkv"]}))
     assert found[:, 0].tolist() == [0.0, 0.5, 1.0] and found[:, 1:].tolist() == [[0, 1], [1, 0], [0, 1]]

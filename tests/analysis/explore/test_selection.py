@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.explore.selection import best_within, course, groups, knee, tradeoff
-from analysis.results.sweep import load
+from analysis.results.load import load
 from analysis.stats import pareto
 from tests.factories.sweeps import FOUR, OBJECTIVES, SITUATIONS, TWO, Builder, oom
 
@@ -38,7 +38,7 @@ def sweep(builder):
     return builder.baseline().add((26, 37)).load()
 
 
-def test_the_knee_is_the_point_farthest_from_the_line_between_the_ends(sweep):
+def test_knee_is_farthest_from_the_line_between_the_ends(sweep):
     assert knee(with_points(sweep, [0.0, 0.08, 0.09, 0.10], [0.0, 0.01, 0.05, 0.10])) == 1
 
 
@@ -52,16 +52,16 @@ def test_the_knee_is_the_point_farthest_from_the_line_between_the_ends(sweep):
     ],
     ids=["two", "two different", "straight", "hollow"],
 )
-def test_a_front_without_a_bulge_has_no_knee(sweep, gains, losses):
+def test_straight_or_hollow_front_has_no_knee(sweep, gains, losses):
     assert knee(with_points(sweep, gains, losses)) is None
 
 
-def test_the_knee_does_not_depend_on_the_units(sweep):
+def test_knee_does_not_depend_on_units(sweep):
     gains, losses = np.array([0.0, 0.07, 0.08, 0.10]), np.array([0.0, 0.03, 0.05, 0.10])
     assert knee(with_points(sweep, gains, losses)) == knee(with_points(sweep, 1e-3 * gains, losses)) == 1
 
 
-def test_the_best_within_a_bound_is_that_of_a_search_over_all_trials(sweep):
+def test_best_within_a_bound_is_the_best_of_all_trials(sweep):
     rng = np.random.default_rng(0)
     gains, losses = rng.integers(-10, 30, 200) / 100, rng.integers(-10, 60, 200) / 100
     found = with_points(sweep, gains, losses)
@@ -75,21 +75,21 @@ def test_the_best_within_a_bound_is_that_of_a_search_over_all_trials(sweep):
             assert row["commonsense.gain"] == best and row["math.forgetting"] <= bound + 1e-9
 
 
-def test_any_bound_may_be_asked_for_whatever_the_config_demands_but_other_constraints_stay(builder):
+def test_any_bound_may_be_set_but_other_constraints_hold(builder):
     builder.baseline().add((26, 37)).add((40, 10))
     assert best_within(builder.load(), 1.0)["number"] == 1
     assert best_within(builder.load(), 0.10)["number"] == 0
     assert best_within(builder.load(constraints=["math.value >= 0.5"]), 1.0)["number"] == 0
 
 
-def test_one_objective_is_traded_against_what_is_constrained(builder):
+def test_single_objective_is_traded_against_a_constrained_metric(builder):
     builder.baseline().add((26, 37)).add((40, 10))
     sweep = builder.load(objectives=TWO[:1])
     assert tradeoff(sweep)["number"].tolist() == [0, 1]
     assert tradeoff(builder.load(objectives=TWO[:1], constraints=[])).empty
 
 
-def test_a_maximised_second_objective_is_bounded_from_below(builder):
+def test_maximised_second_objective_is_bounded_from_below(builder):
     builder.baseline().add((26, 37)).add((40, 10))
     sweep = builder.load(objectives=[TWO[0], {"metric": "math.value", "direction": "maximize"}], constraints=[])
     assert tradeoff(sweep)["bound"].tolist() == [37 / 50, 10 / 50]
@@ -97,14 +97,14 @@ def test_a_maximised_second_objective_is_bounded_from_below(builder):
     assert best_within(sweep, 0.9) is None
 
 
-def test_points_within_one_error_are_one_group_and_a_chain_of_them_is_not(sweep):
+def test_near_duplicates_group_without_chaining(sweep):
     found = with_points(sweep, [0.00, 0.01, 0.02, 0.03], [0.00, 0.01, 0.02, 0.03], errors=0.01)
     # by gain: 3 leads 2 (0.010 apart, error of the difference 0.014), 1 is 0.020 from 3 and leads 0
     assert groups(found).to_dict() == {3: 3, 2: 3, 1: 1, 0: 1}
     assert groups(with_points(sweep, [0.0, 0.01, 0.01], [0.0, 0.01, 0.01])).to_dict() == {1: 1, 2: 1, 0: 0}
 
 
-def test_the_course_counts_the_time_of_failed_trials_and_ends_at_the_sweeps_hypervolume(builder):
+def test_course_counts_failed_trials_and_ends_at_the_hypervolume(builder):
     sweep = SITUATIONS["usual"](builder).load()
     found = course(sweep)
     assert found["trials"].tolist() == [1, 2, 3, 4, 5]
@@ -115,7 +115,7 @@ def test_the_course_counts_the_time_of_failed_trials_and_ends_at_the_sweeps_hype
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_every_situation_has_a_choice_or_says_that_there_is_none(builder, situation, objectives):
+def test_every_situation_has_a_choice_or_none(builder, situation, objectives):
     sweep = SITUATIONS[situation](builder).load(objectives=OBJECTIVES[objectives])
     assert knee(sweep) is None or knee(sweep) in set(sweep.front["number"])
     assert set(groups(sweep).index) == set(sweep.front["number"])
@@ -125,7 +125,7 @@ def test_every_situation_has_a_choice_or_says_that_there_is_none(builder, situat
     assert math.isclose(ended["hypervolume"].iloc[-1] if len(ended) else 0.0, sweep.hypervolume or 0.0, abs_tol=1e-12)
 
 
-def test_ten_thousand_trials_in_four_objectives_are_chosen_from(builder):
+def test_choices_scale_to_ten_thousand_trials(builder):
     sweep = builder.baseline().add((26, 37)).load(objectives=FOUR, constraints=[])
     rng = np.random.default_rng(0)
     names = [one.metric for one in sweep.objectives]
@@ -143,7 +143,7 @@ def test_ten_thousand_trials_in_four_objectives_are_chosen_from(builder):
     assert tradeoff(found)["best"].is_monotonic_increasing
 
 
-def test_what_is_decided_is_what_the_search_saw_and_what_is_told_is_the_other_half(sweep):
+def test_search_half_decides_and_report_half_is_quoted(sweep):
     found = with_points(sweep, [0.0, 0.08, 0.10], [0.0, 0.01, 0.10])
     found.trials["commonsense.gain"] = [0.5, -0.5, 0.4]
     steps = tradeoff(found)
@@ -152,7 +152,7 @@ def test_what_is_decided_is_what_the_search_saw_and_what_is_told_is_the_other_ha
     assert knee(found) == 1
 
 
-def test_hypervolume_of_a_score_is_measured_from_the_baseline(builder):
+def test_hypervolume_of_a_value_is_measured_from_the_baseline(builder):
     sweep = (
         builder.baseline()
         .add((26, 37))

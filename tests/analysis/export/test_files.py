@@ -23,7 +23,7 @@ from analysis.explore.optuna_study import study
 from analysis.export.files import ENCODED, FORMATS, export, export_figures, export_trials, front_frame, front_rows, trial_rows
 from analysis.report.build import report
 from analysis.report.compare_page import page
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.cli import app
 from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, TWO, WORSE, Builder
 from trials.errors import InputError

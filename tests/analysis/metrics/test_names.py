@@ -8,7 +8,7 @@ from analysis.metrics.names import Constraint, parse_constraint, split_metric
 from trials.errors import InputError
 
 
-def test_a_constraint_is_met_up_to_its_bound_and_never_by_an_undefined_metric():
+def test_bound_is_feasible_and_undefined_is_not():
     within = parse_constraint(" math.forgetting<=0.10 ")
     assert within == Constraint("math.forgetting", "<=", 0.1)
     assert within.violation(0.1) <= 0 < within.violation(0.11)
@@ -29,7 +29,7 @@ def test_rounding_decides_no_constraint(documents):
 
 
 @pytest.mark.parametrize("value", [0.1, 1e-7, -0.25, 0.123456789])
-def test_a_constraint_written_out_reads_back(value):
+def test_written_constraint_reads_back(value):
     constraint = Constraint("math.drop", ">=", value)
     assert parse_constraint(str(constraint)) == constraint
 
@@ -38,7 +38,7 @@ def test_a_constraint_written_out_reads_back(value):
     "text",
     ["math.drop<=10%", "math.drop <= 10 %", "0.1 >= math.drop", "math.drop ≤ 0.1", "math.drop =< .1", "math.drop<=.1"],
 )
-def test_other_spellings_of_a_constraint_mean_the_same(text):
+def test_spellings_of_a_constraint_mean_the_same(text):
     assert parse_constraint(text) == Constraint("math.drop", "<=", 0.1)
 
 
@@ -58,14 +58,14 @@ def test_other_spellings_of_a_constraint_mean_the_same(text):
         ".gain <= 1",
     ],
 )
-def test_a_malformed_constraint_is_refused_in_one_line_that_names_what_is_right(text):
+def test_malformed_constraint_is_refused_with_the_right_form(text):
     with pytest.raises(InputError) as refused:
         parse_constraint(text)
     assert "\n" not in str(refused.value)
     assert "<=" in str(refused.value) or "forgetting, base" in str(refused.value)
 
 
-def test_a_misspelt_metric_gets_the_nearest_and_an_unknown_role_the_known_ones():
+def test_misspelt_metric_gets_the_nearest_and_unknown_role_the_known_ones():
     with pytest.raises(InputError, match=r"did you mean math\.forgetting"):
         split_metric("math.forgeting")
     with pytest.raises(InputError, match="the roles are commonsense, math"):

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, paper_point, verdicts
+from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, verdicts
 from analysis.export.files import export
-from analysis.metrics.names import Objective
 from analysis.report.build import PAGES, report, write_report
 from analysis.report.findings import notices
 from analysis.report.trial_page import SHORT, shortened
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.ledger.record import Failure, TrialRecord
 
@@ -173,11 +172,6 @@ def test_failure_signatures_are_flagged_by_name(three):
     assert "math collapse, knowledge loss" in text
 
 
-def test_unmeasured_metric_shows_no_signature(builder):
-    found = verdicts(builder.baseline().add((22, 40)).load())
-    assert found["knowledge loss"].tolist() == ["not measured"]
-
-
 def test_paper_s_table_has_its_caveats(three):
     text = words(report(three.add((26, 37, 29)).load()))
     for shown in (
@@ -189,12 +183,6 @@ def test_paper_s_table_has_its_caveats(three):
         assert shown in text
     assert PAPER[0]["commonsense.value"] - PAPER[0]["commonsense.base"] == pytest.approx(0.0043)
     assert [one.bound for one in SIGNATURES] == [0.8, 0.1]
-
-
-def test_paper_is_a_point_only_if_it_measured_the_objectives():
-    gain, forgetting = Objective("commonsense.gain", "maximize"), Objective("math.forgetting", "minimize")
-    assert paper_point((gain, forgetting)) == [0.0043, 0.88]
-    assert paper_point((gain, Objective("math.value", "maximize"))) is None
 
 
 def test_number_of_pages_is_limited_and_reported(builder):

@@ -8,7 +8,6 @@ import pytest
 
 from analysis.metrics.names import metric_names
 from analysis.stats.estimate import Setting, learning, measure, measure_all
-from analysis.stats.intervals import mcnemar, paired_interval
 from trials.ledger.outcomes import pack
 from trials.ledger.record import Score, TrialRecord
 
@@ -40,7 +39,7 @@ def share(values):
     return Score(value=values.mean(), stderr=values.std(ddof=1) / math.sqrt(len(values)), n=len(values))
 
 
-def test_gain_drop_and_forgetting_are_what_the_paper_calls_them(record):
+def test_gain_drop_and_forgetting_follow_the_papers_definitions(record):
     found = measure([record(TUNED)], record(BASE, baseline=True))
     assert found["math.gain"].value == pytest.approx(-2 / 8)
     assert found["math.drop"].value == pytest.approx(2 / 8)
@@ -48,7 +47,7 @@ def test_gain_drop_and_forgetting_are_what_the_paper_calls_them(record):
     assert (found["math.value"].value, found["math.base"].value) == (4 / 8, 6 / 8)
 
 
-def test_forgetting_is_undefined_at_base_zero_and_never_divides(record):
+def test_forgetting_is_undefined_at_base_zero(record):
     with np.errstate(divide="raise"):
         found = measure([record(TUNED)], record([0] * 8, baseline=True))
         several = measure([record(TUNED), record(BASE)], record([0] * 8, baseline=True))
@@ -57,7 +56,7 @@ def test_forgetting_is_undefined_at_base_zero_and_never_divides(record):
     assert found["math.gain"].value == 0.5
 
 
-def test_without_a_baseline_only_the_score_itself_is_defined(record):
+def test_without_a_baseline_only_the_value_is_defined(record):
     found = measure([record(TUNED)], None)
     assert found["math.value"].value == 0.5
     assert [name for name, estimate in found.items() if estimate is None] == [
@@ -65,13 +64,13 @@ def test_without_a_baseline_only_the_score_itself_is_defined(record):
     ]
 
 
-def test_every_metric_of_a_plain_role_has_a_name_and_every_name_a_metric(record):
+def test_names_and_metrics_of_a_role_correspond(record):
     both = {"math": TUNED, "commonsense": BASE}
     found = measure([record(both)], record(both, baseline=True))
     assert sorted(found) == sorted(metric_names(["math", "commonsense"]))
 
 
-def test_paired_standard_error_of_a_gain_is_that_of_the_mean_difference(record):
+def test_paired_error_of_a_gain_is_that_of_the_mean_difference(record):
     found = measure([record(TUNED)], record(BASE, baseline=True))
     # differences 0 -1 0 0 1 -1 0 -1: mean -1/4, squares about it 4 - 8/16 = 3.5, variance 3.5/7, standard error sqrt(0.5/8)
     for kind in ("gain", "drop"):
@@ -82,7 +81,7 @@ def test_paired_standard_error_of_a_gain_is_that_of_the_mean_difference(record):
     assert not unpaired.paired
 
 
-def test_paired_standard_error_of_forgetting_is_the_delta_method_with_the_covariance(record):
+def test_paired_error_of_forgetting_is_the_delta_method_with_covariance(record):
     tuned, base = np.array(TUNED, dtype=float), np.array(BASE, dtype=float)
     (var_t, cov), (_, var_b) = np.cov(tuned, base) / len(tuned)
     t, b = tuned.mean(), base.mean()
@@ -91,20 +90,20 @@ def test_paired_standard_error_of_forgetting_is_the_delta_method_with_the_covari
     assert found["math.forgetting"].stderr == pytest.approx(gradient, rel=1e-5)
 
 
-def test_documents_pair_whatever_order_they_were_answered_in(record):
+def test_documents_pair_in_any_order(record):
     order = [3, 1, 7, 0, 2, 6, 5, 4]
     found = measure([record([TUNED[i] for i in order], hashes=[f"h{i}" for i in order])], record(BASE, baseline=True))
     assert found["math.gain"].stderr == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("hashes", [list("abcdefgh"), [f"h{i}" for i in range(7)] + ["h0"]], ids=["others", "one twice"])
-def test_documents_that_do_not_pair_give_unpaired_errors(record, hashes):
+def test_other_documents_give_unpaired_errors(record, hashes):
     found = measure([record(TUNED, hashes=hashes)], record(BASE, baseline=True))["math.gain"]
     assert not found.paired
     assert found.stderr == pytest.approx(math.hypot(share(TUNED).stderr, share(BASE).stderr))
 
 
-def test_an_error_counts_documents_of_one_cluster_as_one(record):
+def test_error_counts_a_cluster_as_one_document(record):
     """Every document four times over: no more is known than from one of each."""
     base = record(BASE * 4, baseline=True, hashes=[f"h{i}" for i in range(32)])
     frame = pd.DataFrame({"role": "math", "task": "t", "doc_hash": [f"h{i}" for i in range(32)], "score": BASE * 4})
@@ -113,18 +112,18 @@ def test_an_error_counts_documents_of_one_cluster_as_one(record):
     assert measure([tuned], base)["math.gain"].stderr == pytest.approx(0.25)
 
 
-def test_metrics_are_those_of_the_half_that_is_asked_for(record):
+def test_metrics_are_those_of_the_requested_split(record):
     halves = ["search", "report"] * 4
     sides = [record(one, baseline=one is BASE, halves=halves) for one in (TUNED, BASE)]
     for side, outcomes in zip(sides, (TUNED, BASE), strict=True):
         side.halves = {"math": {half: {"score": share(outcomes[place::2])} for place, half in enumerate(["search", "report"])}}
-    found = measure([sides[0]], sides[1], half="report")["math.gain"]
+    found = measure([sides[0]], sides[1], split="report")["math.gain"]
     differences = np.array(TUNED[1::2]) - np.array(BASE[1::2])
     assert found.value == differences.mean()
     assert found.stderr == pytest.approx(differences.std(ddof=1) / 2)
 
 
-def test_one_replicate_is_a_trial_without_replicates_and_copies_add_no_certainty(record):
+def test_copies_of_a_replicate_add_no_certainty(record):
     base = record(BASE, baseline=True)
     once, often = measure([record(TUNED)], base), measure([record(TUNED)] * 5, base)
     for name in ("value", "gain", "drop", "forgetting"):
@@ -133,7 +132,7 @@ def test_one_replicate_is_a_trial_without_replicates_and_copies_add_no_certainty
     assert once["math.base"] == often["math.base"]
 
 
-def test_metrics_of_replicates_are_their_means_and_never_surer_than_seeds_or_documents_alone(record):
+def test_error_of_replicates_is_at_least_that_of_seeds_and_of_documents(record):
     other = [1, 1, 0, 1, 1, 0, 1, 1]
     found, documents = measure([record(TUNED), record(other)], record(BASE, baseline=True)), (np.array(TUNED) + other) / 2
     assert found["math.value"].value == pytest.approx((4 / 8 + 6 / 8) / 2)
@@ -147,7 +146,7 @@ def test_metrics_of_replicates_are_their_means_and_never_surer_than_seeds_or_doc
     assert max(by_document, sd / math.sqrt(2)) <= found["math.gain"].stderr <= math.hypot(by_document, sd / math.sqrt(2))
 
 
-def test_the_error_of_replicates_covers_what_new_seeds_and_new_documents_would_change(record):
+def test_error_of_replicates_covers_new_seeds_and_new_documents(record):
     """Against the variance that the outcomes are drawn with; taken as independent, they would give a third of it."""
     random, replicates, documents = np.random.default_rng(0), 3, 60
     truth = 0.05**2 / replicates + 0.4**2 / documents + 0.3**2 / (replicates * documents)
@@ -162,7 +161,7 @@ def test_the_error_of_replicates_covers_what_new_seeds_and_new_documents_would_c
     assert np.mean(naive) / truth < 0.5
 
 
-def test_replicates_whose_documents_do_not_match_have_an_error_that_is_not_divided_by_their_number(record):
+def test_unpaired_error_does_not_shrink_with_replicates(record):
     found = measure([record(TUNED), record(TUNED, hashes=list("abcdefgh"))], record(BASE, baseline=True))
     assert found["math.value"].stderr == pytest.approx(share(TUNED).stderr)
     assert found["math.gain"].stderr == pytest.approx(math.hypot(share(TUNED).stderr, share(BASE).stderr))
@@ -170,7 +169,7 @@ def test_replicates_whose_documents_do_not_match_have_an_error_that_is_not_divid
     assert found["math.gain"].sd == 0
 
 
-def test_many_settings_at_once_are_each_what_it_is_alone(record):
+def test_settings_measured_together_equal_each_alone(record):
     base, other = record(BASE, baseline=True), record([1] * 8, baseline=True)
     other.key = "another"
     settings = [
@@ -220,7 +219,7 @@ def test_format_and_skill_add_up_to_the_forgetting_rate(record, tuned, base):
     [((0, 0), (10, 20), (1.0, 0.0)), ((4, 20), (8, 20), (0.0, 0.5)), ((2, 10), (0, 20), None)],
     ids=["it never writes the marker", "it always does", "undefined at base 0"],
 )
-def test_an_answer_that_never_carries_the_marker_lost_its_format_alone(record, tuned, base, expected):
+def test_answers_without_marker_lose_format_alone(record, tuned, base, expected):
     """(right, with the marker) of 20."""
     sides = []
     for right, marker in (tuned, base):
@@ -231,7 +230,7 @@ def test_an_answer_that_never_carries_the_marker_lost_its_format_alone(record, t
     assert [one and one.value for one in values] == ([None, None] if expected is None else pytest.approx(list(expected)))
 
 
-def test_the_standard_error_of_a_part_is_its_spread_over_fresh_documents(record):
+def test_error_of_a_part_is_its_spread_over_fresh_documents(record):
     estimates = []
     for seed in range(150):
         random = np.random.default_rng(seed)
@@ -249,7 +248,7 @@ def test_the_standard_error_of_a_part_is_its_spread_over_fresh_documents(record)
         assert np.mean([one[f"math.{kind}"].stderr for one in estimates]) == pytest.approx(spread, rel=0.12), kind
 
 
-def test_what_was_learnt_is_the_mean_over_all_tokens(record):
+def test_learning_is_the_mean_over_all_tokens(record):
     parts = {
         "a": {"tokens": 30, "loss": 1.0, "base_loss": 2.0, "kl": 0.1, "reverse_kl": 0.2},
         "b": {"tokens": 10, "loss": 3.0, "base_loss": 2.0, "kl": 0.5, "reverse_kl": 0.6},
@@ -258,42 +257,30 @@ def test_what_was_learnt_is_the_mean_over_all_tokens(record):
     assert found == pytest.approx({"loss": 1.5, "gain": 0.5, "kl": 0.2, "reverse_kl": 0.3})
 
 
-def test_a_role_without_a_document_in_the_half_is_undefined_and_no_other_role_falls_back(record):
+def test_role_without_a_document_in_the_split_is_absent(record):
     one = record({"math": TUNED, "commonsense": TUNED})
     half = {"score": Score(value=0.6, stderr=0.1, n=5)}
     one.halves = {"math": {"search": half}, "commonsense": {"search": half, "report": half}}
-    found = measure([one], one, half="report")
+    found = measure([one], one, split="report")
     assert "math.value" not in found
     assert found["commonsense.value"].value == 0.6
 
 
-def test_a_record_without_halves_counts_whole_whatever_half_is_asked_for(record):
-    assert measure([record(TUNED)], None, half="report")["math.value"].value == 0.5
+def test_record_without_halves_counts_whole_in_every_split(record):
+    assert measure([record(TUNED)], None, split="report")["math.value"].value == 0.5
 
 
-def test_no_flip_is_not_taken_for_certainty():
-    low, high = paired_interval(np.ones(200), np.ones(200))
-    assert low < -0.005 and high > 0.005
-
-
-def test_mcnemar_is_the_binomial_of_the_flips():
-    tuned, base = np.array([0] * 8 + [1] * 2 + [1] * 5), np.array([1] * 8 + [0] * 2 + [1] * 5)
-    tail = sum(math.comb(10, k) for k in range(3)) / 2**10
-    assert mcnemar(tuned, base) == (8, 2, pytest.approx(2 * tail))
-    assert mcnemar(base, base) == (0, 0, 1.0)
-
-
-def test_a_half_is_that_of_either_side_that_tells_it(record):
+def test_halves_are_read_from_either_side(record):
     """A merged model's record, itself a baseline, beside the adapter's, which is none."""
     halves = ["search", "report"] * 4
     adapter, merged = record(BASE, halves=halves), record(TUNED, baseline=True, halves=halves)
     for one, outcomes in ((adapter, BASE), (merged, TUNED)):
         one.halves = {"math": {half: {"score": share(outcomes[place::2])} for place, half in enumerate(["search", "report"])}}
     differences = np.array(TUNED[1::2]) - np.array(BASE[1::2])
-    assert measure([merged], adapter, half="report")["math.gain"].stderr == pytest.approx(differences.std(ddof=1) / 2)
+    assert measure([merged], adapter, split="report")["math.gain"].stderr == pytest.approx(differences.std(ddof=1) / 2)
 
 
-def test_a_document_without_bits_leaves_the_scores_own_error_and_many_bits_are_kept(record):
+def test_document_without_bits_falls_back_to_the_scores_error(record):
     random = np.random.default_rng(0)
     sides = [{"score": np.ones(50), "bits": random.normal(80, 9, 50), "bytes": np.full(50, 100.0)} for _ in range(2)]
     sides[0]["bits"][3] = 70_000.0

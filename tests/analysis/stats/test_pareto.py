@@ -55,7 +55,7 @@ def instance(objectives, seed):
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-def test_front_ranks_and_hypervolume_are_those_of_the_definitions_on_1000_instances(objectives):
+def test_front_ranks_and_hypervolume_match_their_definitions(objectives):
     """Ties, duplicates, undefined values and infeasible points included; 250 instances for each number of objectives."""
     for seed in range(250):
         points, feasible = instance(objectives, seed)
@@ -80,7 +80,7 @@ def test_hypervolume_is_that_of_the_union_of_boxes(objectives, seed):
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-def test_the_course_of_hypervolume_is_the_volume_of_every_beginning(objectives):
+def test_hypervolumes_are_the_volumes_of_every_prefix(objectives):
     for seed in range(20):
         points, feasible = instance(objectives, seed)
         reference = np.full(objectives, 0.875)
@@ -88,37 +88,45 @@ def test_the_course_of_hypervolume_is_the_volume_of_every_beginning(objectives):
         assert hypervolumes(points, feasible, reference) == pytest.approx(np.array(expected))
 
 
-def test_of_equal_points_all_are_kept():
+def test_equal_points_are_all_kept():
     points = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
     assert front(points, np.ones(3, dtype=bool)).tolist() == [True, True, False]
 
 
-def test_an_infeasible_or_undefined_point_neither_is_on_the_front_nor_hides_another():
+def test_infeasible_or_undefined_point_takes_no_part():
     points = np.array([[0.0, 0.0], [np.nan, -1.0], [1.0, 1.0]])
     assert front(points, np.array([False, True, True])).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("objectives", [1, 3])
-def test_nothing_has_an_empty_front_and_no_volume(objectives):
+def test_no_points_have_an_empty_front_and_no_volume(objectives):
     points = np.empty((0, objectives))
     assert front(points, np.empty(0, dtype=bool)).shape == (0,)
     assert hypervolume(points, np.zeros(objectives)) == 0.0
     assert not front(np.ones((2, objectives)), np.zeros(2, dtype=bool)).any()
 
 
-def test_objectives_are_turned_so_that_less_is_better():
-    objectives = [Objective("a.gain", "maximize"), Objective("b.drop", "minimize")]
+def test_orient_makes_less_better():
+    objectives = [Objective(metric="a.gain", direction="maximize"), Objective(metric="b.drop", direction="minimize")]
     assert orient(np.array([[1.0, 2.0]]), objectives).tolist() == [[-1.0, 2.0]]
 
 
-def test_the_reference_is_the_constraint_or_what_is_worth_nothing():
-    objectives = [Objective("a.gain", "maximize"), Objective("b.forgetting", "minimize"), Objective("c.value", "maximize")]
+def test_reference_is_the_constraint_or_the_worst_value():
+    objectives = [
+        Objective(metric="a.gain", direction="maximize"),
+        Objective(metric="b.forgetting", direction="minimize"),
+        Objective(metric="c.value", direction="maximize"),
+    ]
     assert reference_point(objectives, []).tolist() == [0.0, 1.0, 0.0]
     bounds = ["b.forgetting <= 0.2", "b.forgetting <= 0.1", "c.value >= 0.3", "a.gain <= 0.5"]
     assert reference_point(objectives, [parse_constraint(text) for text in bounds]).tolist() == [0.0, 0.1, 0.3]
 
 
-def test_the_reference_of_a_score_is_the_baselines_own():
-    objectives = [Objective("a.value", "maximize"), Objective("b.value", "maximize"), Objective("a.gain", "maximize")]
+def test_reference_of_a_value_is_the_baselines():
+    objectives = [
+        Objective(metric="a.value", direction="maximize"),
+        Objective(metric="b.value", direction="maximize"),
+        Objective(metric="a.gain", direction="maximize"),
+    ]
     assert reference_point(objectives, [], {"a.value": 0.6}).tolist() == [0.6, 0.0, 0.0]
     assert reference_point(objectives, [parse_constraint("a.value >= 0.7")], {"a.value": 0.6}).tolist() == [0.7, 0.0, 0.0]

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.metrics.definitions import ALL_KINDS
 from analysis.stats.paired_outcomes import Answers
-from analysis.stats.racing import LEVEL, STAGES, Seen, drawn, first
+from analysis.stats.racing import LEVEL, STAGES, Interim, first_documents, sampling_errors
 
 
 def answered(right, n=320, seed=0, size=1):
@@ -17,52 +17,52 @@ def answered(right, n=320, seed=0, size=1):
     return Answers({"score": tuned}, {"score": (hard < 0.5).astype(float)}, np.arange(n // size), np.arange(0, n, size))
 
 
-def seen(gains, drops, share, seed=0):
+def interim(gains, drops, share, seed=0):
     """As `stages` gives it, for a gain and a drop over different documents."""
     kind, values, errors = ALL_KINDS["value"], [], []
     for side, right in enumerate((gains, drops)):
-        part = first(answered(right, seed=10 * seed + side), share)
+        part = first_documents(answered(right, seed=10 * seed + side), share)
         values.append(-part.value(kind)[:, 0])
-        errors.append(drawn(part, ALL_KINDS["gain"]) * np.sqrt(1 - share))
-    return Seen(share, np.stack(values, axis=1), np.stack(values, axis=1) + np.stack(errors, axis=2))
+        errors.append(sampling_errors(part, ALL_KINDS["gain"]) * np.sqrt(1 - share))
+    return Interim(share, np.stack(values, axis=1), np.stack(values, axis=1) + np.stack(errors, axis=2))
 
 
-def test_one_far_behind_in_everything_is_given_up_at_the_first_stage():
-    assert seen([0.2, 0.8], [0.3, 0.9], STAGES[0]).p_beaten(0, [1]) >= LEVEL
+def test_far_dominated_trial_is_given_up_at_the_first_stage():
+    assert interim([0.2, 0.8], [0.3, 0.9], STAGES[0]).p_dominated(0, [1]) >= LEVEL
 
 
 @pytest.mark.parametrize("share", STAGES)
-def test_one_that_is_ahead_in_one_objective_is_never_given_up(share):
-    assert seen([0.8, 0.4], [0.3, 0.9], share).p_beaten(0, [1]) < 0.05
+def test_trial_ahead_in_one_objective_is_never_given_up(share):
+    assert interim([0.8, 0.4], [0.3, 0.9], share).p_dominated(0, [1]) < 0.05
 
 
-def test_without_a_front_nobody_is_given_up():
-    assert seen([0.2, 0.8], [0.3, 0.9], 0.5).p_beaten(0, []) == 0.0
+def test_without_a_front_no_trial_is_given_up():
+    assert interim([0.2, 0.8], [0.3, 0.9], 0.5).p_dominated(0, []) == 0.0
 
 
 @pytest.mark.parametrize("members", [1, 6])
-def test_of_trials_that_end_on_the_front_no_more_are_given_up_than_the_level_says(members):
+def test_final_front_members_are_given_up_at_most_at_the_level(members):
     """As good as the members in truth, so many of them end ahead of all."""
     gains, drops, others = [0.6] * (members + 1), [0.7] * (members + 1), list(range(1, members + 1))
     lost = trials = 0
     for seed in range(200):
-        if seen(gains, drops, 1.0, seed).p_beaten(0, others):  # beaten at the end, so nothing is lost with it
+        if interim(gains, drops, 1.0, seed).p_dominated(0, others):  # beaten at the end, so nothing is lost with it
             continue
         trials += 1
-        lost += any(seen(gains, drops, share, seed).p_beaten(0, others) >= LEVEL for share in STAGES)
+        lost += any(interim(gains, drops, share, seed).p_dominated(0, others) >= LEVEL for share in STAGES)
     assert trials > 50 and lost / trials <= len(STAGES) * (1 - LEVEL)
 
 
-def test_what_is_judged_at_the_end_is_certain():
-    whole = seen([0.2, 0.8], [0.3, 0.9], 1.0)
-    assert whole.p_beaten(0, [1]) == 1.0 and whole.p_beaten(1, [0]) == 0.0
+def test_all_documents_leave_no_uncertainty():
+    whole = interim([0.2, 0.8], [0.3, 0.9], 1.0)
+    assert whole.p_dominated(0, [1]) == 1.0 and whole.p_dominated(1, [0]) == 0.0
 
 
-def test_stages_hold_one_another_and_whole_clusters():
+def test_stages_are_nested_and_hold_whole_clusters():
     whole = answered([0.5, 0.6], size=4)
     before: set[int] = set()
     for share in (*STAGES, 1.0):
-        part = first(whole, share)
+        part = first_documents(whole, share)
         assert part.n == 4 * len(part.clusters) == round(share * whole.n)
         assert before <= set(part.clusters)
         before = set(part.clusters)

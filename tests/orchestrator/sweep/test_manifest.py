@@ -2,11 +2,12 @@
 
 import pytest
 
-from analysis.results.sweep import GivenUp, read_manifest
+from analysis.results.manifest import Manifest
 from orchestrator.config.model import SweepConfig
-from orchestrator.sweep.manifest import CONTRADICTORY, Manifest
+from orchestrator.sweep.manifest import CONTRADICTORY, RunningManifest
 from orchestrator.sweep.queue import PendingTrial
 from trials.errors import InputError
+from trials.ledger.record import GivenUp
 
 
 class Clock:
@@ -17,8 +18,8 @@ class Clock:
 
 
 @pytest.fixture
-def manifest(config, tmp_path) -> Manifest:
-    return Manifest(config, tmp_path, Clock())
+def manifest(config, tmp_path) -> RunningManifest:
+    return RunningManifest(config, tmp_path, Clock())
 
 
 def trial(config: SweepConfig, number: int, rank: int, **fields) -> PendingTrial:
@@ -31,7 +32,7 @@ def test_entries_are_read_back(config, manifest, tmp_path):
     manifest.note(trial(config, 1, 4, free=True))
     manifest.note(PendingTrial(2, {"lora.rank": 3}, []), CONTRADICTORY)
     manifest.write((10.0, 20.0), at_once=True)
-    found = read_manifest(tmp_path)
+    found = Manifest.read(tmp_path)
     assert found.spent == [10.0, 20.0]
     assert [(one.key is None, one.free, one.failure) for one in found.trials] == [
         (False, False, None),
@@ -58,12 +59,12 @@ def test_trials_that_the_study_lost_stay_in_the_file(config, manifest, tmp_path)
         manifest.note(trial(config, number, rank))
     manifest.write((1.0, 2.0), at_once=True)
     known = config.spec({"lora.rank": 2}).key
-    again = Manifest(config, tmp_path, Clock())
+    again = RunningManifest(config, tmp_path, Clock())
     assert again.recall({known}) == [1.0, 2.0]
     assert [one.params for one in again.missing.values()] == [{"lora.rank": 4}]
     again.note(trial(config, 0, 2))
     again.write((1.0, 2.0), at_once=True)
-    assert [one.number for one in read_manifest(tmp_path).trials] == [0, 1]
+    assert [one.number for one in Manifest.read(tmp_path).trials] == [0, 1]
 
 
 def test_second_write_within_a_second_is_skipped(config, manifest, tmp_path):
@@ -73,7 +74,7 @@ def test_second_write_within_a_second_is_skipped(config, manifest, tmp_path):
     assert manifest.unwritten
     manifest._clock.now = 2.0
     manifest.write((0.0, 0.0))
-    assert len(read_manifest(tmp_path).trials) == 1
+    assert len(Manifest.read(tmp_path).trials) == 1
 
 
 def test_damaged_file_is_an_input_error(manifest, tmp_path):

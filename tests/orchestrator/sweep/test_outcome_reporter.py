@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete, fail_next, run_out, states

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.results.sweep import load
+from analysis.results.load import load
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.config.load import load as load_config
 from orchestrator.config.model import SweepConfig
@@ -243,7 +243,7 @@ def test_other_drivers_read_that_a_trial_was_given_up(config, tmp_path):
     complete(second, second.next_job())  # has noted the other's as running
     first.finish(job.spec.key, "given up", "the front beats it", 2.0)
     run_out(second)
-    assert second.state.manifest.trials[job.number]["given_up"]["reason"] == "the front beats it"
+    assert second.state.manifest.trials[job.number].given_up.reason == "the front beats it"
 
 
 def test_resumed_sweep_may_start_racing(config, parts, tmp_path):

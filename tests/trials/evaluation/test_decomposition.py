@@ -7,7 +7,7 @@ import pytest
 
 from analysis.metrics.definitions import PART_KINDS
 from analysis.metrics.names import LEARNING_KINDS, split_metric
-from analysis.results.sweep import load
+from analysis.results.load import load
 from tests.factories.sweeps import Builder
 from trials.evaluation import decomposition, evaluate
 from trials.evaluation.engine.fast_engine import FastEngine

@@ -1,0 +1,145 @@
+"""Reads a sweep's folder and the records that it names, and judges them."""
+
+import gc
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.metrics.names import Criteria, metric_names
+from analysis.results import schema as col
+from analysis.results.frame import TAILS, add_front, add_judgement, baseline_frame, failure_frame, trial_frame
+from analysis.results.manifest import Manifest, sweeps_in
+from analysis.results.outcomes import KeyOutcome, TrialOutcome
+from analysis.results.sweep import Sweep
+from analysis.stats import pareto
+from analysis.stats.bootstrap import Errors
+from analysis.stats.estimate import Setting, measure_all, scores
+from analysis.stats.posterior import Judgement, judge
+from trials.ledger.outcomes import ALL, REPORT, SEARCH, Split
+from trials.ledger.record import Ledger
+from trials.ledger.storage import NotAFile, is_folder, read_bytes, root
+
+
+def load(folder: Path | str) -> Sweep:
+    """Reads a sweep's folder and, once each, the records that it names from the ledger beside it."""
+    with _no_collection():
+        return _load(root(folder))
+
+
+def _load(folder: Path) -> Sweep:
+    manifest = Manifest.read(folder)
+    criteria, ledger = manifest.criteria, Ledger(folder.parent)
+    keys = dict.fromkeys([*manifest.baseline_keys, *(key for trial in manifest.trials for key in trial.keys)])
+    outcomes = {key: KeyOutcome.read(ledger, key) for key in keys}  # once a key: several trials may share it
+    baselines = [outcomes[key] for key in manifest.baseline_keys]
+    trials = [
+        TrialOutcome(trial, tuple(outcomes[key] for key in trial.keys))
+        for trial in sorted(manifest.trials, key=lambda trial: trial.number)
+    ]
+    halves = manifest.documents == "half"
+    quoted: Split = REPORT if halves else ALL
+    searched: Split = SEARCH if halves else ALL
+    settings = [
+        Setting(one.records, outcomes[one.trial.baseline].complete if one.trial.baseline is not None else None)
+        for one in trials
+    ]
+    # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
+    errors = Errors(len(settings), criteria.metrics, " ".join(key for one in trials for key in one.trial.keys))
+    measured = measure_all(settings, quoted, watch=errors.add)
+    records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
+    roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
+    metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
+    reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
+
+    seen = measure_all(settings, searched, errors=False) if halves else measured
+    frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
+    volume = add_front(frame, criteria, reference)
+    noise = errors.draws(settings, measured, quoted)
+    judgement = _judge(frame, noise, criteria, reference)
+    add_judgement(frame, criteria, judgement, noise)
+    low, high = np.percentile(judgement.hypervolumes, TAILS)
+    return Sweep(
+        folder=folder,
+        name=manifest.name,
+        objectives=criteria.objectives,
+        constraints=criteria.constraints,
+        space=manifest.paths,
+        budget=manifest.budget,
+        config=_config(folder),
+        metrics=metrics,
+        half=REPORT if halves else None,
+        trials=frame,
+        baselines=baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted),
+        failures=failure_frame(baselines, trials),
+        records=records,
+        hypervolume=volume,
+        reference=tuple(reference.tolist()),
+        draws=judgement.draws,
+        hypervolume_interval=(float(low), float(high)) if np.isfinite(judgement.draws).any() else None,
+    )
+
+
+def trials(*folders: Path | str) -> pd.DataFrame:
+    """`Sweep.trials` of several sweeps below each other, with each sweep's name in the column "sweep", its folder in "folder".
+
+    A folder is a sweep's, or a storage root, which stands for all sweeps in it.
+    """
+    found = []
+    for one in folders:
+        place = root(one)
+        inside = sweeps_in(place) if is_folder(place) else []
+        for folder in [place / name for name in inside] or [place]:
+            sweep = load(folder)
+            frame = sweep.trials.copy()
+            frame.insert(0, "sweep", sweep.name)
+            frame.insert(1, "folder", str(folder))
+            found.append(frame)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference: np.ndarray) -> Judgement:
+    values = frame[list(criteria.metrics)].to_numpy(dtype=float, copy=True)
+    # a metric without a standard error (what was learnt, from one seed) gives no probability
+    unknown = frame[[col.se(name) for name in criteria.metrics]].isna().any(axis=1).to_numpy(dtype=bool)
+    values[unknown] = np.nan
+    # two trials of one key are one point
+    _, first, own = np.unique(frame["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
+    return judge(values[first], noise[:, first], criteria, reference).of(own)
+
+
+def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:
+    """ROLE.value of the complete baselines, the lowest of several."""
+    found: dict[str, float] = {}
+    for outcome in baselines:
+        if outcome.complete is not None:
+            # the lowest of several bases, so that a gain over any of them adds volume
+            for role, named in scores(outcome.complete, split).items():
+                value = named["score"].value
+                found[f"{role}.value"] = min(value, found.get(f"{role}.value", value))
+    return found
+
+
+def _config(folder: Path) -> str:
+    try:
+        return read_bytes(folder / "sweep.yaml").decode("utf-8", "replace")
+    except (FileNotFoundError, NotAFile):
+        return ""
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pauses the garbage collector: no new record is garbage, and scanning thousands takes longer than reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            if not gc.get_freeze_count():  # nobody else's: frozen and thawed, the new ones count as scanned
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()

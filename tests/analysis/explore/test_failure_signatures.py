@@ -1,0 +1,25 @@
+import pandas as pd
+
+from analysis.explore.failure_signatures import flags, paper_point, verdicts
+from analysis.metrics.names import Objective
+from tests.factories.sweeps import Builder
+
+
+def test_unmeasured_metric_shows_no_signature(tmp_path):
+    found = verdicts(Builder(tmp_path).baseline().add((22, 40)).load())
+    assert found["knowledge loss"].tolist() == ["not measured"]
+
+
+def test_paper_is_a_point_only_in_objectives_that_it_measured():
+    gain, forgetting = (
+        Objective(metric="commonsense.gain", direction="maximize"),
+        Objective(metric="math.forgetting", direction="minimize"),
+    )
+    assert paper_point((gain, forgetting)) == [0.0043, 0.88]
+    assert paper_point((gain, Objective(metric="math.value", direction="maximize"))) is None
+
+
+def test_flags_mark_what_cannot_be_decided():
+    row = pd.Series({"math collapse": "yes", "knowledge loss": "cannot tell"})
+    assert flags(row) == "math collapse, knowledge loss?"
+    assert flags(row.replace({"yes": "no", "cannot tell": "not measured"})) == ""
