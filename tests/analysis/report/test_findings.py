@@ -39,7 +39,7 @@ def test_headline_counts_the_feasible_trials_and_names_the_best(finished, tmp_pa
 @pytest.mark.parametrize(
     ("situation", "start"),
     [
-        ("nothing asked", "No trial has been asked for yet."),
+        ("nothing asked", "The sweep has no trial yet."),
         ("nothing finished", "None of 2 trials has finished yet."),
         ("all failed", "All 2 trials failed."),
         ("none feasible", "None of 2 finished trials keeps math forgetting within 10 %."),
