@@ -380,7 +380,6 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit code of the command that the arguments name."""
     try:
         app()
     except SystemExit as ended:

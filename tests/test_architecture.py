@@ -21,6 +21,10 @@ FORBIDDEN = {
 }
 
 
+PACKAGES = ("trials", "orchestrator", "analysis")
+MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -129,3 +133,74 @@ def test_what_promises_nothing_has_an_upper_bound_that_the_lock_satisfies():
     for name in PRIVATE:
         assert any(bound.operator == "<" for bound in wanted[name]), name
     assert not {name for name, bounds in wanted.items() if name in locked and not bounds.contains(locked[name])}
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imported(path: Path) -> set[str]:
+    """Modules of the project that a module imports when it is loaded; imports inside functions wait for a call."""
+    tree = ast.parse((ROOT / path).read_text())
+    names = {_name(module) for module in MODULES}
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                found.add(submodule if (submodule := f"{node.module}.{alias.name}") in names else node.module)
+    return found & names
+
+
+def test_no_circle_of_imports():
+    graph = {_name(path): _imported(path) - {_name(path)} for path in MODULES}
+    while leaves := {name for name, imported in graph.items() if not imported}:
+        graph = {name: imported - leaves for name, imported in graph.items() if name not in leaves}
+    assert not graph
+
+
+@pytest.mark.parametrize("folder", ["analysis/stats", "analysis/metrics"])
+def test_statistics_know_neither_results_nor_figures(folder):
+    for path in (ROOT / folder).glob("*.py"):
+        assert not {name for name in imports(path) if name.startswith(("analysis.results", "matplotlib"))}, path
+
+
+def test_specs_errors_and_the_ledger_load_no_torch():
+    modules = ["trials.spec", "trials.errors", *(_name(path) for path in MODULES if path.parts[:2] == ("trials", "ledger"))]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_module_has_its_test_file():
+    code = [path for path in MODULES if path.name not in ("__init__.py", "__main__.py")]
+    assert not [str(path) for path in code if not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()]
+
+
+def test_no_test_imports_a_test():
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not {name for name in imports(path) if name.rpartition(".")[2].startswith("test_")}, path
+
+
+def _definitions(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> list[tuple[str, ast.AST]]:
+    return [
+        (f"{path}:{node.name}", node)
+        for path in MODULES
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, kind)
+    ]
+
+
+def test_functions_classes_and_files_stay_small():
+    functions = _definitions((ast.FunctionDef, ast.AsyncFunctionDef))
+    assert not [name for name, node in functions if node.end_lineno - node.lineno >= 60]
+    assert not [name for name, node in _definitions(ast.ClassDef) if node.end_lineno - node.lineno >= 250]
+    assert not [str(path) for path in MODULES if len((ROOT / path).read_text().splitlines()) > 400]
+
+
+def test_few_functions_take_six_parameters():
+    def parameters(node: ast.FunctionDef) -> int:
+        taken = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        return len([one for one in taken if one.arg not in ("self", "cls")])
+
+    assert len([name for name, node in _definitions(ast.FunctionDef) if parameters(node) >= 6]) < 10

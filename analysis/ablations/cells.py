@@ -130,4 +130,4 @@ def _among(value: object, selected: object) -> bool:
 def _equal(value: object, one: object) -> bool:
     if isinstance(value, int | float) and isinstance(one, int | float) and bool not in (type(value), type(one)):
         return math.isclose(value, one, rel_tol=1e-6)  # scaling by a twin's factor may have rounded one of them
-    return value == one
+    return isinstance(value, bool) == isinstance(one, bool) and value == one

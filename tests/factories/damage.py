@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 BYTES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda whole: b"",
@@ -29,3 +30,11 @@ KINDS: dict[str, Callable[[Path], object]] = {  # of what may stand where a file
 def _socket(path: Path) -> None:
     with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:  # its path may be too long for a socket
         made.bind(path.name)
+
+
+# ---------------------------------------------------------------------- values of JSON
+
+HUGE = 10**400
+DEEP: Any = []
+for _ in range(150):
+    DEEP = [DEEP]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.factories.damage import BYTES, DEEP, HUGE, KINDS
 from tests.fuzz import cases
-from tests.fuzz.test_damage import BYTES, DEEP, HUGE, KINDS, patience  # noqa: F401  # a fixture
 from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.record import TrialRecord
 from trials.run.training_phase import Progress
@@ -65,7 +65,7 @@ def _set(path: Path, field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", cases(_damages()))
-def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, checkpoints, spec, patience):  # noqa: F811
+def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, checkpoints, spec, patience):
     damage(checkpoints.folder)
     again = CheckpointStore(checkpoints.folder).bound(**ORIGIN)
     progress = _progress(again, spec)

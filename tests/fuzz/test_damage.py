@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests import ready
-from tests.factories.damage import BYTES, KINDS
+from tests.factories.damage import BYTES, DEEP, HUGE, KINDS
 from tests.fuzz import cases
 
 Damage = Callable[[Path], None]
@@ -59,10 +59,6 @@ def _gone(name: str) -> Damage:
 
 # ---------------------------------------------------------------------- values in JSON
 
-HUGE = 10**400
-DEEP: Any = []
-for _ in range(150):
-    DEEP = [DEEP]
 ODD: dict[str, Any] = {
     "null": None,
     "text": "x\0\x1b[31m[/b]",
