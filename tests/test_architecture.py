@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,12 +140,19 @@ def _name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
+def _runs(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _runs(child)
+
+
 def _imported(path: Path) -> set[str]:
-    """Modules of the project that a module imports when it is loaded; imports inside functions wait for a call."""
+    """Modules of the project that a module imports, inside functions as well; not those for types alone."""
     tree = ast.parse((ROOT / path).read_text())
     names = {_name(module) for module in MODULES}
     found = set()
-    for node in tree.body:
+    for node in _runs(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -72,9 +72,9 @@ def _run() -> int:
 
 def pinned(spec: "TrialSpec", path: Path, hub: "Hub") -> "TrialSpec":
     """The spec, pinned to the current content of its names. A spec in its record's folder stays unchanged."""
-    from trials.hub import identity
+    from trials.hub import pinning
 
-    return spec if path.parent.name == spec.key else identity.pinned(spec, hub)
+    return spec if path.parent.name == spec.key else pinning.pinned(spec, hub)
 
 
 def run(worker: "Worker", specs: "Sequence[TrialSpec]") -> "list[Ended]":

@@ -14,7 +14,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.config.pins import Pins, model_name, source_name
 from orchestrator.search.study_storage import study_folder
 from trials.errors import InputError
-from trials.hub import identity
+from trials.hub import identity, pinning
 from trials.hub.hub import SELF, Hub, commit_of
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, exists, read_text, rename
@@ -130,7 +130,7 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
     tasks = {name for spec in specs for evaluation in spec.eval.values() for name in evaluation.tasks}
     chats = {spec.base: None for spec in specs if spec.data.template == "chat"}
     date = given.date or begun.date
-    if date is None and any(identity.template_is_dated(base, hub) for base in chats):
+    if date is None and any(pinning.template_is_dated(base, hub) for base in chats):
         date = dt.date.today()
     return Pins(
         models=_settle({name: identity.of_base(base, hub) for name, base in models.items()}, given.models, begun.models),

@@ -3,7 +3,6 @@
 Content of the package has no identity: a change to it raises SCHEMA.
 """
 
-import datetime as dt
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from trials.errors import InputError
 from trials.hub import fingerprint
-from trials.hub.hub import COMMIT, SELF, TASK_FOLDERS, Hub, commit_of, find_source, is_commit
+from trials.hub.hub import COMMIT, SELF, TASK_FOLDERS, Hub, find_source, is_commit
 from trials.spec import Base, Data, TrialSpec
 
 FILES = "sha256:"
@@ -52,37 +51,6 @@ def of_task(dataset: str, hub: Hub) -> str | None:
     hub.refuse_lookalike("a task", dataset)
     files = hub.folder_files(dataset)
     return _commit(dataset, "dataset", None, hub) if files is None else _of_files(files, hub)
-
-
-def template_is_dated(base: Base, hub: Hub) -> bool:
-    """Whether the base's chat template writes the current date."""
-    from trials.models.base import tokenizer  # imports transformers, which no other identity needs
-
-    return "strftime_now" in str(tokenizer(base, hub).chat_template)
-
-
-def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
-    """The spec with all pins; existing ones stay unchanged."""
-    base, data = spec.base, spec.data
-    if base.content is None and (pin := of_base(base, hub)):
-        commit = commit_of(pin)
-        # a commit is a revision that everybody can load; a checksum can only be compared
-        base = base.model_copy(update={"revision": commit} if commit else {"content": pin})
-    if not spec.is_baseline:
-        found = {name: of_source(data, name, hub) for name in data.shares.keys() - data.content.keys() - {SELF}}
-        dated = data.template == "chat" and data.date is None and template_is_dated(spec.base, hub)
-        update = {"content": data.content | _known(found), "date": dt.date.today() if dated else data.date}
-        data = data.model_copy(update=update)
-    roles = {}
-    for role, evaluation in spec.eval.items():
-        named = {dataset for task in evaluation.tasks for dataset in task_datasets(task, hub)}
-        found = {dataset: of_task(dataset, hub) for dataset in named - evaluation.content.keys()}
-        roles[role] = evaluation.model_copy(update={"content": evaluation.content | _known(found)})
-    return spec.model_copy(update={"base": base, "data": data, "eval": roles})
-
-
-def _known(pins: dict[str, str | None]) -> dict[str, str]:
-    return {name: pin for name, pin in pins.items() if pin}
 
 
 def check(spec: TrialSpec, hub: Hub) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from trials.adapters import target_modules
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger import storage
+from trials.models.modules import Layout, Tokens
 from trials.spec import Base, Lora, TrialSpec
 
 _FILES = (
@@ -28,52 +29,6 @@ _FILES = (
 )
 _VERSION = 4  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
 _SMALL = 0.01  # share of the model's weights below which layers get no note
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokenizer's special tokens, as the base can use them."""
-
-    end: str | None
-    beyond: list[str]
-    """Tokens with ids beyond the embedding, except padding, which is masked."""
-    fed: list[str]
-    """The tokens beyond the embedding that the tokenizer adds to every text."""
-    chat: list[str]
-    """The tokens beyond the embedding that the chat template writes."""
-    longest: int
-    """The maximum number of tokens that an evaluation feeds the model, prompt and response together."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The modules of a base."""
-
-    linear: dict[str, int]
-    """Number of weights of each layer that can carry an adapter, by name, without the head."""
-    head: list[str]
-    """Name of the head if it can carry an adapter. No group contains it; a list of names may."""
-    four_bit: list[str]
-    """Linear layers that a 4-bit quantisation replaces."""
-    reserved: dict[str, int]
-    """Linear layers without an adapter: PEFT refuses their names or takes them for fused experts, or the model's code would
-    bypass the adapter."""
-    other: dict[str, int]
-    """Matrices outside of linear layers, such as fused experts: they get no adapter and stay in 16 bits."""
-    modules: list[str]
-    """Names of all other modules."""
-    weights: int
-    """Number of weights of the whole model."""
-    rows: int
-    """Number of rows of the embedding."""
-    positions: int | None
-    """The maximum length that the position table allows; None without a table."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why the architecture fails, by "training" and "evaluation" (see trials/models/rehearsal.py)."""
-
-    def candidates(self, lora: Lora) -> list[str]:
-        """The layers among which lora.target_modules chooses."""
-        return [*self.linear, *([] if isinstance(lora.target_modules, str) else self.head)]
 
 
 def of(base: Base, hub: Hub) -> tuple[Layout, Tokens] | None:

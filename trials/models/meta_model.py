@@ -14,7 +14,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from trials.hub.hub import Hub
 from trials.models import base as bases
 from trials.models import positions, rehearsal
-from trials.models.layout import Layout, Tokens
+from trials.models.modules import Layout, Tokens
 from trials.spec import Base
 
 _MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}

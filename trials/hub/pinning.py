@@ -1,0 +1,38 @@
+"""Pins a spec to the content of its first run: commits of the hub, checksums of local files, the date of a chat template."""
+
+import datetime as dt
+
+from trials.hub import identity
+from trials.hub.hub import SELF, Hub, commit_of
+from trials.spec import Base, TrialSpec
+
+
+def template_is_dated(base: Base, hub: Hub) -> bool:
+    """Whether the base's chat template writes the current date."""
+    from trials.models.base import tokenizer  # imports transformers, which pins of other sections do not need
+
+    return "strftime_now" in str(tokenizer(base, hub).chat_template)
+
+
+def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
+    """The spec with all pins; existing ones stay unchanged."""
+    base, data = spec.base, spec.data
+    if base.content is None and (pin := identity.of_base(base, hub)):
+        commit = commit_of(pin)
+        # a commit is a revision that everybody can load; a checksum can only be compared
+        base = base.model_copy(update={"revision": commit} if commit else {"content": pin})
+    if not spec.is_baseline:
+        found = {name: identity.of_source(data, name, hub) for name in data.shares.keys() - data.content.keys() - {SELF}}
+        dated = data.template == "chat" and data.date is None and template_is_dated(spec.base, hub)
+        update = {"content": data.content | _known(found), "date": dt.date.today() if dated else data.date}
+        data = data.model_copy(update=update)
+    roles = {}
+    for role, evaluation in spec.eval.items():
+        named = {dataset for task in evaluation.tasks for dataset in identity.task_datasets(task, hub)}
+        found = {dataset: identity.of_task(dataset, hub) for dataset in named - evaluation.content.keys()}
+        roles[role] = evaluation.model_copy(update={"content": evaluation.content | _known(found)})
+    return spec.model_copy(update={"base": base, "data": data, "eval": roles})
+
+
+def _known(pins: dict[str, str | None]) -> dict[str, str]:
+    return {name: pin for name, pin in pins.items() if pin}
