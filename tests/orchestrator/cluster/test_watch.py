@@ -122,8 +122,8 @@ def test_lost_ray_is_one_line_and_the_same_command_resumes(config, tmp_path, nam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "end"), [("raylet", "ended"), ("gcs_server", "has not answered for 45 s")])
-def test_lost_cluster_is_one_line(config, tmp_path, name, end):
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])  # `ray start --block` ends the raylet of a head whose GCS died
+def test_lost_cluster_is_one_line(config, tmp_path, name):
     runs = tmp_path / "runs"
     with head(tmp_path) as cluster:
         line = [Path(sys.executable).parent / "slimsweep", "run", config, "--storage", runs, "--json"]
@@ -133,7 +133,7 @@ def test_lost_cluster_is_one_line(config, tmp_path, name, end):
         )
     assert (code, out) == (1, "")
     assert "Traceback" not in errors
-    assert f"Ray's {name}" in errors.splitlines()[-1] and end in errors.splitlines()[-1]
+    assert "Ray's raylet ended; its log: " in errors.splitlines()[-1]
 
 
 def _complete(runs: Path) -> dict:
