@@ -153,15 +153,18 @@ def _open_subfolder(parent: int, name: str, whole: Path) -> int:
             os.mkdir(name, dir_fd=parent)
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        # O_DIRECTORY and O_NOFOLLOW together give ENOTDIR for a link on Linux, ELOOP elsewhere
-        if error.errno == errno.ELOOP or (error.errno == errno.ENOTDIR and _is_link_in(parent, name)):
+        # O_DIRECTORY and O_NOFOLLOW together give ENOTDIR for a link on Linux, ELOOP or EMLINK elsewhere
+        if error.errno == errno.ELOOP or _is_link_in(parent, name):
             raise InputError(f"{whole}: {name} is a symbolic link, which is not followed below a storage root") from None
         error.filename = str(whole)
         raise
 
 
 def _is_link_in(parent: int, name: str) -> bool:
-    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:  # it vanished since it was opened
+        return False
 
 
 @contextmanager

@@ -147,6 +147,12 @@ def fit(trainings: Sequence[Training]) -> None:
     saved, cost = time.perf_counter(), 0.0
     left = list(trainings)
     while left:
+        for training in left:
+            if training.over:  # also one that resumes at its end: stacked, it would only take memory
+                training.finish()
+        left = [training for training in left if not training.over]
+        if not left:
+            return
         with stacked(left) as stack:
             while not any(training.over for training in left):
                 stack.step()
@@ -157,10 +163,6 @@ def fit(trainings: Sequence[Training]) -> None:
                             training.inputs.save(training.state())
                     saved = time.perf_counter()
                     cost = saved - now
-        for training in left:
-            if training.over:
-                training.finish()
-        left = [training for training in left if not training.over]
 
 
 # ---------------------------------------------------------------------- the adapters in one pass
