@@ -259,7 +259,8 @@ class Evaluation(Section):
     seed: Seed = 0
     batch_size: Count = 32
     engine: Literal["exact", "hflm"] = "exact"
-    """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key does not contain the choice."""
+    """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key
+    does not contain the choice."""
     content: dict[str, str] = {}
     """By data set of the tasks, as in data.content."""
 

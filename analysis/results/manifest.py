@@ -27,14 +27,14 @@ def _is_setting(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
-def _are_settings(params: dict[str, Any]) -> dict[str, Any]:
+def are_settings(params: dict[str, Any]) -> dict[str, Any]:
     for path, value in params.items():
         if not _is_setting(value):
             raise ValueError(f"{path}: a setting is a number, a text, yes or no, or a list of these")
     return params
 
 
-Settings = Annotated[dict[Text, Any], AfterValidator(_are_settings)]
+Settings = Annotated[dict[Text, Any], AfterValidator(are_settings)]
 """Values by dotted path."""
 
 
@@ -84,6 +84,14 @@ class Manifest(BaseModel):
     budget: int | None = Field(default=None, ge=0, lt=2**63)
     documents: Literal["half", "all"] = "all"
     """The documents that the search saw. With `half` results are quoted on the other half."""
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _known_fields(cls, objectives: Any) -> Any:  # a config refuses unknown ones, a newer version's manifest may have some
+        if not isinstance(objectives, list):
+            return objectives
+        known = Objective.model_fields.keys()
+        return [{name: one[name] for name in known & one.keys()} if isinstance(one, dict) else one for one in objectives]
 
     # the name becomes a path: a manifest from elsewhere must not lead out of its storage
     @field_validator("name")

@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    RootModel,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
+from analysis.results.manifest import are_settings
 from trials.spec import Section
 
 Value = str | bool | int | float
@@ -167,7 +178,10 @@ class Simplex(_Parameter):
         return sources
 
 
-class Paired(RootModel[Annotated[tuple[dict[str, JsonValue], ...], Field(min_length=1)]]):
+Point = Annotated[dict[str, JsonValue], AfterValidator(are_settings)]
+
+
+class Paired(RootModel[Annotated[tuple[Point, ...], Field(min_length=1)]]):
     """Points whose settings vary together, as one choice."""
 
     model_config = ConfigDict(frozen=True)

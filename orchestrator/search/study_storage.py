@@ -6,6 +6,7 @@ A damaged study file is set aside; the sweep fills a new one from manifest.json 
 import hashlib
 import os
 import sqlite3
+import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from trials.ledger.storage import is_link, is_local, set_aside, sqlite_url
 STUDY_ERRORS = (StorageInternalError, sqlalchemy.exc.OperationalError)
 """Raised by an open study that cannot be read or written."""
 
+_LOCK_SECONDS = 30.0  # Optuna's own patience with the lock of a dead process
 _TRIES = 5  # attempts to open a server's database
 _LOCKED = 60.0  # seconds to wait for another process that writes the file
 _BESIDE = ("-journal", "-wal", "-shm")  # endings of the files that sqlite writes beside its own
@@ -142,12 +144,31 @@ def _damage(path: Path) -> str | None:
 def _journal(path: Path, notice: Callable[[str], None]) -> JournalStorage:
     if path.exists() and not path.is_file():
         _set_aside(path, "it is no file", notice)
-    lock = path.with_name(f"{path.name}.lock")
-    if is_link(lock) and not (path.exists() and lock.exists()):
-        lock.unlink()  # a lock links to the journal; Optuna waits for ever for one that links to nothing
+    backend = JournalFileBackend(str(path))  # creates the journal, so that a lock on it links to something
+    _remove_dangling(path.with_name(f"{path.name}.lock"))
     _end_last_line(path, notice)
     with reading():  # raises for a line that is not JSON or not Optuna's
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(backend)
+
+
+def _remove_dangling(lock: Path) -> None:
+    """Removes a lock that links to nothing and stays. Optuna would wait for it forever."""
+    found = _dangling(lock)
+    since = time.monotonic()
+    while found is not None and found == _dangling(lock):
+        if time.monotonic() - since > _LOCK_SECONDS:
+            lock.unlink(missing_ok=True)
+            return
+        time.sleep(0.2)
+
+
+def _dangling(lock: Path) -> tuple[int, int] | None:
+    """The identity of a link to nothing. Living locks of machines that mount the folder elsewhere look like one too."""
+    try:
+        status = lock.lstat()
+    except FileNotFoundError:
+        return None
+    return (status.st_ino, status.st_mtime_ns) if stat.S_ISLNK(status.st_mode) and not lock.exists() else None
 
 
 def _end_last_line(path: Path, notice: Callable[[str], None]) -> None:
@@ -189,8 +210,9 @@ def _connect(url: str) -> RDBStorage:
 
 def _set_aside(path: Path, problem: str, notice: Callable[[str], None]) -> None:
     # where a file beside it is the problem, the study itself may be missing
-    exists = path.exists() or path.is_symlink()
-    aside = set_aside(path) if exists else path.with_name(f"{path.name}.corrupt")
+    if not (path.exists() or path.is_symlink()):
+        path.touch()  # takes the next free name, which the files beside it share
+    aside = set_aside(path)
     for leftover in path.parent.glob(f"{path.name}-*"):  # sqlite would play the old journal back into the new file
         leftover.rename(leftover.with_name(f"{aside.name}{leftover.name.removeprefix(path.name)}"))
     notice(

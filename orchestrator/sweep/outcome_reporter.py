@@ -55,8 +55,8 @@ class OutcomeReporter:
         if trial is None or trial.reported or state.lost_to_another():
             return
         given_up = GivenUp(reason=reason, seconds=round(seconds, 3))
+        state.study.prune(trial.number, given_up, self._constraints)  # before the manifest, which may lag
         state.manifest.note(trial, given_up=given_up)
-        state.study.prune(trial.number, given_up, self._constraints)
         state.counts["given up"] += 1
         self.report_failed()
         state.manifest.write(state.budget.spent)
@@ -167,9 +167,9 @@ class OutcomeReporter:
         for trial in state.policy.release():
             if not trial.reported:
                 unusable = trial.failure if trial.failure in (BASELINE_FAILED, BASELINE_UNDEFINED) else None
+                state.study.fail(trial.number, unusable)
                 if unusable is not None:
                     state.manifest.note(trial, unusable)
-                state.study.fail(trial.number, unusable)
             state.counts["failed"] += 1
 
 

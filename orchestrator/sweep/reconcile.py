@@ -90,7 +90,7 @@ def _restore(trial: StudyTrial, state: SweepState, intake: Intake) -> None:
         return
     try:
         noted = intake.note(trial)
-    except ValueError:  # an earlier version of the program allowed these settings
+    except (KeyError, ValueError):  # an earlier version of the program allowed these settings
         intake.reject(trial.number, state.study.settings(trial))
         return
     if trial.state != "complete":

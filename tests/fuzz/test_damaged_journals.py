@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.search import driver_lease
+from orchestrator.search import driver_lease, study_storage
 from orchestrator.sweep import controller
 from tests import ready
 from tests.factories.damage import BYTES, KINDS
@@ -84,6 +84,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that no driver signed are taken over without a minute's wait."""
+    monkeypatch.setattr(study_storage, "_LOCK_SECONDS", 0.0)
     monkeypatch.setattr(driver_lease, "_UNSIGNED", 0.0)
     monkeypatch.setattr(driver_lease, "_POLL", 0.0)
     monkeypatch.setattr(controller, "_POLL", 0.0)

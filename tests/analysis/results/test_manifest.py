@@ -81,3 +81,12 @@ def test_criteria_refuse_an_unknown_metric():
     unknown.objectives = [Objective(metric="math.gian", direction="maximize")]
     with pytest.raises(InputError, match=r"did you mean math\.gain"):
         _ = unknown.criteria
+
+
+def test_fields_of_a_newer_version_are_ignored(tmp_path):
+    (tmp_path / "little").mkdir()
+    manifest().write(tmp_path / "little")
+    path = tmp_path / "little" / "manifest.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"newer": 1, "objectives": [one | {"newer": 1} for one in whole["objectives"]]}))
+    assert Manifest.read(tmp_path / "little").objectives == manifest().objectives

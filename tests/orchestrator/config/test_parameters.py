@@ -36,3 +36,9 @@ def test_boolean_is_no_number():
 def test_contradictory_parameter_is_refused(given, expected):
     with pytest.raises(ValidationError, match=expected):
         TypeAdapter(Parameter).validate_python(given)
+
+
+def test_points_hold_plain_settings_only():
+    assert TypeAdapter(Parameter).validate_python([{"lora.rank": 4, "lora.layers": [0, 1]}])
+    with pytest.raises(ValidationError, match=r"data\.sources: a setting is a number, a text, yes or no, or a list of these"):
+        TypeAdapter(Parameter).validate_python([{"data.sources": {"mine": {"dataset": "x"}}}])

@@ -42,3 +42,22 @@ def test_locked_study_is_one_line(config, tmp_path, monkeypatch):
             with pytest.raises(InputError, match=f"^search.study: {path}: database is locked$"):
                 SweepController.open(config, tmp_path)
     assert SweepController.open(config, tmp_path).state.unfinished == 4
+
+
+def test_dangling_lock_is_removed_only_if_it_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_storage, "_LOCK_SECONDS", 0.0)
+    lock = tmp_path / "study.journal.lock"
+    lock.symlink_to(tmp_path / "nothing")
+    study_storage._remove_dangling(lock)
+    assert not lock.is_symlink()
+
+    monkeypatch.setattr(study_storage, "_LOCK_SECONDS", 60.0)
+    lock.symlink_to(tmp_path / "nothing")
+
+    def another_holder(seconds: float) -> None:
+        lock.unlink()
+        lock.symlink_to(tmp_path / "nobody")
+
+    monkeypatch.setattr(study_storage.time, "sleep", another_holder)
+    study_storage._remove_dangling(lock)
+    assert lock.is_symlink()
