@@ -72,11 +72,11 @@ def memory(size: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """ "8.2 s", "3 min 20 s", "2 h 05 min"."""
+    """ "8.2 s", "3 min 20 s", "2 h 05 min". An int has no decimals: "8 s"."""
     if seconds is None or math.isnan(seconds):
         return labels.MISSING
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

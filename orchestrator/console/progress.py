@@ -137,7 +137,7 @@ class Progress:
         # an overdue trial shortens no other one's time
         rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
         longest = max((max(self._durations) - age for age in ages), default=0.0)
-        return f"about {duration(max(rest / max(self.sweep.state.slots, 1), longest, 1.0))} left"
+        return f"about {duration(round(max(rest / max(self.sweep.state.slots, 1), longest, 1.0)))} left"
 
     def _table(self) -> RenderableType:
         assert self.sweep is not None

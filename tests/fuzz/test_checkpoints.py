@@ -81,26 +81,26 @@ def test_a_damaged_checkpoint_is_set_aside_and_replaced(damage, checkpoints, spe
 
 @pytest.mark.parametrize("kind", ["state", "told"])
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
-def test_a_whole_checkpoint_of_something_else_is_set_aside(kind, value, partial, spec):
+def test_a_whole_checkpoint_of_something_else_is_set_aside(kind, value, checkpoints, spec):
     """Its checksum is right: another version of the program wrote it, or somebody who knows how one is made."""
-    whole = json.loads((partial.folder / "training.json").read_text())["state"]
+    whole = json.loads((checkpoints.folder / "training.json").read_text())["state"]
     state = whole | {"told": value} if kind == "told" else whole | {"training": value}
-    partial.save(ORIGIN, state, {"weights/a": torch.ones(2)})
-    assert _progress(partial, spec).resume() is None
-    assert (partial.folder / "damaged.training.json").exists()
+    checkpoints.save(state, {"weights/a": torch.ones(2)})
+    assert _progress(checkpoints, spec).resume() is None
+    assert (checkpoints.folder / "damaged.training.json").exists()
 
 
-def test_a_link_to_the_checkpoint_s_folder_while_a_trial_runs_is_not_followed(partial, spec, tmp_path):
+def test_a_link_to_the_checkpoint_s_folder_while_a_trial_runs_is_not_followed(checkpoints, spec, tmp_path):
     from trials.errors import InputError
 
     foreign = tmp_path / "foreign"
     (foreign / "adapter").mkdir(parents=True)
     (foreign / "adapter" / "weights").write_text("precious")
-    shutil.rmtree(partial.folder)
-    partial.folder.symlink_to(foreign)
+    shutil.rmtree(checkpoints.folder)
+    checkpoints.folder.symlink_to(foreign)
     with pytest.raises(InputError, match="symbolic link"):
-        partial.save_adapter(lambda folder: folder.mkdir())
+        checkpoints.save_adapter(lambda folder: folder.mkdir())
     with pytest.raises(InputError, match="symbolic link"):
-        _progress(partial, spec).save(trainer.State(2, 8, {}))
-    partial.remove()
+        _progress(checkpoints, spec).save(trainer.State(2, 8, {}))
+    checkpoints.remove()
     assert [path.name for path in foreign.rglob("*")] == ["adapter", "weights"]

@@ -15,6 +15,7 @@ from analysis.formatting import numbers
         (9.97, "10.0 s"),
         (42.4, "42.4 s"),
         (59.7, "59.7 s"),
+        (30, "30 s"),
         (59.97, "1 min 00 s"),
         (200, "3 min 20 s"),
         (3599.6, "1 h 00 min"),
