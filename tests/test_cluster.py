@@ -8,6 +8,7 @@ import json
 import signal
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from psutil import NoSuchProcess, Process
 
 from tests.cluster.namespaces import SHARED, Cluster, Node, cluster, unavailable, until
 from tests.conftest import CONFIG, deep
@@ -91,6 +93,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         lost = nodes.nodes[1]
         key = lose_in_mid_trial(nodes, lost)
         came = nodes.add()
+        wait_until_it_works(came, [node for node in nodes.nodes if node not in (lost, came)])
         code = driver.wait(timeout=900)
         return Run(folder, code, nodes.logs(), lost.name, came.name, key)
 
@@ -107,6 +110,28 @@ def lose_in_mid_trial(nodes: Cluster, node: Node) -> str:
     until(mid_trial, 240, f"a trial on {node.name} in a sweep that has finished some\n{nodes.logs()}")
     nodes.lose(node)
     return frozen[-1]
+
+
+def wait_until_it_works(came: Node, others: list[Node]) -> None:
+    """Holds the trials of the others until a trial runs on the node that came, as trials of an hour would.
+
+    Tune gives a worker that becomes free the trial that a starting worker is for. Trials of seconds end more often than workers
+    start on a busy machine.
+    """
+    held: list[Process] = []
+
+    def works() -> bool:
+        for process in (process for node in others for process in node.workers()):
+            process.send_signal(signal.SIGSTOP)
+            held.append(process)
+        return bool(came.workers())
+
+    try:
+        until(works, 55, f"a trial on {came.name}")  # a lease expires after a minute
+    finally:
+        for process in held:
+            with suppress(NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
 
 
 def test_a_sweep_that_loses_a_node_finishes_with_every_trial_complete(run):
