@@ -24,7 +24,7 @@ class GpuKind:
 
 
 # Rates: NVIDIA's data sheets of the cards (H200, H100 SXM, A100 SXM, L40S, L4, T4, A10G as AWS G5 has it) and, for the RTX
-# cards, the white papers of the Ada and the GA102 architecture. Where tensor rates are given with sparsity, half of them.
+# cards, the white papers of the Ada and the GA102 architecture. Tensor rates that are given with sparsity are halved.
 KINDS = (
     GpuKind("H200", 139.0, 989, 4800, 0.10),
     GpuKind("H100-80GB", 79.0, 989, 3350, 0.10),

@@ -214,7 +214,7 @@ def _public(record: TrialRecord | None) -> dict[str, Any] | None:
 def _staged(place: Path) -> Iterator[Path]:
     """An empty folder beside `place`, removed at the end unless it was renamed; SweepFailed while another process has it.
 
-    `place` appears by that rename, complete, or not at all. What a killed publication left is removed by the next one.
+    `place` appears by that rename, complete, or not at all. The next publication removes the leftovers of a killed one.
     """
     staging = storage.refuse_link(place.with_name(f".{place.name}.publishing"))
     staging.mkdir(parents=True, exist_ok=True)

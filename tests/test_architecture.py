@@ -51,7 +51,6 @@ def test_analysis_imports_of_its_neighbours_the_record_alone():
             "trials.ledger.record",
             "trials.ledger.outcomes",
             "trials.ledger.storage",
-            "trials.dotted_path",
             "trials.errors",
             "trials.printable",
         }, f"{path} imports {of_trials}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from trials import dotted_path
 from trials.sections import STOCK_ENGINE, Base, Count, Data, Derive, Evaluation, Lora, Replay, Section, Source, Train
 
 __all__ = ["Base", "Count", "Data", "Derive", "Evaluation", "Lora", "Replay", "Section", "Source", "Train", "TrialSpec"]
@@ -100,6 +101,10 @@ class TrialSpec(Section):
     @property
     def is_baseline(self) -> bool:
         return self.data.samples == 0
+
+    def setting(self, path: str) -> Any:
+        """The value at a dotted path; None if there is no such setting."""
+        return dotted_path.read(self, path)
 
     def canonical(self) -> dict[str, Any]:
         """The settings that the numbers depend on: a baseline has no training settings, a mix no source with share 0."""

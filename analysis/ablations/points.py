@@ -12,7 +12,6 @@ from analysis.formatting import labels
 from analysis.metrics.names import split_metric
 from analysis.results.manifest import Manifest
 from analysis.results.sweep import Sweep
-from trials.dotted_path import read as read_setting
 from trials.errors import InputError
 
 LINES = 8  # in colour; a reader cannot distinguish more, so the others are grey
@@ -65,7 +64,7 @@ def rows_of(answer: Answer, spec: FigureSpec) -> pd.DataFrame:
     rows = sweep.complete
     for path in [spec.x, *spec.by, *spec.only]:
         if path not in rows:  # not searched: it is equal in all points, and in their specs
-            rows = rows.assign(**{path: [_setting(sweep, row, path) for row in rows["key"]]})
+            rows = rows.assign(**{path: [sweep.records[key].spec.setting(path) for key in rows["key"]]})
     usual = {path: [None, 1.0] if path == "derive.strength" else None for path in _DERIVED}
     usual = {path: value for path, value in usual.items() if path in rows and path not in (spec.x, *spec.by)}
     for path, selected in (usual | spec.only).items():
@@ -86,12 +85,7 @@ def _x(sweep: Sweep, row: dict[Any, Any], path: str) -> Any:
     trained = _AS_TRAINED.get(path)
     if not isinstance(trained, str):
         return trained
-    return _setting(sweep, row["key"], trained) if null(row.get(trained)) else row[trained]
-
-
-def _setting(sweep: Sweep, trial: str, path: str) -> Any:
-    """The value of a trial's spec at `path`; None where it has none."""
-    return read_setting(sweep.records[trial].spec, path)
+    return sweep.records[row["key"]].spec.setting(trained) if null(row.get(trained)) else row[trained]
 
 
 def _families(rows: pd.DataFrame, by: Sequence[str]) -> list[Line]:

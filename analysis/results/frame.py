@@ -89,7 +89,7 @@ def add_judgement(frame: pd.DataFrame, criteria: Criteria, judgement: Judgement,
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of the columns of two arrays (draws, t) with mean 0; NaN where one is constant."""
+    """Correlation (t,) of the columns of two arrays (draws, t) with mean 0; NaN if one is constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
         together: np.ndarray = (one * other).mean(axis=0) / np.sqrt((one**2).mean(axis=0) * (other**2).mean(axis=0))
     return together

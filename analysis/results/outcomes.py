@@ -1,4 +1,4 @@
-"""What became of the keys and the trials of a manifest."""
+"""Outcomes of the keys and the trials of a manifest."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from trials.ledger.record import Failure, Ledger, TrialRecord
 
 @dataclass(frozen=True)
 class KeyOutcome:
-    """What the ledger holds for a key: a record, a failure (its own, or why it cannot be read), or neither yet."""
+    """The ledger's content for a key: a record, a failure (its own, or the reason why it cannot be read), or neither yet."""
 
     key: str
     record: TrialRecord | None = None
@@ -65,7 +65,7 @@ class TrialOutcome:
 
     @property
     def seconds(self) -> float:
-        """Of all phases and replicates; NaN where nothing has ended."""
+        """Seconds of all phases and replicates; NaN while nothing has ended."""
         given_up = self.trial.given_up
         return given_up.seconds if given_up is not None and self.state == "given up" else seconds(self.replicates)
 
@@ -83,7 +83,7 @@ class TrialOutcome:
 
 
 def seconds(outcomes: Iterable[KeyOutcome]) -> float:
-    """Of all that left a record; NaN where none has."""
+    """Seconds of all outcomes with a record; NaN without any."""
     found = [sum(outcome.record.seconds.values()) for outcome in outcomes if outcome.record is not None]
     return float(sum(found)) if found else math.nan
 

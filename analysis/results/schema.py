@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 State = Literal["complete", "failed", "given up", "pending"]
-"""Of a trial. Given up: the front beat it while it was evaluated. A key is never given up."""
+"""State of a trial. Given up: the front beat it while it was evaluated. A key is never given up."""
 STATES: tuple[State, ...] = get_args(State)
 
 # The columns of `Sweep.trials` that a metric has beside its value, which stands under the metric's own name.

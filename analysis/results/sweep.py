@@ -45,7 +45,7 @@ class Sweep:
     records: dict[str, TrialRecord]
     """By key: every record that could be read, baselines included."""
     hypervolume: float | None
-    """Of the front, as the search saw it, from `reference`; None while there is no front."""
+    """Hypervolume of the front from `reference`, on the documents of the search; None while there is no front."""
     reference: tuple[float, ...]
     """See pareto.reference_point; one number per objective."""
     draws: np.ndarray

@@ -23,8 +23,8 @@ class TrialActor(tune.Trainable):
     def setup(
         self, config: dict[str, Any], storage: str | Path = "", mirror: Path | None = None, threads: int = 1, gpus: float = 0
     ) -> None:
-        # Nothing slow here: Tune gives a waiting trial the next free worker and drops the one that starts. Where trials end
-        # often, a new node would never get a worker that takes long to start.
+        # Nothing slow here: Tune gives a waiting trial the next free worker and drops the one that starts. If trials
+        # end often, a new node would never get a worker that takes long to start.
         self._arguments = (storage, mirror, threads, gpus)
         self.reset_config(config)
 

@@ -142,7 +142,7 @@ class _Run:
     def _service(self, ask: bool, tell: bool) -> float:
         """Seconds to take a result, ask for the next trial, or both."""
         running = self.proposed - self.known
-        # a result is known before the next trial is asked for
+        # a result is known before the next trial is requested
         study = (
             self.cluster.study.tell.at(self.known, running) * tell
             + self.cluster.study.ask.at(self.known + tell, running - tell) * ask

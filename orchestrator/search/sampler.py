@@ -188,7 +188,7 @@ class Distinct(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Optuna's parameters of a whole point."""
-        # a queued trial has fixed parameters; a trial that was cut off while it was asked has some of its own
+        # a queued trial has fixed parameters; a trial whose proposal was cut off has some of its own
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         drawn: dict[str, Any] = {}
         for _ in range({"grid": 0, "gp": _GP_TRIES}.get(self._config.search.sampler, _TRIES)):

@@ -1,4 +1,4 @@
-"""The front of a running sweep, kept up trial by trial. What is exported is judged anew by `analysis`."""
+"""The front of a running sweep, updated with each trial. Exports are judged again by `analysis`."""
 
 from collections.abc import Sequence
 from typing import Any

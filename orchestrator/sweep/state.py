@@ -40,7 +40,7 @@ class SweepState:
 
     @property
     def may_ask(self) -> bool:
-        """Whether the study may be asked for another trial."""
+        """Whether the study may propose another trial."""
         if self.exhausted:
             return False
         # trials that the study has lost were paid for already, and most of them have records

@@ -38,7 +38,10 @@ LINES: dict[str, Callable[[list[Any]], list[Any]]] = {  # of a journal's operati
 
 
 def _bytes(name: str, change: Callable[[bytes], bytes]) -> Damage:
-    return lambda sweep: (sweep / name).write_bytes(change((sweep / name).read_bytes())) and None
+    def damage(sweep: Path) -> None:
+        (sweep / name).write_bytes(change((sweep / name).read_bytes()))
+
+    return damage
 
 
 def _other(name: str, make: Callable[[Path], object]) -> Damage:

@@ -21,7 +21,7 @@ from psutil import NoSuchProcess, Process
 
 from tests.factories.configs import CONFIG, deep
 from tests.system.cluster.namespaces import SHARED, Cluster, Node, cluster, unavailable, until
-from trials.ledger.lease import _host, _started
+from trials.ledger.lease import _started
 from trials.ledger.record import Ledger, TrialRecord
 
 TRIALS = 18
@@ -67,7 +67,7 @@ def config() -> dict[str, Any]:
 def freeze_in_mid_trial(node: Node, storage: Path) -> str | None:
     """Stops the node's worker where it is, when it is in mid-trial, and returns the trial's key."""
     for process in node.workers():
-        holder = {"host": _host(process.pid, node.name), "started": _started(process.pid)}
+        holder = {"host": node.lease_host(), "started": _started(process.pid)}
         process.send_signal(signal.SIGSTOP)
         for lease in storage.glob("ledger/*/lease.*.json"):
             finished = (lease.parent / "record.json").exists()

@@ -179,7 +179,7 @@ def charged_filter(environment: Any, budget: Budget, name: str, before: Callable
 
 
 def _passed_first(function: Callable[..., Any], context: Any) -> tuple[Any, ...]:
-    """What Jinja passes to a filter before its value."""
+    """The arguments that Jinja passes to a filter before its value."""
     kind = getattr(function, "jinja_pass_arg", None)
     if kind is None:
         return ()

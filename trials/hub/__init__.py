@@ -1,4 +1,4 @@
-"""Where bases, data and tasks come from, and what identifies their content."""
+"""Sources of bases, data and tasks, and the identity of their content."""
 
 from trials.hub.hub import Hub
 

@@ -198,18 +198,15 @@ def _standing(folder: Path, watch: Watch) -> tuple[int, bool]:
 
 
 @cache
-def _host(pid: int | str = "self", name: str | None = None) -> str | None:
-    """Identifies the machine, boot and process namespace of a process; None where /proc does not show them.
-
-    `name` is the machine's name, by default this one's.
-    """
+def _host() -> str | None:
+    """Identifies this machine, its boot and this process namespace; None if /proc does not show them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        namespace = Path(f"/proc/{pid}/ns/pid").readlink()
+        namespace = Path("/proc/self/ns/pid").readlink()
     except OSError:
         return None
     # copies of a machine's memory image differ in the name only
-    return hashlib.sha256(f"{boot} {namespace} {name or socket.gethostname()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{boot} {namespace} {socket.gethostname()}".encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> int | None:

@@ -23,7 +23,7 @@ for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # they warn about defaults of every task
 
 
-_RESPONSE = 256
+DEFAULT_RESPONSE_TOKENS = 256
 """Tokens of a response for a task without a limit: lm-eval's HFLM.max_gen_toks."""
 
 _Content = tuple[tuple[str, str], ...]  # an evaluation's content
@@ -181,7 +181,7 @@ def check_room(role: str, evaluation: Evaluation, tasks: Tasks, longest: int) ->
     for name, task in tasks.build(evaluation).items():
         if task.OUTPUT_TYPE != "generate_until":
             continue
-        most = normalize_gen_kwargs(task.config.generation_kwargs, _RESPONSE)["max_gen_toks"]
+        most = normalize_gen_kwargs(task.config.generation_kwargs, DEFAULT_RESPONSE_TOKENS)["max_gen_toks"]
         if most >= longest:
             raise InputError(
                 f"eval.{role}: task {name} generates up to {most} tokens, but the base takes {longest}, the prompt included; "

@@ -9,12 +9,7 @@ import pytest
 from analysis.explore.selection import best_within, course, groups, knee, tradeoff
 from analysis.results.load import load
 from analysis.stats import pareto
-from tests.factories.sweeps import FOUR, OBJECTIVES, SITUATIONS, TWO, Builder, oom
-
-
-@pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
+from tests.factories.sweeps import FOUR, OBJECTIVES, SITUATIONS, TWO, oom
 
 
 def with_points(sweep, gains, losses, errors=0.0):

@@ -25,16 +25,11 @@ from analysis.report.build import report
 from analysis.report.compare_page import page
 from analysis.results.load import load
 from orchestrator.cli import app
-from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, TWO, WORSE, Builder
+from tests.factories.sweeps import NAMED, NASTY, OBJECTIVES, SITUATIONS, TWO, WORSE
 from trials.errors import InputError
 from trials.ledger.record import Failure
 
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "exports.md"
-
-
-@pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
 
 
 @pytest.fixture

@@ -9,11 +9,6 @@ from tests.factories.sweeps import NASTY, OBJECTIVES, SITUATIONS, Builder
 
 
 @pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
-
-
-@pytest.fixture
 def usual(builder):
     return builder.baseline().add((26, 37)).add((24, 40))
 

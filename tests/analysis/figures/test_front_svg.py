@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.figures.front_svg import ellipse, front_svg, parallel_svg
-from tests.factories.sweeps import FOUR, Builder, Page
-
-
-@pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
+from tests.factories.sweeps import FOUR, Page
 
 
 def test_ellipse_holds_95_percent_of_correlated_errors():

@@ -29,11 +29,6 @@ class Three(Builder):
 
 
 @pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
-
-
-@pytest.fixture
 def three(tmp_path):
     return Three(tmp_path).baseline((20, 40, 30))
 

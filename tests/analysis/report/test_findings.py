@@ -3,13 +3,8 @@
 import pytest
 
 from analysis.report.findings import claims, headline
-from tests.factories.sweeps import NASTY, SITUATIONS, Builder
+from tests.factories.sweeps import NASTY, SITUATIONS
 from trials.ledger.record import Failure
-
-
-@pytest.fixture
-def builder(tmp_path):
-    return Builder(tmp_path)
 
 
 def test_infeasible_sweep_names_the_nearest_trial(builder):

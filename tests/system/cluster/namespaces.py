@@ -5,6 +5,7 @@ Nodes share the Python installation and one folder (`shared`, at SHARED on every
 its own joins them. Nothing leads to the machine's network, and everything ends with the process that made it.
 """
 
+import functools
 import os
 import shutil
 import signal
@@ -115,6 +116,15 @@ class Node(_Namespaces):
             **{"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
             **({"PYTHONPATH": str(ROOT)} if self.is_head else {}),
         }
+
+    @functools.cache  # noqa: B019  # a node lives as long as its cluster
+    def lease_host(self) -> str:
+        """The host that leases of this node name. The code is this checkout's: the node itself may lack it."""
+        inside = ["nsenter", "--target", str(self.pid), "--pid", "--uts"]
+        code = "from trials.ledger.lease import _host; print(_host())"
+        return subprocess.run(
+            [*inside, sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     def popen(self, *command: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
         """Starts a command on the node, in its /tmp, with its output in a file of this machine's."""

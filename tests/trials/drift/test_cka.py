@@ -9,16 +9,10 @@ from trials import mix
 from trials.adapters import lora
 from trials.drift import cka
 from trials.hub.hub import Hub
-from trials.models import base
-from trials.spec import Base, Data, Lora
+from trials.spec import Data, Lora
 from trials.training import trainer
 
 PAD = 0
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return base.load(Base(model="micro", dtype="float32"), Hub())
 
 
 @pytest.fixture(scope="module")

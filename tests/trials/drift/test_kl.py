@@ -8,17 +8,11 @@ from trials.adapters import lora as adapter
 from trials.data.batching import collate
 from trials.drift import cka, kl
 from trials.hub.hub import Hub
-from trials.models import base
-from trials.spec import Base, Data, Lora
+from trials.spec import Data, Lora
 from trials.template import IGNORED
 from trials.training import trainer
 
 PAD = 0
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    return base.load(Base(model="micro", dtype="float32"), Hub())
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,11 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt
+from trials.tasks.tasks import DEFAULT_RESPONSE_TOKENS
 
 # lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
 lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
-_DEFAULT_MAX_TOKENS = 256
-"""Tokens of a response where a task names no number: HFLM.max_gen_toks."""
 _TEXTS = 4096
 """Texts tokenised in one call."""
 
@@ -117,7 +116,7 @@ class LmEvalAdapter(TemplateLM):
 
     def _generate(self, requests: Sequence[Any]) -> list[str]:
         """Responses to requests of the same settings."""
-        settings: dict[str, Any] = dict(normalize_gen_kwargs(requests[0].args[1], _DEFAULT_MAX_TOKENS))
+        settings: dict[str, Any] = dict(normalize_gen_kwargs(requests[0].args[1], DEFAULT_RESPONSE_TOKENS))
         end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
         decoding = Decoding(settings.pop("max_gen_toks"), handle_stop_sequences(settings.pop("until"), eos=end), settings)
         golds = [self.gold(request) if self.gold else "" for request in requests]

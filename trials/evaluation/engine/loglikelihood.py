@@ -1,7 +1,7 @@
 """Log-likelihoods of continuations that share their context, with the context run through the model once.
 
 A row is a context and its continuations one after the other. A mask hides each continuation from the others, and all count
-their positions from the context's end. What all contexts of a batch begin with is run once (shared_prefix.py).
+their positions from the context's end. The common prefix of all contexts of a batch is run once (shared_prefix.py).
 """
 
 from collections.abc import Iterator, Sequence

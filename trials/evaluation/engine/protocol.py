@@ -44,7 +44,7 @@ class Response:
     stopped: bool
     """Whether an end token or a stop string ended it, rather than `max_tokens`."""
     gold_bits: list[float] = field(default_factory=list)
-    """Of each token of the prompt's gold continuation, where the engine scored it."""
+    """Bits of each token of the prompt's gold continuation; empty if the engine did not score it."""
 
 
 class Engine(Protocol):

@@ -179,7 +179,7 @@ def _decided(
 
 
 def _tried(find: Callable[[], str | None]) -> str | None:
-    """What is wrong: the finding, or the error while looking."""
+    """The finding, or the error while looking for it; None if nothing is wrong."""
     try:
         return find()
     except Exception as error:  # an architecture's code may raise anything when it is run in a way that it does not know
@@ -199,7 +199,7 @@ def _apart(plain: HFEngine, one: _Made, other: _Made) -> float:
 
 
 def _generated(plain: HFEngine, prompts: Sequence[list[int]], decoding: Decoding) -> list[_Made]:
-    """What the plain engine generates for the prompts at once."""
+    """Responses of the plain engine to the prompts as one batch."""
     outputs: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True}
     if plain.core.generation_config.max_new_tokens is not None:  # takes precedence over max_length
         outputs["max_new_tokens"] = decoding.max_tokens

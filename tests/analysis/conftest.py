@@ -1,3 +1,5 @@
+"""Sweeps that tests of the analysis read."""
+
 import pytest
 
 from tests.factories.sweeps import NASTY, Builder
