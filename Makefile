@@ -30,8 +30,8 @@ quickstart: $(READY)
 smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
-# Two processes; the tests of a file stay in one of them. No test uses more than one core for long.
-TESTS := $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile
+# Two processes; the tests of a file stay in one of them, and tests/conftest.py orders the files. No test uses more than one core for long.
+TESTS := $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(TESTS)

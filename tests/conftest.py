@@ -17,6 +17,22 @@ import yaml
 
 from tests.factories.configs import CONFIG, deep
 
+LONGEST = [
+    "test_joint_training",
+    "test_loss",
+    "test_resume",
+    "test_truths",
+    "test_cli",
+    "test_terminals",
+    "test_decide",
+    "test_drivers",
+]
+"""Files that begin first. A long file that begins last leaves the other process without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture
 def parts() -> dict[str, Any]:

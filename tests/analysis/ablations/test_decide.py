@@ -58,6 +58,7 @@ def unlike(spec):
     return Model(marker=0.75 + 0.2 * way, skill=0.6 - 0.3 * way, bits={"digit": 0.1 + 0.4 * odd}, kl=learned(spec))
 
 
+@pytest.mark.slow
 def test_format_forgetting_is_found(tmp_path):
     minimal = run(planned("f2"), all_format, tmp_path)
     assert said(minimal) == ["yes", "yes"]
@@ -67,12 +68,14 @@ def test_format_forgetting_is_found(tmp_path):
     assert by_name["prose"].high < -0.1 and by_name["permuted"].low > 0.1
 
 
+@pytest.mark.slow
 def test_replay_without_an_effect_is_found(tmp_path):
     assert said(run(planned("q1"), replay_does_nothing, tmp_path))[:2] == ["no", "no"]
     assert said(run(planned("n1"), replay_does_nothing, tmp_path)) == ["no", "no"]
     assert said(run(planned("f3"), replay_does_nothing, tmp_path))[0] == "no"
 
 
+@pytest.mark.slow
 def test_effect_of_rank_is_judged_at_equal_learning(tmp_path):
     nothing = run(planned("n2"), rank_is_nothing, tmp_path / "nothing")
     assert said(nothing) == ["no"]
@@ -96,6 +99,7 @@ def nothing(spec):
     return Model(bits=dict.fromkeys(("word", "digit", "format"), luck(spec, 0.002)), kl=1.0, gain=1.0)
 
 
+@pytest.mark.slow
 def test_without_forgetting_no_answer_is_yes(tmp_path):
     assert "yes" not in said(run(planned("q1"), nothing, tmp_path))
     assert "yes" not in said(run(planned("q2"), nothing, tmp_path))[:3]

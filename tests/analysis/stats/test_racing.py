@@ -40,7 +40,7 @@ def test_without_a_front_no_trial_is_given_up():
     assert interim([0.2, 0.8], [0.3, 0.9], 0.5).p_dominated(0, []) == 0.0
 
 
-@pytest.mark.parametrize("members", [1, 6])
+@pytest.mark.parametrize("members", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_final_front_members_are_given_up_at_most_at_the_level(members):
     """As good as the members in truth, so many of them end ahead of all."""
     gains, drops, others = [0.6] * (members + 1), [0.7] * (members + 1), list(range(1, members + 1))

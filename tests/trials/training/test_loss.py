@@ -32,7 +32,9 @@ def test_without_penalties_adapter_equals_the_trainers_and_head_sees_counted_tok
     assert ours.penalties == {}
 
 
-@pytest.mark.parametrize("values", PENALTIES, ids=str)
+@pytest.mark.parametrize(
+    "values", [*(pytest.param(one, marks=pytest.mark.slow) for one in PENALTIES[:2]), PENALTIES[2]], ids=str
+)
 def test_micro_batch_size_changes_the_result_by_rounding_only(loaded, rows, values):
     whole, _ = fitted(loaded, rows[:30], changed(**values))
     plain, _ = fitted(loaded, rows[:30], SETTINGS)
