@@ -19,10 +19,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.config.shipped import find
 from orchestrator.console.front_table import front_table
 from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
 from orchestrator.finish import finish
+from orchestrator.init import init
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root
@@ -30,11 +32,10 @@ from trials.ledger.storage import expanded, local, root
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out = Terminal(width=None if os.isatty(1) else 160)
 err = Terminal(stderr=True)
+app.command()(init)
 
-Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=local, metavar="CONFIG")]
-Folder = Annotated[
-    str, typer.Argument(help="A sweep's folder: runs/quickstart, s3://bucket/runs/quickstart.", show_default=False)
-]
+Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=find, metavar="CONFIG")]
+Folder = Annotated[str, typer.Argument(help="A sweep's folder: runs/quickstart, s3://bucket/runs/sweep.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Changes one value of the config.")]
 Storage = Annotated[str | None, typer.Option(help="Storage root: a folder, s3://..., gs://.... Default: the config's.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: this machine.")]
@@ -361,17 +362,16 @@ def compare(
 
     Example: slimsweep compare runs/plain runs/replay --to compare
     """
-    from analysis.explore.compare import as_dict, verdict
-    from analysis.explore.compare import compare as compare_sweeps
+    from analysis.explore import compare as comparing
     from analysis.report import compare_page
     from analysis.results.load import load
 
-    found = compare_sweeps(load(root(folder)), load(root(other)))
+    found = comparing.compare(load(root(folder)), load(root(other)))
     written = compare_page.write(found, to)
     if as_json:
-        _print_json(as_dict(found))
+        _print_json(comparing.as_dict(found))
         return
-    for line in (verdict(found), *found.warnings, *map(str, written)):
+    for line in (comparing.verdict(found), *found.warnings, *map(str, written)):
         out.print(line, soft_wrap=True)
 
 

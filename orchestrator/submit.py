@@ -58,6 +58,7 @@ def submit(sweep: ClusterSweep, address: str, say: Callable[[str], None]) -> int
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
         raise connect.unreachable(address, error) from None
+    connect.check_job_server(address, client)
     job = _submit(client, sweep)
     say(f"{sweep.config.name}: job {job} at {address}")
     try:

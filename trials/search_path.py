@@ -1,4 +1,4 @@
-"""Removes the working folder from Python's search path; a command imports this before anything else.
+"""Checks Python's version and removes the working folder from its search path; a command imports this before anything else.
 
 `python -m` searches the working folder first, and a user's folder may contain a `trials`, a `datasets.py` or a `yaml.py`.
 """
@@ -8,6 +8,14 @@ import sys
 
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  # pathlib may be shadowed
 """The folder that contains the program's packages."""
+
+
+def _check_version() -> None:
+    """Exits with one line: code that a cluster was sent has no installer that checks this."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        version = ".".join(map(str, sys.version_info[:3]))
+        sys.stderr.write(f"slimsweep needs Python 3.11 to 3.13, but {sys.executable} on {os.uname().nodename} is {version}\n")
+        raise SystemExit(2)
 
 
 def _remove_working_folder() -> None:
@@ -28,4 +36,5 @@ def _remove_working_folder() -> None:
     sys.path[:] = [path for path in sys.path if path not in ("", ".", here)]
 
 
+_check_version()
 _remove_working_folder()

@@ -18,7 +18,7 @@ from analysis.ablations.cells import matches
 from analysis.ablations.questions import Question
 from orchestrator.ablations.model import Ablation, Frame, Part, Scale, Settings, Twin
 from orchestrator.ablations.twin import Change, merged, sized
-from orchestrator.config import validate
+from orchestrator.config import shipped, validate
 from orchestrator.config.load import settled
 from orchestrator.config.model import SweepConfig
 from trials import dotted_path
@@ -27,7 +27,7 @@ from trials.spec import Base
 from trials.yaml_file import YamlFile
 
 HUB = "hub"  # no twin: the models of the paper
-_FOLDER = Path("configs") / "ablations"
+_FOLDER = "configs/ablations"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,8 @@ class Ablations:
     """The ablations of a folder."""
 
     def __init__(self, folder: Path | None = None):
-        """Default: configs/ablations in the working directory, else in this checkout."""
-        checkout = Path(__file__).resolve().parents[2]
-        self.folder = folder or next((root / _FOLDER for root in (Path(), checkout) if (root / _FOLDER).is_dir()), _FOLDER)
+        """Default: configs/ablations in the working directory, else the program's own."""
+        self.folder = folder or shipped.find(_FOLDER)
         self.frame = YamlFile(self.folder / "frame.yaml").check(Frame)
         files = sorted(path for path in self.folder.glob("*.yaml") if path.name != "frame.yaml")
         self._files = {path.stem: path for path in sorted(files, key=lambda path: (path.stem == "paper", path.stem))}

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import platform
+import re
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -32,6 +34,8 @@ from trials.printable import one_line, without_passwords
 # Ray would print its processes' reports to standard output; their logs have them too
 ray._private.worker.print_to_stdstream = lambda *arguments, **named: None
 
+MINIMUM = "2.60"
+"""The oldest Ray that runs a sweep, as in pyproject.toml."""
 _HERE = Path(__file__).parents[2]
 _TOKEN_SECONDS = 5.0  # for a cluster to refuse a token; Ray finds out whatever else is wrong
 _STORE = 128 << 20  # bytes of the object store; it holds the trainable, and Ray's default is 30 % of the memory
@@ -195,9 +199,30 @@ def _start(common: dict[str, Any]) -> None:
                 ) from error
 
 
+_VERSIONS = re.compile(
+    r"The cluster was started with:\s+Ray: (\S+)\s+Python: (\S+).*with:\s+Ray: (\S+)\s+Python: (\S+)", re.DOTALL
+)
+
+
 def unreachable(address: str, error: object) -> InputError:
-    """The error for an --address that does not answer, or refuses this command."""
+    """The error for an --address that does not answer, refuses this command, or runs other versions of Ray or Python."""
     address, reason = without_passwords(address), one_line(error)[:160]
+    if versions := _VERSIONS.search(str(error)):
+        theirs, their_python, ours, our_python = versions.groups()
+        return InputError(
+            f"--address {address}: the cluster has Ray {theirs} and Python {their_python}, this command Ray {ours} and Python "
+            f"{our_python}; both sides need the same. slimsweep submit needs only Ray {MINIMUM} and Python 3.11 to 3.13 there"
+        )
     if os.environ.get("RAY_AUTH_MODE") != "token":
         reason += " (a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
     return InputError(f"--address {address}: no Ray cluster answers there: {reason}")
+
+
+def check_job_server(address: str, client: Any) -> None:
+    """InputError where the Ray of a job server is too old. Its Python is unknown here; the job itself checks it."""
+    theirs = client._server_ray_version
+    if theirs is not None and tuple(map(int, theirs.split(".")[:2])) < tuple(map(int, MINIMUM.split("."))):
+        raise InputError(
+            f"--address {without_passwords(address)}: the cluster has Ray {theirs}; a sweep needs Ray {MINIMUM} or later and "
+            f"Python 3.11 to 3.13 on its nodes (here: Ray {ray.__version__}, Python {platform.python_version()})"
+        )

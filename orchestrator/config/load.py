@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import gpu_catalog
-from orchestrator.config import validate
+from orchestrator.config import shipped, validate
 from orchestrator.config.model import Resources, SweepConfig
 from trials import dotted_path
 from trials.errors import InputError
@@ -51,13 +51,13 @@ def _capability(resources: Resources, gpu: str | None) -> devices.Capability | N
 
 
 def _take_base(file: YamlFile) -> None:
-    """Replaces `base: FILE` by the section `base` of that file, beside the config or in the working directory."""
+    """Replaces `base: FILE` by the section `base` of that file: beside the config, in the working directory, or shipped."""
     named = file.data.get("base")
     if not isinstance(named, str):
         return
     where = file.where(("base",))
     written = local(named, f"{where}: base")
-    places = [Path(file.path).parent / written, written]
+    places = [Path(file.path).parent / written, written, shipped.find(named)]
     try:
         found = next((place for place in places if place.is_file()), None)
     except OSError as error:

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -192,3 +194,32 @@ def test_relative_paths_are_refused(command, parts, write, tmp_path, name, addre
     assert ran.returncode == 2
     assert named in ran.stderr
     assert "absolute" in ran.stderr
+
+
+@pytest.fixture
+def old_server() -> Iterator[str]:
+    """A job server that says what that of an old Ray would say."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(
+                json.dumps({"version": "4", "ray_version": "2.9.3", "ray_commit": "", "session_name": ""}).encode()
+            )
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_cluster_with_an_old_ray_is_one_line(command, parts, write, tmp_path, old_server):
+    ran = command("submit", write(parts), "--address", old_server, "--storage", tmp_path)
+    assert ran.returncode == 2
+    expected = f"--address {old_server}: the cluster has Ray 2.9.3; a sweep needs Ray 2.60 or later and Python 3.11 to 3.13"
+    assert ran.stderr.startswith(expected)
+    assert len(ran.stderr.splitlines()) == 1

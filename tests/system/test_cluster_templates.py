@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,8 +60,13 @@ class AutoscalerOptions(Strict):
     resources: dict[str, Any] | None = None
 
 
+class AuthOptions(Strict):
+    mode: Literal["disabled", "token"]
+
+
 class ClusterSpec(Strict):
     rayVersion: StrictStr
+    authOptions: AuthOptions
     enableInTreeAutoscaling: StrictBool
     autoscalerOptions: AutoscalerOptions
     headGroupSpec: Group
@@ -132,6 +138,7 @@ def test_the_rayjob_has_no_field_that_kuberay_does_not_know():
     job = documents()["RayJob"]
     cluster = RayJob.model_validate(job).spec.rayClusterSpec
     assert cluster.rayVersion == LOCK["ray"]
+    assert cluster.authOptions.mode == "token"  # the dashboard listens on the pod network and runs any code it is sent
     with pytest.raises(ValidationError, match="rayStartParams"):  # as KubeRay refuses a number there
         job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] = 0
         RayJob.model_validate(job)
@@ -274,6 +281,49 @@ def test_sbatch_takes_the_slurm_script():
     assert "unrecognized option" not in done.stderr and "Invalid" not in done.stderr, done.stderr
 
 
+def instructions() -> list[tuple[str, list[str]]]:
+    """The Dockerfile's instructions with their words; a flag such as --chown is no word."""
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(name, [word for word in rest.split() if not word.startswith("--")]) for name, rest in lines]
+
+
+DOCKER = {"ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "LABEL", "RUN", "USER", "VOLUME", "WORKDIR"}
+
+
+def test_dockerfile_has_instructions_that_docker_knows_and_no_root():
+    found = instructions()
+    assert {name for name, _ in found} <= DOCKER
+    assert next(name for name, _ in found if name != "ARG") == "FROM"
+    assert [words for name, words in found if name == "USER"][-1] == ["1000"]
+    assert [words for name, words in found if name == "ENTRYPOINT"] == [['["slimsweep"]']]
+    for name, words in found:
+        if name == "RUN":
+            subprocess.run(["bash", "-n", "-c", " ".join(words)], check=True)
+
+
+def test_dockerfile_copies_all_that_the_wheel_is_made_of():
+    copied = {word for name, words in instructions() if name == "COPY" for word in words[:-1]}
+    assert all((ROOT / name).exists() for name in copied)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]} | {"configs"}
+    assert copied >= folders | {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == copied
+
+
+def test_torch_of_the_dockerfile_is_the_locks():
+    pattern = re.search(r"grep '(\S+)' requirements.lock", (ROOT / "Dockerfile").read_text())
+    assert pattern is not None
+    found = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(pattern[1], line)]
+    assert found == [f"torch=={LOCK['torch']}"]
+
+
+@pytest.mark.parametrize("path", [RAYJOB, SLURM], ids=lambda path: path.name)
+def test_template_names_the_dockerfile(path):
+    assert "Dockerfile" in path.read_text()
+
+
 def put(folder: Path, **programs: str) -> None:
     """Writes each program, a body of bash, as an executable of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,16 +336,16 @@ def put(folder: Path, **programs: str) -> None:
 def job(tmp_path):
     """Starts the script as Slurm would on two nodes, in a folder whose programs write what they were called with to `log`.
 
-    `sweep` is what slimsweep does; `state` is what squeue says of the job.
+    `sweep` is what slimsweep does; `state` is what squeue says of the job; `ray` is what symmetric-run does with its command.
     """
 
-    def start(sweep: str, state: str = "RUNNING") -> subprocess.Popen[str]:
+    def start(sweep: str, state: str = "RUNNING", ray: str = '"$@"') -> subprocess.Popen[str]:
         note = f'echo "$(basename "$0") $*" >> {tmp_path}/log'
         put(
             tmp_path / ".venv" / "bin",
             slimsweep=f"{note}\n{sweep}",
-            srun=note,
-            python=f"{note}\ncat > /dev/null",
+            srun=f'{note}\nwhile [[ $1 == --cpus-per-task=* ]]; do shift; done\nexec "$@"',
+            ray=f"{note}\nuntil [[ $1 == -- ]]; do shift; done\nshift\n{ray}",
             squeue=f"{note}\necho {state}",
             scontrol=f'{note}\n[[ $1 != show ]] || printf "a1\\na2\\n"',
         )
@@ -318,15 +368,25 @@ def warn(running: subprocess.Popen[str]) -> int:
     return running.wait(60)
 
 
-def test_the_slurm_script_starts_a_head_and_workers_and_exits_as_slimsweep_does(job, tmp_path):
-    both_there = f"until [[ $(grep -c ^srun {tmp_path}/log) == 2 ]]; do sleep 0.05; done"  # they start in the background
-    assert job(f"{both_there}; exit 3").wait(60) == 3
+def test_the_slurm_script_starts_ray_on_every_node_and_exits_as_slimsweep_does(job, tmp_path):
+    assert job("exit 3").wait(60) == 3
     log = (tmp_path / "log").read_text()
-    assert re.search(r"^srun .*--nodelist=a1 ray start --head .*--include-dashboard=false", log, re.MULTILINE)
-    assert re.search(r"^srun .*--nodes=1 --ntasks=1 .*--exclude=a1 ray start --address ", log, re.MULTILINE)
-    assert [line.split()[-1] for line in log.splitlines() if line.startswith("python")] == ["1", "2"]  # nodes it waits for
+    assert re.search(r"^srun --cpus-per-task=4 ray symmetric-run --address \S+:6379 --min-nodes 2 ", log, re.MULTILINE)
     assert f"slimsweep run my.yaml --address auto --storage {tmp_path}/runs --set search.trials=3\n" in log
     assert "requeue" not in log
+    assert not list(tmp_path.glob(".slimsweep-*"))
+
+
+def test_the_slurm_job_fails_where_ray_does_not_start(job, tmp_path):
+    assert job("exit 0", ray="exit 0").wait(60) == 1
+
+
+def test_the_slurm_script_runs_in_an_image(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE", "slimsweep.sif")
+    put(tmp_path / "programs", apptainer=f'echo "apptainer $*" >> {tmp_path}/log')
+    monkeypatch.setenv("PATH", f"{tmp_path}/programs:{tmp_path}/.venv/bin", prepend=os.pathsep)
+    job("exit 0").wait(60)
+    assert "apptainer exec --nv slimsweep.sif ray symmetric-run" in (tmp_path / "log").read_text()
 
 
 def test_at_the_end_of_its_time_the_slurm_job_stops_the_sweep_and_is_queued_again(job, tmp_path):

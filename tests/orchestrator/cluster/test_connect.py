@@ -1,6 +1,12 @@
 """A local Ray is started again where it was too slow; otherwise one line says what to do."""
 
+import platform
+import tomllib
+from pathlib import Path
+
 import pytest
+import ray
+from ray._private.utils import check_version_info
 
 from orchestrator.cluster import connect
 from orchestrator.config.model import Resources
@@ -26,11 +32,11 @@ class SlowRay:
 
 
 def test_slow_ray_is_started_again(monkeypatch):
-    ray = SlowRay(2)
-    monkeypatch.setattr(connect, "ray", ray)
+    slow = SlowRay(2)
+    monkeypatch.setattr(connect, "ray", slow)
     monkeypatch.setattr(connect, "_begin", lambda watch: None)
     with connect.connected(None, Resources(), {}):
-        assert ray.started == 3 and ray.stopped == 2
+        assert slow.started == 3 and slow.stopped == 2
 
 
 def test_ray_that_never_starts_is_one_line(monkeypatch):
@@ -40,8 +46,30 @@ def test_ray_that_never_starts_is_one_line(monkeypatch):
 
 
 def test_other_failures_of_ray_are_not_retried(monkeypatch):
-    ray = SlowRay(9, "no such file")
-    monkeypatch.setattr(connect, "ray", ray)
+    failing = SlowRay(9, "no such file")
+    monkeypatch.setattr(connect, "ray", failing)
     with pytest.raises(Exception, match="no such file"), connect.connected(None, Resources(), {}):
         pass
-    assert ray.started == 1
+    assert failing.started == 1
+
+
+def mismatch(**versions):
+    """What Ray says to a cluster with other versions."""
+    theirs = {"ray_version": ray.__version__, "python_version": platform.python_version(), **versions}
+    with pytest.raises(RuntimeError) as raised:
+        check_version_info(theirs, "Ray Client")
+    return str(connect.unreachable("ray://head:10001", raised.value))
+
+
+def test_other_versions_are_named_for_both_sides():
+    ours = f"this command Ray {ray.__version__} and Python {platform.python_version()}; both sides need the same"
+    said = mismatch(ray_version="2.40.0")
+    assert said.startswith(
+        f"--address ray://head:10001: the cluster has Ray 2.40.0 and Python {platform.python_version()}, {ours}"
+    )
+    assert f"the cluster has Ray {ray.__version__} and Python 3.9.1, {ours}" in mismatch(python_version="3.9.1")
+
+
+def test_oldest_ray_is_the_one_of_the_project():
+    declared = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"ray[tune]>={connect.MINIMUM}" in declared

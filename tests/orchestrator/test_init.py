@@ -1,0 +1,41 @@
+"""`init` writes a config to begin with, and overwrites nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import shipped
+from orchestrator.config.load import load
+from orchestrator.init import write
+from trials.errors import InputError
+
+
+def test_written_config_is_complete(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("init").stdout == "quickstart.yaml: edit it, then: slimsweep plan quickstart.yaml\n"
+    assert load(Path("quickstart.yaml")).name == "quickstart"
+
+
+def test_file_is_the_shipped_config(tmp_path):
+    write("paper", tmp_path / "mine.yaml")
+    assert (tmp_path / "mine.yaml").read_text() == (shipped.FOLDER / "paper.yaml").read_text()
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "link"])
+def test_nothing_is_overwritten(tmp_path, there):
+    path = tmp_path / "mine.yaml"
+    if there == "file":
+        path.write_text("mine")
+    elif there == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises(InputError, match="exists already"):
+        write("quickstart", path)
+    assert path.is_symlink() or path.is_dir() or path.read_text() == "mine"
+
+
+def test_bad_input_is_exit_code_2(command, tmp_path):
+    missing = command("init", "quickstart", tmp_path / "none" / "mine.yaml")
+    assert (missing.returncode, missing.stderr) == (2, f"{tmp_path}/none/mine.yaml: No such file or directory\n")
+    assert command("init", "papre").returncode == 2
