@@ -28,6 +28,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from orchestrator.cli import app
 from orchestrator.config.load import load
+from tests.factories.programs import put
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "configs" / "cluster"
@@ -322,14 +323,6 @@ def test_torch_of_the_dockerfile_is_the_locks():
 @pytest.mark.parametrize("path", [RAYJOB, SLURM], ids=lambda path: path.name)
 def test_template_names_the_dockerfile(path):
     assert "Dockerfile" in path.read_text()
-
-
-def put(folder: Path, **programs: str) -> None:
-    """Writes each program, a body of bash, as an executable of `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, body in programs.items():
-        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
-        (folder / name).chmod(0o755)
 
 
 @pytest.fixture

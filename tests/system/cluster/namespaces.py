@@ -153,9 +153,9 @@ def _installed() -> set[str]:
 class Cluster:
     """A head without room for trials and workers with one CPU each; more can be added, and each can be lost."""
 
-    def __init__(self, folder: Path, workers: int):
-        """`folder` takes the logs, NODE.log each; its folder `shared` is what the nodes share."""
-        self.folder, self.shared = folder, folder / "shared"
+    def __init__(self, folder: Path, workers: int, ray: bool = True):
+        """`folder` takes the logs, NODE.log each; the nodes share its folder `shared`. Without `ray` they run nothing."""
+        self.folder, self.shared, self._ray = folder, folder / "shared", ray
         self.shared.mkdir()
         self._switch = _Namespaces(_SWITCH)
         self.nodes: list[Node] = []
@@ -181,7 +181,8 @@ class Cluster:
             subprocess.run(step, check=True)
         if node.is_head:
             self.head = node
-        node.start_ray(self.head, cpus, self.folder / f"{node.name}.log")
+        if self._ray:
+            node.start_ray(self.head, cpus, self.folder / f"{node.name}.log")
         return node
 
     def lose(self, node: Node) -> None:
