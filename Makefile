@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-gpu levers benchmark check lock micro clean
+.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-gpu levers benchmark check docs lock micro clean
 
 setup: $(READY)
 
@@ -84,12 +84,17 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) docs
 	$(TESTS)
+
+# The documentation's site, build/site/index.html. A link to nowhere ends it.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The lock leaves out CUDA packages: torch's own wheel requires them, and a lock would force them on machines without a GPU.
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --quiet --no-annotate --no-header pyproject.toml \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra docs --upgrade --quiet --no-annotate --no-header pyproject.toml \
 	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

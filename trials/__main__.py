@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from trials.spec import TrialSpec
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slimsweep-trial", description=__doc__)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="a TrialSpec in YAML, such as STORAGE/ledger/KEY/spec.yaml")
     parser.add_argument("--storage", default="runs", help="storage root; the record goes to its ledger (runs)")
     parser.add_argument("--hub-mirror", help="folder laid out as org/name, read before the hub")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; cpus_per_trial of the sweep for equal numbers (1)")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _run() -> int:
-    options = parse()
+    options = parser().parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # read when torch is imported
     from trials.errors import InputError, StorageFailed
     from trials.ledger.storage import root

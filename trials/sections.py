@@ -44,6 +44,7 @@ class Base(Section):
     gguf: str | None = None
     """GGUF file of the model's repository or folder, read instead of its safetensors: dequantised, then quantised again."""
     quantization: Literal["nf4", "fp4", "none"] = "nf4"
+    """Type of the base's weights: 4 bits as in QLoRA, or unchanged."""
     double_quantization: bool = True
     """Quantise the quantisation constants as well (QLoRA, arXiv 2305.14314, section 3)."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -62,6 +63,7 @@ class Source(Section):
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
+    """The data set's split."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None is the default branch."""
     files: str | None = None
@@ -69,7 +71,9 @@ class Source(Section):
     instruction: str | None = None
     """A Jinja template over the row's columns. So are input, response and text."""
     input: str = ""
+    """What the instruction is about, if anything; empty for none."""
     response: str | None = None
+    """What the model shall answer."""
     text: str | None = None
     """For plain text, trained on in full, instead of instruction and response."""
 
@@ -107,20 +111,24 @@ class Data(Section):
     """The training data: `samples` rows, drawn from the sources of `mix` by their shares."""
 
     samples: Annotated[int, Field(ge=0, le=_MANY)]
+    """Training rows of an epoch; 0 is the baseline."""
     mix: dict[str, Share] = Field(min_length=1)
     """Share by source. The shares add up to 1."""
     sources: dict[str, Source] = {}
     """Sources besides the built-in ones."""
     replay: Replay = Replay()
+    """Rows that are trained on beside those of the mix, so that the model keeps what it can do."""
     template: Literal["alpaca", "chat", "plain"] = "alpaca"
     """`chat` is the tokenizer's chat template."""
     loss_on: Literal["response", "everything"] = "response"
+    """The tokens that the loss counts."""
     max_overlap: Share = 0.01
     """Largest allowed share of a source's rows that have 13 consecutive words in common with a test document; above it the
     trial is refused. Such rows are never trained on."""
     max_length: Annotated[int, Field(ge=16, le=_MANY)] = 512
     """Tokens. A longer row is truncated."""
     seed: Seed = 0
+    """Seed of the choice and the order of the rows."""
     content: dict[str, str] = {}
     """By source: checksum of its local files or its commit on the hub, set when a sweep begins."""
     date: dt.date | None = None
@@ -157,8 +165,11 @@ class Lora(Section):
     """The adapter (PEFT)."""
 
     rank: Annotated[int, Field(ge=1, le=2**16)] = 8
+    """Rank of the update B A."""
     alpha: Annotated[float, Field(gt=0, le=_MANY)] = 16
+    """The update is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input."""
     target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
     """A group of layers, independent of the architecture's names for them, or layer names. The paper uses `qkv`."""
     layers: Literal["all", "first-third", "middle-third", "last-third"] | Annotated[tuple[Block, ...], Field(min_length=1)] = (
@@ -189,6 +200,7 @@ class Lora(Section):
 
 class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 2e-4
+    """Highest learning rate of the schedule."""
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
     """After a linear warm-up. `wsd` (warm-up, stable, decay) is constant, then falls linearly to 0 over the last `decay` of
     the steps."""
@@ -197,12 +209,15 @@ class Train(Section):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the steps, for wsd only."""
     epochs: Count = 1
+    """Passes over the rows."""
     batch_size: Count = 16
     """Rows per optimiser step."""
     micro_batch_size: Count = 16
     """Rows in memory at once. Gradients of a batch are accumulated."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's, on A and B."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
     neftune: Annotated[float, Field(ge=0)] = 0.0
     """Scale of the noise on the embeddings (arXiv 2310.05914); 0 is off."""
     kl: Annotated[float, Field(ge=0)] = 0.0
@@ -212,6 +227,7 @@ class Train(Section):
     stop_kl: Annotated[float, Field(gt=0)] | None = None
     """Training stops when KL(base || tuned) on held-out rows exceeds this; nats per token."""
     backend: Literal["transformers", "unsloth"] = "transformers"
+    """Library that trains."""
     seed: Seed = 0
     """Seed of the adapter's initial weights and of dropout."""
 
@@ -241,8 +257,11 @@ class Evaluation(Section):
     """
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """An lm-eval task, or several whose documents are pooled."""
     metric: str
+    """A metric of the task."""
     filter: str = "none"
+    """The task's filter that finds the answer in a response."""
     flexible: str | None = None
     """For a generated task: a filter that also finds an answer without the marker."""
     marker: str | None = None
@@ -257,7 +276,9 @@ class Evaluation(Section):
     documents: Count | None = None
     """Size of a seeded sample of the documents. None: all."""
     seed: Seed = 0
+    """Seed of the sample of the documents."""
     batch_size: Count = 32
+    """Requests in memory at once; halved where memory runs out."""
     engine: Literal["exact", "hflm"] = "exact"
     """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key
     does not contain the choice."""

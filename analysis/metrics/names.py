@@ -41,6 +41,7 @@ class Objective(BaseModel):
     metric: str
     """ROLE.KIND, such as math.forgetting."""
     direction: Literal["maximize", "minimize"]
+    """Which values are better."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Search(Section):
     hours: Positive | None = None
     """Wall-clock hours of the commands that ran the sweep."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
+    """Metrics to maximise or minimise; gain and forgetting are measured against the baseline."""
     constraints: tuple[str, ...] = ()
     """Such as "math.forgetting <= 0.10"."""
     first: tuple[dict[str, Any], ...] = ()
@@ -87,7 +88,9 @@ class Resources(Section):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
     """0.25 lets four trials share a GPU. On machines without a GPU a trial runs on the CPU."""
     cpus_per_trial: Count = 1
+    """CPU cores of a trial."""
     max_concurrent: Count | None = None
+    """Trials at once. Default: as many as the cluster has room for."""
     trials_per_pass: Annotated[int, Field(ge=1, le=1000)] = 1
     """Trials that a worker takes at once. Adapters with the same base, sequence length and batch size are trained in one pass
     (trials/training/multi_adapter.py). The sampler learns from as many results at once."""
@@ -137,20 +140,31 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # a folder's name: file
 
 class SweepConfig(Section):
     name: str
+    """Name of the sweep, and of its folder in the storage."""
     about: dict[str, Any] = Field(default={})
     """Free notes on the model or the sweep. `plan` shows them; nothing depends on them."""
     base: Base
+    """The model that is tuned; or a file whose section `base` is taken."""
     data: Data
+    """The training data."""
     lora: Lora = Lora()
+    """The adapter."""
     train: Train = Train()
+    """The training."""
     eval: dict[str, Evaluation] = Field(min_length=1)
+    """The benchmarks, by role."""
     space: dict[str, Parameter] = Field(min_length=1)
+    """The settings to search, by dotted path."""
     derive: Derived = Derived()
+    """Points derived from each trained adapter."""
     search: Search
+    """How the space is searched, and for what."""
     resources: Resources = Resources()
+    """What a trial gets of the machines."""
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers that get the trials' curves."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
+    """Storage root: a folder, s3://..., gs://...."""
     hub_mirror: str | None = None
     """Folder with subfolders org/name, read before the hub."""
     pins: Pins = Pins()

@@ -43,6 +43,7 @@ class _Parameter(Section):
 class Categorical(_Parameter):
     type: Literal["categorical"]
     choices: tuple[Value, ...] = Field(min_length=1)
+    """The values to choose from."""
 
     @field_validator("choices")
     @classmethod
@@ -108,9 +109,13 @@ class _Range(_Parameter):
 class Float(_Range):
     type: Literal["float"]
     low: float
+    """Least value."""
     high: float
+    """Greatest value."""
     log: bool = False
+    """Searches the logarithm: as many trials between 1e-5 and 1e-4 as between 1e-4 and 1e-3."""
     step: Annotated[float, Field(gt=0)] | None = None
+    """Only low, low + step, and so on. Default: any value between."""
 
     def values(self) -> Sequence[float] | None:
         if self.step is None:
@@ -141,9 +146,13 @@ class Float(_Range):
 class Int(_Range):
     type: Literal["int"]
     low: int
+    """Least value."""
     high: int
+    """Greatest value."""
     log: bool = False
+    """Searches the logarithm: as many trials between 1 and 10 as between 10 and 100."""
     step: Annotated[int, Field(gt=0)] | None = None
+    """Only low, low + step, and so on. Default: any value between."""
 
     def values(self) -> Sequence[int]:
         return range(self.low, self.high + 1, self.step or 1)

@@ -16,6 +16,7 @@ class Pins(Section):
     """By name: checksums of local files and commits of the hub (trials/hub/identity.py)."""
 
     models: dict[str, str] = Field(default={})
+    """By model."""
     data: dict[str, str] = Field(default={})
     """By source, or by data set for a source that the config defines."""
     tasks: dict[str, dict[str, str]] = Field(default={})

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.factories.specs import changed, small_spec
-from trials.__main__ import main, parse
+from trials.__main__ import main, parser
 from trials.ledger.record import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_bad_spec_exits_with_2_and_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_storage_defaults_to_runs():
-    assert parse(["spec.yaml"]).storage == "runs"
+    assert parser().parse_args(["spec.yaml"]).storage == "runs"
 
 
 def test_several_specs_are_trained_in_one_pass(tmp_path, monkeypatch, capsys):
