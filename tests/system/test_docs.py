@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import typer
-import yaml
 
 from orchestrator.cli import app
 from orchestrator.config.load import load
@@ -75,20 +74,3 @@ def test_readme_is_one_page_whose_links_and_config_work(tmp_path):
     assert [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not (ROOT / link).exists()] == []
     (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
     assert load(tmp_path / "mine.yaml").name == "mine"
-
-
-def test_every_page_is_in_the_navigation():
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def pages(part):
-        return (
-            [part]
-            if isinstance(part, str)
-            else [page for one in part for page in pages(one.values() if isinstance(one, dict) else one)]
-        )
-
-    navigation = pages(yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)["nav"])
-    assert sorted(navigation) == sorted(
-        {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | {"reference/config.md", "reference/commands.md"}
-    )
