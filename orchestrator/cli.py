@@ -24,7 +24,10 @@ from orchestrator.console.front_table import front_table
 from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
 from orchestrator.finish import finish
+from orchestrator.gate import gate
+from orchestrator.importing import import_command
 from orchestrator.init import init
+from orchestrator.replaying import replay
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root
@@ -191,29 +194,6 @@ def status(
 
 
 @app.command()
-def replay(
-    folder: Folder,
-    orders: Annotated[int, typer.Option(min=1, help="Number of random orders of the points.")] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Replays a finished sweep under levers that spend less on losers, and compares time and front.
-
-    Example: slimsweep replay runs/quickstart
-    """
-    from analysis.explore.replay import saving, stored
-    from analysis.results.load import load
-    from orchestrator.console import replay_table
-
-    found = stored(load(root(folder)))
-    rows = list(saving(found, orders))
-    if as_json:
-        _print_json({"points": len(found.points), "front": len(found.front), "orders": orders, "levers": rows})
-    else:
-        out.print(replay_table.table(rows))
-        out.print(replay_table.words(found, orders))
-
-
-@app.command()
 def front(
     folder: Folder,
     formats: Annotated[
@@ -373,6 +353,10 @@ def compare(
         return
     for line in (comparing.verdict(found), *found.warnings, *map(str, written)):
         out.print(line, soft_wrap=True)
+
+
+for _name, _command in {"import": import_command, "gate": gate, "replay": replay}.items():
+    app.command(_name)(_command)
 
 
 def main() -> None:

@@ -69,8 +69,14 @@ def publish(
 
 def chosen(sweep: "Sweep", name: str) -> tuple[TrialRecord, TrialRecord | None]:
     """The complete record that `name` means, and its baseline's where that is complete. A number precedes a key's prefix."""
-    key = _key(sweep, name)
+    from analysis.explore.find import key_of  # imports pandas, which the command's other errors need not wait for
+
+    key = key_of(sweep, name)
     record = sweep.records.get(key)
+    if record is not None and record.imported is not None:
+        raise InputError(
+            f"{key}: lm-eval measured {record.imported.model}, and nothing was trained here; there is no adapter to publish"
+        )
     if record is None or record.state != "complete":
         why = f": {record.failure.message}" if record is not None and record.failure else ""
         raise InputError(f"{key} is {'failed' if record else 'not finished'}{why}; there is no adapter to publish")
@@ -80,23 +86,6 @@ def chosen(sweep: "Sweep", name: str) -> tuple[TrialRecord, TrialRecord | None]:
     measured = sweep.trials[sweep.trials["key"] == key]["baseline"]
     baseline = sweep.records.get(measured.iloc[0] if len(measured) else record.spec.baseline().key)
     return record, baseline if baseline is not None and baseline.state == "complete" else None
-
-
-def _key(sweep: "Sweep", name: str) -> str:
-    frame = sweep.trials
-    if number := re.fullmatch(r"#?(\d{1,9})", name):
-        own = frame[frame["number"] == int(number[1])]
-        if len(own):
-            return str(own.iloc[0]["key"])
-    if name.startswith("#"):
-        raise InputError(f"{sweep.name} has no trial {name}; it has {len(frame)}, from #0 on")
-    keys = {key for key in [*frame["key"], *sweep.records] if key and key.startswith(name)}
-    if len(keys) != 1:
-        help_text = (
-            f"several keys begin so: {', '.join(sorted(keys)[:4])}" if keys else "slimsweep status DIR lists those on the front"
-        )
-        raise InputError(f"{sweep.name} has no one record {name!r}; {help_text}")
-    return keys.pop()
 
 
 class Publication:

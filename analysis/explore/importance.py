@@ -27,9 +27,14 @@ BOOTSTRAPS = 200  # for the line's interval
 
 
 def varied(sweep: Sweep) -> list[str]:
-    """The searched paths with more than one value among the complete trials."""
-    complete = sweep.complete
-    return [path for path in sweep.space if len({repr(value) for value in complete[path]}) > 1]
+    """The searched paths with more than one value among the complete trials, without names of trials."""
+    values = {path: list(map(repr, sweep.complete[path])) for path in sweep.space}
+    return [path for path in sweep.space if len(set(values[path])) > 1 and not _names(sweep.complete[path])]
+
+
+def _names(values: pd.Series) -> bool:
+    """Whether texts differ in every trial, as the names of imported models do: one says nothing of another trial."""
+    return len(values) >= NEEDED and all(isinstance(one, str) for one in values) and values.is_unique
 
 
 def needed(sweep: Sweep) -> int:

@@ -82,6 +82,8 @@ def stored(sweep: Sweep) -> Stored:
         raise InputError(f"{sweep.folder}: {len(rows)} complete trials; a replay needs more than {_BEGINNING}")
     if sweep.replicates > 1 or rows["baseline"].nunique() > 1:
         raise InputError(f"{sweep.folder}: a replay needs a sweep of one base with one seed a point")
+    if any(record.imported for record in sweep.complete_records):
+        raise InputError(f"{sweep.folder}: its results were imported, so no time was spent here that a replay could save")
     records, base = [sweep.records[key] for key in rows["key"]], sweep.records[rows["baseline"].iloc[0]]
     evaluation = np.array(
         [sum(spent for phase, spent in one.seconds.items() if phase.startswith("evaluate")) for one in records], dtype=float

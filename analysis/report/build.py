@@ -181,9 +181,12 @@ def _paper(sweep: Sweep, pages: Sequence[int]) -> Table:
         texts[2] = f"above {texts[2]}" if "math.forgetting" in one else texts[2]
         rows.append(["paper", one["model"], f"{one['samples']:,}", *texts])
     for row in sweep.front[sweep.front["number"].isin(pages)].to_dict("records"):
-        spec = sweep.records[row["key"]].spec
+        record = sweep.records[row["key"]]
+        model, samples = record.spec.base.model, f"{record.spec.data.samples:,}"
+        if record.imported is not None:
+            model, samples = record.imported.model, labels.MISSING
         cells = [numbers.both(row, name) if name in sweep.metrics else labels.MISSING for name in metrics]
-        rows.append([f"#{row['number']}", spec.base.model, f"{spec.data.samples:,}", *cells])
+        rows.append([f"#{row['number']}", model, samples, *cells])
     return Table.of(heads, rows)
 
 

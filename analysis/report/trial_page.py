@@ -73,6 +73,7 @@ class Point:
     rows: dict[str, int]
     training: dict[str, float]
     command: str
+    """Empty for a record that others measured."""
     spec: str
     facts: list[tuple[str, str]]
     flags: str
@@ -100,8 +101,8 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
         phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
         rows=record.rows,
         training=record.training,
-        command=command(sweep, row["key"]),
-        spec=yaml.safe_dump(record.spec.model_dump(mode="json"), sort_keys=False),
+        command="" if record.imported is not None else command(sweep, row["key"]),
+        spec=_settings_of(record),
         facts=facts(record),
         flags=flags,
     )
@@ -183,6 +184,12 @@ def command(sweep: Sweep, key: str) -> str:
     if sweep.hub_mirror:
         words += ["--hub-mirror", sweep.hub_mirror]
     return shlex.join(words)
+
+
+def _settings_of(record: TrialRecord) -> str:
+    """The record's spec as YAML; of one that others measured, what is known of the measurement."""
+    known = record.spec if record.imported is None else record.imported
+    return str(yaml.safe_dump(known.model_dump(mode="json"), sort_keys=False))
 
 
 def facts(record: TrialRecord) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from analysis.metrics.names import Criteria, Objective, parse_constraint, split_metric
 from trials.errors import InputError
-from trials.ledger.record import GivenUp, Key
+from trials.ledger.record import IMPORTED, GivenUp, Key
 from trials.ledger.storage import NotAFile, folders_with, is_folder, read_bytes, write_json
 from trials.printable import one_line
 
@@ -113,6 +113,11 @@ class Manifest(BaseModel):
             if twice := [one for one, count in Counter(named).items() if count > 1]:
                 raise ValueError(f"{what} {twice[0]} stands there twice")
         return self
+
+    @property
+    def imported(self) -> bool:
+        """Whether its trials are results that others measured (orchestrator/import_results.py)."""
+        return bool(self.baselines) and all(key.startswith(IMPORTED) for key in self.baselines)
 
     @property
     def criteria(self) -> Criteria:

@@ -29,6 +29,7 @@ def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
     Raises InputError where a file is missing or has changed since the sweep began.
     """
     folder, ledger = storage / config.name, Ledger(storage)
+    _refuse_imported(folder)
     earlier = _sweep_yaml(folder)
     begun = Pins() if earlier is None else _parse_pins(earlier.get("pins", {}), folder)
     now = _current_pins(config, begun)
@@ -43,6 +44,16 @@ def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
     config = config.model_copy(update={"pins": now.only(begun)})
     _check_weights(config, ledger, folder)
     return config
+
+
+def _refuse_imported(folder: Path) -> None:
+    """Raises InputError for a folder of imported results: a sweep there would replace their manifest."""
+    try:
+        imported = Manifest.read(folder).imported
+    except InputError:  # none, or a damaged one, which a sweep sets aside
+        return
+    if imported:
+        raise InputError(f"{folder}: holds results that were imported; give this sweep another `name` or --storage")
 
 
 def finished(folder: Path, ledger: Ledger) -> bool:

@@ -87,7 +87,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from trials.evaluation import evaluate
+    from trials.evaluation import documents, evaluate
     from trials.hub.hub import Hub
     from trials.spec import Evaluation
     from trials.tasks.tasks import Tasks
@@ -113,7 +113,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
             log_samples=True,
         )
         for name, entries in found["samples"].items():
-            outcome = evaluate.outcomes(role, name, evaluation, entries)
+            outcome = documents.outcomes(role, name, evaluation, entries)
             rows += outcome[["role", "task", "doc_id", "score", "response"]].to_dict("records")
         done(f"evaluate.{role}")
     return rows

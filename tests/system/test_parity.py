@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from trials.evaluation import evaluate
+from trials.evaluation.documents import response
 from trials.hub.hub import Hub
 from trials.models import base
 from trials.spec import Base, Evaluation
@@ -69,7 +70,7 @@ def stock(documents: pd.DataFrame, pretrained: Path, batch_size: int, mirror: Pa
         for line in path.read_text().splitlines():
             entry = json.loads(line)
             row = found.setdefault((task, entry["doc_hash"]), {})
-            row["response"] = evaluate.response(entry["resps"])
+            row["response"] = response(entry["resps"])
             row |= {f"{metric},{entry['filter']}": float(entry[metric]) for metric in entry["metrics"]}
     return found
 

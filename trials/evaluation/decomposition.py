@@ -14,11 +14,11 @@ Multiple choice
                        nats per character, above 0 where acc_norm is right
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trials.evaluation.documents import multiple_choice
 from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter, Token
 from trials.spec import Evaluation
 
@@ -53,13 +53,10 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
     gold = task.doc_to_text(entry["doc"]) if task.multiple_input else entry["target"]
     if isinstance(gold, str) and gold in choices:
         gold = choices.index(gold)
-    if not isinstance(gold, int) or not 0 <= gold < len(choices) or len(choices) < 2 or not all(choices):
-        return {}  # several gold endings, none, or nothing to compare it with
-    found = [float(resps[0][0]) for resps in entry["resps"][: len(choices)]]
-    each = [nats / len(choice) for nats, choice in zip(found, choices, strict=True)]
-    best = max(value for i, value in enumerate(each) if i != gold)
-    continuation = entry["arguments"][gold][1]
-    return {"bits": -found[gold] / math.log(2), "bytes": len(continuation.encode()), "margin": each[gold] - best}
+    if not isinstance(gold, int) or not 0 <= gold < len(choices):
+        return {}  # several gold endings, or none
+    levels = [float(resps[0][0]) for resps in entry["resps"][: len(choices)]]
+    return multiple_choice(choices, gold, levels, entry["arguments"][gold][1])
 
 
 def _generated(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:

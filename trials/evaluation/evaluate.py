@@ -3,7 +3,7 @@
 import functools
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lm_eval
@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from trials.errors import InputError
 from trials.evaluation import decomposition
+from trials.evaluation.documents import outcomes
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.evaluation.engine.protocol import Engine
 from trials.spec import Evaluation
-from trials.tasks.splits import cluster, half
 from trials.tasks.tasks import Tasks, check
 
 for _name in ("lm_eval", "lm_eval.evaluator", "lm_eval.api.task"):
@@ -93,40 +92,9 @@ def _solution(built: Mapping[str, Any], request: Any) -> str:
     return decomposition.solution(task, request.doc, task.doc_to_target(request.doc))
 
 
-def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """A task's logged samples (one per document and filter) as one row per document."""
-    rows: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        row = rows.setdefault(entry["doc_id"], {"role": role, "task": task, "doc_id": entry["doc_id"]})
-        row["doc_hash"] = entry["doc_hash"]
-        row["half"] = half(entry["doc"], entry["doc_hash"])
-        row["cluster"] = cluster(entry["doc"], entry["doc_hash"])
-        row["target"] = str(entry["target"])
-        row["response"] = response(entry["resps"])
-        for metric in entry["metrics"]:
-            if isinstance(entry[metric], (int, float, np.generic)):  # an F1 score has no value for a single document
-                row[f"{metric},{entry['filter']}"] = float(entry[metric])
-    documents = pd.DataFrame(list(rows.values()))
-    wanted = f"{evaluation.metric},{evaluation.filter}"
-    if wanted not in documents:
-        raise InputError(f"eval.{role}: {wanted} of task {task} has no value of a single document; choose another metric")
-    documents.insert(5, "score", documents[wanted])
-    if (evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter:
-        documents["strict"] = documents["score"]
-    if evaluation.flexible is not None:
-        documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
-    return documents
-
-
 def question(task: Any, doc: Mapping[str, Any]) -> str:
     """The question without few-shot rows; of a multiple choice with its choices, numbered from 0 as targets are."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return str(task.doc_to_text(doc))
     choices = [f"({number}) {choice}" for number, choice in enumerate(task.doc_to_choice(doc))]
     return "\n".join([*([] if task.multiple_input else [str(task.doc_to_text(doc))]), *choices])
-
-
-def response(resps: Sequence[Any]) -> str:
-    """The generated text, or the choices' log-likelihoods, from a logged sample's "resps"."""
-    first = [one[0] for one in resps]
-    return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)

@@ -17,8 +17,11 @@ from trials.printable import one_line
 from trials.spec import TrialSpec
 from trials.yaml_file import dump
 
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+Key = Annotated[str, Field(pattern=NAME)]
 """A trial's key or a sweep's name. It names a folder and cannot lead out of the parent folder."""
+IMPORTED = "lmeval-"
+"""How the key of an imported record begins. A trial's key has hexadecimal digits alone, so the two cannot be equal."""
 
 
 @dataclass(slots=True)  # a record holds dozens; as pydantic models they take a quarter longer to read
@@ -43,6 +46,19 @@ class GivenUp(BaseModel):
     reason: str
     seconds: float = Field(ge=0, allow_inf_nan=False)
     """The time that its worker spent on it."""
+
+
+class Imported(BaseModel):
+    """Where the results of a record come from that lm-eval's command line measured."""
+
+    model: str
+    """The evaluated model's name, as lm-eval wrote it."""
+    arguments: dict[str, str] = {}
+    """lm-eval's arguments of the model, without secrets."""
+    tasks: dict[str, dict[str, Any]] = {}
+    """By task: the settings on which its outcomes depend beside the prompts (see trials/imported/folder.py)."""
+    files: dict[str, str] = {}
+    """By task: its file of samples."""
 
 
 class Halving(BaseModel):
@@ -122,6 +138,8 @@ class TrialRecord(BaseModel):
     """The steps from which a later attempt resumed the training."""
     set_aside: list[str] = []
     """Unusable checkpoints of earlier attempts, with the reason."""
+    imported: Imported | None = None
+    """Set where others measured it. `spec` then holds the base and the evaluation; nothing is known of the training."""
     finished: str = ""
     """ISO 8601, UTC."""
     failure: Failure | None = None

@@ -113,3 +113,13 @@ def test_every_situation_has_importance_or_none(tmp_path, situation, objectives)
         dependences(sweep, sweep.objectives[0].metric, ["lora.rank"])["lora.rank"].empty
         == table[sweep.objectives[0].metric].isna().all()
     )
+
+
+def test_names_of_trials_are_no_setting(tmp_path):
+    builder = Builder(tmp_path).baseline()
+    for number in range(13):
+        builder.add((20 + number, 40 - number))
+        builder.trials[-1]["params"] = {"model": f"tune-{number}"}
+    sweep = builder.load(space=["model"])
+    assert varied(sweep) == []
+    assert importance(sweep).isna().all().all()

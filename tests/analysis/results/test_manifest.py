@@ -90,3 +90,10 @@ def test_fields_of_a_newer_version_are_ignored(tmp_path):
     whole = json.loads(path.read_text())
     path.write_text(json.dumps(whole | {"newer": 1, "objectives": [one | {"newer": 1} for one in whole["objectives"]]}))
     assert Manifest.read(tmp_path / "little").objectives == manifest().objectives
+
+
+def test_imported_manifest_is_known_by_its_baselines():
+    common = {"schema": 1, "name": "x", "objectives": [{"metric": "math.gain", "direction": "maximize"}]}
+    assert Manifest.model_validate({**common, "baselines": ["lmeval-0123456789abcdef"]}).imported
+    assert not Manifest.model_validate({**common, "baselines": ["0123456789abcdef"]}).imported
+    assert not Manifest.model_validate(common).imported

@@ -1,0 +1,166 @@
+"""Folders of lm-eval become a sweep that the other commands read; what cannot be paired writes nothing."""
+
+import pytest
+
+from analysis.explore.compare import compare
+from analysis.results.load import load
+from analysis.results.manifest import Manifest
+from orchestrator.import_results import Request, import_results, sweep_name
+from tests.factories.configs import CONFIG, deep
+from tests.factories.lm_eval_folder import LATER, base_and_tunes, shares, write
+from tests.factories.sweeps import Builder
+from trials.errors import InputError
+
+RIGHT = {"gsm": shares(49), "swag": shares(40)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Imports `out` as the sweep `there`; returns the notes."""
+
+    def imported(**request):
+        said = []
+        import_results(tmp_path / "out", tmp_path / "runs", Request("there", **request), said.append)
+        return said
+
+    base_and_tunes(tmp_path / "out")
+    return imported
+
+
+def refused(run, **request):
+    with pytest.raises(InputError) as caught:
+        run(**request)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_imported_sweep_has_paired_metrics_of_the_report_half(run, tmp_path):
+    assert run() == []
+    sweep = load(tmp_path / "runs" / "there")
+    trials = sweep.trials.set_index("model")
+    assert trials["state"].tolist() == ["complete", "complete"]
+    assert trials["paired"].all()
+    assert sweep.half == "report"
+    base = sweep.baselines.iloc[0]
+    assert trials.loc["greedy", "gsm.gain"] == pytest.approx(trials.loc["greedy", "gsm.value"] - base["gsm.value"])
+    assert set(sweep.front["model"]) == {"careful", "greedy"}
+    assert compare(sweep, sweep).ratio == 1
+
+
+def test_objectives_constraints_roles_and_documents_can_be_named(run, tmp_path):
+    aims = ["minimize math.forgetting", "choices.gain"]
+    run(roles=["math=gsm", "choices=swag:acc_norm"], objectives=aims, constraints=["math.drop <= 0.1"], documents="all")
+    sweep = load(tmp_path / "runs" / "there")
+    assert [(one.metric, one.direction) for one in sweep.objectives] == [
+        ("math.forgetting", "minimize"),
+        ("choices.gain", "maximize"),
+    ]
+    assert sweep.half is None
+    assert sweep.front["model"].tolist() == ["careful"]
+
+
+def test_same_import_again_changes_nothing(run, tmp_path):
+    def files():
+        return {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+
+    run()
+    before = files()
+    assert run() == []
+    assert files() == before
+
+
+def test_more_tunes_are_added_with_or_without_the_base(run, tmp_path):
+    run()
+    write(tmp_path / "out", {"pretrained": "org/base", "peft": "me/third"}, RIGHT)
+    run()
+    write(tmp_path / "later", {"pretrained": "org/base", "peft": "you/fourth"}, RIGHT)
+    import_results(tmp_path / "later", tmp_path / "runs", Request("there"), print)
+    trials = load(tmp_path / "runs" / "there").trials
+    assert trials["model"].tolist() == ["careful", "greedy", "third", "fourth"]
+    assert trials["paired"].all()
+
+
+def test_new_results_of_a_model_replace_its_old_ones(run, tmp_path):
+    run()
+    write(tmp_path / "out", {"pretrained": "org/base", "peft": "me/greedy"}, RIGHT, LATER)
+    (note,) = run()
+    assert "trial #1: new results of me/greedy replace lmeval-" in note
+    trials = load(tmp_path / "runs" / "there").trials
+    assert trials["model"].tolist() == ["careful", "greedy"]
+
+
+def test_base_can_be_named_by_its_name_its_folder_or_an_end(run, tmp_path):
+    for name in ("org/base", "org__base", "base"):
+        run(base=name)
+    assert len(Manifest.read(tmp_path / "runs" / "there").trials) == 2
+    assert "--base nobody is none of its models; they are me/careful, me/greedy, org/base" in refused(run, base="nobody")
+
+
+def test_ambiguous_base_is_one_line_with_the_candidates(run, tmp_path):
+    write(tmp_path / "out", {"pretrained": "me/merged"}, RIGHT)
+    assert "which model is the base? --base names it: me/careful, me/greedy, me/merged, org/base" in refused(run)
+    assert not (tmp_path / "runs").exists()
+    run(base="org/base")
+
+
+def test_documents_that_do_not_pair_write_nothing(run, tmp_path):
+    write(tmp_path / "out", {"pretrained": "org/base", "peft": "me/greedy"}, {"gsm": shares(3, 50), "swag": shares(40)}, LATER)
+    assert "document 50 of gsm is missing" in refused(run)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({"objectives": ["gsm.gian"]}, "did you mean gsm.gain?"),
+        ({"objectives": ["maths.gain"]}, "no benchmark has the role 'maths'"),
+        ({"objectives": ["gsm.gain swag.gain"]}, '--objective: expected "maximize ROLE.KIND"'),
+        ({"constraints": ["gsm.drop < 1"]}, "a bound may be reached"),
+        ({"roles": ["a=b"]}, "org/base has no task 'b'"),
+    ],
+)
+def test_unusable_request_is_one_line(request_, expected, run, tmp_path):
+    assert expected in refused(run, **request_)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_many_roles_need_objectives(run, tmp_path):
+    roles = [f"r{i}=gsm" for i in range(5)]
+    assert '5 roles (r0, r1, r2, r3, r4): name the objectives that matter, as --objective "maximize r0.gain"' in refused(
+        run, roles=roles
+    )
+    run(roles=roles, objectives=["r0.gain"])
+
+
+def test_other_roles_than_those_of_the_earlier_import_are_refused(run):
+    run()
+    assert "was imported with another base, other roles or other results of the base" in refused(run, roles=["math=gsm"])
+
+
+def test_folder_of_a_trained_sweep_is_refused(run, tmp_path):
+    builder = Builder(tmp_path / "runs")
+    builder.baseline().add((26, 37)).load()
+    with pytest.raises(InputError, match="holds a sweep of this program; give another --name"):
+        import_results(tmp_path / "out", tmp_path / "runs", Request("quickstart"), print)
+    assert Manifest.read(builder.folder).trials[0].params == {"lora.rank": 1, "train.learning_rate": 1e-4}
+
+
+def test_run_refuses_the_folder_of_an_import(run, tmp_path, write, command):
+    run()
+    path = write(deep(CONFIG) | {"name": "there", "storage": str(tmp_path / "runs")})
+    done = command("run", path)
+    assert done.returncode == 2
+    assert "holds results that were imported; give this sweep another `name`" in done.stderr
+
+
+def test_base_alone_is_refused(tmp_path):
+    write(tmp_path / "out", {"pretrained": "org/base"}, RIGHT)
+    with pytest.raises(InputError, match="holds the base org/base alone"):
+        import_results(tmp_path / "out", tmp_path / "runs", Request("there", base="org/base"), print)
+
+
+def test_names_of_sweeps_are_names_of_folders(tmp_path):
+    assert sweep_name(tmp_path / "my out (2)") == "my-out-2"
+    assert sweep_name(tmp_path / "ledger") == "ledger-imported"
+    with pytest.raises(InputError, match="--name: up to 200 letters"):
+        import_results(tmp_path, tmp_path, Request("../x"), print)

@@ -1,0 +1,56 @@
+"""Outcomes of documents from lm-eval's logged samples. Imports neither torch nor lm-eval."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trials.errors import InputError
+from trials.spec import Evaluation
+from trials.tasks.splits import cluster, half
+
+
+def outcomes(role: str, task: str, evaluation: Evaluation, entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A task's logged samples (one per document and filter) as one row per document."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        row = rows.setdefault(entry["doc_id"], {"role": role, "task": task, "doc_id": entry["doc_id"]})
+        row["doc_hash"] = entry["doc_hash"]
+        row["half"] = half(entry["doc"], entry["doc_hash"])
+        row["cluster"] = cluster(entry["doc"], entry["doc_hash"])
+        row["target"] = str(entry["target"])
+        row["response"] = response(entry["resps"])
+        for metric in entry["metrics"]:
+            if isinstance(entry[metric], (int, float, np.generic)):  # an F1 score has no value for a single document
+                row[f"{metric},{entry['filter']}"] = float(entry[metric])
+    documents = pd.DataFrame(list(rows.values()))
+    wanted = f"{evaluation.metric},{evaluation.filter}"
+    if wanted not in documents:
+        raise InputError(f"eval.{role}: {wanted} of task {task} has no value of a single document; choose another metric")
+    documents.insert(5, "score", documents[wanted])
+    if (evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter:
+        documents["strict"] = documents["score"]
+    if evaluation.flexible is not None:
+        documents["flexible"] = documents[f"{evaluation.metric},{evaluation.flexible}"]
+    return documents
+
+
+def multiple_choice(choices: Sequence[str], gold: int, levels: Sequence[float], continuation: str) -> dict[str, float]:
+    """The columns bits, bytes and margin (see trials/evaluation/decomposition.py).
+
+    `levels` are the choices' log-likelihoods in nats; `continuation` is the gold choice as it was scored, delimiter included.
+    Empty where there are fewer than two choices, or an empty one.
+    """
+    if not 0 <= gold < len(choices) or len(choices) < 2 or not all(choices):
+        return {}
+    each = [nats / len(choice) for nats, choice in zip(levels, choices, strict=True)]
+    best = max(value for place, value in enumerate(each) if place != gold)
+    return {"bits": -levels[gold] / math.log(2), "bytes": len(continuation.encode()), "margin": each[gold] - best}
+
+
+def response(resps: Sequence[Any]) -> str:
+    """The generated text, or the choices' log-likelihoods, from a logged sample's "resps"."""
+    first = [one[0] for one in resps]
+    return str(first[0]) if isinstance(first[0], str) else " ".join(f"{float(one[0]):.4f}" for one in first)
