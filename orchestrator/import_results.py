@@ -54,7 +54,8 @@ def import_results(source: Path, storage: Path, request: Request, say: Callable[
     refuse_link(ledger.root)
     earlier = _earlier(place)
     found = folder.models(source)
-    base_model = _base_of(found, source, request.base, earlier)
+    known = _model(ledger, earlier.baselines[0]) if earlier is not None else None
+    base_model = _base_of(found, source, request.base, known)
     base = _known_base(ledger, earlier, request) if base_model is None else _new_base(base_model, request)
     if earlier is not None and base.record.key not in earlier.baselines:
         raise InputError(
@@ -63,7 +64,7 @@ def import_results(source: Path, storage: Path, request: Request, say: Callable[
         )
     tunes = [records.measured(model, base.record.spec, False) for model in found if model is not base_model]
     if not tunes:
-        raise InputError(f"{source}: holds the base {base.record.spec.base.model} alone; a tune of it is needed")
+        raise InputError(f"{source}: holds {base.record.spec.base.model} alone; a base and a tune of it are needed")
     for one in tunes:
         pairing.check(base, one)
     for line in (line for one in tunes for line in pairing.differences(base.record, one.record)):
@@ -79,15 +80,18 @@ def import_results(source: Path, storage: Path, request: Request, say: Callable[
 # ---------------------------------------------------------------------- the base
 
 
-def _base_of(found: Sequence[Model], source: Path, wanted: str | None, earlier: Manifest | None) -> Model | None:
-    """The base among the models; None where an earlier import has it and this folder only has tunes."""
+def _base_of(found: Sequence[Model], source: Path, wanted: str | None, known: str | None) -> Model | None:
+    """The base among the models. `known` is that of an earlier import; None where this folder has its tunes alone."""
     if wanted is not None:
         return _named(found, source, wanted)
+    if known is not None:
+        return next((model for model in found if model.name == known), None)
+    if len(found) == 1:
+        raise InputError(f"{source}: holds {found[0].name} alone; a base and a tune of it are needed")
     chosen = default_base(found)
-    if chosen is not None or earlier is not None:
-        return chosen
-    candidates = ", ".join(_shown(found))
-    raise InputError(f"{source}: which model is the base? --base names it: {candidates}")
+    if chosen is None:
+        raise InputError(f"{source}: which model is the base? --base names it: {', '.join(_shown(found))}")
+    return chosen
 
 
 def default_base(found: Sequence[Model]) -> Model | None:
@@ -96,7 +100,7 @@ def default_base(found: Sequence[Model]) -> Model | None:
     plain = [model for model in found if not {"peft", "delta"} & model.newest.arguments.keys()]
     below = {model.newest.arguments.get("pretrained") for model in found if model not in plain}
     if len(plain) == 1 and below <= {plain[0].newest.arguments.get("pretrained")}:
-        return plain[0] if len(found) > 1 else None
+        return plain[0]
     return None
 
 

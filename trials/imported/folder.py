@@ -79,8 +79,10 @@ class Run:
     def documents(self, task: str) -> tuple[int, int] | None:
         """How many documents were evaluated, and how many the task has. None where the version did not write it."""
         found = self._section("n-samples").get(task)
-        counts = [found.get(name) for name in ("effective", "original")] if isinstance(found, dict) else []
-        return (counts[0], counts[1]) if counts and all(isinstance(count, int) for count in counts) else None
+        if not isinstance(found, dict):
+            return None
+        effective, original = found.get("effective"), found.get("original")
+        return (effective, original) if isinstance(effective, int) and isinstance(original, int) else None
 
     def digest(self, task: str) -> str | None:
         """lm-eval's digest of the task's samples."""

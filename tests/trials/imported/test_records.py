@@ -32,6 +32,12 @@ def test_key_depends_on_content_and_not_on_place_or_time(tmp_path):
     assert measured(tmp_path / "b", "me/careful").record.key != first
 
 
+def test_models_with_the_same_answers_have_their_own_keys(tmp_path):
+    base_and_tunes(tmp_path)
+    write(tmp_path, {"pretrained": "org/base", "peft": "me/copy"}, {"gsm": shares(49), "swag": shares(40)})
+    assert measured(tmp_path, "me/copy").record.key != measured(tmp_path, "me/careful").record.key
+
+
 def test_scores_are_means_of_documents_by_half(tmp_path):
     one = measured(base_and_tunes(tmp_path))
     halves = one.record.halves["gsm"]
