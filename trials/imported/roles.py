@@ -95,8 +95,8 @@ def _wanted(wanted: tuple[str, str], tasks: Sequence[str], common: Sequence[str]
         filter_name = known.get("filter", "none") if known["metric"] == metric else next(iter(own), "none")
     if f"{metric},{filter_name}" not in common:
         measured = "; ".join(common) or "nothing"
-        own = one_line(f"{metric},{filter_name}")
-        raise InputError(f"--role: {'+'.join(tasks)} measures {measured}; not {own} (metric,filter)")
+        missing = one_line(f"{metric},{filter_name}")
+        raise InputError(f"--role: {'+'.join(tasks)} measures {measured}; not {missing} (metric,filter)")
     known = _preset(tasks, common)
     same = known["metric"] == metric and known.get("filter", "none") == filter_name
     return known if same else {"metric": metric, "filter": filter_name}
