@@ -355,8 +355,9 @@ def compare(
         out.print(line, soft_wrap=True)
 
 
-for _name, _command in {"import": import_command, "gate": gate, "replay": replay}.items():
-    app.command(_name)(_command)
+app.command("import")(import_command)
+app.command()(gate)
+app.command()(replay)
 
 
 def main() -> None:
