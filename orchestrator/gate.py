@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.config.shipped import find
 from orchestrator.console.terminal import Terminal
-from trials.ledger.storage import is_local, local, root
+from trials.ledger.storage import is_local, root
 
 _CODES = {"holds": 0, "broken": 1, "cannot tell": 3}
 
@@ -33,10 +34,10 @@ def gate(
     from analysis.results.load import load
 
     place = root(sweep)
-    if is_local(place) and place.is_file():
+    if is_local(place) and (file := find(sweep)).is_file():
         from orchestrator.config.load import load as load_config
 
-        config = load_config(local(sweep))
+        config = load_config(file)
         place = root(storage or config.storage) / config.name
     found = judging.gate(load(place), require, trial)
     if as_json:
