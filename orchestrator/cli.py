@@ -1,6 +1,6 @@
 """The command line: `slimsweep COMMAND --help` shows an example of each.
 
-Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input; those of `gate` are in docs/import.md. With --json, standard output holds JSON alone.
+Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input; gate adds 3. With --json, standard output holds JSON alone.
 """
 
 import os
