@@ -84,6 +84,11 @@ class Run:
         effective, original = found.get("effective"), found.get("original")
         return (effective, original) if isinstance(effective, int) and isinstance(original, int) else None
 
+    def lower_is_better(self, task: str, metric: str) -> bool:
+        """Whether lm-eval says so of the metric; a version that says nothing has metrics that are better when higher."""
+        found = self._section("higher_is_better").get(task)
+        return isinstance(found, dict) and found.get(metric) is False
+
     def digest(self, task: str) -> str | None:
         """lm-eval's digest of the task's samples."""
         return self._section("task_hashes").get(task)

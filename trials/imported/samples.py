@@ -35,6 +35,10 @@ def documents(role: str, evaluation: Evaluation, runs: Mapping[str, Run]) -> pd.
 
 def _task(role: str, task: str, evaluation: Evaluation, run: Run) -> pd.DataFrame:
     path = run.samples(task)
+    if run.lower_is_better(task, evaluation.metric):  # gain and forgetting would have the wrong sign
+        raise InputError(
+            f"{run.path}: {evaluation.metric} of {task} is better when lower, which no role can be; name another metric"
+        )
     entries = list(_entries(path, run))
     _check_whole(path, run, task, entries)
     first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one entry a filter; the columns do not depend on it

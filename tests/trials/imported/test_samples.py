@@ -97,6 +97,12 @@ def test_missing_samples_name_the_option(place):
         read(place)
 
 
+def test_metric_that_is_better_when_lower_is_refused(tmp_path):
+    place = write(tmp_path, {"pretrained": "m"}, {"gsm": shares(3, 4)}, higher_is_better={"gsm": {"exact_match": False}})
+    with pytest.raises(InputError, match="exact_match of gsm is better when lower"):
+        read(place)
+
+
 def test_metric_that_is_no_mean_of_its_documents_is_refused(tmp_path):
     place = write(tmp_path, {"pretrained": "m"}, {"gsm": shares(3, 4)}, results={"gsm": {"exact_match,strict-match": 0.5}})
     with pytest.raises(InputError, match=r"over its documents is 0.75, and results_\S+ says 0.5: that metric is no mean"):
