@@ -23,11 +23,33 @@ def check_inputs(config: SweepConfig) -> list[str]:
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
-    notes = layout_notes(config, hub, layout.of)
+    notes = [*chat_warnings(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
     for _, spec in corners(config, INPUTS):
-        check(spec, hub, tasks, survey)
-    return notes
+        notes += check(spec, hub, tasks, survey)
+    return list(dict.fromkeys(notes))
+
+
+def chat_warnings(config: SweepConfig) -> list[str]:
+    """A line for each role with a chat template in training or evaluation alone: such scores compare two formats."""
+    found: dict[str, None] = {}
+    for _, spec in corners(config, ("data.", "eval.")):
+        trained = spec.data.template == "chat"
+        for role, evaluation in spec.eval.items():
+            if spec.is_baseline or trained == bool(evaluation.chat_template):
+                continue
+            if trained:
+                line = (
+                    f"eval.{role} does not use the chat template that the training uses (data.template: chat); set "
+                    f"eval.{role}.chat_template: true"
+                )
+            else:
+                line = (
+                    f"eval.{role} uses the chat template, the training does not (data.template: {spec.data.template}); set "
+                    "data.template: chat"
+                )
+            found[line] = None
+    return list(found)
 
 
 def layout_notes(

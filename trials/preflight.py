@@ -11,6 +11,7 @@ from trials.hub import identity
 from trials.hub.hub import SELF, Hub, find_source
 from trials.models import base, gguf, layout
 from trials.spec import TrialSpec
+from trials.tasks import chat_prompts
 from trials.tasks.tasks import Tasks, check_room, same_split
 from trials.tasks.tasks import check as check_role
 
@@ -31,10 +32,10 @@ def check_cache() -> None:
         ) from None
 
 
-def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> None:
+def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> list[str]:
     """Raises InputError for a missing model, source or task, for too few usable rows, and for a source that is a test split.
 
-    A `survey` shares read rows between trials.
+    A `survey` shares read rows between trials. Returns notes for the user, a line each.
     """
     check_cache()
     if spec.train.backend == "unsloth" and not spec.is_baseline:
@@ -48,8 +49,9 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
         check_role(role, evaluation, tasks)
         if known:
             check_room(role, evaluation, tasks, known[1].longest)
+    notes = _chat_notes(spec, hub, tasks)
     if spec.is_baseline:
-        return
+        return notes
     base.check_template(spec.base, spec.data, hub)
     for name in spec.data.shares:
         source = find_source(spec.data, name)
@@ -64,6 +66,17 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
                 )
     screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)
     (survey or Survey(hub)).check(spec, _tokenizer(spec, hub), screen)
+    return notes
+
+
+def _chat_notes(spec: TrialSpec, hub: Hub, tasks: Tasks) -> list[str]:
+    for role, evaluation in spec.eval.items():
+        chat_prompts.check_tasks(role, evaluation, tasks)
+    chats = {role: evaluation for role, evaluation in spec.eval.items() if evaluation.chat_template}
+    tokenizer = _tokenizer(spec, hub) if chats else None
+    if tokenizer is None:
+        return []
+    return [note for role, one in chats.items() for note in chat_prompts.check(role, one, tasks, tokenizer)]
 
 
 def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:

@@ -273,6 +273,20 @@ class Evaluation(Section):
     `first_n` for a sample of the documents, whose draws would differ from those of a full run, and `stock` for all."""
     fewshot_seed: Seed = 1234
     """Seed of the draws. The default is lm-eval's."""
+    chat_template: bool | Annotated[str, Field(min_length=1)] = False
+    """Puts prompts into the base's chat template, as lm-eval's --apply_chat_template does. A text is the name of a template."""
+    fewshot_as_multiturn: bool | None = None
+    """Few-shot examples as turns of the chat; false: all in the user's message. Default under a chat template: true."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """A system message, lm-eval's --system_instruction. Without a chat template it is the beginning of the prompt."""
+    enable_thinking: bool | None = None
+    """Argument of the chat template that turns the reasoning of a hybrid model on or off."""
+    think_end_token: Annotated[str, Field(min_length=1)] | Block | None = None
+    """The text or the token id that ends a model's reasoning. A response is what follows the last one."""
+    chat_template_args: dict[str, Any] = {}
+    """Further arguments of the chat template."""
+    date: dt.date | None = None
+    """The date in a chat template's output, as data.date."""
     documents: Count | None = None
     """Size of a seeded sample of the documents. None: all."""
     seed: Seed = 0
@@ -295,6 +309,26 @@ class Evaluation(Section):
     @classmethod
     def _renamed(cls, name: Any) -> Any:
         return "hflm" if name == STOCK_ENGINE else name
+
+    @field_validator("think_end_token")
+    @classmethod
+    def _digits_are_an_id(cls, token: str | int | None) -> str | int | None:
+        return int(token) if isinstance(token, str) and token.isdecimal() else token  # as HFLM reads it
+
+    @model_validator(mode="after")
+    def _chat_fits(self) -> "Evaluation":
+        if not self.chat_template:
+            named = {"fewshot_as_multiturn": self.multiturn, "enable_thinking": self.enable_thinking is not None}
+            for name in (name for name, used in (named | {"chat_template_args": self.chat_template_args}).items() if used):
+                raise ValueError(f"{name} is a setting of the chat template; give chat_template: true, or leave it out")
+        if self.enable_thinking and self.think_end_token is None:
+            raise ValueError('enable_thinking needs think_end_token, the end of the reasoning, such as "</think>"')
+        return self
+
+    @property
+    def multiturn(self) -> bool:
+        """`fewshot_as_multiturn` with its default resolved."""
+        return bool(self.chat_template) if self.fewshot_as_multiturn is None else self.fewshot_as_multiturn
 
     @property
     def sampler(self) -> Literal["first_n", "stock", "drawn"]:

@@ -102,6 +102,11 @@ class TrialSpec(Section):
     def is_baseline(self) -> bool:
         return self.data.samples == 0
 
+    @property
+    def chats(self) -> bool:
+        """Whether the base's chat template is used, in training or in an evaluation."""
+        return self.data.template == "chat" or any(evaluation.chat_template for evaluation in self.eval.values())
+
     def setting(self, path: str) -> Any:
         """The value at a dotted path; None if there is no such setting."""
         return dotted_path.read(self, path)
@@ -115,6 +120,7 @@ class TrialSpec(Section):
         for role, evaluation in self.eval.items():
             parts["eval"][role]["fewshot"] = evaluation.sampler  # resolved: a default and its explicit value are one key
             parts["eval"][role]["engine"] = STOCK_ENGINE
+            _drop_chat(parts["eval"][role], evaluation)
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts
@@ -141,6 +147,18 @@ class TrialSpec(Section):
         """16 hexadecimal digits."""
         text = json.dumps({"schema": SCHEMA, **self.canonical()}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _drop_chat(parts: dict[str, Any], evaluation: Evaluation) -> None:
+    """Resolves the settings of an evaluation's chat template, and drops what is at its default: a later addition."""
+    parts["fewshot_as_multiturn"] = evaluation.multiturn if evaluation.chat_template else None
+    if not evaluation.chat_template:
+        parts["chat_template"] = parts["date"] = None
+    for name in ("chat_template", "fewshot_as_multiturn", "system", "enable_thinking", "think_end_token", "date"):
+        if parts.get(name) is None:
+            parts.pop(name, None)
+    if not parts["chat_template_args"]:
+        del parts["chat_template_args"]
 
 
 def _drop_unpinned(parts: dict[str, Any], data: Data) -> None:

@@ -36,10 +36,12 @@ class Pins(Section):
         update: dict[str, Any] = {"content": data | spec.data.content}
         if spec.data.template == "chat" and spec.data.date is None:
             update["date"] = self.date
-        roles = {
-            role: evaluation.model_copy(update={"content": self._of_tasks(evaluation.tasks) | evaluation.content})
-            for role, evaluation in spec.eval.items()
-        }
+        roles = {}
+        for role, evaluation in spec.eval.items():
+            pinned: dict[str, Any] = {"content": self._of_tasks(evaluation.tasks) | evaluation.content}
+            if evaluation.chat_template and evaluation.date is None and self.date is not None:
+                pinned["date"] = spec.data.date or self.date
+            roles[role] = evaluation.model_copy(update=pinned)
         return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update=update), "eval": roles})
 
     def _of_tasks(self, names: tuple[str, ...]) -> dict[str, str]:

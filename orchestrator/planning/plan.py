@@ -11,7 +11,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
-from orchestrator.preflight import INPUTS, layout_notes
+from orchestrator.preflight import INPUTS, chat_warnings, layout_notes
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger.record import Ledger, TrialRecord
@@ -126,7 +126,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         rows=rows,
         notes=[*layout_notes(config, hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
-    made.warnings.extend(_warnings(made, config))
+    made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])
     return made
 
 

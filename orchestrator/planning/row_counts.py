@@ -1,6 +1,7 @@
 """Counts of local training rows, as a trial would use them. Downloads nothing, loads no torch."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from orchestrator.planning.row_lengths import local_tokenizer
 from trials.data import decontamination
@@ -22,10 +23,8 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
     for spec in specs:
         for role, evaluation in spec.eval.items():
             known = (role, evaluation.model_dump_json(), spec.base.model_dump_json())
-            if known not in roles and all(map(tasks.at_hand, evaluation.tasks)):
-                check(role, evaluation, tasks)
-                if found := layout.known(spec.base, hub):
-                    check_room(role, evaluation, tasks, found[1].longest)
+            if known not in roles:
+                notes |= _check_role(role, spec, hub, tasks)
             roles.add(known)
         if spec.is_baseline:
             continue
@@ -41,3 +40,23 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
         if absent := sorted(spec.data.shares.keys() - survey.counts().keys() - {SELF}):
             notes.add(f"not counted before they are fetched: rows of {', '.join(absent)}")
     return survey.counts(), sorted(notes)
+
+
+def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
+    """Checks what is on this machine of a role's tasks and of its chat template; returns notes."""
+    evaluation = spec.eval[role]
+    at_hand = all(map(tasks.at_hand, evaluation.tasks))
+    if at_hand:
+        check(role, evaluation, tasks)
+        if found := layout.known(spec.base, hub):
+            check_room(role, evaluation, tasks, found[1].longest)
+    if not evaluation.chat_template or not Path(hub.locate(spec.base.model)).is_dir():
+        return set()
+    from trials.models import base  # imports torch, which a plan without a chat template need not wait for
+    from trials.tasks import chat_prompts
+
+    tokenizer = base.tokenizer(spec.base, hub)
+    if at_hand:
+        return set(chat_prompts.check(role, evaluation, tasks, tokenizer))
+    chat_prompts.ChatPrompts(role, evaluation, tokenizer)
+    return set()

@@ -139,7 +139,7 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
         if name != SELF
     }
     tasks = {name for spec in specs for evaluation in spec.eval.values() for name in evaluation.tasks}
-    chats = {spec.base: None for spec in specs if spec.data.template == "chat"}
+    chats = {spec.base: None for spec in specs if spec.chats}
     date = given.date or begun.date
     if date is None and any(pinning.template_is_dated(base, hub) for base in chats):
         date = dt.date.today()

@@ -1,6 +1,7 @@
 """Each preset's numbers are those of lm-eval's own command line, document by document, on the real data with a real model.
 
-`make parity` runs it. HUB_MIRROR names the mirror folder, laid out as org/name, with HuggingFaceTB/SmolLM2-135M-Instruct in it.
+So are those under a chat template, also with micro, which needs no mirror. `make parity` runs it.
+HUB_MIRROR names the mirror folder, laid out as org/name, with HuggingFaceTB/SmolLM2-135M-Instruct in it.
 """
 
 import json
@@ -14,9 +15,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.factories.bases import MICRO
+from tests.factories.chat_bases import chat_micro
 from trials.evaluation import evaluate
 from trials.evaluation.documents import response
-from trials.hub.hub import Hub
+from trials.hub.hub import TASK_FOLDERS, Hub
 from trials.models import base
 from trials.spec import Base, Evaluation
 from trials.tasks.tasks import Tasks
@@ -50,16 +53,16 @@ def mirror() -> Path:
     return folder
 
 
-def stock(documents: pd.DataFrame, pretrained: Path, batch_size: int, mirror: Path, folder: Path) -> dict[tuple[str, str], Any]:
+def stock(documents: pd.DataFrame, pretrained: Path, mirror: Path, folder: Path, *options: str) -> dict[tuple[str, str], Any]:
     """(task, doc_hash) -> what the command line logged of the document: response, and every "metric,filter".
 
-    It runs in the mirror, where data sets lie in folders named as their ids; no option names shots, filters or metrics.
+    It runs in the mirror, where data sets lie in folders named as their ids; no option names filters or metrics.
     """
     samples = {str(task): sorted(int(i) for i in part["doc_id"]) for task, part in documents.groupby("task")}
     command = [
         *(sys.executable, "-c", _UNPACKED, "run", "--model", "hf", "--model_args", f"pretrained={pretrained},dtype=float32"),
-        *("--device", "cpu", "--batch_size", str(batch_size), "--tasks", ",".join(samples), "--samples", json.dumps(samples)),
-        *("--log_samples", "--output_path", str(folder / "out")),
+        *("--device", "cpu", "--tasks", ",".join(samples), "--samples", json.dumps(samples)),
+        *("--log_samples", "--output_path", str(folder / "out"), *options),
     ]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run(command, cwd=mirror, check=False, capture_output=True, text=True, env=environment)
@@ -102,25 +105,63 @@ def test_a_preset_gives_the_outcomes_of_lm_evals_own_command_line(preset, quanti
         loaded.model.save_pretrained(pretrained)
         loaded.tokenizer.save_pretrained(pretrained)
     began = time.perf_counter()
-    theirs = stock(ours, pretrained, batch_size, mirror, tmp_path)
+    theirs = stock(ours, pretrained, mirror, tmp_path, "--batch_size", str(batch_size))
     there = time.perf_counter() - began
+    assert len(ours) == DOCUMENTS
+    with capsys.disabled():
+        print(f"\n{preset}, {quantization}: {here:.0f} s here, {there:.0f} s by the command line", end="")
+        compare(ours, theirs)
+
+
+def compare(ours: pd.DataFrame, theirs: dict[tuple[str, str], Any]) -> None:
+    """Asserts that both have the same outcomes, and prints their mean and the difference of their log-likelihoods."""
     columns = [name for name in ours.columns if "," in name]
     mine = {
         (row["task"], row["doc_hash"]): {name: row[name] for name in ["response", *columns] if row[name] == row[name]}
         for row in ours.to_dict("records")
     }
-    assert len(mine) == DOCUMENTS
+    generated = "margin" not in ours
     pairs = [(row["response"], theirs[place]["response"]) for place, row in mine.items()]
-    told = f"{preset}, {quantization}: {here:.0f} s here, {there:.0f} s by the command line, mean {ours['score'].mean():.2f}"
-    if preset != "gsm8k":
-        told += f", log-likelihoods apart by at most {greatest_difference(pairs):g}"
-    with capsys.disabled():
-        print(f"\n{told}")
-    if preset == "gsm8k":
-        assert mine == theirs
-        return
-    assert greatest_difference(pairs) <= APART
-    for outcomes in (mine, theirs):
-        for row in outcomes.values():
-            del row["response"]
+    print(f", {len(pairs)} documents, mean {ours['score'].mean():.2f}", end="")
+    print("" if generated else f", log-likelihoods apart by at most {greatest_difference(pairs):g}")
+    if not generated:
+        assert greatest_difference(pairs) <= APART
+        for outcomes in (mine, theirs):
+            for row in outcomes.values():
+                del row["response"]
     assert mine == theirs
+
+
+CHAT = {"chat_template": True, "fewshot_as_multiturn": True, "system": "Answer briefly.", "shots": 2}
+FLAGS = (
+    "--apply_chat_template",
+    "--fewshot_as_multiturn",
+    "true",
+    "--system_instruction",
+    "Answer briefly.",
+    "--num_fewshot",
+    "2",
+)
+
+
+@pytest.mark.parametrize("preset", ["gsm8k", "hellaswag"])
+def test_chat_outcomes_are_those_of_the_command_line(preset, mirror, tmp_path, capsys):
+    loaded = base.load(Base(model=MODEL, quantization="none", dtype="float32"), Hub(mirror))
+    evaluation = Evaluation.model_validate({"preset": preset, "documents": 24, "fewshot": "stock", **CHAT})
+    engine = evaluate.make_engine(evaluation.engine, loaded.model, loaded.tokenizer, 8)
+    ours = evaluate.evaluate(engine, "role", evaluation, Tasks(Hub(mirror)))
+    theirs = stock(ours, mirror / MODEL, mirror, tmp_path, "--batch_size", "8", *FLAGS)
+    with capsys.disabled():
+        print(f"\n{preset} in the chat template", end="")
+        compare(ours, theirs)
+
+
+@pytest.mark.parametrize("preset", ["micro_gsm", "micro_swag"])
+def test_chat_outcomes_of_micro_are_those_of_the_command_line(preset, tmp_path):
+    folder = chat_micro(tmp_path)
+    loaded = base.load(Base(model=str(folder), quantization="none", dtype="float32"), Hub())
+    evaluation = Evaluation.model_validate({"preset": preset, "documents": 24, **CHAT, "fewshot": "stock"})
+    engine = evaluate.make_engine(evaluation.engine, loaded.model, loaded.tokenizer, 8)
+    ours = evaluate.evaluate(engine, "role", evaluation, Tasks(Hub()))
+    bundled = ("--include_path", str(TASK_FOLDERS[0]))
+    compare(ours, stock(ours, folder, MICRO.parent, tmp_path, "--batch_size", "8", *FLAGS, *bundled))

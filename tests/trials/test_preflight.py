@@ -24,6 +24,7 @@ from trials.spec import TrialSpec
         ({"eval": {"math": {"task": "gsm9k", "metric": "exact_match"}}}, "lm-eval has no task 'gsm9k'"),
         ({"eval": {"math": {"task": "micro_gsm", "metric": "acc"}}}, "measures exact_match,strict-match"),
         ({"eval": {"math": {"task": "micro_cs", "metric": "acc", "documents": 9_999}}}, "9999 requested"),
+        ({"eval": {"math": {"task": "micro_cs", "metric": "acc", "chat_template": True}}}, "has no chat template; leave"),
         (
             {
                 "data": {

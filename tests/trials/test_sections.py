@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from trials.sections import Base, Data, Derive, Evaluation, Lora, Replay, Source, Train
 
+CHOICE = {"task": "micro_swag", "metric": "acc"}
 KNOBS = Path(__file__).parents[2] / "docs" / "knobs.md"
 
 
@@ -39,6 +40,13 @@ def test_knobs_page_lists_every_searchable_field():
         (Lora, {"init": "orthogonal", "rank": 3}, "an even rank"),
         (Train, {"batch_size": 12, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8"),
         (Train, {"schedule": "wsd", "warmup": 0.5, "decay": 0.6}, "add up to more than 1"),
+        (Evaluation, CHOICE | {"fewshot_as_multiturn": True}, "fewshot_as_multiturn is a setting of the chat template"),
+        (
+            Evaluation,
+            CHOICE | {"enable_thinking": False},
+            "enable_thinking is a setting of the chat template; give chat_template",
+        ),
+        (Evaluation, CHOICE | {"chat_template": True, "enable_thinking": True}, "enable_thinking needs think_end_token"),
         (Train, {"epochs": True}, "expected a whole number, found true"),
     ],
 )

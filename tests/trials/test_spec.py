@@ -21,6 +21,10 @@ def test_key_survives_a_round_trip_and_changes_with_every_setting(spec):
     assert len({spec.key, *(other.key for other in others)}) == len(others) + 1
 
 
+def test_key_of_older_records_stays(spec):
+    assert (spec.key, spec.baseline().key) == ("b29bccdef9e59ff6", "2a50584535edbc28")
+
+
 def test_baseline_is_independent_of_the_training(spec):
     other = changed(changed(spec, "lora", rank=32), "train", learning_rate=1e-5)
     assert other.baseline().key == spec.baseline().key != spec.key
@@ -31,3 +35,32 @@ def test_source_without_share_is_not_in_the_key(spec):
     alone = changed(spec, "data", mix={"micro/alpaca": 1.0})
     with_zero = changed(spec, "data", mix={"micro/alpaca": 1.0, "micro/gsm8k": 0.0})
     assert alone.key == with_zero.key
+
+
+def test_chat_settings_enter_the_key_as_they_take_effect(spec):
+    def under(**fields) -> str:
+        return changed_role(spec, **fields).key
+
+    assert under(chat_template=False, fewshot_as_multiturn=False) == spec.key
+    assert changed_role(spec, date="2026-01-02").key == spec.key, "no template writes it"
+    chat = under(chat_template=True)
+    assert chat == under(chat_template=True, fewshot_as_multiturn=True), "lm-eval's default"
+    others = [
+        {"fewshot_as_multiturn": False},
+        {"system": "Be brief."},
+        {"date": "2026-01-02"},
+        {"chat_template": "tool_use"},
+        {"enable_thinking": False},
+        {"think_end_token": "</think>"},
+        {"chat_template_args": {"reasoning_effort": "low"}},
+    ]
+    keys = {spec.key, chat, under(system="Be brief."), *(under(**{"chat_template": True} | one) for one in others)}
+    assert len(keys) == len(others) + 3
+    assert under(think_end_token="7") == under(think_end_token=7), "digits are a token's id, as HFLM reads them"
+    assert changed_role(spec, chat_template=True).baseline().key != spec.baseline().key
+
+
+def changed_role(spec: TrialSpec, **fields) -> TrialSpec:
+    parts = spec.model_dump(mode="json")
+    parts["eval"]["math"] |= fields
+    return TrialSpec.model_validate(parts)

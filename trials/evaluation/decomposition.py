@@ -61,7 +61,7 @@ def _choice(task: Any, entry: Entry) -> dict[str, float]:
 
 def _generated(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Sequence[Entry]) -> list[dict[str, float]]:
     prompts = [entry["arguments"][0][0] for entry in entries]
-    golds = [solution(task, entry["doc"], entry["target"]) for entry in entries]
+    golds = [solution(task, entry["doc"], entry["target"], bool(evaluation.chat_template)) for entry in entries]
     found = []
     tokens = lm.continuation_bits(list(zip(prompts, golds, strict=True)))
     for entry, prompt, gold, parts in zip(entries, prompts, golds, tokens, strict=True):
@@ -73,11 +73,16 @@ def _generated(lm: LmEvalAdapter, evaluation: Evaluation, task: Any, entries: Se
     return found
 
 
-def solution(task: Any, doc: Any, target: Any) -> str:
-    """The gold solution with the delimiter before it, as in a few-shot row. `target`: the task's for the document."""
+def solution(task: Any, doc: Any, target: Any, chat: bool = False) -> str:
+    """The gold solution with the delimiter before it, as in a few-shot row. `target`: the task's for the document.
+
+    In a chat the assistant's message begins with the solution. lm-eval delimits it from a prefix of the message alone.
+    """
     if task.config.doc_to_choice is not None and isinstance(target, int):
         target = task.doc_to_choice(doc)[target]
-    return f"{task.config.target_delimiter}{target[0] if isinstance(target, list) else target}"
+    prefix = task.config.gen_prefix
+    delimiter = task.config.target_delimiter if not chat or (prefix and not prefix[-1:].isspace()) else ""
+    return f"{delimiter}{target[0] if isinstance(target, list) else target}"
 
 
 def classes(gold: str, question: str, marker: str | None) -> list[str]:

@@ -18,6 +18,7 @@ from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.evaluation.engine.protocol import Engine
 from trials.spec import Evaluation
+from trials.tasks.chat_prompts import WITHOUT_SYSTEM, ChatPrompts, check_tasks
 from trials.tasks.tasks import Tasks, check
 
 for _name in ("lm_eval", "lm_eval.evaluator", "lm_eval.api.task"):
@@ -56,9 +57,11 @@ def evaluate(
     LmEvalAdapter.
     """
     check(role, evaluation, tasks)
+    check_tasks(role, evaluation, tasks)
     built = tasks.build(evaluation)
     samples = document_numbers(evaluation, built) if samples is None else dict(samples)
-    lm = LmEvalAdapter(engine, functools.partial(_solution, built))
+    chat = ChatPrompts(role, evaluation, engine.tokenizer) if evaluation.chat_template else None
+    lm = LmEvalAdapter(engine, functools.partial(_solution, built, chat is not None), chat, evaluation.think_end_token)
     for task in built.values():  # as lm-eval's simple_evaluate does, which spends seconds on a description of the machine
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -72,6 +75,9 @@ def evaluate(
         samples=samples,
         bootstrap_iters=0,
         log_samples=True,
+        system_instruction=evaluation.system,
+        apply_chat_template=chat is not None,
+        fewshot_as_multiturn=evaluation.multiturn,
     )
     frames = []
     for name, entries in results["samples"].items():
@@ -82,14 +88,14 @@ def evaluate(
         found = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
         frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
-    together.attrs["engine"] = lm.notes
+    together.attrs["engine"] = lm.notes | ({"chat template": WITHOUT_SYSTEM} if chat and chat.without_system else {})
     return together
 
 
-def _solution(built: Mapping[str, Any], request: Any) -> str:
+def _solution(built: Mapping[str, Any], chat: bool, request: Any) -> str:
     """The gold continuation of a generation request."""
     task = built[request.task_name]
-    return decomposition.solution(task, request.doc, task.doc_to_target(request.doc))
+    return decomposition.solution(task, request.doc, task.doc_to_target(request.doc), chat)
 
 
 def question(task: Any, doc: Mapping[str, Any]) -> str:

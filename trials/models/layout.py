@@ -109,7 +109,7 @@ def check(spec: TrialSpec, found: tuple[Layout, Tokens]) -> list[str]:
             f"base.model {model!r}: its tokenizer has no end token, and its configuration names none that the tokenizer "
             "knows; set eos_token in its tokenizer_config.json"
         )
-    needed = [tokens.end, *tokens.fed, *(tokens.chat if spec.data.template == "chat" else [])]
+    needed = [tokens.end, *tokens.fed, *(tokens.chat if spec.chats else [])]
     for token in [token for token in needed if token in tokens.beyond]:
         raise InputError(
             f"base.model {model!r}: the tokenizer's token {token!r} has no row in the embedding, which has {layout.rows}; "

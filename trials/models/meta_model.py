@@ -150,6 +150,6 @@ def _tokens(tokenizer: Any, model: Any, rows: int) -> Tokens:
         end=tokenizer.eos_token,
         beyond=beyond,
         fed=[token for token in added if token in beyond],
-        chat=[token for token in beyond if token in (tokenizer.chat_template or "")],
+        chat=[token for token in beyond if token in str(tokenizer.chat_template or "")],
         longest=positions.longest(model, tokenizer),
     )

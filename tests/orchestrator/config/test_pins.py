@@ -3,7 +3,7 @@
 import datetime as dt
 
 from orchestrator.config.pins import Pins, model_name, source_name
-from trials.spec import Base
+from trials.spec import Base, TrialSpec
 
 
 def test_spec_takes_the_pins_it_depends_on(spec):
@@ -31,3 +31,16 @@ def test_only_keeps_what_both_have():
 def test_names_tell_revisions_and_files_apart(spec):
     assert model_name(Base(model="m", revision="r")) == "m@r"
     assert source_name(spec.data, "micro/gsm8k") == "micro/gsm8k"
+
+
+def test_evaluations_in_a_chat_template_share_the_date_of_the_training(spec):
+    parts = spec.model_dump(mode="json")
+    parts["eval"]["math"]["chat_template"] = True
+    chat = TrialSpec.model_validate(parts)
+    pinned = Pins(date=dt.date(2026, 1, 1)).into(chat)
+    assert pinned.eval["math"].date == dt.date(2026, 1, 1)
+    assert pinned.eval["commonsense"].date is None
+    assert pinned.baseline().key != chat.baseline().key
+    assert Pins(date=dt.date(2026, 2, 2)).into(pinned) == pinned
+    parts["data"] |= {"template": "chat", "date": "2025-01-02"}
+    assert Pins(date=dt.date(2026, 1, 1)).into(TrialSpec.model_validate(parts)).eval["math"].date == dt.date(2025, 1, 2)

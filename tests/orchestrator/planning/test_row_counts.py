@@ -38,3 +38,9 @@ def test_role_that_its_task_cannot_serve_is_refused(parts, tmp_path, change, exp
     parts["eval"]["math"] |= change
     with pytest.raises(InputError, match=expected):
         plan(SweepConfig.model_validate(parts), tmp_path)
+
+
+def test_base_without_a_chat_template_is_refused(parts, tmp_path):
+    parts["eval"]["math"]["chat_template"] = True
+    with pytest.raises(InputError, match=r"eval.math.chat_template: the tokenizer of .*micro has no chat template"):
+        plan(SweepConfig.model_validate(parts), tmp_path)

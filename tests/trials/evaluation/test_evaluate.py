@@ -1,5 +1,6 @@
 """A role's documents: named by a preset, prompted alike in a sample and in full, and split into halves."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -7,15 +8,23 @@ import lm_eval
 import pandas as pd
 import pytest
 import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from tests.factories.chat_bases import BEGUN, CHAT, STRICT
 from trials import benchmark_presets
 from trials.errors import InputError
 from trials.evaluation import evaluate
+from trials.evaluation.documents import outcomes
 from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
+from trials.evaluation.engine.protocol import Continuation
 from trials.hub.hub import TASK_FOLDERS, Hub
 from trials.spec import Evaluation
 from trials.tasks import splits
+from trials.tasks.chat_prompts import ChatPrompts
 from trials.tasks.tasks import Tasks, check
 from trials.yaml_file import YamlFile
 
@@ -220,3 +229,75 @@ def test_record_has_the_halves_of_every_role(worker, spec):
     record = worker.run(spec.baseline())
     for role, own in record.scores.items():
         assert sum(part["score"].n for part in record.halves[role].values()) == own.n
+
+
+# ---------------------------------------------------------------------- chat template
+
+
+CHATS = {
+    "multiturn": (CHAT, {"system": "Be brief.", "shots": 2}),
+    "one turn": (CHAT, {"fewshot_as_multiturn": False, "shots": 2}),
+    "first token": (BEGUN, {"system": "Be brief.", "shots": 1}),
+    "no system": (STRICT, {"system": "Be brief.", "shots": 1}),
+    "reasoning text": (CHAT, {"think_end_token": "=", "shots": 2}),
+    "reasoning token": (CHAT, {"think_end_token": 30, "shots": 2}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [*((name, FastEngine) for name in CHATS), ("multiturn", HFEngine), ("reasoning token", HFEngine)]
+)
+def test_chat_outcomes_are_those_of_hflm(name, engine, micro, tasks):
+    template, fields = CHATS[name]
+    tokenizer = copy.deepcopy(micro.tokenizer)
+    tokenizer.chat_template = template
+    evaluations = {
+        "math": Evaluation.model_validate({"preset": "micro_gsm", "documents": 4, "chat_template": True, **fields}),
+        "commonsense": Evaluation.model_validate({"preset": "micro_swag", "documents": 4, "chat_template": True, **fields}),
+    }
+    for role, evaluation in evaluations.items():
+        ours = evaluate.evaluate(engine(micro.model, tokenizer, 4), role, evaluation, tasks)
+        built = tasks.build(evaluation)
+        (task,) = built
+        think = evaluation.think_end_token
+        stock = lm_eval.evaluate(
+            lm=HFLM(pretrained=micro.model, tokenizer=tokenizer, batch_size=4, think_end_token=think),
+            task_dict={"tasks": built, "groups": {}, "group_map": {}},
+            samples={task: ours["doc_id"].tolist()},
+            bootstrap_iters=0,
+            system_instruction=evaluation.system,
+            apply_chat_template=True,
+            fewshot_as_multiturn=evaluation.multiturn,
+        )
+        theirs = outcomes(role, task, evaluation, stock["samples"][task])
+        prompts = {entry["doc_id"]: entry["arguments"][0][0] for entry in stock["samples"][task]}
+        assert all("user: " in prompt and prompt.endswith("assistant:\n") for prompt in prompts.values())
+        exact = [column for column in theirs if column != "response"]
+        pd.testing.assert_frame_equal(ours[exact], theirs[exact])
+        if role == "math":
+            assert ours["response"].tolist() == theirs["response"].tolist()
+            continue
+        mine, others = (frame["response"].str.split(expand=True).astype(float).to_numpy() for frame in (ours, theirs))
+        assert abs(mine - others).max() < 1e-3
+
+
+def test_chat_gold_is_the_assistants_message_in_both_engines(micro, tasks):
+    tokenizer = copy.deepcopy(micro.tokenizer)
+    tokenizer.chat_template = CHAT
+    evaluation = Evaluation.model_validate({"preset": "micro_gsm", "documents": 6, "chat_template": True})
+    fast, plain = (
+        evaluate.evaluate(engine(micro.model, tokenizer, 4), "math", evaluation, tasks) for engine in (FastEngine, HFEngine)
+    )
+    assert fast["bits"].tolist() == pytest.approx(plain["bits"].tolist(), rel=1e-4)
+    assert fast["bytes"].tolist() == [len(target.encode()) for target in fast["target"]], "no delimiter before it"
+    (task,) = tasks.build(evaluation).values()
+    doc = task.eval_docs[int(fast["doc_id"][0])]
+    render = ChatPrompts("math", evaluation, tokenizer)
+    prompt = task.fewshot_context(doc, 2, apply_chat_template=True, fewshot_as_multiturn=True, chat_template=render)
+    context = tokenizer(prompt)["input_ids"]
+    gold = tokenizer(prompt + doc["answer"])["input_ids"][len(context) :]
+    (bits,) = HFEngine(micro.model, tokenizer, 1).token_bits([Continuation(context, gold)])
+    assert fast["bits"][0] == pytest.approx(sum(bits), rel=1e-4)
+    alone = LmEvalAdapter(FastEngine(micro.model, tokenizer, 4), lambda request: doc["answer"], render)
+    alone.generate_until([Instance("generate_until", doc, (prompt, {"until": ["user:"], "max_gen_toks": 4}), 0)])
+    assert alone._gold_bits, "scored in the pass that generates"

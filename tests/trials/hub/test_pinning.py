@@ -1,10 +1,12 @@
 """A pinned spec names the content that its trial will have."""
 
+import datetime as dt
 import json
 
 import pytest
 
 from orchestrator.config.model import SweepConfig
+from tests.factories.chat_bases import CHAT, DATED, chat_micro
 from trials.hub.hub import Hub
 from trials.hub.pinning import pinned
 from trials.spec import TrialSpec
@@ -32,3 +34,19 @@ def test_pins_are_kept(spec, tmp_path):
 
 def test_baseline_pins_no_rows(spec):
     assert not pinned(spec.baseline(), Hub()).data.content
+
+
+def test_date_of_a_chat_template_is_pinned_for_evaluations(spec, tmp_path):
+    def under(chat: str, **data) -> TrialSpec:
+        parts = spec.model_dump(mode="json")
+        parts["base"]["model"] = str(chat_micro(tmp_path / f"{len(list(tmp_path.iterdir()))}", chat))
+        parts["eval"]["math"]["chat_template"] = True
+        parts["data"] |= data
+        return pinned(TrialSpec.model_validate(parts), Hub())
+
+    assert under(CHAT).eval["math"].date is None
+    found = under(DATED)
+    assert found.eval["math"].date is not None
+    assert (found.eval["commonsense"].date, found.data.date) == (None, None), "they use no chat template"
+    assert pinned(found, Hub()) == found
+    assert under(DATED, template="chat", date="2025-01-02").eval["math"].date == dt.date(2025, 1, 2)

@@ -14,7 +14,8 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt, Response
+from trials.tasks.chat_prompts import ChatPrompts
 from trials.tasks.tasks import DEFAULT_RESPONSE_TOKENS
 
 # lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
@@ -39,10 +40,20 @@ class Token:
 class LmEvalAdapter(TemplateLM):
     """An engine as lm-eval's model."""
 
-    def __init__(self, engine: Engine, gold: Callable[[Any], str] | None = None):
-        """`gold`: the gold continuation of a generation request, which `continuation_bits` will be called for."""
+    def __init__(
+        self,
+        engine: Engine,
+        gold: Callable[[Any], str] | None = None,
+        chat: ChatPrompts | None = None,
+        think_end_token: str | int | None = None,
+    ):
+        """`gold`: the gold continuation of a generation request, which `continuation_bits` will be called for.
+
+        `chat` renders messages where lm-eval applies a chat template. A response begins after its last `think_end_token`.
+        """
         super().__init__()
         self.engine, self.tokenizer, self.gold = engine, engine.tokenizer, gold
+        self._chat, self._think_end_token = chat, think_end_token
         self._known = _tokens.setdefault(self.tokenizer, {})
         self._texts: dict[str, list[int]] = {}
         """Tokens of texts that TemplateLM is about to tokenise one by one."""
@@ -54,6 +65,17 @@ class LmEvalAdapter(TemplateLM):
     def notes(self) -> dict[str, str]:
         """By kind of request, who answered it, and how many prompts lost their beginning; empty if the engine notes nothing."""
         return {**self.engine.notes, **self._cut} if self.engine.notes else {}
+
+    # ---------------------------------------------------------------------- chat template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        if self._chat is None:
+            raise RuntimeError("lm-eval applies a chat template, and the evaluation has none")
+        return self._chat(chat_history, add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return ""  # lm-eval's name for cached requests, of which there are none here
 
     # ---------------------------------------------------------------------- log-likelihoods
 
@@ -126,8 +148,7 @@ class LmEvalAdapter(TemplateLM):
             self._stopped[request.args[0]] = response.stopped
             if response.gold_bits:
                 self._gold_bits[request.args[0], gold] = response.gold_bits
-            text = self.tokenizer.decode(response.tokens, skip_special_tokens=True)
-            found.append(postprocess_generated_text(text, stop=list(decoding.stops), think_end_token=None))
+            found.append(_text(self.tokenizer, response, decoding.stops, self._think_end_token))
         return found
 
     def _prompts(self, texts: Sequence[str], golds: Sequence[str], max_tokens: int) -> list[Prompt]:
@@ -155,8 +176,9 @@ class LmEvalAdapter(TemplateLM):
     def continuation_bits(self, pairs: Sequence[tuple[str, str]]) -> list[list[Token]]:
         """The tokens of the continuation of every (context, continuation), split as lm-eval splits them.
 
-        Their bits add up to the log-likelihood that lm-eval gives the continuation. A pair that is too long for the model
-        loses its beginning, as under lm-eval; tokens of the continuation that fall away are missing from the result.
+        They follow the tokens that a response to a chat's prompt is generated from. Without a chat their bits add up to the
+        log-likelihood that lm-eval gives the continuation. A pair that is too long for the model loses its beginning, as under
+        lm-eval; tokens of the continuation that fall away are missing from the result.
         """
         encoded, most = [self._encoded(*pair) for pair in pairs], self.engine.max_length
         new = [i for i, pair in enumerate(pairs) if pair not in self._gold_bits]
@@ -177,7 +199,7 @@ class LmEvalAdapter(TemplateLM):
 
         A character belongs to the first token that reaches its end, white space to the token after it.
         """
-        key = ("spans", context, continuation)
+        key = ("spans", self._chat is not None, context, continuation)
         if key in self._known:
             found: tuple[Continuation, list[tuple[int, int]]] = self._known[key]
             return found
@@ -185,16 +207,14 @@ class LmEvalAdapter(TemplateLM):
         special = self.tok_encode(text[:64]) != self.tok_encode(text[:64], add_special_tokens=False)
         whole = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
         context_ids, ids = self._split(context, continuation, whole["input_ids"])
+        prompt = self._prompt(context) if self._chat else []
+        # a generation prompt ends with white space, which lm-eval would score with the continuation
+        if prompt and whole["input_ids"][: len(prompt)] == prompt:
+            context_ids, ids = prompt, whole["input_ids"][len(prompt) :]
         if whole["input_ids"][len(context_ids) :] != ids:
             raise RuntimeError("the tokenizer's offsets are of other tokens than those that are scored")
-        spans, covered = [], 0
-        for _, end in whole["offset_mapping"][len(context_ids) :]:
-            end = min(max(end - len(context), covered), len(continuation))
-            spans.append((covered, end))
-            covered = end
-        if spans:
-            spans[-1] = (spans[-1][0], len(continuation))
-        self._known[key] = Continuation(context_ids, ids), spans
+        ends = [end - len(context) for _, end in whole["offset_mapping"][len(context_ids) :]]
+        self._known[key] = Continuation(context_ids, ids), _spans(ends, len(continuation))
         return self._known[key]
 
     def _split(self, context: str, continuation: str, whole: list[int]) -> tuple[list[int], list[int]]:
@@ -244,12 +264,16 @@ class LmEvalAdapter(TemplateLM):
         return found
 
     def _tokenised(self, texts: Collection[str]) -> dict[str, list[int]]:
-        """`tok_encode` of many texts at once, without those whose beginning it looks at."""
-        plain = [text for text in texts if text and self._is_plain(text)]
+        """`tok_encode` of many texts at once."""
         found: dict[str, list[int]] = {}
-        for begin in range(0, len(plain), _TEXTS):
-            some = plain[begin : begin + _TEXTS]
-            found |= zip(some, self.tokenizer(some, return_attention_mask=False)["input_ids"], strict=True)
+        # texts of a chat begin with the first token themselves
+        begun = [text for text in texts if text.startswith(self._first[0])]
+        for some, special in ((begun, {"add_special_tokens": False}), (set(texts) - {"", *begun}, {})):
+            ordered = sorted(some)
+            for begin in range(0, len(ordered), _TEXTS):
+                part = ordered[begin : begin + _TEXTS]
+                ids = self.tokenizer(part, return_attention_mask=False, **special)["input_ids"]
+                found |= zip(part, ids, strict=True)
         return found
 
     def _is_plain(self, text: str) -> bool:
@@ -260,3 +284,27 @@ class LmEvalAdapter(TemplateLM):
     def _first(self) -> tuple[str, ...]:
         first = self.tokenizer.decode(self.prefix_token_id, skip_special_tokens=False)
         return first, self.tokenizer.bos_token or first
+
+
+def _text(tokenizer: Any, response: Response, stops: Sequence[str], think_end: str | int | None) -> str:
+    """A response's text as HFLM returns it: after the reasoning that `think_end` ends, up to the first stop string."""
+    tokens = response.tokens
+    if isinstance(think_end, int) and think_end in tokens:
+        tokens = tokens[len(tokens) - tokens[::-1].index(think_end) :]
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    if isinstance(think_end, int):
+        text, think_end = text.lstrip(), None  # HFLM strips it also where no reasoning has ended
+    found: str = postprocess_generated_text(text, stop=list(stops), think_end_token=think_end)
+    return found
+
+
+def _spans(ends: Sequence[int], length: int) -> list[tuple[int, int]]:
+    """(begin, end) of tokens that end at these characters of a text; together they are the whole text."""
+    spans, covered = list[tuple[int, int]](), 0
+    for end in ends:
+        end = min(max(end, covered), length)
+        spans.append((covered, end))
+        covered = end
+    if spans:
+        spans[-1] = (spans[-1][0], length)
+    return spans

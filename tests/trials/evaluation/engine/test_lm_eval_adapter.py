@@ -101,7 +101,7 @@ def test_bulk_tokenisation_equals_lm_evals(micro):
     pairs = [("Tom has 12 apples. ", "And 5"), ("Tom\n\n", " 17"), ("Tom", ""), (f"{first}Ann", " has"), ("x", " y" * 9)]
     texts = {text for context, ending in pairs for text in (context.rstrip(), context + ending)}
     found = exact._tokenised(texts)
-    assert texts - found.keys() == {f"{first}Ann", f"{first}Ann has"}
+    assert found.keys() == texts - {""}
     assert found == {text: stock.tok_encode(text) for text in found}
     for text in texts:
         assert exact.tok_encode(text) == stock.tok_encode(text)
