@@ -27,7 +27,8 @@ def check_inputs(config: SweepConfig) -> list[str]:
     tasks, survey = Tasks(hub), Survey(hub)
     for _, spec in corners(config, INPUTS):
         notes += check(spec, hub, tasks, survey)
-    return list(dict.fromkeys(notes))
+    formats = [f"source {name}: {counts.format}" for name, counts in survey.drawn().items() if counts.format]
+    return [*dict.fromkeys(notes), *formats]
 
 
 def chat_warnings(config: SweepConfig) -> list[str]:

@@ -8,20 +8,23 @@ inserted between those of the mix and move none of them.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from trials.data import replay_controls
+from trials.data import replay_controls, source_formats
+from trials.data.conversation import Conversation
 from trials.data.decontamination import Screen
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Data
-from trials.template import IGNORED, Encoder, Reader
+from trials.template import IGNORED, NO_ALPACA, Encoder, Parts, Reader, Tokens
 
 _HELD_OUT = 32  # rows of a source, and at most a tenth of it
 _SMALLEST = 20  # a source with fewer rows holds none out
+_CHECKED = 100_000  # rows of a source that are checked before any trial, which takes some seconds
+_PLACES = 3  # rows whose places are kept for each reason
 _JUDGED = 1_000  # rows from which a source's overlap with the test documents is estimated
 
 Own = Callable[[int], Sequence[tuple[list[int], str]]]
@@ -76,36 +79,60 @@ class _Source:
 
     def __init__(self, name: str, data: Data, hub: Hub):
         definition = find_source(data, name)
-        self._rows, self._read = hub.rows(name, definition), Reader(name, definition)
-        self._name, self._control = name, data.replay.control if name == data.replay.source else "true"
+        self._rows = hub.rows(name, definition)
+        self.format = source_formats.recognised(name, definition, self._rows)
+        if self.format:
+            definition = self.format.source
+        self._read = Reader(name, definition, self._rows.filled)
+        self.name, self._control = name, data.replay.control if name == data.replay.source else "true"
         self.version = (definition.model_dump_json(), self._rows.version, self._control)
         # seeded by nothing of the trial: all trials of a sweep hold out, and judge, the same rows
         self.fixed = permutation(f"{name}, held out", len(self._rows), 0)
         self._others = replay_controls.others(self.fixed) if self._control == "permuted" else {}
-        if self._control != "true" and definition.text is not None:
-            raise InputError(f"data.replay.control {self._control} needs solutions; source {name!r} is plain text")
+        self.converses = definition.messages is not None
+        if self._control != "true" and (definition.text is not None or self.converses):
+            holds = "conversations" if self.converses else "plain text"
+            raise InputError(f"data.replay.control {self._control} needs solutions; source {name!r} is {holds}")
+        if self.converses and data.template == "alpaca":
+            raise InputError(f"source {name!r}: {NO_ALPACA}")
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, number: Any) -> tuple[str, ...]:
+    def __getitem__(self, number: Any) -> Parts:
         parts = self._parts(int(number))
+        if isinstance(parts, Conversation):
+            return parts
         if self._control == "permuted":
             return (*parts[:-1], self._parts(self._others[int(number)])[-1])
         if self._control == "prose" and parts[-1]:
-            return (*parts[:-1], replay_controls.prose(self._name, parts[-1]))
+            return (*parts[:-1], replay_controls.prose(self.name, parts[-1]))
         return parts
 
-    def _parts(self, number: int) -> tuple[str, ...]:
-        return self._read(self._rows[number], self._rows.where(number))
+    def _parts(self, number: int) -> Any:
+        return self._read(self._rows[number], self.where(number))
+
+    def where(self, number: int) -> str:
+        return self._rows.where(number)
+
+    def encoded(self, number: int, parts: Parts, encode: Encoder) -> Tokens:
+        """All tokens of a row."""
+        try:
+            return encode.uncut(parts)
+        except InputError as error:
+            if not isinstance(parts, Conversation):  # then the error is of every row
+                raise
+            raise InputError(f"source {self.name!r}: {self.where(number)}: {error}") from error
 
     @property
     def reserved(self) -> np.ndarray:
         """Numbers of the held-out rows."""
         return self.fixed[: held_out(len(self))]
 
-    def held_out(self) -> list[tuple[str, ...]]:
-        return [self[number] for number in self.reserved]
+    def held_out(self) -> list[tuple[int, Parts]]:
+        """The held-out rows that can be used, with their numbers."""
+        rows = [(int(number), self[number]) for number in self.reserved]
+        return [(number, parts) for number, parts in rows if not unusable(parts)]
 
 
 def heldout(data: Data, hub: Hub, tokenizer: Any) -> dict[str, list[Example]]:
@@ -116,8 +143,9 @@ def heldout(data: Data, hub: Hub, tokenizer: Any) -> dict[str, list[Example]]:
     """
     encode, found = Encoder(data, tokenizer), {}
     for name in _mixed(data):
-        rows = [Example(name, *encode(parts)) for parts in _Source(name, data, hub).held_out() if parts[-1]]
-        found[name] = [row for row in rows if _has_labels(row)]
+        source = _Source(name, data, hub)
+        rows = [Example(name, *encode.cut(source.encoded(number, parts, encode))) for number, parts in source.held_out()]
+        found[name] = [row for row in rows if _has_labels(row.labels)]
     return {name: rows for name, rows in found.items() if rows}
 
 
@@ -125,10 +153,44 @@ class Mixture(NamedTuple):
     """The rows of one epoch, and counts of the rows that were left out or cut on the way."""
 
     rows: list[Example]
-    left_out: dict[str, dict[str, int]]
-    """Numbers of rows by source and reason."""
-    cut: dict[str, int]
-    """Numbers of rows by source that were truncated to data.max_length."""
+    drawn: dict[str, "Drawn"]
+    """By source, without `self`."""
+
+
+@dataclass
+class Drawn:
+    """Counts of a source's rows up to the last one that was read."""
+
+    rows: int
+    """All rows of the source."""
+    format: str
+    """As recognised by its columns; empty for a source with templates of its own."""
+    used: int = 0
+    cut: int = 0
+    """Used rows that were truncated to data.max_length."""
+    cut_tokens: int = 0
+    """Tokens with a label that this removed from them."""
+    duplicates: int = 0
+    """Used rows that are copies of an earlier one."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Numbers of unused rows by reason."""
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """File and row of the first ones of each reason, in the order of the draw."""
+
+    def leave(self, reason: str, where: str) -> None:
+        self.left_out[reason] += 1
+        if len(places := self.places.setdefault(reason, [])) < _PLACES:
+            places.append(where)
+
+    def numbers(self) -> dict[str, int]:
+        """Numbers of rows and tokens by use, and of unused rows by reason."""
+        named = {name: getattr(self, name) for name in ("rows", "used", "cut", "cut_tokens", "duplicates")}
+        return named | dict(self.left_out)
+
+    def __str__(self) -> str:
+        """Used rows and the reasons for the others, as text for an error."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
+        return f"{self.used} usable rows of {self.rows}{f' ({reasons})' if reasons else ''}"
 
 
 def build(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, own: Own | None = None) -> list[Example]:
@@ -151,72 +213,73 @@ def mixture(data: Data, hub: Hub, tokenizer: Any, screen: Screen | None = None, 
     for name in order:
         example = next(streams[name], None)
         if example is None:
-            raise too_few(data, name, needed[name], drawn[name].tally())
+            raise too_few(data, name, needed[name], str(drawn[name].counts))
         examples.append(example)
-    counted = [drawn[name] for name in sorted(needed.keys() - {SELF})]
-    return Mixture(
-        examples,
-        {draw.name: dict(draw.left_out) for draw in counted if draw.left_out},
-        {draw.name: draw.cut for draw in counted if draw.cut},
-    )
+    return Mixture(examples, {name: drawn[name].counts for name in sorted(needed.keys() - {SELF})})
 
 
 class Draw:
     """The usable rows of a source in a trial's order, with counts of the rows read so far by their use."""
 
-    def __init__(self, name: str, source: _Source, data: Data, held: set[tuple[str, ...]]):
-        """`held`: the texts of all held-out rows."""
-        self.name, self._source, self._data, self._held = name, source, data, held
-        self.used = self.cut = 0
-        self.left_out: Counter[str] = Counter()
+    def __init__(self, source: _Source, data: Data, held: set[Parts]):
+        """`held`: the contents of all held-out rows."""
+        self._source, self._data, self._held = source, data, held
+        self._seen: set[int] = set()
+        self.counts = Drawn(len(source), str(source.format or ""))
 
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def tally(self) -> str:
-        """Used rows and the reasons for the others, as text for an error."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
-        return f"{self.used} usable rows of {len(self)}{f' ({reasons})' if reasons else ''}"
+    def check(self, encode: Encoder | None) -> None:
+        """Reads the rows of a source of conversations, and encodes the held-out ones; raises InputError for a broken one."""
+        # a trial of another seed would come upon it in the middle of a sweep
+        if not self._source.converses:
+            return
+        for number in range(min(len(self._source), _CHECKED)):
+            _ = self._source[number]
+        if encode is not None:
+            for number, parts in self._source.held_out():
+                self._source.encoded(number, parts, encode)
 
     def rows(self, encode: Encoder | None, screen: Screen | None) -> Iterator[Example]:
         """The usable rows. Without an encoder no row has tokens, and none is too long."""
-        name, source, seed = self.name, self._source, self._data.seed
+        source, counts = self._source, self.counts
         if screen:
-            screen.judge(name, source.version, ("\n".join(source[number]) for number in source.fixed[:_JUDGED]))
-        reserved = set(source.reserved.tolist()) if name in _mixed(self._data) else set()
-        for number in permutation(name, len(source), seed):
+            screen.judge(source.name, source.version, (words(source[number]) for number in source.fixed[:_JUDGED]))
+        reserved = set(source.reserved.tolist()) if source.name in _mixed(self._data) else set()
+        for number in permutation(source.name, len(source), self._data.seed).tolist():
             parts = source[number]
             if number in reserved:
-                self.left_out["held out"] += 1
-            elif not parts[-1]:
-                self.left_out["no response" if len(parts) > 1 else "no text"] += 1
+                counts.left_out["held out"] += 1
+            elif reason := unusable(parts):
+                counts.leave(reason, source.where(number))
             elif parts in self._held:
-                self.left_out["copy of a held-out row"] += 1
-            elif screen and screen.holds_back(name, "\n".join(parts)):
-                self.left_out["overlap with a test document"] += 1
-            elif (row := self._example(parts, encode)) is None:
-                self.left_out[f"no room for a response in max_length {self._data.max_length}"] += 1
+                counts.leave("copy of a held-out row", source.where(number))
+            elif screen and screen.holds_back(source.name, words(parts)):
+                counts.leave("overlap with a test document", source.where(number))
+            elif (row := self._example(number, parts, encode)) is None:
+                counts.leave(f"no room for a response in max_length {self._data.max_length}", source.where(number))
             else:
-                self.used += 1
+                counts.used += 1
+                counts.duplicates += hash(parts) in self._seen
+                self._seen.add(hash(parts))
                 yield row
 
-    def _example(self, parts: tuple[str, ...], encode: Encoder | None) -> Example | None:
+    def _example(self, number: int, parts: Parts, encode: Encoder | None) -> Example | None:
         """None if the prompt fills data.max_length or the response has no tokens, so that no label is left."""
         if encode is None:
-            return Example(self.name, [], [])
-        prompt, ids = encode.uncut(parts)
-        row = Example(self.name, *encode.tokens(prompt, ids))
-        if not _has_labels(row):
+            return Example(self._source.name, [], [])
+        whole = self._source.encoded(number, parts, encode)
+        row = Example(self._source.name, *encode.cut(whole))
+        if not _has_labels(row.labels):
             return None
-        self.cut += len(ids) > len(row.input_ids)
+        self.counts.cut += len(whole[0]) > len(row.input_ids)
+        self.counts.cut_tokens += sum(label != IGNORED for label in whole[1][len(row.labels) :])
         return row
 
 
 def draws(data: Data, hub: Hub, names: Collection[str]) -> dict[str, Draw]:
     sources = {name: _Source(name, data, hub) for name in sorted(names)}
-    # held out by text, because a row may occur twice in a source, or in two sources
-    held = {parts for name in _mixed(data) if name in sources for parts in sources[name].held_out()}
-    return {name: Draw(name, source, data, held) for name, source in sources.items()}
+    # held out by content, because a row may occur twice in a source, or in two sources
+    held = {parts for name in _mixed(data) if name in sources for _, parts in sources[name].held_out()}
+    return {name: Draw(source, data, held) for name, source in sources.items()}
 
 
 def too_few(data: Data, name: str, needed: int, has: str) -> InputError:
@@ -236,8 +299,20 @@ def _mixed(data: Data) -> list[str]:
     return sorted(name for name, share in data.mix.items() if share > 0 and name != SELF)
 
 
-def _has_labels(row: Example) -> bool:
-    return any(label != IGNORED for label in row.labels[1:])  # no token predicts the first
+def unusable(parts: Parts) -> str | None:
+    """Why nothing can be learnt from a row; None if something can."""
+    if isinstance(parts, Conversation):
+        return parts.unusable()
+    return None if parts[-1] else "no response" if len(parts) > 1 else "no text"
+
+
+def words(parts: Parts) -> str:
+    """The texts of a row, in which test documents are looked for."""
+    return parts.words() if isinstance(parts, Conversation) else "\n".join(parts)
+
+
+def _has_labels(labels: Sequence[int]) -> bool:
+    return any(label != IGNORED for label in labels[1:])  # no token predicts the first
 
 
 def _own(own: Own | None, needed: int, encode: Encoder, screen: Screen | None) -> Iterator[Example]:
@@ -252,4 +327,4 @@ def _own(own: Own | None, needed: int, encode: Encoder, screen: Screen | None) -
         if position == len(texts) < most:
             texts = own(min(len(texts) + 64, most))
         if text.strip() and not (screen and screen.holds_back(SELF, text)):
-            yield Example(SELF, *encode.tokens(0, ids))
+            yield Example(SELF, *encode.cut((ids, ids)))

@@ -55,11 +55,14 @@ class Base(Section):
 
 
 class Source(Section):
-    """A source of training rows, and how a row becomes instruction and response."""
+    """A source of training rows, and how a row becomes a conversation, instruction and response, or text.
+
+    Without any template, the format is recognised by the columns (see trials/data/source_formats.py).
+    """
 
     dataset: str
     """A hub id, a folder, the name of a data set in the mirror, or a local file or pattern of files: .jsonl, .ndjson, .json,
-    .csv and .tsv, also with .gz, .bz2, .xz or .zst, .parquet, .arrow. A path that exists is never a pattern."""
+    .csv, .tsv, .parquet and .arrow, also with .gz, .bz2, .xz or .zst. A path that exists is never a pattern."""
     config: str | None = None
     """The data set's configuration ("main" of openai/gsm8k)."""
     split: str = "train"
@@ -68,6 +71,13 @@ class Source(Section):
     """Branch, tag or commit on the hub; None is the default branch."""
     files: str | None = None
     """A file or a pattern of files of the data set. Default: the whole data set."""
+    messages: str | None = None
+    """A Jinja expression over the row's columns, such as "{{messages}}", whose value is the list of messages of a conversation.
+    The loss counts the assistant's."""
+    context: str | None = None
+    """An expression for messages that come before those, which the loss leaves out: a prompt, or a system message."""
+    tools: str | None = None
+    """An expression for the tools that a conversation may call. Default: the column `tools`, if there is one."""
     instruction: str | None = None
     """A Jinja template over the row's columns. So are input, response and text."""
     input: str = ""
@@ -77,11 +87,21 @@ class Source(Section):
     text: str | None = None
     """For plain text, trained on in full, instead of instruction and response."""
 
+    @property
+    def explicit(self) -> bool:
+        """Whether it has templates of its own."""
+        return any(one is not None for one in (self.messages, self.instruction, self.text))
+
     @model_validator(mode="after")
-    def _text_or_instruction(self) -> "Source":
+    def _one_kind(self) -> "Source":
         pair = (self.instruction is not None, self.response is not None)
-        if pair != ((True, True) if self.text is None else (False, False)) or (self.text is not None and self.input):
-            raise ValueError("a source has instruction and response (and input), or text alone")
+        kinds = [self.messages is not None, any(pair), self.text is not None]
+        alone = self.messages is None and (self.context, self.tools) != (None, None)
+        if sum(kinds) > 1 or any(pair) != all(pair) or (self.input and not any(pair)) or alone:
+            raise ValueError(
+                "a source has instruction and response (and input), or text alone, or messages (and context, tools), or none "
+                "of these if its columns show its format"
+            )
         return self
 
 

@@ -172,5 +172,6 @@ def _drop_unpinned(parts: dict[str, Any], data: Data) -> None:
             if not section.get(name):
                 section.pop(name, None)
     for source in parts["data"]["sources"].values():
-        if source["revision"] is None:
-            del source["revision"]
+        for name in ("revision", "messages", "context", "tools"):
+            if source[name] is None:
+                del source[name]

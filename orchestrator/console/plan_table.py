@@ -12,6 +12,9 @@ from orchestrator.planning.estimate import Memory
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.simulate import ATTEMPTS, Simulation
 
+_USES = ("rows", "used", "cut", "cut_tokens", "duplicates")
+"""Counts of a source's rows that are no reason to leave one out."""
+
 
 def table(plan: Plan, config: SweepConfig) -> Table:
     made = Table(title=plan.name, title_justify="left", show_header=False)
@@ -32,7 +35,7 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     if config.search.constraints:
         made.add_row("constraints", "\n".join(str(parse_constraint(text)) for text in config.search.constraints))
     for source, counts in plan.rows.items():
-        made.add_row(f"rows of {source}", _rows(counts))
+        made.add_row(f"rows of {source}", _rows(plan, source, counts))
     made.add_row("a trial takes", _seconds(plan))
     if plan.hours is not None and plan.hours_left is not None:
         made.add_row("worker time", f"{duration(plan.hours * 3600)} in all, {duration(plan.hours_left * 3600)} left")
@@ -82,14 +85,19 @@ def _seconds(plan: Plan) -> str:
     return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
 
 
-def _rows(counts: dict[str, int]) -> str:
-    left_out = {name: count for name, count in counts.items() if name not in ("rows", "used", "cut")}
+def _rows(plan: Plan, source: str, counts: dict[str, int]) -> str:
     parts = [f"{counts['used']:,} of {counts['rows']:,} used at most"]
-    parts += [f"{counts['cut']:,} of them cut at data.max_length"] if counts["cut"] else []
-    if left_out:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        parts.append(f"left out before the last one: {reasons}")
-    return "; ".join(parts)
+    if counts["cut"]:
+        parts.append(f"{counts['cut']:,} of them cut at data.max_length, {counts['cut_tokens']:,} tokens of the loss lost")
+    parts += [f"{counts['duplicates']:,} of them duplicates"] if counts["duplicates"] else []
+    reasons = {name: count for name, count in counts.items() if name not in _USES}
+    if reasons:
+        parts.append(f"left out before the last one: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}")
+    lines = ["; ".join(parts)]
+    for reason, places in plan.unused.get(source, {}).items():
+        more = ", ..." if reasons[reason] > len(places) else ""
+        lines.append(f"{reason}: {', '.join(places)}{more}")
+    return "\n".join([*([plan.formats[source]] if source in plan.formats else []), *lines])
 
 
 def _amount(whole: float, left: float | None) -> str:

@@ -71,7 +71,12 @@ class Plan:
     simulated: simulate.Simulation | None
     """None without a number of GPUs, or if a trial's seconds are unknown."""
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By local source: rows, used, cut at data.max_length and left out by reason, for the trial that needs most."""
+    """By local source: rows, used, cut at data.max_length (cut_tokens: tokens that the loss loses by it), duplicates among the
+    used, and left out by reason, for the trial that needs most."""
+    formats: dict[str, str] = field(default_factory=dict)
+    """By local source without templates of its own: its format and the columns that show it."""
+    unused: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """By local source and reason: file and row of the first three rows left out."""
     notes: list[str] = field(default_factory=list)
     """Assumptions and sources of the figures."""
     warnings: list[str] = field(default_factory=list)
@@ -123,7 +128,9 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         disk_bytes=estimate.disk(space, None if left is None else left * config.search.replicates),
         disk_free=_free(storage),
         simulated=None if gpus.count is None else _simulated(config, estimate, space, gpus.count, gpus.deaths_per_hour),
-        rows=rows,
+        rows={name: counts.numbers() for name, counts in rows.items()},
+        formats={name: counts.format for name, counts in rows.items() if counts.format},
+        unused={name: counts.places for name, counts in rows.items() if counts.places},
         notes=[*layout_notes(config, hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])

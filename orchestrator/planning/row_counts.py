@@ -1,25 +1,28 @@
-"""Counts of local training rows, as a trial would use them. Downloads nothing, loads no torch."""
+"""Counts of local training rows, as a trial would use them. Downloads nothing; only a chat template loads transformers."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from orchestrator.planning.row_lengths import local_tokenizer
 from trials.data import decontamination
 from trials.data.survey import Survey
 from trials.hub.hub import SELF, Hub
+from trials.mix import Drawn
 from trials.models import layout
 from trials.spec import TrialSpec
 from trials.tasks.tasks import Tasks, check, check_room
 
 
-def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """(counts, notes). Counts by source for the trial that needs most: rows, used, cut and left out by reason.
+def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, Drawn], list[str]]:
+    """(counts, notes). Counts by source, for the trial that needs most of its rows.
 
     Raises InputError for a source that cannot be read or rendered or has too few usable rows, and for a bundled task without
     the documents, few-shot rows or metric of its role.
     """
     survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
     roles: set[tuple[str, ...]] = set()
+    tokenizers: dict[tuple[str, str], Any] = {}
     for spec in specs:
         for role, evaluation in spec.eval.items():
             known = (role, evaluation.model_dump_json(), spec.base.model_dump_json())
@@ -28,7 +31,10 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
             roles.add(known)
         if spec.is_baseline:
             continue
-        tokenizer = local_tokenizer(spec.base, hub) if spec.data.template != "chat" else None
+        same = (spec.base.model_dump_json(), spec.data.template)
+        if same not in tokenizers:
+            tokenizers[same] = _tokenizer(spec, hub)
+        tokenizer = tokenizers[same]
         if tokenizer is None:
             notes.add("rows are not compared with max_length here; `run` does it before any trial")
         screen = None
@@ -37,9 +43,9 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, dict[str, int
         else:
             notes.add("rows that overlap with test documents are not counted here; `run` leaves them out")
         survey.check(spec, tokenizer, screen)
-        if absent := sorted(spec.data.shares.keys() - survey.counts().keys() - {SELF}):
+        if absent := sorted(spec.data.shares.keys() - survey.drawn().keys() - {SELF}):
             notes.add(f"not counted before they are fetched: rows of {', '.join(absent)}")
-    return survey.counts(), sorted(notes)
+    return survey.drawn(), sorted(notes)
 
 
 def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
@@ -60,3 +66,14 @@ def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
         return set(chat_prompts.check(role, evaluation, tasks, tokenizer))
     chat_prompts.ChatPrompts(role, evaluation, tokenizer)
     return set()
+
+
+def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
+    """A tokenizer of local files for the spec's rows; None without one."""
+    found = local_tokenizer(spec.base, hub)
+    if found is None or spec.data.template != "chat":
+        return found
+    from trials.models import base  # imports transformers, which renders chat templates, and torch
+
+    base.check_template(spec.base, spec.data, hub)
+    return base.tokenizer(spec.base, hub)

@@ -37,11 +37,12 @@ class RowLengths:
     def _read(self, name: str, spec: TrialSpec) -> list[int]:
         """Tokens of the first rows of a source, uncut; empty without a local source and tokenizer."""
         tokenizer = local_tokenizer(spec.base, self._hub)
-        if tokenizer is None or not Path(self._hub.locate(find_source(spec.data, name).dataset)).is_dir():
+        if tokenizer is None or self._hub.files(name, find_source(spec.data, name)) is None:
             return []
+        # a chat template would need transformers, and is about as long as the plain form of a conversation
+        template = "plain" if spec.data.template == "chat" else spec.data.template
         some = spec.data.model_copy(
-            # a chat template would need transformers, and is about as long as Alpaca's
-            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": "alpaca"}
+            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": template}
         )
         try:
             return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]

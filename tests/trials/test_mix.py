@@ -10,6 +10,7 @@ import pytest
 
 from tests.factories.rows import ROWS, Letters, build, data, local_data
 from trials import mix, template
+from trials.data import decontamination
 from trials.errors import InputError
 from trials.hub.hub import Hub, builtin_sources
 from trials.template import IGNORED
@@ -160,23 +161,23 @@ def test_unused_rows_are_counted_by_reason(folder):
     everything = local_data("rows.jsonl", samples=58, max_length=100)
     draw = mix.draws(everything, Hub(), ["mine"])["mine"]
     used = list(draw.rows(template.Encoder(everything, Letters()), None))
-    assert draw.left_out.keys() == {"held out", "no response", "no room for a response in max_length 100"}
-    assert len(used) + draw.left_out.total() == len(rows)
-    assert draw.left_out["held out"] == 5
-    assert draw.left_out["no response"] >= 18 - 5
-    assert draw.cut == sum(len(row.input_ids) == 100 for row in used) >= 5
+    assert draw.counts.left_out.keys() == {"held out", "no response", "no room for a response in max_length 100"}
+    assert len(used) + draw.counts.left_out.total() == len(rows)
+    assert draw.counts.left_out["held out"] == 5
+    assert draw.counts.left_out["no response"] >= 18 - 5
+    assert draw.counts.cut == sum(len(row.input_ids) == 100 for row in used) >= 5
     with pytest.raises(InputError, match=r"needs 58 rows of 'mine'; it has \d+ usable rows of 58 \(.*no response"):
         mix.mixture(everything, Hub(), Letters())
     fewer = mix.mixture(local_data("rows.jsonl", samples=len(used), max_length=100), Hub(), Letters())
-    assert fewer.cut == {"mine": draw.cut}
-    assert fewer.left_out["mine"].keys() <= draw.left_out.keys()
+    assert fewer.drawn["mine"].cut == draw.counts.cut
+    assert fewer.drawn["mine"].left_out.keys() <= draw.counts.left_out.keys()
 
 
 def test_empty_row_is_not_a_copy_of_a_held_out_empty_row(folder):
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS + [{"q": "", "a": ""}] * 75))
     draw = mix.draws(local_data("rows.jsonl"), Hub(), ["mine"])["mine"]
-    assert len(list(draw.rows(None, None))) + draw.left_out.total() == 100
-    assert draw.left_out.keys() == {"held out", "no response"}
+    assert len(list(draw.rows(None, None))) + draw.counts.left_out.total() == 100
+    assert draw.counts.left_out.keys() == {"held out", "no response"}
 
 
 def test_imports_of_user_scripts_load_no_torch():
@@ -185,3 +186,35 @@ def test_imports_of_user_scripts_load_no_torch():
         "sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_labels_lost_at_max_length_are_counted(folder):
+    rows = [{"q": f"{n:02}", "a": "y" * 30} for n in range(10)] + [{"q": "x" * 60, "a": "lost"} for _ in range(9)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    short = local_data("rows.jsonl", samples=10, max_length=20)
+    counts = mix.mixture(short, Hub(), Letters()).drawn["mine"]
+    assert counts.cut == 10
+    # "NN", a line break, 30 letters and the end are 34 tokens; 14 of them are beyond the length
+    assert counts.cut_tokens == 10 * 14
+    assert set(counts.left_out) <= {"no room for a response in max_length 20"}
+
+
+def test_turns_of_a_conversation_are_held_out_and_screened_as_one_row(folder):
+    test_document = " ".join(f"word{n}" for n in range(20))
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": test_document},
+    ]
+    chats = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(40)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in [*chats, turns]))
+    mine = data(samples=30, mix={"mine": 1.0}, sources={"mine": {"dataset": "rows.jsonl"}}, template="plain")
+    screen = decontamination.Screen(decontamination.of_texts({"task": [test_document]}), 0.5)
+    draw = mix.draws(mine, Hub(), ["mine"])["mine"]
+    used = list(draw.rows(template.Encoder(mine, Letters()), screen))
+    assert draw.counts.left_out == {"held out": 4, "overlap with a test document": 1}
+    assert draw.counts.places["overlap with a test document"] == ["rows.jsonl: row 41"]
+    held = mix.heldout(mine, Hub(), Letters())["mine"]
+    assert len(held) == 4
+    assert not {tuple(row.input_ids) for row in held} & {tuple(row.input_ids) for row in used}
+    assert all(any(label != IGNORED for label in row.labels) for row in held)

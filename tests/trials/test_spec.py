@@ -64,3 +64,15 @@ def changed_role(spec: TrialSpec, **fields) -> TrialSpec:
     parts = spec.model_dump(mode="json")
     parts["eval"]["math"] |= fields
     return TrialSpec.model_validate(parts)
+
+
+def test_key_of_a_source_from_before_conversations_is_unchanged():
+    mine = {"dataset": "rows.jsonl", "instruction": "{{q}}", "response": "{{a}}"}
+    data = {"samples": 8, "mix": {"mine": 0.5, "texts": 0.5}, "template": "chat"}
+    data["sources"] = {"mine": mine, "texts": {"dataset": "some/texts", "text": "{{t}}"}}
+    parts = {"base": {"model": "micro", "dtype": "float32"}, "eval": {"math": {"task": "t", "metric": "acc"}}, "data": data}
+    assert TrialSpec.model_validate(parts).key == "ffe60bc957e62679"
+    data["sources"]["mine"] = {"dataset": "rows.jsonl", "messages": "{{q}}"}
+    with_messages = TrialSpec.model_validate(parts).key
+    data["sources"]["mine"] = {"dataset": "rows.jsonl"}
+    assert len({"ffe60bc957e62679", with_messages, TrialSpec.model_validate(parts).key}) == 3

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from typing import Any, cast
 
 import jinja2
+from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from transformers.utils import chat_template_utils
 
@@ -51,6 +52,43 @@ def compiled(text: str) -> jinja2.Template:
 def _renewed(budget: Budget, render: Callable[..., Any], **values: Any) -> Any:
     budget.renew(values.values())
     return render(**values)
+
+
+@lru_cache(maxsize=8)
+def marks_turns(text: str) -> bool:
+    """Whether the template marks what the assistant writes by {% generation %} blocks whose places transformers knows.
+
+    It does not know the place of a block inside a macro or another block whose text is written later.
+    """
+    if "generation" not in text:
+        return False
+    tree = chat_template_utils._cached_compile_jinja_template("").environment.parse(text)
+    blocks = [node for node in tree.find_all(nodes.CallBlock) if _is_generation(node)]
+    later = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
+    buffered = {id(node) for outer in tree.find_all(later) for node in outer.find_all(nodes.CallBlock) if node is not outer}
+    return bool(blocks) and not any(id(node) in buffered for node in blocks)
+
+
+def _is_generation(node: nodes.CallBlock) -> bool:
+    called = node.call.node
+    return isinstance(called, nodes.ExtensionAttribute) and called.name == "_generation_support"
+
+
+def with_turns(tokenizer: Any, template: str, messages: list[dict[str, Any]], tools: Any) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered text, and (begin, end) in characters of each {% generation %} block. Raises one of sandbox.ERRORS."""
+    # as apply_chat_template does: many templates write a null as None
+    given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    texts, blocks = cast(
+        Any,
+        chat_template_utils.render_jinja_template(
+            conversations=[given],
+            tools=tools,
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
+        ),
+    )  # its annotation is of a text alone
+    return texts[0], blocks[0]
 
 
 class _Bounds:

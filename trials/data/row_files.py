@@ -4,25 +4,20 @@ Each value keeps the type that its own row gives it: no column is converted beca
 file is parsed once, cached as Arrow in the cache of `datasets`, and memory-mapped from there.
 """
 
-import bz2
 import csv
-import gzip
-import io
 import itertools
 import json
-import lzma
 import re
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from trials.data import compression
 from trials.errors import InputError
 
 Numbered = Iterator[tuple[int, dict[str, Any]]]
@@ -30,12 +25,6 @@ Numbered = Iterator[tuple[int, dict[str, Any]]]
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
 """File endings that `datasets` reads, with the name of its reader."""
-_COMPRESSED: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.GzipFile,
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-    ".zst": lambda path: io.BufferedReader(pa.CompressedInputStream(str(path), "zstd")),
-}
 _WRAPPERS = ("data", "rows", "train", "examples", "instances")  # keys of a JSON object that holds its rows in a list
 _MISSING = ("nan", "NaN", "<NA>")  # a CSV cell that pandas or numpy wrote for no value
 _UTF8, _UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
@@ -43,7 +32,7 @@ _MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh91AY&SY", "xz": b"\xfd7zXZ", "zstd"
 """First bytes of binary files that often carry a text ending."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # a row is JSON text, because rows of one file may have different types in a column
-_SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("row", pa.large_string())])
+_SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("line", pa.int64()), ("row", pa.large_string())])
 _BATCH = 1_000  # rows of an Arrow batch
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -51,15 +40,15 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 def ending(path: Path) -> str:
     """The suffix that determines the format, in lower case: the last one that is not a compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    return "".join(suffixes[-2:-1] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:])
+    return "".join(suffixes[-2:-1] if suffixes[-1:] and suffixes[-1] in compression.ENDINGS else suffixes[-1:])
 
 
 def known(path: Path) -> bool:
-    return ending(path) in _READERS or path.suffix.lower() in TABLES
+    return ending(path) in _READERS or ending(path) in TABLES
 
 
 def endings() -> str:
-    return f"{', '.join([*_READERS, *TABLES])}; text files also with {', '.join(_COMPRESSED)}"
+    return f"{', '.join([*_READERS, *TABLES])}; each also with {', '.join(compression.ENDINGS)}"
 
 
 class Rows(Sequence[dict[str, Any]]):
@@ -68,6 +57,8 @@ class Rows(Sequence[dict[str, Any]]):
     columns: list[str]
     version: tuple[str, ...]
     """Names of cached files, which change with the rows' content."""
+    filled = False
+    """Whether the objects of a column have the same keys in every row, with null for those that a row lacks."""
 
     def where(self, number: int) -> str:
         """The row's file and number, counted from 1, for errors."""
@@ -76,6 +67,8 @@ class Rows(Sequence[dict[str, Any]]):
 
 class TableRows(Rows):
     """Rows of a datasets.Dataset."""
+
+    filled = True
 
     def __init__(self, dataset: Any, name: str):
         self._dataset, self._name = dataset, name
@@ -96,7 +89,7 @@ class FileRows(Rows):
     """Rows of text files, in the files' order. A column that a row lacks is None."""
 
     def __init__(self, files: Sequence[Path], split: str, cache: Path):
-        table = cache / "rows.arrow"
+        table = cache / "numbered.arrow"
         if not table.is_file():
             _write(files, table)
         self.columns, self._files = json.loads(table.with_suffix(".json").read_text()), files
@@ -113,7 +106,8 @@ class FileRows(Rows):
 
     def where(self, number: int) -> str:
         at = int(self._numbers[number])
-        return f"{self._files[self._table['file'][at].as_py()]}: row {self._table['number'][at].as_py()}"
+        file, number, line = (self._table[name][at].as_py() for name in ("file", "number", "line"))
+        return _at(self._files[file], number, line)
 
 
 def _numbers(split: str, rows: int) -> np.ndarray:
@@ -134,18 +128,18 @@ def _write(files: Sequence[Path], table: Path) -> None:
             for index, path in enumerate(files):
                 numbered = enumerate(_encoded(path, columns), 1)
                 while some := list(itertools.islice(numbered, _BATCH)):
-                    numbers, texts = zip(*some, strict=True)
-                    writer.write_batch(
-                        pa.record_batch([pa.repeat(pa.scalar(index, pa.int32()), len(some)), numbers, texts], _SCHEMA)
-                    )
+                    numbers, encoded = zip(*some, strict=True)
+                    lines, texts = zip(*encoded, strict=True)
+                    files_of = pa.repeat(pa.scalar(index, pa.int32()), len(some))
+                    writer.write_batch(pa.record_batch([files_of, numbers, lines, texts], _SCHEMA))
         named = made.with_suffix(".json")
         named.write_text(json.dumps(list(columns)))
         named.replace(table.with_suffix(".json"))
         made.replace(table)  # last: a reader takes the table as the sign that both are whole
 
 
-def _encoded(path: Path, columns: dict[str, None]) -> Iterator[str]:
-    """Each row as JSON. Adds its columns to `columns`, in order."""
+def _encoded(path: Path, columns: dict[str, None]) -> Iterator[tuple[int, str]]:
+    """Each row's line, and the row as JSON. Adds its columns to `columns`, in order."""
     number = 0
     for number, (line, row) in enumerate(read(path), 1):
         columns.update(dict.fromkeys(row))
@@ -155,19 +149,15 @@ def _encoded(path: Path, columns: dict[str, None]) -> Iterator[str]:
         except UnicodeEncodeError as error:
             half = text[error.start]
             raise InputError(f"{_at(path, number, line)}: {half!r} is half of a character (a lone surrogate)") from None
-        yield text
+        yield line, text
     if number == 0:
         raise InputError(f"{path}: has no rows")
 
 
 def read(path: Path) -> Numbered:
     """The file's rows; raises InputError that names the file and, if one is wrong, the row."""
-    try:
+    with compression.readable(path):
         yield from _READERS[ending(path)](path)
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path}: the compressed data is damaged or incomplete: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _at(path: Path, number: int, line: int) -> str:
@@ -176,7 +166,7 @@ def _at(path: Path, number: int, line: int) -> str:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The file's lines without a byte order mark."""
-    with _COMPRESSED.get(path.suffix.lower(), partial(open, mode="rb"))(path) as file:
+    with compression.opened(path) as file:
         for number, line in enumerate(file):
             if number == 0:
                 _check_text(path, line)
@@ -325,7 +315,7 @@ def _separated(path: Path, delimiter: str) -> Numbered:
         for line, raw in enumerate(_lines(path), 1):
             yield _decoded(raw, f"{path}: row {number + 1} (line {line})" if line > 1 else f"{path}: header")
 
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader, first = csv.reader(texts(), delimiter=delimiter, strict=True), 1
     try:
         header = next((cells for cells in reader if cells), [])
         if len(header) == 1 and (other := next((sign for sign in _DELIMITERS if sign in header[0]), None)):
@@ -342,7 +332,10 @@ def _separated(path: Path, delimiter: str) -> Numbered:
                 yield first, _cells(header, cells, f"{path}: row {number} (line {first})")
             first = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}: row {number + 1} (line {reader.line_num}): not CSV: {error}") from None
+        # the line where the row begins: a quote that is never closed runs to the end of the file
+        raise InputError(
+            f"{path}:{first}: row {number + 1}: not CSV: {error}; a quote inside a quoted field is doubled"
+        ) from None
 
 
 def _cells(header: list[str], cells: list[str], where: str) -> dict[str, Any]:

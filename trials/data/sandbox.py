@@ -23,6 +23,7 @@ _OUTPUT = 20_000_000  # characters
 _TEMPLATE = 50_000  # characters
 _BITS = 4_096  # of an integer
 _ARGUMENT = 1_000_000  # the largest integer that a filter or a method takes
+_VALUE = "_value"  # the variable that an expression is assigned to
 _LANGUAGE = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
     *(nodes.Name, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Operand),
@@ -219,6 +220,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def compiled(self, text: str) -> Callable[[Mapping[str, Any]], str]:
         """A function that renders a row. Compiling and rendering raise one of ERRORS for what a template may not do."""
+        return partial(self._rendered, self.from_string(instrumented(self._checked(text))))
+
+    def expression(self, text: str) -> Callable[[Mapping[str, Any]], Any]:
+        """A function that evaluates `{{ EXPRESSION }}` over a row to the value itself, such as a list. Raises as `compiled`."""
+        tree = self._checked(text.strip())
+        parts = tree.body[0].nodes if len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) else []
+        if len(parts) != 1 or isinstance(parts[0], nodes.TemplateData):
+            raise SecurityError("it must be one {{ expression }}, such as {{messages}}, and nothing else")
+        tree.body = [nodes.Assign(nodes.Name(_VALUE, "store"), parts[0], lineno=1)]
+        return partial(self._evaluated, self.from_string(instrumented(tree)))
+
+    def _checked(self, text: str) -> nodes.Template:
         if len(text) > _TEMPLATE:
             raise SecurityError(f"it has {len(text)} characters, more than {_TEMPLATE}")
         tree = self.parse(text)
@@ -226,7 +239,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if not isinstance(node, _LANGUAGE) or (isinstance(node, nodes.For) and node.recursive):
                 line = f"line {node.lineno}: " if text.count("\n") else ""
                 raise SecurityError(f"{line}{type(node).__name__} is not allowed in a row template")
-        return partial(self._rendered, self.from_string(instrumented(tree)))
+        return tree
+
+    def _evaluated(self, template: jinja2.Template, row: Mapping[str, Any]) -> Any:
+        self._budget.renew()
+        context = template.new_context(dict(row))
+        for _ in template.root_render_func(context):  # an assignment writes nothing
+            pass
+        value = context.vars[_VALUE]
+        if isinstance(value, jinja2.Undefined):
+            str(value)  # raises
+        return restored(value)
 
     def _rendered(self, template: jinja2.Template, row: Mapping[str, Any]) -> str:
         self._budget.renew()
@@ -307,15 +330,16 @@ def _round(value: float, precision: int = 0) -> float:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """As in chat templates: without HTML escapes."""
-    return json.dumps(_restored(value), ensure_ascii=False, indent=indent and min(indent, 8), default=str)
+    return json.dumps(restored(value), ensure_ascii=False, indent=indent and min(indent, 8), default=str)
 
 
-def _restored(value: Any) -> Any:
+def restored(value: Any) -> Any:
+    """The inverse of `present`, with None for NaN too."""
     if isinstance(value, Missing):
         return None
     if isinstance(value, dict):
-        return {name: _restored(inner) for name, inner in value.items()}
-    return [_restored(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {name: restored(inner) for name, inner in value.items()}
+    return [restored(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def instrumented(tree: nodes.Template) -> nodes.Template:

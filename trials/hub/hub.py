@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trials.data import row_files
+from trials.data import compression, row_files
 from trials.errors import InputError, StorageFailed, disk_failure, storage_failed
 from trials.hub import fingerprint, http_retry
 from trials.ledger.storage import local
@@ -140,11 +140,12 @@ class Hub:
         """A source's rows. InputError for a missing data set, file, configuration or split, or a broken row."""
         if not (files := self._files(name, source)):
             return self._loaded(name, source, {**self.dataset_arguments(source.dataset), "name": source.config})
-        kinds = sorted({row_files.TABLES.get(file.suffix.lower(), "") for file in files})
+        kinds = sorted({row_files.TABLES.get(row_files.ending(file), "") for file in files})
         if len(kinds) > 1:
             raise InputError(f"source {name!r}: {source.dataset} is files of different kinds: {', '.join(map(str, files))}")
         if kinds != [""]:
-            escaped = [glob.escape(str(file.resolve())) for file in files]  # datasets takes each for a pattern
+            plain = self._unpacked(name, source, files)
+            escaped = [glob.escape(str(file.resolve())) for file in plain]  # datasets takes each for a pattern
             return self._loaded(
                 name, source, {"path": kinds[0], "data_files": {"train": escaped}, "cache_dir": _cache_of(files)}
             )
@@ -154,6 +155,14 @@ class Hub:
             raise InputError(f"source {name!r}: {error}") from None
         except ValueError as error:
             raise InputError(f"source {name!r}: {source.dataset} has no {source.split}: {error}") from None
+        except OSError as error:
+            raise self.missing(f"data set of source {name!r},", source.dataset, error) from error
+
+    def _unpacked(self, name: str, source: Source, files: list[Path]) -> list[Path]:
+        try:
+            return [compression.unpacked(file, Path(_cache_of(files))) for file in files]
+        except InputError as error:
+            raise InputError(f"source {name!r}: {error}") from None
         except OSError as error:
             raise self.missing(f"data set of source {name!r},", source.dataset, error) from error
 

@@ -106,8 +106,16 @@ class TrialRecord(BaseModel):
     """By source: rows that were screened, and rows left out for 13 words in common with a test document."""
     left_out: dict[str, dict[str, int]] = {}
     """By source and reason: rows left out, up to the last row that was trained on."""
+    unused: dict[str, dict[str, list[str]]] = {}
+    """By source and reason: file and row of the first three rows left out."""
     cut: dict[str, int] = {}
     """By source: rows truncated to data.max_length."""
+    cut_tokens: dict[str, int] = {}
+    """By source: tokens with a label that this removed."""
+    duplicates: dict[str, int] = {}
+    """By source: rows that are copies of an earlier one."""
+    formats: dict[str, str] = {}
+    """By source without templates of its own: its format and the columns that show it."""
     training: dict[str, float] = {}
     """rows, tokens, steps, final_loss (nats per token of the last step)."""
     together: int = 1

@@ -5,7 +5,7 @@ import functools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +81,8 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
         mixed, seen = session.once("rows", (session.data_identity(spec), tasks), build)
         examples = mixed.rows
         # a copy, because the cached mixture serves the next trial too
-        record.overlap, record.left_out, record.cut = copy.deepcopy((seen, mixed.left_out, mixed.cut))
+        record.overlap = copy.deepcopy(seen)
+        _count(record, mixed.drawn)
         loaded.check_ids(examples)  # a GPU only reports a failed assertion for an id beyond the embeddings
         heldout = kl.sample(session.heldout(spec), trainer.KL_ROWS)
         record.rows = dict(Counter(example.source for example in examples))
@@ -89,6 +90,20 @@ def mix_rows(session: Session, attempt: Attempt) -> TrainingRows:
     if spec.lora.init == "corda":  # it preserves the directions that matter for these rows: text sampled from the base
         begins_at = [Example(SELF, ids, ids) for ids, _ in own(init.ROWS)]
     return TrainingRows(trainer.epochs(examples, spec.train, spec.data.seed), heldout, begins_at)
+
+
+def _count(record: TrialRecord, drawn: Mapping[str, mix.Drawn]) -> None:
+    """Records the counts of the sources' rows that are not zero."""
+    for name, counts in copy.deepcopy(dict(drawn)).items():
+        if counts.left_out:
+            record.left_out[name] = dict(counts.left_out)
+        if counts.places:
+            record.unused[name] = counts.places
+        for field in ("cut", "cut_tokens", "duplicates"):
+            if number := getattr(counts, field):
+                getattr(record, field)[name] = number
+        if counts.format:
+            record.formats[name] = counts.format
 
 
 def train(session: Session, attempt: Attempt, joint: JointTraining | None = None) -> list[Path]:

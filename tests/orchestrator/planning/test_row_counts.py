@@ -5,6 +5,7 @@ import json
 import pytest
 
 from orchestrator.config.model import SweepConfig
+from orchestrator.console.plan_table import table
 from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
 
@@ -24,6 +25,26 @@ def test_rows_of_local_files_are_counted_and_bad_ones_refused(parts, tmp_path):
         parts["data"]["sources"] = {"mine": mine | change}
         with pytest.raises(InputError, match=expected):
             plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
+
+
+def test_format_and_uses_of_conversations_are_named(parts, tmp_path):
+    def chat(number: int, answer: str) -> dict:
+        return {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": answer}], "id": number}
+
+    rows = [chat(n, "word " * (60 if n % 4 == 0 else 2)) for n in range(30)] + [{"messages": [], "id": 30}]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = {"mine": {"dataset": str(tmp_path / "chats.jsonl")}}
+    parts["data"] = {"samples": 27, "mix": {"mine": 1.0}, "sources": sources, "template": "plain", "max_length": 32}
+    config = SweepConfig.model_validate(parts)
+    made = plan(config, tmp_path, Gpus("T4"))
+    assert made.formats == {"mine": "messages, by its column messages (role, content); not read: id"}
+    counts = made.rows["mine"]
+    assert counts["rows"] == 31 and counts["used"] == 27
+    assert 0 < counts["cut"] <= 8 and counts["cut_tokens"] >= 40 * counts["cut"]
+    assert made.unused["mine"].get("no messages", []) in ([], [f"{tmp_path}/chats.jsonl: row 31"])
+    shown = dict(zip(*(column.cells for column in table(made, config).columns), strict=True))["rows of mine"]
+    assert shown.startswith("messages, by its column messages (role, content); not read: id\n27 of 31 used at most; ")
+    assert f"{counts['cut']} of them cut at data.max_length, {counts['cut_tokens']:,} tokens of the loss lost" in shown
 
 
 @pytest.mark.parametrize(

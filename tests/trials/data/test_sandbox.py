@@ -96,6 +96,26 @@ def test_values_without_a_text_form_are_refused(text):
     assert "rows.jsonl: row 1" in str(caught.value) and "the columns are a, n" in str(caught.value)
 
 
+def test_expression_has_the_value_itself():
+    assert Sandbox().expression("{{messages}}")({"messages": [{"role": "user"}]}) == [{"role": "user"}]
+    assert Sandbox().expression(" {{ a[1:] + b }} ")({"a": [1, 2], "b": [None]}) == [2, None]
+    assert Sandbox().expression("{{ x }}")(present({"x": {"y": None}})) == {"y": None}
+
+
+@pytest.mark.parametrize("text", ["messages", "{{a}}{{a}}", "x {{a}}", "{% if a %}{{a}}{% endif %}", ""])
+def test_expression_is_one_and_nothing_else(text):
+    with pytest.raises(ERRORS, match=r"one \{\{ expression \}\}"):
+        Sandbox().expression(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ ''.__class__ }}", "{{ nowhere }}", "{{ range(10**9) }}", "{{ [0] * 10**9 }}", "{{ a.append(1) }}"]
+)
+def test_expression_is_bounded_as_a_template(text):
+    with pytest.raises(ERRORS):
+        Sandbox().expression(text)({"a": []})
+
+
 def test_source_that_runs_code_is_refused_by_name():
     reader = Reader("mine", Source(dataset="rows.jsonl", text="{{ ''.__class__ }}"))
     with pytest.raises(InputError, match=r"source 'mine': .*unsafe"):
