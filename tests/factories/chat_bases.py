@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from tests.factories.bases import MICRO
 
 CHAT = (
-    "{% for message in messages %}{{ message.role }}: {{ message.content | trim }}{{ eos_token }}\n{% endfor %}"
+    "{% for message in messages %}{{ message.role }}:\n{{ message.content | trim }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:\n{% endif %}"
 )
 """Each message ends with the end token, and the prompt with white space, as in ChatML."""

@@ -271,7 +271,7 @@ def test_chat_outcomes_are_those_of_hflm(name, engine, micro, tasks):
         )
         theirs = outcomes(role, task, evaluation, stock["samples"][task])
         prompts = {entry["doc_id"]: entry["arguments"][0][0] for entry in stock["samples"][task]}
-        assert all("user: " in prompt and prompt.endswith("assistant:\n") for prompt in prompts.values())
+        assert all("user:\n" in prompt and prompt.endswith("assistant:\n") for prompt in prompts.values())
         exact = [column for column in theirs if column != "response"]
         pd.testing.assert_frame_equal(ours[exact], theirs[exact])
         if role == "math":
