@@ -1,13 +1,13 @@
 """Sizes of benchmarks in documents and tokens, without reading them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trials.spec import Evaluation
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """A benchmark's size: documents, and mean tokens per document."""
+    """A task's size: documents, and mean tokens per document."""
 
     documents: int
     context: int
@@ -15,7 +15,7 @@ class Lengths:
     shot: int
     """One few-shot example."""
     shots: int
-    """The task's default number of few-shot examples."""
+    """Few-shot examples: the task's default, or the evaluation's number."""
     requests: int
     """Sequences scored per document, each a context and an ending."""
     ending: int
@@ -23,6 +23,11 @@ class Lengths:
     """Tokens until the last row of a batch stops; 0 for scored endings."""
     longest: int
     """Largest context with its ending, not a mean."""
+
+    @property
+    def examples(self) -> int:
+        """All few-shot examples of a prompt."""
+        return self.shots * self.shot
 
 
 _MMLU = {
@@ -41,13 +46,14 @@ _CHOICE = Lengths(1000, 60, 80, 0, 4, 15, 0, 180)
 _GENERATED = Lengths(1000, 75, 120, 2, 1, 0, 128, 160)
 
 
-def lengths(evaluation: Evaluation) -> list[tuple[Lengths, int]]:
-    """(lengths, documents) of each task of a role; an unknown task is taken for a typical one with its metric."""
+def lengths(evaluation: Evaluation) -> list[Lengths]:
+    """The size of each task as the role takes it; an unknown task is taken for a typical one with its metric."""
     typical = _GENERATED if evaluation.metric == "exact_match" else _CHOICE
     found = [_LENGTHS.get(name, typical) for name in evaluation.tasks]
     total = sum(one.documents for one in found)
     share = 1.0 if evaluation.documents is None else evaluation.documents / total
-    return [(one, round(one.documents * share)) for one in found]
+    shots = {} if evaluation.shots is None else {"shots": evaluation.shots}
+    return [replace(one, documents=round(one.documents * share), **shots) for one in found]
 
 
 def unknown_tasks(evaluation: Evaluation) -> list[str]:

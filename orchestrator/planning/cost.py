@@ -8,6 +8,7 @@ of Korthikanti et al. (arXiv 2205.05198, section 4), for a Llama block with froz
 import math
 import os
 import timeit
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,17 +71,16 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
 
 def evaluate_seconds(shape: Shape, evaluation: Evaluation, base: Base, machine: Machine) -> float:
     seconds = 0.0
-    for found, documents in lengths(evaluation):
-        shots = found.shots if evaluation.shots is None else evaluation.shots
-        length = found.context + shots * found.shot + found.ending
-        sequences = documents * found.requests
+    launching = OPERATIONS * shape.layers * LAUNCH
+    for task in lengths(evaluation):
+        length = task.context + task.examples + task.ending
+        sequences = task.documents * task.requests
         batches = math.ceil(sequences / evaluation.batch_size)
-        launching = OPERATIONS * shape.layers * LAUNCH
         seconds += max(forward(shape, sequences * length, length) / machine.rate, batches * launching)
-        if found.generated:
-            rows = min(evaluation.batch_size, documents)
+        if task.generated:
+            rows = min(evaluation.batch_size, task.documents)
             step = max(launching, _read(shape, base) / machine.bandwidth, forward(shape, rows, length) / machine.rate)
-            seconds += batches * found.generated * step
+            seconds += batches * task.generated * step
     return seconds
 
 
@@ -93,37 +93,26 @@ def _read(shape: Shape, base: Base) -> float:
 # ---------------------------------------------------------------------- memory and disk
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on the device at a trial's peak."""
-
-    weights: float
-    adapter: float
-    """With its gradients and AdamW's two moments, but for the initial adapter."""
-    activations: float
-    """Kept for the backward pass by a full micro-batch of the longest rows."""
-    logits: float
-    """Logits of that micro-batch, with the loss and its gradient."""
-    evaluation: float
-    """Logits, or keys and values, of the largest batch of an evaluation."""
-    reserve: float = RESERVE
-
-    @property
-    def total(self) -> float:
-        return self.weights + self.adapter + max(self.activations + self.logits, self.evaluation) + self.reserve
-
-
-def memory(shape: Shape, spec: TrialSpec) -> Memory:
+def memory(shape: Shape, spec: TrialSpec) -> dict[str, float]:
+    """Bytes on the device by purpose, for a full micro-batch of the longest rows and the largest batch of an evaluation."""
     size = _BYTES[spec.base.dtype]
     tokens = min(spec.train.micro_batch_size, spec.train.batch_size) * spec.data.max_length
-    return Memory(
-        weights=shape.linear * _linear_bytes(spec.base) + shape.rest * size,
-        adapter=shape.adapter(spec) * 16.0 + shape.begun(spec) * 4.0,
-        activations=tokens * _kept(shape, spec),
+    return {
+        "weights": shape.linear * _linear_bytes(spec.base) + shape.rest * size,
+        # with gradients and AdamW's two moments; the initial adapter is frozen and has none
+        "adapter": shape.adapter(spec) * 16.0 + shape.begun(spec) * 4.0,
+        "activations": tokens * _kept(shape, spec),
         # the logits, their float32 copy where they are narrower, log-softmax and its gradient
-        logits=12.0 * tokens * shape.vocab,
-        evaluation=max(_evaluation_bytes(shape, evaluation, size) for evaluation in spec.eval.values()),
-    )
+        "logits": 12.0 * tokens * shape.vocab,
+        "evaluation": max(_evaluation_bytes(shape, evaluation, size) for evaluation in spec.eval.values()),
+        "reserve": RESERVE,
+    }
+
+
+def peak(parts: Mapping[str, float]) -> float:
+    """Bytes at a trial's peak, from the parts of `memory`. Evaluation follows training and needs none of its activations."""
+    phase = max(parts["activations"] + parts["logits"], parts["evaluation"])
+    return parts["weights"] + parts["adapter"] + phase + parts["reserve"]
 
 
 def _linear_bytes(base: Base) -> float:
@@ -160,11 +149,11 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
 
 
 def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:
+    """Keys and values of the largest batch, or its logits."""
     needs = []
-    for found, _ in lengths(evaluation):
-        shots = found.shots if evaluation.shots is None else evaluation.shots
-        tokens = evaluation.batch_size * (found.longest + shots * found.shot + found.generated)
-        if found.generated:
+    for task in lengths(evaluation):
+        tokens = evaluation.batch_size * (task.longest + task.examples + task.generated)
+        if task.generated:
             needs.append(tokens * shape.layers * 2.0 * shape.kv_heads * shape.head_dim * size)
         else:
             needs.append(tokens * shape.vocab * 2.0 * size)  # the logits and their log-softmax
@@ -173,5 +162,5 @@ def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:
 
 def disk_bytes(shape: Shape, spec: TrialSpec) -> float:
     """Size of a trial in the ledger: the adapter in float32, a row per document, and small files."""
-    documents = sum(count for evaluation in spec.eval.values() for _, count in lengths(evaluation))
+    documents = sum(task.documents for evaluation in spec.eval.values() for task in lengths(evaluation))
     return (shape.adapter(spec) + shape.begun(spec)) * 4.0 + documents * 200.0 + 50_000.0

@@ -4,16 +4,17 @@ A phase's seconds come from records of the same base on the same hardware, and a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from orchestrator import gpu_catalog
 from orchestrator.config.model import SweepConfig
-from orchestrator.planning import cost, model_shape
+from orchestrator.planning import cost
 from orchestrator.planning.benchmark_lengths import unknown_tasks
 from orchestrator.planning.cost import GIB, Machine
+from orchestrator.planning.model_shape import Shape, read_shape, shape_of
 from orchestrator.planning.row_lengths import RowLengths
 from orchestrator.planning.space_points import corners
 from orchestrator.planning.timings import Measured
@@ -52,21 +53,21 @@ class Estimate:
     def __init__(
         self, config: SweepConfig, records: Iterable[TrialRecord], gpu: str | None, shapes: Mapping[str, dict[str, Any]]
     ):
-        self.config = config
+        self.config, self.hub = config, Hub(config.hub_mirror)
         named = gpu_catalog.find(gpu).name if gpu else gpu_catalog.local()
         self.gpu = named if config.resources.gpus_per_trial else None
         self.kind = gpu_catalog.lookup(self.gpu) if self.gpu else None
-        self.measured = Measured(records, self.gpu)
-        self._shapes: dict[Base, model_shape.Shape] = {}
-        self._notes: dict[str, None] = {}
-        hub = Hub(config.hub_mirror)
-        self._rows = RowLengths(hub)
-        for base in {spec.base: None for spec in config.baseline_specs()}:
-            try:
-                known = shapes.get(base.model)
-                self._shapes[base] = model_shape.shape_of(base.model, known) if known else model_shape.read_shape(base, hub)
-            except InputError as error:
-                self.note(f"nothing can be counted for this base: {error}")
+        self._measured, self._rows = Measured(records, self.gpu), RowLengths(self.hub)
+        self._notes: dict[str, None] = {}  # in order, each once
+        self._bases = list(dict.fromkeys(spec.base for spec in config.baseline_specs()))
+        self._shapes = {base: shape for base in self._bases if (shape := self._shape(base, shapes.get(base.model)))}
+
+    def _shape(self, base: Base, known: dict[str, Any] | None) -> Shape | None:
+        try:
+            return shape_of(base.model, known) if known else read_shape(base, self.hub)
+        except InputError as error:
+            self.note(f"nothing can be counted for this base: {error}")
+            return None
 
     def note(self, text: str) -> None:
         self._notes[text] = None
@@ -80,11 +81,8 @@ class Estimate:
 
     def seconds(self, spec: TrialSpec) -> dict[str, Phase] | None:
         """By phase; None if a phase is neither measured nor countable."""
-        known = self.measured.seconds(spec)
-        phases = {phase: Phase(seconds, "measured") for phase, seconds in known.items()}
-        wanted = [] if spec.is_baseline else ["train"]
-        wanted += [f"evaluate.{role}" for role in spec.eval]
-        for phase in wanted:
+        phases = {phase: Phase(seconds, "measured") for phase, seconds in self._measured.seconds(spec).items()}
+        for phase in [*([] if spec.is_baseline else ["train"]), *(f"evaluate.{role}" for role in spec.eval)]:
             if phase not in phases:
                 shape = self._shapes.get(spec.base)
                 if shape is None or self.machine is None:
@@ -92,8 +90,13 @@ class Estimate:
                 phases[phase] = Phase(self._counted(phase, shape, spec, self.machine), "counted")
         return phases
 
-    def _counted(self, phase: str, shape: model_shape.Shape, spec: TrialSpec, machine: Machine) -> float:
-        self._note_assumptions()
+    def _counted(self, phase: str, shape: Shape, spec: TrialSpec, machine: Machine) -> float:
+        if self.kind is not None:
+            how = f"{self.kind.utilization:.0%} of the {self.kind.tflops:g} TFLOP/s of {self.kind.name}"
+        else:
+            how = f"{machine.rate / 1e9:.0f} GFLOP/s, {cost.CPU_SHARE:.0%} of this machine's present rate in a matrix product"
+        launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
+        self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
         if phase == "train":
             return cost.train_seconds(shape, spec, self._row_tokens(spec), machine)
         evaluation = spec.eval[phase.removeprefix("evaluate.")]
@@ -107,16 +110,6 @@ class Estimate:
         self.note(f"no local training rows to count: {_ROW_TOKENS} tokens a row are assumed")
         return min(_ROW_TOKENS, spec.data.max_length)
 
-    def _note_assumptions(self) -> None:
-        if self.kind is not None:
-            how = f"{self.kind.utilization:.0%} of the {self.kind.tflops:g} TFLOP/s of {self.kind.name}"
-        else:
-            assert self.machine is not None
-            rate = f"{self.machine.rate / 1e9:.0f} GFLOP/s"
-            how = f"{rate}, {cost.CPU_SHARE:.0%} of this machine's present rate in a matrix product"
-        launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
-        self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
-
     def whole(self, spec: TrialSpec) -> dict[str, float] | None:
         """Seconds by phase, with the evaluations of derived points."""
         phases = self.seconds(spec)
@@ -126,13 +119,14 @@ class Estimate:
         again = len(derive.points()[1:]) if not spec.is_baseline and derive.applies(spec) else 0
         return {name: phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items()}
 
-    def total(self, spec: TrialSpec) -> float | None:
-        phases = self.whole(spec)
-        return None if phases is None else sum(phases.values())
+    def totals(self, specs: Sequence[TrialSpec]) -> list[float] | None:
+        """Seconds of each trial in all phases; None if one is unknown."""
+        found = [sum(phases.values()) for spec in specs if (phases := self.whole(spec)) is not None]
+        return found if len(found) == len(specs) else None
 
-    def mean(self, specs: list[TrialSpec]) -> float | None:
-        totals = [total for spec in specs if (total := self.total(spec)) is not None]
-        return sum(totals) / len(totals) if totals and len(totals) == len(specs) else None
+    def mean(self, specs: Sequence[TrialSpec]) -> float | None:
+        totals = self.totals(specs)
+        return sum(totals) / len(totals) if totals else None
 
     def phases(self, specs: list[TrialSpec]) -> dict[str, Phase]:
         found = defaultdict(list)
@@ -153,20 +147,18 @@ class Estimate:
         ]
         if not counted:
             return None
-        largest, settings = max(counted, key=lambda one: one[0].total)
-        available = None
+        parts, settings = max(counted, key=lambda one: cost.peak(one[0]))
+        total, available = cost.peak(parts), None
         if self.kind is not None:
             available = self.kind.memory * GIB * cost.FILLED * min(self.config.resources.gpus_per_trial, 1.0)
-        fits = None if available is None else largest.total <= available
-        return Memory(asdict(largest), largest.total, available, fits, settings)
+        return Memory(parts, total, available, None if available is None else total <= available, settings)
 
     def disk(self, specs: list[TrialSpec], runs: int | None) -> float | None:
         sizes = [cost.disk_bytes(self._shapes[spec.base], spec) for spec in specs if spec.base in self._shapes]
         return runs * sum(sizes) / len(sizes) if sizes and runs is not None else None
 
     def notes(self) -> list[str]:
-        others = self.measured.left_out({spec.base: None for spec in self.config.baseline_specs()})
-        if others:
+        if others := self._measured.left_out(self._bases):
             kinds = ", ".join(sorted(set(others)))
             self.note(f"records of these bases on other hardware are left out: {len(others)} ({kinds})")
         if self.gpu and self.kind is None:

@@ -13,7 +13,6 @@ from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
 from orchestrator.preflight import INPUTS, chat_warnings, layout_notes
 from trials.errors import InputError
-from trials.hub.hub import Hub
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
 from trials.models import layout
@@ -103,8 +102,8 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
     gpu_hours = _gpu_hours(hours, share, config)
     gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, config)
-    price, hub = gpus.price_per_hour, Hub(config.hub_mirror)
-    rows, uncounted = row_counts.count([spec for _, spec in space_points.corners(config, INPUTS)], hub)
+    price = gpus.price_per_hour
+    rows, uncounted = row_counts.count([spec for _, spec in space_points.corners(config, INPUTS)], estimate.hub)
     made = Plan(
         name=config.name,
         trials=config.budget,
@@ -127,11 +126,11 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         memory=estimate.memory(),
         disk_bytes=estimate.disk(space, None if left is None else left * config.search.replicates),
         disk_free=_free(storage),
-        simulated=None if gpus.count is None else _simulated(config, estimate, space, gpus.count, gpus.deaths_per_hour),
+        simulated=_simulated(config, estimate, space, gpus),
         rows={name: counts.numbers() for name, counts in rows.items()},
         formats={name: counts.format for name, counts in rows.items() if counts.format},
         unused={name: counts.places for name, counts in rows.items() if counts.places},
-        notes=[*layout_notes(config, hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
+        notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])
     return made
@@ -157,11 +156,10 @@ def _hours(
     config: SweepConfig, estimate: Estimate, baselines: Sequence[TrialSpec], trials: tuple[int | None, float | None]
 ) -> float | None:
     """Worker-hours of baselines and of `trials` (their number, seconds of one run); None if a part is unknown."""
-    count, seconds = trials
-    known = [total for spec in baselines if (total := estimate.total(spec)) is not None]
-    if count is None or seconds is None or len(known) < len(baselines):
+    (count, seconds), of_baselines = trials, estimate.totals(baselines)
+    if count is None or seconds is None or of_baselines is None:
         return None
-    return (count * config.search.replicates * seconds + sum(known)) / 3600
+    return (count * config.search.replicates * seconds + sum(of_baselines)) / 3600
 
 
 def _gpu_hours(hours: float | None, share: float, config: SweepConfig) -> float | None:
@@ -172,16 +170,16 @@ def _gpu_hours(hours: float | None, share: float, config: SweepConfig) -> float 
     return min(limits, default=None)
 
 
-def _simulated(
-    config: SweepConfig, estimate: Estimate, space: list[TrialSpec], count: int, deaths_per_hour: float
-) -> simulate.Simulation | None:
-    """The whole sweep, baselines first, from its beginning."""
+def _simulated(config: SweepConfig, estimate: Estimate, space: list[TrialSpec], gpus: Gpus) -> simulate.Simulation | None:
+    """The whole sweep, baselines first, from its beginning; None without a number of GPUs."""
+    if gpus.count is None:
+        return None
     if config.budget is None:
         raise InputError("--gpus: a sweep that hours alone end cannot be simulated; give search.trials")
     points = [phases for spec in space if (phases := estimate.whole(spec)) is not None]
     if not points:
         return None
-    workers = int(count / (config.resources.gpus_per_trial or 1))
+    workers = int(gpus.count / (config.resources.gpus_per_trial or 1))
     if config.resources.max_concurrent:
         workers = min(workers, config.resources.max_concurrent)
     trials = config.budget * config.search.replicates + len(config.baseline_specs())
@@ -189,9 +187,10 @@ def _simulated(
     estimate.note(
         f"simulated: the driver's seconds were measured on one machine with the sampler {measured}; assumed: "
         f"{simulate.START:g} s until a worker runs, storage of {simulate.STORAGE_RATE / 1e9:g} GB a second, "
-        f"{deaths_per_hour:g} deaths an hour"
+        f"{gpus.deaths_per_hour:g} deaths an hour"
     )
-    cluster = simulate.Cluster(workers, study, simulate.RAY_SECONDS, deaths_per_hour, estimate.disk(space, 1) or 0.0)
+    written = estimate.disk(space, 1) or 0.0
+    cluster = simulate.Cluster(workers, study, deaths_per_hour=gpus.deaths_per_hour, written=written)
     return simulate.simulate(points, trials, cluster)
 
 

@@ -22,17 +22,15 @@ class RowLengths:
     def mean(self, spec: TrialSpec) -> float | None:
         """Tokens per row of the spec's mix; None without local rows of every source and a local tokenizer."""
         # rows that the base samples from itself are taken to be as long as the others
-        total = read = 0.0
-        for name, share in spec.data.shares.items():
-            if name != SELF:
-                read += share
-                if (spec.base.model, name) not in self._lengths:
-                    self._lengths[spec.base.model, name] = self._read(name, spec)
-                rows = self._lengths[spec.base.model, name]
-                if not rows:
-                    return None
-                total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
-        return total / read if read else None
+        shares = {name: share for name, share in spec.data.shares.items() if name != SELF}
+        total = 0.0
+        for name, share in shares.items():
+            if (known := (spec.base.model, name)) not in self._lengths:
+                self._lengths[known] = self._read(name, spec)
+            if not (rows := self._lengths[known]):
+                return None
+            total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
+        return total / sum(shares.values()) if shares else None
 
     def _read(self, name: str, spec: TrialSpec) -> list[int]:
         """Tokens of the first rows of a source, uncut; empty without a local source and tokenizer."""
@@ -41,30 +39,16 @@ class RowLengths:
             return []
         # a chat template would need transformers, and is about as long as the plain form of a conversation
         template = "plain" if spec.data.template == "chat" else spec.data.template
-        some = spec.data.model_copy(
-            update={"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": template}
-        )
+        alone = {"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": template}
         try:
-            return [len(row.input_ids) for row in mix.build(some, self._hub, tokenizer)]
+            return [len(row.input_ids) for row in mix.build(spec.data.model_copy(update=alone), self._hub, tokenizer)]
         except InputError:  # too few rows; `run` reports it before it starts
             return []
 
 
-@functools.cache
-def _tokenizer(file: Path) -> "_Tokenizer":
-    return _Tokenizer(file)
-
-
-def local_tokenizer(base: Base, hub: Hub) -> "_Tokenizer | None":
-    """The base's tokenizer for counting tokens; None without a local file."""
-    file = Path(hub.locate(base.model)) / "tokenizer.json"
-    return _tokenizer(file) if file.is_file() else None
-
-
 class _Tokenizer:
-    """The part of a tokenizer that trials.data calls."""
+    """The part of a tokenizer that trials.data calls. Importing transformers takes longer than a whole plan."""
 
-    # transformers is not used: its import takes longer than a whole plan
     eos_token_id = 0  # any single token: only lengths count
 
     def __init__(self, file: Path):
@@ -72,3 +56,12 @@ class _Tokenizer:
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+
+
+_read_tokenizer = functools.cache(_Tokenizer)
+
+
+def local_tokenizer(base: Base, hub: Hub) -> _Tokenizer | None:
+    """The base's tokenizer for counting tokens; None without a local file."""
+    file = Path(hub.locate(base.model)) / "tokenizer.json"
+    return _read_tokenizer(file) if file.is_file() else None

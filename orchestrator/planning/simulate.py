@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from trials.errors import InputError
 
@@ -24,8 +23,6 @@ STORAGE_RATE = 1e9
 ATTEMPTS = 3
 """Runs of a trial whose worker dies, at most."""
 _WAITING = 0.05  # share of the workers' time; with less waiting the workers themselves are the limit
-
-Limit = Literal["workers", "study", "Ray Tune", "storage"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,8 @@ class Simulation:
     the new workers), start (of the first workers)."""
     busy: dict[str, float]
     """Shares of the makespan in which study, Ray Tune and storage were busy."""
-    limit: Limit
+    limit: str
+    """The part of the program that is busiest; "workers" if they hardly wait."""
     workers_at_most: int | None
     """Workers that the driver keeps busy towards the end; None for a driver without cost."""
 
@@ -87,7 +85,7 @@ class Cluster:
 
     workers: int
     study: Study
-    ray_seconds: float
+    ray_seconds: float = RAY_SECONDS
     """Ray Tune's part of a trial."""
     deaths_per_hour: float = 0.0
     """Deaths of one worker."""
@@ -104,9 +102,8 @@ def simulate(points: Sequence[Mapping[str, float]], trials: int, cluster: Cluste
 
 class _Run:
     def __init__(self, points: Sequence[Mapping[str, float]], trials: int, cluster: Cluster):
-        self.points, self.trials, self.workers = itertools.cycle(points), trials, min(cluster.workers, trials)
+        self.points, self.trials, self.cluster = itertools.cycle(points), trials, cluster
         self.mean = sum(map(sum, (point.values() for point in points)), 0.0) / len(points)
-        self.cluster, self.ray_seconds = cluster, cluster.ray_seconds
         self.random = Random(0)  # a simulation is repeatable
         self.spent = dict.fromkeys(("work", "waiting", "storage", "lost", "start"), 0.0)
         self.busy = dict.fromkeys(("study", "Ray Tune", "storage"), 0.0)
@@ -114,7 +111,8 @@ class _Run:
         self.driver_free = self.storage_free = 0.0
 
     def run(self) -> Simulation:
-        ready = [(0.0, worker, "ask") for worker in range(self.workers)]  # (time, worker, its request)
+        workers = min(self.cluster.workers, self.trials)
+        ready = [(0.0, worker, "ask") for worker in range(workers)]  # (time, worker, its request)
         while ready:
             now, worker, wants = heapq.heappop(ready)
             if wants == "write":
@@ -122,40 +120,34 @@ class _Run:
             elif self._serve(now, tell=wants == "tell"):
                 end, finished = self._trial(self.driver_free, first=wants == "ask")
                 heapq.heappush(ready, (end, worker, "write" if finished else "tell"))
-        makespan = self.driver_free
-        whole = sum(self.spent.values())
-        busy = {name: seconds / makespan for name, seconds in self.busy.items()}
+        makespan, whole = self.driver_free, sum(self.spent.values())
         waiting = (self.spent["waiting"] + self.spent["storage"]) / whole
-        largest: Limit = max(("study", "Ray Tune", "storage"), key=lambda name: busy[name])
-        each = self._service(ask=True, tell=True)
+        each = sum(self._service(ask=True, tell=True))
         return Simulation(
-            workers=self.workers,
+            workers=workers,
             trials=self.trials,
             failed=self.failed,
             hours=makespan / 3600,
             spent={name: seconds / whole for name, seconds in self.spent.items()},
-            busy=busy,
-            limit=largest if waiting > _WAITING else "workers",
+            busy={name: seconds / makespan for name, seconds in self.busy.items()},
+            limit=max(self.busy, key=lambda name: self.busy[name]) if waiting > _WAITING else "workers",
             workers_at_most=int(self.mean / each) if each else None,
         )
 
-    def _service(self, ask: bool, tell: bool) -> float:
-        """Seconds to take a result, ask for the next trial, or both."""
-        running = self.proposed - self.known
+    def _service(self, ask: bool, tell: bool) -> tuple[float, float]:
+        """Seconds of study and Ray Tune to take a result, ask for the next trial, or both."""
+        running, study = self.proposed - self.known, self.cluster.study
         # a result is known before the next trial is requested
-        study = (
-            self.cluster.study.tell.at(self.known, running) * tell
-            + self.cluster.study.ask.at(self.known + tell, running - tell) * ask
-        )
-        return study + self.ray_seconds * ask
+        told = study.tell.at(self.known, running) * tell
+        return told + study.ask.at(self.known + tell, running - tell) * ask, self.cluster.ray_seconds * ask
 
     def _serve(self, now: float, tell: bool) -> bool:
         """The driver takes a worker's result and hands it its next trial; False if none is left."""
         ask = self.proposed < self.trials
-        seconds = self._service(ask, tell)
-        self.busy["study"] += seconds - self.ray_seconds * ask
-        self.busy["Ray Tune"] += self.ray_seconds * ask
-        self.driver_free = max(now, self.driver_free) + seconds
+        study, ray = self._service(ask, tell)
+        self.busy["study"] += study
+        self.busy["Ray Tune"] += ray
+        self.driver_free = max(now, self.driver_free) + (study + ray)
         self.known += tell
         self.proposed += ask
         if ask:  # a worker that is no longer needed does not wait

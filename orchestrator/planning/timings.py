@@ -6,7 +6,7 @@ drift are per trial.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 
 from orchestrator import gpu_catalog
@@ -31,29 +31,21 @@ class Measured:
             if _kind(own) != _kind(gpu):
                 self._others[record.spec.base].append(own or "the CPU")
                 continue
-            for phase, seconds, units in _phases(record):
-                if units:
-                    self._seen[record.spec.base, phase].append((units, seconds))
+            answered = {role: score.n for role, score in record.scores.items()}
+            for phase, (work, units) in _units(record.spec, answered).items():
+                if units and phase in record.seconds:
+                    self._seen[record.spec.base, work].append((units, record.seconds[phase]))
             for role, evaluation in record.spec.eval.items():
                 if evaluation.documents is None and role in record.scores:
                     self._sizes[_task(evaluation)] = record.scores[role].n
 
     def seconds(self, spec: TrialSpec) -> dict[str, float]:
         """Seconds of each measured phase."""
-        rows = 0 if spec.is_baseline else spec.data.rows * spec.train.epochs
-        once = 0 if spec.is_baseline else 1
-        units: dict[str, tuple[Hashable, float]] = {
-            "load": ("load", 1),
-            "mix": ("mix", rows),
-            "train": ("train", rows),
-            "drift": ("drift", once),
-        }
-        for role, evaluation in spec.eval.items():
-            units[f"evaluate.{role}"] = (_task(evaluation), self._documents(evaluation))
+        documents = {role: self._documents(evaluation) for role, evaluation in spec.eval.items()}
         return {
-            phase: _extrapolated(known, count)
-            for phase, (what, count) in units.items()
-            if count and (known := self._seen.get((spec.base, what)))
+            phase: _extrapolated(known, units)
+            for phase, (work, units) in _units(spec, documents).items()
+            if units and (known := self._seen.get((spec.base, work)))
         }
 
     def left_out(self, bases: Iterable[Base]) -> list[str]:
@@ -63,7 +55,7 @@ class Measured:
     def _documents(self, evaluation: Evaluation) -> int:
         if evaluation.documents is not None:
             return evaluation.documents
-        return self._sizes.get(_task(evaluation)) or sum(documents for _, documents in lengths(evaluation))
+        return self._sizes.get(_task(evaluation)) or sum(task.documents for task in lengths(evaluation))
 
 
 def _extrapolated(seen: Sequence[tuple[float, float]], units: float) -> float:
@@ -88,14 +80,13 @@ def _task(evaluation: Evaluation) -> str:
     return evaluation.model_dump_json(exclude=_ANY_SAMPLE)
 
 
-def _phases(record: TrialRecord) -> Iterator[tuple[Hashable, float, float]]:
-    """(phase or task, seconds, units)"""
-    for phase, seconds in record.seconds.items():
-        if phase in ("load", "drift"):
-            yield phase, seconds, 1
-        elif phase in ("mix", "train"):
-            yield phase, seconds, record.spec.data.rows * record.spec.train.epochs
-        else:
-            role = phase.removeprefix("evaluate.")
-            if role in record.scores and role in record.spec.eval:
-                yield _task(record.spec.eval[role]), seconds, record.scores[role].n
+def _units(spec: TrialSpec, documents: Mapping[str, int]) -> dict[str, tuple[Hashable, float]]:
+    """By phase: the work that it does, and the units in which its seconds grow. `documents` are answered by role."""
+    trained = not spec.is_baseline
+    rows = spec.data.rows * spec.train.epochs * trained
+    units: dict[str, tuple[Hashable, float]] = {"load": ("load", 1), "mix": ("mix", rows), "train": ("train", rows)}
+    units["drift"] = ("drift", trained)
+    # two roles of one task do the same work
+    return units | {
+        f"evaluate.{role}": (_task(spec.eval[role]), count) for role, count in documents.items() if role in spec.eval
+    }

@@ -115,8 +115,8 @@ def floors(mirror: str, whole: dict[str, Any], sizes: synthetic.Sizes, lengths: 
 
     rows, mean = sum(lengths), sum(lengths) / len(lengths)
     training = 2 * cost.forward(shape, rows, mean) + rows * (attended * mean + 6 * shape.adapter(spec))
-    hellaswag, gsm8k, mmlu = (benchmark_lengths.lengths(spec.eval[role])[0][0] for role in ROLES)
-    endings, prompt = hellaswag.requests * hellaswag.ending, gsm8k.context + gsm8k.shots * gsm8k.shot
+    hellaswag, gsm8k, mmlu = (benchmark_lengths.lengths(spec.eval[role])[0] for role in ROLES)
+    endings, prompt = hellaswag.requests * hellaswag.ending, gsm8k.context + gsm8k.examples
     wide = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2  # bytes of a token's keys and values
     steps = generated / min(batch, sizes.gsm8k)
     moved = steps * 2 * (shape.linear + shape.head) + generated * wide * (prompt + generated / sizes.gsm8k / 2)

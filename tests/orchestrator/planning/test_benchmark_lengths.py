@@ -6,11 +6,11 @@ from trials.spec import Evaluation
 
 def test_documents_are_those_that_the_role_takes():
     whole, part = (Evaluation(task="gsm8k", metric="exact_match", documents=count) for count in (None, 100))
-    assert [documents for _, documents in lengths(whole)] == [1319]
-    assert [documents for _, documents in lengths(part)] == [100]
+    assert [task.documents for task in lengths(whole)] == [1319]
+    assert [task.documents for task in lengths(part)] == [100]
 
 
 def test_unknown_task_is_taken_for_a_typical_one_with_its_metric():
     generated, choice = (Evaluation(task="mine", metric=metric) for metric in ("exact_match", "acc"))
     assert unknown_tasks(choice) == ["mine"]
-    assert lengths(generated)[0][0].generated > 0 == lengths(choice)[0][0].generated
+    assert lengths(generated)[0].generated > 0 == lengths(choice)[0].generated

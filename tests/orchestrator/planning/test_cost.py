@@ -49,10 +49,10 @@ def test_counted_bytes_of_a_step_are_those_that_torch_keeps(spec, dtype, targets
     # dropout's mask is counted as a GPU has it, a byte; the CPU keeps a float32, and none where the embedding is the input
     inputs = shape.layers * sum(shape.projections[name][0] for name in targets)
     masks = rows * length * (4 * (inputs - 3 * shape.hidden) - inputs) if dropout else 0
-    assert (sum(kept) - logits - masks) / counted.activations == pytest.approx(1, abs=0.02)
-    assert logits * 3 == counted.logits
+    assert (sum(kept) - logits - masks) / counted["activations"] == pytest.approx(1, abs=0.02)
+    assert logits * 3 == counted["logits"]
     # the constants of the 4-bit blocks lie outside the parameters: an eighth of a bit a weight
-    assert (sum(weights.values()) - shape.adapter(spec) * 4) / counted.weights == pytest.approx(1, abs=0.03)
+    assert (sum(weights.values()) - shape.adapter(spec) * 4) / counted["weights"] == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_blocks_without_adapter_and_initial_adapters_are_counted(spec, lora, tmp
         assert sum(one.down.numel() + one.up.numel() for one in variants) == shape.begun(spec)
         kept = _kept_bytes(model.train(), rows, length)
         adapter.save(model, tmp_path / "adapter")
-    assert (sum(kept) - rows * length * shape.vocab * 4) / counted.activations == pytest.approx(1, abs=0.03)
+    assert (sum(kept) - rows * length * shape.vocab * 4) / counted["activations"] == pytest.approx(1, abs=0.03)
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     assert file.stat().st_size == pytest.approx(4 * (shape.adapter(spec) + shape.begun(spec)), rel=0.05)
 
