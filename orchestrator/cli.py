@@ -319,11 +319,10 @@ def ablate(
     with _stoppable(), only_json(as_json):
         lost = ablating.run(planned, place, address, console, events)
     answers, written = ablating.write(ablations, planned, place, base, scale)
-    wanted = {one.ablation.name for one in planned}
     if as_json:
-        _print_json(ablating.as_dict(answers, wanted))
+        _print_json(ablating.as_dict(answers))
     else:
-        ablating.say(answers, wanted, lambda line: out.print(line, soft_wrap=True))
+        ablating.say(answers, lambda line: out.print(line, soft_wrap=True))
         out.print(str(written[0]), soft_wrap=True)
     if lost:
         raise SweepFailed(f"every trial of {', '.join(lost)} failed; slimsweep status {place}/{lost[0]} says why")

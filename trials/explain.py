@@ -197,9 +197,8 @@ def required(model: type[BaseModel]) -> list[str]:
 
 def expected(wanted: Iterable[Any]) -> list[str]:
     """Descriptions of the values that these types take."""
-    words: list[str] = []
-    for kind in wanted:
-        words += _words(kind, [])
+    words = [_word(*member) for kind in wanted for member in _members(kind)]
+    words.sort(key=lambda word: word == "null")  # `null` is read as the exception that it is when it comes last
     if {"a text", "true or false", "a whole number", "a number"} <= set(words):
         words = ["a single value", *(word for word in words if word not in _SIMPLE.values())]
     if "a number" in words:  # a float field accepts integers too
@@ -207,32 +206,36 @@ def expected(wanted: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(words)) or ["another value"]
 
 
-def _words(kind: Any, limits: list[Any]) -> list[str]:
+def _members(kind: Any, limits: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """(type, its limits) of each member of a type: without Optional, unions, Annotated and root models."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return _words(arguments[0], limits + [limit for one in arguments[1:] for limit in getattr(one, "metadata", [one])])
-    if origin in (typing.Union, types.UnionType):
-        return [word for member in arguments if member is not type(None) for word in _words(member, limits)] + (
-            ["null"] if type(None) in arguments else []
-        )
+        own = [limit for one in arguments[1:] for limit in getattr(one, "metadata", [one])]
+        yield from _members(arguments[0], (*limits, *own))
+    elif origin in (typing.Union, types.UnionType):
+        for member in arguments:
+            yield from _members(member, limits)
+    elif _is_model(kind) and issubclass(kind, RootModel):
+        yield from _members(_annotated(kind.model_fields["root"]))
+    else:
+        yield kind, limits
+
+
+def _word(kind: Any, limits: tuple[Any, ...]) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    least = next((limit.min_length for limit in limits if isinstance(limit, annotated_types.MinLen)), 0)
     if origin is typing.Literal:
-        return [f"{'one of ' if len(arguments) > 1 else ''}{', '.join(map(str, arguments))}"]
+        return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(map(str, arguments))}"
     if origin in (tuple, list):
-        least = next((limit.min_length for limit in limits if isinstance(limit, annotated_types.MinLen)), 0)
-        several = " or more" if least else ""
-        return [f"a list of {least}{several} entries" if least > 1 else "a list" + (" that is not empty" if least else "")]
-    if _is_model(kind) and issubclass(kind, RootModel):
-        return _words(_annotated(kind.model_fields["root"]), [])
+        return f"a list of {least} or more entries" if least > 1 else "a list" + (" that is not empty" if least else "")
     if origin is dict or _is_model(kind):
-        least = any(isinstance(limit, annotated_types.MinLen) for limit in limits)
-        return ["keys and values" + (", at least one" if least else "")]
-    return [_SIMPLE.get(kind, "another value") + _bounds(limits)]
+        return "keys and values" + (", at least one" if least else "")
+    bounds = "" if kind is type(None) else " that is not empty" if least else _bounds(limits)
+    return _SIMPLE.get(kind, "another value") + bounds
 
 
-def _bounds(limits: list[Any]) -> str:
+def _bounds(limits: Iterable[Any]) -> str:
     given = {name: getattr(limit, name) for limit in limits for name in ("ge", "gt", "le", "lt") if hasattr(limit, name)}
-    if any(isinstance(limit, annotated_types.MinLen) for limit in limits):
-        return " that is not empty"
     low = f"{given['ge']:,g}" if "ge" in given else None
     top = f"up to {given['le']:,.10g}" if "le" in given else f"below {given['lt']:,.10g}" if "lt" in given else None
     if low is not None:
@@ -265,14 +268,7 @@ def _is_model(kind: Any) -> bool:
 
 def plain(kind: Any) -> list[Any]:
     """The members of a type: without Optional, unions, Annotated and root models."""
-    origin = typing.get_origin(kind)
-    if origin is typing.Annotated:
-        return plain(typing.get_args(kind)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [one for member in typing.get_args(kind) for one in plain(member)]
-    if isinstance(kind, type) and issubclass(kind, RootModel):
-        return plain(kind.model_fields["root"].annotation)
-    return [kind]
+    return [member for member, _ in _members(kind)]
 
 
 @cache

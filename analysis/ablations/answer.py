@@ -3,9 +3,10 @@
 Differences of shares are in shares (0.01 is a point), everything else in its own unit. NaN is an unknown value.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+from analysis.ablations.questions import FigureSpec, Relation
 from analysis.results.sweep import Sweep
 from analysis.stats.intervals import LEVEL
 
@@ -35,7 +36,7 @@ class Ruling:
     """A rule that was set before the runs, applied to an effect."""
 
     effect: Effect
-    relation: Literal["above", "below", "within"]
+    relation: Relation
     """Relation of the effect to the bound; within: between minus and plus the bound."""
     bound: float
     holds: bool | None
@@ -60,27 +61,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class FigureSpec:
-    """A figure of a sweep's trials; see `analysis.ablations.figures.draw`."""
-
-    name: str
-    title: str
-    x: str
-    """A dotted path or a metric."""
-    y: tuple[str, ...]
-    """Metrics: one panel each; a figure of the kind "classes" has one line each."""
-    by: tuple[str, ...] = ()
-    """Dotted paths: one line for each combination of their values."""
-    log: bool = False
-    """Whether x is logarithmic."""
-    only: dict[str, Any] = field(default_factory=dict)
-    """Dotted path to the value, or the list of values, of the rows shown; None matches rows without one."""
-    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """An ablation on one base as it was designed: its texts, and what is shown of it."""
+class Answer:
+    """An ablation on one base: as it was designed, with its results once it has some."""
 
     name: str
     title: str
@@ -93,14 +75,8 @@ class Experiment:
     table: tuple[str, ...] = ()
     """The metrics of its table."""
     caveats: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer(Experiment):
-    """An experiment with its results."""
-
-    sweep: Sweep | None
-    verdicts: tuple[Verdict, ...]
-    effects: tuple[Effect, ...]
+    sweep: Sweep | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    effects: tuple[Effect, ...] = ()
     """The effects of the verdicts, and others for information."""
-    seeds: int
+    seeds: int = 0

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from analysis.stats.estimate import learning
 from analysis.stats.paired_outcomes import ALL, answers
 from trials.errors import InputError
 
-AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": 1.0, "derive.off": None}
+AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": (None, 1.0), "derive.off": None}
 _STEADY = 10.0  # standard errors between a base's score and 0: below, a share of that score says nothing
 
 
@@ -49,6 +49,7 @@ class Cells:
         done = set(sweep.complete["number"])
         trials = [trial for trial in Manifest.read(sweep.folder).trials if trial.number in done]
         self.seeds = max((len(trial.keys) for trial in trials), default=0)
+        # a cell with fewer seeds would weigh less, and seeds are paired over cells
         trials = [trial for trial in trials if len(trial.keys) == self.seeds and trial.baseline in sweep.records]
         self.params = [trial.params for trial in trials]
         present = {_canonical(params) for params in self.params}
@@ -62,12 +63,9 @@ class Cells:
         return all(record.spec.is_baseline for records in self.records for record in records)
 
     def find(self, selection: Selection) -> np.ndarray:
-        """Indices of the matching cells; derived points only if `selection` names how they are derived.
-
-        Raises Unknown if one of them is missing: a mean over the others would be another effect.
-        """
-        missing = sum(matches(params, selection) for params in self._missing)
-        if missing:
+        """Indices of the matching cells. Raises Unknown if one of them is missing."""
+        # a mean over the cells that are there would be another effect
+        if missing := sum(matches(params, selection) for params in self._missing):
             raise Unknown(f"{missing} cells of {selection}")
         return np.array([place for place, params in enumerate(self.params) if matches(params, selection)], dtype=int)
 
@@ -89,9 +87,7 @@ class Cells:
         for base in {record.key: record for record in self.bases}.values():
             own = [place for place, one in enumerate(self.bases) if one.key == base.key]
             found = answers([self.records[place] for place in own], base, role, ALL)
-            if found is None or not found[0].has(kind):
-                continue
-            if name in RATES and not _steady(found[0].base["score"]):
+            if found is None or not found[0].has(kind) or (name in RATES and not _steady(found[0].base["score"])):
                 continue
             pairs, places = found[0], np.array(own)[found[1]]
             if clusters is not None and not np.array_equal(clusters, pairs.clusters):
@@ -99,7 +95,7 @@ class Cells:
             clusters, n = pairs.clusters, pairs.n
             influence = np.zeros((*values.shape, len(clusters))) if influence is None else influence
             values[places], influence[places] = pairs.value(kind), pairs.influence(kind)
-            if name == "value":
+            if name == "value":  # no difference, so `unit` does not say it
                 flip = 1.0
             elif kind.unit is not None:
                 flip = max(flip, float(np.nan_to_num(kind.unit({k: v.mean(dtype=float) for k, v in pairs.base.items()})).max()))
@@ -113,21 +109,30 @@ def _steady(base: np.ndarray) -> bool:
 
 
 def _canonical(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True, default=list)
+    return json.dumps(params, sort_keys=True, default=list)  # a tuple of the config is a list in the manifest
 
 
-def matches(params: Mapping[str, Any], selection: Selection) -> bool:
-    """Whether a point's settings are among the selected ones. Paths of `derive` that it does not name are as trained."""
-    derived = {path: value for path, value in AS_TRAINED.items() if path in params and path not in selection}
+def matches(params: Mapping[str, Any], selection: Mapping[str, Any], free: Collection[str] = ()) -> bool:
+    """Whether a point's settings are among the selected ones.
+
+    Derived points match only if `selection` names how they are derived, or the path is among the `free` ones.
+    """
+    derived = {path: value for path, value in AS_TRAINED.items() if path in params and path not in free}
     return all(path in params and _among(params[path], value) for path, value in {**derived, **selection}.items())
 
 
 def _among(value: object, selected: object) -> bool:
-    several = selected if isinstance(selected, list | tuple) else (selected,)
-    return any(_equal(value, one) for one in several)
+    return any(_equal(value, one) for one in (selected if isinstance(selected, list | tuple) else (selected,)))
 
 
 def _equal(value: object, one: object) -> bool:
+    if null(value) or null(one):
+        return null(value) and null(one)
     if isinstance(value, int | float) and isinstance(one, int | float) and bool not in (type(value), type(one)):
         return math.isclose(value, one, rel_tol=1e-6)  # scaling by a twin's factor may have rounded one of them
     return isinstance(value, bool) == isinstance(one, bool) and value == one
+
+
+def null(value: Any) -> bool:
+    """A setting that a point does not have is None in its settings and NaN in a frame of trials."""
+    return value is None or value != value

@@ -1,13 +1,14 @@
 """An ablation's answers: effects are estimated, rules applied, verdicts derived."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from scipy import special
 
 from analysis.ablations import words
-from analysis.ablations.answer import Answer, Experiment, Ruling, Verdict
+from analysis.ablations.answer import Answer, Ruling, Verdict
 from analysis.ablations.cells import Cells
 from analysis.ablations.effects import Estimate, estimate
 from analysis.ablations.questions import EffectRule, Question, chances, holds, leaves
@@ -19,17 +20,15 @@ _ANSWERS: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes",
 _MAX_SEEDS = 200  # the search for a sufficient number ends here
 
 
-def answer(
-    sweep: Sweep, questions: Sequence[Question], experiment: Experiment, planned: Sequence[Mapping[str, Any]] = ()
-) -> Answer:
-    """The sweep's answers to the questions. "cannot tell" if cells of the `planned` points are missing."""
+def answer(asked: Answer, sweep: Sweep, questions: Sequence[Question], planned: Sequence[Mapping[str, Any]] = ()) -> Answer:
+    """`asked` with the sweep's results. "cannot tell" if cells of the `planned` points are missing."""
     cells = Cells(sweep, planned)
     estimates = [{name: estimate(cells, name, rule) for name, rule in one.effects.items()} for one in questions]
     failed = sweep.states["failed"]
     missing = [f"{failed} of {len(sweep.trials)} points failed and are left out."] if failed else []
-    designed = vars(experiment) | {"caveats": (*experiment.caveats, *missing)}
-    return Answer(
-        **designed,
+    return replace(
+        asked,
+        caveats=(*asked.caveats, *missing),
         sweep=sweep,
         verdicts=tuple(judge(one, found, cells.seeds) for one, found in zip(questions, estimates, strict=True)),
         effects=tuple(one.effect for found in estimates for one in found.values()),
@@ -64,12 +63,15 @@ def rule_on(found: Estimate, rule: EffectRule, seeds: int, held: int = 1, failed
     broken = _sides(relation, *found.interval(failed), bound)[1]
     decided = (True if kept else False if broken else None) if found.decides else None
     looks_kept = _sides(relation, effect.value, effect.value, bound)[0]
+    # an open rule is held to the confidence of the side that it seems to take
     of = held if decided or (decided is None and looks_kept) else failed
     level = 1 - (1 - LEVEL) / of
     if np.isnan(effect.stderr):  # the variance is not one of documents and seeds, so neither can be counted
         return Ruling(effect, relation, bound, decided, None, None, level)
     inside = relation == "within" and rule.matters <= bound
+    # inside a band an effect lies at a distance from both of its bounds
     distances = (rule.matters, 2 * bound - rule.matters) if inside else (rule.matters,)
+    # one seed shows no spread; power is then that of two, the fewest that decide
     power = _power(distances, *found.error(max(seeds, 2)), of) if found.decides else 0.0
     sufficient = None if decided is not None else _sufficient(found, relation, bound, seeds, of)
     return Ruling(effect, relation, bound, decided, power, sufficient, level)

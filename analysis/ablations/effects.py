@@ -48,6 +48,7 @@ class Sum:
     @cached_property
     def moved(self) -> np.ndarray:
         """Shape (r, c) over all documents; its mean over c is the sum's sampling error."""
+        # sets of documents of different sizes side by side: each keeps its own mean
         parts = list(self.influence.values())
         total = sum(part.shape[1] for part in parts)
         return np.concatenate([part * (total / part.shape[1]) for part in parts], axis=1)
@@ -68,11 +69,17 @@ def weighted(cells: Cells, metric: str, weights: np.ndarray) -> Sum:
     return Sum(values, influence, floor, column.documents)
 
 
+def _nowhere(cells: Cells) -> np.ndarray:
+    """Weights of 0."""
+    return np.zeros((len(cells.records), cells.seeds))
+
+
 def _mean(cells: Cells, selection: Selection) -> np.ndarray:
+    """Weights of the cells' mean."""
     places = cells.find(selection)
     if not len(places):
         raise Unknown(f"no cell {selection}")
-    weights = np.zeros((len(cells.records), cells.seeds))
+    weights = _nowhere(cells)
     weights[places] = 1 / len(places)
     return weights
 
@@ -85,10 +92,12 @@ def _sum(cells: Cells, terms: Sequence[Term]) -> Sum:
 def _slope(cells: Cells, slope: Slope) -> Sum:
     places = cells.find(slope.cells)
     learned = cells.column(slope.at).values[places]
+    # adapters double in rank, so an effect of rank is one of its logarithm
     steps = np.log2([float(cells.params[place][slope.over]) for place in places])
-    weights = np.zeros((len(cells.records), cells.seeds))
+    weights = _nowhere(cells)
     if len(places) < 3 or np.ptp(steps) == 0 or not np.isfinite(learned).all():
         raise Unknown(slope.over)
+    # a coefficient of least squares is a weighted sum of what is fitted; its weights are a row of the pseudo-inverse
     for seed in range(cells.seeds):
         design = np.column_stack([spline(learned[:, seed]), steps])
         weights[places, seed] = np.linalg.pinv(design)[-1] * np.ptp(steps)
@@ -108,10 +117,10 @@ def _beyond(cells: Cells, beyond: Beyond) -> Sum:
     if not len(own) or not len(curve) or not np.isfinite(learned[np.append(own, curve)]).all():
         raise Unknown(beyond.at)
     curve = unbeaten(curve, learned, cells.column(beyond.metric).values)
-    weights = np.zeros((len(cells.records), cells.seeds))
+    weights = _nowhere(cells)
     for seed in range(cells.seeds):
         order = curve[np.argsort(learned[curve, seed])]
-        x = np.append(0.0, learned[order, seed])
+        x = np.append(0.0, learned[order, seed])  # the untrained base, which learns and forgets nothing
         for place in own:
             shares = np.array([np.interp(learned[place, seed], x, one) for one in np.eye(len(x))])
             weights[place, seed] += 1 / len(own)
@@ -131,6 +140,7 @@ def _spread(cells: Cells, spread: Spread) -> Sum:
     parts = [weighted(cells, name, mean) for name in spread.metrics]
     values = np.array([part.values for part in parts])
     sd = values.std(axis=0, ddof=1)
+    # a document moves the deviation by its gradient, one for each metric
     gradient = (values - values.mean(axis=0)) / np.maximum((len(parts) - 1) * sd, 1e-12)
     found = Sum(sd, {}, 0.0, parts[0].documents)
     for one, part in zip(gradient, parts, strict=True):
@@ -140,18 +150,17 @@ def _spread(cells: Cells, spread: Spread) -> Sum:
 
 
 def _exceeding(cells: Cells, exceeds: Exceeds) -> Sum:
-    places = cells.find(exceeds.cells)
-    rows = []
-    for seed in range(cells.seeds):
-        found = [_larger(cells.records[place][seed], cells.bases[place], exceeds.role) for place in places]
-        rows.append(np.mean(found, axis=0) if found else np.zeros(0))
-    if not len(places) or not rows[0].size:
-        raise Unknown(exceeds.role)
-    shares = np.array(rows)
+    role, places = exceeds.role, cells.find(exceeds.cells)
+    by_cell = [[_larger(one, cells.bases[place], role) for one in cells.records[place]] for place in places]
+    if not by_cell:
+        raise Unknown(role)
+    shares = np.mean(by_cell, axis=0)
     values, documents = shares.mean(axis=1), shares.shape[1]
-    clusters = cells.bases[places[0]].outcomes[exceeds.role].column("cluster")
-    moved = _clustered(shares - values[:, None], np.arange(documents) if clusters is None else clusters)
-    return Sum(values, {exceeds.role: moved}, 2 * (1 / (documents + 2)) ** 2, documents)
+    labels = cells.bases[places[0]].outcomes[role].column("cluster")
+    clusters, inverse = np.unique(np.arange(documents) if labels is None else labels, return_inverse=True)
+    moved = np.zeros((len(shares), len(clusters)))
+    np.add.at(moved.T, inverse, (shares - values[:, None]).T)
+    return Sum(values, {role: moved * (len(clusters) / documents)}, 2 * (1 / (documents + 2)) ** 2, documents)
 
 
 def _larger(record: TrialRecord, base: TrialRecord, role: str) -> np.ndarray:
@@ -162,14 +171,6 @@ def _larger(record: TrialRecord, base: TrialRecord, role: str) -> np.ndarray:
     tuned, before = (side.astype(float) for side in sides if side is not None)
     larger: np.ndarray = (np.abs(before) > np.abs(tuned - before)).astype(float)
     return larger
-
-
-def _clustered(moved: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Documents (r, n) added up within clusters, (r, c), with an unchanged mean."""
-    names, places = np.unique(clusters, return_inverse=True)
-    found = np.zeros((len(moved), len(names)))
-    np.add.at(found.T, places, moved.T)
-    return found * (len(names) / moved.shape[1])
 
 
 # ---------------------------------------------------------------------- a number with its interval
@@ -199,6 +200,7 @@ class Estimate:
         variance = seed + document + rest
         clusters = max(self.clusters - 1, 1)
         parts = seed**2 / max(seeds - 1, 1) + document**2 / clusters + rest**2 / (max(seeds - 1, 1) * clusters)
+        # Satterthwaite's degrees of freedom, as in intervals.spread
         freedom = variance**2 / parts if parts > 0 else self.clusters - 1.0
         return float(np.sqrt(variance)), max(float(freedom), 1.0)
 
@@ -231,10 +233,12 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Estimate
         # seeds and documents are crossed: two-way random effects, with the interaction as the rest
         moved, c = found.moved, found.moved.shape[1]
         rest = float(np.square(moved - moved.mean(axis=0)).sum() / ((r - 1) * (c - 1))) if r > 1 else 0.0
+        # a variance that is estimated below 0 is 0
         documents = max(float(r * np.square(moved.mean(axis=0)).sum() / (c - 1)) - rest, 0.0) / r
         seeds = max(c * between - rest, 0.0) / c
     variance = float(intervals.spread(found.moved[None], values[None])[0][0]) if found.influence else seeds / r
     value, se = float(values.mean()), float(np.sqrt(variance + found.floor))
+    # a weighted sum of shares is never beyond the sum of its weights
     bounded = all(split_metric(name)[1] in _SHARES for name in rule.metrics())
     most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
     signed = not isinstance(rule.form, Spread)
@@ -244,7 +248,7 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Estimate
         if found.influence:
             reached = intervals.spread(found.moved[None], values[None], of)[1][0]
         low, high = value - float(reached) * se, value + float(reached) * se
-        if not signed:
+        if not signed:  # a size is never below 0
             low = max(low, 0.0)
         return (max(low, -most), min(high, most)) if most else (low, high)
 

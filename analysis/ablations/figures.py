@@ -10,14 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.ablations.answer import Answer, FigureSpec
-from analysis.ablations.points import LINES, Line, is_metric, key, lines, null, ordered, path_name, similarities, text
+from analysis.ablations.answer import Answer
+from analysis.ablations.cells import null
+from analysis.ablations.points import LINES, Line, Row, is_metric, key, lines, ordered, path_name, similarities, text
+from analysis.ablations.questions import FigureSpec
 from analysis.figures.theme import LIGHT, MARKERS, Theme, broken, canvas, short, themed
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, split_metric
@@ -60,57 +61,55 @@ def draw(answer: Answer, spec: FigureSpec, theme: Theme = LIGHT) -> Figure | Non
     figure, grid = canvas(theme, (WIDTH, height), len(shown), columns)
     values = list({key(value): value for panel in shown for series in panel.series for value in series.x}.values())
     numeric = ordered(values)
+    # names keep the order of the design; a setting that is absent comes first
     values.sort(key=(lambda value: value) if numeric else lambda value: not null(value))
     for panel, axes in zip(shown, grid, strict=True):
         axes.set_title(broken(panel.title, 68 // columns))
         axes.set_xlabel(panel.x, size=9.5)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
-        if numeric:
-            _scale(axes, values, spec.log)
-        else:
-            axes.set_xticks(range(len(values)), [broken(text(value), 14) for value in values])
-            axes.set_xlim(-0.6, len(values) - 0.4)
+        _scale(axes, values, numeric, spec.log)
         _panel(axes, panel, None if numeric else [key(value) for value in values], theme)
     if several:
         handles, names = grid[0].get_legend_handles_labels()
         wide = max(1, min(len(names), 92 // (max(map(len, names)) + 6)))
         figure.legend(handles, names, loc="outside upper left", ncols=wide)
     figure.draw_without_rendering()  # tick labels have a size only now
-    if not numeric and any(_crowded(axes) for axes in grid):
+    if not numeric and any(left[1] > right[0] for axes in grid for left, right in pairwise(_widths(axes))):
+        aslant = [short(text(value), 22) for value in values]
         for axes in grid:
-            aslant = [short(text(value), 22) for value in values]
             axes.set_xticks(range(len(values)), aslant, rotation=40, ha="right", rotation_mode="anchor")
+        # slanted names take the height of a line of panels otherwise
         figure.set_figheight(height + 0.65 * math.ceil(len(shown) / columns))
-    elif spec.log:
+    elif numeric and spec.log:
         for axes in grid:
             _thin(axes)
     return figure
 
 
-def _scale(axes: Axes, values: Sequence[Any], log: bool) -> None:
+def _scale(axes: Axes, values: Sequence[Any], numeric: bool, log: bool) -> None:
+    """The x axis: names side by side, a line of numbers, or their logarithms."""
     axes.margins(x=0.06)
-    if not log or max(values) <= 0:
+    if not numeric:
+        axes.set_xticks(range(len(values)), [broken(text(value), 14) for value in values])
+        axes.set_xlim(-0.6, len(values) - 0.4)
+    elif not log or max(values) <= 0:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS, integer=all(isinstance(one, int) for one in values)))
-        return
-    # linear below the smallest positive value, so that 0 has a place left of it
-    axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0), linscale=0.5)
-    axes.set_xticks(values, list(map(text, values)), minor=False)
-    axes.minorticks_off()
+    else:
+        # linear below the smallest positive value, so that 0 has a place left of it
+        axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0), linscale=0.5)
+        axes.set_xticks(values, list(map(text, values)), minor=False)
+        axes.minorticks_off()
 
 
-def _boxes(axes: Axes) -> list[tuple[float, float]]:
+def _widths(axes: Axes) -> list[tuple[float, float]]:
+    """Left and right end of each tick label on the canvas, with a gap of three dots."""
     return [(box.x0 - 3, box.x1 + 3) for box in (label.get_window_extent() for label in axes.get_xticklabels())]
-
-
-def _crowded(axes: Axes) -> bool:
-    return any(left[1] > right[0] for left, right in pairwise(_boxes(axes)))
 
 
 def _thin(axes: Axes) -> None:
     """Blanks each tick label that would overlap the one before it."""
-    end = -math.inf
-    names = []
-    for label, (left, right) in zip(axes.get_xticklabels(), _boxes(axes), strict=True):
+    end, names = -math.inf, []
+    for label, (left, right) in zip(axes.get_xticklabels(), _widths(axes), strict=True):
         names.append(label.get_text() if left > end else "")
         end = right if left > end else end
     axes.set_xticks(axes.get_xticks(), names)
@@ -124,10 +123,8 @@ def _panel(axes: Axes, panel: Panel, names: Sequence[str] | None, theme: Theme) 
         if n < LINES:
             colour, marker, strength = (*theme.series, theme.muted)[n], (*MARKERS, "*")[n], 1.0
         x = np.array([float(value) if names is None else names.index(key(value)) for value in series.x])
-        aside = ScaledTranslation(
-            (APART if names else APART_NUMBERS) * (n - (count - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans
-        )
-        moved = axes.transData + aside
+        aside = (APART if names else APART_NUMBERS) * (n - (count - 1) / 2) / 72
+        moved = axes.transData + ScaledTranslation(aside, 0, axes.figure.dpi_scale_trans)
         y, low, high = series.y
         axes.errorbar(
             x, y, np.clip([y - low, high - y], 0, None), fmt=marker, color=colour, markersize=5.5, elinewidth=1.1,
@@ -138,6 +135,7 @@ def _panel(axes: Axes, panel: Panel, names: Sequence[str] | None, theme: Theme) 
         ends = np.column_stack([np.tile(x, 3), np.ravel(series.y)])
         axes.update_datalim(ends[np.isfinite(ends).all(axis=1)])
         places = np.unique(x)
+        # names have no order that a line could suggest, unless it tells series apart
         if len(places) > 1 and (names is None or (count > 1 and panel.x)):
             means = [y[x == place].mean() for place in places]
             axes.plot(places, means, color=colour, linewidth=1.5, alpha=0.75 * strength, zorder=2, transform=moved)
@@ -156,12 +154,13 @@ def caption(answer: Answer, spec: FigureSpec) -> str:
         )
     seeds = f" and {answer.seeds} seeds" if answer.seeds > 1 else ""
     parts = [f"Bars are 95 % intervals over documents{seeds}."]
-    levels = [panel.level for panel in panels(answer, spec)]
+    shown = panels(answer, spec)
+    levels = [panel.level for panel in shown]
     if 0.0 in levels:
         parts.append("The line at 0 is the base.")
     if any(levels):
         parts.append("The dashed line is the base.")
-    if spec.kind == "lines" and (found := len(lines(answer, spec))) > LINES:
+    if spec.kind == "lines" and shown and (found := len(shown[0].series)) > LINES:
         parts.append(f"The first {LINES} of {found} groups are in colour, the others grey.")
     return " ".join(parts)
 
@@ -172,16 +171,11 @@ def data(answer: Answer, spec: FigureSpec) -> list[dict[str, Any]]:
         return [{"line": name, "similarity": values.tolist()} for name, values in similarities(answer, spec).items()]
     found = lines(answer, spec)
     metrics = _measured(found, spec)
-    return [
-        {
-            "line": line.label,
-            "points": [
-                {"x": row["x"]} | {name: {key: row[column] for key, column in col.interval(name).items()} for name in metrics}
-                for row in line.rows.to_dict("records")
-            ],
-        }
-        for line in found
-    ]
+    return [{"line": line.label, "points": [_point(row, metrics) for row in line.rows]} for line in found]
+
+
+def _point(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    return {"x": row["x"]} | {name: {key: row[column] for key, column in col.interval(name).items()} for name in metrics}
 
 
 def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
@@ -195,49 +189,49 @@ def panels(answer: Answer, spec: FigureSpec) -> list[Panel]:
     metrics = _measured(found, spec)
     if not metrics:
         return []
-    levels = [_base_level(found, name) for name in metrics]
-    x = _metric(spec.x) if is_metric(spec.x) else path_name(spec.x)
+    x = _axis(spec.x) if is_metric(spec.x) else path_name(spec.x)
     if spec.kind == "lines":
-        return [
-            Panel(_metric(name), x, [_series(line.label, line.rows, name) for line in found], level)
-            for name, level in zip(metrics, levels, strict=True)
-        ]
+        series = {name: [_series(line.label, line, name) for line in found] for name in metrics}
+        return [Panel(_axis(name), x, series[name], _base_level(found, name)) for name in metrics]
+    level = _base_level(found, metrics[0])
     if spec.kind == "classes":
-        rows = pd.concat([line.rows for line in found])
-        title = _metric(f"{split_metric(metrics[0])[0]}.gold_bpb_delta")
-        return [Panel(title, x, [_series(_class(name), rows, name) for name in metrics], levels[0])]
+        everything = Line("", [row for line in found for row in line.rows])
+        title = _axis(f"{split_metric(metrics[0])[0]}.gold_bpb_delta")
+        return [Panel(title, x, [_series(_token_class(name), everything, name) for name in metrics], level)]
     side_by_side = []
     for line in found:
-        parts = [_series(labels.metric_name(name), line.rows, name) for name in metrics]
+        parts = [_series(labels.metric_name(name), line, name) for name in metrics]
         names = [part.label for part in parts for _ in part.x]
         side_by_side.append(Series(line.label, names, np.hstack([part.y for part in parts])))
-    return [Panel(_metric(metrics[0]).partition("(")[2].rstrip(")"), "", side_by_side, levels[0])]
+    return [Panel(_axis(metrics[0]).partition("(")[2].rstrip(")"), "", side_by_side, level)]
 
 
-def _series(label: str, rows: pd.DataFrame, metric: str) -> Series:
-    rows = rows[rows[metric].notna()]
-    ends = rows[list(col.interval(metric).values())].to_numpy(dtype=float)
-    return Series(label, list(rows["x"]), labels.scale(metric) * ends.T)
+def _series(label: str, line: Line, metric: str) -> Series:
+    points = line.points(metric)
+    ends = np.array([[row[column] for row in points] for column in col.interval(metric).values()], dtype=float)
+    return Series(label, [row["x"] for row in points], labels.scale(metric) * ends)
 
 
 def _measured(found: Sequence[Line], spec: FigureSpec) -> list[str]:
-    return [name for name in spec.y if any(name in line.rows and line.rows[name].notna().any() for line in found)]
+    return [name for name in spec.y if any(line.points(name) for line in found)]
 
 
 def _base_level(found: Sequence[Line], metric: str) -> float | None:
     """The base in the metric's unit: 0 for a difference, its own score for a score; None if the rows have several bases."""
     role, kind = split_metric(metric)
     if kind == "value":
-        own = {round(float(one), 12) for line in found for one in line.rows[f"{role}.base"].dropna()}
+        base = f"{role}.base"
+        # rounded: records of one base differ in the last digit of a mean
+        own = {round(float(row[base]), 12) for line in found for row in line.points(base)}
         return labels.scale(metric) * own.pop() if len(own) == 1 else None
     return 0.0 if kind.endswith(("gain", "drop", "forgetting", "delta", "kl")) else None
 
 
-def _metric(name: str) -> str:
-    return labels.axis(name).removeprefix(f"{LEARNING} ").replace("percentage points", "points")
+def _axis(metric: str) -> str:
+    return labels.axis(metric).removeprefix(f"{LEARNING} ").replace("percentage points", "points")
 
 
-def _class(metric: str) -> str:
+def _token_class(metric: str) -> str:
     """ "digits" for math.gold_bpb_digit_delta."""
     part = split_metric(metric)[1].removeprefix("gold_bpb").removesuffix("delta").strip("_")
     return {"": "all", "format": "format"}.get(part, f"{part}s")

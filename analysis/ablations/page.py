@@ -52,6 +52,7 @@ def write(answers: Sequence[Answer], folder: Path, title: str) -> list[Path]:
         for drawn in one.pictures:
             files |= {f"{drawn['file']}.png": drawn["light"], f"{drawn['file']}.svg": drawn["vector"]}
     for name, content in files.items():
+        # replaced, not overwritten: a reader may have the page open
         encoded = content.encode() if isinstance(content, str) else content
         replace_file(folder / name, partial(Path.write_bytes, data=encoded))
     return [folder / name for name in files]

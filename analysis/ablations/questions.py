@@ -1,10 +1,10 @@
-"""An ablation's questions as data: effects, the bounds that decide, and the logic that makes an answer of them.
+"""An ablation's questions and figures as its file holds them: effects, the bounds that decide, the logic of an answer.
 
-An ablation's file holds them. `analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the rules.
+`analysis.ablations.effects` computes the effects, `analysis.ablations.decide` applies the rules.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -84,7 +84,10 @@ class Exceeds(_Model):
     cells: Selection = {}
 
 
+Form = tuple[Term, ...] | Slope | Beyond | Spread | Groups | Exceeds
+Relation = Literal["above", "below", "within"]
 _FORMS = ("sum", "slope", "beyond", "spread", "groups", "exceeds")
+_RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 
 class EffectRule(_Model):
@@ -106,9 +109,9 @@ class EffectRule(_Model):
 
     @model_validator(mode="after")
     def _one_form(self) -> "EffectRule":
-        if sum(getattr(self, form) is not None for form in _FORMS) != 1:
+        if len(self._given(_FORMS)) != 1:
             raise ValueError(f"an effect has exactly one of {', '.join(_FORMS)}")
-        bounds = [name for name in ("above", "below", "within") if getattr(self, name) is not None]
+        bounds = self._given(_RELATIONS)
         if len(bounds) > 1:
             raise ValueError(f"an effect has at most one bound, but got {' and '.join(bounds)}")
         if bounds and self.matters is None:
@@ -120,41 +123,37 @@ class EffectRule(_Model):
                 raise ValueError(str(error)) from None
         return self
 
+    def _given(self, names: Sequence[str]) -> list[Any]:
+        return [name for name in names if getattr(self, name) is not None]
+
     @property
-    def relation(self) -> Literal["above", "below", "within"] | None:
-        names: tuple[Literal["above", "below", "within"], ...] = ("above", "below", "within")
-        return next((name for name in names if getattr(self, name) is not None), None)
+    def form(self) -> Form:
+        found: Form = getattr(self, self._given(_FORMS)[0])
+        return found
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return self.form if isinstance(self.form, tuple) else (self.form,)
+
+    def metrics(self) -> list[str]:
+        """The metrics that the effect is made of."""
+        names = [getattr(part, field, None) for part in self._parts for field in ("metric", "at")]
+        return [*(name for name in names if name), *(self.spread.metrics if self.spread else ())]
+
+    def selections(self) -> list[Selection]:
+        """The cells that the effect takes; each selection must match some."""
+        if self.groups is not None:
+            return [{self.groups.path: value} for group in self.groups.groups for value in group]
+        return [*(part.cells for part in self._parts), *([self.beyond.curve] if self.beyond else [])]
+
+    @property
+    def relation(self) -> Relation | None:
+        return next(iter(self._given(_RELATIONS)), None)
 
     @property
     def bound(self) -> float:
         assert self.relation is not None
         return float(getattr(self, self.relation))
-
-    def metrics(self) -> list[str]:
-        """The metrics that the effect is made of."""
-        form = self.form
-        if isinstance(form, tuple):
-            return [term.metric for term in form]
-        if isinstance(form, Spread):
-            return list(form.metrics)
-        if isinstance(form, Slope | Beyond):
-            return [form.metric, form.at]
-        return [form.metric] if isinstance(form, Groups) else []
-
-    def selections(self) -> list[Selection]:
-        """The cells that the effect takes; each selection must match some."""
-        form = self.form
-        if isinstance(form, tuple):
-            return [term.cells for term in form]
-        if isinstance(form, Beyond):
-            return [form.cells, form.curve]
-        if isinstance(form, Groups):
-            return [{form.path: value} for group in form.groups for value in group]
-        return [form.cells]
-
-    @property
-    def form(self) -> tuple[Term, ...] | Slope | Beyond | Spread | Groups | Exceeds:
-        return next(found for form in _FORMS if (found := getattr(self, form)) is not None)
 
 
 class Words(_Model):
@@ -181,6 +180,24 @@ class Question(_Model):
             if name not in rules:
                 raise ValueError(f"`yes` names {name!r}, not an effect with a bound; these are {', '.join(sorted(rules))}")
         return self
+
+
+class FigureSpec(_Model):
+    """A figure of a sweep's trials; see `analysis.ablations.figures.draw`."""
+
+    name: str
+    title: str
+    x: str
+    """A dotted path or a metric."""
+    y: tuple[str, ...]
+    """Metrics: one panel each; a figure of the kind "classes" has one line each."""
+    by: tuple[str, ...] = ()
+    """Dotted paths: one line for each combination of their values."""
+    log: bool = False
+    """Whether x is logarithmic."""
+    only: dict[str, Any] = {}
+    """Dotted path to the value, or the list of values, of the rows shown; null matches rows without one."""
+    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
 
 
 def leaves(logic: Logic) -> Iterator[str]:

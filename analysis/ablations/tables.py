@@ -19,17 +19,19 @@ _SCORES = ("base", "value", "gain", "forgetting")  # of a role, in the paper's t
 
 
 def summary(answers: dict[str, Answer]) -> Table:
-    """All verdicts; `answers` by the id of their section."""
+    """All verdicts; `answers` by the id of their section. The base is named only if there are several."""
+    # a column of equal names would take the place of the questions on a phone
     several = len({one.base for one in answers.values()}) > 1
+    heads = [Column("ablation"), Column("base"), Column("answer"), Column("question", kind="text")]
+    heads.append(Column("decisive effect", number=True, kind="decides"))
     rows = []
     for stem, one in answers.items():
         link = Markup('<a href="#{}">{}</a>').format(stem, one.name)
         for verdict in one.verdicts:
             shown = Markup('<b class="{}">{}</b>').format(verdict.answer.replace(" ", "-"), verdict.answer)
-            base = [one.base] if several else []
-            rows.append([link, *base, shown, verdict.question, _decisive(verdict)])
-    heads = [Column("ablation"), *([Column("base")] if several else []), Column("answer"), Column("question", kind="text")]
-    return Table.of([*heads, Column("decisive effect", number=True, kind="decides")], rows)
+            rows.append([link, one.base, shown, verdict.question, _decisive(verdict)])
+    table = Table.of(heads, rows)
+    return table if several else Table([one for one in table.columns if one.name != "base"])
 
 
 def _decisive(verdict: Verdict) -> Beside:
@@ -99,9 +101,9 @@ def beside_paper(answers: Sequence[Answer]) -> Table | None:
     ours = [row for answer in answers for row in own_results(answer)]
     if not ours:
         return None
-    roles = dict.fromkeys([split_metric(name)[0] for one in PAPER for name in one if "." in name])
+    roles = [split_metric(name)[0] for one in PAPER for name in one if "." in name] + [row["role"] for row in ours]
     rows = []
-    for role in roles | dict.fromkeys(row["role"] for row in ours):
+    for role in dict.fromkeys(roles):
         rows += [_paper_row(one, role) for one in PAPER if any(name.startswith(f"{role}.") for name in one)]
         rows += [_own_row(row) for row in ours if row["role"] == role]
     heads = [Column("skill"), Column("model"), Column("base (%)", number=True), Column("tuned (%)", number=True)]
@@ -113,6 +115,7 @@ def _paper_row(one: dict[str, Any], role: str) -> list[Any]:
     before, after, drop, forgetting = (one.get(f"{role}.{kind}") for kind in ("base", "value", "drop", "forgetting"))
     gain = after - before if after is not None and before is not None else -drop if drop is not None else None
     shares = {"base": before, "value": after, "gain": gain}
+    # the paper gives a bound ("more than 88 %") and no value
     lost = labels.percent(f"{role}.forgetting", forgetting, digits=0).lstrip("+")
     texts = [labels.percent(f"{role}.{kind}", value, digits=2) for kind, value in shares.items()]
     model = Beside(one["model"], f"the paper, {one['samples']:,} rows")

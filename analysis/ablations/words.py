@@ -71,18 +71,8 @@ def ruling_words(ruling: Ruling, present: int) -> str:
     if ruling.power is not None:
         parts.append(f"Power {numbers.probability(ruling.power)}.")
     if ruling.holds is None:
-        parts.append(_settling(ruling, present))
+        parts.append(needed([ruling], present))
     return " ".join(parts)
-
-
-def _settling(ruling: Ruling, present: int) -> str:
-    if not math.isfinite(ruling.effect.value):
-        return "Trials are missing, or the base's score is too close to 0 for shares of it."
-    if math.isnan(ruling.effect.stderr):
-        return "More bases would settle it, not more seeds."
-    if ruling.seeds is None:
-        return "No number of seeds would settle it: it needs more documents."
-    return f"{seeds(ruling.seeds - present).replace(' ', ' more ')} would settle it ({ruling.seeds} in all)."
 
 
 def seeds(count: int) -> str:
@@ -92,6 +82,7 @@ def seeds(count: int) -> str:
 def needed(rulings: Sequence[Ruling], present: int) -> str:
     """Seeds, documents, bases or trials that would decide the open rules."""
     left = [ruling for ruling in rulings if ruling.holds is None]
+    # in this order: nothing else helps while trials are missing
     if any(math.isnan(ruling.effect.value) for ruling in left):
         return (
             "Trials are missing (the same command runs them), or the effect is a share of a base's score "
@@ -103,8 +94,8 @@ def needed(rulings: Sequence[Ruling], present: int) -> str:
     if len(known) < len(left):
         some = f" (for {len(known)} of {len(left)} open rules {max(known) - present} more would)" if known else ""
         return f"More seeds alone would not settle it if the effects are as estimated{some}: it needs more documents."
-    more = max(known) - present
-    return f"It needs {more} more seed{'s' * (more > 1)} ({max(known)} in all) if the effects are as estimated."
+    more = seeds(max(known) - present).replace(" ", " more ")
+    return f"It needs {more} ({max(known)} in all) if the effects are as estimated."
 
 
 def change(truth: bool | None, rulings: Sequence[Ruling]) -> str:
@@ -123,4 +114,5 @@ def _margin(ruling: Ruling) -> float:
     """Distance between interval and bound, in widths of the interval."""
     found, bound = ruling.effect, ruling.bound
     ends = [abs(abs(end) - bound) if ruling.relation == "within" else abs(end - bound) for end in (found.low, found.high)]
+    # effects of different units are compared by their own precision
     return min(ends) / max(found.high - found.low, 1e-12)

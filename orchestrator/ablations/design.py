@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.ablations.answer import Experiment, FigureSpec
+from analysis.ablations import decide
+from analysis.ablations.answer import Answer
 from analysis.ablations.cells import matches
-from analysis.ablations.questions import Question
+from analysis.results.sweep import Sweep
 from orchestrator.ablations.model import Ablation, Frame, Part, Scale, Settings, Twin
 from orchestrator.ablations.twin import Change, merged, sized
 from orchestrator.config import shipped, validate
@@ -35,19 +36,19 @@ class Planned:
     """An ablation on one base, or on several together."""
 
     ablation: Ablation
+    """With the questions, figures and sizes of this base."""
     base: str
-    twin: str
     config: SweepConfig
-    questions: tuple[Question, ...]
-    figures: tuple[FigureSpec, ...]
     notes: tuple[str, ...]
     """Differences to the design's text, which gives the paper's sizes."""
 
-    @property
-    def experiment(self) -> Experiment:
-        texts = self.ablation.model_dump(include={"name", "title", "question", "why", "design", "table"})
-        caveats = (*self.notes, *self.ablation.caveats)
-        return Experiment(**texts, base=self.base, figures=self.figures, caveats=caveats)
+    def answer(self, sweep: Sweep) -> Answer:
+        """The sweep's answers to the ablation's questions."""
+        design = {
+            name: getattr(self.ablation, name) for name in ("name", "title", "question", "why", "design", "figures", "table")
+        }
+        asked = Answer(**design, base=self.base, caveats=(*self.notes, *self.ablation.caveats))
+        return decide.answer(asked, sweep, self.ablation.questions, self.points())
 
     def points(self) -> list[dict[str, Any]]:
         """The settings of all its points, derived ones included."""
@@ -67,6 +68,7 @@ class Ablations:
         """Default: configs/ablations in the working directory, else the program's own."""
         self.folder = folder or shipped.find(_FOLDER)
         self.frame = YamlFile(self.folder / "frame.yaml").check(Frame)
+        # the paper's own setting last: it is no question about it
         files = sorted(path for path in self.folder.glob("*.yaml") if path.name != "frame.yaml")
         self._files = {path.stem: path for path in sorted(files, key=lambda path: (path.stem == "paper", path.stem))}
 
@@ -97,6 +99,7 @@ class Ablations:
         """The sweeps of an ablation on the bases of its file, on one of them, on a twin, or on a model (ORG/NAME)."""
         ablation = self.read(name)
         twin, bases = self._bases(ablation, base)
+        # one sweep over all bases can compare them; else each base has its own, and can run alone
         if ablation.together:
             groups = [(twin if twin != HUB else "", bases)]
         else:
@@ -133,46 +136,45 @@ class Ablations:
         for path, value in ablation.bases.get(label, {}).items():
             dotted_path.write(settings, path, value)
         change = Change.of(self.frame.twins.get(twin, Twin()), ablation.twins.get(twin, Part()), settings)
-        settings = change.settings(settings)
+        settings, ablation = change.settings(settings), change.design(ablation)
+        asked = tuple(one for one in ablation.questions if one.of is None or twin in one.of)
+        ablation = ablation.model_copy(update={"questions": asked})
         data = {
             "name": "-".join(part for part in (ablation.name, label, "small" if scale == "small" else "") if part),
             "base": next(iter(bases.values())).model_dump(mode="json"),
             **{key: value for key, value in settings.items() if key not in ("base", "search")},
-            "derive": change.derive(ablation.derive),
+            "derive": ablation.derive,
+            # an ablation selects no trial by its result, so it needs no half of the documents for an unbiased one
             "search": {"sampler": "grid", "documents": "all", "replicates": ablation.seeds, **settings["search"]},
         }
         data["base"] |= settings.get("base", {})
         try:
-            data["space"] = {"_": list(_points(ablation, data, change, bases))}
+            data["space"] = {"_": list(_points(ablation, data, bases))}
             config = SweepConfig.model_validate(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        problems = [text for _, text in validate.problems(config)]
-        if problems:
+        if problems := [text for _, text in validate.problems(config)]:
             raise InputError("\n".join(f"{where}: {text}" for text in problems))
-        questions = tuple(change.question(one) for one in ablation.questions if one.of is None or twin in one.of)
-        figures = tuple(change.figure(one) for one in ablation.figures)
         small = ("In small scale: fewer levels and seeds than the design has.",) if scale == "small" else ()
-        notes = (*change.notes(twin), *small)
-        planned = Planned(ablation, label or twin, twin, settled(config), questions, figures, notes)
+        planned = Planned(ablation, label or twin, settled(config), (*change.notes(twin), *small))
         _check_selections(planned, where)
         return planned
 
 
-def _points(ablation: Ablation, data: Settings, change: Change, bases: Mapping[str, Base]) -> Iterator[Settings]:
+def _points(ablation: Ablation, data: Settings, bases: Mapping[str, Base]) -> Iterator[Settings]:
     """The points of all arms, each once, with the same paths."""
     arms = []
-    for factors in ablation.arms.values():
-        levels = {change.path(path): [change.value(path, value) for value in some] for path, some in factors.items()}
+    for levels in ablation.arms.values():
         arms += [dict(zip(levels, combination, strict=True)) for combination in itertools.product(*levels.values())]
+    # every point sets the paths of all arms: a study holds one space
     paths = list(dict.fromkeys(path for arm in arms for path in arm))
     seen = set()
     for base in bases.values():
         own = {} if len(bases) == 1 else {"base.model": base.model, "base.revision": base.revision}
         for arm in arms:
             point = own | {path: arm[path] if path in arm else _default(data, path) for path in paths}
-            if (label := repr(point)) not in seen:
+            if (label := repr(point)) not in seen:  # arms may share points
                 seen.add(label)
                 yield point
 
@@ -192,10 +194,9 @@ def _default(data: Settings, path: str) -> Any:
 
 def _check_selections(planned: Planned, where: Path) -> None:
     """Refuses a rule without cells."""
-    config = planned.config
+    # a misspelt path would otherwise show after hours of training, as an effect that is unknown
     points = planned.points()
-    for question in planned.questions:
-        for name, effect in question.effects.items():
-            for wanted in effect.selections():
-                if not any(matches(point, wanted) for point in points):
-                    raise InputError(f"{where}: questions: effect {name}: no point of {config.name} is at {wanted}")
+    effects = [effect for question in planned.ablation.questions for effect in question.effects.items()]
+    for name, wanted in [(name, wanted) for name, effect in effects for wanted in effect.selections()]:
+        if not any(matches(point, wanted) for point in points):
+            raise InputError(f"{where}: questions: effect {name}: no point of {planned.config.name} is at {wanted}")

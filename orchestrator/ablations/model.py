@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from analysis.ablations.questions import Question
+from analysis.ablations.questions import FigureSpec, Question
 from trials.spec import Base
 
 Scale = Literal["full", "small"]
@@ -49,17 +49,6 @@ class Part(_Model):
     scale: dict[str, float] = {}
 
 
-class Figured(_Model):
-    name: str
-    title: str
-    x: str
-    y: tuple[str, ...]
-    by: tuple[str, ...] = ()
-    log: bool = False
-    only: dict[str, Any] = {}
-    kind: Literal["lines", "classes", "metrics", "layers"] = "lines"
-
-
 class Ablation(_Model):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+$")]
     title: str
@@ -78,7 +67,7 @@ class Ablation(_Model):
     small: Part = Part()
     twins: dict[str, Part] = {}
     questions: tuple[Question, ...] = Field(min_length=1)
-    figures: tuple[Figured, ...] = ()
+    figures: tuple[FigureSpec, ...] = ()
     table: tuple[str, ...] = ()
     """Metrics in its table."""
     caveats: tuple[str, ...] = ()

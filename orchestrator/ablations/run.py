@@ -1,12 +1,11 @@
 """Lists the ablations with what they cost, runs them one sweep after the other, and writes their answers."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.ablations import page
 from analysis.ablations.answer import Answer
-from analysis.ablations.decide import answer
 from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned
 from orchestrator.ablations.model import Scale
@@ -69,6 +68,7 @@ def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: 
 
 def run(planned: Sequence[Planned], storage: str, address: str | None, console: Terminal, events: str | None) -> list[str]:
     """Drives each sweep. Returns the names of those without a finished trial. Raises SweepFailed for a stopped one."""
+    # Ray is imported here alone: to list the ablations must not take seconds
     from orchestrator.finish import finish
     from orchestrator.run import drive
 
@@ -93,36 +93,38 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
             if exists(folder / "manifest.json"):  # begun, but damaged
                 raise
             continue
-        found.append(answer(sweep, one.questions, one.experiment, one.points()))
+        found.append(one.answer(sweep))
     return found
 
 
 def write(
     ablations: Ablations, planned: Sequence[Planned], storage: str, base: str | None, scale: Scale
 ) -> tuple[list[Answer], list[Path]]:
-    """Writes the page of all ablations of this base and scale in the storage; returns their answers and the files."""
+    """Writes the page of all ablations of this base and scale in the storage.
+
+    Returns the answers of the `planned` ones, and the files.
+    """
+    # one page for all ablations of this base, whichever ran now: a reader looks in one place
     everything = [one for several in each(ablations, ALL, base, scale) for one in several]
     known = {one.config.name for one in everything}
     found = answers([*everything, *(one for one in planned if one.config.name not in known)], storage)
-    label = "-".join(
-        ["ablations", *([base.rpartition("/")[2].lower()] if base else []), *(["small"] if scale == "small" else [])]
-    )
+    model = base.rpartition("/")[2].lower() if base else ""
+    label = "-".join(part for part in ("ablations", model, "small" if scale == "small" else "") if part)
     title = "The paper's ablations" + (f" on {base}" if base else "") + (", in small scale" if scale == "small" else "")
-    return found, page.write(found, root(storage) / label, title)
+    wanted = {one.ablation.name for one in planned}
+    return [one for one in found if one.name in wanted], page.write(found, root(storage) / label, title)
 
 
-def say(found: Sequence[Answer], wanted: Collection[str], print_line: Callable[[str], None]) -> None:
-    """Each question with its answer."""
+def say(found: Sequence[Answer], print_line: Callable[[str], None]) -> None:
+    """Each question after its answer."""
     for one in found:
-        if one.name not in wanted:
-            continue
         print_line(f"\n{one.name} on {one.base}: {one.title}")
         for verdict in one.verdicts:
-            print_line(f"  {verdict.question}")
-            print_line(f"    {verdict.answer.upper()}. {verdict.words}")
+            print_line(f"  {verdict.answer.upper()}: {verdict.question}")
+            print_line(f"    {verdict.words}")
 
 
-def as_dict(found: Sequence[Answer], wanted: Collection[str]) -> list[dict[str, Any]]:
+def as_dict(found: Sequence[Answer]) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
@@ -131,5 +133,4 @@ def as_dict(found: Sequence[Answer], wanted: Collection[str]) -> list[dict[str, 
             "answers": [{"question": each.question, "answer": each.answer, "words": each.words} for each in one.verdicts],
         }
         for one in found
-        if one.name in wanted
     ]

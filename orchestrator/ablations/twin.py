@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.ablations.answer import FigureSpec
-from analysis.ablations.questions import Question
-from orchestrator.ablations.model import Ablation, Figured, Part, Scale, Settings, Twin
+from orchestrator.ablations.model import Ablation, Part, Scale, Settings, Twin
 from trials import dotted_path
 
 
@@ -48,7 +46,8 @@ class Change:
         changed = merged(settings, {})
         for path in self.factors:
             if (value := dotted_path.read(changed, path)) is not None:
-                dotted_path.write(changed, path, self._scaled(path, value))
+                dotted_path.write(changed, path, self._value(path, value))
+        # after scaling: what a twin sets itself is in its own size
         changed = merged(merged(changed, self.twin.settings), self.part.settings)
         changed["data"]["mix"] = {self.twin.sources.get(name, name): share for name, share in changed["data"]["mix"].items()}
         changed["eval"] = {role: self._role(one) for role, one in changed["eval"].items()}
@@ -58,57 +57,53 @@ class Change:
         own = self.twin.presets.get(role.get("preset", ""))
         return role if own is None else {**own, **{name: value for name, value in role.items() if name != "preset"}}
 
-    def value(self, path: str, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [self.value(path, one) for one in value]
-        if path == "data.replay.source":
-            return self.twin.sources.get(value, value)
-        if path == "base.model":
-            return self._model(value)
-        return value if value is None or path not in self.factors else self._scaled(path, value)
+    def design(self, ablation: Ablation) -> Ablation:
+        """The ablation with the twin's cells in its arms, questions and figures."""
+        written = ablation.model_dump(exclude_unset=True)
+        changed = {name: self.rewritten(written[name]) for name in ("arms", "questions", "figures") if name in written}
+        derived = {f"derive.{name}": value for name, value in ablation.derive.items() if name != "of"}
+        of = {"of": self.rewritten(ablation.derive["of"])} if "of" in ablation.derive else {}
+        derive = {path.removeprefix("derive."): value for path, value in self.rewritten(derived).items()} | of
+        return Ablation.model_validate(written | changed | {"derive": derive})
 
-    def _model(self, value: str) -> str:
-        name = self.twin.models.get(value, value) or value
-        return self.twin.bases[name].model if name in self.twin.bases else name
+    def rewritten(self, part: Any) -> Any:
+        """A part of an ablation's file with the twin's names and sizes for all settings in it."""
+        if isinstance(part, list | tuple):
+            return [self.rewritten(one) for one in part]
+        if isinstance(part, str):
+            return self._path(part)
+        if not isinstance(part, dict):
+            return part
+        if part.keys() >= {"path", "groups"}:  # of several bases: those without a replacement are left out
+            kept = [[one for one in group if not self.twin.models or one in self.twin.models] for group in part["groups"]]
+            return {**part, "groups": self._value(part["path"], kept)}
+        # a key with a dot is the path of a setting
+        return {self._path(key): self._value(key, one) if "." in key else self.rewritten(one) for key, one in part.items()}
 
-    def _scaled(self, path: str, value: float) -> float:
-        scaled = value * self.factors[path]
-        if not path.endswith("samples"):
-            return float(f"{scaled:.6g}")
-        return max(round(scaled / self.batch), 1) * self.batch if value else 0
-
-    def path(self, path: str) -> str:
-        """The path with the twin's source, for a share of the mix."""
+    def _path(self, path: str) -> str:
+        """The path with the twin's source, for a share of the mix; any other text as it is."""
         if path.startswith(f"{dotted_path.MIX}."):
             source = dotted_path.source_of(path)
             return f"{dotted_path.MIX}.{self.twin.sources.get(source, source)}"
         return path
 
-    def derive(self, derive: Settings) -> Settings:
-        changed = {name: self.value(f"derive.{name}", some) for name, some in derive.items() if name != "of"}
-        of = {self.path(path): self.value(path, value) for path, value in derive.get("of", {}).items()}
-        return changed | ({"of": of} if of else {})
-
-    def question(self, question: Question) -> Question:
-        """The question about the twin's cells."""
-        return Question.model_validate(self._cells(question.model_dump(exclude_unset=True)))
-
-    def figure(self, figure: Figured) -> FigureSpec:
-        only = {self.path(path): self.value(path, value) for path, value in figure.only.items()}
-        changed = {"only": only, "x": self.path(figure.x), "by": tuple(map(self.path, figure.by))}
-        return FigureSpec(**figure.model_dump() | changed)
-
-    def _cells(self, value: Any, key: str = "") -> Any:
-        if isinstance(value, dict) and key in ("cells", "curve"):
-            return {self.path(path): self.value(path, one) for path, one in value.items()}
-        if isinstance(value, dict):
-            return {name: self._groups(one) if name == "groups" else self._cells(one, name) for name, one in value.items()}
-        return [self._cells(one) for one in value] if isinstance(value, list | tuple) else value
-
-    def _groups(self, groups: Settings) -> Settings:
-        """Leaves out bases without a replacement."""
-        kept = [[one for one in group if not self.twin.models or one in self.twin.models] for group in groups["groups"]]
-        return {**groups, "groups": [[self.value(groups["path"], one) for one in group] for group in kept]}
+    def _value(self, path: str, value: Any) -> Any:
+        """The twin's value of a setting, or its values."""
+        if isinstance(value, list | tuple):
+            return [self._value(path, one) for one in value]
+        if path == "data.replay.source":
+            return self.twin.sources.get(value, value)
+        if path == "base.model":
+            name = self.twin.models.get(value, value) or value
+            return self.twin.bases[name].model if name in self.twin.bases else name
+        if value is None or path not in self.factors:
+            return value
+        scaled = value * self.factors[path]
+        if not path.endswith("samples"):
+            # rounded, so that 0.0002 * 30 is the 0.006 that others write
+            return float(f"{scaled:.6g}")
+        # 0 rows are the untrained base; any other number stays a training
+        return max(round(scaled / self.batch), 1) * self.batch if value else 0
 
 
 def merged(one: Settings, other: Settings) -> Settings:

@@ -2,7 +2,8 @@
 
 import math
 
-from analysis.ablations.answer import Answer, Effect, FigureSpec, Ruling, Verdict
+from analysis.ablations.answer import Answer, Effect, Ruling, Verdict
+from analysis.ablations.questions import FigureSpec
 from tests.factories.sweeps import Builder
 
 
@@ -22,6 +23,10 @@ def asked(sweep, *figures, **more):
     return Answer(**(whole | more))
 
 
+def figured(name, title, x, y, **more):
+    return FigureSpec(name=name, title=title, x=x, y=y, **more)
+
+
 DOSE = [
     ({"data.replay.share": 0.0, "data.replay.source": None}, (20, 20)),
     ({"data.replay.share": 0.1, "data.replay.source": "gsm8k"}, (21, 36)),
@@ -31,7 +36,7 @@ DOSE = [
 ]
 
 
-BY_SOURCE = FigureSpec("dose", "Dose", "data.replay.share", ("math.drop", "commonsense.gain"), by=("data.replay.source",))
+BY_SOURCE = figured("dose", "Dose", "data.replay.share", ("math.drop", "commonsense.gain"), by=("data.replay.source",))
 
 
 NAN = math.nan

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.ablations.answer import Answer
-from analysis.ablations.decide import answer
 from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned
 from trials.evaluation import aggregate
@@ -68,7 +67,7 @@ def run(planned: Planned, world: World, storage: Path, documents: int = 200) -> 
 def answered(planned: Planned, storage: Path) -> Answer:
     """From what is in the storage."""
     sweep = load(storage / planned.config.name)
-    return answer(sweep, planned.questions, planned.experiment, planned.points())
+    return planned.answer(sweep)
 
 
 def planned(name: str, seeds: int | None = None) -> Planned:

@@ -12,7 +12,7 @@ def test_derived_points_match_only_if_selected():
     assert matches(derived, {"derive.samples": (16, 32)})
 
 
-def test_numbers_match_after_rounding_and_truths_are_no_numbers():
+def test_rounded_numbers_match_and_bools_do_not():
     assert matches({"a": 0.1 + 0.2}, {"a": 0.3})
     assert not matches({"a": True}, {"a": 1})
 

@@ -63,15 +63,16 @@ def test_format_forgetting_is_found(tmp_path):
     minimal = run(planned("f2"), all_format, tmp_path)
     assert said(minimal) == ["yes", "yes"]
     mixes = run(planned("q1"), all_format, tmp_path)
-    assert mixes.verdicts[2].answer == "yes", mixes.verdicts[2]
+    assert mixes.verdicts[3].answer == "yes", mixes.verdicts[3]
     by_name = {effect.name: effect for effect in mixes.effects}
     assert by_name["prose"].high < -0.1 and by_name["permuted"].low > 0.1
 
 
 @pytest.mark.slow
 def test_replay_without_an_effect_is_found(tmp_path):
-    assert said(run(planned("q1"), replay_does_nothing, tmp_path))[:2] == ["no", "no"]
-    assert said(run(planned("n1"), replay_does_nothing, tmp_path)) == ["no", "no"]
+    halved, _, own_halved, _ = said(run(planned("q1"), replay_does_nothing, tmp_path))
+    assert (halved, own_halved) == ("no", "no")
+    assert said(run(planned("n1"), replay_does_nothing, tmp_path)) == ["no", "no", "no"]
     assert said(run(planned("f3"), replay_does_nothing, tmp_path))[0] == "no"
 
 
@@ -114,7 +115,7 @@ def test_missing_point_leaves_its_effects_open(tmp_path):
     kept = [trial for trial in manifest["trials"] if trial["params"].get("data.replay.source") != "self"]
     path.write_text(json.dumps({**manifest, "trials": kept}))
     found = answered(one, tmp_path)
-    assert said(found) == ["no", "cannot tell"] and "missing" in found.verdicts[1].words
+    assert said(found) == ["no", "no", "cannot tell"] and "missing" in found.verdicts[2].words
 
 
 def test_share_of_a_score_near_zero_is_unknown(tmp_path):
@@ -128,7 +129,7 @@ def test_share_of_a_score_near_zero_is_unknown(tmp_path):
 def test_several_deciding_rules_need_wider_intervals(tmp_path):
     one = planned("n1")
     run(one, replay_does_nothing, tmp_path)
-    rule = one.questions[1].effects["own"]
+    rule = one.ablation.questions[2].effects["own"]
     found = estimate(Cells(load(tmp_path / one.config.name)), "own", rule)
     (low, high), (lower, higher) = found.interval(1), found.interval(9)
     assert (low, high) == (found.effect.low, found.effect.high) and lower < low and high < higher

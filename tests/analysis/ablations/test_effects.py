@@ -21,7 +21,7 @@ def test_more_seeds_do_not_lower_the_floor_of_documents(tmp_path):
         one = planned("n1", seeds=seeds)
         run(one, replay_does_nothing, tmp_path / str(seeds))
         cells = Cells(load(tmp_path / str(seeds) / one.config.name))
-        floors.append(estimate(cells, "own", one.questions[1].effects["own"]).floor)
+        floors.append(estimate(cells, "own", one.ablation.questions[2].effects["own"]).floor)
     assert floors[0] == floors[1] > 0
 
 

@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.ablations import words
-from analysis.ablations.answer import FigureSpec, Ruling, Verdict
+from analysis.ablations.answer import Ruling, Verdict
 from analysis.ablations.page import data, latex, text, write
 from analysis.ablations.words import ruling_words
-from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, HALVED, KEPT, MISSING, SHARE, asked, swept, verdicts
+from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, HALVED, KEPT, MISSING, SHARE, asked, figured, swept, verdicts
 from tests.factories.sweeps import NASTY
 
 
@@ -106,7 +106,7 @@ def test_page_is_self_contained(answers, tmp_path):
     assert "url(" not in paths[0].read_text() and "@import" not in paths[0].read_text()
 
 
-def test_open_rule_names_the_seeds_that_would_settle_it(answers, tmp_path):
+def test_open_rule_names_needed_seeds(answers, tmp_path):
     page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     shown = [ruling_words(ruling, 3) for verdict in verdicts() for ruling in verdict.rulings]
     assert "4 more seeds would settle it (7 in all)." in shown[1] and shown[1] in page.replace("&#39;", "'")
@@ -117,7 +117,7 @@ def test_open_rule_names_the_seeds_that_would_settle_it(answers, tmp_path):
     assert data(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
 
 
-def test_summary_shows_a_rule_with_the_verdict_s_outcome(answers, tmp_path):
+def test_summary_shows_the_decisive_rule(answers, tmp_path):
     rules = (Ruling(KEPT, "above", 0.0, None, 0.4, 9), Ruling(HALVED, "below", 0.0, True, 0.9, None))
     either = dataclasses.replace(answers[1], verdicts=(Verdict("Either?", "yes", "Yes.", rules, "Less."),))
     html = write([either], tmp_path / "out", "Ablations")[0].read_text()
@@ -144,7 +144,7 @@ def test_texts_are_escaped_in_every_form(answers, tmp_path, where):
         caveats=(hostile,),
         verdicts=(Verdict(hostile, "no", hostile, (Ruling(effect, "above", 0.0, False, None, None),), hostile),),
         effects=(effect,),
-        figures=(dataclasses.replace(BY_SOURCE, title=hostile, name="a/../b"),),
+        figures=(BY_SOURCE.model_copy(update={"title": hostile, "name": "a/../b"}),),
     )
     paths = write([bad], tmp_path / "out", hostile)
     assert {path.parent for path in paths} == {tmp_path / "out"}
@@ -158,7 +158,7 @@ def test_texts_are_escaped_in_every_form(answers, tmp_path, where):
     assert not re.search(r"(?<!\\)[%$_#]", body.replace("$-$", "").replace(r"$\pm$", ""))
 
 
-def test_latex_has_a_row_for_each_effect_and_verdict_without_booktabs(answers):
+def test_latex_rows_are_effects_and_verdicts(answers):
     tex = latex(answers[0])
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 2
     rows = [line for line in tex.splitlines() if line.startswith("{}")]
@@ -167,13 +167,15 @@ def test_latex_has_a_row_for_each_effect_and_verdict_without_booktabs(answers):
     assert "toprule" not in tex
 
 
-def test_section_keeps_its_order(answers, tmp_path):
+def test_answers_come_before_their_reasons(answers, tmp_path):
     html = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     section = html[html.index('<article id="q1-tiny">') :]
-    order = ["Question<", "Why<", "Design<", "<figure>", "Effects<", "Answers<", "What would change", "Caveats<", "Points<"]
+    order = ["Q?", "Is it halved?", "Yes: by it.", "Is it kept?", "<figure>", "Why<", "Design<", "Effects<"]
+    order += ["Rules<", "What would change", "Caveats<", "Points<"]
     assert [section.index(one) for one in order] == sorted(section.index(one) for one in order)
     written = text_of(answers[1])
-    order = ["## Question", "## Why", "## Design", "## Effects", "## Answers", "What would change", "## Caveats", "## Points"]
+    order = ["Q?", "Is it halved?", "Yes: by it.", "Is it kept?", "## Why", "## Design", "## Effects"]
+    order += ["## Rules", "What would change", "## Caveats", "## Points"]
     assert [written.index(one) for one in order] == sorted(written.index(one) for one in order)
 
 
@@ -211,7 +213,7 @@ def test_each_base_has_its_own_files(answers, tmp_path):
 
 
 def test_answer_without_sweep_or_verdicts_has_a_page(tmp_path):
-    bare = asked(None, FigureSpec("f", "F", "lora.rank", ("math.drop",)))
+    bare = asked(None, figured("f", "F", "lora.rank", ("math.drop",)))
     page = write([bare], tmp_path / "out", "Ablations")[0].read_text()
     assert "Its sweep is not there." in page and "<figure" not in page
     assert "No question has an answer yet." in write([], tmp_path / "none", "Ablations")[0].read_text()

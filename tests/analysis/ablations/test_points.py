@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from analysis.ablations.answer import FigureSpec
 from analysis.ablations.points import key, lines, path_name
-from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, swept
+from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, figured, swept
 
 
-def test_rows_without_the_line_s_setting_begin_every_line(tmp_path):
+def test_rows_without_a_setting_begin_every_line(tmp_path):
     found = {line.label: list(line.rows["number"]) for line in lines(asked(swept(tmp_path, DOSE)), BY_SOURCE)}
     assert found == {"gsm8k": [0, 1, 2], "self": [0, 4, 3]}
 
@@ -28,7 +27,7 @@ def test_rows_without_the_line_s_setting_begin_every_line(tmp_path):
     ],
 )
 def test_only_selected_rows_are_shown(tmp_path, only, shown):
-    spec = FigureSpec("f", "F", "data.replay.share", ("math.drop",), only=only)
+    spec = figured("f", "F", "data.replay.share", ("math.drop",), only=only)
     answer = asked(swept(tmp_path, DOSE))
     assert [number for line in lines(answer, spec) for number in line.rows["number"]] == shown
 
@@ -36,16 +35,16 @@ def test_only_selected_rows_are_shown(tmp_path, only, shown):
 def test_derived_points_end_at_the_trained_one(tmp_path):
     points = [({"lora.rank": 8, "derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, None)]
     answer = asked(swept(tmp_path, points))
-    (course,) = lines(answer, FigureSpec("f", "F", "derive.samples", ("math.drop",), log=True))
+    (course,) = lines(answer, figured("f", "F", "derive.samples", ("math.drop",), log=True))
     assert list(course.rows["x"]) == [0, 16, 32, 64]  # 64 rows are what the Builder's trials are trained on
-    (trained,) = lines(answer, FigureSpec("f", "F", "lora.rank", ("math.drop",)))
+    (trained,) = lines(answer, figured("f", "F", "lora.rank", ("math.drop",)))
     assert list(trained.rows["number"]) == [3]
 
 
-def test_too_many_lines_become_one_for_each_varied_setting(tmp_path):
+def test_many_lines_become_families(tmp_path):
     usual = {"train.kl": 0.0, "train.l2": 0.0}
     points = [(usual, (20, 30)), *((usual | {path: n}, (20, 30 + n)) for path in usual for n in range(1, 6))]
-    spec = FigureSpec("f", "F", "commonsense.gain", ("math.drop",), by=tuple(usual))
+    spec = figured("f", "F", "commonsense.gain", ("math.drop",), by=tuple(usual))
     found = lines(asked(swept(tmp_path, points)), spec)
     assert {line.label: len(line.rows) for line in found} == {"none of these": 1, "kl": 5, "l2": 5}
 

@@ -9,12 +9,12 @@ WORDS = {"yes": "y", "no": "n", "open": "o"}
 RULE = {"text": "t", "sum": [{"metric": "math.drop"}], "above": 0.0, "matters": 0.1}
 
 
-def test_each_of_several_deciding_rules_counts_among_them():
+def test_chances_count_deciding_rules():
     assert chances({"any": ["a", {"all": ["b", "c"]}]}) == {"a": (2, 1), "b": (2, 2), "c": (2, 2)}
     assert chances({"not": {"all": ["a", "b"]}}) == {"a": (1, 2), "b": (1, 2)}
 
 
-def test_open_rules_leave_the_answer_open_unless_another_decides():
+def test_open_rule_leaves_answer_open():
     rulings = {"a": True, "b": None, "c": False}
     assert holds({"any": ["a", "b"]}, rulings) is True and holds({"all": ["a", "b"]}, rulings) is None
     assert holds({"all": ["b", "c"]}, rulings) is False and holds({"not": "b"}, rulings) is None
@@ -25,7 +25,7 @@ def test_answer_cannot_name_an_unknown_rule():
         Question.model_validate({"ask": "?", "effects": {"a": RULE}, "yes": "b", "words": WORDS})
 
 
-def test_effect_has_exactly_one_form_and_at_most_one_bound():
+def test_effect_has_one_form_and_at_most_one_bound():
     for wrong in ({"sum": None}, {"exceeds": {"role": "math"}}, {"below": 1.0}, {"matters": None}):
         with pytest.raises(ValidationError):
             EffectRule.model_validate(RULE | wrong)

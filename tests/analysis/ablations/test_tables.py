@@ -13,7 +13,7 @@ def test_summary_names_the_base_only_if_there_are_several():
     assert "base" in [column.name for column in tables.summary({"a": one, "b": other}).columns]
 
 
-def test_points_show_the_settings_that_vary_and_a_sentence_the_others(tmp_path):
+def test_points_show_varied_settings_only(tmp_path):
     points = [(settings | {"lora.rank": 8}, right) for settings, right in DOSE]
     answer = asked(swept(tmp_path, points))
     heads = [column.name for column in tables.points(answer).columns]
@@ -26,7 +26,7 @@ def test_effects_list_a_few_seeds_one_by_one():
     assert [str(cell) for cell in row] == ["commonsense kept", "+1.2 points (−2.1 to +4.6)", "2 (+1.1, +2.3)", "250"]
 
 
-def test_our_results_are_those_of_the_paper_s_design_only(tmp_path):
+def test_our_results_need_the_papers_design(tmp_path):
     answer = asked(swept(tmp_path, DOSE))
     assert tables.own_results(answer) == []
     assert len(tables.own_results(dataclasses.replace(answer, name="paper"))) == 2 * len(DOSE)

@@ -23,7 +23,7 @@ from tests.factories.ablation_sweeps import HALVED, KEPT, MISSING, SHARE, asked,
         (dataclasses.replace(KEPT, low=-math.inf), ("+1.2 points", "")),
     ],
 )
-def test_shares_are_in_points_and_bits_have_three_decimals(effect, expected):
+def test_effects_have_units_and_decimals(effect, expected):
     assert words.effect(effect) == Beside(*expected)
 
 
@@ -38,7 +38,7 @@ def test_headline_counts_the_answers():
     assert words.headline([]) == "No question has an answer yet."
 
 
-def test_change_names_the_decided_rule_closest_to_its_bound():
+def test_change_names_the_closest_rule():
     near, far = Ruling(HALVED, "below", 0.0, True, 0.9, None), Ruling(HALVED, "below", 1.0, True, 0.9, None)
     assert "below 0.000 bits a byte" in words.change(True, [far, near])
     assert "open rules" in words.change(None, [near])

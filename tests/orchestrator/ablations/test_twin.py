@@ -23,15 +23,27 @@ def test_settings_are_scaled_and_replaced():
     assert SETTINGS["data"]["samples"] == 1000
 
 
-def test_values_and_paths_name_the_twins_sources():
+def test_cells_have_the_twins_names_and_sizes():
     change = Change.of(TWIN, Part(), SETTINGS)
-    assert change.path("data.mix.gsm8k") == "data.mix.micro/gsm8k"
-    assert change.value("data.replay.source", ["gsm8k", None]) == ["micro/gsm8k", None]
-    assert change.value("data.samples", [0, 1, 1000]) == [0, 8, 96]
+    written = {"only": {"data.mix.gsm8k": 0.5, "data.replay.source": ["gsm8k", None], "data.samples": [0, 1, 1000]}}
+    assert change.rewritten(written) == {
+        "only": {"data.mix.micro/gsm8k": 0.5, "data.replay.source": ["micro/gsm8k", None], "data.samples": [0, 8, 96]}
+    }
+    assert change.rewritten({"x": "data.mix.gsm8k", "title": "gsm8k by data.mix"}) == {
+        "x": "data.mix.micro/gsm8k",
+        "title": "gsm8k by data.mix",
+    }
 
 
-def test_part_of_the_small_scale_scales_beside_the_twin():
-    assert Change.of(TWIN, Part(scale={"data.samples": 0.5}), SETTINGS).value("data.samples", 1000) == 496
+def test_groups_leave_out_bases_without_replacement():
+    twin = Twin(models={"org/a": "small", "org/b": None}, bases={"small": {"model": "tiny"}})
+    written = {"path": "base.model", "groups": [["org/a", "org/c"], ["org/d"]]}
+    assert Change.of(twin, Part(), SETTINGS).rewritten(written)["groups"] == [["tiny"], []]
+
+
+def test_small_scale_scales_beside_the_twin():
+    change = Change.of(TWIN, Part(scale={"data.samples": 0.5}), SETTINGS)
+    assert change.rewritten({"data.samples": 1000}) == {"data.samples": 496}
 
 
 def test_merge_takes_mix_and_benchmarks_whole():

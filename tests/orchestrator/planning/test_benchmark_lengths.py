@@ -10,7 +10,7 @@ def test_documents_are_those_that_the_role_takes():
     assert [task.documents for task in lengths(part)] == [100]
 
 
-def test_unknown_task_is_taken_for_a_typical_one_with_its_metric():
+def test_unknown_task_has_typical_lengths():
     generated, choice = (Evaluation(task="mine", metric=metric) for metric in ("exact_match", "acc"))
     assert unknown_tasks(choice) == ["mine"]
     assert lengths(generated)[0].generated > 0 == lengths(choice)[0].generated

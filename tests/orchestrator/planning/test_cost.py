@@ -25,7 +25,7 @@ LLAMA_1B = {
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("targets", [QKV, ALL], ids=["qkv", "all"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_counted_bytes_of_a_step_are_those_that_torch_keeps(spec, dtype, targets, dropout):
+def test_counted_bytes_equal_torchs(spec, dtype, targets, dropout):
     from trials.adapters import lora as adapter
     from trials.models import base
 
@@ -60,7 +60,7 @@ def test_counted_bytes_of_a_step_are_those_that_torch_keeps(spec, dtype, targets
     [{"layers": "last-third"}, {"layers": (1,)}, {"init": "pissa"}, {"init": "olora", "layers": "first-third"}],
     ids=lambda lora: "-".join(map(str, lora.values())),
 )
-def test_blocks_without_adapter_and_initial_adapters_are_counted(spec, lora, tmp_path):
+def test_partial_and_initial_adapters_are_counted(spec, lora, tmp_path):
     from trials.adapters import lora as adapter
     from trials.adapters.low_rank import Converted
     from trials.models import base
@@ -111,7 +111,7 @@ def _kept_bytes(model, rows: int, length: int) -> list[int]:
     return [tensor.untyped_storage().nbytes() for tensor in kept.values()]
 
 
-def test_counted_seconds_are_in_the_known_ranges_on_an_h200(spec):
+def test_counted_seconds_on_an_h200(spec):
     """Ranges: the estimates for Llama-3.2-1B and ordinary Hugging Face code that the counting was made for, twice as wide."""
     shape, machine = model_shape.shape_of("llama", LLAMA_1B), cost.Machine.of(gpu_catalog.find("H200"))
     trial = spec.model_copy(

@@ -34,7 +34,7 @@ def test_outlier_does_not_move_the_estimate(config, tmp_path):
     assert plan(config, tmp_path).phases["train"].seconds == pytest.approx(3.2)  # 32 rows
 
 
-def test_records_of_other_hardware_are_left_out_with_a_note(config, tmp_path):
+def test_other_hardware_is_left_out(config, tmp_path):
     leave(tmp_path, with_samples(config, 100), "NVIDIA A100-SXM4-80GB", load=0.0, train=10.0, evaluate=1.0)
     leave(tmp_path, with_samples(config, 200), None, load=0.0, train=999.0, evaluate=99.0)
     same = plan(config, tmp_path, Gpus("A100-80GB"))
@@ -45,7 +45,7 @@ def test_records_of_other_hardware_are_left_out_with_a_note(config, tmp_path):
     assert any("NVIDIA A100-SXM4-80GB" in note for note in other.notes)
 
 
-def test_unmeasured_evaluation_is_counted_beside_measured_training(parts, config, tmp_path):
+def test_unmeasured_phase_is_counted(parts, config, tmp_path):
     leave(tmp_path, with_samples(config, 100), load=0.0, train=10.0, evaluate=1.0)
     parts["eval"]["math"]["batch_size"] = 7
     found = plan(SweepConfig.model_validate(parts), tmp_path)
@@ -70,7 +70,7 @@ def test_largest_trial_of_the_space_has_to_fit(parts, tmp_path):
     assert found.warnings == []
 
 
-def test_trial_larger_than_its_share_of_the_gpu_is_a_warning(parts, tmp_path):
+def test_oversized_trial_is_a_warning(parts, tmp_path):
     parts["train"] = {"batch_size": 512, "micro_batch_size": 512}
     config = SweepConfig.model_validate(parts)
     assert plan(config, tmp_path, Gpus("H200")).memory.fits
@@ -81,7 +81,7 @@ def test_trial_larger_than_its_share_of_the_gpu_is_a_warning(parts, tmp_path):
     assert not plan(SweepConfig.model_validate(parts), tmp_path, Gpus("H200")).memory.fits
 
 
-def test_derived_point_costs_an_evaluation_and_no_training(parts, tmp_path):
+def test_derived_point_costs_an_evaluation(parts, tmp_path):
     alone = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
     derived = plan(SweepConfig.model_validate(parts | {"derive": {"strength": [0.25, 0.5]}}), tmp_path, Gpus("T4"))
     evaluation = sum(phase.seconds for name, phase in alone.phases.items() if name.startswith("evaluate."))

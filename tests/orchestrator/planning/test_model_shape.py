@@ -19,7 +19,7 @@ def test_dora_adapter_is_counted_with_its_magnitudes(spec):
 
 
 @pytest.mark.parametrize("kind", model_shape._LLAMA_LIKE)
-def test_weights_of_each_architecture_are_those_of_transformers(kind):
+def test_weights_equal_those_of_transformers(kind):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

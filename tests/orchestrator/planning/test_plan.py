@@ -32,7 +32,7 @@ def test_replicates_are_runs_of_each_trial(parts, config, tmp_path):
     assert plan(SweepConfig.model_validate(parts), tmp_path).hours == pytest.approx((6 * 11 + 2) / 3600)
 
 
-def test_money_is_gpu_hours_times_price_by_share_of_the_gpu(parts, config, tmp_path):
+def test_money_is_gpu_hours_times_price(parts, config, tmp_path):
     leave(tmp_path, with_samples(config, 32), "NVIDIA L4", load=0.0, train=3598.0, evaluate=1.0)
     whole = plan(config, tmp_path, Gpus("L4", price_per_hour=0.8))
     assert whole.gpu_hours == pytest.approx(whole.hours)

@@ -10,7 +10,7 @@ from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
 
 
-def test_rows_of_local_files_are_counted_and_bad_ones_refused(parts, tmp_path):
+def test_local_rows_are_counted_or_refused(parts, tmp_path):
     rows = [{"q": f"question {n}", "a": f"answer {n}" if n % 3 else None} for n in range(60)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     mine = {"dataset": str(tmp_path / "rows.jsonl"), "instruction": "{{q}}", "response": "{{a}}"}

@@ -10,7 +10,7 @@ FREE = Study(Cost(0.0, 0.0, 0.0), Cost(0.0, 0.0, 0.0))
 TRIAL = {"train": 60.0, "evaluate.math": 40.0}
 
 
-def test_free_driver_makes_the_makespan_the_rounds_of_the_workers():
+def test_free_driver_leaves_rounds_of_work():
     found = simulate.simulate([TRIAL], trials=25, cluster=Cluster(10, FREE, 0.0))
     assert found.hours * 3600 == pytest.approx(START + 3 * 100)
     assert found.limit == "workers"
@@ -33,7 +33,7 @@ def test_driver_serves_one_worker_after_the_other():
     assert found.workers_at_most == 25
 
 
-def test_driver_cost_grows_with_known_and_running_trials():
+def test_driver_cost_grows_with_trials():
     growing = Study(ask=Cost(0.0, 0.01, 0.0), tell=FREE.tell)
     found = simulate.simulate([{"train": 0.0}], trials=101, cluster=Cluster(1, growing, 0.0))
     assert found.hours * 3600 == pytest.approx(START + 0.01 * sum(range(101)))
@@ -51,7 +51,7 @@ def test_storage_takes_one_record_after_the_other():
     assert found.spent["storage"] > 0.5
 
 
-def test_short_trial_does_not_wait_for_the_record_of_a_long_one():
+def test_short_trial_does_not_wait_for_a_long_record():
     found = simulate.simulate([{"train": 1000.0}, {"train": 1.0}], 2, Cluster(2, FREE, 0.0, written=STORAGE_RATE))
     assert found.spent["storage"] * (2 * START + 1001 + 2) == pytest.approx(2.0)
 
@@ -66,7 +66,7 @@ def test_deaths_cost_time_and_fail_some_trials():
     assert rough == simulate.simulate([TRIAL], 2000, Cluster(100, FREE, 0.0, deaths_per_hour=6.0))
 
 
-def test_training_loses_at_most_the_time_since_its_checkpoint():
+def test_death_loses_training_since_checkpoint():
     long = simulate.simulate([{"train": 36_000.0}], 50, Cluster(50, FREE, 0.0, deaths_per_hour=0.1))
     evaluation = simulate.simulate([{"evaluate.math": 36_000.0}], 50, Cluster(50, FREE, 0.0, deaths_per_hour=0.1))
     assert long.spent["lost"] < 0.01 < 0.2 < evaluation.spent["lost"]
