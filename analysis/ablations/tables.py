@@ -52,7 +52,7 @@ def effects(answer: Answer) -> Table:
         each = [words.number(one.unit, value) for value in one.per_seed] if 1 < len(one.per_seed) <= _PER_SEED else []
         counted = Beside(len(one.per_seed) or labels.MISSING, ", ".join(each))
         rows.append((one.text, words.effect(one), counted, one.documents or labels.MISSING))
-    return Table.of(heads, rows)
+    return Table.of(heads, list(dict.fromkeys(rows)))  # questions may share an effect
 
 
 def points(answer: Answer) -> Table:

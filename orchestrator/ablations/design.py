@@ -92,8 +92,7 @@ class Ablations:
 
     def can(self, name: str, base: str | None) -> bool:
         """Whether the base suffices; an ablation that compares bases needs several."""
-        compares = self.read(name).together
-        return not compares or base is None or (base in self.frame.twins and bool(self.frame.twins[base].models))
+        return base is None or not self.read(name).together or bool(self.frame.twins.get(base, Twin()).models)
 
     def plan(self, name: str, base: str | None = None, scale: Scale = "full") -> list[Planned]:
         """The sweeps of an ablation on the bases of its file, on one of them, on a twin, or on a model (ORG/NAME)."""
@@ -111,18 +110,17 @@ class Ablations:
         own = {name: self.frame.bases[name] for name in ablation.bases}
         if base is None:
             return HUB, own
-        if base in self.frame.twins:
-            twin = self.frame.twins[base]
-            if not ablation.together:
-                return base, {base: twin.bases[base]}
-            if not twin.models:
-                raise InputError(f"ablate: {ablation.name} compares bases, and {base} has nothing to compare with")
-            models = [twin.models.get(name) for name in own]
-            return base, {model: twin.bases[model] for model in dict.fromkeys(models) if model is not None}
-        if ablation.together:
+        twin = self.frame.twins.get(base, Twin())
+        if ablation.together and not twin.models:
+            several = ", ".join(name for name, one in self.frame.twins.items() if one.models)
             raise InputError(
-                f"ablate: {ablation.name} compares bases; --base names a twin ({', '.join(self.frame.twins)}) or is left out"
+                f"ablate: {ablation.name} compares bases; --base names a twin with several ({several}) or is left out"
             )
+        if ablation.together:
+            models = dict.fromkeys(twin.models.get(name) for name in own)
+            return base, {model: twin.bases[model] for model in models if model is not None}
+        if base in self.frame.twins:
+            return base, {base: twin.bases[base]}
         if base in self.frame.bases:
             return HUB, {base: self.frame.bases[base]}
         if "/" not in base:
