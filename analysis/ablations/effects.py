@@ -181,16 +181,16 @@ class Estimate:
     """An effect with the parts of its variance."""
 
     effect: Effect
-    of_seeds: float
-    """Variance between seeds of one run of all documents."""
-    of_documents: float
-    of_rest: float
-    clusters: int
-    floor: float
-    decides: bool
-    """Whether there are enough seeds to decide anything by it."""
     interval: Callable[[int], tuple[float, float]]
     """(low, high) for one of this many simultaneous intervals (see intervals.reach)."""
+    decides: bool
+    """Whether there are enough seeds to decide anything by it."""
+    of_seeds: float = np.nan
+    """Variance between seeds of one run of all documents."""
+    of_documents: float = np.nan
+    of_rest: float = np.nan
+    clusters: int = 1
+    floor: float = 0.0
 
     def error(self, seeds: int) -> tuple[float, float]:
         """Standard error with this many seeds, and its degrees of freedom."""
@@ -222,7 +222,7 @@ def estimate(cells: Cells, name: str, rule: EffectRule) -> Estimate:
         return _interval(cells, name, rule, _SUMS[type(rule.form)](cells, rule.form))
     except Unknown:
         unknown = Effect(name, rule.text, _unit(rule), np.nan, np.nan, np.nan, np.nan, (), 0)
-        return Estimate(unknown, np.nan, np.nan, np.nan, 1, 0.0, False, lambda of: (np.nan, np.nan))
+        return Estimate(unknown, lambda of: (np.nan, np.nan), decides=False)
 
 
 def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Estimate:
@@ -254,7 +254,7 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Estimate
 
     per_seed = tuple(float(one) for one in values)
     effect = Effect(name, rule.text, _unit(rule), value, *ends(1), se, per_seed, found.documents, signed)
-    return Estimate(effect, seeds, documents, rest, c, found.floor, r > 1 or cells.untrained, ends)
+    return Estimate(effect, ends, r > 1 or cells.untrained, seeds, documents, rest, c, found.floor)
 
 
 def _grouped(cells: Cells, name: str, rule: EffectRule, groups: Groups) -> Estimate:
@@ -279,7 +279,7 @@ def _grouped(cells: Cells, name: str, rule: EffectRule, groups: Groups) -> Estim
         return low, high
 
     effect = Effect(name, rule.text, "share", share(ratio), *ends(1), np.nan, tuple(map(float, everything)), 0)
-    return Estimate(effect, np.nan, np.nan, np.nan, 1, 0.0, True, ends)
+    return Estimate(effect, ends, decides=True)
 
 
 def _unit(rule: EffectRule) -> str:
