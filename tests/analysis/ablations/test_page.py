@@ -109,11 +109,11 @@ def test_page_is_self_contained(answers, tmp_path):
 def test_open_rule_names_needed_seeds(answers, tmp_path):
     page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
     shown = [ruling_words(ruling, 3) for verdict in verdicts() for ruling in verdict.rulings]
-    assert "4 more seeds would settle it (7 in all)." in shown[1] and shown[1] in page.replace("&#39;", "'")
+    assert "It needs 4 more seeds (7 in all)" in shown[1] and shown[1] in page.replace("&#39;", "'")
     assert "more documents" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=None), 3)
-    assert "1 more seed would" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=4), 3)
+    assert "It needs 1 more seed (4 in all)" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=4), 3)
     assert "missing" in shown[3]
-    assert not any("would settle" in shown[n] for n in (0, 2))
+    assert not any("It needs" in shown[n] for n in (0, 2))
     assert data(answers[0])["verdicts"][1]["rulings"][0]["more_seeds"] == 4
 
 
@@ -174,7 +174,7 @@ def test_answers_come_before_their_reasons(answers, tmp_path):
     order += ["Rules<", "What would change", "Caveats<", "Points<"]
     assert [section.index(one) for one in order] == sorted(section.index(one) for one in order)
     written = text_of(answers[1])
-    order = ["Q?", "Is it halved?", "Yes: by it.", "Is it kept?", "## Why", "## Design", "## Effects"]
+    order = ["Q?", "## Answers", "Is it halved?", r"Yes\: by it.", "Is it kept?", "## Why", "## Design", "## Effects"]
     order += ["## Rules", "What would change", "## Caveats", "## Points"]
     assert [written.index(one) for one in order] == sorted(written.index(one) for one in order)
 
