@@ -270,6 +270,10 @@ STOCK_ENGINE = "hf"
 """The engine's name in every key, and in records from before there were two engines."""
 
 
+FOLDER = "include/"
+"""The task folder's name in Evaluation.content. No data set is called so."""
+
+
 class Evaluation(Section):
     """The benchmark of a role: lm-eval tasks, pooled over their documents.
 
@@ -316,13 +320,24 @@ class Evaluation(Section):
     engine: Literal["exact", "hflm"] = "exact"
     """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key
     does not contain the choice."""
+    include: Annotated[str, Field(min_length=1)] | None = None
+    """A folder of lm-eval tasks that has `task`. A name in it goes before the same name of lm-eval's own. Once the sweep is
+    pinned, the key contains the folder's content and not its path."""
+    trust_code: bool = False
+    """Whether Python code that a task of `include` names may run. It has all rights of the command."""
     content: dict[str, str] = {}
-    """By data set of the tasks, as in data.content."""
+    """By data set of the tasks, as in data.content. FOLDER is the checksum of `include`."""
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
         return benchmark_presets.expand(given)
+
+    @model_validator(mode="after")
+    def _trusts_a_folder(self) -> "Evaluation":
+        if self.trust_code and self.include is None:
+            raise ValueError("trust_code is for the code of a task folder; name the folder with include")
+        return self
 
     # records of before this engine existed call lm-eval's own `hf`
     @field_validator("engine", mode="before")

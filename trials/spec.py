@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from trials import dotted_path
-from trials.sections import STOCK_ENGINE, Base, Count, Data, Derive, Evaluation, Lora, Replay, Section, Source, Train
+from trials.sections import FOLDER, STOCK_ENGINE, Base, Count, Data, Derive, Evaluation, Lora, Replay, Section, Source, Train
 
 __all__ = ["Base", "Count", "Data", "Derive", "Evaluation", "Lora", "Replay", "Section", "Source", "Train", "TrialSpec"]
 
@@ -121,6 +121,9 @@ class TrialSpec(Section):
             parts["eval"][role]["fewshot"] = evaluation.sampler  # resolved: a default and its explicit value are one key
             parts["eval"][role]["engine"] = STOCK_ENGINE
             _drop_chat(parts["eval"][role], evaluation)
+            del parts["eval"][role]["trust_code"]  # it permits code, and changes no number
+            if evaluation.include is None or FOLDER in evaluation.content:  # a moved folder with the same content is the same
+                del parts["eval"][role]["include"]
         if self.is_baseline:
             del parts["data"], parts["lora"], parts["train"], parts["derive"]
             return parts

@@ -25,6 +25,7 @@ def load(path: Path, overrides: Sequence[str] = (), gpu: str | None = None) -> S
     for override in overrides:
         _override(file, override)
         _take_base(file)
+    _find_includes(file)
     config = file.check(SweepConfig)
     problems = list(validate.problems(config))
     if problems:
@@ -69,6 +70,17 @@ def _take_base(file: YamlFile) -> None:
     if not isinstance(other.data.get("base"), dict):
         raise InputError(f"{where}: base: {found} has no section `base`")
     file.take("base", other)
+
+
+def _find_includes(file: YamlFile) -> None:
+    """Makes the task folders of `eval` absolute: beside the config, or in the working directory."""
+    roles = file.data.get("eval")
+    for role, fields in roles.items() if isinstance(roles, dict) else ():
+        named = fields.get("include") if isinstance(fields, dict) else None
+        if isinstance(named, str) and named:
+            written = local(named, f"{file.where(('eval', role, 'include'))}: eval.{role}.include")
+            places = [(Path(file.path).parent / written).absolute(), written.absolute()]
+            fields["include"] = str(next((place for place in places if place.is_dir()), places[-1]))
 
 
 def _override(file: YamlFile, override: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from trials.hub.hub import commit_of
-from trials.spec import Base, Data, Section, TrialSpec
+from trials.sections import FOLDER
+from trials.spec import Base, Data, Evaluation, Section, TrialSpec
 
 
 class Pins(Section):
@@ -20,7 +21,7 @@ class Pins(Section):
     data: dict[str, str] = Field(default={})
     """By source, or by data set for a source that the config defines."""
     tasks: dict[str, dict[str, str]] = Field(default={})
-    """By task, then by data set."""
+    """By `task_name`, then by data set; FOLDER is the task's folder."""
     date: dt.date | None = None
     """Today in a chat template; None if no template writes the date."""
 
@@ -38,13 +39,14 @@ class Pins(Section):
             update["date"] = self.date
         roles = {}
         for role, evaluation in spec.eval.items():
-            pinned: dict[str, Any] = {"content": self._of_tasks(evaluation.tasks) | evaluation.content}
+            pinned: dict[str, Any] = {"content": self._of_tasks(role, evaluation) | evaluation.content}
             if evaluation.chat_template and evaluation.date is None and self.date is not None:
                 pinned["date"] = spec.data.date or self.date
             roles[role] = evaluation.model_copy(update=pinned)
         return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update=update), "eval": roles})
 
-    def _of_tasks(self, names: tuple[str, ...]) -> dict[str, str]:
+    def _of_tasks(self, role: str, evaluation: Evaluation) -> dict[str, str]:
+        names = (task_name(role, evaluation, name) for name in evaluation.tasks)
         return {dataset: pin for name in names for dataset, pin in self.tasks.get(name, {}).items()}
 
     def only(self, names: "Pins") -> "Pins":
@@ -55,7 +57,11 @@ class Pins(Section):
 
     def flat(self) -> dict[str, str]:
         """Every pin but the date, by a description."""
-        tasks = {f"{dataset} of task {name}": pin for name, some in self.tasks.items() for dataset, pin in some.items()}
+        tasks = {
+            f"{'the folder' if dataset == FOLDER else dataset} of task {name}": pin
+            for name, some in self.tasks.items()
+            for dataset, pin in some.items()
+        }
         models = {f"the model {name}": pin for name, pin in self.models.items()}
         return models | {f"the data {name}": pin for name, pin in self.data.items()} | tasks
 
@@ -69,6 +75,11 @@ def _both(pins: dict[str, str], names: dict[str, str]) -> dict[str, str]:
 
 def model_name(base: Base) -> str:
     return base.model + (f"@{base.revision}" if base.revision else "") + (f":{base.gguf}" if base.gguf else "")
+
+
+def task_name(role: str, evaluation: Evaluation, name: str) -> str:
+    """Name of a task's pins. Folders of two roles may have the same name for two tasks."""
+    return name if evaluation.include is None else f"eval.{role}.{name}"
 
 
 def source_name(data: Data, name: str) -> str:

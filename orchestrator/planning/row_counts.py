@@ -38,7 +38,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, Drawn], list[
         if tokenizer is None:
             notes.add("rows are not compared with max_length here; `run` does it before any trial")
         screen = None
-        if all(tasks.at_hand(task) for evaluation in spec.eval.values() for task in evaluation.tasks):
+        if all(map(tasks.at_hand, spec.eval.values())):
             screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)
         else:
             notes.add("rows that overlap with test documents are not counted here; `run` leaves them out")
@@ -51,7 +51,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, Drawn], list[
 def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
     """Checks what is on this machine of a role's tasks and of its chat template; returns notes."""
     evaluation = spec.eval[role]
-    at_hand = all(map(tasks.at_hand, evaluation.tasks))
+    at_hand = tasks.at_hand(evaluation)
     if at_hand:
         check(role, evaluation, tasks)
         if found := layout.known(spec.base, hub):

@@ -11,7 +11,7 @@ import yaml
 
 from analysis.results.manifest import Manifest
 from orchestrator.config.model import SweepConfig
-from orchestrator.config.pins import Pins, model_name, source_name
+from orchestrator.config.pins import Pins, model_name, source_name, task_name
 from orchestrator.search.study_storage import study_folder
 from trials.errors import InputError
 from trials.hub import identity, pinning
@@ -138,7 +138,12 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
         for name in (*spec.data.mix, spec.data.replay.source or SELF)
         if name != SELF
     }
-    tasks = {name for spec in specs for evaluation in spec.eval.values() for name in evaluation.tasks}
+    tasks = {
+        task_name(role, evaluation, name): (name, evaluation.include)
+        for spec in specs
+        for role, evaluation in spec.eval.items()
+        for name in evaluation.tasks
+    }
     chats = {spec.base: None for spec in specs if spec.chats}
     date = given.date or begun.date
     if date is None and any(pinning.template_is_dated(base, hub) for base in chats):
@@ -148,8 +153,8 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
         data=_settle({name: identity.of_source(*one, hub) for name, one in sources.items()}, given.data, begun.data),
         tasks={
             name: _settle(found, given.tasks.get(name, {}), begun.tasks.get(name, {}))
-            for name in sorted(tasks)
-            if (found := {dataset: identity.of_task(dataset, hub) for dataset in identity.task_datasets(name, hub)})
+            for name, named in sorted(tasks.items())
+            if (found := identity.of_task(*named, hub))
         },
         date=date,
     )

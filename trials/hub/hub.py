@@ -53,6 +53,8 @@ class Hub:
         `datasets` would read the folder instead.
         """
         lookalike = Path.cwd() / name
+        if Path(name).is_absolute():  # no name of the hub
+            return
         if lookalike.is_dir() and not any((root / name).is_dir() for root in self._roots):
             raise InputError(
                 f"{what} reads {name} from the hub, but the folder {lookalike} would be read in its place; rename that folder, "
@@ -80,7 +82,7 @@ class Hub:
             return {"path": name}
         _folders_are_no_patterns()
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return {"path": str(path), "cache_dir": _cache_of(files)}
+        return {"path": str(path), "cache_dir": cache_of(files)}
 
     def bundles(self, path: Path) -> bool:
         """Whether the file or folder is part of the package."""
@@ -133,7 +135,7 @@ class Hub:
     def state(self, name: str, source: Source) -> str:
         """A string that changes with a source's local files. Sources of the hub are constant within a process."""
         if files := self._files(name, source):
-            return _cache_of(files)  # by content: a file may be replaced at the same path
+            return cache_of(files)  # by content: a file may be replaced at the same path
         return str(self.dataset_arguments(source.dataset).get("cache_dir", source.dataset))
 
     def rows(self, name: str, source: Source) -> row_files.Rows:
@@ -147,10 +149,10 @@ class Hub:
             plain = self._unpacked(name, source, files)
             escaped = [glob.escape(str(file.resolve())) for file in plain]  # datasets takes each for a pattern
             return self._loaded(
-                name, source, {"path": kinds[0], "data_files": {"train": escaped}, "cache_dir": _cache_of(files)}
+                name, source, {"path": kinds[0], "data_files": {"train": escaped}, "cache_dir": cache_of(files)}
             )
         try:
-            return row_files.FileRows(files, source.split, Path(_cache_of(files)))
+            return row_files.FileRows(files, source.split, Path(cache_of(files)))
         except InputError as error:
             raise InputError(f"source {name!r}: {error}") from None
         except ValueError as error:
@@ -231,7 +233,7 @@ def _folders_are_no_patterns() -> None:
     datasets.data_files.resolve_pattern = quoted
 
 
-def _cache_of(files: list[Path]) -> str:
+def cache_of(files: list[Path]) -> str:
     """A cache folder for the current content of these files: datasets identifies them by their paths only."""
     import datasets
 

@@ -7,13 +7,18 @@ import hashlib
 import importlib.metadata
 import json
 import re
+from collections.abc import Collection
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from trials.errors import InputError
 from trials.hub import fingerprint
 from trials.hub.hub import COMMIT, SELF, TASK_FOLDERS, Hub, find_source, is_commit
+from trials.sections import FOLDER
 from trials.spec import Base, Data, TrialSpec
+from trials.tasks import local_data, own_tasks
+from trials.tasks.folder import files, opened
 
 FILES = "sha256:"
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -46,7 +51,24 @@ def of_source(data: Data, name: str, hub: Hub) -> str | None:
     return _of_files(files, hub)
 
 
-def of_task(dataset: str, hub: Hub) -> str | None:
+def of_task(name: str, include: str | None, hub: Hub, known: Collection[str] = ()) -> dict[str, str | None]:
+    """Identities of what a task, group or tag is made of, without the `known` ones: its data sets by name, and its folder."""
+    if include is None:
+        every, folder = task_datasets(name, hub), {}
+    else:
+        own, stock = own_tasks.datasets(include, name)
+        every = [*own, *(dataset for member in stock for dataset in task_datasets(member, hub))]
+        folder = {} if FOLDER in known else {FOLDER: of_folder(include)}
+    return folder | {dataset: of_task_data(dataset, hub) for dataset in every if dataset not in known}
+
+
+def of_folder(include: str) -> str:
+    """Identity of a task folder: its files, and the data files outside that its tasks name. Its own place has no effect."""
+    found = opened(include)
+    return FILES + fingerprint.together(chain(files(found.root).items(), local_data.outside(found)))
+
+
+def of_task_data(dataset: str, hub: Hub) -> str | None:
     """Identity of the data set of an lm-eval task."""
     hub.refuse_lookalike("a task", dataset)
     files = hub.folder_files(dataset)
@@ -58,7 +80,11 @@ def check(spec: TrialSpec, hub: Hub) -> None:
     check_base(spec.base, hub)
     for evaluation in spec.eval.values():
         for dataset, pinned in evaluation.content.items():
-            _compare(f"the data set {dataset} of task {'+'.join(evaluation.tasks)}", pinned, of_task(dataset, hub))
+            task = "+".join(evaluation.tasks)
+            if dataset == FOLDER and evaluation.include is not None:
+                _compare(f"the folder {evaluation.include} of task {task}", pinned, of_folder(evaluation.include))
+            else:
+                _compare(f"the data set {dataset} of task {task}", pinned, of_task_data(dataset, hub))
     if not spec.is_baseline:
         for name in spec.data.shares.keys() & spec.data.content.keys() - {SELF}:
             where = f"source {name!r} ({find_source(spec.data, name).dataset})"

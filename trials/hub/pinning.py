@@ -28,10 +28,11 @@ def pinned(spec: TrialSpec, hub: Hub) -> TrialSpec:
         data = data.model_copy(update={"content": data.content | _known(found), "date": date})
     roles = {}
     for role, evaluation in spec.eval.items():
-        named = {dataset for task in evaluation.tasks for dataset in identity.task_datasets(task, hub)}
-        found = {dataset: identity.of_task(dataset, hub) for dataset in named - evaluation.content.keys()}
+        pins: dict[str, str | None] = {}
+        for task in evaluation.tasks:
+            pins |= identity.of_task(task, evaluation.include, hub, evaluation.content)
         date = today if evaluation.chat_template and evaluation.date is None else evaluation.date
-        roles[role] = evaluation.model_copy(update={"content": evaluation.content | _known(found), "date": date})
+        roles[role] = evaluation.model_copy(update={"content": _known(pins) | evaluation.content, "date": date})
     return spec.model_copy(update={"base": base, "data": data, "eval": roles})
 
 

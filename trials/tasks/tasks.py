@@ -4,20 +4,27 @@ Imports neither torch nor transformers: a sweep checks its inputs before any wor
 """
 
 import copy
+import dataclasses
 import difflib
+import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lm_eval.config.task import TaskConfig
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Kind
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from trials.errors import InputError
-from trials.hub.hub import TASK_FOLDERS, Hub, check_commit, commit_of
+from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
 from trials.spec import Evaluation
+from trials.tasks import local_data, own_tasks
+from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
 
 for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # they warn about defaults of every task
@@ -26,7 +33,9 @@ for _name in ("lm_eval", "lm_eval.api.task"):
 DEFAULT_RESPONSE_TOKENS = 256
 """Tokens of a response for a task without a limit: lm-eval's HFLM.max_gen_toks."""
 
-_Content = tuple[tuple[str, str], ...]  # an evaluation's content
+_MANAGER = TaskManager(include_defaults=False)
+"""Builds a task from its config; its index is empty."""
+_KEYS = frozenset(field.name for field in dataclasses.fields(TaskConfig))
 
 
 @cache
@@ -40,7 +49,7 @@ class Tasks:
 
     def __init__(self, hub: Hub):
         self.hub = hub
-        self._built: dict[tuple[str, int | None, str, _Content], Any] = {}
+        self._built: dict[Hashable, Any] = {}
 
     @cached_property
     def _bundled(self) -> TaskManager:
@@ -50,9 +59,17 @@ class Tasks:
         """Whether the task is part of the package."""
         return name in self._bundled.task_index
 
-    def at_hand(self, name: str) -> bool:
-        """Whether the task is part of the package and its data are local: building it downloads nothing."""
-        return self.bundled(name) and all(map(self.hub.has, self.datasets(name)))
+    def at_hand(self, evaluation: Evaluation) -> bool:
+        """Whether the role's tasks and their data are local: building them downloads nothing, and needs no index of lm-eval."""
+        if evaluation.include is None:
+            return all(self.bundled(name) and all(map(self.hub.has, self.datasets(name))) for name in evaluation.tasks)
+        folder = opened(evaluation.include)
+        found = [leaf for name in evaluation.tasks for leaf in folder.leaves(name)]
+        return all(local_data.here(folder, leaf) or self._here(folder, leaf) for leaf in found)
+
+    def _here(self, folder: TaskFolder, leaf: Leaf) -> bool:
+        dataset = own_tasks.from_hub(folder, leaf)
+        return dataset is not None and self.hub.has(dataset)
 
     def _manager(self, name: str) -> TaskManager:
         """The manager of a task; lm-eval's own comes last, because it is slow."""
@@ -64,65 +81,120 @@ class Tasks:
             raise InputError(f"eval: lm-eval has no task {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
         return stock
 
-    def _leaves(self, manager: TaskManager, name: str) -> list[str]:
-        """The single tasks of a task, group or tag."""
-        from lm_eval.tasks._index import Kind
+    def _find(self, name: str) -> Entry | None:
+        """A task, group or tag of the package or of lm-eval; None for a name that neither has."""
+        manager = self._bundled if self.bundled(name) else _stock_tasks()
+        return _entry(manager, name) if name in manager.task_index else None
 
-        entry = manager.task_index[name]
-        if entry.kind in (Kind.TASK, Kind.PY_TASK):
-            return [name]
-        members = entry.tags if entry.kind is Kind.TAG else (entry.cfg or {}).get("task", [])
-        names = [member if isinstance(member, str) else member["task"] for member in members]
-        return [leaf for member in names for leaf in self._leaves(manager, member)]
+    def leaves(self, name: str, folder: TaskFolder | None = None) -> list[Leaf]:
+        """The single tasks of a task, group or tag. The names of a folder go before those of lm-eval.
+
+        A group's functions are imported.
+        """
+        if folder is None:
+            self._manager(name)
+            return leaves(name, self._find, _with_functions)
+        folder.check_name(name)
+        return leaves(name, lambda one: folder.find(one) or self._find(one), _with_functions)
 
     def datasets(self, name: str) -> set[str]:
         """The data sets of the single tasks of `name`; the task's name for a task without one."""
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        manager = self._manager(name)
-        paths = {leaf: manager.task_index[leaf].yaml_path for leaf in self._leaves(manager, name)}
-        return {(load_yaml(path) if path else {}).get("dataset_path", leaf) for leaf, path in paths.items()}
+        return {leaf.setting("dataset_path") or leaf.name for leaf in self.leaves(name)}
 
     def build(self, evaluation: Evaluation) -> dict[str, Any]:
         """The lm-eval tasks of a role by name. Raises InputError when one cannot be built."""
+        own_tasks.check(evaluation)
+        folder = opened(evaluation.include) if evaluation.include is not None else None
         built = {}
         for name in evaluation.tasks:
-            manager = self._manager(name)
-            for leaf in self._leaves(manager, name):
-                wanted = (leaf, evaluation.shots, evaluation.sampler, tuple(sorted(evaluation.content.items())))
+            for leaf in self.leaves(name, folder):
+                wanted = (
+                    folder,
+                    leaf.name,
+                    repr(leaf.overrides),
+                    evaluation.shots,
+                    evaluation.sampler,
+                    *evaluation.content.items(),
+                )
                 if wanted not in self._built:
-                    self._built[wanted] = self._build(manager, *wanted)
-                built[leaf] = self._built[wanted]
+                    self._built[wanted] = self._build(leaf, evaluation, folder)
+                built[leaf.name] = self._built[wanted]
         return built
 
-    def _build(self, manager: TaskManager, name: str, shots: int | None, sampler: str, content: _Content) -> Any:
-        import datasets
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        path = manager.task_index[name].yaml_path
-        config: dict[str, Any] = load_yaml(path) if path else {"task": name}
-        if shots is not None:
-            config["num_fewshot"] = shots
-        if sampler != "stock":
-            named = {"first_n": "first_n", "drawn": "default"}[sampler]
+    def _build(self, leaf: Leaf, evaluation: Evaluation, folder: TaskFolder | None) -> Any:
+        own = folder if folder is not None and (leaf.entry is None or leaf.entry.own) else None
+        file = leaf.entry.file if leaf.entry is not None else None
+        with own_tasks.explained(own, leaf):
+            config: dict[str, Any] = {**(load_yaml(file) if file else {}), **leaf.overrides, "task": leaf.name}
+        for key in ("tag", "group", "task_list"):
+            config.pop(key, None)
+        if own is not None:
+            own_tasks.check_keys(own, leaf, config, _KEYS)
+        if evaluation.shots is not None:
+            config["num_fewshot"] = evaluation.shots
+        if evaluation.sampler != "stock":
+            named = {"first_n": "first_n", "drawn": "default"}[evaluation.sampler]
             config["fewshot_config"] = {**(config.get("fewshot_config") or {}), "sampler": named}
+        if own is not None and self._has_own_data(own, leaf, config):
+            with own_tasks.explained(own, leaf):
+                task = _MANAGER.load([config])["tasks"][leaf.name]
+        else:
+            task = self._with_data_of_hub(leaf, config, evaluation.content, own)
+        task.doc_iterator = _Documents(task)
+        return task
+
+    def _has_own_data(self, folder: TaskFolder, leaf: Leaf, config: dict[str, Any]) -> bool:
+        """Points the config to the folder's own data. False for a task with a data set of the hub."""
+        given = config.get("dataset_kwargs") or {}
+        if (files := local_data.data_files(folder, leaf)) is not None:
+            # datasets takes each name for a pattern
+            named = {split: [glob.escape(str(file)) for file in some] for split, some in files.items()}
+            every = [file for some in files.values() for file in some]
+            others = {key: value for key, value in given.items() if key != "data_dir"}
+            config["dataset_kwargs"] = {**others, "data_files": named, "cache_dir": cache_of(every)}
+            return True
+        if (place := local_data.data_folder(folder, leaf)) is not None:
+            found = self.hub.dataset_arguments(str(place))
+            config["dataset_path"] = found.pop("path")
+            config["dataset_kwargs"] = {**given, **found}
+            return True
+        return not config.get("dataset_path")
+
+    def _with_data_of_hub(self, leaf: Leaf, config: dict[str, Any], content: Mapping[str, str], own: TaskFolder | None) -> Any:
+        """The task with data of the hub or its mirror, at the commit of its pin."""
+        import datasets
+
         dataset, commit = config.get("dataset_path"), None
+        where = f"{own.place(leaf, 'dataset_path')}: " if own is not None else ""
         if dataset:
-            self.hub.refuse_lookalike(f"task {name!r}", dataset)
+            self.hub.refuse_lookalike(f"{where}task {leaf.name!r}", dataset)
             found = self.hub.dataset_arguments(dataset)
             config["dataset_path"] = found.pop("path")
             # pinned tasks read the commit of the pin, also after the branch has moved on
-            if not self.hub.has(dataset) and (commit := commit_of(dict(content).get(dataset))):
+            if not self.hub.has(dataset) and (commit := commit_of(content.get(dataset))):
                 found["revision"] = commit
             config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), **found}
+        unreachable = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
         try:
-            task = manager.load([{**config, "task": name}])["tasks"][name]
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise self.hub.missing(f"data set of task {name!r},", dataset or name, error) from error
+            with own_tasks.explained(own, leaf, but=unreachable):
+                task = _MANAGER.load([config])["tasks"][leaf.name]
+        except unreachable as error:
+            raise self.hub.missing(f"{where}data set of task {leaf.name!r},", dataset or leaf.name, error) from error
         for rows in task.dataset.values() if commit else ():
-            check_commit(f"task {name}: {dataset}", commit, rows)
-        task.doc_iterator = _Documents(task)
+            check_commit(f"task {leaf.name}: {dataset}", commit, rows)
         return task
+
+
+def _entry(manager: TaskManager, name: str) -> Entry:
+    """An entry of lm-eval's index."""
+    found = manager.task_index[name]
+    kinds: dict[Kind, Literal["group", "tag"]] = {Kind.GROUP: "group", Kind.TAG: "tag"}
+    return Entry(name, kinds.get(found.kind, "task"), found.yaml_path, found.cfg or {}, tuple(sorted(found.tags)))
+
+
+def _with_functions(group: Entry) -> Mapping[str, Any]:
+    """A group's config, as its members see it."""
+    return load_yaml(group.file) if group.file is not None else group.config
 
 
 class _Documents:

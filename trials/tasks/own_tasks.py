@@ -1,0 +1,89 @@
+"""Checks of a role's own tasks: those of the folder `include`. Nothing of the folder runs."""
+
+import difflib
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trials.errors import InputError, StorageFailed
+from trials.sections import Evaluation
+from trials.tasks import local_data
+from trials.tasks.folder import Leaf, TaskFolder, opened
+
+
+def problems(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """(key of the role, what is wrong) for a folder that cannot be used, a task that it lacks, code without trust, and data
+    that are not there. Nothing for a role without a folder."""
+    if evaluation.include is None:
+        return
+    try:
+        folder = opened(evaluation.include)
+    except InputError as error:
+        yield "include", str(error)
+        return
+    for name in evaluation.tasks:
+        try:
+            leaves = folder.leaves(name)
+        except InputError as error:
+            yield "task", str(error)
+            continue
+        code = folder.code(name)
+        if code is not None and not evaluation.trust_code:
+            yield "include", f"{code}: task {name} would run this code; the role permits it with trust_code: true"
+        try:
+            for leaf in leaves:
+                local_data.data_files(folder, leaf)
+        except InputError as error:
+            yield "include", str(error)
+
+
+def check(evaluation: Evaluation) -> None:
+    """Raises InputError, one line, for the first of the `problems`."""
+    for _, text in problems(evaluation):
+        raise InputError(text)
+
+
+def check_keys(folder: TaskFolder, leaf: Leaf, config: dict[str, Any], known: Collection[str]) -> None:
+    """Raises InputError for a key that lm-eval does not know. A Python class may know others."""
+    for key in () if "class" in config else config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{folder.place(leaf, key)}: task {leaf.name}: lm-eval knows no key {key!r}{hint}")
+
+
+@contextmanager
+def explained(folder: TaskFolder | None, leaf: Leaf, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turns an error of a folder's task into an InputError, one line with the file; those of the types `but` pass."""
+    try:
+        yield
+    except (InputError, StorageFailed, *but):
+        raise
+    except Exception as error:
+        if folder is None:
+            raise
+        cause = error.__cause__ or error  # datasets wraps the reason
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(folder.root)]
+        where = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else folder.place(leaf, "")
+        reason = " ".join(str(cause).split())[:200]
+        raise InputError(f"{where}: task {leaf.name} cannot be built: {type(cause).__name__}: {reason}") from error
+
+
+def from_hub(folder: TaskFolder, leaf: Leaf) -> str | None:
+    """The data set of a folder's task by the name that the hub resolves; None for local data, and for data that code makes."""
+    name = leaf.setting("dataset_path")
+    if not isinstance(name, str) or name in local_data.BUILDERS or local_data.data_folder(folder, leaf):
+        return None
+    return name
+
+
+def datasets(include: str, name: str) -> tuple[list[str], list[str]]:
+    """Data sets of the hub that a task, group or tag reads, and the names of its members that are lm-eval's own."""
+    folder = opened(include)
+    leaves = folder.leaves(name)
+    own = (leaf for leaf in leaves if leaf.entry is None or leaf.entry.own)
+    names = sorted({dataset for leaf in own if (dataset := from_hub(folder, leaf))})
+    return names, sorted({leaf.name for leaf in leaves if leaf.entry is not None and not leaf.entry.own})
