@@ -83,7 +83,9 @@ def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: T
     checked: Future[list[str]] = Future()
     Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray needs the main thread
     try:
-        with connect.connected(address, config.resources, runtime_env.runtime_env() if address else {}):
+        with ExitStack() as held:
+            shipped = held.enter_context(runtime_env.runtime_env(config)) if address else {}
+            held.enter_context(connect.connected(address, config.resources, shipped))
             for note in checked.result():
                 console.print(f"note: {note}", markup=False, soft_wrap=True)
             yield

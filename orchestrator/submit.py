@@ -72,7 +72,7 @@ def _submit(client: Any, sweep: ClusterSweep) -> str:
     """The id of the job. Its working directory holds the code and the config."""
     with tempfile.TemporaryDirectory(prefix="slimsweep-job-") as scratch:
         folder = Path(scratch)
-        shipping.copy(folder)
+        shipping.copy(sweep.config, folder)
         (folder / "sweep.yaml").write_text(resolved(sweep.config), encoding="utf-8")
         command = ["python", "-m", "orchestrator.cli", "run", "sweep.yaml", "--address", "auto", "--storage", sweep.storage]
         command += ["--events", sweep.events] if sweep.events else []
@@ -132,11 +132,11 @@ def run_through_client(sweep: ClusterSweep, address: str, console: Terminal, sho
 
     from orchestrator.cluster import connect
 
-    shipped = shipping.runtime_env()
-    runtime_env = {**shipped, "env_vars": shipped.get("env_vars", {}) | connect.environment(sweep.config.resources)}
     try:
-        with warnings.catch_warnings(action="ignore"):  # Ray raises as well whatever it warns of
-            ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+        with shipping.runtime_env(sweep.config) as shipped, warnings.catch_warnings(action="ignore"):
+            variables = shipped.get("env_vars", {}) | connect.environment(sweep.config.resources)
+            # Ray raises as well whatever it warns of
+            ray.init(address, runtime_env={**shipped, "env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
         raise connect.unreachable(address, error) from None
     try:

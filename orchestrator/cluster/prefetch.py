@@ -43,6 +43,7 @@ def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
 
 def _from_hub(config: SweepConfig) -> Iterator[str]:
     """The models, data sets and tasks that are not local."""
+    from trials.tasks import own_tasks
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
@@ -50,9 +51,14 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
     replayed = [config.data.replay.source] if config.data.replay.source else []
     names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
     yield from (name for name in names if not hub.has(name))
-    tasks = Tasks(hub)
-    for name in {name for evaluation in config.eval.values() for name in evaluation.tasks if not tasks.bundled(name)}:
-        if hub.mirror is None or any(hub.locate(dataset) == dataset for dataset in tasks.datasets(name)):
+    tasks, stock = Tasks(hub), set()
+    for evaluation in config.eval.values():
+        for name in evaluation.tasks:
+            own, others = own_tasks.datasets(evaluation.include, name) if evaluation.include is not None else ([], [name])
+            stock.update(others)
+            yield from (dataset for dataset in own if not hub.has(dataset))
+    for name in stock:
+        if not tasks.bundled(name) and (hub.mirror is None or not all(map(hub.has, tasks.datasets(name)))):
             yield name
 
 

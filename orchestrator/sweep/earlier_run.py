@@ -18,6 +18,7 @@ from trials.hub import identity, pinning
 from trials.hub.hub import SELF, Hub, commit_of
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, exists, read_text, rename
+from trials.tasks.folder import located
 
 _PINNED_PATHS = ("base.", "eval.", "data.template", "data.replay.", "data.sources.")
 """Searched settings that choose models, data or tasks."""
@@ -30,6 +31,9 @@ def pinned(config: SweepConfig, storage: Path) -> SweepConfig:
     """
     folder, ledger = storage / config.name, Ledger(storage)
     _refuse_imported(folder)
+    for include in {evaluation.include for evaluation in config.eval.values() if evaluation.include is not None}:
+        if storage.is_relative_to(located(include)):  # every record would change the tasks
+            raise InputError(f"storage: {storage} is inside the task folder {include}; give the tasks a folder of their own")
     earlier = _sweep_yaml(folder)
     begun = Pins() if earlier is None else _parse_pins(earlier.get("pins", {}), folder)
     now = _current_pins(config, begun)

@@ -59,10 +59,8 @@ def explained(folder: TaskFolder | None, leaf: Leaf, but: tuple[type[Exception],
     """Turns an error of a folder's task into an InputError, one line with the file; those of the types `but` pass."""
     try:
         yield
-    except (InputError, StorageFailed, *but):
-        raise
     except Exception as error:
-        if folder is None:
+        if folder is None or isinstance(error, (InputError, StorageFailed, *but)):
             raise
         cause = error.__cause__ or error  # datasets wraps the reason
         frames = traceback.extract_tb(error.__traceback__)

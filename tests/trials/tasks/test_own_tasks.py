@@ -1,0 +1,54 @@
+"""What is wrong with a role's own tasks is known before anything of their folder runs."""
+
+import pytest
+
+from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, SUMS, role, shop
+from trials.errors import InputError
+from trials.spec import Evaluation
+from trials.tasks.folder import opened
+from trials.tasks.own_tasks import check, check_keys, datasets, explained, problems
+
+
+def test_sound_role_has_no_problem():
+    for fields in (SUMS, CHOICES, DISTANCE):
+        assert list(problems(role(fields))) == []
+    assert list(problems(Evaluation(task="micro_gsm", metric="exact_match"))) == []
+
+
+def test_code_without_trust_is_refused_with_its_line():
+    with pytest.raises(InputError) as caught:
+        check(role({**DISTANCE, "trust_code": False}))
+    assert str(caught.value).startswith(f"{SHOP}/distance.yaml:5: !function metrics.distance: task shop_distance would run")
+
+
+def test_every_kind_of_problem_names_its_key(tmp_path):
+    assert [key for key, _ in problems(role(SUMS, tmp_path / "no"))] == ["include"]
+    assert [key for key, _ in problems(role({**SUMS, "task": "shop_sum"}))] == ["task"]
+    folder = shop(tmp_path)
+    (folder / "data" / "sums.jsonl").unlink()
+    assert [key for key, _ in problems(role(SUMS, folder))] == ["include"]
+
+
+def test_unknown_key_of_a_task_is_refused_with_the_nearest():
+    folder = opened(str(SHOP))
+    (leaf,) = folder.leaves("shop_sums")
+    with pytest.raises(InputError, match="lm-eval knows no key 'doc_to_txt'; did you mean 'doc_to_text'"):
+        check_keys(folder, leaf, {"doc_to_txt": "x"}, {"doc_to_text", "task"})
+
+
+def test_error_of_a_folders_task_is_one_line_and_others_pass():
+    folder = opened(str(SHOP))
+    (leaf,) = folder.leaves("shop_sums")
+    with pytest.raises(InputError, match=r"sums.yaml: task shop_sums cannot be built: KeyError: 'x'"), explained(folder, leaf):
+        raise KeyError("x")
+    with pytest.raises(KeyError), explained(None, leaf):
+        raise KeyError("x")
+    with pytest.raises(OSError, match="gone"), explained(folder, leaf, but=(OSError,)):
+        raise OSError("gone")
+
+
+def test_data_sets_of_the_hub_and_foreign_members_are_told_apart(tmp_path):
+    folder = shop(tmp_path)
+    (folder / "hub.yaml").write_text("task: hub\ndataset_path: org/rows\n")
+    (folder / "all.yaml").write_text("group: all\ntask: [hub, shop_sums, hellaswag]\n")
+    assert datasets(str(folder), "all") == (["org/rows"], ["hellaswag"])
