@@ -1,12 +1,18 @@
 """Checks of a sweep's inputs before it starts: models, layers, sources, tasks."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from analysis.metrics.names import split_metric
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.space_points import corners
+from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.models import layout
-from trials.spec import Base
+from trials.spec import Base, TrialSpec
+
+if TYPE_CHECKING:
+    from trials.tasks.tasks import Tasks
 
 INPUTS = ("data.", "base.", "eval.")
 """Prefixes of the settings on which a trial's inputs depend."""
@@ -27,6 +33,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     tasks, survey = Tasks(hub), Survey(hub)
     for _, spec in corners(config, INPUTS):
         notes += check(spec, hub, tasks, survey)
+        _check_directions(config, spec, tasks)
     formats = [f"source {name}: {counts.format}" for name, counts in survey.drawn().items() if counts.format]
     return [*dict.fromkeys(notes), *formats]
 
@@ -51,6 +58,22 @@ def chat_warnings(config: SweepConfig) -> list[str]:
                 )
             found[line] = None
     return list(found)
+
+
+def _check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks") -> None:
+    """Raises InputError for a search that would make an error rate or a perplexity larger."""
+    from trials.tasks.measures import measure
+
+    for objective in config.search.objectives:
+        role, kind = split_metric(objective.metric)
+        if kind != "value" or objective.direction != "maximize":
+            continue
+        evaluation = spec.eval[role]
+        if not all(measure(one, evaluation.metric).scale.higher_is_better for one in tasks.build(evaluation).values()):
+            raise InputError(
+                f"search.objectives: {evaluation.metric} of eval.{role} is better when lower; write {objective.metric} with "
+                f"direction: minimize, or {role}.gain, which is better when higher for every metric"
+            )
 
 
 def layout_notes(

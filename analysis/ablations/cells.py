@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.ablations.questions import Selection
-from analysis.metrics.definitions import ALL_KINDS, RATES
+from analysis.metrics.definitions import RATES
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.manifest import Manifest
 from analysis.results.sweep import Sweep
@@ -80,14 +80,15 @@ class Cells:
         return Column(np.array(found, dtype=float), None, LEARNING, 0, 0.0)
 
     def _scored(self, role: str, name: str) -> Column:
-        kind = ALL_KINDS[name]
         values = np.full((len(self.records), self.seeds), np.nan)
         influence, clusters, flip, n = None, None, 0.0, 0
         # cells of several bases answer the same documents, each is paired with its own base
         for base in {record.key: record for record in self.bases}.values():
             own = [place for place, one in enumerate(self.bases) if one.key == base.key]
             found = answers([self.records[place] for place in own], base, role, ALL)
-            if found is None or not found[0].has(kind) or (name in RATES and not _steady(found[0].base["score"])):
+            if found is None or not found[0].has(kind := found[0].kind(name)):
+                continue
+            if name in RATES and not _steady(found[0].base["score"]):
                 continue
             pairs, places = found[0], np.array(own)[found[1]]
             if clusters is not None and not np.array_equal(clusters, pairs.clusters):

@@ -1,10 +1,11 @@
 """Names and values of metrics, settings and constraints for readers: in percent, with units, short and unambiguous."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analysis.metrics.names import LEARNING, Constraint, split_metric
+from trials.ledger.record import TrialRecord
 
 SHORT = {
     "learning_rate": "lr",
@@ -38,6 +39,17 @@ LEARNT = {
 MISSING = "\N{EN DASH}"
 
 
+_NO_SHARES: set[str] = set()
+"""Roles whose scores are no shares, such as a perplexity: their numbers have no unit. What is read in a process adds to it, for a
+metric's name is all that a table or a figure knows of a metric."""
+
+
+def learn_scales(records: Iterable[TrialRecord]) -> None:
+    """Notes the roles of these records whose scores are no shares."""
+    for record in records:
+        _NO_SHARES.update(role for role, one in record.scales.items() if not one.share or one.form != "mean")
+
+
 def metric_name(name: str) -> str:
     """ "commonsense.gain" as "commonsense gain", "math.value" as "math score"."""
     return axis(name).split(" (")[0]
@@ -46,18 +58,26 @@ def metric_name(name: str) -> str:
 def axis(name: str) -> str:
     """The metric with its unit: "commonsense gain (percentage points)"."""
     role, kind = split_metric(name)
-    return f"{role} {(LEARNT if role == LEARNING else AXIS)[kind]}"
+    words = (LEARNT if role == LEARNING else AXIS)[kind]
+    return f"{role} {words.split(' (')[0] if _unitless(name) else words}"
+
+
+def _unitless(name: str) -> bool:
+    role, kind = split_metric(name)
+    return role in _NO_SHARES and kind in ("value", "base", "gain", "drop")
 
 
 def unit(name: str) -> str:
-    """The unit after a number: " points" of accuracy for a difference, " %" for a share, " bits/byte", " nats"."""
+    """The unit after a number: " points" of accuracy for a difference, " %" for a share, " bits/byte", " nats", or none."""
+    if _unitless(name):
+        return ""
     shorter = {"percentage points": " points", "bits per byte": " bits/byte", "nats per token": " nats"}
     return next((short for long, short in shorter.items() if long in axis(name)), " %")
 
 
 def column(name: str) -> str:
     """A column's heading: "commonsense gain (points)"."""
-    return f"{metric_name(name)} ({unit(name).strip()})"
+    return f"{metric_name(name)} ({unit(name).strip()})" if unit(name) else metric_name(name)
 
 
 def scale(name: str) -> float:

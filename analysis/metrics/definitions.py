@@ -8,6 +8,14 @@ With t and b the tuned model's and the base's mean of a column over the same doc
     drop        b.score - t.score
     forgetting  1 - t.score / b.score, the paper's forgetting rate (arXiv 2506.10885); undefined where the base is 0
 
+A role's score may have another `Scale`: better when lower (an error rate), or made of two columns (a perplexity). With
+v = score, score / weight or exp(score / weight), as its form is, and d = 1 where higher is better, -1 where lower is:
+
+    gain        d (v_tuned - v_base); a gain above 0 is better, whatever the metric
+    drop        -gain
+    forgetting  drop / v_base: the share of a score that is lost, or by which an error has grown, which may exceed 1; undefined
+                where the base's score is not above 0
+
 A generated task whose answers carry a marker (GSM8K's ####) has two more columns: marker (the answer has it) and strict (the
 answer is right under the filter that requires the marker). With m and s their means and q = s / m the change of s is exactly
 
@@ -25,8 +33,11 @@ The first part is format, the second skill (two-factor decomposition, Kitagawa 1
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+
+from trials.ledger.outcomes import SHARES_SCALE, Scale
 
 Means = Mapping[str, np.ndarray]
 """Means over documents by column, arrays of one shape (or shapes that broadcast)."""
@@ -97,3 +108,32 @@ RATES = ("forgetting", "format_forgetting", "skill_forgetting")
 """Shares of the base's score, which are undefined where that is 0."""
 PART_KINDS = MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS
 ALL_KINDS = KINDS | PART_KINDS
+
+
+@cache
+def kinds(scale: Scale) -> Mapping[str, Kind]:
+    """ALL_KINDS for a role whose score has this scale."""
+    return ALL_KINDS if scale == SHARES_SCALE else ALL_KINDS | _on_scale(scale)
+
+
+def _on_scale(scale: Scale) -> dict[str, Kind]:
+    columns = ("score",) if scale.form == "mean" else ("score", "weight")
+    sign = 1.0 if scale.higher_is_better else -1.0
+
+    def value(m: Means) -> np.ndarray:
+        natural = m["score"] if scale.form == "mean" else m["score"] / m["weight"]
+        return np.exp(natural) if scale.form == "exp" else natural
+
+    def kind(of: Callable[[Means, Means], np.ndarray], unit: Callable[[Means], np.ndarray]) -> Kind:
+        # a document of a metric that is no share does not flip between 0 and 1
+        return Kind(of, columns, unit=unit if scale.form == "mean" and scale.share else None)
+
+    return {
+        "value": Kind(lambda t, b: value(t), columns, base=False),
+        "gain": kind(lambda t, b: sign * (value(t) - value(b)), lambda b: np.ones_like(b["score"])),
+        "drop": kind(lambda t, b: sign * (value(b) - value(t)), lambda b: np.ones_like(b["score"])),
+        "forgetting": kind(
+            lambda t, b: _ratio(sign * (value(b) - value(t)), value(b)), lambda b: _ratio(np.ones(()), b["score"])
+        ),
+        "base": Kind(lambda t, b: value(b) + 0.0 * t["score"], columns),
+    }

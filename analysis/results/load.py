@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.formatting import labels
 from analysis.metrics.names import Criteria, metric_names
 from analysis.results import schema as col
 from analysis.results.frame import TAILS, add_front, add_judgement, baseline_frame, failure_frame, trial_frame
@@ -51,6 +52,7 @@ def _load(folder: Path) -> Sweep:
     errors = Errors(len(settings), criteria.metrics, " ".join(key for one in trials for key in one.trial.keys))
     measured = measure_all(settings, quoted, watch=errors.add)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
+    labels.learn_scales(records.values())
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
     reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
@@ -112,14 +114,14 @@ def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference
 
 
 def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:
-    """ROLE.value of the complete baselines, the lowest of several."""
+    """ROLE.value of the complete baselines, the worst of several."""
     found: dict[str, float] = {}
     for outcome in baselines:
         if outcome.complete is not None:
-            # the lowest of several bases, so that a gain over any of them adds volume
+            # the worst of several bases, so that a gain over any of them adds volume
             for role, named in scores(outcome.complete, split).items():
-                value = named["score"].value
-                found[f"{role}.value"] = min(value, found.get(f"{role}.value", value))
+                value, worst = named["score"].value, min if outcome.complete.scale(role).higher_is_better else max
+                found[f"{role}.value"] = worst(value, found.get(f"{role}.value", value))
     return found
 
 

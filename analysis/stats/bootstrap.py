@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS
 from analysis.metrics.names import split_metric
 from analysis.stats.estimate import Measured, Setting, measure_all
 from analysis.stats.paired_outcomes import Answers, weights
@@ -34,18 +33,18 @@ class Errors:
         """Adds the answers of the settings at `places` to a role's documents."""
         everywhere = places
         for metric, (of_role, name) in enumerate(self._kinds):
-            if of_role != role or not own.has(ALL_KINDS[name]):
+            if of_role != role or not own.has(kind := own.kind(name)):
                 continue
             label = own.clusters.tobytes()
             if label not in self._weights:
                 self._weights[label] = weights(own.clusters, len(self._draws))
             # Bayesian bootstrap. Settings and sweeps share the weights, so that errors they share (as the base's) cancel.
-            redrawn = own.redrawn(ALL_KINDS[name], self._weights[label]).mean(axis=2)
+            redrawn = own.redrawn(kind, self._weights[label]).mean(axis=2)
             whole = np.isfinite(redrawn).all(axis=0)  # a document without a value: the setting keeps its scores' standard error
             places = everywhere[whole]
             self._draws[:, places, metric] = (redrawn - redrawn.mean(axis=0))[:, whole]
             self._paired[places, metric] = True
-            if (unit := ALL_KINDS[name].unit) is not None:
+            if (unit := kind.unit) is not None:
                 # A flip each way, as in intervals.interval: no flip among few documents is no certainty.
                 flips = unit({column: values.mean(dtype=float) for column, values in own.base.items()})
                 noise = self._random.standard_normal((len(self._draws), len(places)))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS, KINDS, Kind, Means
+from analysis.metrics.definitions import ALL_KINDS, KINDS, Kind, Means, kinds
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate
 from analysis.stats import intervals
 from analysis.stats.paired_outcomes import Answers, answers, slope
-from trials.ledger.outcomes import ALL, Split
+from trials.ledger.outcomes import ALL, Scale, Split, of_document
 from trials.ledger.record import Score, TrialRecord
 
 _AT_ONCE = 2_000_000  # outcomes of one column in memory
@@ -89,7 +89,9 @@ def measure_all(
         base = group[0].base
         base_named = scores(base, split) if base is not None else {}
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
-            columns = _Columns([[one.get(role, {}) for one in replicates] for replicates in named], base_named.get(role, {}))
+            scale = (base or group[0].records[0]).scale(role)
+            tuned = [[one.get(role, {}) for one in replicates] for replicates in named]
+            columns = _Columns(tuned, base_named.get(role, {}), scale)
             pairing = answers([one.records for one in group], base, role, split) if errors else None
             if watch is not None and pairing is not None:
                 watch(role, places[pairing[1]], pairing[0])
@@ -126,16 +128,16 @@ def _put(whole: Measured, places: np.ndarray, part: Measured) -> None:
 class _Columns:
     """A role's means and standard errors by column of the documents: (t, r) for the settings, (1, 1) for the base."""
 
-    def __init__(self, tuned: Sequence[Sequence[Mapping[str, Score]]], base: Mapping[str, Score]):
-        self.shape = (len(tuned), len(tuned[0]))
-        self.tuned, self.tuned_se = _means([replicate for one in tuned for replicate in one], self.shape)
-        self.base, self.base_se = _means([base], (1, 1))
+    def __init__(self, tuned: Sequence[Sequence[Mapping[str, Score]]], base: Mapping[str, Score], scale: Scale):
+        self.shape, self.scale = (len(tuned), len(tuned[0])), scale
+        self.tuned, self.tuned_se = _means([replicate for one in tuned for replicate in one], self.shape, scale)
+        self.base, self.base_se = _means([base], (1, 1), scale)
         self.n = np.array([replicates[0]["score"].n if replicates[0] else 1 for replicates in tuned], dtype=float)
         self.there = np.array([all("score" in replicate for replicate in replicates) for replicates in tuned])
 
     def kinds(self) -> Iterator[tuple[str, Kind]]:
         """The kinds of every role, and the other kinds that were measured."""
-        for name, kind in ALL_KINDS.items():
+        for name, kind in kinds(self.scale).items():
             there = all(column in self.tuned for column in kind.columns)
             if name in KINDS or (there and (not kind.base or all(column in self.base for column in kind.columns))):
                 yield name, kind
@@ -155,7 +157,7 @@ class _Columns:
 
     def variances(self, kind: Kind) -> np.ndarray:
         """Variance (t, r) for independent samples of documents; NaN where it needs a covariance between columns."""
-        if len([name for name in kind.columns if not name.startswith("bytes")]) > 1:
+        if len([name for name in kind.columns if not of_document(name)]) > 1:
             return np.full(self.shape, np.nan)
         tuned, base = self._sides(kind)
         total = np.zeros(self.shape)
@@ -173,8 +175,13 @@ _NEEDED = frozenset(
 _ABSENT = (np.nan, np.nan)
 
 
-def _means(named: Sequence[Mapping[str, Score]], shape: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Values and standard errors by column, where any is known. Bits per byte become the bits of one byte."""
+def _means(
+    named: Sequence[Mapping[str, Score]], shape: tuple[int, int], scale: Scale
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Values and standard errors by column, where any is known.
+
+    Bits per byte become the bits of one byte, and a score that is a ratio becomes that of a document with weight 1.
+    """
     values: dict[str, np.ndarray] = {}
     errors: dict[str, np.ndarray] = {}
     for name in _NEEDED.intersection(frozenset().union(*named)):
@@ -187,6 +194,11 @@ def _means(named: Sequence[Mapping[str, Score]], shape: tuple[int, int]) -> tupl
         values[column], errors[column] = both[..., 0], both[..., 1]
         if own == "bpb":
             values[f"bytes{dot}{part}"], errors[f"bytes{dot}{part}"] = np.ones_like(values[column]), np.zeros((1, 1))
+    if "score" in values and scale.form != "mean":
+        if scale.form == "exp":  # the delta method: d log x = dx / x
+            errors["score"] = errors["score"] / values["score"]
+            values["score"] = np.log(values["score"])
+        values["weight"], errors["weight"] = np.ones_like(values["score"]), np.zeros((1, 1))
     return values, errors
 
 
@@ -209,7 +221,12 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
         # a task whose metric is no share gets a plain interval
-        if name in ("value", "base") and np.nanmin(value, initial=0) >= 0 and np.nanmax(value, initial=0) <= 1:
+        if (
+            name in ("value", "base")
+            and columns.scale.form == "mean"
+            and np.nanmin(value, initial=0) >= 0
+            and np.nanmax(value, initial=0) <= 1
+        ):
             low, high = intervals.share_interval(value, variance, steps, columns.n)
         else:
             unit = kind.unit(columns.base) if kind.unit and columns.base else None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.metrics.definitions import Kind, Means
-from trials.ledger.outcomes import ALL, REPORT, Split, stack
+from analysis.metrics.definitions import Kind, Means, kinds
+from trials.ledger.outcomes import ALL, REPORT, SHARES_SCALE, Scale, Split, of_document, stack
 from trials.ledger.record import TrialRecord
 
 
@@ -23,6 +23,8 @@ class Answers:
     """Labels (c,)."""
     starts: np.ndarray
     """First document (c,) of each cluster; documents are sorted by cluster."""
+    scale: Scale = SHARES_SCALE
+    """Of the role."""
     _sums: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -32,6 +34,10 @@ class Answers:
     @property
     def replicates(self) -> int:
         return int(self.tuned["score"].shape[1])
+
+    def kind(self, name: str) -> Kind:
+        """The kind of this name on the role's scale."""
+        return kinds(self.scale)[name]
 
     def has(self, kind: Kind) -> bool:
         return all(name in side for name in kind.columns for side in (self.tuned, self.base))
@@ -121,12 +127,13 @@ def answers(
         if name in ("half", "cluster"):
             continue
         base_columns[name] = _float(own.column(name))[keep]
-        if name.startswith("bytes"):  # of the document, not of the answer
+        if of_document(name):
             tuned[name] = np.broadcast_to(base_columns[name], shape)
         else:
             rows = [one.outcomes[role] for place in pairs for one in settings[place]]
             tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
-    return Answers(tuned, base_columns, clusters, starts), np.array(pairs)
+    assert base is not None
+    return Answers(tuned, base_columns, clusters, starts, base.scale(role)), np.array(pairs)
 
 
 def _same(record: TrialRecord, role: str, documents: str) -> bool:

@@ -110,5 +110,6 @@ def _reference_value(objective: Objective, constraints: Sequence[Constraint], ba
     op = "<=" if objective.direction == "minimize" else ">="
     bounds = [bound.bound for bound in constraints if bound.metric == objective.metric and bound.op == op]
     if op == "<=":
-        return min(bounds, default=1.0)
+        # an error, such as a perplexity, may be above 1 before any training
+        return min(bounds, default=max(1.0, baseline.get(objective.metric, 1.0)))
     return max(bounds, default=baseline.get(objective.metric, 0.0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS, Kind
+from analysis.metrics.definitions import Kind
 from analysis.metrics.names import LEARNING, Objective, split_metric
 from analysis.stats import pareto
 from analysis.stats.estimate import learning
@@ -54,12 +54,14 @@ def interim(
         role, name = split_metric(objective.metric)
         if role == LEARNING:  # measured in training
             values[:, k] = [learning(one).get(name, np.nan) for one in records]
-        elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(ALL_KINDS[name]):
+        elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(
+            kind := found[0].kind(name)
+        ):
             part = first_documents(found[0], share)
-            values[found[1], k] = part.value(ALL_KINDS[name])[:, 0]
+            values[found[1], k] = part.value(kind)[:, 0]
             # Variance of the final mean given the mean over n of N documents is s^2 (N - n) / (N n), that of a sample without
             # replacement (Cochran 1977, Sampling Techniques, section 2.6).
-            errors[:, found[1], k] = sampling_errors(part, ALL_KINDS[name]) * np.sqrt(1 - share)
+            errors[:, found[1], k] = sampling_errors(part, kind) * np.sqrt(1 - share)
     return Interim(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
 
 
@@ -87,4 +89,5 @@ def first_documents(whole: Answers, share: float) -> Answers:
         {name: values[documents] for name, values in whole.base.items()},
         whole.clusters[kept],
         starts,
+        whole.scale,
     )

@@ -7,6 +7,7 @@ from rich.table import Table
 from analysis.formatting.numbers import duration
 from analysis.metrics.names import parse_constraint
 from orchestrator.config.model import SweepConfig
+from orchestrator.planning.benchmarks import Benchmark
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Memory
 from orchestrator.planning.plan import Plan
@@ -34,6 +35,8 @@ def table(plan: Plan, config: SweepConfig) -> Table:
     made.add_row("objectives", "\n".join(wanted))
     if config.search.constraints:
         made.add_row("constraints", "\n".join(str(parse_constraint(text)) for text in config.search.constraints))
+    for role, benchmark in plan.eval.items():
+        made.add_row(f"eval.{role}", _benchmark(benchmark))
     for source, counts in plan.rows.items():
         made.add_row(f"rows of {source}", _rows(plan, source, counts))
     made.add_row("a trial takes", _seconds(plan))
@@ -83,6 +86,18 @@ def _seconds(plan: Plan) -> str:
         return "unknown: neither measured nor countable"
     phases = [f"{name} {phase.seconds:.3g} s ({phase.basis})" for name, phase in plan.phases.items()]
     return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
+
+
+def _benchmark(found: Benchmark) -> str:
+    """ "my_task of /home/me/tasks, 40 documents; exact_match, lower is better"."""
+    metric = found.metric.removesuffix(",none")
+    direction = ", lower is better" if found.better == "lower" else ""
+    if found.documents is None:
+        size = "documents are counted when it runs"
+    else:
+        part = f" of {found.of:,}" if found.of is not None and found.of != found.documents else ""
+        size = f"{found.documents:,}{part} document{'s' * (found.documents != 1)}"
+    return f"{' + '.join(found.task)} of {found.origin}, {size}; {metric}{direction}"
 
 
 def _rows(plan: Plan, source: str, counts: dict[str, int]) -> str:

@@ -115,9 +115,10 @@ class Progress:
             return f"FAILED {event.failure['kind']}: {' '.join(event.failure['message'].split())[:120]}"
         if event.event == "trial_given_up":
             return f"given up: {event.reason}"
+        labels.learn_scales([event.record] if event.record is not None else [])
         if event.number is None:
             scores = event.record.scores if event.record is not None else {}
-            return "  ".join(f"{role} {labels.percent(f'{role}.value', score.value)} %" for role, score in scores.items())
+            return "  ".join(f"{role} {_number(f'{role}.value', score.value)}" for role, score in scores.items())
         shown = []
         for objective in self.sweep.config.search.objectives:
             value = event.metrics.get(objective.metric)
@@ -165,7 +166,11 @@ class Progress:
 
 def _level(metric: str, value: float) -> str:
     """'commonsense gain +2.0 points', in the unit of the reports."""
-    return f"{labels.metric_name(metric)} {labels.percent(metric, value)}{labels.unit(metric)}"
+    return f"{labels.metric_name(metric)} {_number(metric, value)}"
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{labels.percent(metric, value)}{labels.unit(metric)}"
 
 
 def best(sweep: SweepController) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator import gpu_catalog
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning import row_counts, simulate, space_points
+from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
 from orchestrator.preflight import INPUTS, chat_warnings, layout_notes
@@ -17,6 +18,7 @@ from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
 from trials.models import layout
 from trials.spec import TrialSpec
+from trials.tasks.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Plan:
     """By local source without templates of its own: its format and the columns that show it."""
     unused: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By local source and reason: file and row of the first three rows left out."""
+    eval: dict[str, Benchmark] = field(default_factory=dict)
+    """By role."""
     notes: list[str] = field(default_factory=list)
     """Assumptions and sources of the figures."""
     warnings: list[str] = field(default_factory=list)
@@ -102,8 +106,9 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
     gpu_hours = _gpu_hours(hours, share, config)
     gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, config)
-    price = gpus.price_per_hour
-    rows, uncounted = row_counts.count([spec for _, spec in space_points.corners(config, INPUTS)], estimate.hub)
+    price, hub = gpus.price_per_hour, Hub(config.hub_mirror)
+    specs, tasks = [spec for _, spec in space_points.corners(config, INPUTS)], Tasks(hub)
+    rows, uncounted = row_counts.count(specs, hub, tasks)
     made = Plan(
         name=config.name,
         trials=config.budget,
@@ -130,7 +135,8 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         rows={name: counts.numbers() for name, counts in rows.items()},
         formats={name: counts.format for name, counts in rows.items() if counts.format},
         unused={name: counts.places for name, counts in rows.items() if counts.places},
-        notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
+        eval=benchmarks(specs, tasks),
+        notes=[*layout_notes(config, hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])
     return made

@@ -14,13 +14,13 @@ from trials.spec import TrialSpec
 from trials.tasks.tasks import Tasks, check, check_room
 
 
-def count(specs: Iterable[TrialSpec], hub: Hub) -> tuple[dict[str, Drawn], list[str]]:
+def count(specs: Iterable[TrialSpec], hub: Hub, tasks: Tasks) -> tuple[dict[str, Drawn], list[str]]:
     """(counts, notes). Counts by source, for the trial that needs most of its rows.
 
     Raises InputError for a source that cannot be read or rendered or has too few usable rows, and for a bundled task without
     the documents, few-shot rows or metric of its role.
     """
-    survey, tasks, notes = Survey(hub, fetch=False), Tasks(hub), set()
+    survey, notes = Survey(hub, fetch=False), set()
     roles: set[tuple[str, ...]] = set()
     tokenizers: dict[tuple[str, str], Any] = {}
     for spec in specs:

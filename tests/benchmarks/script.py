@@ -113,7 +113,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
             log_samples=True,
         )
         for name, entries in found["samples"].items():
-            outcome = documents.outcomes(role, name, evaluation, entries)
+            outcome = documents.outcomes(role, name, evaluation, entries, evaluate.measures(built[name], evaluation))
             rows += outcome[["role", "task", "doc_id", "score", "response"]].to_dict("records")
         done(f"evaluate.{role}")
     return rows

@@ -1,8 +1,11 @@
 """Scores of a role from its documents: means, and ratios of sums for bits per byte, with standard errors."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
+from trials.ledger.outcomes import SHARES_SCALE, Scale
 from trials.ledger.record import Score
 
 _MEANS = ("strict", "flexible", "marker", "stopped", "margin")
@@ -21,7 +24,18 @@ def ratio(tops: pd.Series, bottoms: pd.Series) -> Score:
     return Score(value=value, stderr=deviation / (float(bottoms.mean()) * n**0.5), n=n)
 
 
-def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
+def of_role(documents: pd.DataFrame, scale: Scale) -> Score:
+    """The role's own score; the standard error of an exponential by the delta method."""
+    if scale.form == "mean":
+        return score(documents["score"])
+    natural = ratio(documents["score"], documents["weight"])
+    if scale.form == "ratio":
+        return natural
+    value = math.exp(natural.value)
+    return Score(value=value, stderr=value * natural.stderr, n=natural.n)
+
+
+def scores(documents: pd.DataFrame, scale: Scale = SHARES_SCALE) -> tuple[Score, dict[str, Score]]:
     """A role's score, and its other scores by name (see TrialRecord.details)."""
     names = [name for name in documents.columns if "," in name or name in _MEANS]
     details = {name: score(documents[name].dropna()) for name in names if documents[name].notna().any()}
@@ -30,13 +44,13 @@ def scores(documents: pd.DataFrame) -> tuple[Score, dict[str, Score]]:
             part = documents[[name, name.replace("bits", "bytes")]].dropna()
             if part.iloc[:, 1].sum() > 0:
                 details[name.replace("bits", "bpb")] = ratio(part.iloc[:, 0], part.iloc[:, 1])
-    return score(documents["score"]), details
+    return of_role(documents, scale), details
 
 
-def halves(documents: pd.DataFrame) -> dict[str, dict[str, Score]]:
+def halves(documents: pd.DataFrame, scale: Scale = SHARES_SCALE) -> dict[str, dict[str, Score]]:
     """`scores` of each half, with the role's own under "score". A half without a document is left out."""
     found = {}
     for half, part in documents.groupby("half"):
-        own, details = scores(part)
+        own, details = scores(part, scale)
         found[str(half)] = {"score": own, **details}
     return found

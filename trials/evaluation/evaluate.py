@@ -17,8 +17,10 @@ from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.lm_eval_adapter import LmEvalAdapter
 from trials.evaluation.engine.protocol import Engine
+from trials.ledger.outcomes import Scale
 from trials.spec import Evaluation
 from trials.tasks.chat_prompts import WITHOUT_SYSTEM, ChatPrompts, check_tasks
+from trials.tasks.measures import Measure, check_aggregate, measure
 from trials.tasks.tasks import Tasks, check
 
 for _name in ("lm_eval", "lm_eval.evaluator", "lm_eval.api.task"):
@@ -81,12 +83,14 @@ def evaluate(
     )
     frames = []
     for name, entries in results["samples"].items():
-        documents = outcomes(role, name, evaluation, entries)
+        found = measures(built[name], evaluation)
+        documents = outcomes(role, name, evaluation, entries, found)
+        _check_aggregate(documents, evaluation, found[evaluation.metric], results["results"][name])
         questions = {entry["doc_id"]: question(built[name], entry["doc"]) for entry in entries}
         documents["question"] = documents["doc_id"].map(questions)
         first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one entry per filter; the columns do not depend on it
-        found = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
-        frames.append(pd.concat([documents, pd.DataFrame(found, index=documents.index)], axis=1))
+        parts = decomposition.columns(lm, evaluation, built[name], [first[doc_id] for doc_id in documents["doc_id"]])
+        frames.append(pd.concat([documents, pd.DataFrame(parts, index=documents.index)], axis=1))
     together = pd.concat(frames, ignore_index=True)
     together.attrs["engine"] = lm.notes | ({"chat template": WITHOUT_SYSTEM} if chat and chat.without_system else {})
     return together
@@ -96,6 +100,34 @@ def _solution(built: Mapping[str, Any], chat: bool, request: Any) -> str:
     """The gold continuation of a generation request."""
     task = built[request.task_name]
     return decomposition.solution(task, request.doc, task.doc_to_target(request.doc), chat)
+
+
+def scale(evaluation: Evaluation, tasks: Tasks) -> Scale:
+    """How the role's score is made of its documents."""
+    return next(measure(task, evaluation.metric).scale for task in tasks.build(evaluation).values())
+
+
+def _check_aggregate(documents: pd.DataFrame, evaluation: Evaluation, found: Measure, reported: Mapping[str, Any]) -> None:
+    """Raises InputError where the documents' scores do not add up to lm-eval's own score of their task."""
+    weights = documents["weight"] if "weight" in documents else [1.0] * len(documents)
+    rows = zip(documents["score"], weights, strict=True)
+    try:
+        check_aggregate(found, rows, reported.get(f"{evaluation.metric},{evaluation.filter}"))
+    except InputError as error:
+        raise InputError(f"eval.{documents['role'][0]}: task {documents['task'][0]}: {error}") from None
+
+
+def measures(task: Any, evaluation: Evaluation) -> dict[str, Measure]:
+    """The task's metrics that have a value of a single document, the role's own among them."""
+    found = {}
+    for metric in task.aggregation():
+        try:
+            found[metric] = measure(task, metric)
+        except InputError:
+            if metric == evaluation.metric:
+                raise
+    # another metric's function may fail on a single document, which is no reason to fail the trial
+    return {name: one for name, one in found.items() if name == evaluation.metric or one.registered}
 
 
 def question(task: Any, doc: Mapping[str, Any]) -> str:

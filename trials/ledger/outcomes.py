@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Half = Literal["search", "report"]
 Split = Literal["search", "report", "all"]
@@ -26,7 +26,31 @@ STAGES = (0.125, 0.25, 0.5)
 """Shares of a role's clusters after which racing judges a trial."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BYTES = {"b:": lambda n: -(-n // 8), "h:": lambda n: 2 * n, "f:": lambda n: 4 * n, "u:": lambda n: 4 * n}
-_OF_A_DOCUMENT = ("half", "cluster")  # equal for every model, as are the bytes, so only the baseline keeps them
+_OF_A_DOCUMENT = ("half", "cluster")  # equal for every model, as are bytes and weights, so only the baseline keeps them
+
+
+class Scale(BaseModel):
+    """How a role's score is made of its documents, and which way it is better.
+
+    With s and w the sums of the columns `score` and `weight` over n documents, the role's score is s / n (mean), s / w (ratio)
+    or exp(s / w) (exp).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: Literal["mean", "ratio", "exp"] = "mean"
+    higher_is_better: bool = True
+    share: bool = True
+    """Whether every document's score is within 0..1, so that the role's score is a share."""
+
+
+SHARES_SCALE = Scale()
+"""Of a mean of shares that is better when higher."""
+
+
+def of_document(name: str) -> bool:
+    """Whether a column says something on the document and nothing on the answer."""
+    return name == "weight" or name.partition(".")[0] == "bytes"
 
 
 class Packed(BaseModel):
@@ -83,7 +107,7 @@ def pack(documents: pd.DataFrame, baseline: bool) -> dict[str, Packed]:
         if "margin" in names and any(name.startswith("acc_norm,") and ordered[name].notna().any() for name in names):
             wanted.append("margin")  # the margin belongs to acc_norm
         if baseline:
-            wanted += [name for name in names if name in _OF_A_DOCUMENT or name.partition(".")[0] == "bytes"]
+            wanted += [name for name in names if name in _OF_A_DOCUMENT or of_document(name)]
         columns = {name: _packed(name, ordered[name]) for name in wanted if ordered[name].notna().any()}
         found[str(role)] = Packed(documents=digest, n=len(ordered), columns=columns)
     return found

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trials.errors import InputError
 from trials.ledger import lease, storage
-from trials.ledger.outcomes import Packed, pack
+from trials.ledger.outcomes import SHARES_SCALE, Packed, Scale, pack
 from trials.printable import one_line
 from trials.spec import TrialSpec
 from trials.yaml_file import dump
@@ -79,7 +79,7 @@ class TrialRecord(BaseModel):
     scores: dict[str, Score] = {}
     """By role: the role's metric and filter."""
     details: dict[str, dict[str, Score]] = {}
-    """By role, then by "metric,filter" in lm-eval's names: all metrics of the tasks, and further measurements. A generated task
+    """By role, then by "metric,filter" in lm-eval's names: the metrics of the tasks that are means, and more. A generated task
     adds strict, flexible, marker, stopped (shares of the documents) and bpb, bits per byte of the gold solutions, with
     bpb.word, bpb.digit, bpb.operator, bpb.format and their parts (see trials/evaluation/decomposition.py). Multiple choice adds
     margin, and bpb of the gold endings."""
@@ -88,6 +88,8 @@ class TrialRecord(BaseModel):
     Empty halves are left out."""
     outcomes: dict[str, Packed] = {}
     """By role: the outcome of each document, for paired comparisons of trials."""
+    scales: dict[str, Scale] = {}
+    """By role; a role without one has a mean of shares that is better when higher."""
     engine: dict[str, dict[str, str]] = {}
     """By role whose engine is `exact`, then by kind of request (log-likelihood; generation, with the bits of gold solutions):
     "exact", or "hflm" and the reason for the fallback (see trials/evaluation/engine/verification.py); and the number of prompts
@@ -161,6 +163,9 @@ class TrialRecord(BaseModel):
             if lacks := {"tokens", "loss", "base_loss", "kl", "reverse_kl"} - part.keys():
                 raise ValueError(f"learning.{source} has no {', '.join(sorted(lacks))}")
         return self
+
+    def scale(self, role: str) -> Scale:
+        return self.scales.get(role, SHARES_SCALE)
 
 
 class Ledger:

@@ -7,7 +7,7 @@ import pandas as pd
 from trials.evaluation import aggregate, racing
 from trials.evaluation import evaluate as scoring
 from trials.evaluation.racing import Race, StoppedEarly
-from trials.ledger.outcomes import STAGES
+from trials.ledger.outcomes import SHARES_SCALE, STAGES
 from trials.ledger.record import Halving
 from trials.run.attempt import Attempt
 from trials.run.session import Session
@@ -37,12 +37,18 @@ class _Part(NamedTuple):
 def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: EarlyStopping) -> pd.DataFrame:
     """Evaluates all roles. Fills the record's scores; returns the outcomes, a row a document. May raise StoppedEarly."""
     record, frames = attempt.record, []
+    for role, evaluation in attempt.spec.eval.items():
+        if (scale := scoring.scale(evaluation, session.tasks)) != SHARES_SCALE:
+            record.scales[role] = scale
     if race := early_stopping(attempt.spec):
         _run_stages(session, attempt, model, race)
     for role in attempt.spec.eval:
         documents = _role(session, attempt, model, role)
-        record.scores[role], record.details[role] = aggregate.scores(documents)
-        record.halves[role] = aggregate.halves(documents)
+        if not documents["score"].between(0, 1).all():
+            record.scales[role] = record.scale(role).model_copy(update={"share": False})
+        scale = record.scale(role)
+        record.scores[role], record.details[role] = aggregate.scores(documents, scale)
+        record.halves[role] = aggregate.halves(documents, scale)
         frames.append(documents)
     together = pd.concat(frames, ignore_index=True)
     # these texts are long and equal for all models, so only the baseline keeps them

@@ -22,10 +22,13 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from trials.errors import InputError
 from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
+from trials.ledger.outcomes import SHARES_SCALE
 from trials.spec import Evaluation
-from trials.tasks import local_data, own_tasks
+from trials.tasks import local_data, own_tasks, templates
 from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
+from trials.tasks.measures import measure, measured
 
+templates.install()
 for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # they warn about defaults of every task
 
@@ -217,15 +220,9 @@ class _Documents:
         return copy.copy(self._known[number])  # a new one at each access, as a data set returns it
 
 
-def measured(task: Any) -> list[str]:
-    """The "metric,filter" names of a task, in lm-eval's order."""
-    filters = [ensemble.name for ensemble in task._filters]
-    return [f"{metric},{filter_name}" for filter_name in filters for metric in task._metric_fn_list]
-
-
 def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
     """Raises InputError for an unknown task, metric or filter of the role, or more documents than there are."""
-    total = 0
+    total, scales = 0, set()
     filters = [evaluation.filter, *([evaluation.flexible] if evaluation.flexible is not None else [])]
     for name, task in tasks.build(evaluation).items():
         total += len(task.eval_docs)
@@ -234,6 +231,14 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
             if wanted not in measured(task):
                 known = "; ".join(measured(task))
                 raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
+        try:
+            scales.add(measure(task, evaluation.metric).scale)
+        except InputError as error:
+            raise InputError(f"eval.{role}: task {name}: {error}") from None
+    if len(scales) > 1:
+        raise InputError(f"eval.{role}: {evaluation.metric} of {' and '.join(evaluation.tasks)} is aggregated in two ways")
+    if (evaluation.marker or evaluation.flexible) and scales != {SHARES_SCALE}:
+        raise InputError(f"eval.{role}: marker and flexible are of a metric of right answers, which {evaluation.metric} is not")
     if evaluation.documents is not None and evaluation.documents > total:
         raise InputError(f"eval.{role}.documents: {evaluation.documents} requested, {'+'.join(evaluation.tasks)} has {total}")
 

@@ -5,11 +5,10 @@ The only file of the engines that touches what lm-eval keeps to itself: two hook
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import lm_eval.utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -17,9 +16,6 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt, Response
 from trials.tasks.chat_prompts import ChatPrompts
 from trials.tasks.tasks import DEFAULT_RESPONSE_TOKENS
-
-# lm-eval compiles a task's template anew for every text: a third of the time of a small model's trial
-lm_eval.utils.env.from_string = cache(lm_eval.utils.env.from_string)  # type: ignore[method-assign]
 
 _TEXTS = 4096
 """Texts tokenised in one call."""
