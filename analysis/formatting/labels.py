@@ -40,7 +40,7 @@ MISSING = "\N{EN DASH}"
 
 
 _NO_SHARES: set[str] = set()
-"""Roles whose scores are no shares, such as a perplexity: their numbers have no unit. What is read in a process adds to it, for a
+"""Roles whose scores are no shares, such as a perplexity: their numbers have no unit. What a process reads adds to it, for a
 metric's name is all that a table or a figure knows of a metric."""
 
 

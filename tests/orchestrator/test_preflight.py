@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.config.model import SweepConfig
 from orchestrator.preflight import chat_warnings, check_inputs
+from tests.factories.own_tasks import DISTANCE, SHOP
 from trials.errors import InputError
 
 
@@ -35,3 +36,15 @@ def test_chat_template_in_training_or_evaluation_alone_is_a_warning(parts, templ
 def test_searched_chat_template_is_compared_at_every_point(parts):
     parts["space"] = {"eval.math.chat_template": {"type": "categorical", "choices": [True, False]}}
     assert len(chat_warnings(SweepConfig.model_validate(parts))) == 1
+
+
+def test_search_for_a_larger_error_is_refused(parts):
+    parts["eval"]["near"] = {**DISTANCE, "include": str(SHOP)}
+    parts["search"]["objectives"] = [{"metric": "near.value", "direction": "maximize"}]
+    parts["search"]["constraints"] = []
+    with pytest.raises(
+        InputError, match=r"distance of eval.near is better when lower; write near.value with direction: minimize"
+    ):
+        check_inputs(SweepConfig.model_validate(parts))
+    parts["search"]["objectives"] = [{"metric": "near.value", "direction": "minimize"}]
+    check_inputs(SweepConfig.model_validate(parts))

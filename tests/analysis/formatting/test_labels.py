@@ -5,6 +5,8 @@ import math
 from analysis.formatting import labels
 from analysis.formatting.labels import setting_names
 from analysis.metrics.names import parse_constraint
+from trials.ledger.outcomes import Scale
+from trials.ledger.record import TrialRecord
 
 
 def test_setting_names_are_short_and_unique():
@@ -30,3 +32,13 @@ def test_constraint_has_its_bound_in_the_metric_s_unit():
 def test_settings_are_short():
     shown = [labels.setting(value) for value in (2e-4, 0.5, 1e4, True, None, ["q_proj", "k_proj"], "x")]
     assert shown == ["2e-4", "0.5", "10000", "yes", "–", "q,k", "x"]
+
+
+def test_scores_that_are_no_shares_have_no_unit(spec, monkeypatch):
+    monkeypatch.setattr(labels, "_NO_SHARES", set())
+    scales = {"notes": Scale(form="exp", higher_is_better=False, share=False), "near": Scale(higher_is_better=False)}
+    labels.learn_scales([TrialRecord(key=spec.key, state="complete", spec=spec, scales=scales)])
+    assert labels.column("notes.gain") == "notes gain"
+    assert labels.percent("notes.gain", 2.5) == "+2.500"
+    assert labels.column("near.gain") == "near gain (points)"
+    assert labels.percent("notes.forgetting", 0.25) + labels.unit("notes.forgetting") == "+25.0 %"

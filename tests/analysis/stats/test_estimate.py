@@ -8,7 +8,8 @@ import pytest
 
 from analysis.metrics.names import metric_names
 from analysis.stats.estimate import Setting, learning, measure, measure_all
-from trials.ledger.outcomes import pack
+from trials.evaluation import aggregate
+from trials.ledger.outcomes import Scale, pack
 from trials.ledger.record import Score, TrialRecord
 
 TUNED = [1, 0, 0, 1, 1, 0, 1, 0]
@@ -293,3 +294,29 @@ def test_document_without_bits_falls_back_to_the_scores_error(record):
     found = measure([made[0]], made[1])["math.gold_bpb_delta"]
     assert not found.paired
     assert found.stderr == pytest.approx(math.hypot(0.01, 0.01))
+
+
+PERPLEXITY = Scale(form="exp", higher_is_better=False, share=False)
+
+
+def nats(record, values, words, *, baseline=False, packed=True):
+    """A record of a perplexity over documents of so many words."""
+    made = record({"notes": {"score": values, "weight": words}}, baseline=baseline, packed=packed, scales={"notes": PERPLEXITY})
+    score = aggregate.of_role(pd.DataFrame({"score": values, "weight": words}, dtype=float), PERPLEXITY)
+    return made.model_copy(update={"scores": {"notes": score}})
+
+
+def test_perplexity_is_measured_alike_with_and_without_paired_documents(record):
+    base, tuned, words = [30.0, 8.0, 12.0, 50.0], [33.0, 9.0, 11.0, 60.0], [10.0, 4.0, 6.0, 20.0]
+    expected = {"value": math.exp(113 / 40), "base": math.exp(100 / 40)}
+    expected |= {"gain": expected["base"] - expected["value"], "drop": expected["value"] - expected["base"]}
+    expected["forgetting"] = expected["drop"] / expected["base"]
+    paired, alone = (
+        measure([nats(record, tuned, words, packed=packed)], nats(record, base, words, baseline=True, packed=packed))
+        for packed in (True, False)
+    )
+    for kind, value in expected.items():
+        assert paired[f"notes.{kind}"].value == pytest.approx(value)
+        assert alone[f"notes.{kind}"].value == pytest.approx(value)
+    assert paired["notes.gain"].paired and not alone["notes.gain"].paired
+    assert 0 < paired["notes.gain"].stderr < alone["notes.gain"].stderr

@@ -2,7 +2,8 @@
 
 import datetime as dt
 
-from orchestrator.config.pins import Pins, model_name, source_name
+from orchestrator.config.pins import Pins, model_name, source_name, task_name
+from tests.factories.own_tasks import SUMS, role
 from trials.spec import Base, TrialSpec
 
 
@@ -44,3 +45,12 @@ def test_evaluations_in_a_chat_template_share_the_date_of_the_training(spec):
     assert Pins(date=dt.date(2026, 2, 2)).into(pinned) == pinned
     parts["data"] |= {"template": "chat", "date": "2025-01-02"}
     assert Pins(date=dt.date(2026, 1, 1)).into(TrialSpec.model_validate(parts)).eval["math"].date == dt.date(2025, 1, 2)
+
+
+def test_tasks_of_two_folders_have_pins_of_their_own(spec):
+    assert task_name("math", spec.eval["math"], "micro_gsm") == "micro_gsm"
+    assert task_name("a", role(SUMS), "shop_sums") != task_name("b", role(SUMS), "shop_sums")
+    pins = Pins(tasks={"eval.a.shop_sums": {"include/": "sha256:1"}})
+    pinned = pins.into(spec.model_copy(update={"eval": {"a": role(SUMS), "b": role(SUMS)}}))
+    assert (pinned.eval["a"].content, pinned.eval["b"].content) == ({"include/": "sha256:1"}, {})
+    assert list(pins.flat()) == ["the folder of task eval.a.shop_sums"]

@@ -9,6 +9,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.sweep import earlier_run
 from orchestrator.sweep.controller import SweepController
 from tests.factories.bases import MICRO
+from tests.factories.own_tasks import SUMS, shop
 from tests.factories.sweep_state import complete, run_out
 from trials.errors import InputError
 from trials.ledger.record import Ledger
@@ -67,3 +68,33 @@ def test_files_of_a_sweep_that_starts_over_are_kept(tmp_path):
         earlier_run.set_aside(tmp_path)
     assert json.loads((tmp_path / "manifest.json.before").read_text()) == "first"
     assert json.loads((tmp_path / "manifest.json.before-1").read_text()) == "second"
+
+
+@pytest.fixture
+def own_tasks(parts, tmp_path) -> SweepConfig:
+    parts["eval"]["sums"] = {**SUMS, "include": str(shop(tmp_path))}
+    return SweepConfig.model_validate(parts)
+
+
+def test_task_folder_that_changes_in_mid_sweep_is_refused(own_tasks, tmp_path):
+    storage = tmp_path / "runs"
+    run_out(SweepController.open(earlier_run.pinned(own_tasks, storage), storage))
+    with (tmp_path / "shop" / "sums.yaml").open("a") as file:
+        file.write("\n")
+    with pytest.raises(InputError, match=r"the folder of task eval.sums.shop_sums changed since this sweep began"):
+        earlier_run.pinned(own_tasks, storage)
+
+
+def test_moved_task_folder_goes_on(own_tasks, tmp_path):
+    storage = tmp_path / "runs"
+    before = earlier_run.pinned(own_tasks, storage)
+    run_out(SweepController.open(before, storage))
+    (tmp_path / "shop").rename(tmp_path / "moved")
+    sums = own_tasks.eval["sums"].model_copy(update={"include": str(tmp_path / "moved")})
+    moved = earlier_run.pinned(own_tasks.model_copy(update={"eval": {**own_tasks.eval, "sums": sums}}), storage)
+    assert [spec.key for spec in moved.baseline_specs()] == [spec.key for spec in before.baseline_specs()]
+
+
+def test_storage_within_a_task_folder_is_refused(own_tasks, tmp_path):
+    with pytest.raises(InputError, match="is inside the task folder"):
+        earlier_run.pinned(own_tasks, tmp_path / "shop" / "runs")

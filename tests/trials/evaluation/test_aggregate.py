@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from trials.evaluation import aggregate
+from trials.ledger.outcomes import Scale
 
 
 def test_ratio_has_the_jackknifes_standard_error():
@@ -45,3 +46,11 @@ def test_scores_of_halves_average_to_the_score(documents):
 def test_empty_half_is_left_out(documents):
     frame = documents["micro_gsm"]
     assert set(aggregate.halves(frame[frame["half"] == "report"])) == {"report"}
+
+
+def test_perplexity_of_a_role_has_the_delta_methods_error():
+    documents = pd.DataFrame({"score": [30.0, 8.0, 12.0], "weight": [10.0, 4.0, 6.0]})
+    per_word = aggregate.of_role(documents, Scale(form="ratio"))
+    found = aggregate.of_role(documents, Scale(form="exp"))
+    assert (per_word.value, found.value) == (2.5, pytest.approx(math.exp(2.5)))
+    assert found.stderr == pytest.approx(math.exp(2.5) * per_word.stderr)

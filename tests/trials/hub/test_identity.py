@@ -14,6 +14,7 @@ import trials
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_run import pinned
+from tests.factories.own_tasks import DISTANCE, SUMS, role, shop
 from trials.errors import InputError
 from trials.hub import identity, pinning
 from trials.hub.hub import Hub
@@ -246,3 +247,53 @@ def test_chat_template_writes_the_pinned_date():
 
     text = dated("{{ 'on ' + strftime_now('%d %b %Y, %-d.%m. %%') }}", dt.date(2025, 1, 2))
     assert jinja2.Template(text).render() == "on 02 Jan 2025, 2.01. %"
+
+
+# ---------------------------------------------------------------------- own tasks
+
+
+def with_folder(spec, folder: Path, fields=SUMS):
+    return pinning.pinned(spec.model_copy(update={"eval": {"own": role(fields, folder)}}), Hub())
+
+
+@pytest.mark.parametrize("name", ["sums.yaml", "_sums.yaml", "data/sums.jsonl", "metrics.py"])
+def test_every_file_of_a_task_folder_is_in_the_key(spec, tmp_path, name):
+    folder = shop(tmp_path)
+    before = with_folder(spec, folder).baseline().key
+    with (folder / name).open("a") as file:
+        file.write("\n")
+    assert with_folder(spec, folder).baseline().key != before
+
+
+def test_data_outside_a_task_folder_are_in_the_key(spec, tmp_path):
+    folder, far = shop(tmp_path), tmp_path / "far.jsonl"
+    far.write_text("{}")
+    (folder / "far.yaml").write_text(f"task: far\ndataset_path: json\ndataset_kwargs: {{data_files: {far}}}\n")
+    before = with_folder(spec, folder).key
+    far.write_text("{} ")
+    assert with_folder(spec, folder).key != before
+
+
+def test_moved_task_folder_and_trust_keep_the_key(spec, tmp_path):
+    folder = shop(tmp_path)
+    before = with_folder(spec, folder)
+    folder.rename(tmp_path / "moved")
+    assert with_folder(spec, tmp_path / "moved").key == before.key
+    trusting = with_folder(spec, tmp_path / "moved", {**SUMS, "trust_code": True})
+    assert trusting.key == before.key
+    assert with_folder(spec, tmp_path / "moved", DISTANCE).key != before.key
+
+
+def test_unpinned_task_folder_is_in_the_key_by_its_name(spec, tmp_path):
+    one, other = (spec.model_copy(update={"eval": {"own": role(SUMS, tmp_path / name)}}) for name in "ab")
+    assert one.key != other.key
+
+
+def test_task_folder_that_changed_since_the_pin_is_one_line(spec, tmp_path):
+    folder = shop(tmp_path)
+    pinned_spec = with_folder(spec, folder)
+    identity.check(pinned_spec, Hub())
+    (folder / "metrics.py").write_text("")
+    with pytest.raises(InputError, match=r"the folder .*shop of task shop_sums: its files are sha256:") as caught:
+        identity.check(pinned_spec, Hub())
+    assert len(str(caught.value).splitlines()) == 1

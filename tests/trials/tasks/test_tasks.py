@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SUMS, role, shop
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.spec import Evaluation
@@ -18,7 +19,7 @@ def evaluation(**fields) -> Evaluation:
 
 
 def test_bundled_task_is_at_hand_with_its_data(tasks):
-    assert tasks.at_hand("micro_gsm")
+    assert tasks.at_hand(evaluation())
     assert tasks.datasets("micro_gsm") == {"micro/gsm8k"}
 
 
@@ -58,3 +59,85 @@ def test_documents_of_a_sample_are_those_of_lm_eval(tasks):
     (task,) = tasks.build(evaluation()).values()
     sampled = [doc for _, doc in task.doc_iterator(samples=[7, 3])]
     assert sampled == [task.eval_docs[3], task.eval_docs[7]]
+
+
+# ---------------------------------------------------------------------- own tasks
+
+
+def test_folder_has_its_tasks_from_any_working_folder(tasks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = role(CHOICES)
+    assert {name: len(task.eval_docs) for name, task in tasks.build(own).items()} == {"shop_tools": 30, "shop_visits": 30}
+    assert tasks.at_hand(own)
+    assert tasks.build(own)["shop_tools"] is tasks.build(own)["shop_tools"]
+
+
+def test_name_in_the_folder_goes_before_the_same_name_elsewhere(tasks, tmp_path):
+    folder = shop(tmp_path)
+    (folder / "sums.yaml").write_text((folder / "sums.yaml").read_text().replace("shop_sums", "micro_gsm"))
+    (task,) = tasks.build(role({**SUMS, "task": "micro_gsm"}, folder)).values()
+    assert len(task.eval_docs) == 40
+
+
+def test_group_of_a_folder_may_have_a_bundled_task(tasks, tmp_path):
+    folder = shop(tmp_path)
+    (folder / "all.yaml").write_text("group: all\ntask: [shop_visits, {task: micro_cs, num_fewshot: 1}]\n")
+    built = tasks.build(role({**CHOICES, "task": "all"}, folder))
+    assert list(built) == ["shop_visits", "micro_cs"]
+    assert built["micro_cs"].config.num_fewshot == 1
+
+
+def test_edited_data_are_read_again(tasks, tmp_path):
+    folder = shop(tmp_path)
+    before = tasks.build(role(SUMS, folder))["shop_sums"]
+    data = folder / "data" / "sums.jsonl"
+    data.write_text(data.read_text().splitlines()[0])
+    assert len(before.eval_docs) == 40
+    assert len(tasks.build(role(SUMS, folder))["shop_sums"].eval_docs) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {**NOTES, "metric": "perplexity"},
+            "task shop_notes measures word_perplexity,none; bits_per_byte,none; not perplexity",
+        ),
+        ({**NOTES, "marker": "####"}, "marker and flexible are of a metric of right answers"),
+        ({**DISTANCE, "trust_code": False}, "distance.yaml:5: !function metrics.distance"),
+    ],
+)
+def test_role_that_an_own_task_cannot_have_is_one_line(tasks, fields, expected):
+    with pytest.raises(InputError) as caught:
+        check("own", role(fields), tasks)
+    assert expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("doc_to_txt: a", "one.yaml:3: task one: lm-eval knows no key 'doc_to_txt'; did you mean 'doc_to_text'?"),
+        ("doc_to_text: '{{nothing}}'\ndoc_to_target: a", "one.yaml: task one cannot be built: UndefinedError: 'nothing'"),
+        ("process_docs: !function code.docs", "code.py:2: task one cannot be built: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_task_that_cannot_be_built_is_one_line_with_its_place(tasks, tmp_path, text, expected):
+    folder = shop(tmp_path)
+    (folder / "code.py").write_text("def docs(rows):\n    return 1 / 0\n")
+    data = "dataset_path: json\ndataset_kwargs: {data_files: data/sums.jsonl}\ntest_split: train"
+    (folder / "one.yaml").write_text(f"task: one\noutput_type: generate_until\n{text}\n{data}\n")
+    with pytest.raises(InputError) as caught:
+        tasks.build(role({"task": "one", "metric": "exact_match", "trust_code": True}, folder))
+    assert expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_data_set_of_the_hub_that_is_not_at_hand_is_one_line_with_its_place(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = shop(tmp_path)
+    (folder / "far.yaml").write_text("task: far\ndataset_path: nobody/nothing\ntest_split: test\n")
+    with pytest.raises(InputError, match=r"far.yaml:2: data set of task 'far', 'nobody/nothing' is neither a folder") as caught:
+        tasks.build(role({"task": "far", "metric": "acc"}, folder))
+    assert len(str(caught.value).splitlines()) == 1

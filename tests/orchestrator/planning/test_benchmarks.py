@@ -1,0 +1,27 @@
+"""A plan names each role's task, where it comes from, and how many documents it has."""
+
+from orchestrator.planning.benchmarks import benchmarks
+from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, role
+from tests.factories.specs import small_spec
+from trials.hub.hub import Hub
+from trials.spec import Evaluation
+from trials.tasks.tasks import Tasks
+
+
+def test_every_kind_of_task_is_described():
+    evaluations = {
+        "own": role(CHOICES),
+        "near": role({**DISTANCE, "documents": 5}),
+        "bundled": Evaluation.model_validate("micro_gsm"),
+        "stock": Evaluation.model_validate("gsm8k"),
+        "unknown": Evaluation(task="asdiv", metric="acc"),
+    }
+    found = benchmarks([small_spec().model_copy(update={"eval": evaluations})], Tasks(Hub()))
+    shown = {name: (one.task, one.origin, one.better, one.documents, one.of) for name, one in found.items()}
+    assert shown == {
+        "own": (("shop_choices",), str(SHOP), "higher", 60, 60),
+        "near": (("shop_distance",), str(SHOP), "lower", 5, 40),
+        "bundled": (("micro_gsm",), "slimsweep", "higher", 400, 400),
+        "stock": (("gsm8k",), "lm-eval", None, 1319, 1319),
+        "unknown": (("asdiv",), "lm-eval", None, None, None),
+    }

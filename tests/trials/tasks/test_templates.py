@@ -1,0 +1,37 @@
+"""A template of a task writes what lm-eval's would, and reaches no Python object."""
+
+import lm_eval.utils
+import pytest
+from jinja2.exceptions import SecurityError
+
+from trials.tasks import templates
+
+DOC = {"question": "How many?", "choices": ["1", "2"], "text": "a\\nb"}
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    templates.install()
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("Q: {{question}}\n", "Q: How many?\n"),
+        ("{{choices[1]}} of {{choices|length}}", "2 of 2"),
+        ("{% for one in choices %}{{loop.index}}.{{one}} {% endfor %}", "1.1 2.2 "),
+        ("{{question.strip('?').upper()}}", "HOW MANY"),
+        ("{{question|regex_replace('m.n', 'M')}}", "How My?"),
+    ],
+)
+def test_templates_write_what_they_wrote(template, expected):
+    assert lm_eval.utils.apply_template(template, DOC) == expected
+
+
+def test_template_that_runs_code_is_refused():
+    with pytest.raises(SecurityError):
+        lm_eval.utils.apply_template("{{ ''.__class__.__mro__[1].__subclasses__() }}", DOC)
+
+
+def test_template_is_compiled_once():
+    assert lm_eval.utils.env.from_string("{{a}}") is lm_eval.utils.env.from_string("{{a}}")
