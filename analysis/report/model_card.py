@@ -144,7 +144,8 @@ def _part_rows(found: Mapping[str, Any]) -> list[list[str]]:
         if metric.endswith((".value", ".base")) or not any(sides.values()):
             continue
         unit = labels.unit(metric).strip()
-        rows.append([f"{_cell(labels.metric_name(metric))} ({unit})", *(_span(metric, sides[name]) for name in sides)])
+        heading = _cell(labels.metric_name(metric)) + (f" ({unit})" if unit else "")
+        rows.append([heading, *(_span(metric, sides[name]) for name in sides)])
     return rows
 
 

@@ -23,6 +23,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from trials.errors import InputError
 from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
 from trials.ledger.outcomes import SHARES_SCALE
+from trials.sections import FOLDER
 from trials.spec import Evaluation
 from trials.tasks import local_data, own_tasks, templates
 from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
@@ -53,6 +54,7 @@ class Tasks:
     def __init__(self, hub: Hub):
         self.hub = hub
         self._built: dict[Hashable, Any] = {}
+        self._roles: dict[Hashable, dict[str, Any]] = {}
 
     @cached_property
     def _bundled(self) -> TaskManager:
@@ -106,23 +108,20 @@ class Tasks:
 
     def build(self, evaluation: Evaluation) -> dict[str, Any]:
         """The lm-eval tasks of a role by name. Raises InputError when one cannot be built."""
-        own_tasks.check(evaluation)
-        folder = opened(evaluation.include) if evaluation.include is not None else None
-        built = {}
-        for name in evaluation.tasks:
-            for leaf in self.leaves(name, folder):
-                wanted = (
-                    folder,
-                    leaf.name,
-                    repr(leaf.overrides),
-                    evaluation.shots,
-                    evaluation.sampler,
-                    *evaluation.content.items(),
-                )
+        version = evaluation.content.get(FOLDER) or (evaluation.include and opened(evaluation.include))
+        settings = (version, evaluation.shots, evaluation.sampler, *sorted(evaluation.content.items()))
+        if (settings, evaluation.tasks) not in self._roles:
+            # once: a folder that is edited while a trial runs must not change the trial that is pinned to its earlier content
+            own_tasks.check(evaluation)
+            folder = opened(evaluation.include) if evaluation.include is not None else None
+            built = {}
+            for leaf in (leaf for name in evaluation.tasks for leaf in self.leaves(name, folder)):
+                wanted = (settings, leaf.name, repr(leaf.overrides))
                 if wanted not in self._built:
                     self._built[wanted] = self._build(leaf, evaluation, folder)
                 built[leaf.name] = self._built[wanted]
-        return built
+            self._roles[settings, evaluation.tasks] = built
+        return dict(self._roles[settings, evaluation.tasks])
 
     def _build(self, leaf: Leaf, evaluation: Evaluation, folder: TaskFolder | None) -> Any:
         own = folder if folder is not None and (leaf.entry is None or leaf.entry.own) else None
