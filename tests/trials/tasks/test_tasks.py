@@ -5,6 +5,7 @@ import pytest
 from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SUMS, role, shop
 from trials.errors import InputError
 from trials.hub.hub import Hub
+from trials.sections import FOLDER
 from trials.spec import Evaluation
 from trials.tasks.tasks import Tasks, check, check_room, measured, same_split
 
@@ -141,3 +142,11 @@ def test_data_set_of_the_hub_that_is_not_at_hand_is_one_line_with_its_place(task
     with pytest.raises(InputError, match=r"far.yaml:2: data set of task 'far', 'nobody/nothing' is neither a folder") as caught:
         tasks.build(role({"task": "far", "metric": "acc"}, folder))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pinned_role_keeps_its_tasks_while_their_folder_is_edited(tasks, tmp_path):
+    folder = shop(tmp_path)
+    pinned = role(SUMS, folder).model_copy(update={"content": {FOLDER: "sha256:1"}})
+    before = tasks.build(pinned)
+    (folder / "sums.yaml").write_text("no: [yaml")
+    assert tasks.build(pinned) == before
