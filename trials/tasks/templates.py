@@ -18,5 +18,5 @@ def install() -> None:
     made = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters.update(lm_eval.utils.env.filters)
     # lm-eval compiles a template anew for every text: a third of the time of a small model's trial
-    made.from_string = cache(made.from_string)  # type: ignore[method-assign]
+    made.from_string = cache(made.from_string)  # type: ignore[assignment,method-assign]
     lm_eval.utils.env = made
