@@ -17,7 +17,7 @@ from trials.errors import InputError
 from trials.ledger.storage import local
 from trials.tasks.task_yaml import Function, parse
 
-GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata", "version"})
+GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
 """Keys of a group itself (lm-eval's GroupConfig). Its other keys override those of its members."""
 _CACHES = ("__pycache__", ".ipynb_checkpoints")
 
