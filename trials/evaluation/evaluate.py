@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from trials.errors import InputError
 from trials.evaluation import decomposition
 from trials.evaluation.documents import outcomes
 from trials.evaluation.engine.fast_engine import FastEngine
