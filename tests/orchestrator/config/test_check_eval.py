@@ -20,7 +20,7 @@ def own(parts, write, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "at", "expected"),
     [
-        ({"include": "no"}, "include: no", "eval.sums.include: "),
+        ({"include": "nowhere"}, "include: nowhere", "eval.sums.include: "),
         ({"task": "shop_sum"}, "task: shop_sum", "did you mean 'shop_sums'"),
         ({**DISTANCE, "trust_code": False}, "include: shop", "distance.yaml:5: !function metrics.distance: task shop_distance"),
     ],
