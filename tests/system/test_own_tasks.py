@@ -69,7 +69,8 @@ def assert_equal(documents, samples: dict[str, list[dict[str, Any]]], evaluation
 
 
 @pytest.mark.parametrize("name", ["group", "lower is better", "perplexity", "bits", "forecast"])
-def test_documents_and_score_are_those_of_simple_evaluate(micro, name):
+def test_documents_and_score_are_those_of_simple_evaluate(micro, name, monkeypatch):
+    monkeypatch.chdir(SHOP)  # lm-eval searches relative data files there
     evaluation = role(ROLES[name])
     documents = ours(micro, evaluation)
     found = lm_eval.simple_evaluate(
