@@ -12,13 +12,28 @@ from trials.errors import InputError
 
 def test_written_config_is_complete(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert command("init").stdout == "quickstart.yaml: edit it, then: slimsweep plan quickstart.yaml\n"
+    assert command("init").stdout == "quickstart.yaml\nedit it, then: slimsweep plan quickstart.yaml\n"
     assert load(Path("quickstart.yaml")).name == "quickstart"
 
 
 def test_file_is_the_shipped_config(tmp_path):
     write("paper", tmp_path / "mine.yaml")
     assert (tmp_path / "mine.yaml").read_text() == (shipped.FOLDER / "paper.yaml").read_text()
+
+
+def test_chat_brings_its_conversations_and_its_task(tmp_path):
+    written = write("chat", tmp_path / "mine.yaml")
+    assert {path.relative_to(tmp_path).as_posix() for path in written} == {
+        *("mine.yaml", "conversations.jsonl", "tasks/places.yaml", "tasks/questions.jsonl", "tasks/metrics.py")
+    }
+    assert all((shipped.FOLDER / "chat" / path.relative_to(tmp_path)).read_text() == path.read_text() for path in written[1:])
+
+
+def test_nothing_is_written_where_a_file_of_it_exists(tmp_path):
+    (tmp_path / "conversations.jsonl").write_text("mine")
+    with pytest.raises(InputError, match=r"conversations.jsonl: exists already"):
+        write("chat", tmp_path / "mine.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["conversations.jsonl"]
 
 
 @pytest.mark.parametrize("there", ["file", "folder", "link"])
