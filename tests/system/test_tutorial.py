@@ -24,6 +24,12 @@ TRAINED = {
     "train.epochs": 2,
 }
 
+# a prompt is a prefix of the whole conversation, as in ChatML, so that the loss on the assistant's turns is exact
+TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}:\n{{ message.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
+
 pytestmark = pytest.mark.slow
 
 
@@ -40,7 +46,13 @@ def slimsweep(command: str, folder: Path, *more: str) -> str:
 def test_commands_of_the_tutorial_lead_to_a_front_and_an_adapter(tmp_path):
     here = tmp_path / "empty"
     here.mkdir()
-    changes = {"base.model": chat_micro(tmp_path), "base.dtype": "float32", "resources.cpus_per_trial": 1, **SMALLER, **TRAINED}
+    changes = {
+        "base.model": chat_micro(tmp_path, TEMPLATE),
+        "base.dtype": "float32",
+        "resources.cpus_per_trial": 1,
+        **SMALLER,
+        **TRAINED,
+    }
     settings = [word for path, value in changes.items() for word in ("--set", f"{path}={value}")]
     said = {}
     for command in COMMANDS:
