@@ -106,9 +106,9 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
     gpu_hours = _gpu_hours(hours, share, config)
     gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, config)
-    price, hub = gpus.price_per_hour, Hub(config.hub_mirror)
-    specs, tasks = [spec for _, spec in space_points.corners(config, INPUTS)], Tasks(hub)
-    rows, uncounted = row_counts.count(specs, hub, tasks)
+    price = gpus.price_per_hour
+    specs, tasks = [spec for _, spec in space_points.corners(config, INPUTS)], Tasks(estimate.hub)
+    rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     made = Plan(
         name=config.name,
         trials=config.budget,
@@ -136,7 +136,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         formats={name: counts.format for name, counts in rows.items() if counts.format},
         unused={name: counts.places for name, counts in rows.items() if counts.places},
         eval=benchmarks(specs, tasks),
-        notes=[*layout_notes(config, hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
+        notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])
     return made
