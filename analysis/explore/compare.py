@@ -1,7 +1,7 @@
 """Compares the fronts of two sweeps with the same objectives: the ratio of their hypervolumes, and its interval."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,7 @@ def _dominated(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def verdict(comparison: Comparison) -> str:
     """The conclusion in a sentence."""
-    a, b = _named(comparison)
+    a, b = names(comparison)
     sizes = [len(sweep.front) for sweep in (comparison.a, comparison.b)]
     if not all(sizes):
         none = f"{b if sizes[0] else a} has no" if any(sizes) else f"Neither {a} nor {b} has a"
@@ -147,7 +147,7 @@ def verdict(comparison: Comparison) -> str:
     return f"The front of {b if low > 1 else a} is the better one: that of {b} dominates {span}."
 
 
-def _named(comparison: Comparison) -> tuple[str, str]:
+def names(comparison: Comparison) -> tuple[str, str]:
     """The sweeps' names, or where they are the same the folders that hold them."""
     a, b = comparison.a, comparison.b
     if a.name != b.name:
@@ -174,8 +174,9 @@ def _warnings(a: Sweep, b: Sweep) -> list[str]:
         found.append(
             f"The constraints differ ({named[0]}; {named[1]}): each front keeps its own, the volumes count where both hold."
         )
-    for what, facts in _ASPECTS.items():
-        sides = [{fact for record in sweep.complete_records for fact in facts(record)} for sweep in (a, b)]
+    known = [[_facts(record) for record in sweep.complete_records] for sweep in (a, b)]
+    for what in known[0][0] if all(known) else ():
+        sides = [set().union(*(facts[what] for facts in records)) for records in known]
         if all(sides) and sides[0] != sides[1]:
             shown = ["; ".join(sorted(side - other)) or "nothing else" for side, other in (sides, sides[::-1])]
             found.append(f"{what}: {a.name} alone has {_short(shown[0])}, {b.name} alone {_short(shown[1])}.")
@@ -189,38 +190,25 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _evaluated(record: TrialRecord) -> Iterator[str]:
-    """The settings of each role's evaluation, one fact each: only facts that differ are reported."""
-    for role, evaluation in record.spec.eval.items():
-        for name, value in evaluation.model_dump(mode="json").items():
-            if value is not None:
-                yield f"{role} {name} {labels.setting(value)}"
-        if role in record.scores:
-            yield f"{role} on {record.scores[role].n} documents"
-
-
-def _base(record: TrialRecord) -> Iterator[str]:
-    base = record.spec.base
-    parts = (base.model, base.revision, base.gguf, base.quantization, base.dtype)
-    yield " ".join(part for part in parts if part is not None)
-
-
-def _machine(record: TrialRecord) -> Iterator[str]:
-    yield str(record.hardware.get("gpu") or record.hardware.get("cpu") or "unknown hardware")
-
-
-def _stack(record: TrialRecord) -> Iterator[str]:
-    for name in ("torch", "transformers", "peft", "bitsandbytes", "lm-eval"):
-        if name in record.versions:
-            yield f"{name} {record.versions[name]}"
-
-
-_ASPECTS: dict[str, Callable[[TrialRecord], Iterable[str]]] = {
-    "They are evaluated on other documents or tasks": _evaluated,
-    "They have other bases": _base,
-    "They ran on other hardware": _machine,
-    "They ran with other versions": _stack,
-}
+def _facts(record: TrialRecord) -> dict[str, set[str]]:
+    """What makes numbers comparable, by the warning about it. Only facts that differ are reported."""
+    spec, base = record.spec, record.spec.base
+    evaluated = {
+        f"{role} {name} {labels.setting(value)}"
+        for role, evaluation in spec.eval.items()
+        for name, value in evaluation.model_dump(mode="json").items()
+        if value is not None
+    }
+    stack = ("torch", "transformers", "peft", "bitsandbytes", "lm-eval")
+    return {
+        "They are evaluated on other documents or tasks": evaluated
+        | {f"{role} on {score.n} documents" for role, score in record.scores.items() if role in spec.eval},
+        "They have other bases": {
+            " ".join(filter(None, (base.model, base.revision, base.gguf, base.quantization, base.dtype)))
+        },
+        "They ran on other hardware": {str(record.hardware.get("gpu") or record.hardware.get("cpu") or "unknown hardware")},
+        "They ran with other versions": {f"{name} {record.versions[name]}" for name in stack if name in record.versions},
+    }
 
 
 # ---------------------------------------------------------------------- as data
@@ -229,55 +217,25 @@ _ASPECTS: dict[str, Callable[[TrialRecord], Iterable[str]]] = {
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """Everything as JSON values; metrics are in their own units, an infinite end of the ratio is None."""
     metrics = [one.metric for one in comparison.objectives]
-    sides = {
-        name: {
-            "name": sweep.name,
-            "folder": str(sweep.folder),
-            "hypervolume": volume,
-            "dominated": share,
-            "front": [
-                {
-                    "number": int(row["number"]),
-                    "key": row["key"],
-                    "metrics": {one: {"value": plain(row[one]), "stderr": plain(row[col.se(one)])} for one in metrics},
-                    "dominated": beaten,
-                }
-                for row, beaten in _points_of(comparison, place)
-            ],
-        }
-        for place, (name, sweep, volume, share) in enumerate(
-            zip("ab", (comparison.a, comparison.b), comparison.volumes, comparison.coverage, strict=True)
-        )
-    }
-    return {
-        "verdict": verdict(comparison),
-        "objectives": [one.model_dump() for one in comparison.objectives],
-        "reference": list(comparison.reference),
-        "ratio": comparison.ratio,
-        "corrected": comparison.corrected,
-        "interval": plain(comparison.interval),
-        "probability": comparison.probability,
-        "warnings": list(comparison.warnings),
-        **sides,
-    }
+    sides: dict[str, Any] = {}
+    for place, (name, sweep) in enumerate({"a": comparison.a, "b": comparison.b}.items()):
+        front = [
+            {
+                "number": int(row["number"]),
+                "key": row["key"],
+                "metrics": {one: {"value": plain(row[one]), "stderr": plain(row[col.se(one)])} for one in metrics},
+                "dominated": beaten,
+            }
+            for row, beaten in front_rows(comparison, place)
+        ]
+        sides[name] = {"name": sweep.name, "folder": str(sweep.folder), "hypervolume": comparison.volumes[place]}
+        sides[name] |= {"dominated": comparison.coverage[place], "front": front}
+    found = {"verdict": verdict(comparison), "objectives": [one.model_dump() for one in comparison.objectives]}
+    names = ("reference", "ratio", "corrected", "interval", "probability", "warnings")
+    return found | {name: plain(getattr(comparison, name)) for name in names} | sides
 
 
-def _points_of(comparison: Comparison, place: int) -> Iterator[tuple[dict[Any, Any], bool]]:
+def front_rows(comparison: Comparison, place: int) -> Iterator[tuple[dict[Any, Any], bool]]:
     """The rows of A's front (place 0) or B's (1), each with whether the other front dominates it."""
     front = (comparison.a, comparison.b)[place].front
     return zip(front.to_dict("records"), comparison.dominated[place].tolist(), strict=True)
-
-
-def heads(comparison: Comparison) -> list[str]:
-    """Columns of `rows`."""
-    return ["sweep", "trial", *(labels.column(one.metric) for one in comparison.objectives), "dominated by the other", "key"]
-
-
-def rows(comparison: Comparison) -> list[list[str]]:
-    """Both fronts as a table of texts; objectives ± one standard error."""
-    found = []
-    for place, name in enumerate(_named(comparison)):
-        for row, beaten in _points_of(comparison, place):
-            values = [labels.percent(one.metric, row[one.metric], row[col.se(one.metric)]) for one in comparison.objectives]
-            found.append([name, f"#{row['number']}", *values, "yes" if beaten else "no", row["key"]])
-    return found

@@ -1,5 +1,6 @@
 """The paper's failure signatures and results (arXiv 2506.10885), and which trials of a sweep show the signatures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,20 +48,14 @@ CAVEATS = (
     "the paper. Its numbers are HellaSwag, GSM8K and MMLU computer science: another task in a role compares in kind only."
 )
 
-_AT = {  # the paper's Llama
-    "commonsense.gain": 0.0043,
-    "commonsense.drop": -0.0043,
-    "commonsense.value": 0.6120,
-    "math.forgetting": 0.88,
-    "knowledge.drop": 0.13,
-    "knowledge.gain": -0.13,
-}
 
-
-def paper_point(objectives: tuple[Objective, ...]) -> list[float] | None:
+def paper_point(objectives: Sequence[Objective]) -> list[float] | None:
     """The paper's Llama 3.2 1B in these objectives (shares); None where the paper lacks one of them."""
-    found = [_AT.get(objective.metric) for objective in objectives]
-    return None if None in found else [value for value in found if value is not None]
+    llama = PAPER[0]
+    gain = llama["commonsense.value"] - llama["commonsense.base"]
+    known = llama | {"commonsense.gain": gain, "commonsense.drop": -gain, "knowledge.gain": -llama["knowledge.drop"]}
+    found = [known.get(objective.metric) for objective in objectives]
+    return None if None in found else found
 
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:

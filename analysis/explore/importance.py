@@ -101,11 +101,9 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
     fewer than `needed` trials have the metric.
     """
     forests = _forests(sweep, metric)
-    empty = pd.DataFrame(columns=["value", "mean", "low", "high"])
-    found = {}
-    for path in paths:
-        if forests is None or path not in forests.paths:
-            found[path] = empty
+    found = {path: pd.DataFrame(columns=["value", "mean", "low", "high"]) for path in paths}
+    for path in paths if forests is not None else ():
+        if path not in forests.paths:
             continue
         values, codes = forests.grid(path)
         means = forests.mean_at({path: codes})
@@ -214,17 +212,12 @@ def bases(sweep: Sweep) -> pd.Series:
 
     The baseline's key stands in where its record cannot be read, and "" for a point that is no valid trial.
     """
-    keys = [key for key in dict.fromkeys(sweep.trials["baseline"]) if key]
-    parts = {}
-    for key in keys:
+    parts: dict[str, tuple[str, str]] = {}
+    for key in filter(None, dict.fromkeys(sweep.trials["baseline"])):
         record = sweep.records.get(key)
-        parts[key] = [key] if record is None else [record.spec.base.model, str(record.spec.base.quantization)]
-    models = {tuple(one[:1]) for one in parts.values()}
-    quantised = {tuple(one[1:]) for one in parts.values()}
-    names = {}
-    for key, one in parts.items():
-        shown = one if len(quantised) > 1 and len(models) > 1 else one[1:] if len(quantised) > 1 else one[:1]
-        names[key] = " ".join(shown)
+        parts[key] = (key, "") if record is None else (record.spec.base.model, str(record.spec.base.quantization))
+    differ = [n for n in (0, 1) if len({one[n] for one in parts.values()}) > 1] or [0]
+    names = {key: " ".join(one[n] for n in differ) for key, one in parts.items()}
     return sweep.trials["baseline"].map(lambda key: names.get(key, ""))
 
 
@@ -263,22 +256,12 @@ def _lines(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _beside_the_first(name: str, lines: dict[str, np.ndarray], levels: np.ndarray) -> pd.DataFrame:
-    first, own = next(iter(lines.values())), lines[name]
-    apart = own - first if own is not first else np.zeros_like(own)
-    low, high = np.nanpercentile(own[1:], [2.5, 97.5], axis=0)
-    least, most = np.nanpercentile(apart[1:], [2.5, 97.5], axis=0)
-    return pd.DataFrame(
-        {
-            "learnt": levels,
-            "base": name,
-            "mean": own[0],
-            "low": low,
-            "high": high,
-            "difference": apart[0],
-            "difference_low": least,
-            "difference_high": most,
-        }
-    )
+    own = lines[name]
+    found = {"learnt": levels, "base": name}
+    for prefix, line in (("", own), ("difference_", own - next(iter(lines.values())))):
+        low, high = np.nanpercentile(line[1:], [2.5, 97.5], axis=0)
+        found |= {prefix.rstrip("_") or "mean": line[0], f"{prefix}low": low, f"{prefix}high": high}
+    return pd.DataFrame(found)
 
 
 def smooth(x: np.ndarray, y: np.ndarray, levels: np.ndarray) -> np.ndarray:

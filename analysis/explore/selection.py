@@ -6,7 +6,7 @@ Choices are made on what the search saw, as the front is. Quoted values are thos
 import numpy as np
 import pandas as pd
 
-from analysis.metrics.names import Constraint, Objective
+from analysis.metrics.names import Objective
 from analysis.results import schema as col
 from analysis.results.frame import oriented
 from analysis.results.sweep import Sweep
@@ -51,41 +51,18 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     quoted), at and at_se (its second). Trials count that keep all constraints on other metrics. Empty where none does, or
     where there is no second metric.
     """
-    columns = ["bound", "best", "best_se", "at", "at_se", "number", "key"]
     pair = traded(sweep)
     if pair is None:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["bound", "best", "best_se", "at", "at_se", "number", "key"])
     rows = _within_the_rest(sweep, pair[1])
     seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:, 0]
     steps = order[np.diff(best, prepend=np.inf) < 0]  # where a looser bound buys a better first objective
-    taken = rows.iloc[steps]
     first, second = (one.metric for one in pair)
-    return pd.DataFrame(
-        {
-            "bound": taken[col.searched(second)],
-            "best": taken[first],
-            "best_se": taken[col.se(first)],
-            "at": taken[second],
-            "at_se": taken[col.se(second)],
-            "number": taken["number"],
-            "key": taken["key"],
-        },
-        columns=columns,
-    ).reset_index(drop=True)
-
-
-def best_within(sweep: Sweep, bound: float) -> pd.Series | None:
-    """The row of `Sweep.trials` that is best where the second metric of `traded` keeps `bound`; None where none does."""
-    pair = traded(sweep)
-    if pair is None:
-        return None
-    second = pair[1]
-    limit = Constraint(second.metric, "<=" if second.direction == "minimize" else ">=", bound)
-    steps = tradeoff(sweep)
-    kept = [number for number, value in zip(steps["number"], steps["bound"], strict=True) if limit.violation(value) <= 0]
-    return sweep.trials.set_index("number", drop=False).loc[kept[-1]] if kept else None
+    columns = {"bound": col.searched(second), "best": first, "best_se": col.se(first), "at": second, "at_se": col.se(second)}
+    columns |= {"number": "number", "key": "key"}
+    return rows.iloc[steps][list(columns.values())].set_axis(list(columns), axis=1).reset_index(drop=True)
 
 
 def _within_the_rest(sweep: Sweep, second: Objective) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from analysis.export.markup import comment, markdown, tabular
 from analysis.export.plain import plain
 from analysis.export.templates import HTML
 from analysis.export.trial_table import front_table
-from analysis.figures.front import front_figure
-from analysis.figures.theme import LIGHT, png, svg
+from analysis.figures.front import front_figure, front_svg
+from analysis.figures.theme import png, svg
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.errors import InputError
@@ -60,7 +60,7 @@ def export_figures(sweep: Sweep, folder: Path | None = None) -> list[Path]:
 
     written = []
     for name, figured in FIGURES.items():
-        figure = figured.draw(sweep, LIGHT)
+        figure = figured.draw(sweep)
         if figure is not None:
             place = refuse_link((folder or sweep.folder) / "figures")
             made = {"png": png(figure), "svg": svg(figure), "csv": _encoded_csv(figured.data(sweep))}
@@ -82,13 +82,8 @@ def _study(sweep: Sweep, folder: Path) -> Path:
 
 
 def front_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """The front as plain JSON values, the best in the first objective first.
+    """The front as plain JSON values, the best in the first objective first; docs/exports.md names the fields.
 
-    A row is {"key", "number", "params": {dotted path: value}, "metrics": {name: {"value", "stderr", "low", "high"}}, "p_front",
-    "p_feasible", "group", "knee"}. "group" is the number of the point that this one nearly duplicates, "knee" whether it is the
-    front's knee (`analysis.explore.selection`). If the search used one half of the documents, all values are from the other
-    half, and a metric's "search" is the value from the search's half. An objective also has "corrected", "corrected_low" and
-    "corrected_high"; a metric of a trial with replicates has "sd", the standard deviation between them, and "n", their number.
     Metrics are shares (0..1), bits per byte or nats per token; None if undefined.
     """
     rows = []
@@ -142,12 +137,7 @@ def _metric(row: Mapping[Any, Any], name: str, halves: bool) -> dict[str, Any]:
 
 
 def front_frame(sweep: Sweep) -> pd.DataFrame:
-    """The front with a column each for number, key, p_front, p_feasible, the searched paths, every metric, its standard error
-    ("NAME_se") and its 95 % interval ("NAME_low", "NAME_high"); an objective also "NAME_corrected".
-
-    If the search used one half of the documents, its values are "NAME_search". A sweep with replicates also has their number
-    ("replicates") and the standard deviation between them ("NAME_sd").
-    """
+    """The front as front.csv and front.parquet: a column for each setting by dotted path, and for each part of a metric."""
     several = sweep.replicates > 1
     parts: list[Callable[[str], str]] = [str, col.se, col.low, col.high, col.corrected]
     parts += [col.searched] if sweep.half else []
@@ -197,7 +187,9 @@ def _encoded_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _html(sweep: Sweep) -> bytes:
-    return HTML.get_template("front.html.j2").render(sweep=sweep, table=front_table(sweep)).encode()
+    return (
+        HTML.get_template("front.html.j2").render(sweep=sweep, picture=front_svg(sweep, ()), table=front_table(sweep)).encode()
+    )
 
 
 def _tex(sweep: Sweep) -> bytes:

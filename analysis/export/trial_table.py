@@ -15,20 +15,20 @@ from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
 
-def front_table(sweep: Sweep, rows: pd.DataFrame | None = None, brief: bool = False) -> Table:
-    """The front, or `rows` of it: trial, settings, metrics ± one standard error, time, key.
+def front_table(sweep: Sweep, brief: bool = False) -> Table:
+    """The front: trial, settings, metrics ± one standard error, time, key.
 
     A `brief` table has the metrics of objectives and constraints only, and no time.
     """
-    rows = sweep.front if rows is None else rows
+    rows = sweep.front
     meaning = "± 1 standard error" + (", sd: standard deviation between replicates" if sweep.replicates > 1 else "")
     metrics = [
         _metric(rows, name, meaning, [numbers.with_error(row, name) for row in rows.to_dict("records")])
         for name in (sweep.judged if brief else shown_metrics(sweep))
     ]
-    time, key = _work(rows)
-    parts = [_trials(rows, ()), *_settings(sweep, rows), *metrics, *([] if brief else [time]), key]
-    return Table(parts, kinds=["front"] * len(rows))
+    work = _work(rows)[1 if brief else 0 :]
+    columns = [_trials(rows, ()), *_settings(sweep, rows), *metrics, *work]
+    return Table(columns, kinds=["front"] * len(rows), ids=[f"row-{number}" for number in rows["number"]])
 
 
 def trial_table(sweep: Sweep, rows: pd.DataFrame, flags: pd.Series, pages: Collection[int], brief: bool) -> Table:
@@ -103,10 +103,9 @@ def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column
         show = numbers.both if brief else numbers.value
         cells = [show(numbers.corrected(row, metric), metric) for row in rows.to_dict("records")]
         yield Column(name, meaning, number=True, cells=cells, order=_order(rows[col.corrected(metric)]))
-    shares = {"p_front": ("P(front)", "probability that it is on the front")}
-    if sweep.constraints:
-        shares["p_feasible"] = ("P(feasible)", "probability that it keeps every constraint")
-    for column, (name, meaning) in shares.items():
+    shares = [("p_front", "P(front)", "probability that it is on the front")]
+    shares += [("p_feasible", "P(feasible)", "probability that it keeps every constraint")] if sweep.constraints else []
+    for column, name, meaning in shares:
         cells = list(map(numbers.probability, rows[column]))
         yield Column(name, meaning, number=True, cells=cells, order=_order(rows[column]))
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from analysis.explore.importance import dependences, importance, interaction, needed, varied
-from analysis.figures.front import WIDTH
-from analysis.figures.theme import LIGHT, Theme, broken, canvas, legend_above, short, themed
+from analysis.figures.theme import LIGHT, WIDTH, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
 from analysis.results.sweep import Sweep
 
@@ -23,7 +22,7 @@ LOG = 8  # ratio of the largest to the smallest value from which an axis is loga
 
 
 @themed
-def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
+def mattered(sweep: Sweep) -> Figure | None:
     """The share of each setting in the objectives' variance, by two methods."""
     table, second = importance(sweep), importance(sweep, "ped_anova")
     metrics = [str(name) for name in table if table[name].notna().any()]
@@ -33,16 +32,16 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     order = table.max(axis=1).sort_values().index
     names = labels.setting_names(sweep.space)
     high = 0.8 / len(metrics)
-    figure, (axes,) = canvas(theme, (WIDTH, 1.3 + 0.34 * len(order) * max(1.0, 0.6 * len(metrics))))
+    figure, (axes,) = canvas(LIGHT, (WIDTH, 1.3 + 0.34 * len(order) * max(1.0, 0.6 * len(metrics))))
     for place, metric in enumerate(metrics):
         level = np.arange(len(order)) + 0.4 - (place + 0.5) * high
-        colour = theme.series[place % len(theme.series)]
+        colour = LIGHT.series[place % len(LIGHT.series)]
         axes.barh(
-            level, 100 * table[metric][order], 0.9 * high, color=colour, edgecolor=theme.paper, linewidth=0,
+            level, 100 * table[metric][order], 0.9 * high, color=colour, edgecolor=LIGHT.paper, linewidth=0,
             hatch=HATCHES[place % len(HATCHES)], label=labels.metric_name(metric),
         )  # fmt: skip
         axes.plot(
-            100 * second[metric][order], level, "D", color=theme.paper, markeredgecolor=theme.ink, markersize=5,
+            100 * second[metric][order], level, "D", color=LIGHT.paper, markeredgecolor=LIGHT.ink, markersize=5,
             linestyle="none", label="among the best tenth (PED-ANOVA)" if place == len(metrics) - 1 else None,
         )  # fmt: skip
     axes.set_yticks(np.arange(len(order)), [short(names[path], 40) for path in order])
@@ -55,14 +54,14 @@ def mattered(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
 
 
 @themed
-def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
+def depended(sweep: Sweep) -> Figure | None:
     """Partial dependence of the first two objectives on each setting: a row for each objective, a column for each setting."""
     paths = _most_important(sweep)[:PATHS]
     found = {one.metric: dependences(sweep, one.metric, paths) for one in sweep.objectives[:2]}
     found = {metric: of_path for metric, of_path in found.items() if of_path and not next(iter(of_path.values())).empty}
     if not found:
         return None
-    figure, grid = canvas(theme, (WIDTH, 0.5 + 2.3 * len(found)), len(found) * len(paths), len(paths))
+    figure, grid = canvas(LIGHT, (WIDTH, 0.5 + 2.3 * len(found)), len(found) * len(paths), len(paths))
     names = labels.setting_names(sweep.space)
     done = sweep.complete.iloc[:DOTS]
     for place, (metric, of_path) in enumerate(found.items()):
@@ -71,7 +70,7 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
             factor, line = labels.scale(metric), of_path[path]
             tried = pd.DataFrame({"value": done[path], "shown": factor * done[metric]})
             line = line.assign(**{name: factor * line[name] for name in ("low", "mean", "high")})
-            _dependence(axes, tried, line, theme.series[place], theme)
+            _dependence(axes, tried, line, LIGHT.series[place])
             axes.sharey(row[0])
             if axes is not row[0]:
                 axes.tick_params(labelleft=False)
@@ -81,12 +80,12 @@ def depended(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     return figure
 
 
-def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str, theme: Theme) -> None:
+def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str) -> None:
     place = _places(axes, list(line["value"]))
     dots = [(place(value), height) for value, height in zip(tried["value"], tried["shown"], strict=True)]
     known = np.array([dot for dot in dots if dot[0] is not None], dtype=float).reshape(-1, 2)
     axes.scatter(
-        known[:, 0], known[:, 1], s=9, color=theme.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500
+        known[:, 0], known[:, 1], s=9, color=LIGHT.muted, alpha=0.45, linewidths=0, zorder=2, rasterized=len(known) > 500
     )
     x = np.array([place(value) for value in line["value"]], dtype=float)
     low, mean, high = (line[name].to_numpy(dtype=float) for name in ("low", "mean", "high"))
@@ -98,7 +97,7 @@ def _dependence(axes: Axes, tried: pd.DataFrame, line: pd.DataFrame, colour: str
 
 
 @themed
-def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
+def together(sweep: Sweep) -> Figure | None:
     """The first two objectives over the two most important settings."""
     paths = _most_important(sweep)[:2]
     if len(paths) < 2:
@@ -108,7 +107,7 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
     found = [(metric, table) for metric, table in found if not table.empty]
     if not found:
         return None
-    figure, panels = canvas(theme, (WIDTH, 3.6), len(found), len(found))
+    figure, panels = canvas(LIGHT, (WIDTH, 3.6), len(found), len(found))
     names = labels.setting_names(sweep.space)
     for (metric, table), axes in zip(found, panels, strict=True):
         shown = axes.pcolormesh(labels.scale(metric) * table.to_numpy(dtype=float), cmap="cividis", rasterized=True)
@@ -122,7 +121,7 @@ def together(sweep: Sweep, theme: Theme = LIGHT) -> Figure | None:
         axes.set_xlabel(short(names[paths[0]], 40))
         bar = figure.colorbar(shown, ax=axes, pad=0.02)
         bar.set_label(broken(labels.axis(metric), 34), size=9)
-        bar.ax.tick_params(colors=theme.muted, labelsize=8, length=0)
+        bar.ax.tick_params(colors=LIGHT.muted, labelsize=8, length=0)
         bar.outline.set_visible(False)  # type: ignore[operator]
     panels[0].set_ylabel(short(names[paths[1]], 34))
     return figure

@@ -1,13 +1,15 @@
-"""The front for every drawing of it: points, errors, edge, baselines and bounds, in the unit of the axes."""
+"""The trials of a sweep as they are drawn: points, errors, the edge of the front, baselines, bounds, and the shown part.
+
+Places are in the unit of the axes.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import cbook
 
 from analysis.formatting import labels
 from analysis.metrics.names import LEARNING, Constraint, split_metric
@@ -15,14 +17,16 @@ from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 
-KINDS = ("front", "dominated", "outside")
+RADIUS95 = float(np.sqrt(-2 * np.log(0.05)))  # of the ellipse that holds 95 % of a bivariate normal, in standard errors
+NEAR = 0.5  # a trial is shown if it is no farther from the front, the baselines and the bounds than this share of their span
+MARGIN = 0.06  # share of the shown span that is left free at either end
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A constraint on a metric that is an axis; `edge` is its place on `axis`, "x" or "y"."""
+    """A constraint on a metric that is an axis; `edge` is its place on `axis`, 0 for x and 1 for y."""
 
-    axis: str
+    axis: int
     edge: float
     constraint: Constraint
 
@@ -31,36 +35,30 @@ class Bound:
 class Scene:
     """Finished trials in the first two objectives; with one objective x is the trial's number, and its errors are 0.
 
-    Arrays are (n,), one entry a row; an unknown error is NaN.
+    Arrays are (n, 2), one entry a row; an unknown error is NaN.
     """
 
     sweep: Sweep
     rows: pd.DataFrame
-    x: np.ndarray
-    y: np.ndarray
-    x_error: np.ndarray
-    y_error: np.ndarray
+    places: np.ndarray
+    errors: np.ndarray
 
     @property
     def single(self) -> bool:
         return len(self.sweep.objectives) == 1
-
-    def of(self, mask: Any) -> "Scene":
-        """The scene of the masked rows."""
-        return scene(self.sweep, self.rows[mask])
 
     @cached_property
     def kinds(self) -> np.ndarray:
         return kinds(self.rows)
 
     @property
-    def names(self) -> list[tuple[str, str]]:
-        """(name, way to the better end) of x and of y."""
-        ways = {"maximize": "better →", "minimize": "← better"}
-        found = [(labels.axis(one.metric), ways[one.direction]) for one in self.sweep.objectives[:2]]
-        return [("trial", ""), *found] if self.single else found
+    def names(self) -> list[str]:
+        """Names of x and y with their units, and an arrow to the better end."""
+        ways = {"maximize": "better\N{NO-BREAK SPACE}→", "minimize": "←\N{NO-BREAK SPACE}better"}
+        found = [f"{labels.axis(one.metric)}   {ways[one.direction]}" for one in self.sweep.objectives[:2]]
+        return ["trial", *found] if self.single else found
 
-    @property
+    @cached_property
     def edge(self) -> np.ndarray:
         """Corners (k, 2) of the edge of the dominated area; with one objective, of the best so far.
 
@@ -72,14 +70,14 @@ class Scene:
             return np.empty((0, 2))
         largest = objectives[0].direction == "maximize"
         if self.single:
-            best = (np.maximum if largest else np.minimum).accumulate(self.y[mask])
-            return stairs(np.append(self.x[mask], self.x.max()), np.append(best, best[-1]), "post")
+            x, y = self.places[mask].T
+            best = (np.maximum if largest else np.minimum).accumulate(y)
+            return cbook.pts_to_poststep(np.append(x, self.places[:, 0].max()), np.append(best, best[-1])).T
         # the search's half of the documents chose the front: on the other half, shown here, some of it may be dominated
         points = pareto.orient(self.rows[[one.metric for one in objectives]].to_numpy(dtype=float), objectives)
-        mask = pareto.front(points, mask)
-        x, y = self.x[mask], self.y[mask]
+        x, y = self.places[pareto.front(points, mask)].T
         order = np.lexsort((y, x))
-        return stairs(x[order], y[order], "pre" if largest else "post")
+        return (cbook.pts_to_prestep if largest else cbook.pts_to_poststep)(x[order], y[order]).T
 
     @cached_property
     def baselines(self) -> np.ndarray:
@@ -98,32 +96,37 @@ class Scene:
     @cached_property
     def bounds(self) -> list[Bound]:
         return [
-            Bound("y" if self.single else "xy"[plotted], labels.scale(one.metric) * one.bound, one)
-            for plotted, objective in enumerate(self.sweep.objectives[:2])
+            Bound(1 if self.single else axis, labels.scale(one.metric) * one.bound, one)
+            for axis, objective in enumerate(self.sweep.objectives[:2])
             for one in self.sweep.constraints
             if one.metric == objective.metric
         ]
 
-    def ranges(self, reach: float) -> tuple[tuple[float, float], tuple[float, float]]:
-        """(low, high) of x and of y: points, `reach` standard errors of the front's, baselines, and bounds."""
-        found = []
+    @cached_property
+    def window(self) -> np.ndarray:
+        """(low, high) of x and of y: the front's 95 % intervals, the baselines, the bounds, and all trials NEAR these."""
+        # A trial that lost nearly everything would press those that compete into a corner. It is marked at the edge instead.
         ahead = self.kinds == "front"
-        for n, (axis, places, error) in enumerate((("x", self.x, self.x_error), ("y", self.y, self.y_error))):
-            reached = reach * np.nan_to_num(error[ahead])
-            ends = [*places, *(places[ahead] - reached), *(places[ahead] + reached)]
-            ends += [bound.edge for bound in self.bounds if bound.axis == axis]
-            ends += [] if self.single and axis == "x" else self.baselines[:, n].tolist()
-            found.append((float(min(ends)), float(max(ends))))
-        return found[0], found[1]
+        reach = RADIUS95 * np.nan_to_num(self.errors[ahead])
+        core = [self.places[ahead] - reach, self.places[ahead] + reach] if ahead.any() else [self.places]
+        core += [[np.nan, one.edge] if one.axis else [one.edge, np.nan] for one in self.bounds]
+        core += [np.where([self.single, False], np.nan, self.baselines)]
+        core += [np.where([False, True], np.nan, self.places)] if self.single else []  # all numbers of trials
+        ends = np.vstack(core)
+        low, high = np.nanmin(ends, axis=0), np.nanmax(ends, axis=0)
+        far = np.where(high > low, NEAR * (high - low), np.inf)
+        near = self.places[((self.places >= low - far) & (self.places <= high + far)).all(axis=1)]
+        low, high = np.min([low, *near], axis=0), np.max([high, *near], axis=0)
+        margin = np.where(high > low, MARGIN * (high - low), 1.0)
+        return np.column_stack([low - margin, high + margin])
 
-    def region(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float, float, float] | None:
-        """(left, right, bottom, top) of the area within x and y that keeps the constraints; None if there is none."""
-        ends = {"x": list(x), "y": list(y)}
+    def region(self) -> tuple[float, float, float, float] | None:
+        """(left, right, bottom, top) of the shown area that keeps the constraints; None if there is none."""
+        ends = self.window.copy()
         for one in self.bounds:
             side, tighter = (1, min) if one.constraint.op == "<=" else (0, max)
-            ends[one.axis][side] = tighter(ends[one.axis][side], one.edge)
-        (left, right), (bottom, top) = ends["x"], ends["y"]
-        return (left, right, bottom, top) if self.bounds and left < right and bottom < top else None
+            ends[one.axis, side] = tighter(ends[one.axis, side], one.edge)
+        return tuple(ends.ravel().tolist()) if self.bounds and (ends[:, 0] < ends[:, 1]).all() else None
 
 
 def scene(sweep: Sweep, rows: pd.DataFrame | None = None) -> Scene:
@@ -135,11 +138,11 @@ def scene(sweep: Sweep, rows: pd.DataFrame | None = None) -> Scene:
     errors = [labels.scale(name) * rows[col.se(name)].to_numpy(dtype=float) for name in metrics]
     if len(metrics) == 1:
         values, errors = [rows["number"].to_numpy(dtype=float), *values], [np.zeros(len(rows)), *errors]
-    return Scene(sweep, rows, values[0], values[1], errors[0], errors[1])
+    return Scene(sweep, rows, np.column_stack(values), np.column_stack(errors))
 
 
 def kinds(rows: pd.DataFrame) -> np.ndarray:
-    """One of KINDS for each finished trial."""
+    """ "front", "dominated" or "outside" (the constraints) for each finished trial."""
     return np.where(rows["on_front"], "front", np.where(rows["feasible"], "dominated", "outside"))
 
 
@@ -154,25 +157,3 @@ def named(places: np.ndarray, numbers: Iterable[int]) -> dict[tuple[float, float
     for (x, y), number in zip(places.tolist(), numbers, strict=True):
         found.setdefault((x, y), []).append(f"#{number}")
     return {at: " ".join(several[:4]) + (" …" if len(several) > 4 else "") for at, several in found.items()}
-
-
-def padded(ends: tuple[float, float], share: float) -> tuple[float, float]:
-    low, high = ends
-    margin = share * (high - low) if high > low else 1.0
-    return low - margin, high + margin
-
-
-def stairs(x: np.ndarray, y: np.ndarray, where: str) -> np.ndarray:
-    """The corners (2n - 1, 2) of matplotlib's step line through points (n,), `where` being "pre" or "post"."""
-    corners = np.repeat(np.column_stack([x, y]), 2, axis=0)[:-1]
-    if where == "pre":
-        corners[1::2, 1] = y[1:]
-    else:
-        corners[1::2, 0] = x[1:]
-    return corners
-
-
-def along(corners: np.ndarray, parts: int = 40) -> np.ndarray:
-    """Places (k, 2) along a line through `corners` (n, 2)."""
-    steps = np.linspace(0, 1, parts)[:, None]
-    return np.concatenate([corners[:1], *(start + steps * (end - start) for start, end in pairwise(corners))])

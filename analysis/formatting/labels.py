@@ -104,18 +104,17 @@ def signed(value: float, digits: int, plus: bool = True) -> str:
 
 def constraint_words(constraint: Constraint) -> str:
     """ "math forgetting within 10 %", "commonsense gain at least 2 points"."""
-    between = "within" if constraint.op == "<=" else "at least"
-    return f"{metric_name(constraint.metric)} {between} {_bound(constraint)}{unit(constraint.metric)}"
+    return _constraint(constraint, "within" if constraint.op == "<=" else "at least")
 
 
 def constraint_sign(constraint: Constraint) -> str:
     """ "math forgetting ≤ 10 %"."""
-    sign = "≤" if constraint.op == "<=" else "≥"
-    return f"{metric_name(constraint.metric)} {sign} {_bound(constraint)}{unit(constraint.metric)}"
+    return _constraint(constraint, "≤" if constraint.op == "<=" else "≥")
 
 
-def _bound(constraint: Constraint) -> str:
-    return f"{scale(constraint.metric) * constraint.bound:.4g}".replace("-", "\N{MINUS SIGN}")
+def _constraint(constraint: Constraint, between: str) -> str:
+    bound = f"{scale(constraint.metric) * constraint.bound:.4g}".replace("-", "\N{MINUS SIGN}")
+    return f"{metric_name(constraint.metric)} {between} {bound}{unit(constraint.metric)}"
 
 
 def setting_names(paths: Sequence[str]) -> dict[str, str]:

@@ -5,20 +5,20 @@ report.json has the numbers of the page that front.json and trials.csv lack.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.explore.cost import cost, hours_name, phases
 from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
 from analysis.export.files import export_trials
 from analysis.export.templates import HTML
 from analysis.export.trial_table import trial_table
-from analysis.figures.front_svg import ELLIPSES, LINES, front_svg, parallel_svg
+from analysis.figures.front import front_svg
+from analysis.figures.inline import inline
 from analysis.figures.sweep import FIGURES
-from analysis.figures.theme import DARK, LIGHT, png
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
 from analysis.report.findings import claims, headline, notices
@@ -32,35 +32,20 @@ PAGES = 20  # front points that have a page; nobody reads more
 TRACED = 6_000  # characters of a traceback's end
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure as PNGs for light and dark."""
-
-    title: str
-    caption: str
-    light: bytes
-    dark: bytes
-
-
 def write_report(sweep: Sweep, folder: Path | None = None) -> Path:
     """Writes report.html, report.json and trials.csv to `folder` (default: the sweep's own); returns the first path."""
     path = (folder or sweep.folder) / "report.html"
-    marks = _flags(sweep)
-    points = [point(sweep, row, marks[index]) for index, row in _paged(sweep)]
+    points = _points(sweep)
     write_text(path.with_name("report.json"), json.dumps(report_numbers(sweep, points), indent=1, allow_nan=False) + "\n")
     export_trials(sweep, ["csv"], path.parent)
-    write_text(path, _page(sweep, points, marks))
+    write_text(path, report(sweep, points))
     return path
 
 
-def report(sweep: Sweep) -> str:
+def report(sweep: Sweep, points: Sequence[Point] | None = None) -> str:
     """The page as text."""
-    marks = _flags(sweep)
-    return _page(sweep, [point(sweep, row, marks[index]) for index, row in _paged(sweep)], marks)
-
-
-def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
-    pages = [one.number for one in points]
+    points = _points(sweep) if points is None else points
+    pages, marks = [int(one.row["number"]) for one in points], _flags(sweep)
     return HTML.get_template("report.html.j2").render(
         sweep=sweep,
         labels=labels,
@@ -68,11 +53,7 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         headline=headline(sweep),
         claims=claims(sweep),
         notices=notices(sweep),
-        pictures=[front_svg(sweep, pages, shape, near) for near in (False, True) for shape in ("wide", "narrow")],
-        parallel=parallel_svg(sweep, pages),
-        most_lines=LINES,
-        most_ellipses=ELLIPSES,
-        states=sweep.states,
+        picture=front_svg(sweep, pages),
         all_paired=bool(sweep.complete["paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
         points=points,
@@ -82,9 +63,8 @@ def _page(sweep: Sweep, points: Sequence[Point], marks: pd.Series) -> str:
         caveats=CAVEATS,
         trials=trial_table(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),
-        cost=cost(sweep),
-        hours_name=hours_name(sweep),
-        phases=phases(sweep),
+        cost=_cost(sweep),
+        phases=_phases(sweep),
         machines=_machines(list(sweep.records.values())),
     )
 
@@ -95,12 +75,12 @@ def _flags(sweep: Sweep) -> pd.Series:
     return pd.Series([flags(row) for _, row in found.iterrows()], index=found.index, dtype=object)
 
 
-def _paged(sweep: Sweep) -> list[tuple[Any, dict[Any, Any]]]:
-    """(index, row) of the at most PAGES front points with the highest probability, in the front's order."""
-    rows = sweep.front
-    likely = rows.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
-    rows = rows[rows.index.isin(likely)]
-    return list(zip(rows.index, rows.to_dict("records"), strict=True))
+def _points(sweep: Sweep) -> list[Point]:
+    """The pages of the at most PAGES front points with the highest probability, in the front's order."""
+    marks = _flags(sweep)
+    likely = sweep.front.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
+    rows = sweep.front[sweep.front.index.isin(likely)]
+    return [point(sweep, row, marks[index]) for index, row in zip(rows.index, rows.to_dict("records"), strict=True)]
 
 
 def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
@@ -129,15 +109,14 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
         "hypervolume": sweep.hypervolume,
         "hypervolume_interval": sweep.hypervolume_interval,
         "reference": list(sweep.reference),
-        "points": [_numbers(sweep, one) for one in points],
+        "points": [_numbers(one) for one in points],
     }
 
 
-def _numbers(sweep: Sweep, one: Point) -> dict[str, Any]:
-    record = sweep.records[one.row["key"]]
-    flips = [{"role": flip.role, "documents": flip.n, "lost": flip.lost, "won": flip.won, "p": flip.p} for flip in one.flips]
-    found = {"number": one.number, "key": one.row["key"], "flips": flips, "seconds": record.seconds, "memory": record.memory}
-    return found | {"training": record.training, "rows": record.rows, "losses": record.losses, "kl": record.kl}
+def _numbers(one: Point) -> dict[str, Any]:
+    flips = [{name: getattr(flip, name) for name in ("role", "documents", "lost", "won", "p")} for flip in one.flips]
+    own = {name: getattr(one.record, name) for name in ("seconds", "memory", "training", "rows", "losses", "kl")}
+    return {"number": one.row["number"], "key": one.row["key"], "flips": flips} | own
 
 
 def _failures(sweep: Sweep) -> list[dict[str, Any]]:
@@ -158,16 +137,14 @@ def _failures(sweep: Sweep) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: -len(one["what"]))
 
 
-def _figures(sweep: Sweep) -> list[Drawn]:
-    """The figures of `analysis.figures.sweep` that this sweep has data for."""
-    found = []
-    for name, figured in FIGURES.items():
-        if name == "front":  # the page begins with the interactive one
-            continue
-        light, dark = (figured.draw(sweep, theme) for theme in (LIGHT, DARK))
-        if light is not None and dark is not None:
-            found.append(Drawn(figured.title, figured.caption(sweep), png(light), png(dark)))
-    return found
+def _figures(sweep: Sweep) -> list[tuple[str, str, Markup]]:
+    """(title, caption, picture) of those that this sweep has data for. The front is at the top of the page."""
+    drawn = [(name, one, one.draw(sweep)) for name, one in FIGURES.items() if name != "front"]
+    return [
+        (one.title, one.caption(sweep), inline(figure, name, f"{one.title}. {one.caption(sweep)}"))
+        for name, one, figure in drawn
+        if figure is not None
+    ]
 
 
 def _paper(sweep: Sweep, pages: Sequence[int]) -> Table:
@@ -206,6 +183,20 @@ def _baselines(sweep: Sweep) -> Table:
             cells += [labels.percent(f"{role}.value", row[f"{role}.value"], row[col.se(f"{role}.value")]), row[f"{role}.n"]]
         rows.append([*cells, numbers.duration(row["seconds"]), row["key"]])
     return Table.of(heads, rows)
+
+
+def _cost(sweep: Sweep) -> Table:
+    found = cost(sweep)
+    hours = {f"{hours_name(sweep)} spent": "gpu_hours", "hours of the sweep": "hours", "hours of all records": "trial_hours"}
+    rows = [(name, f"{found[key]:.2f}") for name, key in hours.items() if found[key] is not None]
+    rows += [(f"a trial, {key}", numbers.duration(found[key])) for key in ("median", "longest") if found["trials"]]
+    return Table.of([Column("cost"), Column("", number=True)], rows)
+
+
+def _phases(sweep: Sweep) -> Table:
+    names = ("median", "longest", "together")
+    rows = [(one["phase"], one["records"], *(numbers.duration(one[name]) for name in names)) for one in phases(sweep)]
+    return Table.of([Column("phase"), *(Column(name, number=True) for name in ("records", *names))], rows)
 
 
 def _machines(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -9,11 +9,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.explore.compare import Comparison, as_dict, heads, rows, verdict
+from analysis.explore.compare import Comparison, as_dict, front_rows, names, verdict
 from analysis.export.templates import HTML
+from analysis.figures.inline import inline
 from analysis.figures.scene import scene
-from analysis.figures.theme import DARK, LIGHT, Theme, canvas, png, svg, themed
+from analysis.figures.theme import LIGHT, WIDTH, canvas, legend_above, png, svg, themed
+from analysis.formatting import labels
 from analysis.formatting.table import Column, Table
+from analysis.results import schema as col
 from trials.ledger.storage import replace_file
 
 
@@ -34,33 +37,51 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 def page(comparison: Comparison) -> str:
     """compare.html as text."""
-    pictures = {name: png(fronts_figure(comparison, theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
-    table = Table.of([Column(head) for head in heads(comparison)], rows(comparison))
+    words = verdict(comparison)
+    picture = inline(fronts_figure(comparison), "fronts", f"The fronts of both sweeps over each other. {words}")
     return HTML.get_template("compare.html.j2").render(
-        comparison=comparison, verdict=verdict(comparison), inf=math.inf, pictures=pictures, table=table
+        comparison=comparison, verdict=words, inf=math.inf, picture=picture, table=_table(comparison)
     )
 
 
+def _table(comparison: Comparison) -> Table:
+    """Both fronts; objectives ± one standard error."""
+    metrics = [one.metric for one in comparison.objectives]
+    heads = ["sweep", "trial", *map(labels.column, metrics), "dominated by the other", "key"]
+    rows = [
+        [
+            name,
+            f"#{row['number']}",
+            *(labels.percent(one, row[one], row[col.se(one)]) for one in metrics),
+            "yes" if beaten else "no",
+            row["key"],
+        ]
+        for place, name in enumerate(names(comparison))
+        for row, beaten in front_rows(comparison, place)
+    ]
+    return Table.of([Column(head) for head in heads], rows)
+
+
 @themed
-def fronts_figure(comparison: Comparison, theme: Theme = LIGHT) -> Figure:
+def fronts_figure(comparison: Comparison) -> Figure:
     """Both fronts in the first two objectives (one: by trial number), ± one standard error, in the labels' units."""
-    figure, (axes,) = canvas(theme, (9.0, 5.4))
-    for sweep, letter, marker, colour in zip((comparison.a, comparison.b), "AB", "o^", theme.series, strict=False):
+    figure, (axes,) = canvas(LIGHT, (WIDTH, 5.4))
+    for sweep, letter, marker, colour in zip((comparison.a, comparison.b), "AB", "o^", LIGHT.series, strict=False):
         front = scene(replace(sweep, objectives=comparison.objectives), sweep.front)
         if not len(front.rows):
             continue
         if not front.single:
             axes.plot(*front.edge.T, color=colour, linewidth=1.4, alpha=0.7, zorder=2)
-        errors = front.y_error, None if front.single else front.x_error
-        axes.errorbar(front.x, front.y, *errors, fmt="none", ecolor=colour, elinewidth=1, alpha=0.45, zorder=3)
-        look: dict[str, Any] = {"s": 46, "edgecolors": theme.paper, "linewidths": 1, "zorder": 4}
+        x_error, y_error = front.errors.T
+        look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "alpha": 0.45, "zorder": 3}
+        axes.errorbar(*front.places.T, y_error, None if front.single else x_error, **look)
+        look = {"s": 46, "edgecolors": LIGHT.paper, "linewidths": 1, "zorder": 4}
         label = f"{letter}: {sweep.name[:40]}, {len(front.rows)} on the front"
-        axes.scatter(front.x, front.y, marker=marker, color=colour, label=label, **look)
-        (x, _), (y, _) = front.names
-        axes.set(xlabel=x, ylabel=y)
+        axes.scatter(*front.places.T, marker=marker, color=colour, label=label, **look)
+        axes.set(xlabel=front.names[0], ylabel=front.names[1])
     if axes.collections:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+        legend_above(axes)
     else:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "Neither front has a point", ha="center", va="center", size=13, color=theme.muted)
+        axes.text(0.5, 0.5, "Neither front has a point", ha="center", va="center", size=13, color=LIGHT.muted)
     return figure

@@ -1,7 +1,6 @@
 """The report's sentences: the result, the evidence for it, and what a reader must know first."""
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,12 @@ def headline(sweep: Sweep) -> str:
     if not len(sweep.trials):
         return "The sweep has no trial yet."
     if not complete:
-        failed = sweep.states["failed"]
+        all_failed = sweep.states["failed"] == len(sweep.trials)
         return (
-            f"All {failed} trials failed."
-            if failed == len(sweep.trials)
-            else f"None of {len(sweep.trials)} trials has finished yet."
+            f"All {len(sweep.trials)} trials failed." if all_failed else f"None of {len(sweep.trials)} trials has finished yet."
         )
     words = " and ".join(labels.constraint_words(constraint) for constraint in sweep.constraints)
-    finished = f"{complete} finished trial{'s' if complete > 1 else ''}"
+    finished = _count(complete, "finished trial")
     keep = "keeps" if feasible <= 1 else "keep"
     text = f"{feasible or 'None'} of {finished} {keep} {words}" if words else finished
     if not len(sweep.front):
@@ -96,25 +93,18 @@ def _front(sweep: Sweep) -> list[str]:
 def _signatures(sweep: Sweep) -> list[str]:
     judged, found = verdicts(sweep), []
     for one in SIGNATURES:
-        shown, open_ = ((judged[one.name] == verdict) for verdict in ("yes", "cannot tell"))
-        counts = [int(shown.sum()), int(open_.sum())]
-        if not any(counts):
-            continue
-        which = _which(sweep.trials.loc[shown, "number"].tolist())
-        text = (
-            f"{counts[0]} trial{'s' if counts[0] > 1 else ''}{which} show{'s' if counts[0] == 1 else ''} {one.name}"
-            if counts[0]
-            else ""
-        )
-        if counts[1]:
-            others = f"{counts[1]} {'more' if text else 'trials' if counts[1] > 1 else 'trial'} may"
-            text = f"{text}; {others}" if text else f"{others} show {one.name}: their documents do not settle it"
-        found.append(f"{text} ({one.words}).")
+        shown = sweep.trials.loc[judged[one.name] == "yes", "number"].tolist()
+        may = int((judged[one.name] == "cannot tell").sum())
+        which = f" ({', '.join(f'#{number}' for number in shown)})" if len(shown) <= 6 else ""
+        parts = [f"{_count(len(shown))}{which} show{'s' if len(shown) == 1 else ''} {one.name}"] if shown else []
+        if may:
+            parts.append(f"{may} more may" if shown else f"{_count(may)} may show {one.name}: their documents do not settle it")
+        found += [f"{'; '.join(parts)} ({one.words})."] if parts else []
     return found
 
 
-def _which(numbers: Sequence[int]) -> str:
-    return f" ({', '.join(f'#{one}' for one in numbers)})" if 0 < len(numbers) <= 6 else ""
+def _count(number: int, what: str = "trial") -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def notices(sweep: Sweep) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analysis.export.markup import markdown_text
 from analysis.formatting import labels
 from analysis.stats.estimate import Setting, measure_all, scores
 from trials.ledger.outcomes import Split
 from trials.ledger.record import TrialRecord
 
-_TEMPLATES = Environment(  # Markdown: nothing to escape but what `_cell` does
+_TEMPLATES = Environment(  # Markdown: its tables are escaped cell by cell
     loader=PackageLoader("analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
 
@@ -133,7 +134,9 @@ def _role_rows(spec: Any, found: Mapping[str, Any]) -> list[list[str]]:
         how = f"{'+'.join(evaluation.tasks)}, {evaluation.metric}"
         how += f" ({evaluation.filter})" if evaluation.filter != "none" else ""
         shown = [_span(f"{role}.value", one[name]) for name in ("baseline", "adapter", "merged")]
-        rows.append([_cell(role), _cell(how + shots), str(one["n"]), *shown, _span(f"{role}.gain", one["difference"])])
+        rows.append(
+            [markdown_text(role), markdown_text(how + shots), str(one["n"]), *shown, _span(f"{role}.gain", one["difference"])]
+        )
     return rows
 
 
@@ -144,7 +147,7 @@ def _part_rows(found: Mapping[str, Any]) -> list[list[str]]:
         if metric.endswith((".value", ".base")) or not any(sides.values()):
             continue
         unit = labels.unit(metric).strip()
-        heading = _cell(labels.metric_name(metric)) + (f" ({unit})" if unit else "")
+        heading = markdown_text(labels.metric_name(metric)) + (f" ({unit})" if unit else "")
         rows.append([heading, *(_span(metric, sides[name]) for name in sides)])
     return rows
 
@@ -153,7 +156,12 @@ def _data_rows(facts: Facts, adapter: TrialRecord) -> list[list[str]]:
     shares = adapter.spec.data.shares
     named = [*shares, *(source for source in adapter.rows if source not in shares)]
     return [
-        [_cell(source), _cell(facts.data.get(source, "")), f"{shares.get(source, 0):.3g}", str(adapter.rows.get(source, 0))]
+        [
+            markdown_text(source),
+            markdown_text(facts.data.get(source, "")),
+            f"{shares.get(source, 0):.3g}",
+            str(adapter.rows.get(source, 0)),
+        ]
         for source in named
     ]
 
@@ -163,7 +171,7 @@ def _settings(parts: Mapping[str, Any]) -> list[list[str]]:
     shown = {name: parts[name] for name in ("lora", "train", "derive")}
     shown["data"] = {name: parts["data"][name] for name in ("samples", "template", "loss_on", "max_length", "seed")}
     rows = [(f"{part}.{name}", value) for part, fields in shown.items() for name, value in fields.items()]
-    return [[f"`{path}`", _cell(labels.setting(value))] for path, value in rows if value is not None]
+    return [[f"`{path}`", markdown_text(labels.setting(value))] for path, value in rows if value is not None]
 
 
 def _span(metric: str, one: Mapping[str, float | None] | None) -> str:
@@ -172,8 +180,3 @@ def _span(metric: str, one: Mapping[str, float | None] | None) -> str:
         return labels.MISSING
     value, low, high = (labels.percent(metric, one[name]) for name in ("value", "low", "high"))
     return value if one["low"] is None else f"{value} [{low}, {high}]"
-
-
-def _cell(text: str) -> str:
-    """The text for a table's cell: on one line, with Markdown escaped."""
-    return "".join(f"\\{sign}" if sign in "\\|*_`<>[]#" else sign for sign in " ".join(str(text).split()))

@@ -15,8 +15,8 @@ from scipy import special
 from analysis.figures.curve import curve
 from analysis.figures.scene import evenly
 from analysis.formatting import labels, numbers
-from analysis.formatting.table import Beside
-from analysis.metrics.names import LEARNING, PART_KINDS, split_metric
+from analysis.formatting.table import Beside, Column, Table
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, PART_KINDS
 from analysis.results.sweep import Sweep
 from trials.ledger.record import TrialRecord
 
@@ -27,90 +27,82 @@ SHORT, LONG = 220, 4_000  # characters of a text that are shown at once, and on 
 
 
 @dataclass(frozen=True)
-class Text:
-    """A quoted text: `short` is shown at once, `whole` on demand (empty if short is the whole text)."""
-
-    short: str
-    whole: str = ""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A document that the baseline and the trial answered differently."""
-
-    texts: list[tuple[str, Text]]
-    """(name, text): question, gold, baseline, trial; without those that the record lacks."""
-
-
-@dataclass(frozen=True)
 class Flips:
     """The documents of a role whose outcome differs from the baseline's."""
 
     role: str
-    n: int
+    documents: int
     lost: int
     won: int
     p: float
     """p-value of the exact McNemar test, whose null hypothesis is that losing and winning are equally likely."""
-    examples: dict[str, list[Example]]
-    """Under "lost" and "won"."""
+    examples: dict[str, list[list[tuple[str, tuple[str, str]]]]]
+    """Under "lost" and "won", some documents: question, gold, baseline and trial, by name with its text (see `shortened`)."""
 
 
 @dataclass(frozen=True)
 class Point:
-    number: int
+    """A finished trial, a row of `Sweep.trials`. Record, curves, flips and command are those of its first replicate."""
+
     row: Mapping[Any, Any]
+    record: TrialRecord
+    flags: str
+    """Its failure signatures."""
     settings: list[tuple[str, str]]
-    roles: list[tuple[str, list[Beside]]]
-    """A role and its base score, own score, gain, and forgetting rate."""
+    roles: Table
+    phases: Table
     parts: list[tuple[str, list[tuple[str, Beside]]]]
-    """Role, and the parts of its forgetting: (name, value)."""
-    learning: list[tuple[str, Beside]]
+    """A role and its own forgetting by part, the role `learning` and its metrics: (name, value)."""
     curves: list[tuple[str, Markup]]
     flips: list[Flips]
-    phases: list[tuple[str, float, dict[str, int]]]
-    """Phase, seconds, bytes by device."""
-    rows: dict[str, int]
-    training: dict[str, float]
     command: str
     """Empty for a record that others measured."""
     spec: str
     facts: list[tuple[str, str]]
-    flags: str
 
 
 def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
-    """The page of a finished trial, a row of `sweep.trials`. Documents and training are those of its first replicate."""
     record = sweep.records[row["key"]]
     names = labels.setting_names(sweep.space)
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
-    kinds = ("base", "value", "gain", "forgetting")
+    kinds = {
+        "base": "baseline (%)",
+        "value": "this trial (%)",
+        "gain": "gain (points)",
+        "forgetting": "forgetting (% of the base)",
+    }
+    curves = ((name, curve(getattr(record, source), name, f"{source}-{row['number']}")) for name, source in _COURSES.items())
     return Point(
-        number=row["number"],
         row=row,
+        record=record,
+        flags=flags,
         settings=[(names[path], labels.setting(row[path])) for path in sweep.space],
-        roles=[(role, [numbers.both(row, f"{role}.{kind}") for kind in kinds]) for role in roles],
-        parts=[(role, parts) for role in roles if (parts := _parts(sweep, row, role))],
-        learning=[
-            (labels.axis(name).removeprefix(f"{LEARNING} "), numbers.both(row, name))
-            for name in sweep.metrics
-            if split_metric(name)[0] == LEARNING and not np.isnan(row[name])
-        ],
-        curves=[(name, drawn) for name, course in _COURSES.items() if (drawn := curve(getattr(record, course), name))],
+        roles=Table.of(
+            [Column("role"), *(Column(name, number=True) for name in kinds.values())],
+            [[role, *(numbers.both(row, f"{role}.{kind}") for kind in kinds)] for role in roles],
+        ),
+        phases=_phases(record),
+        parts=[(role, parts) for role in (LEARNING, *roles) if (parts := _parts(sweep, row, role))],
+        curves=[(name, drawn) for name, drawn in curves if drawn],
         flips=list(_flips(sweep, row, roles)),
-        phases=[(phase, seconds, record.memory.get(phase, {})) for phase, seconds in record.seconds.items()],
-        rows=record.rows,
-        training=record.training,
         command="" if record.imported is not None else command(sweep, row["key"]),
         spec=_settings_of(record),
         facts=facts(record),
-        flags=flags,
     )
 
 
+def _phases(record: TrialRecord) -> Table:
+    rows = []
+    for phase, seconds in record.seconds.items():
+        sizes = [f"{device} {numbers.memory(size)}" for device, size in record.memory.get(phase, {}).items()]
+        rows.append([phase, numbers.duration(seconds), ", ".join(sizes)])
+    return Table.of([Column("phase"), Column("time", number=True), Column("memory", number=True)], rows)
+
+
 def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Beside]]:
-    names = [f"{role}.{kind}" for kind in PART_KINDS if f"{role}.{kind}" in sweep.metrics]
-    return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names if not np.isnan(row[name])]
+    kinds = LEARNING_KINDS if role == LEARNING else PART_KINDS
+    names = [name for kind in kinds if (name := f"{role}.{kind}") in sweep.metrics and not np.isnan(row[name])]
+    return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names]
 
 
 def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterator[Flips]:
@@ -124,9 +116,11 @@ def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterat
         if not len(pairs) or not np.isin([before, after], (0.0, 1.0)).all():
             continue
         lost, won = pairs[before > after], pairs[after > before]
-        quoted = {name: evenly(rows, QUOTED).to_dict("records") for name, rows in (("lost", lost), ("won", won))}
-        found = {name: [_example(one) for one in several] for name, several in quoted.items()}
-        yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), found)
+        examples = {
+            name: [_example(one) for one in evenly(rows, QUOTED).to_dict("records")]
+            for name, rows in (("lost", lost), ("won", won))
+        }
+        yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), examples)
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -150,10 +144,11 @@ def _paired(tuned: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     return frames[0].add_suffix("_tuned").join(frames[1].add_suffix("_base"), how="inner")
 
 
-def _example(row: Mapping[Any, Any]) -> Example:
+def _example(row: Mapping[Any, Any]) -> list[tuple[str, tuple[str, str]]]:
+    """The texts that the record has."""
     what = {"question_base": "question", "target_base": "gold", "response_base": "baseline", "response_tuned": "this trial"}
     found = [(name, row.get(column)) for column, name in what.items()]
-    return Example([(name, shortened(_readable(text))) for name, text in found if isinstance(text, str) and text.strip()])
+    return [(name, shortened(_readable(text))) for name, text in found if isinstance(text, str) and text.strip()]
 
 
 def _readable(text: str) -> str:
@@ -168,11 +163,12 @@ def _readable(text: str) -> str:
     return "log-likelihoods " + ", ".join(f"({place}) {level:.2f}" for place, level in enumerate(levels))
 
 
-def shortened(text: str) -> Text:
+def shortened(text: str) -> tuple[str, str]:
+    """What is shown at once, and on demand; the latter is empty for a short text."""
     if len(text) <= SHORT:
-        return Text(text)
+        return text, ""
     whole = text if len(text) <= LONG else f"{text[:LONG]} … ({len(text) - LONG} more characters)"
-    return Text(text[:SHORT].rsplit(" ", 1)[0] + " …", whole)
+    return text[:SHORT].rsplit(" ", 1)[0] + " …", whole
 
 
 def command(sweep: Sweep, key: str) -> str:

@@ -1,4 +1,5 @@
 import pandas as pd
+import pytest
 
 from analysis.explore.failure_signatures import flags, paper_point, verdicts
 from analysis.metrics.names import Objective
@@ -15,7 +16,7 @@ def test_paper_is_a_point_only_in_objectives_that_it_measured():
         Objective(metric="commonsense.gain", direction="maximize"),
         Objective(metric="math.forgetting", direction="minimize"),
     )
-    assert paper_point((gain, forgetting)) == [0.0043, 0.88]
+    assert paper_point((gain, forgetting)) == pytest.approx([0.0043, 0.88])
     assert paper_point((gain, Objective(metric="math.value", direction="maximize"))) is None
 
 

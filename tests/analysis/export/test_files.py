@@ -244,12 +244,12 @@ def test_lists_are_json_in_a_table(builder):
     assert json.loads(pd.read_csv(path)["lora.target_modules"][0]) == ["q_proj", "k_proj"]
 
 
-def test_front_png_is_a_picture_and_html_a_table(finished):
+def test_front_png_is_a_picture_and_html_has_picture_and_table(finished):
     sweep = finished.load()
     page, picture = export(sweep, ["html", "png"])
     assert imread(io.BytesIO(picture.read_bytes())).shape[1] == 1800
     text = page.read_text(encoding="utf-8")
-    assert text.count("<tr") == 3
+    assert text.count("<tr") == 3 and text.count("<svg") == 2  # for a screen and for a phone
     assert 0 < text.index(">#0<") < text.index(">#1<")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.scene import evenly, named, scene, stairs
+from analysis.figures.scene import evenly, named, scene
 from tests.factories.sweeps import OBJECTIVES, Builder
 
 
@@ -15,15 +15,15 @@ def builder(tmp_path):
 
 def test_points_have_the_unit_of_the_axes_and_their_kind(builder):
     shown = scene(builder.load())
-    assert shown.x == pytest.approx([12, 8, 6, 40]) and shown.y == pytest.approx([7.5, 0, 5, 75])
+    assert shown.places == pytest.approx(np.array([[12, 7.5], [8, 0], [6, 5], [40, 75]]))
     assert shown.kinds.tolist() == ["front", "front", "dominated", "outside"]
     assert shown.baselines.tolist() == [[0, 0]]
-    assert [way for _, way in shown.names] == ["better →", "← better"]
+    assert [name.split()[-2:] for name in shown.names] == [["better", "→"], ["←", "better"]]
 
 
 def test_one_objective_is_drawn_over_trials_with_the_best_so_far(builder):
     shown = scene(builder.load(objectives=OBJECTIVES["one"]))
-    assert shown.x.tolist() == [0, 1, 2, 3] and not shown.x_error.any()
+    assert shown.places[:, 0].tolist() == [0, 1, 2, 3] and not shown.errors[:, 0].any()
     assert set(shown.edge[:, 1].round(6)) == {12.0} and shown.edge[-1, 0] == 3
 
 
@@ -32,24 +32,26 @@ def test_edge_bounds_the_dominated_area(builder):
     assert not len(scene(builder.load(objectives=OBJECTIVES["four"])).edge)
 
 
-def test_bounds_limit_the_region_and_lie_within_the_ranges(builder):
+def test_bounds_limit_the_region(builder):
     shown = scene(builder.load())
     (bound,) = shown.bounds
-    assert (bound.axis, bound.edge) == ("y", pytest.approx(10))
-    assert shown.region((-5, 50), (-5, 80)) == pytest.approx((-5, 50, -5, 10))
-    assert shown.region((-5, 50), (20, 80)) is None
-    x, y = shown.ranges(0.0)
-    assert x == pytest.approx((0, 40)) and y == pytest.approx((0, 75))
+    assert (bound.axis, bound.edge) == (1, pytest.approx(10))
+    left, right, bottom, top = shown.region()
+    assert (left, right, bottom) == pytest.approx((*shown.window[0], shown.window[1][0])) and top == pytest.approx(10)
+    assert scene(builder.load(constraints=["math.forgetting <= -5"])).region() is None
+
+
+def test_window_holds_what_competes_and_not_what_is_far(builder):
+    low, high = scene(builder.load()).window.T
+    near, far = [[0, 0], [12, 7.5], [8, 0], [6, 5], [0, 10]], [40, 75]  # with baseline and bound
+    assert ((near >= low) & (near <= high)).all() and (far > high).all()
+    nothing_feasible = scene(builder.load(constraints=["math.forgetting <= -5"]))
+    low, high = nothing_feasible.window.T
+    assert ((nothing_feasible.places >= low) & (nothing_feasible.places <= high)).all()
 
 
 def test_unfinished_sweep_has_no_points(tmp_path):
     assert not len(scene(Builder(tmp_path).load()).rows)
-
-
-def test_stairs_are_matplotlib_s_steps():
-    x, y = np.array([0.0, 1.0]), np.array([2.0, 3.0])
-    assert stairs(x, y, "post").tolist() == [[0, 2], [1, 2], [1, 3]]
-    assert stairs(x, y, "pre").tolist() == [[0, 2], [0, 3], [1, 3]]
 
 
 def test_rows_are_thinned_evenly_with_both_ends(builder):

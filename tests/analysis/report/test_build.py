@@ -14,7 +14,6 @@ from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, verdic
 from analysis.export.files import export
 from analysis.report.build import PAGES, report, write_report
 from analysis.report.findings import notices
-from analysis.report.trial_page import SHORT, shortened
 from analysis.results.load import load
 from tests.factories.sweeps import FOUR, NASTY, OBJECTIVES, SITUATIONS, Builder, Page, oom
 from trials.ledger.record import Failure, TrialRecord
@@ -92,7 +91,7 @@ def test_every_sweep_has_a_self_contained_page_with_a_headline(builder, situatio
     page = Page(text)
     assert re.search(r'class="headline">[^<]+\.</p>', text)
     assert all(link.startswith(("data:", "#")) for link in page.links)
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/png;base64,[\w+/=]+|http-equiv", "", text))
+    assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import", re.sub(r"data:image/png;base64,[\w+/=]+|http-equiv", "", text))
     assert "nan" not in words(text).split()
     targets = set(re.findall(r'id="([^"]+)"', text))
     assert {link[1:] for link in page.links if link.startswith("#")} <= targets
@@ -100,7 +99,7 @@ def test_every_sweep_has_a_self_contained_page_with_a_headline(builder, situatio
 
 def test_all_of_several_objectives_are_drawn(builder):
     text = report(builder.baseline().add((26, 37)).add((24, 40)).load(objectives=FOUR))
-    assert '<svg class="parallel"' in text
+    assert "All objectives at once" in words(text)
     assert "The front is one in 4 objectives" in text
 
 
@@ -139,7 +138,6 @@ def test_texts_are_inert_and_long_ones_are_shortened(builder):
     assert Page(text).tags.count("script") == 1
     assert "<script>alert" not in text and "</details></script>" not in text
     assert len(re.sub(r"data:image/png;base64,[\w+/=]+", "", text)) < 500_000
-    assert shortened("x " * SHORT).whole and not shortened("short").whole
 
 
 def test_equal_failures_are_listed_once(builder):
@@ -205,7 +203,6 @@ def test_page_of_ten_thousand_trials_stays_small(many):
     assert len(many.trials) > 10_000
     assert len(text.encode()) < 15_000_000
     assert text.count('<tr class="') >= len(many.trials)
-    assert "only the front's have an ellipse" in words(text)
 
 
 def numbers(value):
@@ -266,7 +263,7 @@ def test_report_json_has_the_numbers_of_the_pages(three):
 def test_curves_of_loss_and_kl_are_on_the_page(builder):
     builder.baseline().add((26, 37), losses=[(1, 3.0), (2, 2.0), (3, 1.5)], kl=[(1, 0.1), (3, 0.3)])
     text = report(builder.load())
-    assert text.count('<svg class="curve"') == 2
+    assert text.count('<svg class="figure curve') == 2
     assert "KL from the base (nats per token)" in words(text)
 
 

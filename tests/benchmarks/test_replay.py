@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explore.replay import Stored, _parents, encoded, reached, recall, replay, saving
 from analysis.stats.racing import Interim
+from tests.benchmarks.replay import Stored, _parents, encoded, reached, recall, replay, row, saving
 
 
 def sweep(n=60, groups=None, seed=0):
@@ -64,3 +64,8 @@ def test_parent_is_the_longest_training_with_the_same_settings():
 def test_numbers_are_encoded_by_rank_and_texts_one_hot():
     found = encoded(pd.DataFrame({"rate": [1e-4, 1e-3, 1e-2], "targets": ["qkv", "mlp", "qkv"]}))
     assert found[:, 0].tolist() == [0.0, 0.5, 1.0] and found[:, 1:].tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_row_shows_median_and_range():
+    found = {"levers": ["racing", "nested"], "time": [0.2, 0.4, 0.8], "whole": [0.5], "recall": [1.0]}
+    assert row(found) == "| racing + nested | 0.40 (0.20 to 0.80) | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |"

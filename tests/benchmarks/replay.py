@@ -1,5 +1,7 @@
 """Replays a stored sweep under levers that spend less on dominated trials: the time saved, and the share of the front found.
 
+`python -m tests.benchmarks.replay SWEEP_FOLDER` prints a Markdown table, a row for each set of levers.
+
     racing      gives a trial up once the front dominates it (stats/racing); its training and a share of its evaluation
                 are paid
     nested      points that differ only in their number of rows share one training, the longest. That assumes a constant
@@ -10,11 +12,14 @@
 Seconds are those of the records, on one worker. Several random orders of the points stand for several searches.
 """
 
+import argparse
 import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
+from analysis.results.load import load
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.racing import LEVEL, Interim, stages
@@ -224,7 +230,7 @@ def recall(sweep: Stored, course: Course) -> float:
     return float(np.isin(sweep.front, course.known).mean())
 
 
-def saving(sweep: Stored, orders: int) -> Iterator[Mapping[str, object]]:
+def saving(sweep: Stored, orders: int) -> Iterator[Mapping[str, Any]]:
     """For each set of levers, a list with a number per order: `time` and `whole` (seconds to SHARE of the hypervolume and to
     the end, as ratios to the same order without levers), and `recall`."""
     many = [np.random.default_rng(seed).permutation(len(sweep.points)).tolist() for seed in range(orders)]
@@ -239,3 +245,24 @@ def saving(sweep: Stored, orders: int) -> Iterator[Mapping[str, object]]:
                 "whole": [one.seconds / other.seconds for one, other in pairs],
                 "recall": [recall(sweep, one) for one in courses],
             }
+
+
+def row(found: Mapping[str, Any]) -> str:
+    """Median and range over the orders, as a row of the table."""
+    spread = [
+        f"{np.median(found[name]):.2f} ({min(found[name]):.2f} to {max(found[name]):.2f})"
+        for name in ("time", "whole", "recall")
+    ]
+    return f"| {' + '.join(found['levers'])} | {' | '.join(spread)} |"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--orders", type=int, default=10, help="random orders of the points")
+    given = parser.parse_args()
+    one = stored(load(given.folder))
+    print(f"{len(one.points)} points, {len(one.front)} on the front; times over those of the same order without levers\n")
+    print(f"| levers | time to {SHARE:.0%} of the hypervolume | time of everything | front found |\n|---|---:|---:|---:|")
+    for each in saving(one, given.orders):
+        print(row(each))
