@@ -54,7 +54,8 @@ def front_figure(sweep: Sweep, shape: str = "wide", pages: Collection[int] | Non
     names = _points(axes, shown, pages) | (_paper(axes, shown) if pages is not None else {})
     marks = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda mark: -mark[0].get_zorder())
     figure.legend(*zip(*marks, strict=True), loc="outside lower left", ncols=6 if shape == "wide" else 2)
-    _label(axes, shown, names)
+    if names:
+        _label(axes, shown, names)
     return figure
 
 

@@ -37,15 +37,15 @@ def test_bounds_limit_the_region(builder):
     (bound,) = shown.bounds
     assert (bound.axis, bound.edge) == (1, pytest.approx(10))
     left, right, bottom, top = shown.region()
-    assert (left, right, bottom) == pytest.approx((*shown.window[0], shown.window[1][0])) and top == pytest.approx(10)
-    assert scene(builder.load(constraints=["math.forgetting <= -5"])).region() is None
+    assert (left, right, bottom) == pytest.approx((*shown.window[0], shown.window[1, 0])) and top == pytest.approx(10)
+    assert scene(builder.load(constraints=["math.forgetting <= 0.1", "math.forgetting >= 0.2"])).region() is None
 
 
 def test_window_holds_what_competes_and_not_what_is_far(builder):
     low, high = scene(builder.load()).window.T
     near, far = [[0, 0], [12, 7.5], [8, 0], [6, 5], [0, 10]], [40, 75]  # with baseline and bound
     assert ((near >= low) & (near <= high)).all() and (far > high).all()
-    nothing_feasible = scene(builder.load(constraints=["math.forgetting <= -5"]))
+    nothing_feasible = scene(builder.load(constraints=["math.forgetting <= -0.05"]))
     low, high = nothing_feasible.window.T
     assert ((nothing_feasible.places >= low) & (nothing_feasible.places <= high)).all()
 
