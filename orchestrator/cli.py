@@ -27,7 +27,6 @@ from orchestrator.finish import finish
 from orchestrator.gate import gate
 from orchestrator.importing import import_command
 from orchestrator.init import init
-from orchestrator.replaying import replay
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root
@@ -356,7 +355,6 @@ def compare(
 
 app.command("import")(import_command)
 app.command()(gate)
-app.command()(replay)
 
 
 def main() -> None:

@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.results.load import load
 from analysis.stats.racing import Interim
-from tests.benchmarks.replay import Stored, _parents, encoded, reached, recall, replay, row, saving
+from orchestrator.import_results import Request, import_results
+from tests.benchmarks.replay import Stored, _parents, encoded, reached, recall, replay, row, saving, stored
+from tests.factories.lm_eval_folder import base_and_tunes, shares, write
+from tests.factories.sweeps import Builder
+from trials.errors import InputError
 
 
 def sweep(n=60, groups=None, seed=0):
@@ -69,3 +74,17 @@ def test_numbers_are_encoded_by_rank_and_texts_one_hot():
 def test_row_shows_median_and_range():
     found = {"levers": ["racing", "nested"], "time": [0.2, 0.4, 0.8], "whole": [0.5], "recall": [1.0]}
     assert row(found) == "| racing + nested | 0.40 (0.20 to 0.80) | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |"
+
+
+def test_sweep_that_is_too_small_is_refused(tmp_path):
+    with pytest.raises(InputError, match="1 complete trials; a replay needs more than"):
+        stored(Builder(tmp_path).baseline().add((26, 37)).load())
+
+
+def test_imported_results_have_no_time_to_save(tmp_path):
+    source = base_and_tunes(tmp_path / "out")
+    for number in range(12):
+        write(source, {"pretrained": "org/base", "peft": f"me/tune-{number}"}, {"gsm": shares(40), "swag": shares(30 + number)})
+    import_results(source, tmp_path / "runs", Request("there"), print)
+    with pytest.raises(InputError, match="its results were imported, so no time was spent here that a replay could save"):
+        stored(load(tmp_path / "runs" / "there"))
