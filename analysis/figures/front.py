@@ -53,7 +53,9 @@ def front_figure(sweep: Sweep, shape: str = "wide", pages: Collection[int] | Non
     _errors(axes, shown)
     names = _points(axes, shown, pages) | (_paper(axes, shown) if pages is not None else {})
     marks = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda mark: -mark[0].get_zorder())
-    figure.legend(*zip(*marks, strict=True), loc="outside lower left", ncols=6 if shape == "wide" else 2)
+    figure.legend(
+        *zip(*marks, strict=True), loc="outside lower left", ncols=2 if shape == "narrow" else 4 if len(marks) > 5 else 5
+    )
     if names:
         _label(axes, shown, names)
     return figure

@@ -63,6 +63,14 @@ def test_long_axis_names_fit(tmp_path):
     assert drawn.x0 >= 0 and drawn.x1 <= figure.get_figwidth() and drawn.y0 >= 0 and drawn.y1 <= figure.get_figheight()
 
 
+def test_legend_of_everything_fits(usual):
+    figure = front_figure(usual.add((23, 38)).add((23, 35)).add((27, 2)).load(), "wide", [])
+    FigureCanvasAgg(figure).draw()
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"front", "dominated", "outside the constraints", "beyond the axes", "baseline"} < set(texts) and len(texts) == 7
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth()
+
+
 def test_dollar_sign_in_a_name_is_no_formula(usual):
     usual.trials[0]["params"] = {"train.$\\frac$": "$\\frac{$"}
     front_figure(usual.load(name="$\\frac$")).draw_without_rendering()

@@ -23,7 +23,7 @@ def test_rows_become_columns_and_back():
 
 def test_every_form_escapes_every_cell():
     page = HTML.from_string('{% from "page.html.j2" import show %}{{ show(table) }}').render(table=SHOWN)
-    assert "<td>&lt;c&gt;</td>" in page and '<td class="num">+1.0 <i>0 to 2</i></td>' in page
+    assert '<td data-name="name">&lt;c&gt;</td>' in page and 'class="num">+1.0 <i>0 to 2</i></td>' in page
     assert markdown(SHOWN).splitlines()[1:] == ["| --- | ---: |", "| a\\|b | +1.0 (0 to 2) |", "| \\<c\\> | – |"]
     tex = tabular(SHOWN, rules=PLAIN).splitlines()
     assert tex[0] == r"\begin{tabular}{lr}" and tex[1] == r"\hline"
