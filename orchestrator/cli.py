@@ -27,6 +27,7 @@ from orchestrator.finish import finish
 from orchestrator.gate import gate
 from orchestrator.importing import import_command
 from orchestrator.init import init
+from orchestrator.logs import logs
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root
@@ -35,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 out = Terminal(width=None if os.isatty(1) else 160)
 err = Terminal(stderr=True)
 app.command()(init)
+app.command()(logs)
 
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False, parser=find, metavar="CONFIG")]
 Folder = Annotated[str, typer.Argument(help="A sweep's folder: runs/quickstart, s3://bucket/runs/sweep.", show_default=False)]

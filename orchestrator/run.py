@@ -42,6 +42,7 @@ def drive(
             held.enter_context(_ray_and_checked_inputs(config, address, console))
         from orchestrator.console.progress import Progress, duration, to_run
         from orchestrator.sweep.controller import SweepController
+        from orchestrator.sweep.follower import Follower
 
         progress = Progress(console)
         if config.search.study == "sqlite":
@@ -64,7 +65,7 @@ def drive(
         gc.freeze()  # almost every object so far is an import's
         gc.enable()
         Thread(target=_import_exports, daemon=True).start()
-        with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep):
+        with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep), Follower(sweep).following():
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0

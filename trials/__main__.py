@@ -52,12 +52,17 @@ def _run() -> int:
 
         from trials.hub.hub import Hub
         from trials.ledger.record import Ledger, TrialRecord
+        from trials.progress_line import ProgressLine
         from trials.run.worker import Worker
 
         torch.set_num_threads(options.threads)  # numbers are equal for equal threads only
         worker = Worker(Ledger(root(options.storage)), Hub(options.hub_mirror))
+        shown = worker.session.observe = ProgressLine()
         specs = [pinned(spec, root(path), worker.session.hub) for spec, path in zip(specs, options.specs, strict=True)]
-        records = run(worker, specs)
+        try:
+            records = run(worker, specs)
+        finally:
+            shown.clear()
         for path, record in zip(options.specs, records, strict=True):
             if record is None:
                 print(f"{printable(path)}: another process runs this trial", file=sys.stderr)

@@ -48,7 +48,12 @@ class StudySearcher(Searcher):
         if jobs:
             self._batches[trial_id] = [job.spec.key for job in jobs]
             handed_out = [
-                {"spec": job.spec.model_dump_json(), "keep": sweep.config.kept(job.spec), "judged": sweep.judged(job)}
+                {
+                    "spec": job.spec.model_dump_json(),
+                    "name": f"{sweep.config.name} {'baseline' if job.number is None else f'trial {job.number}'}",
+                    "keep": sweep.config.kept(job.spec),
+                    "judged": sweep.judged(job),
+                }
                 for job in jobs
             ]
             front = [row["key"] for row in sweep.front.rows()]

@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import tune
+from ray import _raylet, tune
 
 from trials.errors import StorageFailed
+from trials.printable import printable
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
     from trials.evaluation.racing import Race
+    from trials.ledger.trial_progress import TrialProgress
     from trials.run.worker import Worker
 
 
@@ -45,10 +47,13 @@ class TrialActor(tune.Trainable):
             gc.enable()
         gc.freeze()  # saves 0.3 s in the collection after every training
         torch.set_num_threads(threads)
-        return Worker(Ledger(root(storage)), Hub(mirror))
+        made = Worker(Ledger(root(storage)), Hub(mirror))
+        made.session.observe = self._show
+        return made
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.specs = [TrialSpec.model_validate_json(job["spec"]) for job in new_config["jobs"]]
+        self.names = {spec.key: job["name"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
         self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
         self.judged = {spec.key for spec, job in zip(self.specs, new_config["jobs"], strict=True) if job["judged"]}
         self.against: dict[str, Any] | None = new_config.get("against")
@@ -81,6 +86,13 @@ class TrialActor(tune.Trainable):
         from orchestrator.sweep.racing import race
 
         return race(self.against, spec, self.worker.session.ledger)
+
+    def _show(self, progress: "TrialProgress") -> None:
+        """Names sweep, trial and phase in the title of this process, which `ps` and Ray's dashboard show."""
+        # a derived point's parent is no job of its own
+        name = self.names.get(progress.key) or next(iter(self.names.values()), progress.key)
+        # Ray sets it to the actor's class and method at every call, and offers no other way to name what a worker does
+        _raylet.setproctitle(printable(f"ray::slimsweep {name} {progress.phase}"))
 
     def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
         """The result where all trials end in the same way."""

@@ -1,23 +1,28 @@
-"""A running sweep: a live table on a terminal, one line for each finished trial elsewhere."""
+"""A running sweep: a live table on a terminal or in a notebook; elsewhere a line when a trial starts and when it ends."""
 
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 
 from analysis.formatting import labels
 from analysis.formatting.numbers import duration
+from orchestrator.console.live_table import live_table
+from orchestrator.console.time_left import UNKNOWN, Running, Timings
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.events import Event
 from orchestrator.sweep.queue import Job
+from trials.ledger.trial_progress import TrialProgress
+from trials.progress_line import describe
 
 _SHOWN = 8  # finished trials in the live table
+_HEARTBEAT = 60.0  # seconds without a line, after which one says what the running trials do
+_LISTED = 4  # running trials in that line
 
 
 def name(number: int | None, replicate: int = 0, replicates: int = 1) -> str:
@@ -50,23 +55,22 @@ class Progress:
     def __init__(self, console: Console):
         self.console = console
         self.sweep: SweepController | None = None
+        self.timings = Timings()
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
+        self._now: dict[str, TrialProgress] = {}  # of the running trials, by key
         self._ended: deque[Event] = deque(maxlen=_SHOWN)
-        self._durations: list[float] = []  # seconds of the trials that ran
         self._runs: Counter[int | None] = Counter()  # finished replicates by trial
-        self._live: Live | None = None
+        self._live = False
+        self._said = -math.inf  # when the last line was printed
 
     @contextmanager
     def watching(self, sweep: SweepController) -> Iterator[None]:
         """Shows the sweep while it runs."""
         self.sweep, self._began = sweep, time.monotonic()
-        if not self.console.is_terminal:
+        with live_table(self._table, self.console) as self._live:
             yield
-            return
-        with Live(get_renderable=self._table, console=self.console, refresh_per_second=2) as self._live:
-            yield
-        self._live = None
+        self._live = False
 
     @property
     def elapsed(self) -> float:
@@ -75,19 +79,43 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line beside the table."""
+        self._said = time.monotonic()
         self.console.print(text, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         if event.event == "trial_started" and event.key:
             self._started[event.key] = time.monotonic()
+            self._say_if_no_table(lambda: self._start(event))
+        if event.event == "trial_progress" and event.key and event.progress:
+            self._now[event.key] = event.progress
+            if time.monotonic() - self._said >= _HEARTBEAT:
+                self._say_if_no_table(self._heartbeat)
         if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
             return
         self._ended.append(event)
         self._runs[event.number] += 1
-        if event.key in self._started and event.seconds:
-            self._durations.append(sum(event.seconds.values()))
-        if self._live is None and self.sweep is not None:
-            self.say(self._line(event))
+        self._now.pop(event.key or "", None)
+        if event.event == "trial_finished" and event.seconds:  # a failed one may have ended early
+            self.timings.add(event.seconds, baseline=event.number is None)
+        self._say_if_no_table(lambda: self._line(event))
+
+    def _say_if_no_table(self, line: Callable[[], str]) -> None:
+        if not self._live and self.sweep is not None:
+            self.say(line())
+
+    def _start(self, event: Event) -> str:
+        mean = self.timings.mean(baseline=event.number is None)
+        takes = f"about {duration(max(round(mean), 1))}" if mean is not None else ""
+        parts = [f"{self._name(event)} starts", takes, settings(event.settings)]
+        return "  ".join(part for part in parts if part)
+
+    def _heartbeat(self) -> str:
+        """What the running trials do: an hour may pass between two that end."""
+        assert self.sweep is not None
+        running = dict(self.sweep.running)
+        shown = [f"{self._name(job)}: {describe(self._now[key], duration)}" for key, job in running.items() if key in self._now]
+        more = f"; {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
+        return f"{'; '.join(shown[:_LISTED])}{more}; {self.left()}"
 
     def _line(self, event: Event) -> str:
         assert self.sweep is not None
@@ -96,7 +124,9 @@ class Progress:
         count = sum(self.sweep.counts.values()) + (whole and self.sweep.pending(event.number))
         of = f"/{self.sweep.state.expected}" if self.sweep.state.expected else ""
         who = self._name(event)
-        parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings)]
+        left = self.left()
+        left = "" if left == UNKNOWN or not self.sweep.state.unfinished else left
+        parts = [f"[{count}{of}]", who, self._time(event), self.outcome(event), settings(event.settings), left]
         return "  ".join(part for part in parts if part)
 
     def _name(self, one: Event | Job) -> str:
@@ -126,19 +156,18 @@ class Progress:
         return "  ".join(shown)
 
     def left(self) -> str:
-        """Time for the rest, from the finished trials of this run: "about 2 min 10 s left"."""
+        """Time for the rest, from the finished trials: "about 2 min 10 s left"."""
         assert self.sweep is not None
-        unfinished = self.sweep.state.unfinished
-        if not self._durations or unfinished is None:
-            return "time left not known yet"
-        running, mean = list(self.sweep.running), sum(self._durations) / len(self._durations)
-        ages = [time.monotonic() - self._started.get(key, time.monotonic()) for key in running]
-        if unfinished <= len(running) and any(age > max(self._durations) for age in ages):
-            return "the last trials take longer than those before"
-        # an overdue trial shortens no other one's time
-        rest = max(unfinished - len(running), 0) * mean + sum(max(mean - age, 0.0) for age in ages)
-        longest = max((max(self._durations) - age for age in ages), default=0.0)
-        return f"about {duration(round(max(rest / max(self.sweep.state.slots, 1), longest, 1.0)))} left"
+        unfinished, now = self.sweep.state.unfinished, time.monotonic()
+        if unfinished is None:
+            return UNKNOWN
+        jobs = dict(self.sweep.running)
+        running = [
+            Running(job.number is None, now - self._started.get(key, now), self._now.get(key)) for key, job in jobs.items()
+        ]
+        baselines = max(self.sweep.state.queue.baselines - sum(one.baseline for one in running), 0)
+        waiting = {True: baselines, False: max(unfinished - len(running) - baselines, 0)}
+        return self.timings.of_sweep(running, waiting, self.sweep.state.slots)
 
     def _table(self) -> RenderableType:
         assert self.sweep is not None
@@ -161,7 +190,8 @@ class Progress:
 
     def _running(self, key: str, job: Job) -> tuple[str, str, str, str]:
         since = time.monotonic() - self._started.get(key, time.monotonic())
-        return self._name(job), duration(since), "running", settings(job.settings)
+        now = self._now.get(key)
+        return self._name(job), duration(since), describe(now, duration) if now else "running", settings(job.settings)
 
 
 def _level(metric: str, value: float) -> str:

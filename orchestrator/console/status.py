@@ -2,18 +2,28 @@
 
 from typing import Any
 
+from rich.table import Table
+
+from analysis.formatting.numbers import duration
 from orchestrator.console.front_table import front_table
+from orchestrator.console.progress import name, settings
 from orchestrator.console.terminal import Terminal
+from orchestrator.console.time_left import Running, Timings
+from orchestrator.sweep.running import RunningTrial, running
 from trials.printable import one_line
+from trials.progress_line import describe
+
+_SILENT = 150.0  # seconds without a sign of life that are worth a word; a store gets one every 30
 
 
 def summary(sweep: Any) -> dict[str, Any]:
-    """`sweep`, from analysis.results: budget, number of trials by state, failures and the rows of the front."""
+    """`sweep`, from analysis.results: budget, number of trials by state, running trials, failures and the rows of the front."""
     from analysis.export.files import front_rows
 
     states = {state.replace(" ", "_"): count for state, count in sweep.states.items()}
     failures = sweep.failures.drop(columns="traceback", errors="ignore").to_dict("records")
-    return {"budget": sweep.budget, **states, "failures": failures, "front": front_rows(sweep)}
+    now = [one.as_dict() for one in running(sweep)]
+    return {"budget": sweep.budget, **states, "running": now, "failures": failures, "front": front_rows(sweep)}
 
 
 def show(sweep: Any, terminal: Terminal) -> None:
@@ -22,9 +32,34 @@ def show(sweep: Any, terminal: Terminal) -> None:
     of = f" of {max(found['budget'], len(sweep.trials))}" if found["budget"] is not None else ""
     given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
     ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
-    terminal.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open")
+    now = running(sweep)
+    terminal.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open, {len(now)} running")
+    if now:
+        terminal.print(_table(now, _timings(sweep)))
     for failure in found["failures"]:
         key = f" ({failure['key']})" if failure["key"] else ""
         text = one_line(f"{failure['what']}{key}: {failure['kind']}: {failure['message']}")
         terminal.print(f"  {text}", soft_wrap=True)
     terminal.print(front_table(sweep))
+
+
+def _table(trials: list[RunningTrial], timings: Timings) -> Table:
+    """A row for each running trial."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for one in trials:
+        said = describe(one.progress, duration) if one.progress else "has just begun"
+        if one.silent is not None and one.silent > _SILENT:
+            said += f" (no sign of life for {duration(one.silent)})"
+        left = timings.left(Running(one.number is None, 0.0, one.progress)) if one.progress else None
+        about = f"trial ends in about {duration(max(round(left), 1))}" if left is not None else ""
+        who = name(one.number, one.replicate, one.replicates)
+        made.add_row(f"  {who}", one.key[:8], said, about, settings(one.settings or {}))
+    return made
+
+
+def _timings(sweep: Any) -> Timings:
+    """Of the sweep's finished trials."""
+    found = Timings()
+    for record in sweep.complete_records:
+        found.add(record.seconds, record.spec.is_baseline)
+    return found

@@ -25,6 +25,7 @@ from orchestrator.sweep.running_front import RunningFront
 from orchestrator.sweep.state import SweepState
 from trials.ledger.outcomes import ALL, SEARCH
 from trials.ledger.record import Ledger
+from trials.ledger.trial_progress import TrialProgress
 
 _POLL = 1.0  # seconds between two reads of what other processes run
 
@@ -170,6 +171,12 @@ class SweepController:
             for held in self._queue.take_held(key):
                 self._reporter.report(held, record, ran=False)
             self.state.manifest.write(self.spent)
+
+    def report_progress(self, key: str, progress: TrialProgress) -> None:
+        """Emits the progress of a job while it runs."""
+        with self._lock:
+            if (job := self.running.get(key)) is not None:
+                self._emitter.trial("trial_progress", job, progress=progress)
 
     def write_manifest(self) -> None:
         """Writes manifest.json where it lacks entries, so that `status` shows the running trials."""

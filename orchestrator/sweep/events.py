@@ -14,16 +14,25 @@ from typing import Any, Literal
 from orchestrator.sweep.queue import Job
 from trials.errors import InputError
 from trials.ledger.record import TrialRecord
+from trials.ledger.trial_progress import TrialProgress
 from trials.printable import printable
 
 Kind = Literal[
-    "sweep_started", "trial_started", "trial_finished", "trial_failed", "trial_given_up", "front_changed", "sweep_finished"
+    "sweep_started",
+    "trial_started",
+    "trial_progress",
+    "trial_finished",
+    "trial_failed",
+    "trial_given_up",
+    "front_changed",
+    "sweep_finished",
 ]
 
 _TRIAL = ("number", "key", "replicate", "settings")
 _FIELDS: dict[str, tuple[str, ...]] = {
     "sweep_started": (),
     "trial_started": _TRIAL,
+    "trial_progress": (*_TRIAL, "progress"),
     "trial_finished": (*_TRIAL, "metrics", "seconds"),
     "trial_failed": (*_TRIAL, "failure", "seconds"),
     "trial_given_up": (*_TRIAL, "reason"),
@@ -59,6 +68,8 @@ class Event:
     """By phase of the trial."""
     failure: dict[str, str] | None = None
     """`kind` and `message`; the traceback is in the record."""
+    progress: TrialProgress | None = None
+    """What a running trial does. In as_dict without its key and the list of losses."""
     front: list[dict[str, Any]] = field(default_factory=list)
     """The whole front: `number`, `key` and `metrics` of each trial."""
     reason: str | None = None
@@ -73,6 +84,8 @@ class Event:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, TrialProgress):
+        return value.model_dump(mode="json", exclude={"key", "losses"}, exclude_none=True)
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -13,6 +13,13 @@ from orchestrator.sweep.events import Event
 from trials.errors import InputError
 from trials.ledger.storage import is_local
 
+_STATES = {
+    "trial_progress": "running",
+    "trial_finished": "complete",
+    "trial_failed": "failed",
+    "trial_given_up": "given up",
+}
+
 
 class Tracker(Protocol):
     name: str
@@ -24,8 +31,14 @@ class Tracker(Protocol):
     def check(cls, folder: Path) -> None:
         """Raises InputError where the tracker is not installed or cannot write; writes nothing."""
 
+    def progress(self, event: Event) -> None:
+        """Records what is new of a running trial."""
+
     def trial(self, event: Event) -> None:
-        """Records a trial that has finished or failed."""
+        """Records a trial that has finished, failed or was given up."""
+
+    def close(self) -> None:
+        """Ends the runs of trials that have not ended: the sweep was stopped."""
 
 
 def run_name(event: Event) -> str:
@@ -54,9 +67,30 @@ def metrics(event: Event) -> dict[str, float]:
     return known | {f"seconds.{phase}": seconds for phase, seconds in event.seconds.items()}
 
 
-def losses(event: Event) -> list[tuple[int, float]]:
-    """(step, loss)"""
-    return event.record.losses if event.record is not None else []
+class Losses:
+    """The losses of trials that a tracker has not recorded yet."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[str, set[int]] = {}
+
+    def new(self, event: Event) -> list[tuple[int, float]]:
+        """(step, loss) that no earlier event of this trial had: from its record, or from the progress of a running one.
+
+        A resumed trial repeats steps, which are recorded once.
+        """
+        known = self._recorded.setdefault(run_name(event), set())
+        found = event.record.losses if event.record is not None else event.progress.losses if event.progress is not None else []
+        fresh = [(step, loss) for step, loss in found if step not in known]
+        known.update(step for step, _ in fresh)
+        return fresh
+
+
+def rate(event: Event) -> tuple[int, float] | None:
+    """(step, tokens per second) of a running training."""
+    now = event.progress
+    if now is None or now.step is None or now.tokens_per_second is None:
+        return None
+    return now.step, now.tokens_per_second
 
 
 def tags(event: Event) -> dict[str, str]:
@@ -65,7 +99,7 @@ def tags(event: Event) -> dict[str, str]:
         "number": "baseline" if event.number is None else str(event.number),
         "key": event.key or "",
         "replicate": str(event.replicate),
-        "state": "failed" if event.event == "trial_failed" else "complete",
+        "state": _STATES[event.event],
     }
     if event.failure is not None:
         found["failure"] = f"{event.failure['kind']}: {event.failure['message']}"

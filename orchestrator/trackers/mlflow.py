@@ -5,9 +5,10 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from orchestrator.sweep.events import Event
-from orchestrator.trackers.base import losses, metrics, package, require_local, run_name, settings, tags
+from orchestrator.trackers.base import Losses, metrics, package, rate, require_local, run_name, settings, tags
 from trials.ledger.storage import refuse_link, sqlite_url
 
 
@@ -33,25 +34,56 @@ class MLflow:
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
         self._sweep = sweep
         self._experiment: str | None = None
+        self._losses = Losses()
+        self._open: dict[str, str] = {}  # ids of the runs of running trials, by name
+
+    def progress(self, event: Event) -> None:
+        values = self._curves(event)
+        if (speed := rate(event)) is not None:
+            values.append(
+                self._mlflow.entities.Metric("training.tokens_per_second", speed[1], _milliseconds(event.time), speed[0])
+            )
+        self._log(self._run(event), values, [])
 
     def trial(self, event: Event) -> None:
-        end = _milliseconds(event.time)
-        run = self._client.create_run(
-            self._experiment_id(),
-            run_name=run_name(event),
-            start_time=end - round(1000 * sum(event.seconds.values())),
-            tags={name: text[:5000] for name, text in tags(event).items()},
-        ).info.run_id
+        end, run = _milliseconds(event.time), self._run(event)
         entities = self._mlflow.entities
+        # a run that began with its first progress has the tags of a running trial
+        self._client.log_batch(run, tags=[entities.RunTag(name, text[:5000]) for name, text in tags(event).items()])
         params = [entities.Param(allowed_name(path), str(value)[:6000]) for path, value in settings(event).items()]
         values = [entities.Metric(allowed_name(name), value, end, 0) for name, value in metrics(event).items()]
-        values += [entities.Metric("training.loss", loss, end, step) for step, loss in losses(event)]
+        self._log(run, values + self._curves(event), params)
+        self._client.set_terminated(run, "FAILED" if event.event == "trial_failed" else "FINISHED", end_time=end)
+        del self._open[run_name(event)]
+
+    def close(self) -> None:
+        for run in self._open.values():
+            self._client.set_terminated(run, "KILLED")
+
+    def _run(self, event: Event) -> str:
+        """The id of the trial's run, which begins here where it is new."""
+        name = run_name(event)
+        if name not in self._open:
+            began = _milliseconds(event.time) - round(1000 * sum(event.seconds.values()))
+            run = self._client.create_run(
+                self._experiment_id(),
+                run_name=name,
+                start_time=began,
+                tags={tag: text[:5000] for tag, text in tags(event).items()},
+            )
+            self._open[name] = run.info.run_id
+        return self._open[name]
+
+    def _curves(self, event: Event) -> list[Any]:
+        at = _milliseconds(event.time)
+        return [self._mlflow.entities.Metric("training.loss", loss, at, step) for step, loss in self._losses.new(event)]
+
+    def _log(self, run: str, values: list[Any], params: list[Any]) -> None:
         # MLflow's limits for one request
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start : start + 100])
         for start in range(0, len(values), 1000):
             self._client.log_batch(run, metrics=values[start : start + 1000])
-        self._client.set_terminated(run, "FAILED" if event.event == "trial_failed" else "FINISHED", end_time=end)
 
     def _experiment_id(self) -> str:
         if self._experiment is None:

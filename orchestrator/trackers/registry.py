@@ -14,7 +14,8 @@ from orchestrator.trackers.wandb import WandB
 
 TRACKERS: dict[str, type[Tracker]] = {tracker.name: tracker for tracker in (TensorBoard, MLflow, WandB)}
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a tracker to take one trial
-_ENDS = ("trial_finished", "trial_failed")
+_ENDS = ("trial_finished", "trial_failed", "trial_given_up")
+_BEHIND = 100  # waiting events, beyond which progress is left out: the server is slow, and a trial's end has all its losses
 
 
 def check(names: Sequence[str], folder: Path) -> None:
@@ -36,21 +37,31 @@ class Background:
         self._tracker = tracker
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._failed = False
+        self._missing = 0  # trials whose end the tracker has not taken
         self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        if event.event in _ENDS and not self._failed:
+        if self._failed:
+            return
+        if event.event in _ENDS:
+            self._missing += 1
+            self._queue.put(event)
+        elif event.event == "trial_progress" and self._queue.qsize() < _BEHIND:
             self._queue.put(event)
 
     def _work(self) -> None:
-        while (event := self._queue.get()) is not None:
-            try:
-                self._tracker.trial(event)
-            except Exception as error:  # noqa: BLE001  # whatever a tracker's library raises, the sweep goes on
-                self._failed = True
-                warn(self, error)
-                return
+        try:
+            while (event := self._queue.get()) is not None:
+                if event.event == "trial_progress":
+                    self._tracker.progress(event)
+                else:
+                    self._tracker.trial(event)
+                    self._missing -= 1
+            self._tracker.close()
+        except Exception as error:  # noqa: BLE001  # whatever a tracker's library raises, the sweep goes on
+            self._failed = True
+            warn(self, error)
 
     def close(self) -> None:
         """Waits for the queued trials while the tracker makes progress."""
@@ -59,5 +70,6 @@ class Background:
             waiting = self._queue.qsize()
             self._thread.join(PATIENCE)
             if self._thread.is_alive() and self._queue.qsize() == waiting:
-                print(f"warning: {self.name}: does not answer; {waiting} trials are missing there", file=sys.stderr, flush=True)
+                text = f"warning: {self.name}: does not answer; {self._missing} trials are missing there"
+                print(text, file=sys.stderr, flush=True)
                 return

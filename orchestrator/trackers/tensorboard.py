@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.sweep.events import Event
-from orchestrator.trackers.base import losses, metrics, package, require_local, run_name, tags
+from orchestrator.trackers.base import Losses, metrics, package, rate, require_local, run_name, tags
 from trials.ledger.storage import refuse_link
 
 
@@ -21,13 +21,17 @@ class TensorBoard:
     def __init__(self, sweep: str, folder: Path):
         self._writer = package("tensorboardX", self.name).SummaryWriter
         self._folder = refuse_link(folder / "tensorboard")
+        self._losses = Losses()
+        self._open: dict[str, Any] = {}  # writers of running trials, by run
+
+    def progress(self, event: Event) -> None:
+        self._curves(event)
+        self._of(event).flush()
 
     def trial(self, event: Event) -> None:
         values = metrics(event)
-        # the suffix: add_hparams opens a second writer, and two writers of one second would share a file
-        with self._writer(logdir=str(self._folder / run_name(event)), filename_suffix=".run") as writer:
-            for step, loss in losses(event):
-                writer.add_scalar("training.loss", loss, step)
+        self._curves(event)
+        with self._of(event) as writer:
             for name, text in tags(event).items():
                 writer.add_text(name, text)
             if event.settings:
@@ -35,6 +39,25 @@ class TensorBoard:
             else:
                 for name, value in values.items():
                     writer.add_scalar(name, value)
+        del self._open[run_name(event)]
+
+    def close(self) -> None:
+        for writer in self._open.values():
+            writer.close()
+
+    def _of(self, event: Event) -> Any:
+        name = run_name(event)
+        if name not in self._open:
+            # the suffix: add_hparams opens a second writer, and two writers of one second would share a file
+            self._open[name] = self._writer(logdir=str(self._folder / name), filename_suffix=".run")
+        return self._open[name]
+
+    def _curves(self, event: Event) -> None:
+        writer = self._of(event)
+        for step, loss in self._losses.new(event):
+            writer.add_scalar("training.loss", loss, step)
+        if (speed := rate(event)) is not None:
+            writer.add_scalar("training.tokens_per_second", speed[1], speed[0])
 
 
 def _simple(value: Any) -> bool | int | float | str:

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from orchestrator.sweep.events import Event
-from orchestrator.trackers.base import losses, metrics, package, require_local, run_name, settings, tags
+from orchestrator.trackers.base import Losses, metrics, package, rate, require_local, run_name, settings, tags
 from trials.errors import InputError
 from trials.ledger.storage import refuse_link
 
@@ -30,18 +31,43 @@ class WandB:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         refuse_link(self._folder / "wandb")
+        self._losses = Losses()
+        self._open: dict[str, Any] = {}  # runs of running trials, by name
+
+    def progress(self, event: Event) -> None:
+        self._curves(event, self._run(event))
 
     def trial(self, event: Event) -> None:
-        run = self._wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "slimsweep"),
-            group=self._sweep,
-            name=run_name(event),
-            config={**settings(event), **tags(event)},
-            dir=str(self._folder),
-            reinit="create_new",
-            settings=self._wandb.Settings(console="off", silent=True),
-        )
-        for step, loss in losses(event):
-            run.log({"training.loss": loss}, step=step)
+        run = self._run(event)
+        run.config.update({**settings(event), **tags(event)}, allow_val_change=True)
+        self._curves(event, run)
         run.summary.update(metrics(event))
         run.finish(exit_code=1 if event.event == "trial_failed" else 0)
+        del self._open[run_name(event)]
+
+    def close(self) -> None:
+        for run in self._open.values():
+            run.finish(exit_code=1)
+
+    def _run(self, event: Event) -> Any:
+        """The trial's run, which begins here where it is new."""
+        name = run_name(event)
+        if name not in self._open:
+            self._open[name] = self._wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "slimsweep"),
+                group=self._sweep,
+                name=name,
+                config={**settings(event), **tags(event)},
+                dir=str(self._folder),
+                reinit="create_new",
+                settings=self._wandb.Settings(console="off", silent=True),
+            )
+        return self._open[name]
+
+    def _curves(self, event: Event, run: Any) -> None:
+        values: dict[int, dict[str, float]] = {step: {"training.loss": loss} for step, loss in self._losses.new(event)}
+        if (speed := rate(event)) is not None:
+            values.setdefault(speed[0], {})["training.tokens_per_second"] = speed[1]
+        for step in sorted(values):
+            if step >= run.step:  # W&B takes no step below one that it has
+                run.log(values[step], step=step)

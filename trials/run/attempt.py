@@ -15,6 +15,7 @@ from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.models import oom
 from trials.printable import without_passwords
 from trials.run import provenance, revision
+from trials.run.reporter import Observe, Reporter, ignore
 from trials.spec import TrialSpec
 
 Result = TypeVar("Result")
@@ -30,25 +31,31 @@ class Attempt:
     lease: Lease
     record: TrialRecord
     checkpoints: CheckpointStore
+    reporter: Reporter
     keep: Collection[int] = ()
     """Numbers of rows after which the training saves a copy of the adapter, for points derived from it."""
     until: int | None = None
     """The number of rows after which the training stops, as if interrupted."""
 
     @classmethod
-    def begin(cls, spec: TrialSpec, lease: Lease, ledger: Ledger, keep: Collection[int] = ()) -> "Attempt":
-        record = TrialRecord(key=spec.key, state="complete", spec=spec)
-        return cls(spec, lease, record, CheckpointStore(ledger.folder(spec.key) / "partial"), keep)
+    def begin(
+        cls, spec: TrialSpec, lease: Lease, ledger: Ledger, keep: Collection[int] = (), observe: Observe = ignore
+    ) -> "Attempt":
+        record, folder = TrialRecord(key=spec.key, state="complete", spec=spec), ledger.folder(spec.key)
+        reporter = Reporter(spec.key, folder, lambda: not lease.lost, observe)
+        return cls(spec, lease, record, CheckpointStore(folder / "partial"), reporter, keep)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Records a phase's seconds and peak memory."""
         provenance.reset_peak_memory()
+        self.reporter.phase(name)
         began = time.perf_counter()
         try:
             yield
         finally:
             self.record.seconds[name] = round(time.perf_counter() - began, 3)
+            self.reporter.phase_ended(name, self.record.seconds[name])
             peak, before = provenance.peak_memory(), self.record.memory.get(name, {})  # racing repeats a phase
             self.record.memory[name] = {where: max(size, before.get(where, 0)) for where, size in peak.items()}
 
@@ -56,7 +63,13 @@ class Attempt:
         self, phase: str, rows: int, run: Callable[[int], Result], smaller: Callable[[int], int] = lambda rows: rows // 2
     ) -> Result:
         """`run(rows)`, repeated with `smaller(rows)` when it runs out of memory. The record lists every halving."""
-        return oom.within(phase, rows, run, smaller, self.record.out_of_memory)
+
+        def noted(rows: int) -> int:
+            less = smaller(rows)
+            self.reporter.note(f"{phase}: out of memory with {rows} rows at once; {less} from now on")
+            return less
+
+        return oom.within(phase, rows, run, noted, self.record.out_of_memory)
 
     def fail(self, error: Exception) -> None:
         """Turns the record into that of a failed trial."""
@@ -64,6 +77,7 @@ class Attempt:
         # an error of a study or a hub may quote a URL with its password
         message, trace = without_passwords(str(error)), without_passwords(traceback.format_exc())
         self.record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
+        self.reporter.note(f"the trial fails\n{trace}")
 
     def finish(self) -> None:
         """Adds machine, versions and time to the record. Raises HeldElsewhere where the lease was lost."""
@@ -75,6 +89,8 @@ class Attempt:
         for peak in record.memory.values():
             record.peak_memory = {where: max(size, record.peak_memory.get(where, 0)) for where, size in peak.items()}
         record.set_aside += self.checkpoints.set_aside
+        if record.failure is None:
+            self.reporter.note("the trial is complete")
         record.finished = datetime.now(UTC).isoformat(timespec="seconds")
         if self.lease.lost:  # its record would overwrite that of the new holder
             raise HeldElsewhere(f"{self.spec.key}: the lease expired, and another process runs the trial now")

@@ -103,9 +103,13 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
         record.engine.setdefault(part.role, {}).update(documents.attrs.get("engine", {}))
         return documents
     tokenizer, before = session.base(attempt.spec.base).tokenizer, len(record.out_of_memory)
+    numbers = part.samples or scoring.document_numbers(evaluation, session.tasks.build(evaluation))
+    of = sum(map(len, numbers.values()))
 
     def score(rows: int) -> pd.DataFrame:
         engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
+        engine.tally.report = lambda documents: attempt.reporter.documents(documents, of)
+        attempt.reporter.documents(0, of)
         return scoring.evaluate(engine, part.role, evaluation, session.tasks, part.samples)
 
     with attempt.phase(phase):

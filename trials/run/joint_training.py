@@ -98,10 +98,18 @@ def _pass(session: Session, members: Sequence[Member]) -> list[multi_adapter.Tra
     for member in members:
         assert member.rows is not None
         assert member.progress is not None
-        spec, save = member.attempt.spec, member.progress.save
+        spec, reporter, start = member.attempt.spec, member.attempt.reporter, member.newest()
         inputs = trainer.TrainingInputs(
-            loaded.model, loaded.tokenizer.pad_token_id, member.rows.rows, spec.train, save, session.pace
+            model=loaded.model,
+            pad_id=loaded.tokenizer.pad_token_id,
+            rows=member.rows.rows,
+            settings=spec.train,
+            save=member.progress.save,
+            pace=session.pace,
+            reached=reporter.step,
         )
-        trainings.append(multi_adapter.Training(spec.lora, inputs, member.newest()))
+        reporter.phase("train")
+        reporter.training(trainer.tokens(member.rows.rows, spec.train.batch_size), start.step)
+        trainings.append(multi_adapter.Training(spec.lora, inputs, start))
     multi_adapter.fit(trainings)
     return trainings

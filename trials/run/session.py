@@ -8,6 +8,7 @@ from trials.hub.hub import Hub
 from trials.ledger.record import Ledger
 from trials.mix import Example
 from trials.models import base
+from trials.run.reporter import Observe, ignore
 from trials.spec import Base, TrialSpec
 from trials.tasks.tasks import Tasks
 from trials.training.trainer import Pace
@@ -19,6 +20,8 @@ class Session:
     def __init__(self, ledger: Ledger, hub: Hub):
         self.ledger, self.hub, self.tasks = ledger, hub, Tasks(hub)
         self.pace = Pace()
+        self.observe: Observe = ignore
+        """Gets the progress of every trial that runs in this process."""
         self._base: tuple[Base, base.LoadedBase] | None = None
         self._kept: dict[str, tuple[Hashable, Any]] = {}
 

@@ -208,7 +208,8 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
     spec, settings, progress = attempt.spec, attempt.spec.train, Progress.of(attempt, rows)
     names = {wanted // settings.batch_size: f"adapter-{wanted}" for wanted in attempt.keep}
 
-    def reached(step: int) -> None:
+    def reached(step: int, loss: float) -> None:
+        attempt.reporter.step(step, loss)
         if step in names:
             attempt.checkpoints.save_adapter(functools.partial(lora.save, model), names[step])
 
@@ -223,10 +224,11 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
         reached=reached,
         until=attempt.until and attempt.until // settings.batch_size,
     )
-    beginning = trainer.beginning(model, settings)
+    beginning, tokens = trainer.beginning(model, settings), trainer.tokens(rows.rows, settings.batch_size)
 
     def fit(micro_batch_size: int) -> trainer.State:
         start = replace(progress.newest() or beginning, micro_batch_size=micro_batch_size)
+        attempt.reporter.training(tokens, start.step)
         if settings.backend == "unsloth":
             return unsloth.fit(inputs, start, spec.base, session.hub.locate(spec.base.model))
         return trainer.fit(inputs, start)

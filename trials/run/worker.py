@@ -59,7 +59,9 @@ class Worker:
         try:
             if done := ledger.complete(spec.key):  # completed by another process before this one got the lease
                 return done
-            return self._run(Attempt.begin(spec, lease, ledger, keep), early_stopping)
+            attempt = Attempt.begin(spec, lease, ledger, keep, self.session.observe)
+            with attempt.reporter.running():
+                return self._run(attempt, early_stopping)
         finally:
             lease.release()
 
@@ -109,7 +111,8 @@ class Worker:
                     continue
                 leases.callback(lease.release)
                 if not ledger.complete(spec.key):
-                    members.append(Member(Attempt.begin(spec, lease, ledger)))
+                    members.append(Member(Attempt.begin(spec, lease, ledger, observe=self.session.observe)))
+                    leases.enter_context(members[-1].attempt.reporter.running())
             if len(members) < 2:
                 return {}
             train_jointly(self.session, members)
@@ -122,6 +125,7 @@ class Worker:
                 except HeldElsewhere:
                     continue  # `run` retries it after the others
                 finally:
+                    member.attempt.reporter.close()
                     member.attempt.lease.release()
             return ended
 
@@ -189,6 +193,7 @@ class Worker:
         if known is not None and known.failure is not None and known.failure.kind == trainer.NonFiniteLoss.__name__:
             raise _ParentFailed(known)  # it would fail again
         keep = {*attempt.keep, *([spec.derive.samples] if spec.derive.samples else [])}
+        attempt.reporter.phase("derive", spec.parent.key)
         record = self.run(spec.parent, keep, early_stopping)
         if record.failure is not None:
             raise _ParentFailed(record)

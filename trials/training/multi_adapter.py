@@ -109,6 +109,7 @@ class Training:
         self.optimizer.step()
         self.schedule.step()
         self.losses.append((self.step, loss))
+        self.inputs.reached(self.step, loss)
 
     def state(self) -> trainer.State:
         """The state between two steps or at the end; trainer.fit resumes from it, too."""

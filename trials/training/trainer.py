@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,8 @@ class TrainingInputs:
     pace: Pace
     heldout: Sequence[Example] = ()
     """train.stop_kl measures the KL on the first KL_ROWS of them."""
-    reached: Callable[[int], None] = lambda step: None
-    """Called after every step."""
+    reached: Callable[[int, float], None] = lambda step, loss: None
+    """Called after every step, with its loss."""
     until: int | None = None
     """The step after which the training is cut off."""
 
@@ -168,7 +169,7 @@ class _Watch(TrainerCallback):
         check_finite(step, logs["loss"], logs.get("grad_norm", 0.0))
         self.losses.append((step, float(logs["loss"])))
         self.penalties = self.trainer.penalties()
-        self.inputs.reached(step)
+        self.inputs.reached(step, self.losses[-1][1])
         if self.every is not None and step % self.every == 0:
             self.kl.append((step, self.inputs.measure_kl(self.start)))
             if not math.isfinite(self.kl[-1][1]):
@@ -255,6 +256,12 @@ def epochs(examples: Sequence[Example], train: Train, data_seed: int) -> list[Ex
     for epoch in range(1, train.epochs):
         rows += [examples[i] for i in np.random.default_rng([data_seed, epoch]).permutation(len(examples))]
     return rows
+
+
+def tokens(rows: Sequence[Example], batch_size: int) -> list[int]:
+    """The number of tokens in the first i + 1 steps, at i."""
+    steps = (rows[first : first + batch_size] for first in range(0, len(rows), batch_size))
+    return list(accumulate(sum(len(row.input_ids) for row in step) for step in steps))
 
 
 def digest(rows: Sequence[Example]) -> str:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -79,7 +79,7 @@ def fit(inputs: trainer.TrainingInputs, start: trainer.State, base: Base, path: 
         (folder / "request.json").write_text(json.dumps(request))
         write_state(folder / "start", start)
         with _process(folder) as (process, lines):
-            end = _receive(process, lines, folder, inputs.save)
+            end = _receive(process, lines, folder, inputs)
     trainer.put_weights(end, inputs.model)
     inputs.model.eval()
     return end
@@ -130,18 +130,19 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
             process.communicate()
 
 
-def _receive(
-    process: subprocess.Popen[str], lines: TextIO, folder: Path, save: Callable[[trainer.State], None]
-) -> trainer.State:
+def _receive(process: subprocess.Popen[str], lines: TextIO, folder: Path, inputs: trainer.TrainingInputs) -> trainer.State:
     assert process.stdin
     for line in lines:
         message = json.loads(line)
+        if "step" in message:
+            inputs.reached(message["step"], message["loss"])
+            continue
         if "failed" in message:
             raise ERRORS.get(message["failed"], RuntimeError)(message["message"])
         state = read_state(folder / "state")
         if message["ended"]:
             return state
-        save(state)
+        inputs.save(state)
         process.stdin.write("saved\n")
         process.stdin.flush()
     raise RuntimeError(f"the process that trains with Unsloth ended with code {process.wait()} before the training did")

@@ -52,6 +52,9 @@ def run(folder: Path, pipe: TextIO, answers: "queue.Queue[str]") -> None:
         print(json.dumps({"ended": ended}), file=pipe, flush=True)
         answers.get()  # the next state overwrites the file
 
+    def reached(step: int, loss: float) -> None:
+        print(json.dumps({"step": step, "loss": loss}), file=pipe, flush=True)
+
     inputs = trainer.TrainingInputs(
         model_for(request),
         request["pad_id"],
@@ -59,6 +62,7 @@ def run(folder: Path, pipe: TextIO, answers: "queue.Queue[str]") -> None:
         Train.model_validate(request["train"]),
         lambda state: send(state, ended=False),
         trainer.Pace(*request["pace"]),
+        reached=reached,
     )
     send(trainer.fit(inputs, read_state(folder / "start")), ended=True)
 

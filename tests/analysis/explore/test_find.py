@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.explore.find import key_of
+from analysis.explore.find import find_key, key_of
 from trials.errors import InputError
 
 
@@ -25,3 +25,31 @@ def test_imported_model_is_found_by_its_name(usual):
 def test_unknown_trial_is_one_line(name, expected, usual):
     with pytest.raises(InputError, match=expected):
         key_of(usual.load(), name)
+
+
+NUMBERS = {0: "aaaa11", 1: "aabb22", 12: "12cc33"}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("#0", "aaaa11"), ("1", "aabb22"), ("aab", "aabb22"), ("aabb22", "aabb22"), ("12c", "12cc33"), ("ff", "ff00")],
+)
+def test_name_means_one_key(name, key):
+    assert find_key(name, "sweep", NUMBERS, [*NUMBERS.values(), "ff00", "aabb22"]) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("#7", "sweep has no trial #7; it has 3, from #0 on"),
+        ("aa", "sweep has no one record 'aa'; several keys begin so: aaaa11, aabb22"),
+        ("zz", "sweep has no one record 'zz'"),
+        ("", "sweep has no one record ''"),
+        ("\x1b[2J\nx", r"sweep has no one record '\\x1b"),
+    ],
+)
+def test_none_or_several_is_one_line(name, message):
+    with pytest.raises(InputError) as caught:
+        find_key(name, "sweep", NUMBERS, NUMBERS.values())
+    assert str(caught.value).startswith(message.replace("\\\\", "\\"))
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,10 +1,14 @@
 """The outcomes that a worker process reports."""
 
+import pytest
+from ray import _raylet
+
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.cluster.worker import TrialActor
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete
+from trials.ledger.trial_progress import TrialProgress
 from trials.spec import TrialSpec
 
 
@@ -21,3 +25,22 @@ def test_worker_that_cannot_start_is_a_failed_record(parts, tmp_path, monkeypatc
     assert failed.state == "failed"
     where = tmp_path / "nowhere"
     assert failed.failure.message == f"the worker cannot start: InputError: hub_mirror: {where} is not a folder"
+
+
+@pytest.fixture
+def title():
+    before = _raylet.getproctitle()
+    yield _raylet.getproctitle
+    _raylet.setproctitle(before)
+
+
+def test_title_of_the_process_names_sweep_trial_and_phase(parts, tmp_path, title):
+    sweep = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
+    actor = object.__new__(TrialActor)
+    for name in ("baseline", "trial 0"):
+        actor.reset_config(StudySearcher(sweep, lambda: 1).suggest(name))
+        actor._show(TrialProgress(key=actor.specs[0].key, phase="train"))
+        assert title() == f"ray::slimsweep little {name} train"
+        complete(sweep, next(iter(sweep.running.values())))
+    actor._show(TrialProgress(key="of-a-parent", phase="load"))
+    assert title() == "ray::slimsweep little trial 0 load"

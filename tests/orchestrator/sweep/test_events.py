@@ -29,6 +29,7 @@ def test_each_kind_of_event_has_its_fields_only():
     expected = {
         "sweep_started": common,
         "trial_started": trial,
+        "trial_progress": trial | {"progress"},
         "trial_finished": trial | {"metrics", "seconds"},
         "trial_failed": trial | {"failure", "seconds"},
         "front_changed": common | {"front"},

@@ -1,6 +1,8 @@
 """The names that every tracker uses."""
 
-from orchestrator.trackers.base import metrics, run_name, settings, tags
+from orchestrator.sweep.events import Event
+from orchestrator.trackers.base import Losses, metrics, rate, run_name, settings, tags
+from trials.ledger.trial_progress import TrialProgress
 
 
 def test_runs_are_named_by_trial_and_replicate(events):
@@ -19,3 +21,27 @@ def test_undefined_metrics_are_left_out(events):
 def test_failure_is_a_tag(events):
     assert tags(events[4])["failure"] == "NonFiniteLoss: the loss was nan"
     assert tags(events[4])["state"] == "failed"
+
+
+def running(*losses: tuple[int, float], **more) -> Event:
+    now = TrialProgress(key="k", phase="train", losses=list(losses), **more)
+    return Event("trial_progress", "little", number=0, key="k", progress=now)
+
+
+def test_each_loss_is_new_once_also_after_a_resume(events):
+    losses = Losses()
+    assert losses.new(running((1, 3.0))) == [(1, 3.0)]
+    assert losses.new(running((1, 3.0), (3, 2.0))) == [(3, 2.0)]
+    assert losses.new(running((1, 3.0), (2, 2.5))) == [(2, 2.5)]
+    assert losses.new(events[3]) == []  # its record has steps 1 and 2
+    assert losses.new(events[4]) == []
+
+
+def test_rate_belongs_to_a_training(events):
+    assert rate(running(step=7, steps=9, tokens_per_second=100.0)) == (7, 100.0)
+    assert rate(running()) is None
+    assert rate(events[3]) is None
+
+
+def test_running_trial_is_tagged_so():
+    assert tags(running())["state"] == "running"

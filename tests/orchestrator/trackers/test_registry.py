@@ -35,6 +35,12 @@ class HangingTracker:
     def __init__(self) -> None:
         self.called, self.release = 0, threading.Event()
 
+    def progress(self, event: Event) -> None:
+        self.trial(event)
+
+    def close(self) -> None:
+        pass
+
     def trial(self, event: Event) -> None:
         self.called += 1
         self.release.wait(30)
@@ -61,3 +67,30 @@ def test_hanging_tracker_does_not_block_the_end(events, capsys, monkeypatch):
     observer.close()
     assert "tracker slow: does not answer" in capsys.readouterr().err
     tracker.release.set()
+
+
+def test_slow_tracker_is_spared_progress_and_gets_every_end(events, monkeypatch):
+    monkeypatch.setattr(registry, "_BEHIND", 3)
+
+    class Slow:
+        name = "slow"
+        release, taken = threading.Event(), []
+
+        def progress(self, event: Event) -> None:
+            self.release.wait(30)
+            self.taken.append(event.event)
+
+        trial = progress
+
+        def close(self) -> None:
+            self.taken.append("closed")
+
+    observer = registry.Background(Slow())
+    for _ in range(50):
+        observer(Event("trial_progress", "little", number=0, key="k"))
+    for event in events:
+        observer(event)
+    Slow.release.set()
+    observer.close()
+    assert Slow.taken[-4:] == ["trial_finished", "trial_finished", "trial_failed", "closed"]
+    assert Slow.taken.count("trial_progress") <= 4

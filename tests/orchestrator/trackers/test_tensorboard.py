@@ -1,6 +1,11 @@
 """TensorBoard's event files, read back."""
 
+from dataclasses import replace
+
 import pytest
+
+from orchestrator.trackers.tensorboard import TensorBoard
+from trials.ledger.trial_progress import TrialProgress
 
 
 def test_each_trial_is_a_run_with_settings_metrics_and_losses(tmp_path, record):
@@ -23,3 +28,24 @@ def test_each_trial_is_a_run_with_settings_metrics_and_losses(tmp_path, record):
     )
     hparams = started.session_start_info.hparams
     assert {name: value.number_value for name, value in hparams.items()} == {"lora.rank": 4, "data.mix.micro/gsm8k": 0.5}
+
+
+def test_curve_grows_while_the_trial_runs_and_has_each_step_once(tmp_path, events):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    tracker = TensorBoard("little", tmp_path)
+
+    def curve() -> list[tuple[int, float]]:
+        read = reader.EventAccumulator(str(tmp_path / "tensorboard" / "trial-0"))
+        read.Reload()
+        return [(one.step, one.value) for one in read.Scalars("training.loss")]
+
+    now = TrialProgress(key=events[3].key, phase="train", step=1, steps=2, tokens_per_second=50.0, losses=[(1, 3.0)])
+    tracker.progress(replace(events[2], event="trial_progress", progress=now))
+    assert curve() == [(1, 3.0)]
+    tracker.trial(events[3])
+    tracker.progress(replace(events[2], event="trial_progress", number=5, progress=now))
+    tracker.close()
+    assert curve() == [(1, 3.0), (2, 2.5)]

@@ -14,7 +14,7 @@ import torch
 from trials.evaluation.engine import cuda_graph_greedy, greedy, loglikelihood, verification
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.loglikelihood import Question, Scored
-from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt, Response
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt, Response, Tally
 from trials.evaluation.engine.verification import Route
 
 # Fields of a model's own generation settings that leave the greedy choice as it is. max_new_tokens takes precedence over the
@@ -32,14 +32,15 @@ class FastEngine:
         self.core, self.tokenizer, self.batch_size = self.plain.core, self.plain.tokenizer, batch_size
         self.max_length = self.plain.max_length
         self._routes: dict[str, Route] = {}
+        self.tally = Tally()
 
     @property
     def notes(self) -> dict[str, str]:
         return {kind: str(route) for kind, route in self._routes.items()}
 
     def _at_once(self, rows: int | None) -> HFEngine:
-        """The plain engine with so many rows at once."""
-        return self.plain if rows in (None, self.batch_size) else HFEngine(self.plain.model, self.tokenizer, rows or 1)
+        """A plain engine with so many rows at once, in place of this one."""
+        return HFEngine(self.plain.model, self.tokenizer, rows or self.batch_size, self.tally)
 
     def _route(self, kind: str, sizes: tuple[Any, ...], find: Callable[[], Route]) -> Route:
         """Which engine answers requests of this kind and these sizes."""
@@ -58,15 +59,20 @@ class FastEngine:
         probe = [requests[i] for i in numbers]
         find = functools.partial(verification.likelihoods, self.plain, self._likelihoods, requests, probe)
         route = self._route("log-likelihood", (longest, widest.length), find)
-        return self._likelihoods(requests) if route.rows is None else self._at_once(route.rows).log_likelihoods(requests)
+        if route.rows is not None:
+            return self._at_once(route.rows).log_likelihoods(requests)
+        return self._likelihoods(requests, self.tally.add)
 
-    def _likelihoods(self, requests: Sequence[Continuation]) -> list[Answer]:
+    def _likelihoods(
+        self, requests: Sequence[Continuation], answered: Callable[[int], None] = lambda requests: None
+    ) -> list[Answer]:
         numbers, questions = zip(*self._questions(requests), strict=True)
         found: list[Any] = [None] * len(requests)
         for batch, scored in self._scored(questions):
             for i, answers in zip(batch, scored.read(), strict=True):
                 for number, answer in zip(numbers[i], answers, strict=True):
                     found[number] = answer
+            answered(sum(len(numbers[i]) for i in batch))
         return found
 
     def _questions(self, requests: Sequence[Continuation]) -> list[tuple[list[int], Question]]:
@@ -104,7 +110,8 @@ class FastEngine:
         if route.rows is not None:
             return self._at_once(route.rows).generate(prompts, decoding)
         rows = [greedy.Row(prompt.tokens, gold=prompt.gold) for prompt in prompts]
-        self._run(rows, self._max_tokens(decoding), self._ends(decoding.stops))
+        most = self._max_tokens(decoding)
+        self._run(rows, most, self._counted(self._ends(decoding.stops), most))
         return [Response(row.generated, row.stopped, [nats / -math.log(2) for nats in row.gold_nats]) for row in rows]
 
     def _generation_route(self, prompts: Sequence[Prompt], decoding: Decoding) -> Route:
@@ -134,6 +141,17 @@ class FastEngine:
         run = cuda_graph_greedy.greedy if self.plain.device.type == "cuda" else greedy.greedy
         longest_first = sorted(rows, key=lambda row: -len(row.prompt))
         run(self.core, longest_first, most, self.batch_size, ends or self._ends(()))
+
+    def _counted(self, ends: Callable[[list[int]], bool], most: int) -> Callable[[list[int]], bool]:
+        """`ends`, which is called once for each token of a response; counts the responses that are complete."""
+
+        def counted(tokens: list[int]) -> bool:
+            found = ends(tokens)
+            if found or len(tokens) >= most:
+                self.tally.add(1)
+            return found
+
+        return counted
 
     def _ends(self, stops: Sequence[str]) -> Callable[[list[int]], bool]:
         """Whether tokens end a response: with an end token, or with a stop string in the text of the last tokens."""

@@ -10,7 +10,7 @@ import torch
 from lm_eval.models.utils import configure_pad_token
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt, Response
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Prompt, Response, Tally
 from trials.models import positions
 
 
@@ -22,6 +22,7 @@ class HFEngine:
     tokenizer: Any
     batch_size: int
     notes: dict[str, str] = field(default_factory=dict, init=False)
+    tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.max_length = positions.longest(self.model, self.tokenizer)
@@ -47,6 +48,7 @@ class HFEngine:
         for number, gold, logits in self._logits_of(requests, whole=True):
             nats = torch.log_softmax(logits, dim=-1)  # in the model's type, as HFLM has it
             found[number] = (float(nats.gather(1, gold[:, None]).sum()), bool((nats.argmax(dim=-1) == gold).all()))
+            self.tally.add(1)
         return found
 
     @torch.no_grad()
@@ -104,6 +106,7 @@ class HFEngine:
                 text = self.tokenizer.decode(tokens, skip_special_tokens=False)
                 stopped = not ends.isdisjoint(tokens) or any(stop in text for stop in decoding.stops)
                 found[i] = Response(tokens, stopped)
+            self.tally.add(len(batch))
         return found
 
     def run_generate(self, prompts: Sequence[Sequence[int]], decoding: Decoding, **outputs: Any) -> Any:

@@ -3,7 +3,7 @@
 lm_eval_adapter.py puts any engine behind lm-eval. fast_engine.py and hf_engine.py are the engines of this project.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -47,8 +47,35 @@ class Response:
     """Bits of each token of the prompt's gold continuation; empty if the engine did not score it."""
 
 
+class Tally:
+    """Counts the documents whose requests are answered: the adapter says what comes, the engine what it has answered."""
+
+    def __init__(self) -> None:
+        self.report: Callable[[int], None] = lambda documents: None
+        """Called with the number of answered documents whenever it grows."""
+        self._before = self._documents = self._requests = self._answered = 0
+
+    def begin(self, documents: int, requests: int) -> None:
+        """So many documents and requests come in the next call of the engine; those of the last call are answered."""
+        self._before += self._documents
+        self._documents, self._requests, self._answered = documents, requests, 0
+
+    def add(self, requests: int) -> None:
+        """The engine has answered so many more requests."""
+        before, self._answered = self._share(), min(self._answered + requests, self._requests)
+        if self._share() > before:
+            self.report(self._before + self._share())
+
+    def _share(self) -> int:
+        # the requests of a document are answered together, as a rule
+        return self._documents * self._answered // self._requests if self._requests else 0
+
+
 class Engine(Protocol):
     """Runs a model. Answers come in the order of the requests."""
+
+    tally: Tally
+    """Gets the number of answered requests while the engine works."""
 
     @property
     def tokenizer(self) -> Any:

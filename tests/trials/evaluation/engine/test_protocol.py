@@ -9,7 +9,7 @@ import pytest
 from trials.evaluation import evaluate
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.hf_engine import HFEngine
-from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt, Response
+from trials.evaluation.engine.protocol import Answer, Continuation, Decoding, Engine, Prompt, Response, Tally
 from trials.hub.hub import Hub
 from trials.models import base
 from trials.spec import Base, Evaluation
@@ -31,6 +31,7 @@ class Constant:
     response: str = " 3\n#### 3"
     max_length: int = 1024
     notes: dict[str, str] = field(default_factory=lambda: {"generation": "constant"})
+    tally: Tally = field(default_factory=Tally)
 
     def log_likelihoods(self, requests: Sequence[Continuation]) -> list[Answer]:
         return [(-float(len(tokens)), False) for _, tokens in requests]
@@ -80,3 +81,30 @@ def test_every_engine_of_a_spec_answers_in_the_order_of_the_requests(tokenizer, 
     prompts = [Prompt(request.context) for request in requests]
     alone = [engine.generate([prompt], decoding)[0] for prompt in prompts]
     assert text(engine.generate(prompts, decoding)) == text(alone)
+
+
+@pytest.mark.parametrize("engine", [FastEngine, HFEngine])
+@pytest.mark.parametrize("preset", ["micro_swag", "micro_gsm"])
+def test_engine_counts_every_document_once_while_it_works(engine, preset):
+    loaded = base.load(Base(model="micro", quantization="none", dtype="float32"), Hub())
+    made = engine(loaded.model, loaded.tokenizer, 4)
+    made.tally.report = (counted := []).append
+    evaluate.evaluate(made, "role", Evaluation.model_validate({"preset": preset, "documents": 10}), Tasks(Hub()))
+    assert counted == sorted(set(counted))
+    assert counted[-1] == 10
+    assert len(counted) > 2, "only at the end"
+
+
+def test_documents_of_several_calls_add_up():
+    tally, counted = Tally(), []
+    tally.report = counted.append
+    tally.begin(2, 8)
+    for answered in (3, 1, 4):
+        tally.add(answered)
+    tally.begin(3, 3)
+    tally.add(1)
+    tally.add(5)  # more than were announced: rows that fill up a batch
+    assert counted == [1, 2, 3, 5]
+    tally.begin(1, 0)
+    tally.add(1)
+    assert counted[-1] == 5

@@ -1,0 +1,75 @@
+"""`slimsweep logs`: the log of a trial, `LEDGER/KEY/log.txt`, while it runs and afterwards."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.explore.find import find_key
+from analysis.results.manifest import Manifest
+from orchestrator.console.terminal import Terminal
+from trials.errors import InputError
+from trials.ledger import storage
+from trials.ledger.record import Ledger
+from trials.ledger.storage import root
+from trials.run import trial_log
+
+_LOCAL_SECONDS, _STORE_SECONDS = 1.0, 10.0  # between two reads of a growing log
+
+
+def logs(
+    key: Annotated[str, typer.Argument(help="A trial's key, its first characters, or its number (#5).", show_default=False)],
+    folder: Annotated[str, typer.Argument(help="The sweep's folder, such as runs/quickstart.", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Goes on while the trial runs.")] = False,
+) -> None:
+    """Prints a trial's log: its phases, and the warnings and errors of the libraries.
+
+    Example: slimsweep logs "#5" runs/quickstart --follow
+    """
+    place = root(folder)
+    ledger, found = Ledger(place.parent), key_in(place, key)
+    out = Terminal(soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        for text in followed(ledger, found) if follow else [read(ledger, found)]:
+            out.print(text, end="", soft_wrap=True)
+
+
+def key_in(folder: Path, name: str) -> str:
+    """The key that `name` means in the sweep of this folder; InputError where it means none or several."""
+    manifest = Manifest.read(folder)
+    numbers = {trial.number: trial.keys[0] for trial in manifest.trials if trial.keys}
+    keys = [*manifest.baseline_keys, *(key for trial in manifest.trials for key in trial.keys)]
+    return find_key(name, manifest.name, numbers, keys)
+
+
+def read(ledger: Ledger, key: str) -> str:
+    """The log; InputError where the trial has none."""
+    text = trial_log.read(ledger.folder(key))
+    if not text:
+        raise InputError(f"{key} has no log: it has not started yet")
+    return text
+
+
+def followed(ledger: Ledger, key: str) -> Iterator[str]:
+    """The log, and what is appended until the trial has ended."""
+    shown = ""
+    while True:
+        running = ledger.held(key)  # before the log is read: what an ending trial wrote last is not missed
+        text = trial_log.read(ledger.folder(key))
+        if new := appended(shown, text):
+            yield new
+        shown = text
+        if not running and (text or ledger.read(key) is not None):
+            return
+        time.sleep(_LOCAL_SECONDS if storage.is_local(ledger.root) else _STORE_SECONDS)
+
+
+def appended(before: str, now: str) -> str:
+    """What `now` has after `before`. The middle of a long log may have been left out meanwhile."""
+    if now.startswith(before):
+        return now[len(before) :]
+    last = before[before.rfind("\n", 0, -1) + 1 :]
+    return now.rpartition(last)[2] if last in now else now

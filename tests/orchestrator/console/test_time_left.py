@@ -1,0 +1,47 @@
+"""The time left comes from finished trials of the same kind, and is never 0 while something runs."""
+
+from orchestrator.console.time_left import UNKNOWN, Running, Timings
+from trials.ledger.trial_progress import TrialProgress
+
+
+def timings(*, baseline: bool = False) -> Timings:
+    found = Timings()
+    found.add({"load": 2.0, "train": 50.0, "evaluate.math": 40.0}, baseline=baseline)
+    found.add({"load": 0.0, "train": 70.0, "evaluate.math": 38.0}, baseline=baseline)
+    return found
+
+
+def now(phase: str, **values) -> TrialProgress:
+    return TrialProgress(key="k", phase=phase, **values)
+
+
+def test_nothing_is_known_before_a_trial_has_finished():
+    empty = Timings()
+    assert empty.mean(baseline=False) is None
+    assert empty.left(Running(False, 10.0, now("train", step=1, steps=2, left=5.0))) is None
+    assert empty.of_sweep([Running(False, 10.0)], {False: 3}, 1) == UNKNOWN
+    assert empty.of_sweep([], {}, 1) == UNKNOWN
+
+
+def test_baseline_says_nothing_about_trials_that_train():
+    only_baseline = timings(baseline=True)
+    assert only_baseline.of_sweep([], {True: 0, False: 3}, 1) == UNKNOWN
+    assert only_baseline.of_sweep([], {True: 1, False: 0}, 1) == "about 1 min 40 s left"
+
+
+def test_running_trial_takes_what_its_phase_says_and_the_mean_of_later_phases():
+    found = timings()
+    assert found.left(Running(False, 30.0)) == 70.0
+    assert found.left(Running(False, 30.0, now("train", step=1, steps=4, left=90.0))) == 90.0 + 39.0
+    assert found.left(Running(False, 30.0, now("load", seconds=0.5))) == 0.5 + 60.0 + 39.0
+    assert found.left(Running(False, 30.0, now("evaluate.math", seconds=50.0))) == 0.0
+
+
+def test_sweep_takes_as_long_as_its_slots_need_and_at_least_as_its_longest_trial():
+    found = timings()
+    running = [Running(False, 0.0, now("evaluate.math", left=10.0, seconds=1.0)), Running(False, 0.0)]
+    assert found.of_sweep(running, {False: 3}, 2) == "about 3 min 25 s left"
+    assert found.of_sweep(running, {False: 0}, 2) == "about 1 min 40 s left"
+    assert found.of_sweep([Running(False, 500.0)], {False: 0}, 1) == "the last trials take longer than those before"
+    assert found.of_sweep([Running(False, 500.0)], {False: 1}, 1) == "about 1 min 40 s left"
+    assert found.of_sweep([Running(False, 0.0, now("evaluate.math", left=0.2, seconds=1.0))], {}, 1) == "about 1 s left"

@@ -1,0 +1,76 @@
+"""`slimsweep logs` prints a trial's log, and goes on while the trial runs."""
+
+import threading
+
+import pytest
+
+from orchestrator import logs
+from tests.factories.sweeps import Builder
+from trials.ledger import storage
+from trials.run import trial_log
+
+
+@pytest.fixture
+def built(tmp_path):
+    builder = Builder(tmp_path).baseline().add((26, 37)).add()
+    builder.load()
+    storage.write_text(builder.ledger.folder(builder.trials[0]["key"]) / trial_log.FILE, "2026 one\n2026 [red]two[/]\n")
+    return builder
+
+
+def test_log_is_printed_as_it_is(built, command):
+    key = built.trials[0]["key"]
+    for name in ("#0", "0", key, key[:8]):
+        ran = command("logs", name, built.folder)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "2026 one\n2026 [red]two[/]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("#9", "has no trial #9"), ("zzz", "has no one record 'zzz'"), ("#1", "has no log: it has not started yet")],
+)
+def test_unknown_key_and_missing_log_are_one_line(built, command, name, message):
+    ran = command("logs", name, built.folder)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert message in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_folder_without_a_sweep_is_one_line(tmp_path, command):
+    ran = command("logs", "#0", tmp_path / "none")
+    assert ran.returncode == 2
+    assert "there is no such folder" in ran.stderr
+
+
+def test_follow_shows_what_is_appended_until_the_trial_ends(built, monkeypatch):
+    key, wrote = built.trials[1]["key"], threading.Event()
+    monkeypatch.setattr(logs, "_LOCAL_SECONDS", 0.01)
+    lease = built.ledger.lease(key)
+    path = built.ledger.folder(key) / trial_log.FILE
+    path.write_text("one\n")
+    found = logs.followed(built.ledger, key)
+    assert next(found) == "one\n"
+    with path.open("a") as file:
+        file.write("two\n")
+    assert next(found) == "two\n"
+
+    def end() -> None:
+        with path.open("a") as file:
+            file.write("the end\n")
+        lease.release()
+        wrote.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    assert "".join(found) == "the end\n"
+    thread.join()
+
+
+def test_follow_of_an_ended_trial_prints_it_once(built):
+    assert list(logs.followed(built.ledger, built.trials[0]["key"])) == ["2026 one\n2026 [red]two[/]\n"]
+
+
+def test_shortened_log_goes_on_after_the_last_known_line():
+    assert logs.appended("a\nb\n", "a\nb\nc\n") == "c\n"
+    assert logs.appended("a\nb\nc\n", "a\n==== left out ====\nc\nd\n") == "d\n"
+    assert logs.appended("", "a\n") == "a\n"

@@ -1,0 +1,112 @@
+"""The reporter measures rates, writes what others read, and never ends a trial."""
+
+import threading
+
+import pytest
+
+from trials.ledger import storage, trial_progress
+from trials.ledger.record import Ledger
+from trials.run import trial_log
+from trials.run.reporter import Reporter
+
+
+@pytest.fixture
+def clock():
+    return [100.0]
+
+
+@pytest.fixture
+def reporter(tmp_path, clock):
+    return Reporter("abc", Ledger(tmp_path).folder("abc"), clock=lambda: clock[0])
+
+
+def test_rate_and_time_left_come_from_measured_steps(reporter, clock):
+    reporter.phase("train")
+    reporter.training([100, 200, 300, 450, 600, 700], 0)
+    assert (reporter.progress().left, reporter.progress().tokens_per_second) == (None, None)
+    for step in (1, 2, 3, 4):
+        clock[0] += 2.0
+        reporter.step(step, 3.0 - step / 10)
+    found = reporter.progress()
+    assert (found.step, found.steps, found.loss) == (4, 6, 2.6)
+    assert (found.left, found.tokens_per_second, found.seconds) == (4.0, 56.2, 8.0)
+    assert found.losses == [(1, 2.9), (2, 2.8), (3, 2.7), (4, 2.6)]
+    clock[0] += 100.0  # a step that takes longer than those before leaves no negative time
+    assert reporter.progress().left == 0.0
+
+
+def test_resumed_training_counts_its_own_steps_for_the_rate(reporter, clock):
+    reporter.phase("train")
+    reporter.training([100] * 10, 6)
+    clock[0] += 3.0
+    reporter.step(7, 1.0)
+    assert (reporter.progress().step, reporter.progress().left) == (7, 9.0)
+
+
+def test_documents_are_counted_and_start_over_when_memory_ran_out(reporter, clock):
+    reporter.phase("evaluate.math")
+    reporter.documents(0, 40)
+    clock[0] += 5.0
+    reporter.documents(10, 40)
+    assert (reporter.progress().documents, reporter.progress().of_documents, reporter.progress().left) == (10, 40, 15.0)
+    reporter.documents(0, 40)
+    assert reporter.progress().left is None
+
+
+def test_new_phase_forgets_the_numbers_of_the_last(reporter):
+    reporter.phase("train")
+    reporter.training([1, 2], 0)
+    reporter.step(1, 2.0)
+    reporter.phase("drift")
+    found = reporter.progress()
+    assert (found.phase, found.step, found.loss, found.losses) == ("drift", None, None, [])
+
+
+def test_progress_is_written_while_the_trial_runs_and_removed_at_its_end(tmp_path):
+    ledger, ticked = Ledger(tmp_path), threading.Event()
+    reporter = Reporter("abc", ledger.folder("abc"), observe=lambda progress: progress.step and ticked.set())
+    reporter._interval = 0.0
+    with reporter.running():
+        reporter.phase("train")
+        reporter.training([1, 2], 0)
+        reporter.step(1, 2.0)
+        assert ticked.wait(30)
+        while (found := trial_progress.read(ledger, "abc")) is None:
+            pass
+        assert (found.step, found.loss) == (1, 2.0)
+    assert storage.names(ledger.folder("abc")) == [trial_log.FILE]
+
+
+def test_nothing_is_written_or_removed_once_another_process_runs_the_trial(tmp_path):
+    ledger, mine = Ledger(tmp_path), [True]
+    reporter = Reporter("abc", ledger.folder("abc"), lambda: mine[0])
+    reporter._interval = 0.0
+    with reporter.running():
+        reporter._write(reporter.progress())
+        mine[0] = False
+    assert trial_progress.FILE in storage.names(ledger.folder("abc"))
+
+
+def test_unwritable_storage_is_reported_once_and_ends_nothing(tmp_path, capsys):
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "abc").write_text("a file where the folder should be")
+    reporter = Reporter("abc", tmp_path / "ledger" / "abc")
+    with reporter.running():
+        reporter.phase("load")
+        reporter._guard(lambda: reporter._write(reporter.progress()))
+        reporter._guard(lambda: reporter._write(reporter.progress()))
+        reporter.phase_ended("load", 1.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}/ledger/abc: progress or log cannot be written (")
+    assert reporter.lost_writes >= 3
+
+
+def test_failing_observer_ends_nothing(tmp_path, capsys):
+    def observe(progress):
+        raise BrokenPipeError("nobody reads")
+
+    reporter = Reporter("abc", tmp_path / "ledger" / "abc", observe=observe)
+    with reporter.running():
+        reporter.phase("load")
+        reporter.phase("mix")
+    assert capsys.readouterr().err.count("nobody reads") == 1

@@ -1,0 +1,174 @@
+"""Reporter: publishes what a trial does while it runs, as progress.json, as log.txt, and to an observer in this process.
+
+The trial's own thread only notes numbers. A second thread writes them, so that a slow storage never slows the trial.
+"""
+
+import platform
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from trials.ledger import storage, trial_progress
+from trials.ledger.trial_progress import LOSSES, TrialProgress
+from trials.printable import one_line
+from trials.run.trial_log import TrialLog
+
+LOCAL_SECONDS, STORE_SECONDS = 3.0, 30.0
+"""Between two writes of the progress: to a folder, and to an object store, which charges for every write."""
+_TICK = 1.0  # seconds between two looks at standard error
+_WINDOW = 30  # marks over which a rate is measured; one is at least a tick after the one before
+
+Observe = Callable[[TrialProgress], None]
+"""Called with the progress of a running trial at each phase and about once a second, by two threads."""
+
+
+def ignore(progress: TrialProgress) -> None:
+    """An observer that does nothing."""
+
+
+class Reporter:
+    """Publishes the progress of one attempt at a trial. An error in doing so is reported once and never ends the trial."""
+
+    def __init__(
+        self,
+        key: str,
+        folder: Path,
+        mine: Callable[[], bool] = lambda: True,
+        observe: Observe = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`folder` is the trial's in the ledger. Nothing is written once `mine` is false: another process runs the trial."""
+        self.log = TrialLog(folder, self._guard)
+        self.lost_writes = 0
+        """How often the progress or the log could not be written."""
+        self._folder, self._mine, self._observe, self._clock = folder, mine, observe, clock
+        self._interval = LOCAL_SECONDS if storage.is_local(folder) else STORE_SECONDS
+        self._progress = TrialProgress(key=key, phase="start", host=platform.node())
+        self._losses: deque[tuple[int, float]] = deque(maxlen=LOSSES)
+        self._tokens: Sequence[int] = ()
+        self._began = clock()
+        self._marks: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)  # (time, steps or documents, tokens)
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._on_disk = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Publishes within the context."""
+        self.log.open()
+        self._thread = threading.Thread(target=self._work, name=f"reporter of {self._progress.key}", daemon=True)
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Removes the progress and completes the log. A second call does nothing."""
+        if self._thread is None:
+            return
+        self._over.set()
+        self._thread.join()
+        self._thread = None
+        if self._on_disk and self._mine():
+            self._guard(lambda: trial_progress.remove(self._folder))
+        if self._mine():
+            self.log.publish()
+        self.log.close()
+
+    # ---------------------------------------------------------------------- what the trial notes
+
+    def phase(self, name: str, parent: str | None = None) -> None:
+        """The trial begins a phase. `parent`: the trial that runs in the place of this one meanwhile."""
+        with self._lock:
+            self._progress = TrialProgress(key=self._progress.key, phase=name, host=self._progress.host, parent=parent)
+            self._began = self._clock()
+            self._marks.clear()
+            self._losses.clear()
+        self.log.write(f"{name} begins")
+        self._guard(lambda: self._observe(self.progress()))
+
+    def phase_ended(self, name: str, seconds: float) -> None:
+        self.log.write(f"{name} took {seconds:.1f} s")
+        if self._thread is not None and self._mine():
+            self.log.publish()
+
+    def training(self, tokens: Sequence[int], start: int) -> None:
+        """A training begins after step `start`. `tokens[i]` is the number of tokens in the first i + 1 steps."""
+        with self._lock:
+            self._tokens = tokens
+            self._progress.step, self._progress.steps = start, len(tokens)
+            self._marks.clear()
+            self._mark(start)
+
+    def step(self, step: int, loss: float) -> None:
+        """The training has done `step` steps."""
+        with self._lock:
+            self._losses.append((step, loss))
+            self._progress.step, self._progress.loss = step, loss
+            self._mark(step)
+
+    def documents(self, answered: int, of: int) -> None:
+        """So many of the role's documents are answered."""
+        with self._lock:
+            if answered < (self._progress.documents or 0):  # out of memory: they are answered again
+                self._marks.clear()
+            self._progress.documents, self._progress.of_documents = answered, of
+            self._mark(answered)
+
+    def note(self, text: str) -> None:
+        """Writes a line or several into the log."""
+        self.log.write(text)
+
+    # ---------------------------------------------------------------------- what is published
+
+    def progress(self) -> TrialProgress:
+        """The current progress."""
+        with self._lock:
+            found = self._progress.model_copy(update={"losses": list(self._losses)}).stamped()
+            found.seconds = round(self._clock() - self._began, 1)
+            done, of = (found.step, found.steps) if found.steps is not None else (found.documents, found.of_documents)
+            if done is None or of is None or len(self._marks) < 2:
+                return found
+            (begun, first, before), (newest, last, tokens) = self._marks[0], self._marks[-1]
+            each = (newest - begun) / (last - first)
+            found.left = round(max(each * (of - last) - (self._clock() - newest), 0.0), 1)
+            if found.steps is not None:
+                found.tokens_per_second = round((tokens - before) / (newest - begun), 1)
+            return found
+
+    def _mark(self, done: int) -> None:
+        """Notes when so many steps or documents were done, at most once a tick."""
+        now = self._clock()
+        if not self._marks or (now - self._marks[-1][0] >= _TICK and done > self._marks[-1][1]):
+            tokens = self._tokens[min(done, len(self._tokens)) - 1] if done and self._tokens else 0
+            self._marks.append((now, done, tokens))
+
+    def _work(self) -> None:
+        written = time.monotonic()
+        while not self._over.wait(_TICK):
+            self.log.pump()
+            now = self.progress()
+            self._guard(lambda now=now: self._observe(now))  # type: ignore[misc]
+            if time.monotonic() - written >= self._interval and self._mine():
+                self._guard(lambda now=now: self._write(now))  # type: ignore[misc]
+                written = time.monotonic()
+
+    def _write(self, progress: TrialProgress) -> None:
+        self._on_disk = True  # also by a failed write
+        trial_progress.write(self._folder, progress)
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """Runs the call; reports its first error on standard error."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001  # whatever a store's library raises, the trial goes on
+            self.lost_writes += 1
+            if self.lost_writes == 1:
+                why = one_line(f"{type(error).__name__}: {error}")[:300]
+                print(f"warning: {self._folder}: progress or log cannot be written ({why}); the trial goes on", file=sys.stderr)
