@@ -23,7 +23,6 @@ from orchestrator.config.shipped import find
 from orchestrator.console.front_table import front_table
 from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
-from orchestrator.finish import finish
 from orchestrator.gate import gate
 from orchestrator.importing import import_command
 from orchestrator.init import init
@@ -80,27 +79,14 @@ def run(
 
     Example: slimsweep run configs/quickstart.yaml --set search.trials=20
     """
-    from orchestrator.config.load import load
-    from orchestrator.run import drive
+    from orchestrator import api
 
-    sweep_config = load(config, override or [])
-    place = root(storage or sweep_config.storage)
-    console = err if as_json else out
+    sweep_config = api.config(config, override or [])
     with _stoppable(), only_json(as_json):
-        if address is not None and address.startswith("ray://"):
-            from orchestrator.submit import ClusterSweep, run_through_client
-
-            remote = ClusterSweep(sweep_config, str(place), events)
-            left, outcome = run_through_client(remote, address, console, show=not as_json)
-        else:
-            left = drive(sweep_config, place, address, console, events)
-            outcome = finish(place, sweep_config.name, None if as_json else out)
+        ran = api.drive(sweep_config, storage, api.Driving(address, err if as_json else out, not as_json, events))
     if as_json:
-        _print_json(outcome)
-    if left:
-        raise SweepFailed(f"{sweep_config.name}: stopped with {left} still to run; the same command resumes it")
-    if outcome["failed"] and not outcome["complete"]:
-        raise SweepFailed(f"{sweep_config.name}: every trial failed; slimsweep status {place}/{sweep_config.name} says why")
+        _print_json(ran.outcome)
+    ran.check()
 
 
 @app.command()
@@ -115,7 +101,7 @@ def submit(
 
     Example: slimsweep submit configs/quickstart.yaml --address http://127.0.0.1:8265 --storage s3://bucket/runs
     """
-    from orchestrator.config.load import load
+    from orchestrator.api import config as load
     from orchestrator.submit import ClusterSweep
     from orchestrator.submit import submit as submit_job
 
@@ -148,23 +134,15 @@ def plan(
 
     Example: slimsweep plan configs/quickstart.yaml --gpu L4 --price-per-gpu-hour 0.8 --gpus 1000 --set search.trials=10000
     """
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    from orchestrator.config.load import load
-    from orchestrator.console import plan_table
+    from orchestrator import api
     from orchestrator.planning.plan import Gpus
-    from orchestrator.planning.plan import plan as plan_sweep
-    from orchestrator.sweep.earlier_run import pinned
 
-    sweep_config = load(config, override or [], gpu)
-    place = root(storage or sweep_config.storage)
-    sweep_config = pinned(sweep_config, place)
-    found = plan_sweep(sweep_config, place, Gpus(gpu, price_per_gpu_hour, gpus, deaths_per_hour))
+    sweep_config = api.config(config, override or [], gpu)
+    found = api.plan(sweep_config, storage, Gpus(gpu, price_per_gpu_hour, gpus, deaths_per_hour))
     if as_json:
         _print_json(found.as_dict())
-        return
-    out.print(plan_table.table(found, sweep_config))
-    for line in plan_table.lines(found):
-        out.print(line, soft_wrap=True)
+    else:
+        found.show(out)
 
 
 @app.command()

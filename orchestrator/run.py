@@ -4,7 +4,7 @@ import fcntl
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,16 +12,17 @@ from threading import Thread
 
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
+from orchestrator.sweep.callback import OnTrial
 from orchestrator.sweep.earlier_run import pinned
-from orchestrator.sweep.events import EventLog, Observers
+from orchestrator.sweep.events import Observer, Observers
 from orchestrator.trackers import registry
 from trials.errors import InputError
 from trials.ledger.lease import acquire
-from trials.ledger.storage import anchored, check_store, exists, is_local, local, refuse_link, root, set_aside
+from trials.ledger.storage import anchored, check_store, exists, is_local, refuse_link, root, set_aside
 
 
 def drive(
-    config: SweepConfig, storage: str | Path, address: str | None, console: Terminal, events: str | None = None
+    config: SweepConfig, storage: str | Path, address: str | None, console: Terminal, observers: Sequence[Observer] = ()
 ) -> int | None:
     """Runs the rest of the sweep; returns how many runs are left because the user stopped it."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -37,7 +38,6 @@ def drive(
     config = pinned(config, place)
     known = exists(folder / "sweep.yaml")
     with ExitStack() as held:
-        log = [EventLog(local(events, "--events"))] if events else []
         if not known:  # bad inputs must end the command before it writes anything
             held.enter_context(_ray_and_checked_inputs(config, address, console))
         from orchestrator.console.progress import Progress, duration, to_run
@@ -47,9 +47,12 @@ def drive(
         progress = Progress(console)
         if config.search.study == "sqlite":
             held.enter_context(_only_driver(folder))
-        observers = Observers([progress, *log, *registry.make(config.trackers, config.name, folder)])
-        held.callback(observers.close)
-        sweep = SweepController.open(config, place, observers, progress.say)
+        everybody = Observers([progress, *observers, *registry.make(config.trackers, config.name, folder)])
+        held.callback(everybody.close)
+        sweep = SweepController.open(config, place, everybody, progress.say)
+        for one in observers:
+            if isinstance(one, OnTrial):
+                one.stop = sweep.stop
         if sweep.failed is not None:
             raise sweep.failed
         if sweep.over or sweep.state.unfinished == 0:
@@ -63,6 +66,7 @@ def drive(
         slots = runner.Slots(config.resources)
         console.print(f"{config.name}: {to_run(sweep)}{slots}")
         gc.freeze()  # almost every object so far is an import's
+        held.callback(gc.unfreeze)  # this process may be a notebook's
         gc.enable()
         Thread(target=_import_exports, daemon=True).start()
         with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep), Follower(sweep).following():

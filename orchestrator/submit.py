@@ -185,10 +185,11 @@ def _drive_on_cluster(
     """Runs on the cluster. Returns an expected error: Ray would wrap a raised one in its own traceback."""
     from orchestrator.finish import finish
     from orchestrator.run import drive
+    from orchestrator.sweep.events import event_log
 
     sweep, console = SweepConfig.model_validate_json(config), Terminal(file=cast(IO[str], _QueueWriter(lines)), width=160)
     try:
-        left = drive(sweep, storage, None, console, events)
+        left = drive(sweep, storage, None, console, event_log(events))
         return left, finish(storage, sweep.name, console if show else None)
     except (InputError, SweepFailed) as error:
         return error

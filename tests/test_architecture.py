@@ -22,7 +22,7 @@ FORBIDDEN = {
 }
 
 
-PACKAGES = ("trials", "orchestrator", "analysis")
+PACKAGES = ("trials", "orchestrator", "analysis", "slimsweep")
 MODULES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 

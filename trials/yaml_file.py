@@ -224,7 +224,7 @@ class YamlFile:
 
     def where(self, place: Place) -> str:
         """`file:line:column` of the value at this place, or of the innermost value around it that the file contains."""
-        for end in range(len(place), 0, -1):
+        for end in range(len(place), -1, -1):
             if place[:end] in self._named:
                 return self._named[place[:end]]
         while place not in self._positions:
@@ -233,7 +233,7 @@ class YamlFile:
         return f"{self.path}:{line}:{column}"
 
     def name(self, place: Place, where: str) -> None:
-        """Sets the origin of a value that was added after reading."""
+        """Sets the origin of a value that was added after reading, or of the whole file at the place ()."""
         self._named[place] = where
 
     def take(self, key: str, other: "YamlFile") -> None:
@@ -246,7 +246,7 @@ class YamlFile:
     def check(self, model: type[Model]) -> Model:
         """The data as `model`. Raises InputError with a line for every problem."""
         if not self.data:
-            raise InputError(f"{self.path}:1:1: the file is empty; expected {', '.join(required(model))}")
+            raise InputError(f"{self.where(())}: the file is empty; expected {', '.join(required(model))}")
         try:
             return model.model_validate(self.data)
         except ValidationError as error:

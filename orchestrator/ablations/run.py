@@ -10,7 +10,6 @@ from analysis.results.load import load
 from orchestrator.ablations.design import Ablations, Planned
 from orchestrator.ablations.model import Scale
 from orchestrator.console.terminal import Terminal
-from orchestrator.errors import SweepFailed
 from orchestrator.planning.plan import Gpus, plan
 from trials.errors import InputError
 from trials.ledger.storage import exists, root
@@ -69,15 +68,14 @@ def _hours(ablations: Ablations, planned: Sequence[Planned], storage: str, gpu: 
 def run(planned: Sequence[Planned], storage: str, address: str | None, console: Terminal, events: str | None) -> list[str]:
     """Drives each sweep. Returns the names of those without a finished trial. Raises SweepFailed for a stopped one."""
     # Ray is imported here alone: to list the ablations must not take seconds
-    from orchestrator.finish import finish
-    from orchestrator.run import drive
+    from orchestrator.api import Driving, drive
 
     lost = []
     for config in (one.config for one in planned):
-        left = drive(config, storage, address, console, events)
-        if left:
-            raise SweepFailed(f"{config.name}: stopped with {left} still to run; the same command resumes it")
-        if not finish(storage, config.name, None)["complete"]:
+        ran = drive(config, storage, Driving(address, console, show=False, events=events))
+        if ran.left:
+            ran.check()
+        if not ran.outcome["complete"]:
             lost.append(config.name)
     return lost
 

@@ -15,12 +15,12 @@ from trials.printable import without_passwords
 from trials.yaml_file import YamlFile, dump
 
 
-def load(path: Path, overrides: Sequence[str] = (), gpu: str | None = None) -> SweepConfig:
-    """Reads and checks a config. Raises InputError with a line `file:line:column: ...` for each problem.
+def load(path: Path | YamlFile, overrides: Sequence[str] = (), gpu: str | None = None) -> SweepConfig:
+    """Checks a config, read already or not. Raises InputError with a line `file:line:column: ...` for each problem.
 
     `gpu`, the kind that trials will have, settles base.dtype auto. Default: accelerator_type, else this machine's GPU.
     """
-    file = YamlFile(path)
+    file = path if isinstance(path, YamlFile) else YamlFile(path)
     _take_base(file)
     for override in overrides:
         _override(file, override)

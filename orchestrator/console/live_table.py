@@ -18,7 +18,9 @@ _PAGE = "<pre style='font-family:monospace;line-height:1.3;white-space:pre;overf
 @contextmanager
 def live_table(table: Callable[[], RenderableType], console: Console) -> Iterator[bool]:
     """Shows the table within the context, again and again; False where nothing can be redrawn, and nothing is shown."""
-    if console.is_jupyter:
+    if console.quiet:
+        yield False
+    elif console.is_jupyter:
         with _notebook(table):
             yield True
     elif redraws(console):
@@ -59,8 +61,9 @@ def _notebook(table: Callable[[], RenderableType]) -> Iterator[None]:
         shown.update(HTML(html(table())))
 
 
-def html(shown: RenderableType) -> str:
+def html(*shown: RenderableType) -> str:
     """What a terminal would show, as HTML with its markup escaped."""
     terminal = Terminal(record=True, file=io.StringIO(), width=160, force_jupyter=False, force_terminal=False)
-    terminal.print(shown)
+    for one in shown:
+        terminal.print(one)
     return terminal.export_html(inline_styles=True, code_format=_PAGE)

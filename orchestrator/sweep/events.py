@@ -14,6 +14,7 @@ from typing import Any, Literal
 from orchestrator.sweep.queue import Job
 from trials.errors import InputError
 from trials.ledger.record import TrialRecord
+from trials.ledger.storage import local
 from trials.ledger.trial_progress import TrialProgress
 from trials.printable import printable
 
@@ -138,6 +139,11 @@ class EventLog:
 
     def close(self) -> None:
         os.close(self._handle)
+
+
+def event_log(path: str | None) -> list[EventLog]:
+    """The log at this path of a user, as an observer; none without a path."""
+    return [EventLog(local(path, "--events"))] if path else []
 
 
 class Observers:

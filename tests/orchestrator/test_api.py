@@ -1,0 +1,138 @@
+"""Python programs have the commands' config, plan, run and results, with the same errors as exceptions."""
+
+import json
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import slimsweep
+from orchestrator import api
+from orchestrator.sweep.controller import SweepController
+from orchestrator.sweep.earlier_run import pinned
+from tests.factories.sweep_state import run_out
+from tests.factories.sweeps import Builder
+from trials.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_everything_that_is_offered_exists():
+    for name in slimsweep.__all__:
+        assert getattr(slimsweep, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = slimsweep.nothing
+
+
+def test_file_and_dictionary_give_the_same_config(parts, write):
+    overrides = {"lora.rank": np.int64(16), "data.mix": {"micro/alpaca": 1.0}, "name": "other"}
+    changed = api.config(write(parts), ["lora.rank=16", 'data.mix={"micro/alpaca": 1.0}', "name=other"])
+    assert api.config(parts, overrides) == changed
+    assert (changed.lora.rank, changed.name) == (16, "other")
+    assert api.config(str(write(parts))) == api.config(write(parts)) == api.config(parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["lora"].update(rnak=4), "config: unknown key 'lora.rnak'; did you mean 'rank'?"),
+        (lambda p: p["lora"].update(rank=object()), "config: object <object object"),
+        (lambda p: p.pop("base"), "config: missing key"),
+        (lambda p: p["lora"].update(itself=p), "config: Circular reference detected"),
+        (lambda p: p.clear(), "config: the file is empty; expected name"),
+    ],
+)
+def test_bad_dictionary_is_one_line(parts, change, message):
+    change(parts)
+    with pytest.raises(InputError) as caught:
+        api.config(parts)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_bad_file_and_bad_folder_raise_the_commands_line(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such file$"):
+        api.config(tmp_path / "nowhere.yaml")
+    with pytest.raises(InputError, match="there is no such folder"):
+        api.results(tmp_path / "none")
+
+
+def test_plan_is_that_of_the_command_and_shows_itself(parts, write, tmp_path, command):
+    config = api.config(parts)
+    found = api.plan(config, tmp_path / "runs")
+    assert found.as_dict()["trials"] == 2
+    printed = command("plan", write(parts), "--storage", tmp_path / "runs", "--json")
+    assert json.loads(printed.stdout) == json.loads(json.dumps(found.as_dict()))
+    assert "commonsense.gain" in found._repr_html_()
+
+
+@pytest.fixture
+def done(parts, tmp_path):
+    """The config of a sweep whose trials are done: running it starts no Ray."""
+    config = api.config(parts)
+    sweep = SweepController.open(pinned(config, tmp_path), tmp_path)
+    with sweep.going():
+        run_out(sweep)
+    return config
+
+
+def test_run_calls_back_for_each_trial_and_returns_the_results(done, tmp_path, capsys):
+    seen, threads = [], set()
+    results = api.run(
+        done, tmp_path, on_trial=lambda event: (seen.append(event.number), threads.add(threading.current_thread()))
+    )
+    assert sorted(number for number in seen if number is not None) == [0, 1]
+    assert threading.current_thread() not in threads
+    assert sorted(results.trials["number"]) == [0, 1]
+    assert (tmp_path / "little" / "report.html").exists()
+    assert "all 2 trials are done" in capsys.readouterr().out
+    api.run(done, tmp_path, quiet=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_callback_that_raises_stops_the_sweep_and_is_raised(done, tmp_path):
+    def broken(event):
+        raise ZeroDivisionError(event.event)
+
+    with pytest.raises(ZeroDivisionError, match="trial_finished"):
+        api.run(done, tmp_path, on_trial=broken, quiet=True)
+    with pytest.raises(InputError, match="on_trial: the driver runs on the cluster"):
+        api.run(done, tmp_path, "ray://127.0.0.1:1", on_trial=broken)
+
+
+def test_results_are_frames_and_a_figure(tmp_path):
+    built = Builder(tmp_path).baseline().add((26, 37)).replicate((24, 40), (25, 39))
+    built.load()
+    results = api.results(built.folder)
+    assert list(results.front["number"]) == list(results.sweep.front["number"])
+    documents = results.documents
+    assert len(documents) == 4 * 2 * 50  # a baseline and three runs, two roles, fifty documents
+    assert documents[documents["key"] == built.base.key]["number"].isna().all()
+    replicates = documents[documents["number"] == 1].groupby("replicate")["score"].sum()
+    assert replicates.to_dict() == {0: 64.0, 1: 64.0}
+    assert results.plot().get_size_inches()[0] > 5
+    assert "front of quickstart" in results._repr_html_()
+    assert "quickstart" in repr(results)
+    assert results.report().name == "report.html"
+
+
+def test_results_of_a_sweep_that_has_just_begun_are_empty(tmp_path):
+    built = Builder(tmp_path).add()
+    built.load()
+    results = api.results(built.folder)
+    assert (len(results.documents), len(results.front), len(results.trials)) == (0, 0, 1)
+    assert "front of quickstart: 0 of 1 trials" in results._repr_html_()
+
+
+@pytest.mark.slow
+def test_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart.yaml").write_text((ROOT / "configs" / "quickstart.yaml").read_text())
+    names = {}
+    exec(example, names)
+    assert len(names["results"].trials) == 2
+    assert (tmp_path / "front.png").stat().st_size > 10_000
+    assert "0 {" in capsys.readouterr().out
