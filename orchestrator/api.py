@@ -237,7 +237,7 @@ class Results:
             number, replicate = numbers.get(record.key, (None, 0))
             frame = self.sweep.ledger.documents(record.key)
             frame.insert(0, "key", record.key)
-            frame.insert(1, "number", pd.array([number] * len(frame), dtype="Int64"))
+            frame.insert(1, "number", pd.Series([number] * len(frame), dtype="Int64"))
             frame.insert(2, "replicate", replicate)
             frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", "number", "replicate"])

@@ -92,7 +92,7 @@ class TrialActor(tune.Trainable):
         # a derived point's parent is no job of its own
         name = self.names.get(progress.key) or next(iter(self.names.values()), progress.key)
         # Ray sets it to the actor's class and method at every call, and offers no other way to name what a worker does
-        _raylet.setproctitle(printable(f"ray::slimsweep {name} {progress.phase}"))
+        _raylet.setproctitle(printable(f"ray::slimsweep {name} {progress.phase}"))  # type: ignore[attr-defined]
 
     def _ended(self, seconds: float, end: str, reason: str) -> dict[str, Any]:
         """The result where all trials end in the same way."""

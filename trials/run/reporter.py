@@ -55,7 +55,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._on_disk = False
+        self._on_disk = self._phase_has_ended = False
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -95,8 +95,7 @@ class Reporter:
 
     def phase_ended(self, name: str, seconds: float) -> None:
         self.log.write(f"{name} took {seconds:.1f} s")
-        if self._thread is not None and self._mine():
-            self.log.publish()
+        self._phase_has_ended = True
 
     def training(self, tokens: Sequence[int], start: int) -> None:
         """A training begins after step `start`. `tokens[i]` is the number of tokens in the first i + 1 steps."""
@@ -152,7 +151,8 @@ class Reporter:
     def _work(self) -> None:
         written = time.monotonic()
         while not self._over.wait(_TICK):
-            self.log.pump()
+            ended, self._phase_has_ended = self._phase_has_ended, False
+            self.log.pump(publish=ended and self._mine())
             now = self.progress()
             self._guard(lambda now=now: self._observe(now))  # type: ignore[misc]
             if time.monotonic() - written >= self._interval and self._mine():

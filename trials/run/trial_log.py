@@ -55,9 +55,9 @@ class TrialLog:
         """Appends the lines of the text. Does nothing while the file is not open."""
         self._guard(lambda: self._write(text))
 
-    def pump(self) -> None:
-        """Takes over what standard error has got since the last call, and uploads the file when that is due."""
-        due = time.monotonic() - self._uploaded >= _UPLOAD_SECONDS
+    def pump(self, publish: bool = False) -> None:
+        """Takes over what standard error has got since the last call; with `publish`, or when that is due, uploads the file."""
+        due = publish or time.monotonic() - self._uploaded >= _UPLOAD_SECONDS
         self._guard(self._publish if due else self._take)
 
     def publish(self) -> None:
@@ -113,11 +113,15 @@ class TrialLog:
     def _publish(self) -> None:
         with self._lock:
             self._take()
-            if self._scratch is not None and self._dirty:
-                local = Path(self._scratch.name) / FILE
-                storage.replace_file(self._folder / FILE, lambda path: path.write_bytes(local.read_bytes()))
-                self._dirty = False
-            self._uploaded = time.monotonic()
+            self._uploaded = time.monotonic()  # before the upload: one that fails is not tried again at once
+            if self._scratch is None or not self._dirty:
+                return
+            content, self._dirty = (Path(self._scratch.name) / FILE).read_bytes(), False
+        try:
+            storage.replace_file(self._folder / FILE, lambda path: path.write_bytes(content))
+        except BaseException:
+            self._dirty = True
+            raise
 
     def _shown(self, text: str) -> str:
         for secret in self._secrets:
