@@ -15,7 +15,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep.callback import OnTrial
-from orchestrator.sweep.events import Event, event_log
+from orchestrator.sweep.events import Event, Observer, event_log
 from trials.errors import InputError
 from trials.ledger.storage import local, root
 from trials.yaml_file import YamlFile, dump
@@ -159,7 +159,9 @@ def drive(config: SweepConfig, storage: str | Path | None, how: Driving) -> Ran:
         remote = ClusterSweep(config, str(place), how.events)
         left, outcome = run_through_client(remote, how.address, how.console, show=how.show)
     else:
-        observers = [*event_log(how.events), *([how.on_trial] if how.on_trial is not None else [])]
+        observers: list[Observer] = [*event_log(how.events)]
+        if how.on_trial is not None:
+            observers.append(how.on_trial)
         left = drive_here(config, place, how.address, how.console, observers)
         outcome = finish(place, config.name, how.console if how.show else None)
     return Ran(config.name, place, left, outcome)

@@ -1,6 +1,5 @@
 """How long running and waiting trials still take, from the seconds of finished ones. Without any, nothing is guessed."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,35 +22,31 @@ class Timings:
     """Seconds by phase of the finished trials. Baselines are apart: they train nothing."""
 
     def __init__(self) -> None:
-        self._finished: dict[bool, list[dict[str, float]]] = defaultdict(list)
+        self._count = {True: 0, False: 0}
+        self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase, in the trials' order
 
     def add(self, seconds: Mapping[str, float], baseline: bool) -> None:
-        self._finished[baseline].append(dict(seconds))
+        self._count[baseline] += 1
+        sums = self._sums[baseline]
+        for phase, spent in seconds.items():
+            sums[phase] = sums.get(phase, 0.0) + spent
 
     def mean(self, baseline: bool) -> float | None:
         """Mean seconds of a finished trial; None while there is none."""
-        found = [sum(one.values()) for one in self._finished[baseline]]
-        return sum(found) / len(found) if found else None
+        count = self._count[baseline]
+        return sum(self._sums[baseline].values()) / count if count else None
 
     def left(self, one: Running) -> float | None:
         """Seconds that a running trial still takes, 0 for an overdue one; None while that is unknown."""
         mean = self.mean(one.baseline)
         if mean is None:
             return None
-        now = one.progress
-        phases = self._phases(one.baseline)
-        if now is None or now.phase not in phases:
+        now, sums, count = one.progress, self._sums[one.baseline], self._count[one.baseline]
+        if now is None or now.phase not in sums:
             return max(mean - one.age, 0.0)
-        names = list(phases)
-        later = sum(phases[name] for name in names[names.index(now.phase) + 1 :])
-        this = now.left if now.left is not None else max(phases[now.phase] - now.seconds, 0.0)
-        return this + later
-
-    def _phases(self, baseline: bool) -> dict[str, float]:
-        """Mean seconds of each phase, in the trials' order."""
-        finished = self._finished[baseline]
-        names = dict.fromkeys(name for one in finished for name in one)
-        return {name: sum(one.get(name, 0.0) for one in finished) / len(finished) for name in names}
+        phases = list(sums)
+        later = sum(sums[phase] for phase in phases[phases.index(now.phase) + 1 :]) / count
+        return later + (now.left if now.left is not None else max(sums[now.phase] / count - now.seconds, 0.0))
 
     def of_sweep(self, running: Sequence[Running], waiting: Mapping[bool, int], slots: int) -> str:
         """'about 2 min 10 s left' for the running trials and so many `waiting` ones, by whether they are baselines."""

@@ -10,6 +10,7 @@ from trials.ledger import storage, trial_progress
 
 _LOCAL_SECONDS, _STORE_SECONDS = 3.0, 30.0  # between two rounds, as often as workers write
 _SHARE = 0.1  # of the time that rounds may take: a store answers thousands of reads in minutes
+_EVENTS = 20.0  # a second: a thousand trials would fill gigabytes of event logs in a day
 
 
 class Follower:
@@ -47,4 +48,4 @@ class Follower:
         while not self._over.wait(wait):
             began = time.monotonic()
             self.look()
-            wait = max(self._interval, (time.monotonic() - began) / _SHARE)
+            wait = max(self._interval, (time.monotonic() - began) / _SHARE, len(self._seen) / _EVENTS)

@@ -63,8 +63,12 @@ def test_plan_is_that_of_the_command_and_shows_itself(parts, write, tmp_path, co
     config = api.config(parts)
     found = api.plan(config, tmp_path / "runs")
     assert found.as_dict()["trials"] == 2
-    printed = command("plan", write(parts), "--storage", tmp_path / "runs", "--json")
-    assert json.loads(printed.stdout) == json.loads(json.dumps(found.as_dict()))
+    printed = json.loads(command("plan", write(parts), "--storage", tmp_path / "runs", "--json").stdout)
+    own = json.loads(json.dumps(found.as_dict()))
+    counted = [
+        name for name in own if name not in ("disk_free", "phases", "notes") and "hours" not in name and "seconds" not in name
+    ]
+    assert [printed[name] for name in counted] == [own[name] for name in counted]  # the others measure this machine's speed
     assert "commonsense.gain" in found._repr_html_()
 
 

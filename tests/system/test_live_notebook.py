@@ -36,7 +36,7 @@ def test_sweep_in_a_notebook_is_one_table_and_its_command_a_few_lines(tmp_path, 
     (tmp_path / "little.yaml").write_text(yaml.safe_dump(parts))
     ran, shown, command = execute(tmp_path, monkeypatch, RUN, "results", COMMAND)
     tables = [one for one in ran if "best so far" in one.get("data", {}).get("text/html", "")]
-    assert len(tables) == 1
+    assert len(tables) == 1, ran
     assert "2 of 2 trials done, 0 running" in tables[0].data["text/html"]  # its last drawing
     assert len(ran) <= 8, "notes and a line for the beginning and the end"
     assert "front of little" in shown[0].data["text/html"]
