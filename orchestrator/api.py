@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.load import load
 from orchestrator.config.model import SweepConfig
+from orchestrator.config.shipped import find
 from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep.callback import OnTrial
 from orchestrator.sweep.events import Event, Observer, event_log
 from trials.errors import InputError
-from trials.ledger.storage import local, root
+from trials.ledger.storage import root
 from trials.yaml_file import YamlFile, dump
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def config(
         file = YamlFile(Path("config"), text=dump(_plain(source)))
         file.name((), "config")  # a dictionary has no lines
     else:
-        file = YamlFile(local(source) if isinstance(source, str) else source)
+        file = YamlFile(find(source) if isinstance(source, str) else source)
     return load(file, changes, gpu)
 
 

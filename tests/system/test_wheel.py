@@ -18,7 +18,7 @@ import pytest
 from orchestrator.config import shipped
 
 ROOT = Path(__file__).parents[2]
-CODE = ("orchestrator", "trials", "analysis")
+CODE = ("orchestrator", "trials", "analysis", "slimsweep")
 LOCKED = Path(pydantic.__file__).parents[1]  # where the packages of the lock are installed
 CACHES = shutil.ignore_patterns("__pycache__")
 
