@@ -177,8 +177,8 @@ def run(
 ) -> "Results":
     """Runs a sweep, or the rest of one, and returns its results. Blocks until it has ended.
 
-    `on_trial` is called with the event of each run of a trial that ends: finished, failed or given up; also for those that an
-    earlier sweep has finished. Where it raises, the sweep stops as after one Ctrl-C, and `run` raises the same. `quiet`:
+    `on_trial` is called with the event of each run of a trial that ends: finished, failed or given up; not again for those that
+    an earlier call has seen. Where it raises, the sweep stops as after one Ctrl-C, and `run` raises the same. `quiet`:
     nothing is printed. Raises SweepFailed for a sweep that was stopped or has no finished trial. The same call resumes it.
     """
     called = OnTrial(on_trial) if on_trial is not None else None

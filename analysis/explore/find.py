@@ -32,7 +32,7 @@ def find_key(name: str, sweep: str, numbers: Mapping[int, str], keys: Iterable[s
         raise InputError(one_line(f"{sweep} has no trial {name}; it has {len(numbers)}, from #0 on"))
     if len(named := list(models)) == 1:
         return named[0]
-    found = sorted({key for key in keys if name and key.startswith(name)})
+    found = sorted({key for key in keys if key and key.startswith(name)})
     if len(found) == 1:
         return found[0]
     hint = f"several keys begin so: {', '.join(found[:4])}" if found else "slimsweep status DIR lists those on the front"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +81,8 @@ def done(parts, tmp_path):
     return config
 
 
-def test_run_calls_back_for_each_trial_and_returns_the_results(done, tmp_path, capsys):
-    seen, threads = [], set()
-    results = api.run(
-        done, tmp_path, on_trial=lambda event: (seen.append(event.number), threads.add(threading.current_thread()))
-    )
-    assert sorted(number for number in seen if number is not None) == [0, 1]
-    assert threading.current_thread() not in threads
+def test_run_returns_the_results_and_prints_unless_it_is_quiet(done, tmp_path, capsys):
+    results = api.run(done, tmp_path)
     assert sorted(results.trials["number"]) == [0, 1]
     assert (tmp_path / "little" / "report.html").exists()
     assert "all 2 trials are done" in capsys.readouterr().out
@@ -96,14 +90,25 @@ def test_run_calls_back_for_each_trial_and_returns_the_results(done, tmp_path, c
     assert capsys.readouterr().out == ""
 
 
-def test_callback_that_raises_stops_the_sweep_and_is_raised(done, tmp_path):
+def test_callback_cannot_be_called_from_a_cluster(done, tmp_path):
+    with pytest.raises(InputError, match="on_trial: the driver runs on the cluster"):
+        api.run(done, tmp_path, "ray://127.0.0.1:1", on_trial=print)
+
+
+@pytest.mark.slow
+def test_callback_that_raises_stops_the_sweep_and_the_same_call_resumes_it(parts, tmp_path):
     def broken(event):
         raise ZeroDivisionError(event.event)
 
+    config = api.config(parts, {"resources.max_concurrent": 1})
     with pytest.raises(ZeroDivisionError, match="trial_finished"):
-        api.run(done, tmp_path, on_trial=broken, quiet=True)
-    with pytest.raises(InputError, match="on_trial: the driver runs on the cluster"):
-        api.run(done, tmp_path, "ray://127.0.0.1:1", on_trial=broken)
+        api.run(config, tmp_path, on_trial=broken, quiet=True)
+    assert len(api.results(tmp_path / "little").sweep.complete_records) < 3
+    seen = []
+    results = api.run(config, tmp_path, on_trial=seen.append, quiet=True)
+    assert len(results.sweep.complete_records) == 3
+    assert 0 < len(seen) < 3
+    assert all(event.record.state == "complete" for event in seen)
 
 
 def test_results_are_frames_and_a_figure(tmp_path):

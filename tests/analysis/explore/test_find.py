@@ -44,7 +44,7 @@ def test_name_means_one_key(name, key):
         ("#7", "sweep has no trial #7; it has 3, from #0 on"),
         ("aa", "sweep has no one record 'aa'; several keys begin so: aaaa11, aabb22"),
         ("zz", "sweep has no one record 'zz'"),
-        ("", "sweep has no one record ''"),
+        ("", "sweep has no one record ''; several keys begin so: 12cc33, aaaa11, aabb22"),
         ("\x1b[2J\nx", r"sweep has no one record '\\x1b"),
     ],
 )

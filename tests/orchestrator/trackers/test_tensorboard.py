@@ -40,10 +40,15 @@ def test_curve_grows_while_the_trial_runs_and_has_each_step_once(tmp_path, event
     def curve() -> list[tuple[int, float]]:
         read = reader.EventAccumulator(str(tmp_path / "tensorboard" / "trial-0"))
         read.Reload()
+        if "training.loss" not in read.Tags()["scalars"]:
+            return []
         return [(one.step, one.value) for one in read.Scalars("training.loss")]
 
     now = TrialProgress(key=events[3].key, phase="train", step=1, steps=2, tokens_per_second=50.0, losses=[(1, 3.0)])
-    tracker.progress(replace(events[2], event="trial_progress", progress=now))
+    running = replace(events[2], event="trial_progress", progress=now)
+    tracker.progress(running)
+    while not curve():  # tensorboardX writes in a thread of its own, and a flush takes what that has written
+        tracker.progress(running)
     assert curve() == [(1, 3.0)]
     tracker.trial(events[3])
     tracker.progress(replace(events[2], event="trial_progress", number=5, progress=now))
