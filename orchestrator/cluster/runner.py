@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ray
 from ray import tune
@@ -82,6 +83,16 @@ class Slots:
         return f"{self()} at a time, {device} each"
 
 
+class _Silent(tune.ProgressReporter):
+    """Reports nothing. Tune's own reporter, which has nothing to say here, clears the output of a notebook's cell."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
+        """Never called."""
+
+
 @contextmanager
 def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterator[None]:
     """Ctrl-C once lets the running trials finish; a second one, SIGTERM and SIGHUP stop at once. Every state resumes."""
@@ -137,6 +148,7 @@ def _fit(trainable: type[tune.Trainable], searcher: StudySearcher, deaths: Death
                 name=name,
                 storage_path=str(scratch),
                 verbose=0,
+                progress_reporter=_Silent(),
                 callbacks=[deaths],
                 failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
                 # a checkpoint of a finished trial would kill the worker that is to be reused
