@@ -27,7 +27,6 @@ from orchestrator.gate import gate
 from orchestrator.importing import import_command
 from orchestrator.init import init
 from orchestrator.logs import logs
-from orchestrator.replaying import replay
 from trials import command
 from trials.errors import InputError
 from trials.ledger.storage import expanded, local, root

@@ -62,11 +62,15 @@ def lines(answer: Answer, spec: FigureSpec) -> list[Line]:
 
 def rows_of(answer: Answer, spec: FigureSpec) -> list[Row]:
     """The complete rows that `only` selects, sorted by x if it is ordered. Derived rows only if the figure is about them."""
-    sweep, rows = answer.sweep, []
-    for trial in () if sweep is None else sweep.complete.to_dict("records"):
+    sweep = answer.sweep
+    if sweep is None:
+        return []
+    rows: list[Row] = []
+    for trial in sweep.complete.to_dict("records"):
         own = sweep.records[trial["key"]]
         # a setting that is not searched is equal in all points, and in their specs
-        row = {path: own.spec.setting(path) for path in (spec.x, *spec.by, *spec.only)} | trial
+        unsearched = {path: own.spec.setting(path) for path in (spec.x, *spec.by, *spec.only)}
+        row = unsearched | {str(column): value for column, value in trial.items()}
         row["x"] = _x(own, row, spec.x)
         if matches(row, spec.only, free=(spec.x, *spec.by)) and not (is_metric(spec.x) and null(row["x"])):
             rows.append(row)

@@ -54,8 +54,7 @@ def paper_point(objectives: Sequence[Objective]) -> list[float] | None:
     llama = PAPER[0]
     gain = llama["commonsense.value"] - llama["commonsense.base"]
     known = llama | {"commonsense.gain": gain, "commonsense.drop": -gain, "knowledge.gain": -llama["knowledge.drop"]}
-    found = [known.get(objective.metric) for objective in objectives]
-    return None if None in found else found
+    return [known[one.metric] for one in objectives] if all(one.metric in known for one in objectives) else None
 
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:

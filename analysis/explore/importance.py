@@ -102,8 +102,8 @@ def dependences(sweep: Sweep, metric: str, paths: Sequence[str]) -> dict[str, pd
     """
     forests = _forests(sweep, metric)
     found = {path: pd.DataFrame(columns=["value", "mean", "low", "high"]) for path in paths}
-    for path in paths if forests is not None else ():
-        if path not in forests.paths:
+    for path in paths:
+        if forests is None or path not in forests.paths:
             continue
         values, codes = forests.grid(path)
         means = forests.mean_at({path: codes})

@@ -106,7 +106,7 @@ def scatter_kinds(axes: Axes, places: np.ndarray, kinds: np.ndarray, urls: np.nd
     for kind, (name, look) in LOOKS.items():
         if (mask := kinds == kind).any():
             drawn = axes.scatter(*places[mask].T, label=name, edgecolors=LIGHT.paper, linewidths=0.9, **look)
-            drawn.set_urls(None if urls is None or urls[0] is None else urls[mask])
+            drawn.set_urls([None] if urls is None else urls[mask].tolist())
 
 
 def _ground(axes: Axes, shown: Scene) -> None:
@@ -145,12 +145,13 @@ def ellipse(x_error: float, y_error: float, correlation: float) -> tuple[float, 
 def _errors(axes: Axes, shown: Scene) -> None:
     """95 % ellipses of the front's trials; with one objective, 95 % intervals of all."""
     if shown.single:
-        axes.errorbar(*shown.places.T, NORMAL95 * shown.errors[:, 1], fmt="none", ecolor=LIGHT.muted, elinewidth=0.9, zorder=2)
+        x, y = shown.places.T
+        axes.errorbar(x, y, NORMAL95 * shown.errors[:, 1], fmt="none", ecolor=LIGHT.muted, elinewidth=0.9, zorder=2)
         return
     mask = (shown.kinds == "front") & np.isfinite(shown.errors).all(axis=1)
     correlations = shown.rows["correlation"][mask]
     for place, error, correlation in zip(shown.places[mask], shown.errors[mask], correlations, strict=True):
-        longer, shorter, angle = ellipse(*error, correlation)
+        longer, shorter, angle = ellipse(error[0], error[1], correlation)
         # many ellipses over each other would hide all else
         for look in ({"fill": False, "alpha": 0.45}, {"linewidth": 0, "alpha": 0.5 / max(mask.sum(), 8)}):
             axes.add_patch(Ellipse(place, 2 * longer, 2 * shorter, angle=angle, color=LIGHT.front, **look))
@@ -166,7 +167,7 @@ def _points(axes: Axes, shown: Scene, pages: Collection[int] | None) -> dict[tup
     names: dict[tuple[float, float], str] = {}
     for n in np.flatnonzero(beyond.any(axis=1)):
         look = LOOKS[shown.kinds[n]][1] | {"marker": ARROWS[int(np.argmax(beyond[n]))], "clip_on": False}
-        axes.scatter(*at[n], label=None if names else "beyond the axes", **look).set_urls(urls[[n]])
+        axes.scatter(*at[n], label=None if names else "beyond the axes", **look).set_urls([urls[n]])
         row, out = shown.rows.iloc[n].to_dict(), beyond[n].reshape(2, 2).any(axis=1)[1 if shown.single else 0 :]
         values = [numbers.value(row, name) for name, far in zip(_metrics(shown.sweep), out, strict=False) if far]
         names[float(at[n, 0]), float(at[n, 1])] = f"#{row['number']}: {', '.join(values)}"
@@ -198,13 +199,13 @@ def _label(axes: Axes, shown: Scene, names: dict[tuple[float, float], str]) -> N
     x, y = np.array(list(names)).T
     bold = ["bold" if text.startswith("#") and ":" not in text else "normal" for text in names.values()]
     lines = [shown.edge, *(_line(one.axis, one.edge, shown.window) for one in shown.bounds)]
-    xs, ys = zip(*(line.T for line in lines if len(line)), strict=True) if any(map(len, lines)) else (None, None)
+    lines = [line for line in lines if len(line)]
     places = np.concatenate([shown.places, np.array(list(names)), *([] if shown.single else [shown.baselines])])
     places = np.clip(places, *shown.window.T)
+    drawn: dict[str, Any] = {"x_lines": [line[:, 0] for line in lines], "y_lines": [line[:, 1] for line in lines]}
     allocate(
-        axes, x, y, list(names.values()), x_scatter=places[:, 0], y_scatter=places[:, 1], x_lines=xs, y_lines=ys,
-        textsize=9, fontweight=bold, linecolor=LIGHT.muted, linewidth=0.6, max_distance=0.3,
-        textcolor=LIGHT.ink, zorder=8,
+        axes, x, y, list(names.values()), x_scatter=places[:, 0], y_scatter=places[:, 1], **(drawn if lines else {}),
+        textsize=9, fontweight=bold, textcolor=LIGHT.ink, linecolor=LIGHT.muted, linewidth=0.6, max_distance=0.3, zorder=8,
     )  # fmt: skip
 
 

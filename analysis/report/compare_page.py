@@ -72,12 +72,12 @@ def fronts_figure(comparison: Comparison) -> Figure:
             continue
         if not front.single:
             axes.plot(*front.edge.T, color=colour, linewidth=1.4, alpha=0.7, zorder=2)
-        x_error, y_error = front.errors.T
+        (x, y), (x_error, y_error) = front.places.T, front.errors.T
         look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "alpha": 0.45, "zorder": 3}
-        axes.errorbar(*front.places.T, y_error, None if front.single else x_error, **look)
+        axes.errorbar(x, y, y_error, None if front.single else x_error, **look)
         look = {"s": 46, "edgecolors": LIGHT.paper, "linewidths": 1, "zorder": 4}
         label = f"{letter}: {sweep.name[:40]}, {len(front.rows)} on the front"
-        axes.scatter(*front.places.T, marker=marker, color=colour, label=label, **look)
+        axes.scatter(x, y, marker=marker, color=colour, label=label, **look)
         axes.set(xlabel=front.names[0], ylabel=front.names[1])
     if axes.collections:
         legend_above(axes)

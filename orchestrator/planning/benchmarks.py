@@ -38,7 +38,7 @@ def _benchmark(evaluation: Evaluation, tasks: Tasks) -> Benchmark:
         higher = [measure(task, evaluation.metric).scale.higher_is_better for task in built.values()]
         better = "higher" if all(higher) else "lower"
     elif evaluation.include is None and not unknown_tasks(evaluation):
-        total = sum(one.documents for one, _ in lengths(evaluation))
+        total = sum(one.documents for one in lengths(evaluation.model_copy(update={"documents": None})))
     bundled = evaluation.include is None and all(map(tasks.bundled, evaluation.tasks))
     return Benchmark(
         task=evaluation.tasks,

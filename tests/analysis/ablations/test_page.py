@@ -174,7 +174,7 @@ def test_answers_come_before_their_reasons(answers, tmp_path):
     order += ["Rules<", "What would change", "Caveats<", "Points<"]
     assert [section.index(one) for one in order] == sorted(section.index(one) for one in order)
     written = text_of(answers[1])
-    order = ["Q?", "Is it halved?", "Yes: by it.", "Is it kept?", "## Why", "## Design", "## Effects"]
+    order = ["Q?", "## Answers", "Is it halved?", r"Yes\: by it.", "Is it kept?", "## Why", "## Design", "## Effects"]
     order += ["## Rules", "What would change", "## Caveats", "## Points"]
     assert [written.index(one) for one in order] == sorted(written.index(one) for one in order)
 

@@ -9,8 +9,12 @@ from analysis.ablations.points import key, lines, path_name
 from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, asked, figured, swept
 
 
+def numbers(line):
+    return [row["number"] for row in line.rows]
+
+
 def test_rows_without_a_setting_begin_every_line(tmp_path):
-    found = {line.label: list(line.rows["number"]) for line in lines(asked(swept(tmp_path, DOSE)), BY_SOURCE)}
+    found = {line.label: numbers(line) for line in lines(asked(swept(tmp_path, DOSE)), BY_SOURCE)}
     assert found == {"gsm8k": [0, 1, 2], "self": [0, 4, 3]}
 
 
@@ -36,9 +40,9 @@ def test_derived_points_end_at_the_trained_one(tmp_path):
     points = [({"lora.rank": 8, "derive.samples": rows}, (20, 30)) for rows in (0, 16, 32, None)]
     answer = asked(swept(tmp_path, points))
     (course,) = lines(answer, figured("f", "F", "derive.samples", ("math.drop",), log=True))
-    assert list(course.rows["x"]) == [0, 16, 32, 64]  # 64 rows are what the Builder's trials are trained on
+    assert [row["x"] for row in course.rows] == [0, 16, 32, 64]  # 64 rows are what the Builder's trials are trained on
     (trained,) = lines(answer, figured("f", "F", "lora.rank", ("math.drop",)))
-    assert list(trained.rows["number"]) == [3]
+    assert numbers(trained) == [3]
 
 
 def test_many_lines_become_families(tmp_path):

@@ -26,6 +26,11 @@ def test_effects_list_a_few_seeds_one_by_one():
     assert [str(cell) for cell in row] == ["commonsense kept", "+1.2 points (−2.1 to +4.6)", "2 (+1.1, +2.3)", "250"]
 
 
+def test_shared_effect_is_listed_once():
+    again = dataclasses.replace(KEPT, name="again")
+    assert len(tables.effects(asked(None, effects=(KEPT, again))).rows) == 1
+
+
 def test_our_results_need_the_papers_design(tmp_path):
     answer = asked(swept(tmp_path, DOSE))
     assert tables.own_results(answer) == []

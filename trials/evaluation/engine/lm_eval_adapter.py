@@ -79,7 +79,7 @@ class LmEvalAdapter(TemplateLM):
         pairs = dict.fromkeys(request.args for request in requests)
         texts = {text for pair in pairs if ("pair", *pair) not in self._known for text in (pair[0].rstrip(), "".join(pair))}
         self._texts = self._tokenised(texts)
-        self._count(requests, len(requests))
+        _count(self.engine, requests, len(requests))
         try:
             found: list[Answer] = super().loglikelihood(requests, disable_tqdm)
         finally:
@@ -96,10 +96,6 @@ class LmEvalAdapter(TemplateLM):
         shorter = [len(old[1]) > len(new.context) for old, new in zip(requests, cut, strict=True)]
         self._note_cut("log-likelihood", shorter)
         return self.engine.log_likelihoods(cut) if cut else []
-
-    def _count(self, requests: Sequence[Any], calls: int) -> None:
-        """The documents of these requests come next, in so many calls for the engine."""
-        self.engine.tally.begin(len({(request.task_name, request.doc_id) for request in requests}), calls)
 
     def _note_cut(self, kind: str, cut: Sequence[bool]) -> None:
         if any(cut):
@@ -119,7 +115,7 @@ class LmEvalAdapter(TemplateLM):
             )
         ]
         found = [0.0] * len(requests)
-        self._count(requests, len(windows))
+        _count(self.engine, requests, len(windows))
         answers = self._loglikelihood_tokens([window for _, window in windows])
         for (number, _), (nats, _) in zip(windows, answers, strict=True):
             found[number] += nats
@@ -128,7 +124,7 @@ class LmEvalAdapter(TemplateLM):
     # ---------------------------------------------------------------------- generation
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-        self._count(requests, len(requests))
+        _count(self.engine, requests, len(requests))
         groups: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
             groups.setdefault(repr(request.args[1]), []).append(number)
@@ -287,6 +283,11 @@ class LmEvalAdapter(TemplateLM):
     def _first(self) -> tuple[str, ...]:
         first = self.tokenizer.decode(self.prefix_token_id, skip_special_tokens=False)
         return first, self.tokenizer.bos_token or first
+
+
+def _count(engine: Engine, requests: Sequence[Any], calls: int) -> None:
+    """The documents of these requests come next, in so many calls for the engine."""
+    engine.tally.begin(len({(request.task_name, request.doc_id) for request in requests}), calls)
 
 
 def _text(tokenizer: Any, response: Response, stops: Sequence[str], think_end: str | int | None) -> str:
