@@ -17,6 +17,7 @@ from tests.factories.configs import CONFIG, deep
 from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SHOP, SUMS, role, shop
 from tests.factories.ray_head import AUTHENTICATION, head
 from trials.evaluation import aggregate, evaluate
+from trials.evaluation.documents import response
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.hub.hub import Hub
 from trials.ledger.record import Ledger
@@ -59,7 +60,7 @@ def assert_equal(documents, samples: dict[str, list[dict[str, Any]]], evaluation
     assert len(documents) == len({key[:2] for key in known})
     for row in documents.itertuples():
         entry = known[row.task, row.doc_hash, evaluation.filter]
-        told, found = evaluate.response(entry["resps"]), row.response
+        told, found = response(entry["resps"]), row.response
         if "generate" in entry.get("arguments", {}) or not told.replace(".", "").replace("-", "").replace(" ", "").isdecimal():
             assert found == told
         else:
