@@ -277,7 +277,8 @@ FOLDER = "include/"
 class Evaluation(Section):
     """The benchmark of a role: lm-eval tasks, pooled over their documents.
 
-    `NAME` or {preset: NAME, ...} expands to a preset's fields (see trials/benchmark_presets.py).
+    `NAME` or {preset: NAME, ...} expands to a preset's fields (see trials/benchmark_presets.py), {questions: FILE, ...} to
+    those of a task made of the file (see trials/tasks/questions.py).
     """
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -331,6 +332,10 @@ class Evaluation(Section):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "questions" in given:
+            from trials.tasks import questions  # imports the readers of files, which few configs need
+
+            given = questions.expand(given)
         return benchmark_presets.expand(given)
 
     @model_validator(mode="after")

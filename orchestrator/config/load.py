@@ -73,14 +73,15 @@ def _take_base(file: YamlFile) -> None:
 
 
 def _find_includes(file: YamlFile) -> None:
-    """Makes the task folders of `eval` absolute: beside the config, or in the working directory."""
+    """Makes the task folders and the files of questions of `eval` absolute: beside the config, or in the working directory."""
     roles = file.data.get("eval")
     for role, fields in roles.items() if isinstance(roles, dict) else ():
-        named = fields.get("include") if isinstance(fields, dict) else None
-        if isinstance(named, str) and named:
-            written = local(named, f"{file.where(('eval', role, 'include'))}: eval.{role}.include")
-            places = [(Path(file.path).parent / written).absolute(), written.absolute()]
-            fields["include"] = str(next((place for place in places if place.is_dir()), places[-1]))
+        for key in ("include", "questions"):
+            named = fields.get(key) if isinstance(fields, dict) else None
+            if isinstance(named, str) and named:
+                written = local(named, f"{file.where(('eval', role, key))}: eval.{role}.{key}")
+                places = [(Path(file.path).parent / written).absolute(), written.absolute()]
+                fields[key] = str(next((place for place in places if place.exists()), places[-1]))
 
 
 def _override(file: YamlFile, override: str) -> None:

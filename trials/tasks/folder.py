@@ -19,6 +19,7 @@ from trials.tasks.task_yaml import Function, parse
 
 GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
 """Keys of a group itself (lm-eval's GroupConfig). Its other keys override those of its members."""
+_SCORES = "trials.tasks.answers"
 _CACHES = ("__pycache__", ".ipynb_checkpoints")
 
 
@@ -221,7 +222,8 @@ class TaskFolder:
         for file in files:
             read = self._files[file]
             for place, function in read.functions:
-                return f"{place}: !function {function}"
+                if not _shipped(function, file.parent):
+                    return f"{place}: !function {function}"
             if "class" in read.config:
                 return f"{read.places['class']}: class: {read.config['class']}"
         return None
@@ -235,6 +237,12 @@ class TaskFolder:
         """The folders in which a relative name of the task is searched, in this order."""
         file = leaf.entry.file if leaf.entry is not None else None
         return (*(self._files[file].folders if file is not None else ()), self.root)
+
+
+def _shipped(function: str, beside: Path) -> bool:
+    """Whether a function is one of this program's scores, and no file of the folder has its module's name."""
+    module = function.rpartition(".")[0]
+    return module == _SCORES and not (beside / f"{module}.py").exists()
 
 
 def _hidden(path: Path) -> bool:
