@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from trials.errors import InputError
+from trials.evaluation import evaluate
+from trials.evaluation.engine.fast_engine import FastEngine
 from trials.hub.hub import Hub
 from trials.hub.pinning import pinned
-from trials.spec import Evaluation, TrialSpec
+from trials.models import base
+from trials.spec import Base, Evaluation, TrialSpec
 from trials.tasks.tasks import Tasks, check
 from trials.yaml_file import YamlFile
 
@@ -191,6 +195,29 @@ def test_content_enters_the_key_and_its_place_does_not(file, folder, spec):
     assert key(file().rename(folder / "moved" / "sums.jsonl")) == first
     assert key(file(), prompt="Question: {{question}}\nAnswer:", score="exact") == first, "a default is its value"
     assert len({first, key(file(ROWS[:3])), key(file(), prompt="{{question}}"), key(file(), score="numeric")}) == 4
+
+
+def test_role_of_the_page_on_tasks_is_a_benchmark(folder):
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text()
+    (text,) = re.findall(r"## A file of questions.*?```yaml\n(.*?)```", page, flags=re.DOTALL)
+    roles = yaml.safe_load(text)["eval"]
+    (folder / "faq.jsonl").write_text(json.dumps({"question": "Open?", "answer": "Nine to five"}) + "\n")
+    (folder / "tickets.csv").write_text("text,team,other_team\nA bill,billing,legal\nA law,legal,legal\n")
+    support, triage = (built(Evaluation.model_validate(roles[name])) for name in ("support", "triage"))
+    assert support.doc_to_text(support.eval_docs[0]) == "Question: Open?\nAnswer:"
+    assert triage.doc_to_choice(triage.eval_docs[1]) == ["sales", "billing", "legal"]
+    assert [triage.doc_to_target(doc) for doc in triage.eval_docs] == [1, 2]
+
+
+def test_outcomes_of_a_model_are_the_scores_of_its_responses(file):
+    base_ = base.load(Base(model="micro", quantization="none", dtype="float32"), Hub())
+    prompt = "Question: Tom has {{a}} apples and buys {{b}} more. How many apples does Tom have?\nAnswer:"
+    rows = [{"a": a, "b": b, "sum": a + b} for a, b in [(7, 5), (3, 1), (8, 6), (2, 2), (99, 88)]]
+    evaluation = role(file(rows), prompt=prompt, answer="{{sum}}", score="numeric", until="Question:", max_tokens=32)
+    found = evaluate.evaluate(FastEngine(base_.model, base_.tokenizer, 8), "math", evaluation, Tasks(Hub()))
+    last = [(re.findall(r"\d+", response) or ["none"])[-1] for response in found["response"]]
+    assert found["score"].tolist() == [float(one == str(row["sum"])) for one, row in zip(last, rows, strict=True)]
+    assert 0 < found["score"].sum() < len(rows)
 
 
 def test_made_role_survives_a_round_trip(file):
