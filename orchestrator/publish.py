@@ -186,7 +186,11 @@ def without_paths(spec: TrialSpec) -> TrialSpec:
         name: source.model_copy(update={"dataset": _public_name(source.dataset)}) for name, source in spec.data.sources.items()
     }
     base = spec.base.model_copy(update={"model": _public_name(spec.base.model)})
-    return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update={"sources": sources})})
+    roles = {
+        role: one.model_copy(update={"include": None if one.include is None else _public_name(one.include)})
+        for role, one in spec.eval.items()
+    }
+    return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update={"sources": sources}), "eval": roles})
 
 
 def _public(record: TrialRecord | None) -> dict[str, Any] | None:

@@ -142,8 +142,10 @@ def test_public_spec_has_no_paths():
                 "mix": {"own": 1},
                 "sources": {"own": {"dataset": "~/rows.jsonl", "instruction": "{{a}}", "response": "{{b}}"}},
             },
+            eval={"own": {"task": "sums", "metric": "acc", "include": "/home/somebody/tasks"}},
         )
     )
+    assert shared.eval["own"].include == "tasks"
     assert (shared.base.model, shared.data.sources["own"].dataset) == ("secret-base", "rows.jsonl")
 
 

@@ -65,6 +65,9 @@ def expand(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(given: Mapping[str, Any]) -> None:
+    for key in (key for key in given if key not in KEYS):
+        if near := difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75):
+            raise placed((key,), f"unknown key; did you mean {near[0]!r}?")
     for key in ("questions", "prompt", "answer", "score"):
         if key in given and not (isinstance(given[key], str) and given[key].strip()):
             raise placed((key,), "expected a text")

@@ -166,6 +166,7 @@ def bad(number: int, **changes) -> list[dict]:
         (ROWS, {"metric": "acc"}, "metric", "a role with questions has its own metric; leave one of the two out"),
         (ROWS, {"max_tokens": True}, "max_tokens", "expected a whole number, 1 or more"),
         (ROWS, {"prompt": 3}, "prompt", "expected a text"),
+        (ROWS, {"promt": "x"}, "promt", "eval.math.promt: unknown key; did you mean 'prompt'"),
         ([], {}, "questions", "has no rows"),
     ],
 )
