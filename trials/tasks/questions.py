@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import yaml
 
-from trials.data import row_files
+from trials.data import compression, row_files
 from trials.data.sandbox import ERRORS, Sandbox, present
 from trials.errors import InputError
 from trials.explain import placed
@@ -248,28 +249,30 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
         raise InputError(f"{path}: there is no such file")
     if not row_files.known(path):
         raise InputError(f"{path} is none of {row_files.endings()}")
-    kind = row_files.TABLES.get(path.suffix.lower())
+    kind = row_files.TABLES.get(row_files.ending(path))
     number = 0
-    for number, row in enumerate(_table(path, kind) if kind else (row for _, row in row_files.read(path)), 1):
-        yield f"{path}: row {number}", row
+    for number, (line, row) in enumerate(_table(path, kind) if kind else row_files.read(path), 1):
+        yield f"{path}: row {number}{f' (line {line})' if line not in (0, number) else ''}", row
     if number == 0:
         raise InputError(f"{path}: has no rows")
 
 
-def _table(path: Path, kind: str) -> Iterator[Row]:
+def _table(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    """The rows of a Parquet or Arrow file, which have no lines."""
+    with compression.readable(path), compression.opened(path) as file:
+        content = pa.BufferReader(file.read())
     try:
         if kind == "parquet":
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
-            return
-        with pa.memory_map(str(path)) as source:
-            try:
-                table = pyarrow.ipc.open_stream(source).read_all()
-            except pa.ArrowInvalid:
-                table = pyarrow.ipc.open_file(source).read_all()
-            yield from table.to_pylist()
+            table = pyarrow.parquet.read_table(content)
+        else:
+            with suppress(pa.ArrowInvalid):  # `datasets` writes streams
+                yield from ((0, row) for row in pyarrow.ipc.open_stream(content).read_all().to_pylist())
+                return
+            content.seek(0)
+            table = pyarrow.ipc.open_file(content).read_all()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())[:160]}") from None
+    yield from ((0, row) for row in table.to_pylist())
 
 
 def _written(name: str, config: str, docs: list[dict[str, Any]]) -> Path:
@@ -281,7 +284,7 @@ def _written(name: str, config: str, docs: list[dict[str, Any]]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             if not (folder / file).is_file() or (folder / file).read_text(encoding="utf-8") != text:
-                local_files.replace(folder / file, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+                local_files.replace(folder / file, partial(Path.write_text, data=text, encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"{folder}: {error.strerror}; the task is written there: set HF_HOME to a folder to write to"

@@ -103,7 +103,7 @@ def test_chat_ends_by_itself(file):
     assert built(role(file(), chat_template=True)).config.generation_kwargs["until"] == []
 
 
-@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.csv", "q.tsv", "q.parquet", "q.jsonl.gz", "q.arrow"])
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.csv", "q.tsv", "q.parquet", "q.jsonl.gz", "q.arrow", "q.parquet.gz"])
 def test_every_format_gives_the_same_task(file, folder, name):
     import datasets
 
@@ -119,6 +119,8 @@ def test_every_format_gives_the_same_task(file, folder, name):
             text.to_csv(path, index=False, sep="\t")
         case "parquet":
             frame.to_parquet(path)
+        case "parquet.gz":
+            path.write_bytes(gzip.compress(frame.to_parquet()))
         case "jsonl.gz":
             path.write_bytes(gzip.compress((folder / "q.jsonl").read_bytes()))
         case "arrow":
