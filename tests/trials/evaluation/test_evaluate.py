@@ -239,8 +239,8 @@ CHATS = {
     "one turn": (CHAT, {"fewshot_as_multiturn": False, "shots": 2}),
     "first token": (BEGUN, {"system": "Be brief.", "shots": 1}),
     "no system": (STRICT, {"system": "Be brief.", "shots": 1}),
-    "reasoning text": (CHAT, {"think_end_token": "=", "shots": 2}),
-    "reasoning token": (CHAT, {"think_end_token": 30, "shots": 2}),
+    "reasoning text": (CHAT, {"think_end_token": "Answer:", "shots": 2}),
+    "reasoning token": (CHAT, {"think_end_token": 636, "shots": 2}),
 }
 
 
