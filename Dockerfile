@@ -22,6 +22,7 @@ RUN grep '^torch==' requirements.lock > torch.lock \
 COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
 COPY orchestrator orchestrator
+COPY slimsweep slimsweep
 COPY trials trials
 COPY analysis analysis
 RUN pip install --no-cache-dir --constraint requirements.lock '.[cluster,s3]' && rm -rf build ./*.egg-info
