@@ -62,7 +62,8 @@ def followed(ledger: Ledger, key: str) -> Iterator[str]:
         if new := appended(shown, text):
             yield new
         shown = text
-        if not running and (text or ledger.read(key) is not None):
+        # a trial whose worker died has not ended: it is tried again
+        if not running and (text.rstrip().endswith(trial_log.END) or ledger.read(key) is not None):
             return
         time.sleep(_LOCAL_SECONDS if storage.is_local(ledger.root) else _STORE_SECONDS)
 

@@ -114,8 +114,8 @@ class Progress:
         assert self.sweep is not None
         running = dict(self.sweep.running)
         shown = [f"{self._name(job)}: {describe(self._now[key], duration)}" for key, job in running.items() if key in self._now]
-        more = f"; {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-        return f"{'; '.join(shown[:_LISTED])}{more}; {self.left()}"
+        more = [f"{len(shown) - _LISTED} more"] if len(shown) > _LISTED else []
+        return "; ".join([*shown[:_LISTED], *more, *([] if (left := self.left()) == UNKNOWN else [left])])
 
     def _line(self, event: Event) -> str:
         assert self.sweep is not None

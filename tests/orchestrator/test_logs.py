@@ -1,7 +1,5 @@
 """`slimsweep logs` prints a trial's log, and goes on while the trial runs."""
 
-import threading
-
 import pytest
 
 from orchestrator import logs
@@ -43,27 +41,19 @@ def test_folder_without_a_sweep_is_one_line(tmp_path, command):
 
 
 def test_follow_shows_what_is_appended_until_the_trial_ends(built, monkeypatch):
-    key, wrote = built.trials[1]["key"], threading.Event()
-    monkeypatch.setattr(logs, "_LOCAL_SECONDS", 0.01)
-    lease = built.ledger.lease(key)
-    path = built.ledger.folder(key) / trial_log.FILE
+    key = built.trials[1]["key"]
+    lease, path = built.ledger.lease(key), built.ledger.folder(key) / trial_log.FILE
     path.write_text("one\n")
-    found = logs.followed(built.ledger, key)
-    assert next(found) == "one\n"
-    with path.open("a") as file:
-        file.write("two\n")
-    assert next(found) == "two\n"
+    coming = ["two\n", "", f"2026 {trial_log.END}\n"]
 
-    def end() -> None:
+    def sleep(seconds: float) -> None:
         with path.open("a") as file:
-            file.write("the end\n")
-        lease.release()
-        wrote.set()
+            file.write(coming.pop(0))
+        if len(coming) == 2:
+            lease.release()  # its worker has died; it is tried again, so this is no end
 
-    thread = threading.Thread(target=end)
-    thread.start()
-    assert "".join(found) == "the end\n"
-    thread.join()
+    monkeypatch.setattr(logs.time, "sleep", sleep)
+    assert list(logs.followed(built.ledger, key)) == ["one\n", "two\n", f"2026 {trial_log.END}\n"]
 
 
 def test_follow_of_an_ended_trial_prints_it_once(built):

@@ -15,7 +15,7 @@ from pathlib import Path
 from trials.ledger import storage, trial_progress
 from trials.ledger.trial_progress import LOSSES, TrialProgress
 from trials.printable import one_line
-from trials.run.trial_log import TrialLog
+from trials.run.trial_log import END, TrialLog
 
 LOCAL_SECONDS, STORE_SECONDS = 3.0, 30.0
 """Between two writes of the progress: to a folder, and to an object store, which charges for every write."""
@@ -78,6 +78,7 @@ class Reporter:
         if self._on_disk and self._mine():
             self._guard(lambda: trial_progress.remove(self._folder))
         if self._mine():
+            self.log.write(END)
             self.log.publish()
         self.log.close()
 

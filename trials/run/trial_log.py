@@ -22,6 +22,8 @@ from trials.ledger import storage
 from trials.printable import printable
 
 FILE = "log.txt"
+END = "==== the attempt ends ===="
+"""The last line of an attempt, however it ended; one whose process died lacks it."""
 LIMIT, HEAD, TAIL = 5 << 20, 1 << 20, 2 << 20
 """Bytes: a longer file is cut to its first HEAD and its last TAIL."""
 _LINE = 4096  # characters of a line

@@ -75,6 +75,7 @@ def test_progress_is_written_while_the_trial_runs_and_removed_at_its_end(tmp_pat
             pass
         assert (found.step, found.loss) == (1, 2.0)
     assert storage.names(ledger.folder("abc")) == [trial_log.FILE]
+    assert trial_log.read(ledger.folder("abc")).rstrip().endswith(trial_log.END)
 
 
 def test_nothing_is_written_or_removed_once_another_process_runs_the_trial(tmp_path):
