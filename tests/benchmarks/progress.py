@@ -1,16 +1,16 @@
-"""What publishing its progress costs a trial: `python -m tests.benchmarks.progress`, on the miniature base.
+"""What publishing its progress and its log costs a trial: `python -m tests.benchmarks.progress`, on the miniature base.
 
-Runs the same trial with and without it in turn, and compares the CPU seconds of this process, which other processes do not
-move much. The trial takes some ten seconds, so that progress is written several times.
+The CPU seconds of all calls of the reporter and of its thread, as a share of the trial's. A comparison of trials with and
+without it would need hours: they differ by more from run to run.
 """
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,41 +22,42 @@ from trials.hub.hub import Hub
 from trials.ledger.record import Ledger
 from trials.run.reporter import Reporter
 from trials.run.worker import Worker
-from trials.spec import TrialSpec
 
-SILENT = {name: lambda *arguments, **named: None for name in ("phase", "phase_ended", "training", "step", "documents", "note")}
-
-
-def seconds(worker: Worker, spec: TrialSpec) -> float:
-    """CPU seconds of one run of the trial, all threads."""
-    with tempfile.TemporaryDirectory() as folder:
-        worker.session.ledger = Ledger(Path(folder))
-        began = time.process_time()
-        record = worker.run(spec)
-        spent = time.process_time() - began
-    assert record.failure is None, record.failure
-    return spent
+CALLS = ("phase", "phase_ended", "training", "step", "documents", "note", "_work")  # none of them calls another one
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = {"samples": 800, "mix": {"micro/alpaca": 0.5, "micro/gsm8k": 0.5}}
+    data = {"samples": options.samples, "mix": {"micro/alpaca": 0.5, "micro/gsm8k": 0.5}}
     spec = spec_of(data=data, train={"learning_rate": 2.0e-3, "batch_size": 8, "micro_batch_size": 8})
-    worker = Worker(Ledger(Path(tempfile.gettempdir())), Hub())
-    seconds(worker, spec)  # loads everything
-    shares = []
-    for pair in range(options.pairs):
-        silent = mock.patch.multiple(Reporter, running=lambda self: nullcontext(), **SILENT)
-        runs = {}
-        for published in (True, False) if pair % 2 else (False, True):  # neither always comes first
-            with nullcontext() if published else silent:
-                runs[published] = seconds(worker, spec)
-        shares.append(runs[True] / runs[False] - 1)
-        print(f"with {runs[True]:.2f} s, without {runs[False]:.2f} s: {shares[-1]:+.2%}", flush=True)
-    print(f"median {statistics.median(shares):+.2%}, standard error {statistics.stdev(shares) / len(shares) ** 0.5:.2%}")
+    spent, count = dict.fromkeys(CALLS, 0.0), dict.fromkeys(CALLS, 0)
+
+    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return call(*arguments)
+            finally:
+                spent[name] += time.thread_time() - began
+                count[name] += 1
+
+        return wrapped
+
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(Ledger(Path(folder)), Hub())
+        worker.run(spec.baseline())  # loads everything
+        began, cpu = time.monotonic(), time.process_time()
+        with mock.patch.multiple(Reporter, **{name: timed(name, getattr(Reporter, name)) for name in CALLS}):
+            record = worker.run(spec)
+        cpu, seconds = time.process_time() - cpu, time.monotonic() - began
+    assert record.failure is None, record.failure
+    for name in CALLS:
+        print(f"{name:<14}{count[name]:>8} calls {1000 * spent[name]:>10.1f} ms")
+    print(f"the trial: {seconds:.1f} s, {cpu:.1f} s of CPU, {record.training['steps']:.0f} steps")
+    print(f"share: {sum(spent.values()) / cpu:.3%}")
 
 
 if __name__ == "__main__":
