@@ -432,7 +432,7 @@ def space_cases() -> Iterator[tuple[str, Case]]:
         "{lora.target_modules: [[q_proj], [v_proj]]}": "stands under `_`: [{lora.target_modules: [q_proj]}",
         "{lora.dropout: {type: float, low: 0, high: 0.5, step: 1e-10}}": "take wider ones",
         "{train.learning_rate: {type: float, low: 0, high: 1}}": "expected a number above 0",
-        "{lora.use_dora: [yes, no]}": "true or false stands without quotes",
+        "{lora.use_dora: [yes, no]}": "write true or false without quotes",
         "{train.seed: [-1, 0]}": "expected a whole number",
         "{train.seed: {type: int, low: -5, high: 5}}": "expected a whole number",
         "{data.mix: {type: simplex, step: 1e-9}}": "expected a number",

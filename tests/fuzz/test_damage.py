@@ -180,7 +180,6 @@ READERS: dict[str, tuple[str, ...]] = {
     "publish": ("publish", "{sweep}", "#99"),
     "compare": ("compare", "{sweep}", "{other}", "--to", "{out}"),
     "compared": ("compare", "{other}", "{sweep}", "--to", "{out}", "--json"),
-    "replay": ("replay", "{sweep}", "--orders", "1"),
     "plan": ("plan", "{config}", "--storage", "{storage}"),
     "plan-json": ("plan", "{config}", "--storage", "{storage}", "--json"),
 }

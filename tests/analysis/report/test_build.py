@@ -198,6 +198,7 @@ def many(builder):
     return dataclasses.replace(sweep, trials=rows)
 
 
+@pytest.mark.slow
 def test_page_of_ten_thousand_trials_stays_small(many):
     text = report(many)
     assert len(many.trials) > 10_000
