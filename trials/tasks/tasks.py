@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 from lm_eval.config.task import TaskConfig
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
@@ -30,6 +31,7 @@ from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
 from trials.tasks.measures import measure, measured
 
 templates.install()
+datasets.disable_progress_bars()  # a refusal is one line
 for _name in ("lm_eval", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # they warn about defaults of every task
 
@@ -164,8 +166,6 @@ class Tasks:
 
     def _with_data_of_hub(self, leaf: Leaf, config: dict[str, Any], content: Mapping[str, str], own: TaskFolder | None) -> Any:
         """The task with data of the hub or its mirror, at the commit of its pin."""
-        import datasets
-
         dataset, commit = config.get("dataset_path"), None
         where = f"{own.place(leaf, 'dataset_path')}: " if own is not None else ""
         if dataset:
