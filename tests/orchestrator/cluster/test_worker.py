@@ -1,5 +1,6 @@
 """The outcomes that a worker process reports."""
 
+import psutil
 import pytest
 from ray import _raylet
 
@@ -7,6 +8,7 @@ from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.cluster.worker import TrialActor
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
+from tests.factories.ray_workers import runs_a_trial
 from tests.factories.sweep_state import complete
 from trials.ledger.trial_progress import TrialProgress
 from trials.spec import TrialSpec
@@ -44,3 +46,4 @@ def test_title_of_the_process_names_sweep_trial_and_phase(parts, tmp_path, title
         complete(sweep, next(iter(sweep.running.values())))
     actor._show(TrialProgress(key="of-a-parent", phase="load"))
     assert title() == "ray::slimsweep little trial 0 load"
+    assert runs_a_trial(psutil.Process())  # the tests of lost workers find them by this title

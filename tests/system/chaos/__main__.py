@@ -12,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
 from optuna.trial import TrialState
+
+from tests.factories.ray_workers import runs_a_trial
 
 CONFIG = Path(__file__).parent / "chaos.yaml"
 TRIALS = 24
@@ -41,22 +43,22 @@ def victim(driver: int, kind: str) -> psutil.Process | None:
         process = psutil.Process(driver)
         if kind == "driver":
             return process
-        wanted = "raylet" if kind == "raylet" else "ray::"
-        found = [child for child in process.children(recursive=True) if _named(child, wanted)]
+        is_victim = _is_raylet if kind == "raylet" else runs_a_trial
+        found = [child for child in process.children(recursive=True) if _holds(is_victim, child)]
     except psutil.NoSuchProcess:
         return None
     return random.choice(found) if found else None
 
 
-def _named(process: psutil.Process, wanted: str) -> bool:
+def _is_raylet(process: psutil.Process) -> bool:
+    return " ".join(process.cmdline()[:1]).endswith("/raylet")
+
+
+def _holds(question: Callable[[psutil.Process], bool], process: psutil.Process) -> bool:
     try:
-        words = process.cmdline()
-    except psutil.Error:
+        return question(process)
+    except psutil.Error:  # it has just ended
         return False
-    if not words:
-        return False
-    # Tune's name for a worker that has its trainable
-    return "Trainable" in words[0] if wanted == "ray::" else words[0].endswith("/raylet")
 
 
 def records(storage: Path) -> dict[str, tuple[str, int]]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.factories.ray_workers import runs_a_trial
+
 ROOT = Path(__file__).parents[3]
 SHARED = "/mnt/shared"
 _PACKAGES = ("orchestrator", "trials", "analysis")
@@ -81,13 +83,7 @@ class _Namespaces:
         inside, found = self._namespace(self.pid), []
         for process in psutil.process_iter():
             try:
-                title = process.cmdline()[:1]
-                if (
-                    title
-                    and title[0].startswith("ray::")
-                    and title[0].endswith(".train")
-                    and self._namespace(process.pid) == inside
-                ):
+                if runs_a_trial(process) and self._namespace(process.pid) == inside:
                     found.append(process)
             except (psutil.Error, OSError):  # it has just ended, or is not ours
                 continue
