@@ -374,6 +374,11 @@ def test_the_slurm_job_fails_where_ray_does_not_start(job, tmp_path):
     assert job("exit 0", ray="exit 0").wait(60) == 1
 
 
+def test_a_requeued_slurm_job_ignores_the_process_id_that_a_lost_node_left(job, tmp_path):
+    (tmp_path / ".slimsweep-7").write_text("1\n")
+    assert job("exit 0", ray="exit 0").wait(60) == 1
+
+
 def test_the_slurm_script_runs_in_an_image(job, tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGE", "slimsweep.sif")
     put(tmp_path / "programs", apptainer=f'echo "apptainer $*" >> {tmp_path}/log')
