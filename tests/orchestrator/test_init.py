@@ -1,5 +1,8 @@
 """`init` writes a config to begin with, and overwrites nothing."""
 
+import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,9 @@ from orchestrator.config import shipped
 from orchestrator.config.load import load
 from orchestrator.init import write
 from trials.errors import InputError
+from trials.evaluation.racing import doc_hash
+from trials.ledger.outcomes import REPORT, SEARCH
+from trials.tasks.splits import half
 
 
 def test_written_config_is_complete(command, tmp_path, monkeypatch):
@@ -27,6 +33,25 @@ def test_chat_brings_its_conversations_and_its_task(tmp_path):
         *("mine.yaml", "conversations.jsonl", "tasks/places.yaml", "tasks/questions.jsonl", "tasks/metrics.py")
     }
     assert all((shipped.FOLDER / "chat" / path.relative_to(tmp_path)).read_text() == path.read_text() for path in written[1:])
+
+
+def test_halves_of_the_example_task_have_the_sizes_that_the_tutorial_states():
+    page = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+    stated = re.search(
+        r"With (\d+) questions .*: the search sees (\d+) of them, and the result is measured on the\s+other (\d+)\.", page
+    )
+    rows = [json.loads(line) for line in (shipped.FOLDER / "chat" / "tasks" / "questions.jsonl").read_text().splitlines()]
+    halves = Counter(half(row, doc_hash(row)) for row in rows)
+    assert [int(number) for number in stated.groups()] == [len(rows), halves[SEARCH], halves[REPORT]]
+
+
+def test_questions_of_the_example_task_are_answered_by_its_conversations():
+    folder = shipped.FOLDER / "chat"
+    turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in (folder / "conversations.jsonl").open()]
+    taught = {one[0].removeprefix("How do I ").removesuffix("?"): one[-1] for one in turns}
+    rows = [json.loads(line) for line in (folder / "tasks" / "questions.jsonl").open()]
+    assert len({row["question"] for row in rows}) == len(rows)
+    assert all(row["place"] in taught[row["question"].removeprefix("Say where this is done: ")] for row in rows)
 
 
 def test_nothing_is_written_where_a_file_of_it_exists(tmp_path):
