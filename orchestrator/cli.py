@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 import trials.search_path  # noqa: F401  # before anything that a file in the working folder may shadow
 
 # isort: split
+import importlib.metadata
 import json
 import time
 from collections.abc import Iterator
@@ -59,8 +60,22 @@ def _stoppable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _print_version(requested: bool) -> None:
+    if not requested:
+        return
+    try:
+        print(f"slimsweep {importlib.metadata.version('slimsweep')}")
+    except importlib.metadata.PackageNotFoundError:  # run from its folder
+        raise InputError("slimsweep is not installed here, so its version is unknown; make setup or pip install it") from None
+    raise typer.Exit
+
+
 @app.callback()
-def _slimsweep() -> None:
+def _slimsweep(
+    version: Annotated[
+        bool, typer.Option("--version", help="Prints the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Finds fine-tuning settings that keep what a small language model gains and limit what it forgets."""
 
 

@@ -1,6 +1,8 @@
 """The command line on the real Ray: a sweep from its config to the report, then the same command again."""
 
+import importlib.metadata
 import json
+import tomllib
 
 import pytest
 import yaml
@@ -130,6 +132,21 @@ def test_folder_without_a_sweep_is_exit_code_2(tmp_path, command):
         ran = command(name, tmp_path / "none")
         assert ran.returncode == 2
         assert str(tmp_path / "none") in ran.stderr
+
+
+def test_version_is_the_packages(command):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = command("--version")
+    assert (said.returncode, said.stdout) == (0, f"slimsweep {project['version']}\n")
+
+
+def test_version_of_a_program_that_is_not_installed_is_one_line(command, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    said = command("--version")
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1) and "not installed" in said.stderr
 
 
 def test_every_command_has_help_with_an_example(command):
