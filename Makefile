@@ -87,9 +87,10 @@ check: $(READY)
 	$(MAKE) docs
 	$(TESTS)
 
-# The documentation's site, build/site/index.html. A link to nowhere ends it.
+# The documentation's site, build/site/index.html. A link to nowhere, or a page that the navigation lacks, ends it. Not --quiet: that drops
+# warnings before `strict` counts them.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # The lock leaves out CUDA packages: torch's own wheel requires them, and a lock would force them on machines without a GPU.
 lock: $(READY)

@@ -1,7 +1,10 @@
 """The documentation: what is made from the code is complete, and what a reader meets first is there."""
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +61,31 @@ def test_words_of_a_fields_kind(reference):
     assert reference.takes({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}) == "number, above 0"
     assert reference.takes({"type": "array", "items": {"enum": ["a", "b"]}}) == "list of: `a`, `b`"
     assert reference.takes({"type": "integer", "maximum": 10**9}) == "whole number"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "text", "reason"),
+    [
+        ("stray.md", "# A page without a place", 'not included in the "nav"'),
+        ("index.md", "[a page](nowhere.md)", "'nowhere.md', but the target is not found"),
+        ("index.md", "[a section](results.md#nowhere)", "does not contain an anchor '#nowhere'"),
+    ],
+    ids=["page", "link", "anchor"],
+)
+def test_make_docs_ends_at_a_page_or_link_that_leads_nowhere(tmp_path, reference, page, text, reason):
+    for name in ("Makefile", "mkdocs.yml", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").touch()  # the environment is this one
+    make = ["make", "docs", f"BIN={Path(sys.executable).parent}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(make, cwd=tmp_path, env=environment, capture_output=True, check=False).returncode == 0
+    with (tmp_path / "docs" / page).open("a") as file:
+        file.write(f"\n{text}\n")
+    ended = subprocess.run(make, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0 and reason in ended.stderr
 
 
 def test_glossary_is_sorted_and_linked():
