@@ -12,6 +12,7 @@ _SECRET = (
     r"|(?:access|auth|api|hf|session|security)[_-]?token"
 )
 _PARAMETER = re.compile(rf"((?:{_SECRET}|[?&](?:token|key|sig|signature))\s?=\s?['\"]?)[^&\s'\"]+", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"token|key|.*(?:{_SECRET}).*", re.IGNORECASE)
 _TOKEN = re.compile(r"\b(hf_|ghp_|glpat-|AKIA|Bearer )[A-Za-z0-9._-]{8,}")
 
 
@@ -23,6 +24,11 @@ def printable(text: object) -> str:
 def without_passwords(text: str) -> str:
     """The text with *** for passwords in URLs and parameters, and for tokens and keys with a known prefix."""
     return _TOKEN.sub(r"\1***", _PARAMETER.sub(r"\1***", _IN_URL.sub(r"\1\2***@", text)))
+
+
+def printable_setting(name: str, value: object) -> str:
+    """The printable value of a setting; *** where its name is that of a secret, such as token or api_key."""
+    return "***" if _SECRET_NAME.fullmatch(name) else printable(value)
 
 
 def one_line(text: object) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trials.printable import one_line, printable
+from trials.printable import one_line, printable, printable_setting
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,13 @@ def test_passwords_and_tokens_are_hidden(text, shown):
 
 def test_one_line_has_no_line_end():
     assert one_line("a\n\n b\x0b") == r"a b\x0b"
+
+
+@pytest.mark.parametrize("name", ["token", "hf_token", "api_key", "API-KEY", "access_key_id", "db_password", "client_secret"])
+def test_settings_with_the_name_of_a_secret_are_hidden(name):
+    assert printable_setting(name, "hunter2") == "***"
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "max_new_tokens", "add_bos_token", "pretrained"])
+def test_other_settings_are_shown(name):
+    assert printable_setting(name, "hunter2") == "hunter2"

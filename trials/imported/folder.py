@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from trials.errors import InputError
-from trials.printable import one_line, printable
+from trials.printable import one_line, printable_setting
 
 _RESULTS = re.compile(r".+_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _NUMBER = re.compile(r"(\d+)")
-_SECRET = re.compile(r"^token$|auth_token|api_?key|secret|password", re.IGNORECASE)
 _SETTINGS = ("num_fewshot", "generation_kwargs", "filter_list", "metric_list", "output_type", "repeats")
-"""Of a task's configuration: what changes outcomes without changing the prompts."""
+"""Keys of a task's configuration that change outcomes and leave the prompts as they are."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,18 @@ class Run:
         if isinstance(given, str):
             given = dict(part.partition("=")[::2] for part in given.split(",") if part)
         pairs = given.items() if isinstance(given, dict) else ()
-        return {str(name): "***" if _SECRET.search(str(name)) else printable(value) for name, value in pairs}
+        return {str(name): printable_setting(str(name), value) for name, value in pairs}
 
     @property
     def setup(self) -> Mapping[str, Any]:
         """How lm-eval was called: device, limit, type of the weights and more."""
         return self._section("config")
+
+    @property
+    def dtype(self) -> str | None:
+        """The type that the weights had, such as bfloat16, whatever the arguments requested; None if lm-eval did not write it."""
+        found = self.setup.get("model_dtype")
+        return one_line(found).removeprefix("torch.") if found else None
 
     @property
     def tasks(self) -> list[str]:

@@ -29,9 +29,9 @@ class Measured:
 def check(base: Measured, tuned: Measured) -> None:
     """Raises InputError, one line with file and line, at the first difference that makes the pairs no pairs."""
     for task, settings in _tasks(base.record).items():
-        file = _file(tuned.record, task)
-        for name, theirs in settings.items():
-            own = _tasks(tuned.record)[task].get(name)
+        file, ours = _file(tuned.record, task), _tasks(tuned.record)[task]
+        for name in dict.fromkeys([*settings, *ours]):
+            own, theirs = ours.get(name), settings.get(name)
             if own != theirs:
                 raise InputError(
                     f"{file}: task {task} ran with {name} {_short(own)}, the base with {_short(theirs)} "
@@ -65,7 +65,9 @@ def differences(base: TrialRecord, tuned: TrialRecord) -> Iterator[str]:
     """What differs between the evaluations and may explain a difference between the models, a sentence each."""
     assert base.imported is not None and tuned.imported is not None
     pairs = {name: (tuned.versions.get(name), base.versions.get(name)) for name in ("lm-eval", "transformers")}
-    for name in ("dtype", "load_in_4bit", "load_in_8bit"):
+    if tuned.imported.dtype and base.imported.dtype:  # some versions of lm-eval, and older records, do not say it
+        pairs["dtype"] = (tuned.imported.dtype, base.imported.dtype)
+    for name in ("load_in_4bit", "load_in_8bit"):
         pairs[name] = (tuned.imported.arguments.get(name), base.imported.arguments.get(name))
     differing = [
         f"{name} {one or 'unset'} instead of {other or 'unset'}" for name, (one, other) in pairs.items() if one != other
@@ -83,5 +85,5 @@ def _file(record: TrialRecord, task: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = one_line(value)
+    text = "unset" if value is None else one_line(value)
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -20,9 +20,9 @@ _OWN = ("question", "cluster")  # equal for all models, so the base alone keeps 
 
 
 def spec(base: Model, evaluations: Mapping[str, Evaluation]) -> TrialSpec:
-    """The base and its evaluation as far as lm-eval's files tell. Of the training nothing is known: it has no rows."""
+    """The base and its evaluation, from lm-eval's files. They say nothing about the training, so it has no rows."""
     arguments = base.newest.arguments
-    dtype = str(base.newest.setup.get("model_dtype", "")).removeprefix("torch.")
+    dtype = base.newest.dtype
     quantized = arguments.get("load_in_4bit", "").lower() == "true"
     return TrialSpec(
         base=Base(
@@ -49,6 +49,7 @@ def measured(model: Model, trial: TrialSpec, is_base: bool) -> Measured:
     imported = Imported(
         model=model.name,
         arguments=model.newest.arguments,
+        dtype=model.newest.dtype,
         tasks={task: run.settings(task) for task, run in runs.items()},
         files={task: str(run.samples(task)) for task, run in runs.items()},
     )

@@ -55,6 +55,8 @@ class Imported(BaseModel):
     """The evaluated model's name, as lm-eval wrote it."""
     arguments: dict[str, str] = {}
     """lm-eval's arguments of the model, without secrets."""
+    dtype: str | None = None
+    """The type that the weights had."""
     tasks: dict[str, dict[str, Any]] = {}
     """By task: the settings on which its outcomes depend beside the prompts (see trials/imported/folder.py)."""
     files: dict[str, str] = {}

@@ -75,9 +75,21 @@ def test_other_settings_of_a_task_are_refused(changes, what, tune):
     assert what in refused(tune.parent)
 
 
+def test_setting_that_the_tune_alone_has_is_refused(tune):
+    write(tune.parent, {"pretrained": "t"}, RIGHT, configs={"gsm": {**CONFIGS["gsm"], "repeats": 4}})
+    assert "task gsm ran with repeats 4, the base with unset" in refused(tune.parent)
+
+
 def test_other_versions_and_types_are_a_note(tune):
-    write(tune.parent, {"pretrained": "t", "dtype": "float16"}, RIGHT, lm_eval_version="0.4.9")
+    config = {"model_args": {"pretrained": "t", "dtype": "auto"}, "model_dtype": "torch.float16"}
+    write(tune.parent, {"pretrained": "t"}, RIGHT, lm_eval_version="0.4.9", config=config)
     base, tuned = both(tune.parent)
     pairing.check(base, tuned)
     (note,) = pairing.differences(base.record, tuned.record)
-    assert "lm-eval 0.4.9 instead of 0.4.13, dtype float16 instead of unset" in note
+    assert "lm-eval 0.4.9 instead of 0.4.13, dtype float16 instead of float32" in note
+
+
+def test_same_type_under_two_arguments_is_no_note(tune):
+    config = {"model_args": {"pretrained": "t", "dtype": "auto"}, "model_dtype": "torch.float32"}
+    write(tune.parent, {"pretrained": "t"}, RIGHT, config=config)
+    assert list(pairing.differences(*(one.record for one in both(tune.parent)))) == []
