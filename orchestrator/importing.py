@@ -15,7 +15,10 @@ def import_command(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="What `lm_eval --output_path DIR --log_samples` wrote.", show_default=False, parser=local, metavar="DIR"
+            help="The folder that `lm_eval --output_path DIR --log_samples` wrote.",
+            show_default=False,
+            parser=local,
+            metavar="DIR",
         ),
     ],
     base: Annotated[

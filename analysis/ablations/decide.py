@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from analysis.ablations import words
 from analysis.ablations.answer import Answer, Ruling, Verdict
@@ -13,9 +12,9 @@ from analysis.ablations.cells import Cells
 from analysis.ablations.effects import Estimate, estimate
 from analysis.ablations.questions import EffectRule, Question, chances, holds, leaves
 from analysis.results.sweep import Sweep
-from analysis.stats.intervals import LEVEL, reach
+from analysis.stats.intervals import LEVEL
+from analysis.stats.sample_size import POWER, power
 
-POWER = 0.8  # of the number of seeds that is reported as sufficient
 _ANSWERS: dict[bool | None, Literal["yes", "no", "cannot tell"]] = {True: "yes", False: "no", None: "cannot tell"}
 _MAX_SEEDS = 200  # the search for a sufficient number ends here
 
@@ -72,9 +71,9 @@ def rule_on(found: Estimate, rule: EffectRule, seeds: int, held: int = 1, failed
     # inside a band an effect lies at a distance from both of its bounds
     distances = (rule.matters, 2 * bound - rule.matters) if inside else (rule.matters,)
     # one seed shows no spread; power is then that of two, the fewest that decide
-    power = _power(distances, *found.error(max(seeds, 2)), of) if found.decides else 0.0
+    chance = power(distances, *found.error(max(seeds, 2)), of) if found.decides else 0.0
     sufficient = None if decided is not None else _sufficient(found, relation, bound, seeds, of)
-    return Ruling(effect, relation, bound, decided, power, sufficient, level)
+    return Ruling(effect, relation, bound, decided, chance, sufficient, level)
 
 
 def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, bool]:
@@ -86,14 +85,6 @@ def _sides(relation: str, low: float, high: float, bound: float) -> tuple[bool, 
     return -bound < low and high < bound, low >= bound or high <= -bound
 
 
-def _power(distances: Sequence[float], stderr: float, freedom: float, of: int) -> float:
-    """Probability that the interval of a true value at these distances from its bounds excludes all of them (noncentral t)."""
-    if stderr == 0:
-        return 1.0
-    missed = (float(special.nctdtr(freedom, distance / stderr, float(reach(freedom, of)))) for distance in distances)
-    return max(1.0 - sum(missed), 0.0)  # a lower bound for two distances, by Bonferroni's inequality
-
-
 def _sufficient(found: Estimate, relation: str, bound: float, seeds: int, of: int) -> int | None:
     """The smallest number of seeds, above the present one, that decides with probability POWER if the estimate is true."""
     value = found.effect.value
@@ -101,4 +92,4 @@ def _sufficient(found: Estimate, relation: str, bound: float, seeds: int, of: in
     if relation == "within":
         distances = (bound - value, bound + value) if abs(value) < bound else (abs(value) - bound,)
     more = range(seeds + 1, _MAX_SEEDS + 1)
-    return next((n for n in more if _power(distances, *found.error(n), of) >= POWER), None)
+    return next((n for n in more if power(distances, *found.error(n), of) >= POWER), None)

@@ -74,7 +74,7 @@ def _row(sweep: Sweep, trial: str) -> Mapping[Any, Any]:
         rows = sweep.trials[sweep.trials["key"] == key_of(sweep, trial)]
         if rows.empty:
             raise InputError(
-                f"{trial} is no trial of {sweep.name}; a baseline or a single replicate cannot be required anything"
+                f"{trial} is no trial of {sweep.name}; a requirement cannot be on a baseline or a single replicate"
             )
         if rows.iloc[0]["state"] != "complete":
             raise InputError(f"trial #{rows.iloc[0]['number']} of {sweep.name} is {rows.iloc[0]['state']}; it has no numbers")

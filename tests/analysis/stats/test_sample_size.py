@@ -12,13 +12,13 @@ def test_power_is_the_share_of_intervals_that_exclude_the_bound():
     n, distance, sd = 30, 0.2, 0.4
     drawn = random.normal(distance, sd, (20_000, n))
     half = float(reach(n - 1)) * drawn.std(axis=1, ddof=1) / np.sqrt(n)
-    assert power(distance, sd / np.sqrt(n), n - 1) == pytest.approx((drawn.mean(axis=1) - half > 0).mean(), abs=0.01)
+    assert power((distance,), sd / np.sqrt(n), n - 1) == pytest.approx((drawn.mean(axis=1) - half > 0).mean(), abs=0.01)
 
 
 def test_sufficient_number_has_the_power_and_one_less_has_not():
     n = sufficient_documents(0.1, 0.08, 0.0, 40, 1)
     assert n is not None
-    assert power(0.1, 0.08 * np.sqrt(40 / n), n - 1) >= POWER > power(0.1, 0.08 * np.sqrt(40 / (n - 1)), n - 2)
+    assert power((0.1,), 0.08 * np.sqrt(40 / n), n - 1) >= POWER > power((0.1,), 0.08 * np.sqrt(40 / (n - 1)), n - 2)
 
 
 def test_four_times_as_many_for_half_the_distance():
