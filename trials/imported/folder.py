@@ -51,7 +51,7 @@ class Run:
 
     @property
     def dtype(self) -> str | None:
-        """The type that the weights had, such as bfloat16, whatever the arguments requested; None if lm-eval did not write it."""
+        """The weights' type, such as bfloat16, whatever the arguments requested. None if lm-eval did not write it."""
         found = self.setup.get("model_dtype")
         return one_line(found).removeprefix("torch.") if found else None
 

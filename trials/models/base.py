@@ -23,7 +23,7 @@ from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import Hub, is_commit
 from trials.mix import Example
-from trials.models import devices, gguf
+from trials.models import devices, gguf, pickles
 from trials.spec import Base, Data
 
 
@@ -63,6 +63,7 @@ def check(base: Base, hub: Hub) -> None:
     """Raises InputError if the model does not exist or no trial can tune it; reads only its configuration."""
     if base.dtype == "auto":
         devices.check(base.dtype)
+    pickles.check(base, hub)
     if base.gguf is None or gguf.file(base, hub, fetch=False):  # else the configuration comes with the file, at loading
         _check_causal(base, configuration(base, hub))
 
@@ -154,7 +155,7 @@ def _end_token(base: Base, hub: Hub, tokenizer: Any) -> str | None:
 
 
 def load(base: Base, hub: Hub) -> LoadedBase:
-    """Weights (frozen, evaluation mode) and tokenizer; raises InputError if the model does not exist."""
+    """Weights (frozen, evaluation mode) and tokenizer; raises InputError if the model does not exist or is pickled."""
     from trials.models import dequantize  # imports bitsandbytes, which checks need not wait for
 
     devices.check(base.dtype)
@@ -164,14 +165,16 @@ def load(base: Base, hub: Hub) -> LoadedBase:
     if base.gguf is not None:
         folder, checksum = gguf.converted(base, hub)
         path, revision = str(folder), "main"
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        revision=revision,
-        dtype=getattr(torch, base.dtype),
-        quantization_config=quantization_config(base),
-        device_map={"": device()},  # bitsandbytes quantises on the device that the weights are loaded to
-        trust_remote_code=False,
-    )
+    with pickles.refused(base.model):
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision,
+            dtype=getattr(torch, base.dtype),
+            quantization_config=quantization_config(base),
+            device_map={"": device()},  # bitsandbytes quantises on the device that the weights are loaded to
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
     model.requires_grad_(False)
     # On a CPU with bfloat16 instructions, bitsandbytes packs a layer's weights for them at the first evaluation, and unpacks
     # them rounded when training continues: a training would depend on the evaluations before it.

@@ -20,6 +20,7 @@ from transformers.utils import cached_file, is_gguf_available
 from trials.errors import InputError
 from trials.hub import fingerprint
 from trials.hub.hub import Hub
+from trials.models import pickles
 from trials.spec import Base
 
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.jinja", "config.json")
@@ -79,14 +80,15 @@ def _convert(base: Base, source: Path, config: Path | None, target: Path) -> Non
     if config is None:
         _refuse_scaled_positions(base, source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent,
-            gguf_file=source.name,
-            config=None if config is None else AutoConfig.from_pretrained(config),
-            dtype=getattr(torch, base.dtype),
-            quantization_config=GgufConfig(dequantize=True),
-            trust_remote_code=False,
-        )
+        with pickles.refused(base.model):
+            model = AutoModelForCausalLM.from_pretrained(
+                source.parent,
+                gguf_file=source.name,
+                config=None if config is None else AutoConfig.from_pretrained(config),
+                dtype=getattr(torch, base.dtype),
+                quantization_config=GgufConfig(dequantize=True),
+                trust_remote_code=False,
+            )
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"base.gguf: {source.name} of {base.model} cannot be read by transformers: {reason}") from error

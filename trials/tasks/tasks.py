@@ -118,6 +118,7 @@ class Tasks:
             folder = opened(evaluation.include) if evaluation.include is not None else None
             built = {}
             for leaf in (leaf for name in evaluation.tasks for leaf in self.leaves(name, folder)):
+                _check_code(leaf)
                 wanted = (settings, leaf.name, repr(leaf.overrides))
                 if wanted not in self._built:
                     self._built[wanted] = self._build(leaf, evaluation, folder)
@@ -240,6 +241,15 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
         raise InputError(f"eval.{role}: marker and flexible are of a metric of right answers, which {evaluation.metric} is not")
     if evaluation.documents is not None and evaluation.documents > total:
         raise InputError(f"eval.{role}.documents: {evaluation.documents} requested, {'+'.join(evaluation.tasks)} has {total}")
+
+
+def _check_code(leaf: Leaf) -> None:
+    """Raises InputError for a task that lm-eval marks as one that runs responses. Building one may run code already."""
+    if leaf.setting("unsafe_code"):
+        raise InputError(
+            f"eval: task {leaf.name} runs the code that a model generates (unsafe_code), and nothing contains it here; choose "
+            "a task that only reads responses"
+        )
 
 
 def _check_shots(role: str, name: str, task: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import torch
 
 from trials.mix import Example
-from trials.models import oom
+from trials.models import oom, pickles
 from trials.spec import Train
 from trials.training import trainer
 from trials.training.unsloth import ERRORS, read_state, write_state
@@ -28,17 +28,18 @@ from trials.training.unsloth import ERRORS, read_state, write_state
 def model_for(request: dict[str, Any]) -> Any:
     """The base with a fresh adapter, whose weights `trainer.fit` sets from the start state."""
     base = request["base"]
-    model, _ = unsloth.FastLanguageModel.from_pretrained(
-        model_name=base["model_name"],
-        revision=base["revision"],
-        max_seq_length=request["max_seq_length"],
-        dtype=getattr(torch, base["dtype"]),
-        load_in_4bit=request["load_in_4bit"],
-        load_in_16bit=not request["load_in_4bit"],
-        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
-        use_exact_model_name=True,  # not the 4-bit copy that Unsloth publishes, whose weights may differ
-        trust_remote_code=False,
-    )
+    with pickles.refused(base["model_name"]):
+        model, _ = unsloth.FastLanguageModel.from_pretrained(
+            model_name=base["model_name"],
+            revision=base["revision"],
+            max_seq_length=request["max_seq_length"],
+            dtype=getattr(torch, base["dtype"]),
+            load_in_4bit=request["load_in_4bit"],
+            load_in_16bit=not request["load_in_4bit"],
+            device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+            use_exact_model_name=True,  # not the 4-bit copy that Unsloth publishes, whose weights may differ
+            trust_remote_code=False,
+        )
     return unsloth.FastLanguageModel.get_peft_model(
         model, **request["lora"], bias="none", random_state=request["train"]["seed"], use_gradient_checkpointing="unsloth"
     )

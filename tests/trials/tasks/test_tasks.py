@@ -150,3 +150,13 @@ def test_pinned_role_keeps_its_tasks_while_their_folder_is_edited(tasks, tmp_pat
     before = tasks.build(pinned)
     (folder / "sums.yaml").write_text("no: [yaml")
     assert tasks.build(pinned) == before
+
+
+def test_task_that_runs_responses_is_refused_before_its_code_is_imported(tasks, tmp_path):
+    folder = shop(tmp_path)
+    (folder / "code.py").write_text("raise SystemExit('imported')\n")
+    data = "dataset_path: json\ndataset_kwargs: {data_files: data/sums.jsonl}\ntest_split: train"
+    (folder / "one.yaml").write_text(f"task: one\nunsafe_code: true\nprocess_docs: !function code.docs\n{data}\n")
+    with pytest.raises(InputError, match=r"task one runs the code that a model generates \(unsafe_code\)") as caught:
+        check("code", role({"task": "one", "metric": "acc", "trust_code": True}, folder), tasks)
+    assert len(str(caught.value).splitlines()) == 1
