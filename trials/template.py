@@ -17,7 +17,7 @@ from typing import Any
 
 from trials.data import turns
 from trials.data.conversation import Conversation, Malformed, conversation
-from trials.data.sandbox import ERRORS, Sandbox, present
+from trials.data.sandbox import ERRORS, Sandbox, present, reason
 from trials.errors import InputError
 from trials.spec import Data, Source
 
@@ -103,7 +103,7 @@ class Reader:
         try:
             return f"{field} {text!r}", (compiled or self._sandbox.compiled)(text)
         except ERRORS as error:
-            raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {_reason(error)}") from error
+            raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {reason(error)}") from error
 
     def _rendered(self, part: _Part, row: dict[str, Any], where: str) -> Any:
         name, render = part
@@ -112,12 +112,8 @@ class Reader:
         except ERRORS as error:
             at = f"{where}: " if where else ""
             raise InputError(
-                f"source {self.name!r}: {at}{name}: {_reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
+                f"source {self.name!r}: {at}{name}: {reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _near(error: BaseException, row: dict[str, Any]) -> str:
@@ -229,7 +225,7 @@ class Encoder:
             before, whole = apply(question, add_generation_prompt=True), apply(answered)
         except ERRORS as error:  # the template is the model's own
             raise InputError(
-                f"data.template: the chat template of {self._base} takes no user and assistant: {_reason(error)}"
+                f"data.template: the chat template of {self._base} takes no user and assistant: {reason(error)}"
             ) from error
         if whole[: len(before)] != before:
             raise InputError(

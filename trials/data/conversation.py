@@ -6,6 +6,7 @@ and so they name the roles. Everything else in a message, such as its tool calls
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,12 @@ _ROLE, _CONTENT = ("role", "from"), ("content", "value")
 _TEXTS = ("content", "reasoning_content", "reasoning", "thinking")
 """Keys of a message whose text a template may write."""
 _LEADING = ("system", "developer")
+_KEY = r"""['"](?:{})['"]\s*:"""
+_BEGINS_AS_MESSAGES = re.compile(
+    rf"""\s*\[\s*\{{(?=.*{_KEY.format("|".join(_CONTENT))}).*?{_KEY.format("|".join(_ROLE))}\s*['"](?:{"|".join(_KNOWN)})['"]""",
+    re.DOTALL | re.IGNORECASE,
+)
+"""The beginning of a list of messages in any notation: JSON that is cut off, or as Python prints it."""
 
 
 class Malformed(ValueError):
@@ -64,12 +71,29 @@ class Conversation:
         return None if written else "no response"
 
 
+def holds_messages(value: Any) -> bool:
+    """Whether the value of a column is messages and no text: an object, or a list of objects.
+
+    A text is messages only if it is a JSON list of objects that each have a known role and a content, for an answer may be
+    JSON too. A text that begins as such a list but is no JSON counts, so that `conversation` reports it.
+    """
+    if not isinstance(value, str):
+        return bool(value) and all(isinstance(one, dict) for one in (value if isinstance(value, list) else [value]))
+    if not value.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        listed = _listed(json.loads(value, strict=False))
+    except (ValueError, RecursionError):
+        return _BEGINS_AS_MESSAGES.match(value) is not None
+    return isinstance(listed, list) and bool(listed) and all(map(_is_message, listed))
+
+
 def conversation(messages: Any, context: Any = None, tools: Any = None, filled: bool = False) -> Conversation:
     """The conversation that a row's values make; raises Malformed.
 
-    Values may be lists, or JSON text as in a CSV file. A plain text is one message: the user's in `context`, the assistant's in
-    `messages` after a context. `filled`: the values come from a table, whose objects have null for every key that only other
-    rows have.
+    Values may be lists, or JSON text as in a CSV file. A text that `holds_messages` does not take for messages is one message:
+    the user's in `context`, the assistant's in `messages` after a context. `filled`: the values come from a table, whose
+    objects have null for every key that only other rows have.
     """
     before = _messages(context, "context", "user", filled)
     after = _messages(messages, "messages", None if context is None else "assistant", filled)
@@ -91,15 +115,27 @@ def _messages(value: Any, name: str, speaker: str | None, filled: bool) -> list[
     if _absent(value):
         return []
     if isinstance(value, str):
-        if speaker is not None and not value.lstrip().startswith(("[{", "{")):
+        if speaker is not None and not holds_messages(value):
             return [{"role": speaker, "content": value}]
-        value = _parsed(value, name)
-    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
-        # a list of objects, as some data sets store it: an object of lists
-        value = [dict(zip(value, cells, strict=False)) for cells in zip(*value.values(), strict=False)]
-    if not isinstance(value, list):
+        value, filled = _parsed(value, name), False  # no table fills what is inside a text
+    listed = _listed(value)
+    if not isinstance(listed, list):
         raise Malformed(f"{name} is {_kind(value)}, not a list of messages")
-    return [_message(one, f"{name}[{place}]", filled) for place, one in enumerate(value)]
+    return [_message(one, f"{name}[{place}]", filled) for place, one in enumerate(listed)]
+
+
+def _listed(value: Any) -> Any:
+    """A list of objects from an object of lists, as which some data sets store it. Any other value is returned."""
+    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
+        return [dict(zip(value, cells, strict=False)) for cells in zip(*value.values(), strict=False)]
+    return value
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    role = next((value[key] for key in _ROLE if isinstance(value.get(key), str)), "")
+    return role.strip().lower() in _KNOWN and any(key in value for key in (*_CONTENT, "tool_calls"))
 
 
 def _message(value: Any, name: str, filled: bool) -> dict[str, Any]:
@@ -140,13 +176,14 @@ def _calls(text: str, name: str) -> list[dict[str, Any]]:
 
 
 def _tools(value: Any, filled: bool) -> list[dict[str, Any]] | None:
+    if isinstance(value, str) and value:
+        value, filled = _parsed(value, "tools"), False  # no table fills what is inside a text
     if _absent(value):
         return None
-    found = _parsed(value, "tools") if isinstance(value, str) else value
-    listed = [found] if isinstance(found, dict) else found
+    listed = [value] if isinstance(value, dict) else value
     if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
-        raise Malformed(f"tools is {_kind(found)}, not a list of objects (JSON schemas of functions)")
-    return [_without_nulls(tool) for tool in listed] if filled else listed or None
+        raise Malformed(f"tools is {_kind(value)}, not a list of objects (JSON schemas of functions)")
+    return [_without_nulls(tool) for tool in listed] if filled else listed
 
 
 def _parsed(text: str, name: str) -> Any:

@@ -7,7 +7,7 @@ loop one unit. Operations whose result may be larger than their operands are cha
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -52,6 +52,11 @@ ERRORS = (
     *(RecursionError, SyntaxError, MemoryError),
 )
 """Exceptions of a template that cannot be compiled or rendered."""
+
+
+def reason(error: BaseException) -> str:
+    """An exception's text in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Missing(str):
@@ -214,7 +219,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals = {"range": self._range}  # `call` recognises this one bound method
         kept = {name: self.filters[name] for name in _FILTERS} | {"round": _round, "tojson": _json}
         self.filters = kept
-        self.filters = {name: charged_filter(self, self._budget, name, self._before_filter) for name in kept}
+        self.filters = {name: self._listing(charged_filter(self, self._budget, name, self._before_filter)) for name in kept}
         self.filters |= self._budget.hooks() | {"concatenate": uncached(self._concatenated)}
         self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
 
@@ -277,8 +282,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return "".join(map(self._written, values))
 
     def _before_filter(self, name: str, value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if not isinstance(value, (str, list, tuple, dict, jinja2.Undefined)) and isinstance(value, Iterable):
-            value = [self._budget.charged(one) for one in value]  # generators, as of `map`
         if name == "join":
             value = [self._written(one) for one in value]
             self._budget.joined(len(value), (*arguments, *named.values()))
@@ -289,6 +292,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif name == "batch":
             self._budget.spend(*[int(one) for one in arguments[:1]])
         return value
+
+    def _listing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The filter with a list as its result in place of a generator: a variable can then be read more than once."""
+        return jinja2.pass_context(lambda *arguments, **named: self._listed(function(*arguments, **named)))
+
+    def _listed(self, value: Any) -> Any:
+        """A list in place of an iterator or of a view of a dictionary, which `{{ }}` and JSON have no form for."""
+        one_pass = isinstance(value, (Iterator, KeysView, ValuesView, ItemsView))
+        return [self._budget.charged(one) for one in value] if one_pass else value
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         if __obj is __self.globals["range"]:
@@ -301,7 +313,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if name == "join":
             args = ([__self._written(one) for one in args[0]],)
             __self._budget.joined(len(args[0]), [owner])
-        return __self._budget.charged(__obj(*args, **kwargs))
+        return __self._listed(__self._budget.charged(__obj(*args, **kwargs)))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         check_operands(operator, left, right)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trials.data.conversation import holds_messages
 from trials.data.row_files import Rows
 from trials.errors import InputError
 from trials.spec import Source
@@ -97,7 +98,7 @@ def _conversations(source: Source, rows: Rows, columns: dict[str, str], keys: Se
 def _texts(source: Source, rows: Rows, name: str, columns: dict[str, str]) -> Format:
     fields = {field: _template(column) for field, column in columns.items()}
     tools: list[str] = []
-    if name == "prompt/completion" and any(_keys(rows, column) for column in columns.values()):
+    if name == "prompt/completion" and any(holds_messages(_first(rows, column)) for column in columns.values()):
         # lists of messages: the loss leaves out the prompt, whoever speaks in it
         name, fields = "prompt/completion of messages", {"context": fields["instruction"], "messages": fields["response"]}
         tools = [column for column in rows.columns if column.lower() == "tools"][:1]
@@ -121,17 +122,20 @@ def _spelled(source: Source) -> str:
 
 def _keys(rows: Rows, column: str) -> list[str] | None:
     """The keys of the column's first message; empty if the first rows have no message, None if the values are no messages."""
-    for number in range(min(len(rows), _LOOKED_AT)):
-        value = rows[number].get(column)
-        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-            try:
-                value = json.loads(value, strict=False)
-            except (ValueError, RecursionError):  # reading the row reports it
-                return []
-        if isinstance(value, dict):
-            return [str(key) for key in value]
-        if isinstance(value, list) and value:
-            return [str(key) for key in value[0]] if isinstance(value[0], dict) else []
-        if value not in (None, "", []):
-            return None
-    return []
+    value = _first(rows, column)
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            value = json.loads(value, strict=False)
+        except (ValueError, RecursionError):  # reading the row reports it
+            return []
+    if isinstance(value, list) and value:
+        value = value[0] if isinstance(value[0], dict) else {}
+    if isinstance(value, dict):
+        return [str(key) for key in value]
+    return [] if value in (None, []) else None
+
+
+def _first(rows: Rows, column: str) -> Any:
+    """The column's first value that is not empty; None if the first rows have none."""
+    values = (rows[number].get(column) for number in range(min(len(rows), _LOOKED_AT)))
+    return next((value for value in values if value not in (None, "", [], "[]")), None)

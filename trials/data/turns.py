@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trials.data.conversation import Conversation
-from trials.data.sandbox import ERRORS
+from trials.data.sandbox import ERRORS, reason
 from trials.errors import InputError
 
 Span = tuple[int, int]
@@ -29,7 +29,7 @@ def chat(tokenizer: Any, row: Conversation, template: str) -> tuple[list[int], l
         whole = _Rendering(tokenizer, row, template)
         return whole.ids, list(_between_prefixes(row, whole))
     except ERRORS as error:  # the template is the model's own
-        raise InputError(f"the chat template of {_name(tokenizer)} refuses this conversation: {_reason(error)}") from error
+        raise InputError(f"the chat template of {_name(tokenizer)} refuses this conversation: {reason(error)}") from error
 
 
 def plain(row: Conversation) -> Iterator[tuple[str, str | None, bool]]:
@@ -133,7 +133,3 @@ def _marked(tokenizer: Any, row: Conversation, template: str) -> tuple[list[int]
 
 def _name(tokenizer: Any) -> str:
     return str(getattr(tokenizer, "name_or_path", ""))
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

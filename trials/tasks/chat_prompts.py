@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SecurityError
 
-from trials.data.sandbox import ERRORS
+from trials.data.sandbox import ERRORS, reason
 from trials.errors import InputError
 from trials.spec import Evaluation
 from trials.tasks.tasks import Tasks
@@ -59,8 +59,7 @@ class ChatPrompts:
         except ERRORS as error:
             raise InputError(
                 f"{self._where}: the chat template of {_name(self._tokenizer)} does not take the prompt's messages "
-                f"({', '.join(dict.fromkeys(message['role'] for message in messages))}): "
-                f"{' '.join(str(error).split()) or type(error).__name__}"
+                f"({', '.join(dict.fromkeys(message['role'] for message in messages))}): {reason(error)}"
             ) from error
 
     def _rendered(self, messages: Sequence[Message], open_turn: bool) -> str:

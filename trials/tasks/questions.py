@@ -20,7 +20,7 @@ import pyarrow.parquet
 import yaml
 
 from trials.data import compression, row_files
-from trials.data.sandbox import ERRORS, Sandbox, present
+from trials.data.sandbox import ERRORS, Sandbox, present, reason
 from trials.errors import InputError
 from trials.explain import placed
 from trials.hub import fingerprint
@@ -176,7 +176,7 @@ class _Task:
         try:
             render = self._sandbox.compiled(text)
         except ERRORS as error:
-            raise placed((key,), f"{text[:80]!r}: template: {' '.join(str(error).split())}") from None
+            raise placed((key,), f"{text[:80]!r}: template: {reason(error)}") from None
         return partial(_rendered, key, f"{text[:80]!r}", render)
 
     def _choice_reader(self, wanted: str | list[str]) -> Callable[[str, Row], list[str]]:
@@ -195,8 +195,7 @@ def _rendered(key: str, text: str, render: Render, where: str, row: Row) -> str:
         undefined = re.match("'(.*)' is undefined", str(error))
         near = difflib.get_close_matches(undefined[1], row, n=1) if undefined else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise placed((key,), f"{where}: {text}: {reason}; the columns are {', '.join(row)}{hint}") from None
+        raise placed((key,), f"{where}: {text}: {reason(error)}; the columns are {', '.join(row)}{hint}") from None
 
 
 def _each(renders: list[Callable[[str, Row], str]], where: str, row: Row) -> list[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trials.data.conversation import Conversation, Malformed, conversation
+from trials.data.conversation import Conversation, Malformed, conversation, holds_messages
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -46,6 +46,34 @@ def test_prompt_is_context_and_may_be_a_plain_text():
     assert conversation("Hello", context=TURNS[:2]) == made != conversation(TURNS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"role": "chef"}',
+        '{"name": "Ada", "age": 36}',
+        '[{"role": "chef", "content": "x"}]',
+        '[{"role": "user", "since": 2020}]',
+        '[{"city": "Rome"}, {"role": "user", "content": "x"}]',
+        "[1, 2]",
+        "[]",
+        "[{'role': 'user'}]",
+        "{not JSON",
+    ],
+)
+def test_answer_in_json_is_a_text_and_no_messages(text):
+    assert not holds_messages(text)
+    assert conversation(text, context="As JSON?").messages == [user("As JSON?"), answer(text)]
+
+
+@pytest.mark.parametrize(
+    "broken", [str([user("Hi")]), str([{"content": "Hi", "from": "human"}]), json.dumps([user("Hi")])[:-1]]
+)
+def test_messages_that_are_no_json_are_refused_and_no_answer(broken):
+    assert holds_messages(broken)
+    with pytest.raises(Malformed, match="and no JSON"):
+        conversation("Hello", context=broken)
+
+
 def test_tools_and_calls_stay_as_the_file_has_them():
     call = {"id": "a1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome", "unit": None}}}
     turns = [user(), answer(None, tool_calls=[call]), {"role": "tool", "tool_call_id": "a1", "content": "20"}, answer()]
@@ -55,7 +83,20 @@ def test_tools_and_calls_stay_as_the_file_has_them():
     assert "Rome" in made.words()
     # a table's objects have null for what only other rows have
     assert conversation(turns, filled=True).messages[1]["tool_calls"][0]["function"]["arguments"] == {"city": "Rome"}
-    assert conversation(TURNS, tools=[]).tools is None
+
+
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize("none", [[], {}, "[]", "{}", "null", "", None])
+def test_no_tools_are_none_in_any_form(none, filled):
+    assert conversation(TURNS, tools=none, filled=filled).tools is None
+
+
+def test_nulls_inside_json_text_are_kept():
+    tool = TOOL | {"strict": None}
+    call = answer("x", tool_calls=[{"function": {"name": "weather", "arguments": {"unit": None}}}])
+    made = conversation(json.dumps([user(), call]), tools=json.dumps([tool]), filled=True)
+    assert made.messages[1] == call
+    assert made.tools == [tool]
 
 
 def test_sharegpt_call_becomes_a_tool_call():

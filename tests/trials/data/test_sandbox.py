@@ -102,6 +102,17 @@ def test_expression_has_the_value_itself():
     assert Sandbox().expression("{{ x }}")(present({"x": {"y": None}})) == {"y": None}
 
 
+def test_lazy_results_can_be_read_more_than_once():
+    kept = "messages | selectattr('role', 'eq', 'user')"
+    twice = "{% set x = " + kept + " %}{{ x | length }}{% for m in x %}{{ m.content }}{% endfor %}{{ x | length }}"
+    assert Sandbox().compiled(twice)(ROW) == "1hi1"
+    assert (
+        Sandbox().compiled("{{ 'some' if messages | map(attribute='nowhere') | select('defined') else 'none' }}")(ROW) == "none"
+    )
+    assert Sandbox().expression("{{ " + kept + " }}")(ROW) == ROW["messages"][:1]
+    assert Sandbox().expression("{{ x.values() }}")({"x": {"y": 1}}) == [1]
+
+
 @pytest.mark.parametrize("text", ["messages", "{{a}}{{a}}", "x {{a}}", "{% if a %}{{a}}{% endif %}", ""])
 def test_expression_is_one_and_nothing_else(text):
     with pytest.raises(ERRORS, match=r"one \{\{ expression \}\}"):

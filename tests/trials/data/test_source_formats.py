@@ -38,6 +38,11 @@ def write(folder, row: dict, name: str = "rows.jsonl") -> Source:
         ({"prompt": "Hi", "completion": "Hello"}, "prompt/completion, by its columns prompt, completion"),
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "prompt/completion of messages, by its columns prompt, completion"),
         (
+            {"prompt": json.dumps(TURNS[:1]), "completion": "Hello"},
+            "prompt/completion of messages, by its columns prompt, comp",
+        ),
+        ({"prompt": '{"role": "chef"}', "completion": "Hello"}, "prompt/completion, by its columns prompt, completion"),
+        (
             {"instruction": "Hi", "input": "", "output": "Hello", "text": "x"},
             "Alpaca, by its columns instruction, output, input; ",
         ),
@@ -58,6 +63,13 @@ def test_format_is_named_with_the_columns_that_show_it(folder, row, said):
     parts = read._source[0]
     hello = parts.messages[-1]["content"] if isinstance(parts, Conversation) else parts[-1]
     assert hello == "Hello"
+
+
+@pytest.mark.parametrize("answer", ['{"role": "chef"}', '[{"city": "Rome"}]', '{"role": "user", "content": "Hi"}'])
+def test_answers_in_json_stay_texts(folder, answer):
+    source = write(folder, {"prompt": "As JSON?", "completion": answer})
+    data = Data(samples=1, mix={"mine": 1.0}, sources={"mine": source}, template="alpaca")
+    assert mix.draws(data, Hub(), ["mine"])["mine"]._source[0] == ("As JSON?", "", answer)
 
 
 def test_source_with_templates_is_as_before(folder):
