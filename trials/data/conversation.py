@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trials.data.row_files import NESTED, nested_too_deeply
+
 _ROLES = {
     "system": ("system",),
     "developer": ("developer",),
@@ -188,10 +190,13 @@ def _tools(value: Any, filled: bool) -> list[dict[str, Any]] | None:
 
 def _parsed(text: str, name: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        found = json.loads(text, strict=False)
     except (ValueError, RecursionError) as error:
         reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "it cannot be read"
         raise Malformed(f"{name} is the text {text[:40]!r}, and no JSON: {reason}") from None
+    if isinstance(found, (list, dict)) and nested_too_deeply(found):
+        raise Malformed(f"{name}: {NESTED}")
+    return found
 
 
 def _absent(value: Any) -> bool:

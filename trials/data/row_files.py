@@ -34,6 +34,8 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # a row is JSON text, because rows of one file may have different types in a column
 _SCHEMA = pa.schema([("file", pa.int32()), ("number", pa.int64()), ("line", pa.int64()), ("row", pa.large_string())])
 _BATCH = 1_000  # rows of an Arrow batch
+_DEEPEST = 100  # lists and objects inside each other: what reads a row recurses, and Python's stack is finite
+NESTED = f"lists and objects are nested more than {_DEEPEST} deep; write the inner ones as text"
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -157,7 +159,19 @@ def _encoded(path: Path, columns: dict[str, None]) -> Iterator[tuple[int, str]]:
 def read(path: Path) -> Numbered:
     """The file's rows; raises InputError that names the file and, if one is wrong, the row."""
     with compression.readable(path):
-        yield from _READERS[ending(path)](path)
+        for number, (line, row) in enumerate(_READERS[ending(path)](path), 1):
+            if nested_too_deeply(row):
+                raise InputError(f"{_at(path, number, line)}: {NESTED}")
+            yield line, row
+
+
+def nested_too_deeply(value: Any) -> bool:
+    """Whether lists and objects inside a list or an object are nested deeper than in any row."""
+    outer = [value]
+    for _ in range(_DEEPEST):
+        inner = (one for some in outer for one in (some.values() if isinstance(some, dict) else some))
+        outer = [one for one in inner if isinstance(one, (list, dict))]
+    return bool(outer)
 
 
 def _at(path: Path, number: int, line: int) -> str:

@@ -213,7 +213,7 @@ def _listed(column: str, where: str, row: Row) -> list[str]:
     if isinstance(found, str) and found.lstrip().startswith("["):  # a table of text has no lists
         try:
             found = json.loads(found)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: choices: column {column!r} is no JSON list: {error}") from None
     if not isinstance(found, list | tuple) or not all(isinstance(one, str | int | float) for one in found):
         raise InputError(f"{where}: choices: column {column!r} is no list of texts; give a list of templates instead")

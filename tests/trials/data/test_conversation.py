@@ -143,6 +143,10 @@ def test_row_without_anything_to_learn_says_why(messages, reason):
         ([user(), "Hello"], "messages[1] is a text, not an object with role and content"),
         ("Hello", "messages is the text 'Hello', and no JSON"),
         ("[{'role': 'user'}]", "and no JSON: Expecting property name"),
+        (
+            '[{"role": "user", "content": "x", "more": ' + "[" * 400 + "]" * 400 + "}]",
+            "messages: lists and objects are nested more",
+        ),
         ('[{"role": "user", "content": "\\ud83d"}]', "half of a character"),
         (3, "messages is a number, not a list of messages"),
         ([user({"a": 1}), answer()], "messages[0]: its content is an object, not text"),

@@ -13,6 +13,7 @@ import pytest
 from tests.factories.rows import LINES, ROWS, local_source
 from trials.errors import InputError
 from trials.hub.hub import Hub
+from trials.template import Reader
 
 CSV = pd.DataFrame(ROWS).to_csv(index=False).encode()
 
@@ -70,6 +71,17 @@ def test_existing_path_is_not_a_glob_pattern(folder, place):
     assert read(f"./{place}") == ROWS
 
 
+def nested(levels: int) -> bytes:
+    """A row of so many lists and objects inside each other."""
+    return b'{"q": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b', "a": 1}'
+
+
+def test_row_may_be_nested_a_hundred_deep(folder):
+    (folder / "nested.jsonl").write_bytes(nested(100))
+    source = local_source("nested.jsonl", instruction="{{a}}", response="{{a}}")
+    assert Reader("mine", source)(Hub().rows("mine", source)[0]) == ("1", "", "1")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -100,6 +112,8 @@ def test_existing_path_is_not_a_glob_pattern(folder, place):
         ("commas.tsv", CSV, "commas.tsv: its header is one field, 'q,a'; tabs divide a file with this ending, not commas"),
         ("number.jsonl", LINES + b"42\n", "number.jsonl: row 26: is 42, not an object"),
         ("deep.jsonl", b"[" * 100_000, "deep.jsonl: row 1: not JSON that can be read"),
+        ("nested.jsonl", LINES + nested(500), "nested.jsonl: row 26: lists and objects are nested more than 100 deep"),
+        ("nested.json", b"[" + nested(101) + b"]", "nested.json: row 1: lists and objects are nested more than 100 deep"),
         ("half.jsonl", LINES + b'{"q": "\\ud83d", "a": "b"}\n', "half.jsonl: row 26: '\\ud83d' is half of a character"),
         ("columns.json", json.dumps({"q": ["x"], "a": ["y"]}).encode(), "columns.json: is one object, not rows"),
         ("ragged.csv", CSV + b"a,b,c\n", "ragged.csv: row 26 (line 52): has 3 fields, the header 2: q, a"),
