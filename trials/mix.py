@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,18 +111,16 @@ class _Source:
         return parts
 
     def _parts(self, number: int) -> Any:
-        return self._read(self._rows[number], self.where(number))
+        return self._read(self._rows[number], partial(self.where, number))
 
     def where(self, number: int) -> str:
         return self._rows.where(number)
 
     def encoded(self, number: int, parts: Parts, encode: Encoder) -> Tokens:
-        """All tokens of a row."""
+        """All tokens of a row. Raises InputError with the row's place."""
         try:
             return encode.uncut(parts)
         except InputError as error:
-            if not isinstance(parts, Conversation):  # then the error is of every row
-                raise
             raise InputError(f"source {self.name!r}: {self.where(number)}: {error}") from error
 
     @property

@@ -41,6 +41,8 @@ NO_ALPACA = (
 
 _Part = tuple[str, Callable[[dict[str, Any]], Any]]
 """A field's name for errors, and the function that renders it."""
+Where = Callable[[], str]
+"""Returns a row's file and number, which are looked up only for an error; `str` for none."""
 Parts = tuple[str, ...] | Conversation
 Tokens = tuple[list[int], list[int]]
 """Token ids and labels of equal length; a label is the token's id or IGNORED."""
@@ -82,22 +84,21 @@ class Reader:
             if (text := getattr(source, field)) is not None
         }
 
-    def __call__(self, row: dict[str, Any], where: str = "") -> Parts:
-        """`where`: the row's file and number, for errors."""
+    def __call__(self, row: dict[str, Any], where: Where = str) -> Parts:
         given = present(row)
         if self._values:
             return self._conversation(row, given, where)
         parts = [self._rendered(part, given, where) for part in self._parts]
         return (*(part.strip() for part in parts[:-1]), _LEADING_LINES.sub("", parts[-1].rstrip()))
 
-    def _conversation(self, row: dict[str, Any], given: dict[str, Any], where: str) -> Conversation:
+    def _conversation(self, row: dict[str, Any], given: dict[str, Any], where: Where) -> Conversation:
         found = {field: self._rendered(value, given, where) for field, value in self._values.items()}
         if "context" in found:
             found["context"] = found["context"] or ""  # an empty prompt is one: `messages` may be a plain text then
         try:
             return conversation(**({"tools": row.get("tools")} | found), filled=self._filled)
         except Malformed as error:
-            raise InputError(f"source {self.name!r}: {where}: {error}") from None
+            raise InputError(f"source {self.name!r}: {where()}: {error}") from None
 
     def _part(self, field: str, text: str, compiled: Callable[[str], Any] | None = None) -> _Part:
         try:
@@ -105,12 +106,12 @@ class Reader:
         except ERRORS as error:
             raise InputError(f"source {self.name!r}: {field} {text[:200]!r}: template: {reason(error)}") from error
 
-    def _rendered(self, part: _Part, row: dict[str, Any], where: str) -> Any:
+    def _rendered(self, part: _Part, row: dict[str, Any], where: Where) -> Any:
         name, render = part
         try:
             return render(row)
         except ERRORS as error:
-            at = f"{where}: " if where else ""
+            at = f"{place}: " if (place := where()) else ""
             raise InputError(
                 f"source {self.name!r}: {at}{name}: {reason(error)}; the columns are {', '.join(row)}{_near(error, row)}"
             ) from error
@@ -133,18 +134,22 @@ class Encoder:
     def __init__(self, data: Data, tokenizer: Any):
         self._data, self._tokenizer = data, tokenizer
         self._added = _added_at_end(tokenizer)
+        self._everything = data.loss_on == "everything"
 
     def __call__(self, parts: Parts) -> Tokens:
         return self.cut(self.uncut(parts))
 
     def uncut(self, parts: Parts) -> Tokens:
-        """All tokens of a row. Raises InputError for a row that the template cannot render, or not with exact labels."""
+        """All tokens of a row, and labels.
+
+        Raises InputError for a row that the template cannot render, or not with exact labels where the loss is on responses.
+        """
         if isinstance(parts, Conversation):
             ids, labels = self._turns(parts)
         else:
             prompt, ids = self._prompted(parts)
             labels = [IGNORED] * prompt + ids[prompt:]
-        return ids, ids if self._data.loss_on == "everything" else labels
+        return ids, ids if self._everything else labels
 
     def cut(self, tokens: Tokens) -> Tokens:
         ids, labels = tokens
@@ -162,6 +167,9 @@ class Encoder:
     def _turns(self, row: Conversation) -> Tokens:
         if self._data.template == "alpaca":
             raise InputError(NO_ALPACA)
+        if self._data.template == "chat" and self._everything:
+            ids = turns.everything(self._tokenizer, row, self._chat_template(row.tools))
+            return ids, ids
         if self._data.template == "chat":
             ids, spans = turns.chat(self._tokenizer, row, self._chat_template(row.tools))
             labels = [IGNORED] * len(ids)
@@ -222,7 +230,8 @@ class Encoder:
         answered = [*question, {"role": "assistant", "content": response}]
         apply = functools.partial(self._tokenizer.apply_chat_template, chat_template=template, tokenize=True, return_dict=False)
         try:
-            before, whole = apply(question, add_generation_prompt=True), apply(answered)
+            before = [] if self._everything else apply(question, add_generation_prompt=True)
+            whole = apply(answered)
         except ERRORS as error:  # the template is the model's own
             raise InputError(
                 f"data.template: the chat template of {self._base} takes no user and assistant: {reason(error)}"
@@ -230,7 +239,8 @@ class Encoder:
         if whole[: len(before)] != before:
             raise InputError(
                 f"data.template: the chat template of {self._base} writes an answered message differently from one that awaits "
-                f"its answer, so the response cannot be separated from the prompt; use alpaca or plain"
+                f"its answer, so the response cannot be separated from the prompt; use alpaca or plain, or data.loss_on: "
+                "everything"
             )
         return len(before), list(whole)
 

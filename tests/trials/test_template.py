@@ -122,9 +122,21 @@ def test_missing_or_inconsistent_chat_template_is_refused(micro):
     micro.chat_template = "{% if not add_generation_prompt %}done {% endif %}" + CHAT
     with pytest.raises(InputError, match="differently from one that awaits its answer"):
         mix.build(chat, Hub(), micro)
+    assert mix.build(chat.model_copy(update={"loss_on": "everything"}), Hub(), micro), "no response needs to be separated"
     micro.chat_template = "{{ raise_exception('only systems speak') }}"
     with pytest.raises(InputError, match="only systems speak"):
         mix.build(chat, Hub(), micro)
+
+
+@pytest.mark.parametrize("converses", [False, True])
+def test_refusal_of_a_chat_template_names_source_and_row(folder, micro, converses):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    (folder / "rows.jsonl").write_text(json.dumps({"q": "Hi", "a": "Hello", "messages": turns}) + "\n")
+    templates = {"messages": "{{messages}}"} if converses else {"instruction": "{{q}}", "response": "{{a}}"}
+    source = {"dataset": "rows.jsonl", **templates}
+    micro.chat_template = "{{ raise_exception('only systems speak') }}"
+    with pytest.raises(InputError, match=r"^source 'mine': rows\.jsonl: row 1: .*only systems speak"):
+        mix.build(data(samples=1, mix={"mine": 1.0}, sources={"mine": source}, template="chat"), Hub(), micro)
 
 
 def test_plain_row_has_no_added_text():

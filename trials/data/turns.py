@@ -8,6 +8,7 @@ then between them. A row for which neither holds is refused: its loss would fall
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from trials.data.conversation import Conversation
@@ -23,11 +24,23 @@ def chat(tokenizer: Any, row: Conversation, template: str) -> tuple[list[int], l
     """The row's token ids, and the spans of tokens that the loss counts. Raises InputError, without the row's place."""
     from trials.data import chat_template  # imports transformers, which plans without a chat template need not wait for
 
-    try:
+    with _refusals(tokenizer):
         if getattr(tokenizer, "is_fast", False) and chat_template.marks_turns(template):
             return _marked(tokenizer, row, template)
         whole = _Rendering(tokenizer, row, template)
         return whole.ids, list(_between_prefixes(row, whole))
+
+
+def everything(tokenizer: Any, row: Conversation, template: str) -> list[int]:
+    """The token ids that `chat` gives, also for a template of which no turn is known exactly. Raises as `chat`."""
+    with _refusals(tokenizer):
+        return _Rendering(tokenizer, row, template).ids
+
+
+@contextmanager
+def _refusals(tokenizer: Any) -> Iterator[None]:
+    try:
+        yield
     except ERRORS as error:  # the template is the model's own
         raise InputError(f"the chat template of {_name(tokenizer)} refuses this conversation: {reason(error)}") from error
 
@@ -57,10 +70,13 @@ def plain(row: Conversation) -> Iterator[tuple[str, str | None, bool]]:
 class _Rendering:
     """A conversation as a template renders it, and its first messages."""
 
-    def __init__(self, tokenizer: Any, row: Conversation, template: str):
+    def __init__(self, tokenizer: Any, row: Conversation, template: str, known: tuple[str, list[int]] | None = None):
+        """`known`: the whole conversation's text and token ids, where they have been made already."""
         self._tokenizer, self._row, self._template = tokenizer, row, template
-        self.text = self._rendered(len(row.messages))
-        self.ids = self._tokens(self.text)
+        if known is None:
+            text = self._rendered(len(row.messages))
+            known = text, self._tokens(text)
+        self.text, self.ids = known
 
     def end_of(self, count: int, answer: bool) -> int:
         """The number of tokens of the first `count` messages, with the beginning of an answer if `answer`."""
@@ -118,7 +134,7 @@ def _marked(tokenizer: Any, row: Conversation, template: str) -> tuple[list[int]
     ids, learnt = list(encoded["input_ids"]), 0
     if any(message["role"] not in ("system", "developer") for message in row.messages[: row.context]):
         # the blocks do not say whose turn they are, and a block may begin before a prompt ends: TRL's completion_mask
-        learnt = _Rendering(tokenizer, row, template).shared(row.context)
+        learnt = _Rendering(tokenizer, row, template, (text, ids)).shared(row.context)
     spans = []
     for begin, end in blocks:
         # a character may belong to no token, such as a space that the tokenizer drops

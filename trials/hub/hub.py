@@ -162,7 +162,8 @@ class Hub:
 
     def _unpacked(self, name: str, source: Source, files: list[Path]) -> list[Path]:
         try:
-            return [compression.unpacked(file, Path(cache_of(files))) for file in files]
+            cache = Path(cache_of(files))
+            return [compression.unpacked(file, cache) for file in files]
         except InputError as error:
             raise InputError(f"source {name!r}: {error}") from None
         except OSError as error:

@@ -92,7 +92,7 @@ def test_attacks_raise_at_once(template):
 def test_values_without_a_text_form_are_refused(text):
     reader = Reader("mine", Source(dataset="rows.jsonl", text=text))
     with pytest.raises(InputError, match="as Python prints it") as caught:
-        reader(ROW, "rows.jsonl: row 1")
+        reader(ROW, lambda: "rows.jsonl: row 1")
     assert "rows.jsonl: row 1" in str(caught.value) and "the columns are a, n" in str(caught.value)
 
 

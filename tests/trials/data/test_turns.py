@@ -75,9 +75,9 @@ def tokenizer():
     return made
 
 
-def encode(tokenizer, template: str, row: Conversation) -> tuple[list[int], list[int]]:
+def encode(tokenizer, template: str, row: Conversation, **fields) -> tuple[list[int], list[int]]:
     tokenizer.chat_template = template
-    return Encoder(Data(samples=1, mix={"x": 1.0}, template="chat", max_length=10**6), tokenizer)(row)
+    return Encoder(Data(samples=1, mix={"x": 1.0}, template="chat", max_length=10**6, **fields), tokenizer)(row)
 
 
 def learnt(tokenizer, template: str, row: Conversation) -> list[str]:
@@ -123,6 +123,36 @@ def test_unmarked_rows_have_labels_between_the_headers_and_the_next_turn(tokeniz
     assert ids == encoded["input_ids"]
     inside = [any(begin <= start and end <= stop for begin, stop in spans) for start, end in encoded["offset_mapping"]]
     assert labels == [token if held else IGNORED for token, held in zip(ids, inside, strict=True)]
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_loss_on_everything_has_the_tokens_of_loss_on_responses(tokenizer, number):
+    messages, tools = ROWS[number]
+    row = conversation(messages, tools=tools)
+    ids, _ = encode(tokenizer, MARKED, row)
+    assert encode(tokenizer, MARKED, row, loss_on="everything") == (ids, ids)
+
+
+def test_loss_on_everything_needs_no_exact_turns(tokenizer):
+    row = conversation(said("Hi", "Hello", "x", "y"))
+    last_differs = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last else m.content | upper }}")
+    with pytest.raises(InputError, match="not known exactly"):
+        encode(tokenizer, last_differs, row)
+    ids, labels = encode(tokenizer, last_differs, row, loss_on="everything")
+    assert labels == ids
+    assert "HELLO" in tokenizer.decode(ids)
+    with pytest.raises(InputError, match="refuses this conversation: no"):
+        encode(tokenizer, "{{ raise_exception('no') }}", row, loss_on="everything")
+
+
+def test_each_part_of_a_marked_row_is_rendered_once(tokenizer, monkeypatch):
+    rendered = []
+    with_turns, prefix = chat_template.with_turns, turns._Rendering._rendered
+    monkeypatch.setattr(chat_template, "with_turns", lambda *given: rendered.append("whole") or with_turns(*given))
+    monkeypatch.setattr(turns._Rendering, "_rendered", lambda *given: rendered.append(given[1:]) or prefix(*given))
+    messages = said("Hi", "Hello", "x", "y")
+    encode(tokenizer, MARKED, conversation(messages[3:], context=messages[:3]))
+    assert rendered == ["whole", (3, True)]
 
 
 def test_two_messages_have_the_tokens_of_instruction_and_response(tokenizer):

@@ -1,12 +1,16 @@
 """Ids are resolved in the mirror folder first, also for lm-eval's stock tasks."""
 
+import gzip
 import os
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from tests.factories.rows import local_source
 from trials.errors import InputError
+from trials.hub import fingerprint
 from trials.hub.hub import Hub, builtin_sources, find_source
 from trials.spec import Data, Evaluation
 from trials.tasks.tasks import Tasks, check, same_split
@@ -91,3 +95,14 @@ def test_training_split_that_is_the_test_split_is_found_on_real_data(mirrored):
     assert same_split(evaluation, "openai/gsm8k", "main", "train+test", mirrored) == "gsm8k"
     assert same_split(evaluation, "openai/gsm8k", None, "test", mirrored) == "gsm8k"
     assert same_split(evaluation, "openai/gsm8k", "main", "train", mirrored) is None
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_packed_files_are_hashed_as_often_however_many_they_are(tmp_path, monkeypatch, count):
+    pd.DataFrame({"q": ["a"], "a": ["b"]}).to_parquet(tmp_path / "rows.parquet")
+    for number in range(count):
+        (tmp_path / f"{number}.parquet.gz").write_bytes(gzip.compress((tmp_path / "rows.parquet").read_bytes()))
+    hashed, sha256 = [], fingerprint.sha256
+    monkeypatch.setattr(fingerprint, "sha256", lambda path: hashed.append(path) or sha256(path))
+    assert len(Hub().rows("mine", local_source(str(tmp_path / "*.parquet.gz")))) == count
+    assert len(hashed) == 2 * count
