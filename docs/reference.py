@@ -142,6 +142,9 @@ def _joined(text: str) -> str:
 
 def commands_page() -> str:
     command = typer.main.get_command(app)
+    for one in command.commands.values():  # type: ignore[attr-defined]
+        # the whole first sentence; by default it is cut after 45 characters
+        one.short_help = _joined(re.split(r"(?<=\.)\s", one.help, maxsplit=1)[0])
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="slimsweep", title="Every command")
     text = re.sub(r"^Example: (.*(?:\n.+)*)", lambda found: f"```\n{_joined(found[1])}\n```", text, flags=re.MULTILINE)
     alone = f"One trial without Ray, like `python -m trials`.\n\n```\n{parser().format_help().strip()}\n```"

@@ -56,6 +56,15 @@ def test_reference_has_every_command_with_its_example(reference):
         assert all(option in page for one in command.params for option in one.opts if option.startswith("--"))
 
 
+def test_list_of_commands_has_each_commands_first_sentence_in_full(reference):
+    listed = re.findall(r"^\* `(\w+)`: (.*)$", reference.commands_page(), re.MULTILINE)
+    commands = typer.main.get_command(app).commands
+    assert [name for name, _ in listed] == list(commands)
+    for name, sentence in listed:
+        assert sentence.endswith(".") and not sentence.endswith("..")
+        assert " ".join(commands[name].help.split()).startswith(sentence)
+
+
 def test_words_of_a_fields_kind(reference):
     assert reference.takes({"type": "integer", "minimum": 1}) == "whole number, at least 1"
     assert reference.takes({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}) == "number, above 0"
