@@ -4,10 +4,13 @@ Everything is read and paired before anything is written. The same import again 
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from pyarrow import ArrowInvalid
 
 from analysis.metrics.names import Objective, parse_constraint, split_metric
 from analysis.results.manifest import Manifest, ManifestTrial
@@ -16,12 +19,15 @@ from trials.errors import InputError
 from trials.imported import folder, pairing, records, roles
 from trials.imported.folder import Model
 from trials.imported.pairing import Measured
+from trials.ledger.lease import acquire
 from trials.ledger.record import NAME, Ledger, TrialRecord
 from trials.ledger.storage import check_store, exists, is_link, refuse_link
 from trials.printable import one_line
+from trials.spec import TrialSpec
 
 MOST_OBJECTIVES = 4  # with more, almost every model is on the front
 _PATH = "model"  # the one setting of an imported trial
+_POLL = 0.1  # seconds between two looks at the lease of another import
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,35 @@ def sweep_name(source: Path) -> str:
     return f"{plain}-imported" if plain.lower() == "ledger" else plain or "imported"
 
 
+@dataclass(frozen=True)
+class _Earlier:
+    """An earlier import into the same folder."""
+
+    place: Path
+    manifest: Manifest
+    records: Mapping[str, TrialRecord]
+    """By key; without the lost and the damaged ones."""
+
+    @property
+    def base_key(self) -> str:
+        return self.manifest.baselines[0]
+
+    @property
+    def spec(self) -> TrialSpec | None:
+        """That of all its records: the base, and the roles. None where no record is left."""
+        return next((record.spec for record in self.records.values()), None)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What an import would write."""
+
+    manifest: Manifest
+    measured: tuple[Measured, ...]
+    """The base, then its tunes."""
+    notes: tuple[str, ...]
+
+
 def import_results(source: Path, storage: Path, request: Request, say: Callable[[str], None]) -> Path:
     """Writes the records and the manifest; returns the sweep's folder. Raises InputError before anything is written."""
     if not re.fullmatch(NAME, request.name) or request.name.lower() == "ledger":
@@ -52,39 +87,70 @@ def import_results(source: Path, storage: Path, request: Request, say: Callable[
     check_store(storage)
     place, ledger = refuse_link(storage / request.name), Ledger(storage)
     refuse_link(ledger.root)
-    earlier = _earlier(place)
     found = folder.models(source)
-    known = _model(ledger, earlier.baselines[0]) if earlier is not None else None
-    base_model = _base_of(found, source, request.base, known)
-    base = _known_base(ledger, earlier, request) if base_model is None else _new_base(base_model, request)
-    if earlier is not None and base.record.key not in earlier.baselines:
+    while True:  # again if another import has written meanwhile
+        earlier = _earlier(place, ledger)
+        sweep = _sweep(source, found, ledger, earlier, request)
+        lost = [one for one in sweep.measured if _stored(ledger, one.record.key) is None]
+        if not lost and earlier is not None and sweep.manifest.model_dump() == earlier.manifest.model_dump():
+            written: list[str] | None = []
+        else:
+            written = _write(place, ledger, earlier, sweep.manifest, lost)
+        if written is not None:
+            for line in (*sweep.notes, *written):
+                say(f"note: {line}")
+            return place
+
+
+def _sweep(source: Path, found: Sequence[Model], ledger: Ledger, earlier: _Earlier | None, request: Request) -> _Sweep:
+    """The paired models. Raises InputError for anything that is no pair, and for a request that the folder cannot meet."""
+    base_model = _base_of(found, source, request.base, earlier)
+    spec = _spec(base_model or found[0], earlier, request)
+    base = _stored_base(ledger, earlier) if base_model is None else records.measured(base_model, spec, True)
+    if earlier is not None and base.record.key != earlier.base_key:
         raise InputError(
-            f"{place}: was imported with another base, other roles or other results of the base ({earlier.baselines[0]}, now "
-            f"{base.record.key}); give the same ones, or another --name"
+            f"{earlier.place}: was imported with another base, other roles or other results of the base ("
+            f"{earlier.base_key}, now {base.record.key}); give the same ones, or another --name"
         )
     tunes = [records.measured(model, base.record.spec, False) for model in found if model is not base_model]
     if not tunes:
         raise InputError(f"{source}: holds {base.record.spec.base.model} alone; a base and a tune of it are needed")
+    notes: list[str] = []
     for one in tunes:
         pairing.check(base, one)
-    for line in (line for one in tunes for line in pairing.differences(base.record, one.record)):
-        say(f"note: {line}")
-    manifest = _manifest(request, base.record, earlier, _entries(ledger, earlier, base.record, tunes, say))
-    for one in (base, *tunes):
-        if ledger.complete(one.record.key) is None:
+        notes += pairing.differences(base.record, one.record)
+    manifest = _manifest(request, base.record, earlier, _entries(earlier, base.record, tunes, notes))
+    return _Sweep(manifest, (base, *tunes), tuple(notes))
+
+
+def _write(
+    place: Path, ledger: Ledger, earlier: _Earlier | None, manifest: Manifest, lost: Sequence[Measured]
+) -> list[str] | None:
+    """Writes the manifest and the records that are not in the ledger. Returns notes; None, and writes nothing, where another
+    import has written since `earlier` was read."""
+    while (lease := acquire(refuse_link(place / "importing"))) is None:
+        time.sleep(_POLL)
+    with lease:
+        now = _earlier(place, ledger)
+        if (now and now.manifest) != (earlier and earlier.manifest):
+            return None
+        damaged = [one.record.key for one in lost if _is_damaged(ledger, one.record.key)]
+        notes = [f"a damaged record was set aside: {ledger.set_aside(key)}" for key in damaged]
+        for one in lost:
             ledger.write(one.record, one.documents)
-    manifest.write(place)
-    return place
+        manifest.write(place)
+    return notes
 
 
 # ---------------------------------------------------------------------- the base
 
 
-def _base_of(found: Sequence[Model], source: Path, wanted: str | None, known: str | None) -> Model | None:
-    """The base among the models. `known` is that of an earlier import; None where this folder has its tunes alone."""
+def _base_of(found: Sequence[Model], source: Path, wanted: str | None, earlier: _Earlier | None) -> Model | None:
+    """The base among the models. None where the base is that of an earlier import, and this folder has its tunes alone."""
     if wanted is not None:
         return _named(found, source, wanted)
-    if known is not None:
+    if earlier is not None and earlier.spec is not None:
+        known = earlier.spec.base.model
         return next((model for model in found if model.name == known), None)
     if len(found) == 1:
         raise InputError(f"{source}: holds {found[0].name} alone; a base and a tune of it are needed")
@@ -124,26 +190,63 @@ def _shown(found: Iterable[Model]) -> list[str]:
     return [model.name for model in found]
 
 
-def _new_base(model: Model, request: Request) -> Measured:
-    return records.measured(model, records.spec(model, roles.evaluations(model, request.roles)), True)
+def _spec(model: Model, earlier: _Earlier | None, request: Request) -> TrialSpec:
+    """The earlier import's, whose roles a later one may repeat; else one with `model` as the base and the requested roles."""
+    if earlier is None or earlier.spec is None:
+        return records.spec(model, roles.evaluations(model, request.roles))
+    known = earlier.spec.eval
+    if request.roles and roles.evaluations(model, request.roles) != known:
+        raise InputError(
+            f"{earlier.place}: --role differs from the roles of the earlier import ({', '.join(known)}); leave it out, or give "
+            "another --name"
+        )
+    return earlier.spec
 
 
-def _known_base(ledger: Ledger, earlier: Manifest | None, request: Request) -> Measured:
+def _stored_base(ledger: Ledger, earlier: _Earlier | None) -> Measured:
     """The base of the earlier import, from the ledger."""
     assert earlier is not None
-    if request.roles:
-        raise InputError(f"{earlier.name}: its roles are those of the earlier import; leave out --role, or give another --name")
-    key = earlier.baselines[0]
-    record = ledger.complete(key)
-    if record is None:
-        raise InputError(f"{ledger.folder(key)}: the record of the base is gone; import the base again")
-    return Measured(record, ledger.documents(key))
+    assert earlier.spec is not None
+    found = _stored(ledger, earlier.base_key)
+    if found is None:
+        raise InputError(
+            f"{ledger.folder(earlier.base_key)}: the record of the base is lost; import a folder that holds the results of "
+            f"{earlier.spec.base.model} too"
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- the ledger
+
+
+def _stored(ledger: Ledger, key: str) -> Measured | None:
+    """A record with its documents; None where one of the two is lost or damaged."""
+    record = _record(ledger, key)
+    try:
+        return Measured(record, ledger.documents(key)) if record is not None else None
+    except (FileNotFoundError, ArrowInvalid):
+        return None
+
+
+def _record(ledger: Ledger, key: str) -> TrialRecord | None:
+    try:
+        return ledger.complete(key)
+    except InputError:  # damaged: `status` reports it, and the model's next import replaces it
+        return None
+
+
+def _is_damaged(ledger: Ledger, key: str) -> bool:
+    try:
+        ledger.read(key)
+    except InputError:
+        return True
+    return False
 
 
 # ---------------------------------------------------------------------- the manifest
 
 
-def _earlier(place: Path) -> Manifest | None:
+def _earlier(place: Path, ledger: Ledger) -> _Earlier | None:
     if not exists(place / "manifest.json") and not is_link(place / "manifest.json"):
         if exists(place / "sweep.yaml"):
             raise InputError(f"{place}: holds a sweep of this program; give another --name")
@@ -151,21 +254,33 @@ def _earlier(place: Path) -> Manifest | None:
     found = Manifest.read(place)
     if not found.imported:
         raise InputError(f"{place}: holds a sweep of this program; give another --name")
-    return found
+    keys = [*found.baselines, *(trial.key for trial in found.trials if trial.key)]
+    readable = {key: record for key in keys if (record := _record(ledger, key)) is not None}
+    return _Earlier(place, found, readable)
 
 
-def _entries(
-    ledger: Ledger, earlier: Manifest | None, base: TrialRecord, tunes: Sequence[Measured], say: Callable[[str], None]
-) -> list[ManifestTrial]:
-    """The trials with their labels. New results of a model replace its old ones under the same number."""
-    keys = {trial.number: trial.key for trial in (earlier.trials if earlier is not None else ()) if trial.key}
-    names = {number: _model(ledger, key) for number, key in keys.items()}
+def _entries(earlier: _Earlier | None, base: TrialRecord, tunes: Sequence[Measured], notes: list[str]) -> list[ManifestTrial]:
+    """The trials with their labels. New results of a model replace its old ones under the same number; `notes` gets a line."""
+    trials = [trial for trial in (earlier.manifest.trials if earlier is not None else ()) if trial.key]
+    keys = {trial.number: trial.key or "" for trial in trials}
+    names = {trial.number: _model(earlier, trial) for trial in trials}
+    imported = {one.record.key for one in tunes}
+    # of a lost record only the label is left, the end of its model's name
+    lost = {number for number, key in keys.items() if earlier is not None and key not in earlier.records.keys() | imported}
     for one in tunes:
         name, key = one.record.imported.model, one.record.key  # type: ignore[union-attr]
-        number = next((number for number, known in names.items() if known == name), max(keys, default=-1) + 1)
+        number = next(
+            (
+                number
+                for number, known in names.items()
+                if keys[number] == key or name == known or (number in lost and name.endswith(f"/{known}"))
+            ),
+            max(keys, default=-1) + 1,
+        )
         if keys.get(number, key) != key:
-            say(f"note: trial #{number}: new results of {name} replace {keys[number]}")
+            notes.append(f"trial #{number}: new results of {name} replace {keys[number]}")
         keys[number], names[number] = key, name
+        lost.discard(number)
     short = folder.labels(list(dict.fromkeys(names.values())))
     return [
         ManifestTrial(number=number, key=key, baseline=base.key, params={_PATH: short[names[number]]})
@@ -173,15 +288,13 @@ def _entries(
     ]
 
 
-def _model(ledger: Ledger, key: str) -> str:
-    try:
-        record = ledger.read(key)
-    except InputError:  # damaged: `status` says so, and the model's next import replaces it
-        record = None
-    return key if record is None or record.imported is None else record.imported.model
+def _model(earlier: _Earlier | None, trial: ManifestTrial) -> str:
+    """The name of a trial's model; its label where the record is lost."""
+    record = earlier.records.get(trial.key or "") if earlier is not None else None
+    return record.imported.model if record is not None and record.imported is not None else str(trial.params.get(_PATH))
 
 
-def _manifest(request: Request, base: TrialRecord, earlier: Manifest | None, entries: list[ManifestTrial]) -> Manifest:
+def _manifest(request: Request, base: TrialRecord, earlier: _Earlier | None, entries: list[ManifestTrial]) -> Manifest:
     objectives, constraints = _objectives(request, base, earlier), list(request.constraints)
     for constraint in constraints:
         parse_constraint(constraint, base.scores)
@@ -189,23 +302,23 @@ def _manifest(request: Request, base: TrialRecord, earlier: Manifest | None, ent
         schema_number=1,
         name=request.name,
         objectives=objectives,
-        constraints=constraints or (earlier.constraints if earlier is not None else []),
+        constraints=constraints or (earlier.manifest.constraints if earlier is not None else []),
         space=[_PATH],
         trials=entries,
         baselines=[base.key],
         budget=len(entries),
-        documents=request.documents or (earlier.documents if earlier is not None else "half"),
+        documents=request.documents or (earlier.manifest.documents if earlier is not None else "half"),
     )
 
 
-def _objectives(request: Request, base: TrialRecord, earlier: Manifest | None) -> list[Objective]:
+def _objectives(request: Request, base: TrialRecord, earlier: _Earlier | None) -> list[Objective]:
     if request.objectives:
         made = [_objective(text) for text in request.objectives]
         for one in made:
             split_metric(one.metric, base.scores)
         return made
     if earlier is not None:
-        return list(earlier.objectives)
+        return list(earlier.manifest.objectives)
     if len(base.scores) > MOST_OBJECTIVES:
         raise InputError(
             f"{len(base.scores)} roles ({', '.join(base.scores)}): name the objectives that matter, as "

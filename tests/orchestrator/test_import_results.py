@@ -5,11 +5,13 @@ import pytest
 from analysis.explore.compare import compare
 from analysis.results.load import load
 from analysis.results.manifest import Manifest
+from orchestrator import import_results as import_results_module
 from orchestrator.import_results import Request, import_results, sweep_name
 from tests.factories.configs import CONFIG, deep
 from tests.factories.lm_eval_folder import LATER, base_and_tunes, shares, write
 from tests.factories.sweeps import Builder
 from trials.errors import InputError
+from trials.ledger.lease import acquire
 
 RIGHT = {"gsm": shares(49), "swag": shares(40)}
 
@@ -135,7 +137,125 @@ def test_many_roles_need_objectives(run, tmp_path):
 
 def test_other_roles_than_those_of_the_earlier_import_are_refused(run):
     run()
-    assert "was imported with another base, other roles or other results of the base" in refused(run, roles=["math=gsm"])
+    assert "--role differs from the roles of the earlier import (gsm, swag); leave it out" in refused(run, roles=["math=gsm"])
+
+
+def test_other_results_of_the_base_are_refused(run, tmp_path):
+    run()
+    write(tmp_path / "out", {"pretrained": "org/base"}, RIGHT, LATER)
+    assert "was imported with another base, other roles or other results of the base" in refused(run)
+
+
+@pytest.mark.parametrize("folder", ["out", "later"])
+@pytest.mark.parametrize("roles", [(), ("choices=swag", "math=gsm")])
+def test_named_roles_are_kept_by_later_imports_with_the_same_roles_or_none(run, tmp_path, folder, roles):
+    run(roles=["math=gsm", "choices=swag"])
+    write(tmp_path / folder, {"pretrained": "org/base", "peft": "you/fourth"}, RIGHT)
+    import_results(tmp_path / folder, tmp_path / "runs", Request("there", roles=roles), print)
+    sweep = load(tmp_path / "runs" / "there")
+    assert sweep.trials["model"].tolist() == ["careful", "greedy", "fourth"]
+    assert sweep.trials["math.gain"].notna().all()
+
+
+# ---------------------------------------------------------------------- lost and damaged records
+
+
+def keys(tmp_path):
+    manifest = Manifest.read(tmp_path / "runs" / "there")
+    return [*manifest.baselines, *(trial.key for trial in manifest.trials)]
+
+
+def damage(tmp_path, number, name="record.json", content=b"{"):
+    """Damages or removes a file of the base (0) or of a tune; returns it."""
+    path = tmp_path / "runs" / "ledger" / keys(tmp_path)[number] / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("content", [None, b"{"], ids=["lost", "damaged"])
+@pytest.mark.parametrize("name", ["record.json", "documents.parquet"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_lost_and_damaged_records_are_imported_again_under_their_numbers(run, tmp_path, number, name, content):
+    run()
+    before, path = keys(tmp_path), damage(tmp_path, number, name, content)
+    whole = path.with_name(f"{name}.corrupt")
+    notes = run()
+    assert keys(tmp_path) == before
+    assert load(tmp_path / "runs" / "there").trials["paired"].tolist() == [True, True]
+    if (name, content) == ("record.json", b"{"):
+        assert notes == [f"note: a damaged record was set aside: {whole}"]
+        assert whole.read_bytes() == b"{"
+    assert run() == []
+
+
+def test_all_records_lost_are_imported_again(run, tmp_path):
+    run()
+    before = keys(tmp_path)
+    for number in range(3):
+        damage(tmp_path, number, content=None)
+    run()
+    assert keys(tmp_path) == before
+
+
+def test_new_results_of_a_model_whose_record_is_lost_keep_its_number(run, tmp_path):
+    run()
+    damage(tmp_path, 2, content=None)
+    write(tmp_path / "later", {"pretrained": "org/base", "peft": "me/greedy"}, RIGHT)
+    import_results(tmp_path / "later", tmp_path / "runs", Request("there"), print)
+    assert load(tmp_path / "runs" / "there").trials["model"].tolist() == ["careful", "greedy"]
+
+
+def test_lost_record_keeps_its_label(run, tmp_path):
+    run()
+    damage(tmp_path, 2, content=None)
+    write(tmp_path / "later", {"pretrained": "org/base", "peft": "me/third"}, RIGHT)
+    import_results(tmp_path / "later", tmp_path / "runs", Request("there"), print)
+    trials = Manifest.read(tmp_path / "runs" / "there").trials
+    assert [trial.params["model"] for trial in trials] == ["careful", "greedy", "third"]
+
+
+def test_lost_base_that_the_folder_lacks_is_one_line(run, tmp_path):
+    run()
+    damage(tmp_path, 0, content=None)
+    write(tmp_path / "later", {"pretrained": "org/base", "peft": "me/third"}, RIGHT)
+    with pytest.raises(InputError, match="the record of the base is lost; import a folder that holds the results of org/base"):
+        import_results(tmp_path / "later", tmp_path / "runs", Request("there"), print)
+
+
+# ---------------------------------------------------------------------- two imports at once
+
+
+def test_imports_into_one_folder_at_once_keep_the_tunes_of_both(run, tmp_path, monkeypatch):
+    """The second import begins when the first has read everything, and before that has written anything."""
+    run()
+    for name in ("third", "fourth"):
+        write(tmp_path / name, {"pretrained": "org/base", "peft": f"me/{name}"}, RIGHT)
+    usual = import_results_module.acquire
+
+    def second_first(folder):
+        monkeypatch.setattr(import_results_module, "acquire", usual)
+        import_results(tmp_path / "fourth", tmp_path / "runs", Request("there"), print)
+        return usual(folder)
+
+    monkeypatch.setattr(import_results_module, "acquire", second_first)
+    import_results(tmp_path / "third", tmp_path / "runs", Request("there"), print)
+    assert load(tmp_path / "runs" / "there").trials["model"].tolist() == ["careful", "greedy", "fourth", "third"]
+
+
+def test_import_waits_for_the_lease_of_another(run, tmp_path, monkeypatch):
+    other = acquire(tmp_path / "runs" / "there" / "importing")
+    waited = []
+
+    def wait(seconds):
+        waited.append((tmp_path / "runs" / "there" / "manifest.json").exists())
+        other.release()
+
+    monkeypatch.setattr(import_results_module.time, "sleep", wait)
+    run()
+    assert waited == [False]
 
 
 def test_folder_of_a_trained_sweep_is_refused(run, tmp_path):
