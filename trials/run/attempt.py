@@ -13,7 +13,6 @@ from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.lease import Lease
 from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.models import oom
-from trials.printable import without_passwords
 from trials.run import provenance, revision
 from trials.run.reporter import Observe, Reporter, ignore
 from trials.spec import TrialSpec
@@ -74,8 +73,8 @@ class Attempt:
     def fail(self, error: Exception) -> None:
         """Turns the record into that of a failed trial."""
         self.record.state = "failed"
-        # an error of a study or a hub may quote a URL with its password
-        message, trace = without_passwords(str(error)), without_passwords(traceback.format_exc())
+        hide = self.reporter.log.without_secrets  # a hub's error may quote a password, and people share reports
+        message, trace = hide(str(error)), hide(traceback.format_exc())
         self.record.failure = Failure(kind=type(error).__name__, message=message, traceback=trace)
         self.reporter.note(f"the trial fails\n{trace}")
 

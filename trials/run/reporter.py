@@ -1,6 +1,8 @@
 """Reporter: publishes what a trial does while it runs, as progress.json, as log.txt, and to an observer in this process.
 
-The trial's own thread only notes numbers. A second thread writes them, so that a slow storage never slows the trial.
+The trial's own thread notes numbers and appends its lines to the log, which is a local file also where the ledger is an object
+store. A second thread writes the progress, takes over standard error and uploads the log. The trial waits for a store when it
+begins (the first progress, the log of an earlier attempt) and when it ends (the last upload).
 """
 
 import platform
@@ -42,7 +44,7 @@ class Reporter:
         clock: Callable[[], float] = time.monotonic,
     ):
         """`folder` is the trial's in the ledger. Nothing is written once `mine` is false: another process runs the trial."""
-        self.log = TrialLog(folder, self._guard)
+        self.log = TrialLog(folder, self._guard, mine=mine)
         self.lost_writes = 0
         """How often the progress or the log could not be written."""
         self._folder, self._mine, self._observe, self._clock = folder, mine, observe, clock
@@ -60,6 +62,8 @@ class Reporter:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Publishes within the context."""
+        if self._mine():  # an earlier attempt that was killed has left its own progress
+            self._guard(lambda: self._write(self.progress()))
         self.log.open()
         self._thread = threading.Thread(target=self._work, name=f"reporter of {self._progress.key}", daemon=True)
         self._thread.start()
@@ -77,9 +81,8 @@ class Reporter:
         self._thread = None
         if self._on_disk and self._mine():
             self._guard(lambda: trial_progress.remove(self._folder))
-        if self._mine():
-            self.log.write(END)
-            self.log.publish()
+        self.log.write(END)
+        self.log.publish()
         self.log.close()
 
     # ---------------------------------------------------------------------- what the trial notes
@@ -153,7 +156,7 @@ class Reporter:
         written = time.monotonic()
         while not self._over.wait(_TICK):
             ended, self._phase_has_ended = self._phase_has_ended, False
-            self.log.pump(publish=ended and self._mine())
+            self.log.pump(publish=ended)
             now = self.progress()
             self._guard(lambda now=now: self._observe(now))  # type: ignore[misc]
             if time.monotonic() - written >= self._interval and self._mine():

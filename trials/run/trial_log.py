@@ -7,7 +7,6 @@ later attempt appends to it. In a folder each line is written at once; to an obj
 import logging
 import os
 import platform
-import re
 import stat
 import tempfile
 import threading
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trials.ledger import storage
-from trials.printable import printable
+from trials.printable import printable, secrets, without_secrets
 
 FILE = "log.txt"
 END = "==== the attempt ends ===="
@@ -33,14 +32,18 @@ _UPLOAD_SECONDS = 120.0  # between two uploads within a phase
 Guard = Callable[[Callable[[], None]], None]
 """Runs a call; decides what becomes of its error."""
 
-_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PGPASS|API_?KEY|ACCESS_?KEY|CREDENTIAL)", re.IGNORECASE)
-
 
 class TrialLog:
-    def __init__(self, folder: Path, guard: Guard, environment: Mapping[str, str] = os.environ):
+    def __init__(
+        self,
+        folder: Path,
+        guard: Guard,
+        environment: Mapping[str, str] = os.environ,
+        mine: Callable[[], bool] = lambda: True,
+    ):
         """`folder` is the trial's in the ledger; every write goes through `guard`. Values of variables of `environment` with a
-        secret's name are left out."""
-        self._folder, self._guard = folder, guard
+        secret's name are left out. Once `mine` is false the file is another process's, and this one leaves it alone."""
+        self._folder, self._guard, self._mine = folder, guard, mine
         self._secrets = secrets(environment)
         self._lock = threading.RLock()
         self._handle: int | None = None
@@ -65,6 +68,10 @@ class TrialLog:
     def publish(self) -> None:
         """Uploads the file to its store where it has changed. A local file is always complete."""
         self._guard(self._publish)
+
+    def without_secrets(self, text: str) -> str:
+        """The text with *** in the place of secrets: what the log hides, other files hide too."""
+        return without_secrets(text, self._secrets)
 
     def close(self) -> None:
         """Stops writing; the file stays as it was last published."""
@@ -92,14 +99,16 @@ class TrialLog:
 
     def _append(self, text: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
-        lines = "".join(f"{now} {line[:_LINE]}\n" for line in self._shown(text).splitlines() if line.strip())
+        lines = "".join(
+            f"{now} {line[:_LINE]}\n" for line in printable(self.without_secrets(text)).splitlines() if line.strip()
+        )
         with self._lock:
-            if self._handle is None or not lines:
+            if self._handle is None or not lines or not self._mine():
                 return
             content = lines.encode("utf-8", "backslashreplace")
             self._size += os.write(self._handle, content)
             self._dirty = True
-            if self._size > LIMIT:
+            if self._size > LIMIT and self._mine():
                 self._cut()
 
     def _write(self, text: str) -> None:
@@ -116,7 +125,7 @@ class TrialLog:
         with self._lock:
             self._take()
             self._uploaded = time.monotonic()  # before the upload: one that fails is not tried again at once
-            if self._scratch is None or not self._dirty:
+            if self._scratch is None or not self._dirty or not self._mine():
                 return
             content, self._dirty = (Path(self._scratch.name) / FILE).read_bytes(), False
         try:
@@ -124,11 +133,6 @@ class TrialLog:
         except BaseException:
             self._dirty = True
             raise
-
-    def _shown(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return printable(text)
 
     def _open(self) -> None:
         if self._scratch is not None:
@@ -141,20 +145,22 @@ class TrialLog:
     def _cut(self) -> None:
         """Leaves out the middle of the file."""
         assert self._handle is not None
-        head, tail = os.pread(self._handle, HEAD, 0), os.pread(self._handle, TAIL, self._size - TAIL)
-        head, tail = head[: head.rfind(b"\n") + 1], tail[tail.find(b"\n") + 1 :]
-        between = f"==== {self._size - len(head) - len(tail):,} bytes are left out here ====\n".encode()
+        handle, self._handle = self._handle, None  # a file that cannot be cut gets no more lines: it would fill the disk
+        try:
+            head, tail = os.pread(handle, HEAD, 0), os.pread(handle, TAIL, self._size - TAIL)
+            head, tail = head[: head.rfind(b"\n") + 1], tail[tail.find(b"\n") + 1 :]
+            between = f"==== {self._size - len(head) - len(tail):,} bytes are left out here ====\n".encode()
 
-        def write(path: Path) -> None:
-            path.write_bytes(head + between + tail)
+            def write(path: Path) -> None:
+                path.write_bytes(head + between + tail)
 
-        if self._scratch is not None:
-            storage.replace_file(Path(self._scratch.name) / FILE, write)
-        else:
-            with storage.anchored(self._folder, 2) as place:
-                storage.replace_file(place / FILE, write)
-        os.close(self._handle)
-        self._handle = None  # in case it cannot be opened again
+            if self._scratch is not None:
+                storage.replace_file(Path(self._scratch.name) / FILE, write)
+            else:
+                with storage.anchored(self._folder, 2) as place:
+                    storage.replace_file(place / FILE, write)
+        finally:
+            os.close(handle)
         self._open()
 
 
@@ -166,12 +172,6 @@ def read(folder: Path) -> str:
         return storage.read_bytes(folder / FILE).decode("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError, storage.NotAFile):
         return ""
-
-
-def secrets(environment: Mapping[str, str]) -> list[str]:
-    """Values of environment variables whose name says that they are secret, the longest first."""
-    found = {value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= 8}
-    return sorted((value for value in found if not value.startswith("/")), key=len, reverse=True)  # a path is no secret
 
 
 def _appending(path: Path) -> int:
@@ -243,11 +243,12 @@ class Hooks(Source):
     """Warnings and records of `logging` from level WARNING on, where standard error is no file; they are still shown there."""
 
     _writers: ClassVar[list["Hooks"]] = []  # of all open logs of this process
-    _before: ClassVar[tuple[Any, Any]]
+    _before: ClassVar[tuple[Any, Any] | None] = None
+    """What the hooks have replaced. They stay for the rest of the process: others may have wrapped them since."""
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write
-        if not Hooks._writers:
+        if Hooks._before is None:
             Hooks._before = logging.getLogRecordFactory(), warnings.showwarning
             # a factory sees the records of all loggers and leaves their handlers as they are
             logging.setLogRecordFactory(_record)
@@ -256,13 +257,6 @@ class Hooks(Source):
 
     def close(self) -> None:
         Hooks._writers.remove(self)
-        if Hooks._writers:
-            return
-        factory, show = Hooks._before
-        if logging.getLogRecordFactory() is _record:  # else somebody has put another one around it
-            logging.setLogRecordFactory(factory)
-        if warnings.showwarning is _warning:
-            warnings.showwarning = show
 
     @classmethod
     def pass_on(cls, text: str) -> None:
@@ -271,6 +265,7 @@ class Hooks(Source):
 
 
 def _record(*arguments: Any, **named: Any) -> logging.LogRecord:
+    assert Hooks._before is not None
     made: logging.LogRecord = Hooks._before[0](*arguments, **named)
     if made.levelno >= logging.WARNING:
         Hooks.pass_on(f"{made.levelname} {made.name}: {_message(made)}")
@@ -278,6 +273,7 @@ def _record(*arguments: Any, **named: Any) -> logging.LogRecord:
 
 
 def _warning(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **named: Any) -> None:
+    assert Hooks._before is not None
     Hooks.pass_on(f"{filename}:{lineno}: {category.__name__}: {message}")
     Hooks._before[1](message, category, filename, lineno, *rest, **named)
 

@@ -71,21 +71,33 @@ def test_progress_is_written_while_the_trial_runs_and_removed_at_its_end(tmp_pat
         reporter.training([1, 2], 0)
         reporter.step(1, 2.0)
         assert ticked.wait(30)
-        while (found := trial_progress.read(ledger, "abc")) is None:
+        while (found := trial_progress.read(ledger, "abc")) is None or found.step is None:
             pass
         assert (found.step, found.loss) == (1, 2.0)
     assert storage.names(ledger.folder("abc")) == [trial_log.FILE]
     assert trial_log.read(ledger.folder("abc")).rstrip().endswith(trial_log.END)
 
 
-def test_nothing_is_written_or_removed_once_another_process_runs_the_trial(tmp_path):
-    ledger, mine = Ledger(tmp_path), [True]
+def test_nothing_is_written_or_removed_once_another_process_runs_the_trial(place):
+    ledger, mine = Ledger(place), [True]
     reporter = Reporter("abc", ledger.folder("abc"), lambda: mine[0])
-    reporter._interval = 0.0
     with reporter.running():
-        reporter._write(reporter.progress())
+        reporter.log.publish()
+        before = {name: storage.read_bytes(ledger.folder("abc") / name) for name in storage.names(ledger.folder("abc"))}
         mine[0] = False
-    assert trial_progress.FILE in storage.names(ledger.folder("abc"))
+        reporter.phase("train")
+        reporter.note("from the one that lost its lease")
+        reporter.phase_ended("train", 1.0)
+    assert set(before) == {trial_progress.FILE, trial_log.FILE}
+    assert {name: storage.read_bytes(ledger.folder("abc") / name) for name in before} == before
+
+
+def test_progress_of_a_killed_attempt_is_replaced_when_the_next_one_begins(tmp_path):
+    ledger = Ledger(tmp_path)
+    trial_progress.write(ledger.folder("abc"), trial_progress.TrialProgress(key="abc", phase="train", step=400, steps=600))
+    with Reporter("abc", ledger.folder("abc")).running():
+        found = trial_progress.read(ledger, "abc")
+    assert (found.phase, found.step) == ("start", None)
 
 
 def test_unwritable_storage_is_reported_once_and_ends_nothing(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 
 from trials.ledger.record import Ledger
 from trials.run import trial_log
-from trials.run.trial_log import Hooks, StandardError, TrialLog, secrets
+from trials.run.trial_log import Hooks, StandardError, TrialLog
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,18 +58,15 @@ def test_local_log_needs_no_end_to_be_complete(tmp_path):
 
 
 def test_secrets_and_control_characters_stay_out(folder):
-    log = opened(folder, {"MY_SERVICE_TOKEN": "open-sesame-1", "HOME": "/home/somebody", "GOOGLE_CREDENTIALS": "/path/to.json"})
+    log = opened(
+        folder, {"MY_SERVICE_TOKEN": "open-sesame-1", "HOME": "/home/somebody", "GOOGLE_CREDENTIALS_FILE": "/path/to.json"}
+    )
     log.write("password=hunter2 hf_abcdefghijkl open-sesame-1 /home/somebody /path/to.json \x1b[2J")
     log.publish()
     log.close()
     text = trial_log.read(folder)
     assert not re.search(r"hunter2|hf_abc|open-sesame|\x1b", text)
     assert "/home/somebody /path/to.json \\x1b[2J" in text
-
-
-def test_values_of_variables_with_secret_names_are_secret():
-    environment = {"HF_TOKEN": "x" * 20, "AWS_SECRET_ACCESS_KEY": "y" * 30, "PGPASSWORD": "short", "PATH": "/usr/bin:/bin"}
-    assert secrets(environment) == ["y" * 30, "x" * 20]
 
 
 def test_long_log_keeps_its_head_and_its_tail(folder, monkeypatch):
@@ -89,6 +86,52 @@ def test_long_log_keeps_its_head_and_its_tail(folder, monkeypatch):
     assert tail == list(range(1990, 2000))
 
 
+@pytest.fixture
+def short(monkeypatch):
+    """A log is cut beyond 500 bytes."""
+    for name, size in (("LIMIT", 500), ("HEAD", 100), ("TAIL", 200)):
+        monkeypatch.setattr(trial_log, name, size)
+
+
+def test_log_that_cannot_be_cut_grows_no_more(tmp_path, short, monkeypatch):
+    log = opened(tmp_path / "ledger" / "abc")
+    path = tmp_path / "ledger" / "abc" / trial_log.FILE
+    with monkeypatch.context() as full:
+        full.setattr(trial_log.storage, "replace_file", lambda *arguments: (_ for _ in ()).throw(OSError("no room")))
+        with pytest.raises(OSError, match="no room"):
+            log.write("x" * 600)
+    size = path.stat().st_size
+    log.write("y" * 600)
+    log.close()
+    assert path.stat().st_size == size
+
+
+def test_log_of_another_process_is_neither_written_nor_cut_nor_replaced(folder, short):
+    mine = [True]
+    log = TrialLog(folder, raising, {}, lambda: mine[0])
+    log.open()
+    log.write("mine")
+    log.publish()
+    before = trial_log.read(folder)
+    assert "mine" in before
+    log.write("not uploaded to a store yet")
+    before = trial_log.read(folder)
+    mine[0] = False
+    log.write("z" * 600)
+    log.publish()
+    log.close()
+    assert trial_log.read(folder) == before
+
+
+def test_file_is_not_cut_once_another_process_has_it(tmp_path, short):
+    answers = iter([True, True, False])
+    log = TrialLog(tmp_path / "ledger" / "abc", raising, {}, lambda: next(answers))
+    log.open()
+    log.write("z" * 600)
+    log.close()
+    assert "are left out here" not in trial_log.read(tmp_path / "ledger" / "abc")
+
+
 def test_link_in_the_place_of_the_log_is_not_written_through(tmp_path):
     folder = tmp_path / "ledger" / "abc"
     folder.mkdir(parents=True)
@@ -100,7 +143,17 @@ def test_link_in_the_place_of_the_log_is_not_written_through(tmp_path):
     assert trial_log.read(folder) == ""
 
 
-def test_warnings_and_log_records_are_hooked_and_still_shown(capsys):
+@pytest.fixture
+def unhooked(monkeypatch):
+    """A process without hooks, which stay for good once they are installed."""
+    factory, show = logging.getLogRecordFactory(), warnings.showwarning
+    monkeypatch.setattr(Hooks, "_before", None)
+    yield
+    logging.setLogRecordFactory(factory)
+    warnings.showwarning = show
+
+
+def test_warnings_and_log_records_are_hooked_and_still_shown(unhooked):
     taken = []
     one, other = Hooks(taken.append), Hooks(taken.append)
     with pytest.warns(UserWarning, match="careful"):  # pytest's own recorder comes before the hook
@@ -111,17 +164,31 @@ def test_warnings_and_log_records_are_hooked_and_still_shown(capsys):
     other.close()
     logging.getLogger("some.library").warning("later")
     assert taken == ["WARNING some.library: odd weights"]
-    assert warnings.showwarning is not trial_log._warning
-    assert logging.getLogRecordFactory() is not trial_log._record
 
 
-def test_warning_is_written_and_shown(monkeypatch):
+def test_warning_is_written_and_shown(unhooked, monkeypatch):
     shown, taken = [], []
     monkeypatch.setattr(warnings, "showwarning", lambda *arguments: shown.append(arguments[0]))
     hook = Hooks(taken.append)
     warnings.showwarning("careful", UserWarning, "file.py", 7)
     hook.close()
-    assert (shown, taken) == (["careful"], ["file.py:7: UserWarning: careful"])
+    warnings.showwarning("later", UserWarning, "file.py", 8)
+    assert (shown, taken) == (["careful", "later"], ["file.py:7: UserWarning: careful"])
+
+
+def test_hooks_that_others_have_wrapped_serve_the_next_trial(unhooked):
+    taken = []
+    first = Hooks(taken.append)
+    ours = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *arguments, **named: ours(*arguments, **named))
+    logging.captureWarnings(True)  # a library may do so within a trial
+    first.close()
+    logging.captureWarnings(False)  # which restores what it found
+    second = Hooks(taken.append)
+    logging.getLogger("some.library").warning("odd")
+    warnings.showwarning("careful", UserWarning, "file.py", 7)
+    second.close()
+    assert taken == ["WARNING some.library: odd", "file.py:7: UserWarning: careful"]
 
 
 NATIVE = """
