@@ -6,6 +6,7 @@ key and of every function that a task would run.
 
 import difflib
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from typing import Any, Literal
 
 from trials.errors import InputError
 from trials.ledger.storage import local
+from trials.tasks.own_code import shipped
 from trials.tasks.task_yaml import Function, parse
 
 GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
 """Keys of a group itself (lm-eval's GroupConfig). Its other keys override those of its members."""
-_SCORES = "trials.tasks.answers"
+HIDDEN = "hidden files are neither pinned nor copied to a cluster; give the file a name without a dot at its beginning"
 _CACHES = ("__pycache__", ".ipynb_checkpoints")
 
 
@@ -31,7 +33,7 @@ class Entry:
     kind: Literal["task", "group", "tag"]
     file: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Its file with the files that it includes; functions are text."""
+    """Its file with the files that it includes; functions are text (Function)."""
     members: tuple[str, ...] = ()
     """The tasks of a tag."""
     own: bool = False
@@ -114,21 +116,26 @@ class _File:
     config: dict[str, Any]
     places: dict[str, str]
     """By top-level key, "file:line"."""
-    functions: tuple[tuple[str, Function], ...]
-    """("file:line", function); lm-eval imports them all, overridden ones too."""
+    functions: tuple[Function, ...]
+    """lm-eval imports them all, overridden ones too."""
     folders: tuple[Path, ...]
     """The file's own folder, then those of the files that it includes."""
 
 
 class TaskFolder:
-    """The tasks, groups and tags of a folder. Raises InputError for a folder without tasks, or a file that is no YAML."""
+    """The tasks, groups and tags of a folder.
+
+    Raises InputError for a folder without tasks, a file that is no YAML, and a link to YAML or code elsewhere.
+    """
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root = root.resolve()
+        self._pinned = files(self.root)
+        self._refuse_links()
         self.entries: dict[str, Entry] = {}
         self._files: dict[Path, _File] = {}
         self._tags: dict[str, list[str]] = {}
-        for file in sorted(path for path in root.rglob("*.yaml") if not _hidden(path.relative_to(root))):
+        for file in sorted(path for path in self._pinned.values() if path.suffix == ".yaml"):
             data = parse(file).data
             if isinstance(data, dict) and {"task", "group", "class", "include"} & data.keys():
                 self._add(file)
@@ -139,6 +146,14 @@ class TaskFolder:
             others = sorted(root.rglob("*.yml"))
             hint = f"; lm-eval reads *.yaml: rename {others[0].name}" if others else ""
             raise InputError(f"{root}: no *.yaml file in this folder names a task or a group{hint}")
+
+    def _refuse_links(self) -> None:
+        for path in self._pinned.values():
+            # lm-eval searches a file's functions beside the file behind the link
+            if path.suffix in (".yaml", ".py") and not path.resolve().is_relative_to(self.root):
+                raise InputError(
+                    f"{path}: is a link to {path.resolve()}, outside the task folder; put a copy of that file there"
+                )
 
     def _add(self, file: Path) -> None:
         read = self._read(file, ())
@@ -166,7 +181,7 @@ class TaskFolder:
             raise InputError(f"{file}:1: expected keys and values")
         places: dict[str, str] = {}
         merged: dict[str, Any] = {}
-        folders, found = [file.parent], [(f"{file}:{one.line}", one) for one in functions]
+        folders, found = [file.parent], list(functions)
         named = data.get("include") or []
         for name in named if isinstance(named, list) else [named]:
             part = self._read(self._included(file, str(name), lines["include"]), (*above, file))
@@ -189,7 +204,15 @@ class TaskFolder:
             )
         if not path.is_file():
             raise InputError(f"{file}:{line}: includes {name}, but there is no file {path}")
+        if not self.pinned(path):
+            raise InputError(f"{file}:{line}: includes {name}: {HIDDEN}")
         return path
+
+    def pinned(self, path: Path) -> bool:
+        """Whether the file is one of those that are in the folder's checksum and travel to a cluster."""
+        return any(
+            one.is_relative_to(self.root) and one.relative_to(self.root).as_posix() in self._pinned for one in _forms(path)
+        )
 
     def find(self, name: str) -> Entry | None:
         return self.entries.get(name)
@@ -221,9 +244,9 @@ class TaskFolder:
         leaves(name, seen)
         for file in files:
             read = self._files[file]
-            for place, function in read.functions:
-                if not _shipped(function, file.parent):
-                    return f"{place}: !function {function}"
+            for function in read.functions:
+                if shipped(function) is None:
+                    return f"{function.place}: !function {function}"
             if "class" in read.config:
                 return f"{read.places['class']}: class: {read.config['class']}"
         return None
@@ -231,7 +254,7 @@ class TaskFolder:
     def place(self, leaf: Leaf, key: str) -> str:
         """ "file:line" of a key of a task, its file where the key stands nowhere, or the folder for a task without a file."""
         file = leaf.entry.file if leaf.entry is not None else None
-        return str(self.root) if file is None else self._files[file].places.get(key, str(file))
+        return str(self.root) if file not in self._files else self._files[file].places.get(key, str(file))
 
     def search_path(self, leaf: Leaf) -> tuple[Path, ...]:
         """The folders in which a relative name of the task is searched, in this order."""
@@ -239,10 +262,9 @@ class TaskFolder:
         return (*(self._files[file].folders if file is not None else ()), self.root)
 
 
-def _shipped(function: str, beside: Path) -> bool:
-    """Whether a function is one of this program's scores, and no file of the folder has its module's name."""
-    module = function.rpartition(".")[0]
-    return module == _SCORES and not (beside / f"{module}.py").exists()
+def _forms(path: Path) -> tuple[Path, Path]:
+    """A path without `..`, and the file behind it: a link travels as a copy of the file behind it."""
+    return Path(os.path.normpath(path)), path.resolve()
 
 
 def _hidden(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,22 @@ def check_keys(folder: TaskFolder, leaf: Leaf, config: dict[str, Any], known: Co
     """Raises InputError for a key that lm-eval does not know. A Python class may know others."""
     for key in () if "class" in config else config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{folder.place(leaf, key)}: task {leaf.name}: lm-eval knows no key {key!r}{hint}")
+
+
+def check_metrics(folder: TaskFolder, leaf: Leaf, config: dict[str, Any], known: Container[str]) -> None:
+    """Raises InputError for a metric that lm-eval does not have: the library `evaluate` would run code of its name, local or of
+    the hub."""
+    listed = config.get("metric_list") if config.get("process_results") is None else None
+    for one in listed if isinstance(listed, list) else ():
+        metric = one.get("metric") if isinstance(one, dict) else None
+        if isinstance(metric, str) and (metric not in known or one.get("hf_evaluate") is True):
+            raise InputError(
+                f"{folder.place(leaf, 'metric_list')}: task {leaf.name}: lm-eval has no metric {metric!r} of its own, so the "
+                "library evaluate would run code of that name; the role permits it with trust_code: true"
+            )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+from lm_eval.api.registry import METRIC_REGISTRY
 from lm_eval.config.task import TaskConfig
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
@@ -26,7 +27,7 @@ from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
 from trials.ledger.outcomes import SHARES_SCALE
 from trials.sections import FOLDER
 from trials.spec import Evaluation
-from trials.tasks import local_data, own_tasks, templates
+from trials.tasks import local_data, own_code, own_tasks, templates
 from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
 from trials.tasks.measures import measure, measured
 
@@ -128,13 +129,11 @@ class Tasks:
 
     def _build(self, leaf: Leaf, evaluation: Evaluation, folder: TaskFolder | None) -> Any:
         own = folder if folder is not None and (leaf.entry is None or leaf.entry.own) else None
-        file = leaf.entry.file if leaf.entry is not None else None
-        with own_tasks.explained(own, leaf):
-            config: dict[str, Any] = {**(load_yaml(file) if file else {}), **leaf.overrides, "task": leaf.name}
-        for key in ("tag", "group", "task_list"):
-            config.pop(key, None)
+        config = _config(leaf, evaluation, folder)
         if own is not None:
             own_tasks.check_keys(own, leaf, config, _KEYS)
+        if folder is not None and not evaluation.trust_code and (own is not None or "metric_list" in leaf.overrides):
+            own_tasks.check_metrics(folder, leaf, config, METRIC_REGISTRY)
         if evaluation.shots is not None:
             config["num_fewshot"] = evaluation.shots
         if evaluation.sampler != "stock":
@@ -195,9 +194,21 @@ def _entry(manager: TaskManager, name: str) -> Entry:
     return Entry(name, kinds.get(found.kind, "task"), found.yaml_path, found.cfg or {}, tuple(sorted(found.tags)))
 
 
-def _with_functions(group: Entry) -> Mapping[str, Any]:
-    """A group's config, as its members see it."""
-    return load_yaml(group.file) if group.file is not None else group.config
+def _with_functions(entry: Entry) -> Mapping[str, Any]:
+    """The config of a task or group of lm-eval with its functions; that of a folder keeps their texts."""
+    return load_yaml(entry.file) if entry.file is not None and not entry.own else entry.config
+
+
+def _config(leaf: Leaf, evaluation: Evaluation, folder: TaskFolder | None) -> dict[str, Any]:
+    """The task's config with its functions. Raises InputError for code of the folder that the role does not trust."""
+    config = {**(_with_functions(leaf.entry) if leaf.entry is not None else {}), **leaf.overrides, "task": leaf.name}
+    for key in ("tag", "group", "task_list"):
+        config.pop(key, None)
+    if folder is None:
+        return config
+    imported = own_code.import_from(folder.root, folder.pinned) if evaluation.trust_code else own_code.refused
+    with own_tasks.explained(folder, leaf):
+        return dict(own_code.resolved(config, imported))
 
 
 class _Documents:

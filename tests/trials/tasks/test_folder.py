@@ -74,6 +74,19 @@ def test_code_of_an_included_file_and_of_a_class_counts(tmp_path):
     assert folder.code("c") == f"{tmp_path / 'b.yaml'}:2: !function utils.Task"
 
 
+def test_link_to_yaml_or_code_outside_the_folder_is_refused(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "t.yaml").write_text("task: t\n")
+    place = shop(tmp_path)
+    for name in ("t.yaml", "t.py"):
+        (place / name).symlink_to(tmp_path / "far" / "t.yaml")
+        assert refusal(place).startswith(f"{place / name}: is a link to {tmp_path}/far/t.yaml, outside the task folder")
+        (place / name).unlink()
+    (place / "data" / "linked.jsonl").symlink_to(tmp_path / "far" / "t.yaml")  # data travel as a copy
+    (place / "same.py").symlink_to(place / "metrics.py")
+    TaskFolder(place)
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -84,6 +97,10 @@ def test_code_of_an_included_file_and_of_a_class_counts(tmp_path):
         ({"a.yaml": "task: a\ninclude: b.yaml\n"}, "a.yaml:2: includes b.yaml, but there is no file"),
         ({"a.yaml": "task: a\ninclude: ../b.yaml\n"}, "a.yaml:2: includes ../b.yaml, outside the task folder"),
         ({"a.yaml": "task: a\ninclude: b.yaml\n", "b.yaml": "include: a.yaml\n"}, "includes itself"),
+        (
+            {"a.yaml": "task: a\ninclude: .b.yaml\n", ".b.yaml": "x: 1\n"},
+            "a.yaml:2: includes .b.yaml: hidden files are neither",
+        ),
         ({"a.yaml": "task: 3\n"}, "a.yaml:1: a task's name is a text, but got 3"),
     ],
 )

@@ -1,0 +1,60 @@
+"""The code that a task folder's YAML names: which of it is this program's own, and the import of the rest.
+
+lm-eval imports a function as soon as it reads its text. Here the text stays text until a task is built.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trials.errors import InputError
+from trials.tasks import answers
+from trials.tasks.task_yaml import Function
+
+_SCORES: Mapping[str, Callable[..., Any]] = {
+    f"trials.tasks.answers.{score.__name__}": score for score in (answers.exact, answers.contains, answers.numeric)
+}
+
+
+def shipped(function: Function) -> Callable[..., Any] | None:
+    """The score of this program that the text names; None for the code of somebody else.
+
+    A file of the folder that has the module's name goes first, as with lm-eval.
+    """
+    return _SCORES[function] if function in _SCORES and not function.file.exists() else None
+
+
+def resolved(value: Any, imported: Callable[[Function], Any]) -> Any:
+    """A copy of a task's config with its functions in place of their texts.
+
+    `imported` returns the function of a text that is not of this program.
+    """
+    if isinstance(value, Function):
+        found = shipped(value)
+        return imported(value) if found is None else found
+    if isinstance(value, dict):
+        return {resolved(key, imported): resolved(inner, imported) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return type(value)(resolved(inner, imported) for inner in value)
+    return value
+
+
+def refused(function: Function) -> Any:
+    """Raises InputError: the role does not trust the folder's code."""
+    raise InputError(f"{function.place}: !function {function}: this code runs only with trust_code: true")
+
+
+def import_from(root: Path, pinned: Callable[[Path], bool]) -> Callable[[Function], Any]:
+    """Imports functions as lm-eval does. Raises InputError for a file that is not `pinned`, one of the folder `root`."""
+
+    def imported(function: Function) -> Any:
+        from lm_eval.tasks._yaml_loader import _import_func_in_yml
+
+        if function.file.exists() and not pinned(function.file):
+            raise InputError(
+                f"{function.place}: !function {function}: {function.file} is no file of the task folder {root}, which alone is "
+                "pinned and travels to a cluster; put it there"
+            )
+        return _import_func_in_yml(function, function.path.resolve().parent)
+
+    return imported
