@@ -24,7 +24,7 @@ from trials.template import IGNORED, NO_ALPACA, Encoder, Parts, Reader, Tokens
 
 _HELD_OUT = 32  # rows of a source, and at most a tenth of it
 _SMALLEST = 20  # a source with fewer rows holds none out
-_CHECKED = 100_000  # rows of a source that are checked before any trial, which takes some seconds
+_CHECKED = 100_000  # rows of a source that are checked before any trial; so many take some seconds, once for a content
 _PLACES = 3  # rows whose places are kept for each reason
 _JUDGED = 1_000  # rows from which a source's overlap with the test documents is estimated
 
@@ -226,16 +226,25 @@ class Draw:
         self._seen: set[int] = set()
         self.counts = Drawn(len(source), str(source.format or ""))
 
-    def check(self, encode: Encoder | None) -> None:
-        """Reads the rows of a source of conversations, and encodes the held-out ones; raises InputError for a broken one."""
-        # a trial of another seed would come upon it in the middle of a sweep
-        if not self._source.converses:
-            return
+    @property
+    def converses(self) -> bool:
+        return self._source.converses
+
+    @property
+    def version(self) -> tuple[str, ...]:
+        """The definition of the source and the content of its rows; empty where no file has the rows' content."""
+        definition, files, control = self._source.version
+        return (definition, *files, control) if files else ()
+
+    def check_rows(self) -> None:
+        """Reads and renders the rows; raises InputError for a broken one."""
         for number in range(min(len(self._source), _CHECKED)):
             _ = self._source[number]
-        if encode is not None:
-            for number, parts in self._source.held_out():
-                self._source.encoded(number, parts, encode)
+
+    def check_tokens(self, encode: Encoder) -> None:
+        """Encodes the held-out rows, which no draw reads; raises InputError for one that cannot be encoded."""
+        for number, parts in self._source.held_out():
+            self._source.encoded(number, parts, encode)
 
     def rows(self, encode: Encoder | None, screen: Screen | None) -> Iterator[Example]:
         """The usable rows. Without an encoder no row has tokens, and none is too long."""

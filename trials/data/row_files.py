@@ -96,7 +96,7 @@ class FileRows(Rows):
             _write(files, table)
         self.columns, self._files = json.loads(table.with_suffix(".json").read_text()), files
         self._table = pa.ipc.open_stream(pa.memory_map(str(table))).read_all()
-        self._numbers = _numbers(split, self._table.num_rows)
+        self._numbers = numbers_of(split, self._table.num_rows)
         self.version = (str(table), split)
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class FileRows(Rows):
         return _at(self._files[file], number, line)
 
 
-def _numbers(split: str, rows: int) -> np.ndarray:
+def numbers_of(split: str, rows: int) -> np.ndarray:
     """(n,) row numbers of a split such as train[:90%]; raises ValueError for an unknown split."""
     import datasets  # takes a second
 
