@@ -31,8 +31,8 @@ def check_inputs(config: SweepConfig) -> list[str]:
     hub = Hub(config.hub_mirror)
     notes = [*chat_warnings(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
-    for _, spec in corners(config, INPUTS):
-        notes += check(spec, hub, tasks, survey)
+    for settings, spec in corners(config, INPUTS):
+        notes += check(spec, hub, tasks, survey, config.specs(settings)[1:])
         _check_directions(config, spec, tasks)
     formats = [f"source {name}: {counts.format}" for name, counts in survey.drawn().items() if counts.format]
     return [*dict.fromkeys(notes), *formats]

@@ -1,6 +1,7 @@
 """Checks a trial's model, data and tasks before anything is loaded. Quick to import: see trials/tasks/tasks.py."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ def check_cache() -> None:
         ) from None
 
 
-def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None) -> list[str]:
+def check(
+    spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None, replicates: Sequence[TrialSpec] = ()
+) -> list[str]:
     """Raises InputError for a missing model, source or task, for too few usable rows, and for a source that is a test split.
 
-    A `survey` shares read rows between trials. Returns notes for the user, a line each.
+    A `survey` shares read rows between trials. `replicates` differ from the spec in their seeds, so that they draw other rows.
+    Returns notes for the user, a line each.
     """
     check_cache()
     if spec.train.backend == "unsloth" and not spec.is_baseline:
@@ -49,10 +53,13 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
         check_role(role, evaluation, tasks)
         if known:
             check_room(role, evaluation, tasks, known[1].longest)
-    notes = _chat_notes(spec, hub, tasks)
+    chats = any(evaluation.chat_template for evaluation in spec.eval.values())
+    tokenizer = _tokenizer(spec, hub) if chats or not spec.is_baseline else None
+    notes = _chat_notes(spec, tasks, tokenizer)
     if spec.is_baseline:
         return notes
-    base.check_template(spec.base, spec.data, hub)
+    if tokenizer is not None:
+        base.check_template(spec.base, spec.data, tokenizer)
     for name in spec.data.shares:
         source = find_source(spec.data, name)
         if name == SELF:
@@ -65,22 +72,24 @@ def check(spec: TrialSpec, hub: Hub, tasks: Tasks, survey: Survey | None = None)
                     f"(eval.{role}) is scored on; train on another split"
                 )
     screen = decontamination.Screen(decontamination.documents(tasks, spec.eval.values()), spec.data.max_overlap)
-    (survey or Survey(hub)).check(spec, _tokenizer(spec, hub), screen)
+    survey = survey or Survey(hub)
+    for one in (spec, *replicates):
+        survey.check(one, tokenizer, screen)
     return notes
 
 
-def _chat_notes(spec: TrialSpec, hub: Hub, tasks: Tasks) -> list[str]:
+def _chat_notes(spec: TrialSpec, tasks: Tasks, tokenizer: Any) -> list[str]:
     for role, evaluation in spec.eval.items():
         chat_prompts.check_tasks(role, evaluation, tasks)
-    chats = {role: evaluation for role, evaluation in spec.eval.items() if evaluation.chat_template}
-    tokenizer = _tokenizer(spec, hub) if chats else None
     if tokenizer is None:
         return []
+    chats = {role: evaluation for role, evaluation in spec.eval.items() if evaluation.chat_template}
     return [note for role, one in chats.items() for note in chat_prompts.check(role, one, tasks, tokenizer)]
 
 
 def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
     """The tokenizer; None where it is part of weights that are not downloaded yet."""
-    if spec.base.gguf is not None and gguf.file(spec.base, hub, fetch=False) is None:
+    needed = spec.data.template == "chat" and not spec.is_baseline  # without it no row could be checked
+    if spec.base.gguf is not None and not needed and gguf.file(spec.base, hub, fetch=False) is None:
         return None
     return base.tokenizer(spec.base, hub)

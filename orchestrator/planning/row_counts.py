@@ -1,6 +1,7 @@
 """Counts of local training rows, as a trial would use them. Downloads nothing; only a chat template loads transformers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from trials.data.survey import Survey
 from trials.hub.hub import SELF, Hub
 from trials.mix import Drawn
 from trials.models import layout
-from trials.spec import TrialSpec
+from trials.spec import Base, TrialSpec
 from trials.tasks.tasks import Tasks, check, check_room
+
+_Load = Callable[[Base], Any]
+"""Returns a base's tokenizer, and loads it once."""
 
 
 def count(specs: Iterable[TrialSpec], hub: Hub, tasks: Tasks) -> tuple[dict[str, Drawn], list[str]]:
@@ -21,19 +25,20 @@ def count(specs: Iterable[TrialSpec], hub: Hub, tasks: Tasks) -> tuple[dict[str,
     the documents, few-shot rows or metric of its role.
     """
     survey, notes = Survey(hub, fetch=False), set()
+    load = cache(partial(_chat_tokenizer, hub))
     roles: set[tuple[str, ...]] = set()
     tokenizers: dict[tuple[str, str], Any] = {}
     for spec in specs:
         for role, evaluation in spec.eval.items():
             known = (role, evaluation.model_dump_json(), spec.base.model_dump_json())
             if known not in roles:
-                notes |= _check_role(role, spec, hub, tasks)
+                notes |= _check_role(role, spec, hub, tasks, load)
             roles.add(known)
         if spec.is_baseline:
             continue
         same = (spec.base.model_dump_json(), spec.data.template)
         if same not in tokenizers:
-            tokenizers[same] = _tokenizer(spec, hub)
+            tokenizers[same] = _tokenizer(spec, hub, load)
         tokenizer = tokenizers[same]
         if tokenizer is None:
             notes.add("rows are not compared with max_length here; `run` does it before any trial")
@@ -48,7 +53,7 @@ def count(specs: Iterable[TrialSpec], hub: Hub, tasks: Tasks) -> tuple[dict[str,
     return survey.drawn(), sorted(notes)
 
 
-def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
+def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks, load: _Load) -> set[str]:
     """Checks what is on this machine of a role's tasks and of its chat template; returns notes."""
     evaluation = spec.eval[role]
     at_hand = tasks.at_hand(evaluation)
@@ -58,22 +63,28 @@ def _check_role(role: str, spec: TrialSpec, hub: Hub, tasks: Tasks) -> set[str]:
             check_room(role, evaluation, tasks, found[1].longest)
     if not evaluation.chat_template or not Path(hub.locate(spec.base.model)).is_dir():
         return set()
-    from trials.models import base  # imports torch, which a plan without a chat template need not wait for
     from trials.tasks import chat_prompts
 
-    tokenizer = base.tokenizer(spec.base, hub)
+    tokenizer = load(spec.base)
     if at_hand:
         return set(chat_prompts.check(role, evaluation, tasks, tokenizer))
     chat_prompts.ChatPrompts(role, evaluation, tokenizer)
     return set()
 
 
-def _tokenizer(spec: TrialSpec, hub: Hub) -> Any:
+def _tokenizer(spec: TrialSpec, hub: Hub, load: _Load) -> Any:
     """A tokenizer of local files for the spec's rows; None without one."""
     found = local_tokenizer(spec.base, hub)
     if found is None or spec.data.template != "chat":
         return found
-    from trials.models import base  # imports transformers, which renders chat templates, and torch
+    from trials.models import base
 
-    base.check_template(spec.base, spec.data, hub)
-    return base.tokenizer(spec.base, hub)
+    base.check_template(spec.base, spec.data, load(spec.base))
+    return load(spec.base)
+
+
+def _chat_tokenizer(hub: Hub, wanted: Base) -> Any:
+    """A tokenizer that renders chat templates."""
+    from trials.models import base  # imports transformers and torch, which a plan without a chat template need not wait for
+
+    return base.tokenizer(wanted, hub)

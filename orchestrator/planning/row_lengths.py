@@ -1,14 +1,18 @@
 """Mean length of training rows in tokens, from data and a tokenizer on this machine; no torch, no transformers."""
 
 import functools
+import json
+from itertools import islice
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from trials import mix
+from trials.data.conversation import Conversation
 from trials.errors import InputError
 from trials.hub.hub import SELF, Hub, find_source
-from trials.spec import Base, Replay, TrialSpec
+from trials.spec import Base, Data, Replay, TrialSpec
+from trials.template import Encoder, Parts, Tokens
 
 _ROWS = 64  # read of a source to learn its lengths
 _UNCUT = 10**9
@@ -25,25 +29,45 @@ class RowLengths:
         shares = {name: share for name, share in spec.data.shares.items() if name != SELF}
         total = 0.0
         for name, share in shares.items():
-            if (known := (spec.base.model, name)) not in self._lengths:
-                self._lengths[known] = self._read(name, spec)
+            alone = {"samples": 1, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "seed": 0, "date": None}
+            data = spec.data.model_copy(update=alone)
+            if (known := (spec.base.model, data.model_dump_json())) not in self._lengths:
+                self._lengths[known] = self._read(name, spec.base, data)
             if not (rows := self._lengths[known]):
                 return None
             total += share * sum(min(row, spec.data.max_length) for row in rows) / len(rows)
         return total / sum(shares.values()) if shares else None
 
-    def _read(self, name: str, spec: TrialSpec) -> list[int]:
+    def _read(self, name: str, base: Base, data: Data) -> list[int]:
         """Tokens of the first rows of a source, uncut; empty without a local source and tokenizer."""
-        tokenizer = local_tokenizer(spec.base, self._hub)
-        if tokenizer is None or self._hub.files(name, find_source(spec.data, name)) is None:
+        tokenizer = local_tokenizer(base, self._hub)
+        if tokenizer is None or self._hub.files(name, find_source(data, name)) is None:
             return []
-        # a chat template would need transformers, and is about as long as the plain form of a conversation
-        template = "plain" if spec.data.template == "chat" else spec.data.template
-        alone = {"samples": _ROWS, "mix": {name: 1.0}, "replay": Replay(), "max_length": _UNCUT, "template": template}
         try:
-            return [len(row.input_ids) for row in mix.build(spec.data.model_copy(update=alone), self._hub, tokenizer)]
-        except InputError:  # too few rows; `run` reports it before it starts
+            rows = mix.draws(data, self._hub, [name])[name].rows(_Lengths(data, tokenizer), None)
+            return [len(row.input_ids) for row in islice(rows, _ROWS)]
+        except InputError:  # a broken row or template; `plan` reports it with the counts of rows
             return []
+
+
+class _Lengths(Encoder):
+    """Encodes rows about as long as in their template.
+
+    A chat template would need transformers, and is about as long as the plain form, which has no place for tools: they and
+    their calls are counted as JSON.
+    """
+
+    def __init__(self, data: Data, tokenizer: "_Tokenizer"):
+        self._chat, self._count = data.template == "chat", tokenizer
+        super().__init__(data.model_copy(update={"template": "plain"}) if self._chat else data, tokenizer)
+
+    def uncut(self, parts: Parts) -> Tokens:
+        if not (self._chat and isinstance(parts, Conversation)):
+            return super().uncut(parts)
+        tools = "".join(json.dumps(tool, ensure_ascii=False) + "\n" for tool in parts.tools or [])
+        labels = "".join(f"{message['role']}:\n" for message in parts.messages)
+        ids = self._count(tools + labels + parts.words())["input_ids"]
+        return ids, ids
 
 
 class _Tokenizer:

@@ -1,10 +1,15 @@
 """A sweep's inputs are checked before it starts."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from orchestrator.config.model import SweepConfig
+from orchestrator.planning.plan import Gpus, plan
 from orchestrator.preflight import chat_warnings, check_inputs
 from tests.factories.own_tasks import DISTANCE, SHOP
+from trials import mix
 from trials.errors import InputError
 
 
@@ -12,6 +17,23 @@ def test_inputs_are_checked_at_the_corners_of_the_space(parts):
     parts["space"] = {"data.samples": {"type": "categorical", "choices": [16, 5_000]}}
     with pytest.raises(InputError, match="needs 2500 rows"):
         check_inputs(SweepConfig.model_validate(parts))
+
+
+@pytest.mark.parametrize("check", [check_inputs, lambda config: plan(config, Path.cwd(), Gpus("T4"))])
+def test_rows_of_every_replicate_are_checked(parts, tmp_path, monkeypatch, check):
+    monkeypatch.chdir(tmp_path)
+    seeds = [set(mix.permutation("mine", 40, seed)[:8].tolist()) for seed in (0, 1)]
+    held_out = set(mix.permutation("mine, held out", 40, 0)[:4].tolist())
+    wrong = min(seeds[1] - seeds[0] - held_out)
+    lines = [{"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]} for n in range(40)]
+    lines[wrong]["messages"].insert(1, {"role": "tool", "content": "x"})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    parts["data"] = {"samples": 4, "mix": {"mine": 1.0}, "sources": {"mine": {"dataset": "rows.jsonl"}}, "template": "plain"}
+    parts["search"]["replicates"] = 1
+    check(SweepConfig.model_validate(parts))
+    parts["search"]["replicates"] = 2
+    with pytest.raises(InputError, match=rf"row {wrong + 1}: data.template plain has no place for messages\[1\]"):
+        check(SweepConfig.model_validate(parts))
 
 
 @pytest.mark.parametrize(

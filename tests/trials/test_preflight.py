@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.factories.chat_bases import chat_micro
 from trials import preflight
 from trials.errors import InputError
+from trials.models import base, layout
 from trials.spec import TrialSpec
 
 
@@ -51,3 +53,18 @@ def test_missing_input_is_one_line(spec, worker, change, expected):
         preflight.check(changed, worker.session.hub, worker.session.tasks)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tokenizer_is_loaded_once_for_a_trial(parts, tmp_path, worker, monkeypatch):
+    parts["base"]["model"] = str(chat_micro(tmp_path))
+    parts["data"]["template"] = "chat"
+    for evaluation in parts["eval"].values():
+        evaluation["chat_template"] = True
+    spec = TrialSpec.model_validate({name: parts[name] for name in TrialSpec.model_fields if name in parts})
+    layout.of(spec.base, worker.session.hub)  # caches what it reads of the tokenizer
+    loaded, tokenizer = [], base.tokenizer
+    monkeypatch.setattr(base, "tokenizer", lambda *given: loaded.append(given) or tokenizer(*given))
+    preflight.check(spec, worker.session.hub, worker.session.tasks)
+    assert len(loaded) == 1
+    preflight.check(spec.baseline(), worker.session.hub, worker.session.tasks)
+    assert len(loaded) == 2

@@ -111,9 +111,9 @@ def _check_causal(base: Base, config: Any) -> None:
         )
 
 
-def check_template(base: Base, data: Data, hub: Hub) -> None:
-    """Raises InputError if data.template is chat and the tokenizer has no chat template."""
-    if data.template == "chat" and not tokenizer(base, hub).chat_template:
+def check_template(base: Base, data: Data, tokenizer: Any) -> None:
+    """Raises InputError if data.template is chat and the base's tokenizer has no chat template."""
+    if data.template == "chat" and not tokenizer.chat_template:
         raise InputError(
             f"data.template: chat, but the tokenizer of {base.model} has no chat template; use template alpaca or plain, "
             "or an instruct model"
