@@ -58,11 +58,11 @@ class _Lengths(Encoder):
     """
 
     def __init__(self, data: Data, tokenizer: "_Tokenizer"):
-        self._chat, self._count = data.template == "chat", tokenizer
-        super().__init__(data.model_copy(update={"template": "plain"}) if self._chat else data, tokenizer)
+        self._of_chat, self._count = data.template == "chat", tokenizer
+        super().__init__(data.model_copy(update={"template": "plain"}) if self._of_chat else data, tokenizer)
 
     def uncut(self, parts: Parts) -> Tokens:
-        if not (self._chat and isinstance(parts, Conversation)):
+        if not (self._of_chat and isinstance(parts, Conversation)):
             return super().uncut(parts)
         tools = "".join(json.dumps(tool, ensure_ascii=False) + "\n" for tool in parts.tools or [])
         labels = "".join(f"{message['role']}:\n" for message in parts.messages)

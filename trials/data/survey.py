@@ -93,7 +93,8 @@ class Survey:
         """By checksum of a file: the numbers of its rows that the source takes."""
         whole = [source.model_copy(update={"dataset": str(path), "split": "train"}) for _, path in files]
         ends = np.cumsum([len(self._hub.rows(name, one)) for one in whole])
-        numbers, taken = row_files.numbers_of(source.split, int(ends[-1])), {}
+        numbers = row_files.numbers_of(source.split, int(ends[-1]))
+        taken: dict[str, np.ndarray] = {}
         for (file, _), begin, end in zip(files, [0, *ends], ends, strict=False):
             own = numbers[(numbers >= begin) & (numbers < end)] - begin
             taken[file] = np.union1d(taken.get(file, own), own)
