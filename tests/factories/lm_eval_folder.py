@@ -2,14 +2,22 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 TIME = "2026-05-01T10-00-00.000001"
 LATER = "2026-05-02T10-00-00.000001"
-FILTERS = {"gsm": ("strict-match", "flexible-extract"), "swag": ("none",)}
-METRICS = {"gsm": ("exact_match",), "swag": ("acc", "acc_norm")}
+FILTERS = {"gsm": ("strict-match", "flexible-extract"), "swag": ("none",), "notes": ("none",), "sums": ("none",)}
+METRICS = {
+    "gsm": ("exact_match",),
+    "swag": ("acc", "acc_norm"),
+    "notes": ("word_perplexity", "bits_per_byte"),
+    "sums": ("distance",),
+}
+HIGHER = {"notes": {"word_perplexity": False, "bits_per_byte": False}, "sums": {"distance": False}}
+"""Tasks with metrics that are better when lower: a perplexity, and an error by a function of the task."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "gsm": {
         "output_type": "generate_until",
@@ -19,6 +27,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "target_delimiter": " ",
     },
     "swag": {"output_type": "multiple_choice", "num_fewshot": 0, "target_delimiter": " ", "fewshot_delimiter": "\n\n"},
+    "notes": {
+        "output_type": "loglikelihood_rolling",
+        "num_fewshot": 0,
+        "metric_list": [
+            {"metric": "word_perplexity", "aggregation": "weighted_perplexity", "higher_is_better": False},
+            {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False},
+        ],
+    },
+    "sums": {
+        "output_type": "generate_until",
+        "num_fewshot": 0,
+        "metric_list": [{"metric": "def distance(references, predictions):\n    ...\n", "aggregation": "mean"}],
+    },
 }
 
 
@@ -26,14 +47,28 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _values(task: str, number: int, right: bool) -> dict[str, Any]:
+    """What lm-eval logs of a document's metrics."""
+    if task == "notes":
+        nats = -8.0 if right else -12.0
+        return {"word_perplexity": [nats, 4 + number % 3], "bits_per_byte": [nats, 20 + number % 3]}
+    return {"distance": 0.0 if right else 0.5} if task == "sums" else dict.fromkeys(METRICS[task], float(right))
+
+
 def sample(task: str, number: int, right: bool) -> list[dict[str, Any]]:
     """The entries of a document, one a filter."""
-    if task == "gsm":
+    if task == "notes":
+        doc = {"note": f"Note {number} of the shop."}
+        prompt = target = doc["note"]
+        arguments: dict[str, Any] = {"gen_args_0": {"arg_0": prompt}}
+        resps: list[Any] = [[str(_values(task, number, right)["word_perplexity"][0])]]
+    elif task in ("gsm", "sums"):
         doc = {"question": f"How much is {number} and 1?", "answer": f"#### {number + 1}"}
         prompt = f"Question: How much is 1 and 1?\nAnswer: #### 2\n\nQuestion: {doc['question']}\nAnswer:"
-        arguments, target = {"gen_args_0": {"arg_0": prompt, "arg_1": CONFIGS["gsm"]["generation_kwargs"]}}, doc["answer"]
+        target = doc["answer"]
+        arguments = {"gen_args_0": {"arg_0": prompt, "arg_1": CONFIGS["gsm"]["generation_kwargs"]}}
         # a wrong answer lacks the marker, and its number is right: the laxer filter finds it
-        resps: list[Any] = [[f" #### {number + 1}" if right else f" {number + 1}"]]
+        resps = [[f" #### {number + 1}" if right else f" {number + 1}"]]
     else:
         doc = {"ctx": f"Situation {number}: she", "endings": ["sings.", "flies away."], "label": 0}
         prompt, target = doc["ctx"], "0"
@@ -49,7 +84,7 @@ def sample(task: str, number: int, right: bool) -> list[dict[str, Any]]:
             "filter": name,
             "metrics": list(METRICS[task]),
             **hashes,
-            **dict.fromkeys(METRICS[task], float(right or name == "flexible-extract")),
+            **_values(task, number, right or name == "flexible-extract"),
         }
         for name in FILTERS[task]
     ]
@@ -82,6 +117,7 @@ def write(
         "group_subtasks": {},
         "configs": {task: {"task": task, **CONFIGS[task]} for task in samples},
         "versions": dict.fromkeys(samples, 1.0),
+        "higher_is_better": {task: HIGHER[task] for task in samples if task in HIGHER},
         "n-samples": {task: {"original": len(right[task]), "effective": len(right[task])} for task in samples},
         "config": {
             "model": "hf",
@@ -108,9 +144,16 @@ def _results(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in FILTERS[task]:
         own = [entry for entry in entries if entry["filter"] == name]
         for metric in METRICS[task]:
-            found[f"{metric},{name}"] = sum(entry[metric] for entry in own) / len(own)
+            found[f"{metric},{name}"] = _aggregate(metric, [entry[metric] for entry in own])
             found[f"{metric}_stderr,{name}"] = 0.01
     return found
+
+
+def _aggregate(metric: str, values: Sequence[Any]) -> float:
+    if metric not in HIGHER["notes"]:
+        return float(sum(values) / len(values))
+    nats, sizes = (sum(column) for column in zip(*values, strict=True))
+    return math.exp(-nats / sizes) if metric == "word_perplexity" else -nats / sizes / math.log(2)
 
 
 def shares(right: int, of: int = 60, start: int = 0) -> list[bool]:

@@ -3,6 +3,7 @@
 import pytest
 
 from analysis.explore.compare import compare
+from analysis.explore.gate import gate
 from analysis.results.load import load
 from analysis.results.manifest import Manifest
 from orchestrator import import_results as import_results_module
@@ -155,6 +156,23 @@ def test_named_roles_are_kept_by_later_imports_with_the_same_roles_or_none(run, 
     sweep = load(tmp_path / "runs" / "there")
     assert sweep.trials["model"].tolist() == ["careful", "greedy", "fourth"]
     assert sweep.trials["math.gain"].notna().all()
+
+
+def test_gain_above_0_is_better_where_lower_values_are(tmp_path):
+    write(tmp_path / "out", {"pretrained": "org/base"}, {"notes": shares(30), "sums": shares(40)})
+    write(tmp_path / "out", {"pretrained": "org/base", "peft": "me/worse"}, {"notes": shares(10), "sums": shares(20)})
+    write(tmp_path / "out", {"pretrained": "org/base", "peft": "me/better"}, {"notes": shares(50), "sums": shares(60)})
+    import_results(tmp_path / "out", tmp_path / "runs", Request("there", documents="all"), print)
+    sweep = load(tmp_path / "runs" / "there")
+    trials, base = sweep.trials.set_index("model"), sweep.baselines.iloc[0]
+    assert sweep.front["model"].tolist() == ["better"]
+    assert base["sums.value"] == pytest.approx(20 * 0.5 / 60)
+    assert trials.loc["worse", "sums.forgetting"] == pytest.approx(1.0)  # the error has doubled
+    perplexity = trials["notes.value"]
+    assert perplexity["better"] < base["notes.value"] < perplexity["worse"]
+    assert trials.loc["better", "notes.gain"] == pytest.approx(base["notes.value"] - perplexity["better"])
+    decisions = {name: gate(sweep, ["notes.forgetting <= 0.05", "sums.gain >= 0"], name).decision for name in trials.index}
+    assert decisions == {"worse": "broken", "better": "holds"}
 
 
 # ---------------------------------------------------------------------- lost and damaged records

@@ -35,6 +35,11 @@ def of_role(documents: pd.DataFrame, scale: Scale) -> Score:
     return Score(value=value, stderr=value * natural.stderr, n=natural.n)
 
 
+def observed(documents: pd.DataFrame, scale: Scale) -> Scale:
+    """The scale, no longer one of shares where a document's score is outside 0..1."""
+    return scale if documents["score"].between(0, 1).all() else scale.model_copy(update={"share": False})
+
+
 def scores(documents: pd.DataFrame, scale: Scale = SHARES_SCALE) -> tuple[Score, dict[str, Score]]:
     """A role's score, and its other scores by name (see TrialRecord.details)."""
     names = [name for name in documents.columns if "," in name or name in _MEANS]

@@ -89,10 +89,20 @@ class Run:
         effective, original = found.get("effective"), found.get("original")
         return (effective, original) if isinstance(effective, int) and isinstance(original, int) else None
 
-    def lower_is_better(self, task: str, metric: str) -> bool:
-        """Whether lm-eval says so of the metric; a version that says nothing has metrics that are better when higher."""
+    def higher_is_better(self, task: str, metric: str) -> bool | None:
+        """What lm-eval says of the metric; None where it says nothing."""
         found = self._section("higher_is_better").get(task)
-        return isinstance(found, dict) and found.get(metric) is False
+        says = found.get(metric) if isinstance(found, dict) else None
+        return says if isinstance(says, bool) else None
+
+    def metric_entry(self, task: str, metric: str) -> Mapping[str, Any]:
+        """The metric's entry in the task's metric_list; empty where there is none of its name."""
+        listed = self.config(task).get("metric_list")
+        entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        # a function of the task stands there as its source text
+        return next(
+            (one for one in entries if one.get("metric") == metric or str(one.get("metric")).startswith(f"def {metric}(")), {}
+        )
 
     def digest(self, task: str) -> str | None:
         """lm-eval's digest of the task's samples."""

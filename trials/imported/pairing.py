@@ -8,6 +8,7 @@ import pandas as pd
 
 from trials.errors import InputError
 from trials.imported.samples import HASHES
+from trials.ledger.outcomes import Scale
 from trials.ledger.record import TrialRecord
 from trials.printable import one_line
 
@@ -38,6 +39,13 @@ def check(base: Measured, tuned: Measured) -> None:
                     f"({_file(base.record, task)}); evaluate one of the two again"
                 )
         _check_documents(base, tuned, task)
+    for role, evaluation in base.record.spec.eval.items():
+        scale, other = tuned.record.scale(role), base.record.scale(role)
+        if (scale.form, scale.higher_is_better) != (other.form, other.higher_is_better):
+            raise InputError(
+                f"{_file(tuned.record, evaluation.tasks[0])}: {evaluation.metric} is {_scale(scale)}, the base's is "
+                f"{_scale(other)}; evaluate one of the two again"
+            )
 
 
 def _check_documents(base: Measured, tuned: Measured, task: str) -> None:
@@ -82,6 +90,10 @@ def _tasks(record: TrialRecord) -> dict[str, dict[str, Any]]:
 
 def _file(record: TrialRecord, task: str) -> str:
     return record.imported.files[task] if record.imported is not None else record.key
+
+
+def _scale(scale: Scale) -> str:
+    return f"a {scale.form} that is better when {'higher' if scale.higher_is_better else 'lower'}"
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from trials.evaluation import aggregate
 from trials.imported import samples
 from trials.imported.folder import Model
 from trials.imported.pairing import Measured
+from trials.ledger.outcomes import SHARES_SCALE
 from trials.ledger.record import IMPORTED, Imported, TrialRecord
 from trials.spec import Base, Data, Evaluation, TrialSpec
 
@@ -66,8 +67,10 @@ def measured(model: Model, trial: TrialSpec, is_base: bool) -> Measured:
         hardware={"device": str(device)} if (device := newest.setup.get("device")) else {},
     )
     for role, frame in frames.items():
-        record.scores[role], record.details[role] = aggregate.scores(frame)
-        record.halves[role] = aggregate.halves(frame)
+        if (scale := aggregate.observed(frame, samples.scale(role, trial.eval[role], model.runs))) != SHARES_SCALE:
+            record.scales[role] = scale
+        record.scores[role], record.details[role] = aggregate.scores(frame, scale)
+        record.halves[role] = aggregate.halves(frame, scale)
     together = pd.concat(frames.values(), ignore_index=True)
     return Measured(record, together if is_base else together.drop(columns=list(_OWN)))
 

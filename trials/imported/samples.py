@@ -16,8 +16,10 @@ import pandas as pd
 from trials.errors import InputError
 from trials.evaluation.documents import multiple_choice, outcomes
 from trials.imported.folder import Run
+from trials.ledger.outcomes import SHARES_SCALE, Scale
 from trials.printable import one_line
 from trials.spec import Evaluation
+from trials.tasks.measures import Measure, logged
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 """lm-eval's checksums of a document, of its first prompt and of its target."""
@@ -33,17 +35,34 @@ def documents(role: str, evaluation: Evaluation, runs: Mapping[str, Run]) -> pd.
     return pd.concat(frames, ignore_index=True)
 
 
-def _task(role: str, task: str, evaluation: Evaluation, run: Run) -> pd.DataFrame:
-    path = run.samples(task)
-    if run.lower_is_better(task, evaluation.metric):  # gain and forgetting would have the wrong sign
+def scale(role: str, evaluation: Evaluation, runs: Mapping[str, Run]) -> Scale:
+    """How the role's score is made of its documents. InputError for a metric that single documents do not add up to."""
+    found = {_measure(runs[task], task, evaluation.metric).scale for task in evaluation.tasks}
+    if len(found) > 1:
         raise InputError(
-            f"{run.path}: {evaluation.metric} of {task} is better when lower, which no role can be; name another metric"
+            f"{role}: {evaluation.metric} of {' and '.join(evaluation.tasks)} is aggregated in two ways; name a role for each "
+            "with --role"
         )
+    return found.pop()
+
+
+def _measure(run: Run, task: str, metric: str) -> Measure:
+    try:
+        return logged(metric, run.metric_entry(task, metric), run.higher_is_better(task, metric))
+    except InputError as error:
+        raise InputError(f"{run.path}: task {task}: {error}; --role names it") from None
+
+
+def _task(role: str, task: str, evaluation: Evaluation, run: Run) -> pd.DataFrame:
+    path, measure = run.samples(task), _measure(run, task, evaluation.metric)
     entries = list(_entries(path, run))
     _check_whole(path, run, task, entries)
+    _check_values(path, evaluation, measure, entries)
     first = {entry["doc_id"]: entry for entry in reversed(entries)}  # one entry a filter; the columns do not depend on it
-    found = outcomes(role, task, evaluation, entries).sort_values("doc_id", ignore_index=True)
-    _check_mean(path, run, task, found["score"], f"{evaluation.metric},{evaluation.filter}")
+    # a mean is read as ever: the columns are part of the keys of records
+    measures = None if measure.scale == SHARES_SCALE else {evaluation.metric: measure}
+    found = outcomes(role, task, evaluation, entries, measures).sort_values("doc_id", ignore_index=True)
+    _check_aggregate(run, task, evaluation, measure, found)
     config, kept = run.config(task), [first[doc_id] for doc_id in found["doc_id"]]
     for name in (*HASHES, "line"):
         found[name] = [entry[name] for entry in kept]
@@ -106,13 +125,29 @@ def _check_whole(path: Path, run: Run, task: str, entries: Sequence[Mapping[str,
         raise InputError(f"{path}: its documents are not those of {run.path.name} (task_hashes); one of the two was replaced")
 
 
-def _check_mean(path: Path, run: Run, task: str, values: pd.Series, name: str) -> None:
-    """Raises InputError where the task's result is no mean over documents: outcomes of documents then say nothing of it."""
-    result, mean = run.metrics(task).get(name), float(values.mean())
-    if result is None or math.isclose(result, mean, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+def _check_values(path: Path, evaluation: Evaluation, measure: Measure, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InputError where the role's metric has no number of a single document."""
+    for entry in entries:
+        if entry["filter"] != evaluation.filter or measure.metric not in entry["metrics"]:
+            continue
+        try:
+            measure.of_document(entry[measure.metric])
+        except (TypeError, ValueError, LookupError, InputError):
+            raise InputError(
+                f"{path}:{entry['line']}: {measure.metric} of this document is {one_line(entry[measure.metric])[:60]}, "
+                "which is no number of a single document; choose another metric with --role"
+            ) from None
+
+
+def _check_aggregate(run: Run, task: str, evaluation: Evaluation, measure: Measure, found: pd.DataFrame) -> None:
+    """Raises InputError where the documents do not add up to the task's result: they then say nothing about it."""
+    name = f"{evaluation.metric},{evaluation.filter}"
+    weights = found["weight"] if "weight" in found else [1.0] * len(found)
+    result, own = run.metrics(task).get(name), measure.value(zip(found["score"], weights, strict=True))
+    if result is None or math.isclose(result, own, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
         return
     raise InputError(
-        f"{path}: the mean of {name} over its documents is {mean:.6g}, and {run.path.name} says {result:.6g}: that metric is "
+        f"{run.samples(task)}: {name} over its documents is {own:.6g}, and {run.path.name} says {result:.6g}: that metric is "
         "no mean over documents, so models cannot be paired by it; choose another one with --role"
     )
 

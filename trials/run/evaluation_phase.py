@@ -44,9 +44,8 @@ def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: Ear
         _run_stages(session, attempt, model, race)
     for role in attempt.spec.eval:
         documents = _role(session, attempt, model, role)
-        if not documents["score"].between(0, 1).all():
-            record.scales[role] = record.scale(role).model_copy(update={"share": False})
-        scale = record.scale(role)
+        if (scale := aggregate.observed(documents, record.scale(role))) != SHARES_SCALE:
+            record.scales[role] = scale
         record.scores[role], record.details[role] = aggregate.scores(documents, scale)
         record.halves[role] = aggregate.halves(documents, scale)
         frames.append(documents)

@@ -12,12 +12,12 @@ A corpus-level one (F1, MCC, BLEU, chrF, TER, a median) is refused.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval.api import metrics as _registered  # noqa: F401  # fills the registry
-from lm_eval.api.registry import AGGREGATION_REGISTRY
+from lm_eval.api.registry import AGGREGATION_REGISTRY, HIGHER_IS_BETTER_REGISTRY, METRIC_AGGREGATION_REGISTRY
 
 from trials.errors import InputError
 from trials.ledger.outcomes import Scale
@@ -61,13 +61,32 @@ def measure(task: Any, metric: str) -> Measure:
         raise InputError(
             f"nothing says whether {metric} is better when higher; write higher_is_better into its entry of metric_list"
         )
+    return _measure(metric, aggregate, bool(higher))
+
+
+def logged(metric: str, entry: Mapping[str, Any], higher: bool | None) -> Measure:
+    """The measure of a metric in lm-eval's results. Raises InputError as `measure` does.
+
+    `entry`: the metric's in metric_list, maybe empty. `higher`: what higher_is_better says of it. lm-eval's own default stands
+    in for what neither says. A function of the task is not in the results: it is taken for a mean.
+    """
+    named = entry.get("aggregation")
+    aggregate = METRIC_AGGREGATION_REGISTRY.get(metric, None) if named is None else AGGREGATION_REGISTRY.get(str(named), None)
+    given = (higher, entry.get("higher_is_better"), HIGHER_IS_BETTER_REGISTRY.get(metric, None))
+    direction = next((bool(one) for one in given if one is not None), True)
+    if aggregate is None:
+        return Measure(metric, Scale(higher_is_better=direction), _plain, registered=False)
+    return _measure(metric, aggregate, direction)
+
+
+def _measure(metric: str, aggregate: Callable[[list[Any]], float], higher: bool) -> Measure:
     names = [name for name, known in AGGREGATION_REGISTRY.items() if known is aggregate]
     if corpus := [name for name in names if name in _CORPUS]:
         raise InputError(
             f"{metric} is a {corpus[0]} of all documents, and no document has a part of it; choose a metric that is a mean"
         )
     form = next((_FORMS[name] for name in names if name in _FORMS), "mean")
-    scale = Scale(form=form, higher_is_better=bool(higher))
+    scale = Scale(form=form, higher_is_better=higher)
     if "mean" in names:
         return Measure(metric, scale, _plain)
     if names and names[0] in _OF:

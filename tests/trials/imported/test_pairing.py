@@ -93,3 +93,10 @@ def test_same_type_under_two_arguments_is_no_note(tune):
     config = {"model_args": {"pretrained": "t", "dtype": "auto"}, "model_dtype": "torch.float32"}
     write(tune.parent, {"pretrained": "t"}, RIGHT, config=config)
     assert list(pairing.differences(*(one.record for one in both(tune.parent)))) == []
+
+
+def test_other_direction_of_a_metric_is_refused(tune):
+    write(tune.parent, {"pretrained": "t"}, RIGHT, higher_is_better={"gsm": {"exact_match": False}})
+    assert "exact_match is a mean that is better when lower, the base's is a mean that is better when higher" in refused(
+        tune.parent
+    )

@@ -7,6 +7,7 @@ import pytest
 from tests.factories.lm_eval_folder import LATER, base_and_tunes, shares, write
 from trials.errors import InputError
 from trials.imported import folder, records, roles
+from trials.ledger.outcomes import Scale
 
 
 def measured(place, name="org/base"):
@@ -61,3 +62,15 @@ def test_task_that_a_tune_lacks_is_one_line(tmp_path):
     write(tmp_path, {"pretrained": "org/base", "peft": "me/half"}, {"gsm": shares(1)})
     with pytest.raises(InputError, match="me/half has no results of swag, which the base has"):
         measured(tmp_path, "me/half")
+
+
+def test_record_has_the_scale_of_each_role_that_is_no_mean_of_shares(tmp_path):
+    write(tmp_path, {"pretrained": "org/base"}, {task: shares(5, 9) for task in ("gsm", "notes", "sums")})
+    one = measured(tmp_path).record
+    assert one.scales == {
+        "notes": Scale(form="exp", higher_is_better=False, share=False),
+        "sums": Scale(higher_is_better=False),
+    }
+    (found,) = (model.newest.metrics("notes") for model in folder.models(tmp_path))
+    assert one.scores["notes"].value == pytest.approx(found["word_perplexity,none"])
+    assert one.scores["sums"].value == pytest.approx(4 * 0.5 / 9)

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from tests.factories.lm_eval_folder import shares, write
+from tests.factories.lm_eval_folder import CONFIGS, shares, write
 from trials.errors import InputError
 from trials.imported import folder, samples
+from trials.ledger.outcomes import Scale
 from trials.spec import Evaluation
 
 GSM = Evaluation(
@@ -97,10 +98,58 @@ def test_missing_samples_name_the_option(place):
         read(place)
 
 
-def test_metric_that_is_better_when_lower_is_refused(tmp_path):
-    place = write(tmp_path, {"pretrained": "m"}, {"gsm": shares(3, 4)}, higher_is_better={"gsm": {"exact_match": False}})
-    with pytest.raises(InputError, match="exact_match of gsm is better when lower"):
-        read(place)
+def test_perplexity_is_the_one_that_lm_eval_wrote(tmp_path):
+    place = write(tmp_path, {"pretrained": "m"}, {"notes": shares(3, 4)})
+    (model,) = folder.models(place)
+    found = read(place, Evaluation(task="notes", metric="word_perplexity", filter="none"))
+    assert math.exp(found["score"].sum() / found["weight"].sum()) == pytest.approx(
+        model.newest.metrics("notes")["word_perplexity,none"]
+    )
+    assert found["question"][0] == "Note 0 of the shop."
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "expected"),
+    [
+        ("notes", "word_perplexity", Scale(form="exp", higher_is_better=False)),
+        ("notes", "bits_per_byte", Scale(form="ratio", higher_is_better=False)),
+        ("sums", "distance", Scale(higher_is_better=False)),
+        ("gsm", "exact_match", Scale()),
+    ],
+)
+def test_form_and_direction_are_those_that_lm_eval_wrote(tmp_path, task, metric, expected):
+    (model,) = folder.models(write(tmp_path, {"pretrained": "m"}, {task: shares(3, 4)}))
+    assert samples.scale("role", Evaluation(task=task, metric=metric), model.runs) == expected
+
+
+def test_tasks_that_are_aggregated_in_two_ways_are_no_role(tmp_path):
+    (model,) = folder.models(
+        write(
+            tmp_path,
+            {"pretrained": "m"},
+            {"gsm": shares(3, 4), "swag": shares(3, 4)},
+            higher_is_better={"swag": {"acc": False}},
+        )
+    )
+    with pytest.raises(
+        InputError, match="role: acc of gsm and swag is aggregated in two ways; name a role for each with --role"
+    ):
+        samples.scale("role", Evaluation(task=("gsm", "swag"), metric="acc"), model.runs)
+
+
+def test_metric_of_all_documents_together_is_refused(tmp_path):
+    config = {**CONFIGS["swag"], "metric_list": [{"metric": "acc", "aggregation": "f1"}]}
+    place = write(tmp_path, {"pretrained": "m"}, {"swag": shares(3, 4)}, configs={"swag": config})
+    with pytest.raises(InputError, match=r"results_\S+: task swag: acc is a f1 of all documents"):
+        read(place, Evaluation(task="swag", metric="acc"))
+
+
+def test_value_that_is_no_number_of_a_document_is_one_line_with_its_place(tmp_path):
+    place = write(tmp_path, {"pretrained": "m"}, {"notes": shares(3, 4)})
+    path = change(place, "notes", lambda lines: [line.replace("[-8.0, 5]", "[]") for line in lines])
+    with pytest.raises(InputError, match=rf"{path}:2: word_perplexity of this document is \[\], which is no number") as caught:
+        read(place, Evaluation(task="notes", metric="word_perplexity"))
+    assert "\n" not in str(caught.value)
 
 
 def test_metric_that_is_no_mean_of_its_documents_is_refused(tmp_path):

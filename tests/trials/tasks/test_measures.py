@@ -8,7 +8,7 @@ from lm_eval.api.registry import get_aggregation
 
 from trials.errors import InputError
 from trials.ledger.outcomes import Scale
-from trials.tasks.measures import check_aggregate, measure, measured
+from trials.tasks.measures import check_aggregate, logged, measure, measured
 
 DRAW = random.Random(0)
 SHARES = [float(DRAW.random() < 0.4) for _ in range(50)]
@@ -70,3 +70,18 @@ def test_aggregation_that_fails_on_one_document_is_one_line():
 
 def test_metrics_are_named_with_their_filters():
     assert measured(task("mean")) == ["m,none"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "entry", "higher", "scale"),
+    [
+        ("exact_match", {}, None, Scale()),
+        ("perplexity", {}, None, Scale(form="exp", higher_is_better=False)),
+        ("m", {}, None, Scale()),
+        ("m", {"aggregation": "bits_per_byte", "higher_is_better": False}, None, Scale(form="ratio", higher_is_better=False)),
+        ("m", {"aggregation": "def own(items): ..."}, False, Scale(higher_is_better=False)),
+        ("m", {"higher_is_better": True}, False, Scale(higher_is_better=False)),
+    ],
+)
+def test_results_of_lm_eval_name_the_form_and_direction_of_a_metric(metric, entry, higher, scale):
+    assert logged(metric, entry, higher).scale == scale
