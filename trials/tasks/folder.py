@@ -163,12 +163,13 @@ class TaskFolder:
             return
         if not isinstance(name, str):
             raise InputError(f"{read.places[key]}: a {key}'s name is a text, but got {name!r}")
+        _check_types(read, key)
         if name in self.entries:
             raise InputError(f"{read.places[key]}: {name!r} is already the name of {self.entries[name].file}")
         self.entries[name] = Entry(name, key, file, read.config, own=True)
         tags = read.config.get("tag") if key == "task" else None
         for tag in tags if isinstance(tags, list) else [tags] if tags else []:
-            self._tags.setdefault(str(tag), []).append(name)
+            self._tags.setdefault(tag, []).append(name)
 
     def _read(self, file: Path, above: tuple[Path, ...]) -> _File:
         """The file with its includes, as lm-eval merges them: later ones win, and the file's own keys over all."""
@@ -182,6 +183,9 @@ class TaskFolder:
         places: dict[str, str] = {}
         merged: dict[str, Any] = {}
         folders, found = [file.parent], list(functions)
+        for key in data:
+            if not isinstance(key, str):
+                raise InputError(f"{file}:{lines.get(str(key), 1)}: a key of a task is a text, but got {key!r}")
         named = data.get("include") or []
         for name in named if isinstance(named, list) else [named]:
             part = self._read(self._included(file, str(name), lines["include"]), (*above, file))
@@ -262,19 +266,48 @@ class TaskFolder:
         return (*(self._files[file].folders if file is not None else ()), self.root)
 
 
+def _check_types(read: _File, key: str) -> None:
+    """Raises InputError for a tag or a member of a group that is no name."""
+    config = read.config
+    tags = config.get("tag")
+    if not isinstance(tags, str | None) and not _all(str, tags):
+        raise InputError(f"{read.places['tag']}: a tag is a text, or a list of texts, but got {tags!r}")
+    if key == "group":
+        _check_members(config.get("task"), read.places.get("task", read.places["group"]))
+
+
+def _check_members(members: Any, where: str) -> None:
+    if not isinstance(members, str | None) and not _all(str | dict, members):
+        raise InputError(f"{where}: a group's tasks are names, or keys and values, but got {members!r}")
+    for member in members if isinstance(members, list) else ():
+        if not isinstance(member, dict):
+            continue
+        if "group" not in member and not isinstance(member.get("task"), str):
+            raise InputError(f"{where}: a member of a group names a task by a text, but got {member.get('task')!r}")
+        if not isinstance(member.get("group", ""), str):
+            raise InputError(f"{where}: a group's name is a text, but got {member['group']!r}")
+        if "group" in member:
+            _check_members(member.get("task"), where)
+
+
+def _all(kind: Any, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(one, kind) for one in values)
+
+
 def _forms(path: Path) -> tuple[Path, Path]:
     """A path without `..`, and the file behind it: a link travels as a copy of the file behind it."""
     return Path(os.path.normpath(path)), path.resolve()
 
 
-def _hidden(path: Path) -> bool:
+def hidden(path: Path) -> bool:
+    """Whether a path relative to a folder is no part of it."""
     return any(part.startswith(".") or part in _CACHES for part in path.parts)
 
 
 def files(root: Path) -> dict[str, Path]:
     """The files of a task folder by relative path, without hidden ones and Python's caches."""
     found = {path.relative_to(root): path for path in root.rglob("*") if path.is_file()}
-    return {name.as_posix(): path for name, path in found.items() if not _hidden(name) and name.suffix != ".pyc"}
+    return {name.as_posix(): path for name, path in found.items() if not hidden(name) and name.suffix != ".pyc"}
 
 
 def shipped_name(include: str) -> str:

@@ -35,6 +35,7 @@ def problems(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         try:
             for leaf in leaves:
                 local_data.data_files(folder, leaf)
+                _check_prompt(folder, leaf)
         except InputError as error:
             yield "include", str(error)
 
@@ -43,6 +44,16 @@ def check(evaluation: Evaluation) -> None:
     """Raises InputError, one line, for the first of the `problems`."""
     for _, text in problems(evaluation):
         raise InputError(text)
+
+
+def _check_prompt(folder: TaskFolder, leaf: Leaf) -> None:
+    """Raises InputError for a prompt from a file, which lm-eval reads from the working directory: nothing pins it."""
+    named = leaf.setting("use_prompt")
+    if isinstance(named, str) and ".yaml" in named:
+        raise InputError(
+            f"{folder.place(leaf, 'use_prompt')}: use_prompt {named}: a file of prompts is not pinned; write its texts into "
+            "doc_to_text and doc_to_target"
+        )
 
 
 def check_keys(folder: TaskFolder, leaf: Leaf, config: dict[str, Any], known: Collection[str]) -> None:

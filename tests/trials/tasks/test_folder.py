@@ -101,6 +101,13 @@ def test_link_to_yaml_or_code_outside_the_folder_is_refused(tmp_path):
             {"a.yaml": "task: a\ninclude: .b.yaml\n", ".b.yaml": "x: 1\n"},
             "a.yaml:2: includes .b.yaml: hidden files are neither",
         ),
+        ({"a.yaml": "task: a\n1: 2\n"}, "a.yaml:2: a key of a task is a text, but got 1"),
+        ({"a.yaml": "task: a\ntag: {b: 1}\n"}, "a.yaml:2: a tag is a text, or a list of texts, but got {'b': 1}"),
+        ({"a.yaml": "group: a\ntask: [null]\n"}, "a.yaml:2: a group's tasks are names, or keys and values, but got [None]"),
+        ({"a.yaml": "group: a\ntask: [1]\n"}, "a.yaml:2: a group's tasks are names, or keys and values, but got [1]"),
+        ({"a.yaml": "group: a\ntask: [{group: [x], task: [t]}]\n"}, "a.yaml:2: a group's name is a text, but got ['x']"),
+        ({"a.yaml": "group: a\ntask: [{group: x, task: [2]}]\n"}, "a.yaml:2: a group's tasks are names, or keys and values"),
+        ({"a.yaml": "group: a\ntask: [{num_fewshot: 2}]\n"}, "a.yaml:2: a member of a group names a task by a text"),
         ({"a.yaml": "task: 3\n"}, "a.yaml:1: a task's name is a text, but got 3"),
     ],
 )

@@ -52,3 +52,12 @@ def test_data_sets_of_the_hub_and_foreign_members_are_told_apart(tmp_path):
     (folder / "hub.yaml").write_text("task: hub\ndataset_path: org/rows\n")
     (folder / "all.yaml").write_text("group: all\ntask: [hub, shop_sums, hellaswag]\n")
     assert datasets(str(folder), "all") == (["org/rows"], ["hellaswag"])
+
+
+def test_prompt_of_a_file_is_refused(tmp_path):
+    folder = shop(tmp_path)
+    with (folder / "sums.yaml").open("a") as file:
+        file.write("use_prompt: '/far/p.yaml:one'\n")
+    ((key, text),) = problems(role(SUMS, folder))
+    assert key == "include"
+    assert "sums.yaml:14: use_prompt /far/p.yaml:one: a file of prompts is not pinned" in text
