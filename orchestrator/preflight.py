@@ -1,6 +1,6 @@
 """Checks of a sweep's inputs before it starts: models, layers, sources, tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from analysis.metrics.names import split_metric
@@ -33,7 +33,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     tasks, survey = Tasks(hub), Survey(hub)
     for settings, spec in corners(config, INPUTS):
         notes += check(spec, hub, tasks, survey, config.specs(settings)[1:])
-        _check_directions(config, spec, tasks)
+        check_directions(config, spec, tasks, spec.eval)
     formats = [f"source {name}: {counts.format}" for name, counts in survey.drawn().items() if counts.format]
     return [*dict.fromkeys(notes), *formats]
 
@@ -60,13 +60,13 @@ def chat_warnings(config: SweepConfig) -> list[str]:
     return list(found)
 
 
-def _check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks") -> None:
-    """Raises InputError for a search that would make an error rate or a perplexity larger."""
+def check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks", roles: Collection[str]) -> None:
+    """Raises InputError for a search that would make an error rate or a perplexity of one of the roles larger."""
     from trials.tasks.measures import measure
 
     for objective in config.search.objectives:
         role, kind = split_metric(objective.metric)
-        if kind != "value" or objective.direction != "maximize":
+        if kind != "value" or role not in roles or objective.direction != "maximize":
             continue
         evaluation = spec.eval[role]
         if not all(measure(one, evaluation.metric).scale.higher_is_better for one in tasks.build(evaluation).values()):

@@ -361,6 +361,8 @@ class Evaluation(Section):
             named = {"fewshot_as_multiturn": self.multiturn, "enable_thinking": self.enable_thinking is not None}
             for name in (name for name, used in (named | {"chat_template_args": self.chat_template_args}).items() if used):
                 raise ValueError(f"{name} is a setting of the chat template; give chat_template: true, or leave it out")
+        if "enable_thinking" in self.chat_template_args:
+            raise ValueError("enable_thinking in chat_template_args has a key of its own; give enable_thinking beside it")
         if self.enable_thinking and self.think_end_token is None:
             raise ValueError('enable_thinking needs think_end_token, the end of the reasoning, such as "</think>"')
         return self

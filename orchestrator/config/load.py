@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import gpu_catalog
-from orchestrator.config import shipped, validate
+from orchestrator.config import check_eval, shipped, validate
 from orchestrator.config.model import Resources, SweepConfig
 from trials import dotted_path
 from trials.errors import InputError
@@ -27,7 +27,7 @@ def load(path: Path | YamlFile, overrides: Sequence[str] = (), gpu: str | None =
         _take_base(file)
     _find_includes(file)
     config = file.check(SweepConfig)
-    problems = list(validate.problems(config))
+    problems = [*validate.problems(config), *check_eval.question_problems(config, file.data.get("eval"))]
     if problems:
         raise InputError("\n".join(dict.fromkeys(f"{file.where(place)}: {text}" for place, text in problems)))
     return settled(config, gpu)

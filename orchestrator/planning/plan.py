@@ -12,7 +12,7 @@ from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
-from orchestrator.preflight import INPUTS, chat_warnings, layout_notes
+from orchestrator.preflight import INPUTS, chat_warnings, check_directions, layout_notes
 from trials.errors import InputError
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
@@ -109,6 +109,8 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     price = gpus.price_per_hour
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], Tasks(estimate.hub)
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
+    for spec in specs:
+        check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
     rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     made = Plan(
         name=config.name,

@@ -47,6 +47,11 @@ def test_knobs_page_lists_every_searchable_field():
             "enable_thinking is a setting of the chat template; give chat_template",
         ),
         (Evaluation, CHOICE | {"chat_template": True, "enable_thinking": True}, "enable_thinking needs think_end_token"),
+        (
+            Evaluation,
+            CHOICE | {"chat_template": True, "chat_template_args": {"enable_thinking": True}},
+            "enable_thinking in chat_template_args has a key of its own; give enable_thinking beside it",
+        ),
         (Train, {"epochs": True}, "expected a whole number, found true"),
     ],
 )

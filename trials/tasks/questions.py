@@ -37,6 +37,8 @@ _SCORES = f"{', '.join(SCORES)}, choice or {_REGEX}PATTERN"
 _TAKEN = ("task", "preset", "metric", "filter", "flexible", "include", "trust_code")
 _MAX_TOKENS = 256
 _COLUMN = re.compile(r"\s*(?:\{\{\s*(\w+)\s*\}\}|(\w+))\s*")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_PLAIN, _TYPED = "questions.jsonl", "questions.arrow"
 _HEADER = "# Made by slimsweep from a file of questions. `include` of a role, or lm-eval's --include_path, reads it.\n"
 
 Row = Mapping[str, Any]
@@ -56,13 +58,19 @@ def expand(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         path = local(asked["questions"])
         task = _Task(path, asked, chat=bool(given.get("chat_template")))
-        folder = _written(task.name, task.config(), list(task.documents(_rows(path))))
+        docs = list(task.documents(_rows(path)))
+        folder = _written(task.name, task.config(_data(docs)), docs)
     except InputError as error:
         raise placed(("questions",), str(error)) from None
     return others | {"task": task.name, "metric": task.metric, "include": str(folder)}
 
 
 # ---------------------------------------------------------------------- the config
+
+
+def ends_by_template(given: Mapping[str, Any]) -> bool:
+    """Whether the end of a response depends on `chat_template`: a role with questions that generates, without `until`."""
+    return "questions" in given and "until" not in given and _score(given) != "choice"
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -119,13 +127,13 @@ class _Task:
         self._answer = self._template("answer", asked.get("answer", ANSWER))
         self._choices = self._choice_reader(asked.get("choices", CHOICES)) if self._score == "choice" else None
 
-    def config(self) -> str:
-        """The task's YAML."""
+    def config(self, data: str) -> str:
+        """The task's YAML, with the name of its file of documents."""
         prompt = self._asked.get("prompt", PROMPT)
         config: dict[str, Any] = {
             "task": self.name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": "questions.jsonl"}},
+            "dataset_path": "arrow" if data == _TYPED else "json",
+            "dataset_kwargs": {"data_files": {"test": data}},
             "test_split": "test",
             "fewshot_split": "test",  # a prompt leaves out its own document
             "fewshot_config": {"sampler": "first_n"},
@@ -160,6 +168,7 @@ class _Task:
         for where, row in rows:
             shown = present(dict(row))
             prompt, answer = self._prompt(where, shown) + end, self._answer(where, shown).strip()
+            _check_unicode(where, prompt, answer)
             if not prompt.strip():
                 raise InputError(f"{where}: the prompt is empty")
             if not answer:
@@ -169,6 +178,7 @@ class _Task:
             doc: dict[str, Any] = {"prompt": prompt, "answer": answer}
             if self._choices is not None:
                 choices = self._choices(where, shown)
+                _check_unicode(where, *choices)
                 doc |= {"choices": choices, "label": _label(where, answer, choices)}
             yield doc
 
@@ -274,16 +284,44 @@ def _table(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
     yield from ((0, row) for row in table.to_pylist())
 
 
+def _check_unicode(where: str, *texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            character = f"\\u{ord(text[error.start]):04x}"
+            raise InputError(f"{where}: {character} is half of a character (a surrogate), which no file can hold") from None
+
+
+def _data(docs: list[dict[str, Any]]) -> str:
+    """The name of the file of documents. A file of JSON has no types, and `datasets` would read a column of dates as times."""
+    texts = (text for doc in docs for text in (doc["prompt"], doc["answer"], *doc.get("choices", ())))
+    return _TYPED if any(map(_DATE.match, texts)) else _PLAIN
+
+
+def _table_of(docs: list[dict[str, Any]]) -> bytes:
+    types = {"prompt": pa.string(), "answer": pa.string(), "choices": pa.list_(pa.string()), "label": pa.int64()}
+    table = pa.Table.from_pylist(docs, pa.schema({name: types[name] for name in docs[0]}))
+    sink = pa.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
 def _written(name: str, config: str, docs: list[dict[str, Any]]) -> Path:
     """The folder of the task in the cache. Its name is a checksum of its content, so that it never changes."""
-    files = {"questions.jsonl": "".join(f"{json.dumps(doc, ensure_ascii=False)}\n" for doc in docs), f"{name}.yaml": config}
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+    texts = {_PLAIN: "".join(f"{json.dumps(doc, ensure_ascii=False)}\n" for doc in docs), f"{name}.yaml": config}
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
     folder = fingerprint.cache("questions") / f"{name}-{digest}"
+    files = {file: text.encode() for file, text in texts.items()}
+    if _data(docs) == _TYPED:
+        files[_TYPED] = _table_of(docs)
+        del files[_PLAIN]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            if not (folder / file).is_file() or (folder / file).read_text(encoding="utf-8") != text:
-                local_files.replace(folder / file, partial(Path.write_text, data=text, encoding="utf-8"))
+        for file, content in files.items():
+            if not (folder / file).is_file() or (folder / file).read_bytes() != content:
+                local_files.replace(folder / file, partial(Path.write_bytes, data=content))
     except OSError as error:
         raise InputError(
             f"{folder}: {error.strerror}; the task is written there: set HF_HOME to a folder to write to"

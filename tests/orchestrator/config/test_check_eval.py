@@ -49,3 +49,19 @@ def test_folder_is_no_setting_to_search(own, parts, write):
     own()
     parts["space"]["eval.sums.include"] = {"type": "categorical", "choices": ["a", "b"]}
     assert "give each folder a role of its own" in problem(write(parts))
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"), [({}, True), ({"until": "."}, False), ({"choices": ["{{answer}}", "no"]}, False)]
+)
+def test_chat_template_of_questions_is_searched_only_with_an_end_for_both(parts, write, tmp_path, fields, refused):
+    (tmp_path / "faq.jsonl").write_text('{"question": "Open?", "answer": "yes"}\n')
+    parts["eval"]["faq"] = {"questions": "faq.jsonl", **fields}
+    parts["space"]["eval.faq.chat_template"] = {"type": "categorical", "choices": [True, False]}
+    path = write(parts)
+    if refused:
+        message = problem(path)
+        assert "space: eval.faq.chat_template: what ends a response by default" in message
+        assert len(message.splitlines()) == 1
+    else:
+        load(path)

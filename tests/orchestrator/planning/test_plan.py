@@ -10,6 +10,7 @@ import pytest
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.plan import Gpus, _free, plan
 from tests import ready
+from tests.factories.own_tasks import DISTANCE, SHOP
 from tests.factories.planned import leave, with_samples
 from trials.errors import InputError
 from trials.ledger.record import Ledger
@@ -106,3 +107,13 @@ def test_sweep_that_hours_end_is_not_simulated(parts, tmp_path):
     parts["space"] = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2}}
     with pytest.raises(InputError, match=r"search\.trials"):
         plan(SweepConfig.model_validate(parts), tmp_path, Gpus("H100", count=10))
+
+
+def test_search_for_a_larger_error_is_refused_before_it_runs(parts, tmp_path):
+    parts["eval"]["near"] = {**DISTANCE, "include": str(SHOP)}
+    parts["search"]["objectives"] = [{"metric": "near.value", "direction": "maximize"}]
+    parts["search"]["constraints"] = []
+    with pytest.raises(
+        InputError, match=r"distance of eval.near is better when lower; write near.value with direction: minimize"
+    ):
+        plan(SweepConfig.model_validate(parts), tmp_path)

@@ -17,6 +17,7 @@ from trials.hub.hub import Hub
 from trials.hub.pinning import pinned
 from trials.models import base
 from trials.spec import Base, Evaluation, TrialSpec
+from trials.tasks.questions import ends_by_template
 from trials.tasks.tasks import Tasks, check
 from trials.yaml_file import YamlFile
 
@@ -99,6 +100,43 @@ def test_examples_are_other_rows_of_the_file(file):
         built(role(file(), shots=4))
 
 
+DATES = [{"question": "Moon landing?", "answer": "1969-07-20"}, {"question": "Fall of the wall?", "answer": "1989-11-09"}]
+
+
+@pytest.mark.parametrize("score", ["exact", "contains", r"regex:\d{4}-\d{2}-\d{2}"])
+def test_answers_that_are_dates_stay_texts(file, score):
+    task = built(role(file(DATES), score=score))
+    assert [doc["answer"] for doc in task.eval_docs] == [row["answer"] for row in DATES]
+    assert [scored(task, doc, doc["answer"]) for doc in task.eval_docs] == [1.0, 1.0]
+    assert scored(task, task.eval_docs[0], "1969-07-21") == 0.0
+
+
+def test_prompts_and_choices_that_are_dates_stay_texts(file):
+    rows = [{"question": f"2001-01-0{n}", "answer": "1969-07-20"} for n in (1, 2)]
+    task = built(role(file(rows), prompt="{{question}}", choices=["{{answer}}", "1999-01-01"]))
+    doc = task.eval_docs[0]
+    assert (task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)) == (
+        "2001-01-01",
+        ["1969-07-20", "1999-01-01"],
+        0,
+    )
+
+
+def test_rows_without_dates_keep_their_file(file):
+    """Its checksum is in the keys of earlier sweeps."""
+    assert sorted(path.name for path in Path(role(file()).include).iterdir()) == ["questions.jsonl", "sums.yaml"]
+    assert "questions.arrow" in {path.name for path in Path(role(file(DATES)).include).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({}, True), ({"score": "numeric"}, True), ({"choices": "options"}, False), ({"until": "x"}, False)],
+)
+def test_end_of_a_response_depends_on_the_template_only_by_default(fields, expected):
+    assert ends_by_template({"questions": "a.jsonl", **fields}) is expected
+    assert not ends_by_template({"task": "micro_gsm", **fields})
+
+
 def test_chat_ends_by_itself(file):
     assert built(role(file(), chat_template=True)).config.generation_kwargs["until"] == []
 
@@ -170,6 +208,13 @@ def bad(number: int, **changes) -> list[dict]:
         (ROWS, {"prompt": 3}, "prompt", "expected a text"),
         (ROWS, {"promt": "x"}, "promt", "eval.math.promt: unknown key; did you mean 'prompt'"),
         ([], {}, "questions", "has no rows"),
+        (bad(3, question="\ud800"), {}, "questions", r"sums.jsonl: row 4: .ud800 is half of a character"),
+        (
+            bad(3, options=["7", "\ud800"], answer="7"),
+            {"choices": "options"},
+            "questions",
+            r"row 4: .ud800 is half of a character",
+        ),
     ],
 )
 def test_mistake_is_one_line_at_its_key(file, write, spec, rows, fields, key, refusal):
