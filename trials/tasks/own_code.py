@@ -3,8 +3,11 @@
 lm-eval imports a function as soon as it reads its text. Here the text stays text until a task is built.
 """
 
+import importlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from trials.errors import InputError
@@ -14,6 +17,41 @@ from trials.tasks.task_yaml import Function
 _SCORES: Mapping[str, Callable[..., Any]] = {
     f"trials.tasks.answers.{score.__name__}": score for score in (answers.exact, answers.contains, answers.numeric)
 }
+
+
+_PROGRAM = {"trials", "orchestrator", "analysis", "slimsweep"}
+_imported: dict[Path, object] = {}
+"""The task folders whose code this process has imported, with their content at that time. The last one is current."""
+_before: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+"""Names of modules, and Python's path, before the first of them."""
+
+
+def begin(root: Path, content: object) -> None:
+    """Drops what other task folders, or this one with other content, have imported, and their places in Python's path.
+
+    The next import then reads the files of `root` as they are: a module of one folder is not taken for another's.
+    """
+    global _before
+    if not _imported:
+        _before = frozenset(sys.modules), frozenset(sys.path)
+    elif next(reversed(_imported.items())) != (root, content):
+        for name in [name for name, module in sys.modules.items() if name not in _before[0] and _of_a_folder(name, module)]:
+            del sys.modules[name]
+        sys.path[:] = [place for place in sys.path if place in _before[1] or not _within(Path(place))]
+        importlib.invalidate_caches()
+    _imported.pop(root, None)
+    _imported[root] = content
+
+
+def _of_a_folder(name: str, module: ModuleType) -> bool:
+    # a package without __init__.py has no file
+    place = Path(getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", None) or ()), ""))
+    # a task folder may hold this program, and an environment
+    return _within(place) and name.partition(".")[0] not in _PROGRAM and "site-packages" not in place.parts
+
+
+def _within(place: Path) -> bool:
+    return any(place.is_relative_to(root) for root in _imported)
 
 
 def shipped(function: Function) -> Callable[..., Any] | None:

@@ -117,6 +117,8 @@ class Tasks:
             # once: a folder that is edited while a trial runs must not change the trial that is pinned to its earlier content
             own_tasks.check(evaluation)
             folder = opened(evaluation.include) if evaluation.include is not None else None
+            if folder is not None and evaluation.trust_code:
+                own_code.begin(folder.root, folder)
             built = {}
             for leaf in (leaf for name in evaluation.tasks for leaf in self.leaves(name, folder)):
                 _check_code(leaf)

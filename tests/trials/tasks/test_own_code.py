@@ -1,5 +1,6 @@
 """Code of a task folder runs only where the role trusts it. Each attack would write the file `ran`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.spec import Evaluation
-from trials.tasks import answers
-from trials.tasks.own_code import import_from, refused, resolved, shipped
+from trials.tasks import answers, own_code
+from trials.tasks.own_code import begin, import_from, refused, resolved, shipped
 from trials.tasks.task_yaml import Function
 from trials.tasks.tasks import Tasks
 
@@ -105,3 +106,44 @@ def test_trusted_code_outside_the_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"far.py is no file of the task folder"):
         imported(function(tmp_path / "tasks", f"{tmp_path}/far.f"))
     assert imported(function(tmp_path / "tasks", "math.sqrt"))(4) == 2
+
+
+HELPED = """import sys
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent))
+import HELPER
+def score(doc, responses):
+    return {"exact_match": HELPER.value}
+"""
+
+
+def helped(folder: Path, value: str, helper: str = "slimsweep_test_helper") -> float:
+    """The score of a task whose metric comes from a module that its own module imports."""
+    folder.mkdir(exist_ok=True)
+    (folder / "d.jsonl").write_text('{"q": "1", "a": "2"}\n')
+    (folder / "t.yaml").write_text(f"task: t\n{DATA}{METRICS}process_results: !function metrics.score\n")
+    (folder / "metrics.py").write_text(HELPED.replace("HELPER", helper))
+    (folder / f"{helper.replace('.', '/')}.py").write_text(f"value = {value}\n")
+    return build(folder, trust_code=True)["t"].process_results({}, [])["exact_match"]
+
+
+def test_module_of_one_folder_is_not_taken_for_that_of_another(tmp_path):
+    before = list(sys.path)
+    assert [helped(tmp_path / name, value) for name, value in [("a", "1.0"), ("b", "0.25"), ("a", "1.0")]] == [1.0, 0.25, 1.0]
+    assert [place for place in sys.path if place not in before] == [str(tmp_path / "a")]
+
+
+@pytest.mark.parametrize("helper", ["slimsweep_test_edited", "slimsweep_test_pack.edited"])
+def test_edited_module_is_imported_again(tmp_path, helper):
+    (tmp_path / "slimsweep_test_pack").mkdir()
+    assert helped(tmp_path, "1.0", helper) == 1.0
+    assert helped(tmp_path, "0.25", helper) == 0.25
+
+
+def test_modules_of_the_program_and_from_before_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_code, "_imported", {})
+    monkeypatch.setattr(own_code, "_before", own_code._before)
+    known = {name: module for name, module in sys.modules.items() if name.startswith(("trials", "tests", "datasets"))}
+    begin(Path(own_code.__file__).parents[2], 1)
+    begin(tmp_path, 2)
+    assert {name: sys.modules.get(name) for name in known} == known
