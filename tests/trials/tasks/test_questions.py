@@ -193,6 +193,12 @@ def bad(number: int, **changes) -> list[dict]:
         (bad(1, answer="9"), {"choices": "options"}, "questions", "row 2: the answer '9' is none of the choices '7', '8'"),
         (bad(1, options=["7"]), {"choices": "options"}, "questions", "row 2: 1 choice; at least two are needed"),
         (bad(1, options=["7", "7"]), {"choices": "options"}, "questions", "row 2: choices that are empty or twice there"),
+        (
+            bad(1, options="[" * 100_000),
+            {"choices": "options"},
+            "questions",
+            "row 2: choices: column 'options' is no JSON list",
+        ),
         (ROWS, {"choices": "option"}, "questions", "row 1: choices: no column 'option'; the columns are question"),
         (ROWS, {"score": "regex:(#"}, "score", "'regex:.#' is no regular expression"),
         (
