@@ -2,6 +2,9 @@
 
 lm-eval renders the templates of a task's YAML in an environment in which a template could reach any Python object, and thus run
 code that nobody has trusted. In a sandbox it cannot; what it writes is the same.
+
+The bounded sandbox of trials/data/sandbox.py would write other texts: it has fewer filters and methods, none of them lm-eval's,
+and shows null as an empty text.
 """
 
 from functools import cache
