@@ -6,6 +6,7 @@ their baseline and their common settings through the ledger.
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,11 @@ class Planned:
         if hub_mirror is None:
             return self
         return replace(self, config=self.config.model_copy(update={"hub_mirror": hub_mirror}))
+
+
+def label(base: str) -> str:
+    """What names a base in sweeps and pages: ORG--NAME for a model, since two organisations may have models of one name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", base.strip("/").replace("/", "--"))
 
 
 class Ablations:
@@ -126,7 +132,7 @@ class Ablations:
         if "/" not in base:
             known = ", ".join([*self.frame.twins, *self.frame.bases])
             raise InputError(f"ablate --base: {base!r} is none of {known}, nor a model's ORG/NAME")
-        return HUB, {base.rpartition("/")[2].lower(): Base(model=base)}
+        return HUB, {label(base): Base(model=base)}
 
     def _planned(self, ablation: Ablation, twin: str, label: str, bases: Mapping[str, Base], scale: Scale) -> Planned:
         where = self._files[ablation.name]

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from analysis.ablations import page
 from analysis.ablations.answer import Answer
 from analysis.results.load import load
-from orchestrator.ablations.design import Ablations, Planned
+from analysis.results.sweep import Sweep
+from orchestrator.ablations.design import Ablations, Planned, label
 from orchestrator.ablations.model import Scale
 from orchestrator.console.terminal import Terminal
 from orchestrator.planning.plan import Gpus, plan
@@ -81,7 +84,7 @@ def run(planned: Sequence[Planned], storage: str, address: str | None, console: 
 
 
 def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
-    """The answers of ablations that have begun."""
+    """The answers of ablations that have begun. A sweep of the same name on another base answers none of their questions."""
     found = []
     for one in planned:
         folder = root(storage) / one.config.name
@@ -91,8 +94,17 @@ def answers(planned: Sequence[Planned], storage: str) -> list[Answer]:
             if exists(folder / "manifest.json"):  # begun, but damaged
                 raise
             continue
-        found.append(one.answer(sweep))
+        if _model(sweep) in (None, one.config.base.model):
+            found.append(one.answer(sweep))
     return found
+
+
+def _model(sweep: Sweep) -> str | None:
+    """The sweep's base; None where its sweep.yaml is missing or damaged (the next run writes it anew)."""
+    try:
+        return str(yaml.safe_load(sweep.config)["base"]["model"])
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def write(
@@ -106,11 +118,10 @@ def write(
     everything = [one for several in each(ablations, ALL, base, scale) for one in several]
     known = {one.config.name for one in everything}
     found = answers([*everything, *(one for one in planned if one.config.name not in known)], storage)
-    model = base.rpartition("/")[2].lower() if base else ""
-    label = "-".join(part for part in ("ablations", model, "small" if scale == "small" else "") if part)
+    name = "-".join(part for part in ("ablations", label(base or ""), "small" if scale == "small" else "") if part)
     title = "The paper's ablations" + (f" on {base}" if base else "") + (", in small scale" if scale == "small" else "")
     wanted = {one.ablation.name for one in planned}
-    return [one for one in found if one.name in wanted], page.write(found, root(storage) / label, title)
+    return [one for one in found if one.name in wanted], page.write(found, root(storage) / name, title)
 
 
 def say(found: Sequence[Answer], print_line: Callable[[str], None]) -> None:

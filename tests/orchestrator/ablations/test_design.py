@@ -74,3 +74,18 @@ def test_mirror_enters_the_config():
     one = planned("n1")
     assert one.mirrored(None) is one
     assert one.mirrored("mirror").config.hub_mirror == "mirror"
+
+
+def test_bases_of_one_name_have_sweeps_of_their_own():
+    bases = ("org-a/model-1B", "org-b/model-1B", "org-b/Model-1b", "org/micro", "micro")
+    names = [one.config.name for base in bases for one in ABLATIONS.plan("q1", base, "small")]
+    assert names == [f"q1-{base.replace('/', '--')}-small" for base in bases]
+    assert ABLATIONS.plan("q1", "org/micro")[0].config.base.model == "org/micro"
+
+
+def test_name_of_a_sweep_is_no_part_of_its_trials_keys():
+    """So a sweep that an earlier version named otherwise is read from the ledger, not trained again."""
+    (one,) = ABLATIONS.plan("q1", "org/model-1B", "small")
+    renamed = one.config.model_copy(update={"name": "q1-model-1b-small"})
+    keys, old = ([spec.key for point in config.grid() for spec in config.specs(point)] for config in (one.config, renamed))
+    assert keys == old
