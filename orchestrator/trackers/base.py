@@ -5,7 +5,7 @@ optimiser's steps, and `sweep`, `number`, `key`, `replicate`, `state` come on to
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,21 +68,29 @@ def metrics(event: Event) -> dict[str, float]:
 
 
 class Losses:
-    """The losses of trials that a tracker has not recorded yet."""
+    """The losses of the running trials that a tracker has not recorded yet."""
 
     def __init__(self) -> None:
-        self._recorded: dict[str, set[int]] = {}
+        self._recorded: dict[str, set[int]] = {}  # steps by run
+
+    def begin(self, event: Event, recorded: Iterable[int] = ()) -> None:
+        """The trial's run begins, or goes on with the steps that an earlier command has recorded."""
+        self._recorded[run_name(event)] = set(recorded)
 
     def new(self, event: Event) -> list[tuple[int, float]]:
-        """(step, loss) that no earlier event of this trial had: from its record, or from the progress of a running one.
+        """(step, loss) that no earlier event of this run had: from its record, or from the progress of a running one.
 
         A resumed trial repeats steps, which are recorded once.
         """
-        known = self._recorded.setdefault(run_name(event), set())
+        known = self._recorded[run_name(event)]
         found = event.record.losses if event.record is not None else event.progress.losses if event.progress is not None else []
         fresh = [(step, loss) for step, loss in found if step not in known]
         known.update(step for step, _ in fresh)
         return fresh
+
+    def end(self, event: Event) -> None:
+        """The trial's run has ended; its steps are forgotten."""
+        del self._recorded[run_name(event)]
 
 
 def rate(event: Event) -> tuple[int, float] | None:

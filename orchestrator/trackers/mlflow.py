@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,16 @@ class MLflow:
         self._experiment: str | None = None
         self._losses = Losses()
         self._open: dict[str, str] = {}  # ids of the runs of running trials, by name
+        self._params: dict[str, Collection[str]] = {}  # by run, those that an earlier command has recorded
 
     def progress(self, event: Event) -> None:
+        run = self._run(event)
         values = self._curves(event)
         if (speed := rate(event)) is not None:
             values.append(
                 self._mlflow.entities.Metric("training.tokens_per_second", speed[1], _milliseconds(event.time), speed[0])
             )
-        self._log(self._run(event), values, [])
+        self._log(run, values, [])
 
     def trial(self, event: Event) -> None:
         end, run = _milliseconds(event.time), self._run(event)
@@ -51,28 +54,42 @@ class MLflow:
         # a run that began with its first progress has the tags of a running trial
         self._client.log_batch(run, tags=[entities.RunTag(name, text[:5000]) for name, text in tags(event).items()])
         params = [entities.Param(allowed_name(path), str(value)[:6000]) for path, value in settings(event).items()]
+        params = [one for one in params if one.key not in self._params[run]]  # MLflow refuses another value
         values = [entities.Metric(allowed_name(name), value, end, 0) for name, value in metrics(event).items()]
         self._log(run, values + self._curves(event), params)
         self._client.set_terminated(run, "FAILED" if event.event == "trial_failed" else "FINISHED", end_time=end)
-        del self._open[run_name(event)]
+        del self._open[run_name(event)], self._params[run]
+        self._losses.end(event)
 
     def close(self) -> None:
         for run in self._open.values():
             self._client.set_terminated(run, "KILLED")
 
     def _run(self, event: Event) -> str:
-        """The id of the trial's run, which begins here where it is new."""
+        """The id of the trial's run: one that this command has open, that of an earlier command, or a new one."""
         name = run_name(event)
         if name not in self._open:
-            began = _milliseconds(event.time) - round(1000 * sum(event.seconds.values()))
-            run = self._client.create_run(
-                self._experiment_id(),
-                run_name=name,
-                start_time=began,
-                tags={tag: text[:5000] for tag, text in tags(event).items()},
-            )
-            self._open[name] = run.info.run_id
+            steps: set[int] = set()
+            if (known := self._known(event)) is not None:
+                run = known.info.run_id
+                self._client.update_run(run, status="RUNNING")
+                steps = {one.step for one in self._client.get_metric_history(run, "training.loss")}
+            else:
+                run = self._create(event, name)
+            self._open[name], self._params[run] = run, known.data.params if known is not None else ()
+            self._losses.begin(event, steps)
         return self._open[name]
+
+    def _known(self, event: Event) -> Any:
+        """The run that an earlier command began for this trial; None where there is none."""
+        found = tags(event)
+        wanted = " and ".join(f"tags.{tag} = '{found[tag]}'" for tag in ("key", "number", "replicate"))
+        return next(iter(self._client.search_runs([self._experiment_id()], wanted, max_results=1)), None)
+
+    def _create(self, event: Event, name: str) -> str:
+        began = _milliseconds(event.time) - round(1000 * sum(event.seconds.values()))
+        named = {tag: text[:5000] for tag, text in tags(event).items()}
+        return str(self._client.create_run(self._experiment_id(), run_name=name, start_time=began, tags=named).info.run_id)
 
     def _curves(self, event: Event) -> list[Any]:
         at = _milliseconds(event.time)

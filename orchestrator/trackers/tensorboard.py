@@ -40,6 +40,7 @@ class TensorBoard:
                 for name, value in values.items():
                     writer.add_scalar(name, value)
         del self._open[run_name(event)]
+        self._losses.end(event)
 
     def close(self) -> None:
         for writer in self._open.values():
@@ -48,8 +49,12 @@ class TensorBoard:
     def _of(self, event: Event) -> Any:
         name = run_name(event)
         if name not in self._open:
+            # an earlier command's curve would be drawn beside the new one, which has all its steps when the trial ends
+            for old in refuse_link(self._folder / name).glob("events.out.tfevents.*"):
+                old.unlink()
             # the suffix: add_hparams opens a second writer, and two writers of one second would share a file
             self._open[name] = self._writer(logdir=str(self._folder / name), filename_suffix=".run")
+            self._losses.begin(event)
         return self._open[name]
 
     def _curves(self, event: Event) -> None:

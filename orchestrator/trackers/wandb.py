@@ -1,6 +1,8 @@
 """Weights & Biases."""
 
+import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ from orchestrator.sweep.events import Event
 from orchestrator.trackers.base import Losses, metrics, package, rate, require_local, run_name, settings, tags
 from trials.errors import InputError
 from trials.ledger.storage import refuse_link
+
+_RECORDED = "recorded_steps"  # in the summary: the last step whose loss the run has, for a later command that goes on with it
 
 
 class WandB:
@@ -44,30 +48,46 @@ class WandB:
         run.summary.update(metrics(event))
         run.finish(exit_code=1 if event.event == "trial_failed" else 0)
         del self._open[run_name(event)]
+        self._losses.end(event)
 
     def close(self) -> None:
         for run in self._open.values():
             run.finish(exit_code=1)
 
     def _run(self, event: Event) -> Any:
-        """The trial's run, which begins here where it is new."""
+        """The trial's run: one that this command has open, that of an earlier command, or a new one."""
         name = run_name(event)
         if name not in self._open:
-            self._open[name] = self._wandb.init(
+            own = self._id(event)
+            for old in (self._folder / "wandb").glob(f"offline-run-*-{own}"):
+                shutil.rmtree(old)  # `wandb sync` would add it to the new one, which has all steps when the trial ends
+            run = self._wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "slimsweep"),
                 group=self._sweep,
                 name=name,
+                id=own,
+                resume="allow",
                 config={**settings(event), **tags(event)},
                 dir=str(self._folder),
                 reinit="create_new",
                 settings=self._wandb.Settings(console="off", silent=True),
             )
+            # by the optimiser's step: W&B's own only grows, and the end of a trial brings the steps that no event had
+            run.define_metric("training.*", step_metric="training.step")
+            self._open[name] = run
+            self._losses.begin(event, range(1, int(run.summary.get(_RECORDED) or 0) + 1))
         return self._open[name]
 
+    def _id(self, event: Event) -> str:
+        """The same for every command that runs this sweep, and another one for each sweep."""
+        named = f"{self._folder.resolve()} {run_name(event)} {event.key}"
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
+
     def _curves(self, event: Event, run: Any) -> None:
-        values: dict[int, dict[str, float]] = {step: {"training.loss": loss} for step, loss in self._losses.new(event)}
+        values: dict[int, dict[str, float]] = {step: {"loss": loss} for step, loss in self._losses.new(event)}
         if (speed := rate(event)) is not None:
-            values.setdefault(speed[0], {})["training.tokens_per_second"] = speed[1]
+            values.setdefault(speed[0], {})["tokens_per_second"] = speed[1]
         for step in sorted(values):
-            if step >= run.step:  # W&B takes no step below one that it has
-                run.log(values[step], step=step)
+            run.log({"training": {"step": step, **values[step]}})
+        if values:
+            run.summary.update({_RECORDED: max(*values, int(run.summary.get(_RECORDED) or 0))})

@@ -1,10 +1,13 @@
 """The events that trackers record, and a sweep that emits them."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.sweep.events import Event, Observers
 from orchestrator.trackers import registry
 from trials.ledger.record import TrialRecord
+from trials.ledger.trial_progress import TrialProgress
 
 METRICS = {"commonsense.gain": 0.02, "math.forgetting": None}
 
@@ -47,3 +50,15 @@ def record(events):
         observers.close()
 
     return run
+
+
+@pytest.fixture
+def going_on(events):
+    """An event of trial 0 while it runs, with these steps."""
+
+    def at(*steps: int, **fields) -> Event:
+        losses = [(step, 4.0 - step) for step in steps]
+        now = TrialProgress(key=events[3].key, phase="train", step=steps[-1], steps=2, tokens_per_second=50.0, losses=losses)
+        return replace(events[2], event="trial_progress", progress=now, **fields)
+
+    return at

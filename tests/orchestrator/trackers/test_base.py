@@ -30,11 +30,25 @@ def running(*losses: tuple[int, float], **more) -> Event:
 
 def test_each_loss_is_new_once_also_after_a_resume(events):
     losses = Losses()
+    losses.begin(running())
     assert losses.new(running((1, 3.0))) == [(1, 3.0)]
     assert losses.new(running((1, 3.0), (3, 2.0))) == [(3, 2.0)]
     assert losses.new(running((1, 3.0), (2, 2.5))) == [(2, 2.5)]
     assert losses.new(events[3]) == []  # its record has steps 1 and 2
-    assert losses.new(events[4]) == []
+
+
+def test_steps_that_an_earlier_command_recorded_are_not_new(events):
+    losses = Losses()
+    losses.begin(running(), [1])
+    assert losses.new(events[3]) == [(2, 2.5)]
+
+
+def test_steps_of_an_ended_trial_are_forgotten():
+    losses = Losses()
+    losses.begin(running())
+    losses.new(running((1, 3.0)))
+    losses.end(running())
+    assert losses._recorded == {}
 
 
 def test_rate_belongs_to_a_training(events):

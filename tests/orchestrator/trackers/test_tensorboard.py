@@ -1,11 +1,8 @@
 """TensorBoard's event files, read back."""
 
-from dataclasses import replace
-
 import pytest
 
 from orchestrator.trackers.tensorboard import TensorBoard
-from trials.ledger.trial_progress import TrialProgress
 
 
 def test_each_trial_is_a_run_with_settings_metrics_and_losses(tmp_path, record):
@@ -30,7 +27,7 @@ def test_each_trial_is_a_run_with_settings_metrics_and_losses(tmp_path, record):
     assert {name: value.number_value for name, value in hparams.items()} == {"lora.rank": 4, "data.mix.micro/gsm8k": 0.5}
 
 
-def test_curve_grows_while_the_trial_runs_and_has_each_step_once(tmp_path, events):
+def test_curve_grows_while_the_trial_runs_and_has_each_step_once(tmp_path, events, going_on):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
@@ -44,13 +41,31 @@ def test_curve_grows_while_the_trial_runs_and_has_each_step_once(tmp_path, event
             return []
         return [(one.step, one.value) for one in read.Scalars("training.loss")]
 
-    now = TrialProgress(key=events[3].key, phase="train", step=1, steps=2, tokens_per_second=50.0, losses=[(1, 3.0)])
-    running = replace(events[2], event="trial_progress", progress=now)
+    running = going_on(1)
     tracker.progress(running)
     while not curve():  # tensorboardX writes in a thread of its own, and a flush takes what that has written
         tracker.progress(running)
     assert curve() == [(1, 3.0)]
     tracker.trial(events[3])
-    tracker.progress(replace(events[2], event="trial_progress", number=5, progress=now))
+    tracker.progress(going_on(1, number=5))
     tracker.close()
     assert curve() == [(1, 3.0), (2, 2.5)]
+
+
+def test_curve_of_a_resumed_sweep_has_each_step_once(tmp_path, events, going_on):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader", reason="tensorboard is missing")
+    stopped = TensorBoard("little", tmp_path)
+    stopped.progress(going_on(1))
+    stopped.close()
+    run = tmp_path / "tensorboard" / "trial-0"
+    (run / "notes.txt").write_text("mine")
+    (old,) = run.glob("events.*")
+    old.rename(run / "events.out.tfevents.1760000000.here.run")  # files of one second have one name
+    resumed = TensorBoard("little", tmp_path)
+    resumed.progress(going_on(2))
+    resumed.trial(events[3])
+    resumed.close()
+    read = [event for file in run.glob("events.*") for event in loader.EventFileLoader(str(file)).Load()]
+    assert sorted(one.step for one in read for value in one.summary.value if value.tag == "training.loss") == [1, 2]
+    assert (run / "notes.txt").exists()

@@ -1,6 +1,8 @@
 """Weights & Biases' offline runs, read back."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,3 +71,65 @@ def test_missing_api_key_is_refused(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="wandb has no API key"):
         WandB.check(tmp_path)
+
+
+class FakeRun:
+    """A run on a server: one of the same id goes on."""
+
+    def __init__(self, **arguments):
+        self.arguments, self.losses, self.axes, self.summary, self.ended = arguments, [], {}, {}, 0
+        self.config = SimpleNamespace(update=lambda values, allow_val_change: None)
+
+    def define_metric(self, name, step_metric):
+        self.axes[name] = step_metric
+
+    def log(self, values):
+        self.losses += [values["training"]["step"]] if "loss" in values["training"] else []
+
+    def finish(self, exit_code):
+        self.ended += 1
+
+
+@pytest.fixture
+def server(monkeypatch) -> dict[str, FakeRun]:
+    """Runs by id, behind a fake wandb: the real one resumes only online."""
+    runs: dict[str, FakeRun] = {}
+    fake = SimpleNamespace(init=lambda **given: runs.setdefault(given["id"], FakeRun(**given)), Settings=lambda **given: None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return runs
+
+
+def test_resumed_sweep_goes_on_with_its_runs_and_brings_the_missing_steps(tmp_path, server, events, going_on):
+    stopped = WandB("little", tmp_path)
+    stopped.progress(going_on(1))
+    stopped.close()
+    resumed = WandB("little", tmp_path)
+    resumed.progress(going_on(1))
+    resumed.trial(events[3])
+    (run,) = server.values()
+    assert (run.losses, run.ended) == ([1, 2], 2)
+    assert run.arguments["resume"] == "allow" and run.axes == {"training.*": "training.step"}
+
+
+def test_step_below_one_that_was_logged_is_logged_too(tmp_path, server, events, going_on):
+    tracker = WandB("little", tmp_path)
+    tracker.progress(going_on(2))
+    tracker.trial(events[3])
+    (run,) = server.values()
+    assert run.losses == [2, 1]
+
+
+def test_sweeps_of_one_name_in_two_places_have_runs_of_their_own(tmp_path, server, going_on):
+    for place in ("a", "b"):
+        WandB("little", tmp_path / place).progress(going_on(1))
+    assert len(server) == 2
+
+
+def test_offline_run_of_an_earlier_command_is_replaced(tmp_path, server, going_on):
+    WandB("little", tmp_path).progress(going_on(1))
+    (own,) = server
+    old, other = tmp_path / "wandb" / f"offline-run-20260101_000000-{own}", tmp_path / "wandb" / "offline-run-x-other"
+    for folder in (old, other):
+        folder.mkdir(parents=True)
+    WandB("little", tmp_path).progress(going_on(1))
+    assert not old.exists() and other.exists()
