@@ -7,6 +7,7 @@ from analysis.formatting.numbers import duration
 from trials.ledger.trial_progress import TrialProgress
 
 UNKNOWN = "time left not known yet"
+_ORDER = ("load", "mix", "train", "drift")  # then the roles; the first records may lack a phase
 
 
 class Running(NamedTuple):
@@ -23,7 +24,7 @@ class Timings:
 
     def __init__(self) -> None:
         self._count = {True: 0, False: 0}
-        self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase, in the trials' order
+        self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase
 
     def add(self, seconds: Mapping[str, float], baseline: bool) -> None:
         self._count[baseline] += 1
@@ -37,16 +38,34 @@ class Timings:
         return sum(self._sums[baseline].values()) / count if count else None
 
     def left(self, one: Running) -> float | None:
-        """Seconds that a running trial still takes, 0 for an overdue one; None while that is unknown."""
+        """Seconds until a running trial ends, 0 for an overdue one; None while that is unknown."""
+        parts = self._parts(one)
+        return None if parts is None else sum(parts)
+
+    def _work(self, one: Running) -> float | None:
+        """Seconds of its worker that a running trial still takes. Trials that are trained in one pass share the pass."""
+        parts = self._parts(one)
+        if parts is None:
+            return None
+        together = one.progress.together if one.progress is not None else None
+        return parts[0] / (together or 1) + parts[1]
+
+    def _parts(self, one: Running) -> tuple[float, float] | None:
+        """Seconds of the current phase and of the later ones."""
         mean = self.mean(one.baseline)
         if mean is None:
             return None
-        now, sums, count = one.progress, self._sums[one.baseline], self._count[one.baseline]
-        if now is None or now.phase not in sums:
-            return max(mean - one.age, 0.0)
-        phases = list(sums)
-        later = sum(sums[phase] for phase in phases[phases.index(now.phase) + 1 :]) / count
-        return later + (now.left if now.left is not None else max(sums[now.phase] / count - now.seconds, 0.0))
+        now, count = one.progress, self._count[one.baseline]
+        means = {phase: spent / count for phase, spent in self._sums[one.baseline].items()}
+        if now is None or now.phase not in means:
+            return max(mean - one.age, 0.0), 0.0
+        if now.evaluated is not None:  # the roles take turns, so what is left is not that of the later ones
+            roles = sum(spent for phase, spent in means.items() if _rank(phase) == len(_ORDER))
+            return max(roles - now.evaluated - now.seconds, now.left or 0.0, 0.0), 0.0
+        phases = sorted(means, key=_rank)  # stable: the roles stay in the config's order
+        later = sum(means[phase] for phase in phases[phases.index(now.phase) + 1 :])
+        here = now.left if now.left is not None else max(means[now.phase] * (now.together or 1) - now.seconds, 0.0)
+        return here, later
 
     def of_sweep(self, running: Sequence[Running], waiting: Mapping[bool, int], slots: int) -> str:
         """'about 2 min 10 s left' for the running trials and so many `waiting` ones, by whether they are baselines."""
@@ -58,5 +77,10 @@ class Timings:
         if not means and 0.0 in known:
             return "the last trials take longer than those before"
         # an overdue trial shortens no other one's time
-        rest = sum(known) + sum(waiting[baseline] * (mean or 0.0) for baseline, mean in means.items())
+        work = [spent for one in running if (spent := self._work(one)) is not None]
+        rest = sum(work) + sum(waiting[baseline] * (mean or 0.0) for baseline, mean in means.items())
         return f"about {duration(round(max([rest / max(slots, 1), *known, 1.0])))} left"
+
+
+def _rank(phase: str) -> int:
+    return _ORDER.index(phase) if phase in _ORDER else len(_ORDER)

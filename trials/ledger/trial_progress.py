@@ -35,9 +35,13 @@ class TrialProgress(BaseModel):
     """Of the last step, in nats per counted token, penalties included."""
     tokens_per_second: _Number | None = None
     documents: _Count | None = None
-    """Documents answered, in phase evaluate.ROLE."""
+    """Documents of the role answered, those of earlier stages included, in phase evaluate.ROLE."""
     of_documents: _Count | None = None
     """The role's documents."""
+    together: Annotated[int, Field(ge=2, lt=2**31)] | None = None
+    """Trials that are trained in one pass, this one included, in phase train; each has the pass's `seconds` and `left`."""
+    evaluated: _Seconds | None = None
+    """Seconds that the evaluations before this phase took, where the roles take turns (racing); None where they do not."""
     left: _Seconds | None = None
     """Seconds to the end of the phase at the measured rate; None while no rate is measured."""
     losses: Annotated[list[tuple[_Count, _Number]], Field(max_length=LOSSES)] = []

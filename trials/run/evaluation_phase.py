@@ -32,6 +32,8 @@ class _Part(NamedTuple):
     """The name of their checkpoint."""
     samples: dict[str, list[int]] | None = None
     """Sorted document numbers by task; None: all documents of the role."""
+    before: int = 0
+    """Documents of the role in the parts before."""
 
 
 def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: EarlyStopping) -> pd.DataFrame:
@@ -65,10 +67,12 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
         documents[role] = racing.documents(built, scoring.document_numbers(evaluation, built))
         plans[role] = racing.stages(documents[role], race.half)
     answered: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
+    attempt.reporter.takes_turns()
     for number, share in enumerate(STAGES):
         for role, plan in plans.items():
             if plan[number]:
-                answered[role].append(_answer(session, attempt, model, _Part(role, f"{role}@{number}", plan[number])))
+                part = _Part(role, f"{role}@{number}", plan[number], sum(map(len, answered[role])))
+                answered[role].append(_answer(session, attempt, model, part))
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
         # a copy: the partial outcomes never enter the record
         if reason := race.judge(attempt.record.model_copy(update={"outcomes": outcomes}), share):
@@ -87,7 +91,7 @@ def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataF
         record.engine.setdefault(role, {}).update(frame.attrs.get("engine", {}))
     record.seconds.pop(f"evaluate.{role}", None)
     if rest := racing.without(scoring.document_numbers(evaluation, session.tasks.build(evaluation)), frames):
-        frames.append(_answer(session, attempt, model, _Part(role, role, rest)))
+        frames.append(_answer(session, attempt, model, _Part(role, role, rest, sum(map(len, frames)))))
     record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + seconds, 3)
     return racing.together(frames)
 
@@ -98,21 +102,22 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
     if kept := attempt.checkpoints.load_documents(part.name):
         state, documents = kept
         record.seconds[phase] = state["seconds"]
+        attempt.reporter.evaluated(record.seconds[phase])
         record.out_of_memory += [Halving.model_validate(one) for one in state["out_of_memory"]]
         record.engine.setdefault(part.role, {}).update(documents.attrs.get("engine", {}))
         return documents
     tokenizer, before = session.base(attempt.spec.base).tokenizer, len(record.out_of_memory)
-    numbers = part.samples or scoring.document_numbers(evaluation, session.tasks.build(evaluation))
-    of = sum(map(len, numbers.values()))
+    of = sum(map(len, scoring.document_numbers(evaluation, session.tasks.build(evaluation)).values()))
 
     def score(rows: int) -> pd.DataFrame:
         engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
-        engine.tally.report = lambda documents: attempt.reporter.documents(documents, of)
-        attempt.reporter.documents(0, of)
+        engine.tally.report = lambda documents: attempt.reporter.documents(part.before + documents, of)
+        attempt.reporter.documents(part.before, of)
         return scoring.evaluate(engine, part.role, evaluation, session.tasks, part.samples)
 
     with attempt.phase(phase):
         documents = attempt.with_oom_backoff(phase, evaluation.batch_size, score)
+    attempt.reporter.evaluated(record.seconds[phase])
     record.engine.setdefault(part.role, {}).update(documents.attrs["engine"])
     halvings = [one.model_dump() for one in record.out_of_memory[before:]]
     attempt.checkpoints.save_documents(part.name, {"seconds": record.seconds[phase], "out_of_memory": halvings}, documents)

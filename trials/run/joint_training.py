@@ -109,7 +109,7 @@ def _pass(session: Session, members: Sequence[Member]) -> list[multi_adapter.Tra
             reached=reporter.step,
         )
         reporter.phase("train")
-        reporter.training(trainer.tokens(member.rows.rows, spec.train.batch_size), start.step)
+        reporter.training(trainer.tokens(member.rows.rows, spec.train.batch_size), start.step, len(members))
         trainings.append(multi_adapter.Training(spec.lora, inputs, start))
     multi_adapter.fit(trainings)
     return trainings

@@ -52,6 +52,7 @@ class Reporter:
         self._progress = TrialProgress(key=key, phase="start", host=platform.node())
         self._losses: deque[tuple[int, float]] = deque(maxlen=LOSSES)
         self._tokens: Sequence[int] = ()
+        self._evaluated: float | None = None
         self._began = clock()
         self._marks: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)  # (time, steps or documents, tokens)
         self._lock = threading.Lock()
@@ -90,7 +91,9 @@ class Reporter:
     def phase(self, name: str, parent: str | None = None) -> None:
         """The trial begins a phase. `parent`: the trial that runs in the place of this one meanwhile."""
         with self._lock:
-            self._progress = TrialProgress(key=self._progress.key, phase=name, host=self._progress.host, parent=parent)
+            self._progress = TrialProgress(
+                key=self._progress.key, phase=name, host=self._progress.host, parent=parent, evaluated=self._evaluated
+            )
             self._began = self._clock()
             self._marks.clear()
             self._losses.clear()
@@ -101,10 +104,14 @@ class Reporter:
         self.log.write(f"{name} took {seconds:.1f} s")
         self._phase_has_ended = True
 
-    def training(self, tokens: Sequence[int], start: int) -> None:
-        """A training begins after step `start`. `tokens[i]` is the number of tokens in the first i + 1 steps."""
+    def training(self, tokens: Sequence[int], start: int, together: int = 1) -> None:
+        """A training begins after step `start`. `tokens[i]` is the number of tokens in the first i + 1 steps.
+
+        `together` is the number of trials in its pass.
+        """
         with self._lock:
             self._tokens = tokens
+            self._progress.together = together if together > 1 else None
             self._progress.step, self._progress.steps = start, len(tokens)
             self._marks.clear()
             self._mark(start)
@@ -123,6 +130,15 @@ class Reporter:
                 self._marks.clear()
             self._progress.documents, self._progress.of_documents = answered, of
             self._mark(answered)
+
+    def takes_turns(self) -> None:
+        """From now on the roles take turns: several phases evaluate one role."""
+        self._evaluated = 0.0
+
+    def evaluated(self, seconds: float) -> None:
+        """Documents have been evaluated, in so many seconds of this attempt or of an earlier one."""
+        if self._evaluated is not None:
+            self._evaluated += seconds
 
     def note(self, text: str) -> None:
         """Writes a line or several into the log."""

@@ -45,3 +45,29 @@ def test_sweep_takes_as_long_as_its_slots_need_and_at_least_as_its_longest_trial
     assert found.of_sweep([Running(False, 500.0)], {False: 0}, 1) == "the last trials take longer than those before"
     assert found.of_sweep([Running(False, 500.0)], {False: 1}, 1) == "about 1 min 40 s left"
     assert found.of_sweep([Running(False, 0.0, now("evaluate.math", left=0.2, seconds=1.0))], {}, 1) == "about 1 s left"
+
+
+def test_phases_have_one_order_whichever_trial_ends_first():
+    found = Timings()
+    found.add({"load": 1.0, "drift": 2.0, "evaluate.b": 60.0, "evaluate.a": 40.0}, baseline=False)  # derived from another
+    found.add({"load": 1.0, "mix": 1.0, "train": 100.0, "drift": 2.0, "evaluate.b": 60.0, "evaluate.a": 40.0}, baseline=False)
+    assert found.left(Running(False, 52.0, now("train", seconds=50.0, left=50.0))) == 50.0 + 2.0 + 100.0
+    assert found.left(Running(False, 152.0, now("evaluate.b", seconds=50.0, left=10.0))) == 10.0 + 40.0
+
+
+def test_roles_that_take_turns_have_their_time_together():
+    found = Timings()
+    found.add({"train": 10.0, "evaluate.a": 100.0, "evaluate.b": 100.0}, baseline=False)
+    assert found.left(Running(False, 33.0, now("evaluate.a", seconds=23.0, left=2.0, evaluated=0.0))) == 177.0
+    assert found.left(Running(False, 60.0, now("evaluate.b", seconds=23.0, left=77.0, evaluated=25.0))) == 152.0
+    assert found.left(Running(False, 250.0, now("evaluate.b", seconds=23.0, left=9.0, evaluated=200.0))) == 9.0
+
+
+def test_trials_of_one_pass_share_its_time():
+    found = Timings()
+    for _ in range(4):
+        found.add({"load": 1.0, "train": 25.0, "evaluate.a": 10.0}, baseline=False)  # a fourth of a pass of 100 s
+    four = [Running(False, 3.0, now("train", seconds=1.0, left=99.0, together=4))] * 4
+    assert found.left(four[0]) == 99.0 + 10.0
+    assert found.of_sweep(four, {True: 0, False: 0}, 1) == "about 2 min 19 s left"
+    assert found.left(Running(False, 3.0, now("train", seconds=1.0, together=4))) == 99.0 + 10.0

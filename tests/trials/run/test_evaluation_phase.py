@@ -7,6 +7,7 @@ import pytest
 from trials.evaluation import evaluate as scoring
 from trials.evaluation.racing import Race, StoppedEarly
 from trials.ledger.outcomes import STAGES
+from trials.run.reporter import Reporter
 
 
 @pytest.fixture
@@ -39,3 +40,23 @@ def test_judge_sees_the_share_and_the_outcomes_of_each_stage(another, baseline):
     assert list(seen) == list(STAGES)
     assert list(seen.values()) == sorted(seen.values())
     assert worker.session.ledger.read(baseline.key) is None
+
+
+def test_progress_counts_the_documents_of_the_whole_role(another, baseline):
+    """Not those of a stage, which would begin at 0 again and again."""
+    noted, documents = [], Reporter.documents
+
+    def noting(reporter, answered, of):
+        documents(reporter, answered, of)
+        noted.append((reporter.progress().phase, answered, of, reporter.progress().evaluated is not None))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Reporter, "documents", noting)
+        record = another().run(baseline, early_stopping=lambda spec: Race(["math"], "all", lambda record, share: None))
+    assert record.failure is None
+    math = [(answered, of) for phase, answered, of, _ in noted if phase == "evaluate.math"]
+    whole = record.outcomes["math"].n
+    assert {of for _, of in math} == {whole}
+    assert [answered for answered, _ in math] == sorted(answered for answered, _ in math)
+    assert (math[0][0], math[-1][0]) == (0, whole)
+    assert all(turns for *_, turns in noted)

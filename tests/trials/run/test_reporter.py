@@ -53,6 +53,25 @@ def test_documents_are_counted_and_start_over_when_memory_ran_out(reporter, cloc
     assert reporter.progress().left is None
 
 
+def test_progress_names_the_trials_of_its_pass(reporter):
+    reporter.phase("train")
+    reporter.training([1, 2], 0, together=3)
+    assert reporter.progress().together == 3
+    reporter.phase("drift")
+    assert reporter.progress().together is None
+
+
+def test_seconds_of_evaluations_are_added_up_where_roles_take_turns(reporter):
+    reporter.evaluated(3.0)
+    reporter.phase("evaluate.math")
+    assert reporter.progress().evaluated is None
+    reporter.takes_turns()
+    reporter.evaluated(3.0)
+    reporter.evaluated(2.0)
+    reporter.phase("evaluate.math")
+    assert reporter.progress().evaluated == 5.0
+
+
 def test_new_phase_forgets_the_numbers_of_the_last(reporter):
     reporter.phase("train")
     reporter.training([1, 2], 0)
