@@ -40,14 +40,16 @@ MISSING = "\N{EN DASH}"
 
 
 _NO_SHARES: set[str] = set()
-"""Roles whose scores are no shares, such as a perplexity: their numbers have no unit. What a process reads adds to it, for a
-metric's name is all that a table or a figure knows of a metric."""
+"""Roles whose scores are no shares, such as a perplexity: their numbers have no unit. The sweep that a process has read last
+decides on the roles that it has, for a metric's name is all that a table or a figure knows of a metric."""
 
 
 def learn_scales(records: Iterable[TrialRecord]) -> None:
-    """Notes the roles of these records whose scores are no shares."""
+    """Notes which roles of these records have scores that are no shares, whatever a role of that name had in another sweep."""
     for record in records:
-        _NO_SHARES.update(role for role, one in record.scales.items() if not one.share or one.form != "mean")
+        for role in record.scores.keys() | record.scales.keys():
+            scale = record.scale(role)
+            (_NO_SHARES.discard if scale.share and scale.form == "mean" else _NO_SHARES.add)(role)
 
 
 def metric_name(name: str) -> str:

@@ -143,11 +143,12 @@ def _unsteady(sweep: Sweep) -> list[str]:
             value, error = row.get(f"{role}.value"), row.get(col.se(f"{role}.value"))
             if value is None or error is None or pd.isna(value):
                 continue
-            base = labels.percent(f"{role}.base", value, error)
+            base, unit = labels.percent(f"{role}.base", value, error), labels.unit(f"{role}.base")
             if value == 0:
-                found.append(f"The {role} base is 0 %, so its forgetting rate is undefined; read the drop.")
+                found.append(f"The {role} base is 0{unit}, so its forgetting rate is undefined; read the drop.")
             elif value < STEADY * error:
                 found.append(
-                    f"The {role} base is {base} %, less than {STEADY} standard errors: read the drop, not the forgetting rate."
+                    f"The {role} base is {base}{unit}, less than {STEADY} standard errors: "
+                    "read the drop, not the forgetting rate."
                 )
     return found

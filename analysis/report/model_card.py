@@ -1,7 +1,7 @@
 """The model card of a published model: its numbers beside its adapter's and its baseline's.
 
 Three records are compared over the same documents: the baseline, the adapter on the base it was trained on, and the merged
-model. Scores are shares (0..1) in the roles' own metrics; intervals are 95 %.
+model. Scores are in the roles' own metrics, accuracies as shares (0..1); intervals are 95 %.
 """
 
 import math
@@ -91,10 +91,12 @@ def outside(found: Mapping[str, Any]) -> list[str]:
         if one["merged"] is None or one["adapter"] is None or one["adapter"]["low"] is None:
             lines.append(f"{role} has too few documents for an interval ({one['n']})")
             continue
+        name, adapter = f"{role}.value", one["adapter"]
+        unit = labels.unit(name)
         merged, value, low, high = (
-            100 * x for x in (one["merged"]["value"], *map(one["adapter"].get, ("value", "low", "high")))
+            labels.percent(name, x) for x in (one["merged"]["value"], adapter["value"], adapter["low"], adapter["high"])
         )
-        lines.append(f"{role} {merged:.1f} % is outside of the adapter's {value:.1f} % (95 %: {low:.1f} to {high:.1f})")
+        lines.append(f"{role} {merged}{unit} is outside of the adapter's {value}{unit} (95 %: {low} to {high})")
     return lines
 
 

@@ -6,7 +6,7 @@ from analysis.formatting import labels
 from analysis.formatting.labels import setting_names
 from analysis.metrics.names import parse_constraint
 from trials.ledger.outcomes import Scale
-from trials.ledger.record import TrialRecord
+from trials.ledger.record import Score, TrialRecord
 
 
 def test_setting_names_are_short_and_unique():
@@ -42,3 +42,12 @@ def test_scores_that_are_no_shares_have_no_unit(spec, monkeypatch):
     assert labels.percent("notes.gain", 2.5) == "+2.500"
     assert labels.column("near.gain") == "near gain (points)"
     assert labels.percent("notes.forgetting", 0.25) + labels.unit("notes.forgetting") == "+25.0 %"
+
+
+def test_sweep_that_was_read_last_decides_on_its_roles(spec, monkeypatch):
+    monkeypatch.setattr(labels, "_NO_SHARES", set())
+    score = Score(value=0.5, stderr=0.1, n=4)
+    for scales, unit in [({}, " points"), ({"math": Scale(form="exp", share=False)}, ""), ({}, " points")]:
+        record = TrialRecord(key=spec.key, state="complete", spec=spec, scales=scales, scores={"math": score})
+        labels.learn_scales([record])
+        assert labels.unit("math.gain") == unit

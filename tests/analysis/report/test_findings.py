@@ -1,8 +1,13 @@
 """The report's sentences."""
 
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
 
-from analysis.report.findings import claims, headline
+from analysis.formatting import labels
+from analysis.report.findings import _unsteady, claims, headline
+from analysis.results import schema as col
 from tests.factories.sweeps import NASTY, SITUATIONS
 from trials.ledger.record import Failure
 
@@ -43,3 +48,16 @@ def test_headline_counts_the_feasible_trials_and_names_the_best(finished, tmp_pa
 )
 def test_headline_without_a_result_says_so(builder, situation, start):
     assert headline(SITUATIONS[situation](builder).load()).startswith(start)
+
+
+def test_base_too_low_for_a_rate_is_in_the_unit_of_its_role(monkeypatch):
+    monkeypatch.setattr(labels, "_NO_SHARES", {"notes"})
+    baselines = pd.DataFrame({"math.value": [0.02], "math.value_se": [0.01], "notes.value": [2.0], "notes.value_se": [1.0]})
+    baselines = baselines.rename(columns={f"{role}.value_se": col.se(f"{role}.value") for role in ("math", "notes")})
+    sweep = SimpleNamespace(judged=["math.forgetting", "notes.forgetting"], complete_baselines=baselines)
+    math, notes = _unsteady(sweep)
+    assert math.startswith("The math base is 2.0 ± 1.0 %, less than")
+    assert notes.startswith("The notes base is 2.000 ± 1.000, less than")
+    assert _unsteady(SimpleNamespace(judged=["notes.forgetting"], complete_baselines=baselines * [1, 1, 0, 1])) == [
+        "The notes base is 0, so its forgetting rate is undefined; read the drop."
+    ]

@@ -1,5 +1,6 @@
 """The numbers of a model card."""
 
+from analysis.formatting import labels
 from analysis.report.model_card import numbers, outside
 from tests.factories.sweeps import Builder
 
@@ -12,3 +13,10 @@ def test_merged_model_is_inside_its_adapter_s_interval_only_if_its_score_is(tmp_
     assert all(role["inside"] for role in same["roles"].values()) and outside(same) == []
     (line,) = outside(numbers(adapter, lost, base, "all"))
     assert line.startswith("math 4.0 % is outside of the adapter's 74.0 %")
+
+
+def test_role_that_is_no_share_is_outside_in_its_own_unit(monkeypatch):
+    monkeypatch.setattr(labels, "_NO_SHARES", {"notes"})
+    notes = {"inside": False, "merged": {"value": 61.2}, "adapter": {"value": 55.1, "low": 54.0, "high": 56.0}, "n": 10}
+    (line,) = outside({"roles": {"notes": notes}})
+    assert line == "notes 61.200 is outside of the adapter's 55.100 (95 %: 54.000 to 56.000)"
