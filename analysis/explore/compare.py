@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.export.plain import plain
 from analysis.formatting import labels
@@ -59,8 +60,11 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
     # one reference point for both: volumes from different ones do not compare
     reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], least)
     oriented = pareto.orient(reference, objectives)
-    points = [_points(sweep, objectives) for sweep in (a, b)]
-    volumes = [pareto.hypervolume(one, oriented) for one in points]
+    points = [_points(sweep.front, objectives) for sweep in (a, b)]
+    volumes = [
+        pareto.hypervolume(np.concatenate([one, _points(sweep.baselines[sweep.baselines["feasible"]], objectives)]), oriented)
+        for one, sweep in zip(points, (a, b), strict=True)
+    ]
     drawn = [_drawn(sweep, objectives, oriented) for sweep in (a, b)]
     # two fronts without a volume have no ratio: 0 / 0 is not 1
     corrected, interval, probability = _certainty(*drawn) if any(volumes) else (None, None, None)
@@ -79,18 +83,20 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
     )
 
 
-def _points(sweep: Sweep, objectives: Sequence[Objective]) -> np.ndarray:
-    """Oriented (n, m), in the order of `sweep.front`."""
-    return pareto.orient(sweep.front[[one.metric for one in objectives]].to_numpy(dtype=float), objectives)
+def _points(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:
+    """Oriented (n, m), in the order of the rows."""
+    return pareto.orient(rows[[one.metric for one in objectives]].to_numpy(dtype=float), objectives)
 
 
 def _drawn(sweep: Sweep, objectives: Sequence[Objective], reference: np.ndarray) -> np.ndarray | None:
-    """Hypervolume (draws,) of the front's trials under each draw of their true values. None without a front or draws."""
-    on_front = sweep.trials["on_front"].to_numpy(dtype=bool)
+    """Hypervolume (draws,) of the front's trials and the bases under each draw of their true values. None without a front or
+    draws."""
+    on_front, feasible = sweep.trials["on_front"].to_numpy(dtype=bool), sweep.baselines["feasible"].to_numpy(dtype=bool)
     columns = [sweep.judged.index(one.metric) for one in objectives]
-    points = pareto.orient(sweep.draws[:, on_front][:, :, columns], objectives)
-    if not points.size or not np.isfinite(points).all():
+    drawn = sweep.draws[:, on_front][:, :, columns]
+    if not drawn.size or not np.isfinite(drawn).all():
         return None
+    points = pareto.orient(np.concatenate([drawn, sweep.base_draws[:, feasible][:, :, columns]], axis=1), objectives)
     return np.array([pareto.hypervolume(one, reference) for one in points])
 
 

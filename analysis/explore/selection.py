@@ -17,20 +17,20 @@ def knee(sweep: Sweep) -> int | None:
     """Number of the trial at the knee of the front; None where there is none.
 
     The point farthest from the line between the ends of the front, towards the ideal, after each objective was scaled to 0..1
-    over the front (Das 1999, doi:10.1007/BF01195985). None for fewer than three distinct points, for one objective, and where
-    the front is straight or bends away from the ideal.
+    over the front (Das 1999, doi:10.1007/BF01195985). None for fewer than three distinct points, for one objective, where the
+    front is straight or bends away from the ideal, and where the base is the farthest.
     """
-    rows = sweep.front
-    points = np.unique(oriented(rows, sweep.criteria), axis=0)
+    rows, bases = sweep.front, sweep.baselines[sweep.baselines["on_front"]]
+    points = np.concatenate([oriented(one, sweep.criteria) for one in (rows, bases)])
     spans = np.ptp(points, axis=0) if len(points) else np.empty(0)
-    if len(points) < 3 or len(sweep.objectives) < 2 or not (spans > 0).all():
+    if not len(rows) or len(np.unique(points, axis=0)) < 3 or len(sweep.objectives) < 2 or not (spans > 0).all():
         return None
-    scaled = (oriented(rows, sweep.criteria) - points.min(axis=0)) / spans
+    scaled = (points - points.min(axis=0)) / spans
     # Distance from a hyperplane of equal sums. With two objectives it holds both ends; with more it needs no m distinct optima.
     away = scaled.sum(axis=1)
     ends = away[(scaled == 0).any(axis=1)]
     best = int(np.argmin(away))
-    return int(rows["number"].iloc[best]) if away[best] < ends.min() - 1e-9 else None
+    return int(rows["number"].iloc[best]) if best < len(rows) and away[best] < ends.min() - 1e-9 else None
 
 
 def traded(sweep: Sweep) -> tuple[Objective, Objective] | None:
@@ -48,16 +48,19 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     """The best first objective for each bound on the second (see `traded`), a row a step, the strictest bound first.
 
     Columns: bound (as the search saw it), number and key of the best trial within it, best and best_se (its first metric, as
-    quoted), at and at_se (its second). Trials count that keep all constraints on other metrics. Empty where none does, or
-    where there is no second metric.
+    quoted), at and at_se (its second). Trials count that keep all constraints on other metrics and that no base dominates in
+    the two metrics. Empty where none does, or where there is no second metric.
     """
     pair = traded(sweep)
     if pair is None:
         return pd.DataFrame(columns=["bound", "best", "best_se", "at", "at_se", "number", "key"])
     rows = _within_the_rest(sweep, pair[1])
     seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
+    bases = sweep.complete_baselines[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float)
+    beaten = pareto.dominates(pareto.orient(bases, pair)[:, None], seen[None]).any(axis=0)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
-    best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:, 0]
+    order = order[~beaten[order]]
+    best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:0, 0]
     steps = order[np.diff(best, prepend=np.inf) < 0]  # where a looser bound buys a better first objective
     first, second = (one.metric for one in pair)
     columns = {"bound": col.searched(second), "best": first, "best_se": col.se(first), "at": second, "at_se": col.se(second)}
@@ -103,14 +106,15 @@ def course(sweep: Sweep) -> pd.DataFrame:
 
     gpu_hours count all phases of these trials, one GPU each, with failed and given-up trials and without baselines.
     """
-    ended = sweep.trials[sweep.trials["state"] != "pending"]
+    ended, bases = sweep.trials[sweep.trials["state"] != "pending"], sweep.baselines
     reference = pareto.orient(np.array(sweep.reference), sweep.objectives)
+    # the bases come first: they are there before any training
+    points = np.concatenate([oriented(one, sweep.criteria) for one in (bases, ended)])
+    feasible = np.concatenate([one["feasible"].to_numpy(dtype=bool) for one in (bases, ended)])
     return pd.DataFrame(
         {
             "trials": np.arange(1, len(ended) + 1),
             "gpu_hours": ended["seconds"].fillna(0.0).cumsum().to_numpy(dtype=float) / 3600,
-            "hypervolume": pareto.hypervolumes(
-                oriented(ended, sweep.criteria), ended["feasible"].to_numpy(dtype=bool), reference
-            ),
+            "hypervolume": pareto.hypervolumes(points, feasible, reference)[len(bases) :],
         }
     )

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import cbook
 
 from analysis.formatting import labels
-from analysis.metrics.names import LEARNING, Constraint, split_metric
+from analysis.metrics.names import Constraint
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
@@ -74,23 +74,21 @@ class Scene:
             best = (np.maximum if largest else np.minimum).accumulate(y)
             return cbook.pts_to_poststep(np.append(x, self.places[:, 0].max()), np.append(best, best[-1])).T
         # the search's half of the documents chose the front: on the other half, shown here, some of it may be dominated
-        points = pareto.orient(self.rows[[one.metric for one in objectives]].to_numpy(dtype=float), objectives)
-        x, y = self.places[pareto.front(points, mask)].T
+        bases = self._bases(self.sweep.baselines[self.sweep.baselines["on_front"]])
+        places = np.concatenate([self.places[mask], bases])
+        ahead = pareto.front(pareto.orient(places, objectives), np.ones(len(places), bool))
+        x, y = places[ahead].T
         order = np.lexsort((y, x))
         return (cbook.pts_to_prestep if largest else cbook.pts_to_poststep)(x[order], y[order]).T
 
     @cached_property
     def baselines(self) -> np.ndarray:
         """Places of the finished baselines, (baselines, 2); with one objective x is 0."""
-        done = self.sweep.complete_baselines
-        places = []
-        for objective in self.sweep.objectives[:2]:
-            role, kind = split_metric(objective.metric)
-            scores = done.get(f"{role}.value", pd.Series(np.nan, index=done.index)).to_numpy(dtype=float)
-            # its row has the scores alone; a difference from itself is 0
-            level = np.nan if kind in ("loss", "gold_bpb") else 1.0 if kind in ("value", "base") else 0.0
-            places.append(labels.scale(objective.metric) * level * np.where(role == LEARNING, 0.0, scores))
-        found = np.unique(np.column_stack([np.zeros(len(done)), *places][-2:]), axis=0)
+        return self._bases(self.sweep.baselines)
+
+    def _bases(self, rows: pd.DataFrame) -> np.ndarray:
+        places = [labels.scale(one.metric) * rows[one.metric].to_numpy(dtype=float) for one in self.sweep.objectives[:2]]
+        found = np.unique(np.column_stack([np.zeros(len(rows)), *places][-2:]), axis=0)
         return found[np.isfinite(found).all(axis=1)]
 
     @cached_property

@@ -9,7 +9,9 @@ from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
 from analysis.metrics.names import split_metric
 from analysis.results import schema as col
+from analysis.results.frame import oriented
 from analysis.results.sweep import Sweep
+from analysis.stats import pareto
 
 STEADY = 10  # a forgetting rate means little if its base is below this many standard errors
 
@@ -30,7 +32,7 @@ def headline(sweep: Sweep) -> str:
     keep = "keeps" if feasible <= 1 else "keep"
     text = f"{feasible or 'None'} of {finished} {keep} {words}" if words else finished
     if not len(sweep.front):
-        return f"{text}."
+        return f"{text}; the untrained base beats {'it' if feasible == 1 else 'each of them'}." if feasible else f"{text}."
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
     among = " among them" if words else ""
     name = labels.metric_name(objective.metric)
@@ -42,8 +44,8 @@ def claims(sweep: Sweep) -> list[str]:
     """Claims that the numbers support, and limits of the evidence; none before a trial has finished."""
     if not len(sweep.complete):
         return []
-    found = _best(sweep) if len(sweep.front) else _nearest(sweep)
-    return [*found, *_front(sweep), *_signatures(sweep)]
+    found = _best(sweep) if len(sweep.front) else [] if sweep.trials["feasible"].any() else _nearest(sweep)
+    return [*found, *_front(sweep), *_base(sweep), *_signatures(sweep)]
 
 
 def _best(sweep: Sweep) -> list[str]:
@@ -88,6 +90,36 @@ def _front(sweep: Sweep) -> list[str]:
     likely = int((chances >= 0.5).sum())
     many = f"{likely or 'none'} of them {'has' if likely <= 1 else 'have'}"
     return [f"{len(sweep.front)} trials are on the front; {many} a probability of at least 50 % to be on the true front."]
+
+
+def _base(sweep: Sweep) -> list[str]:
+    """What training won over doing nothing."""
+    rows = sweep.trials[sweep.trials["feasible"]]
+    bases = sweep.baselines[sweep.baselines["feasible"]]
+    if not len(rows) or not len(bases):
+        return []
+    points, untrained = oriented(rows, sweep.criteria), oriented(bases, sweep.criteria)
+    beaten = pareto.dominates(untrained[None], points[:, None]).any(axis=1)
+    better = pareto.dominates(points[:, None], untrained[None]).any(axis=1)
+    found = []
+    if beaten.all():
+        found.append(f"Nothing beats doing nothing: the untrained base is better than {_each(len(rows))}.")
+    elif beaten.any():
+        found.append(
+            f"The untrained base counts as a point. It is better than {int(beaten.sum())} of the {_count(len(rows))} that "
+            "could be on the front."
+        )
+    if not better.any() and not beaten.all() and len(sweep.objectives) > 1:
+        found.append("No trial is better than the untrained base in every objective: each gain has its price.")
+    return found
+
+
+def _each(trials: int) -> str:
+    return (
+        "the only trial that could be on the front"
+        if trials == 1
+        else f"each of the {trials} trials that could be on the front"
+    )
 
 
 def _signatures(sweep: Sweep) -> list[str]:

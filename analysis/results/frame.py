@@ -53,19 +53,26 @@ def trial_frame(
     return pd.DataFrame(columns)
 
 
-def add_front(frame: pd.DataFrame, criteria: Criteria, reference: np.ndarray) -> float | None:
-    """Adds feasible, on_front and front_rank on the documents that the search saw; returns the front's hypervolume."""
+def add_front(frame: pd.DataFrame, baselines: pd.DataFrame, criteria: Criteria, reference: np.ndarray) -> float | None:
+    """Adds feasible, on_front and front_rank on the documents that the search saw, to the trials and to the baselines, which
+    are ranked together. Returns the front's hypervolume, None without a trial on it."""
+    # the search's half decides, the report's half is quoted: so the quoted values are free of selection
+    points = np.concatenate([oriented(one, criteria) for one in (frame, baselines)])
+    feasible = np.concatenate([_feasible(one, criteria) for one in (frame, baselines)])
+    ranks = pareto.ranks(points, feasible)
+    for one, part in ((frame, slice(len(frame))), (baselines, slice(len(frame), None))):
+        one["feasible"], one["front_rank"], one["on_front"] = feasible[part], ranks[part], ranks[part] == 0
+    if not frame["on_front"].any():
+        return None
+    return pareto.hypervolume(points[ranks == 0], pareto.orient(reference, criteria.objectives))
+
+
+def _feasible(frame: pd.DataFrame, criteria: Criteria) -> np.ndarray:
     feasible = (frame["state"] == "complete").to_numpy(dtype=bool)
     for constraint in criteria.constraints:
         values = frame[col.searched(constraint.metric)]
         feasible = feasible & np.array([constraint.violation(value) <= 0 for value in values], dtype=bool)
-    # the search's half decides, the report's half is quoted: so the quoted values are free of selection
-    points = oriented(frame, criteria)
-    frame["feasible"] = feasible
-    frame["front_rank"] = pareto.ranks(points, feasible)
-    frame["on_front"] = frame["front_rank"] == 0
-    on_front = frame["on_front"].to_numpy(dtype=bool)
-    return pareto.hypervolume(points[on_front], pareto.orient(reference, criteria.objectives)) if on_front.any() else None
+    return feasible
 
 
 def oriented(frame: pd.DataFrame, criteria: Criteria) -> np.ndarray:
@@ -95,8 +102,10 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return together
 
 
-def baseline_frame(outcomes: Iterable[KeyOutcome], compared: Counter[str], roles: Sequence[str], split: Split) -> pd.DataFrame:
-    """`compared`: trials by the baseline that they are measured against."""
+def baseline_frame(
+    outcomes: Sequence[KeyOutcome], compared: Counter[str], roles: Sequence[str], split: Split, points: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """`compared`: trials by the baseline that they are measured against. `points`: further columns, by name."""
     rows = []
     for outcome in outcomes:
         row: dict[str, Any] = {"key": outcome.key, "state": outcome.state, "trials": compared[outcome.key]}
@@ -107,7 +116,8 @@ def baseline_frame(outcomes: Iterable[KeyOutcome], compared: Counter[str], roles
             row[col.se(f"{role}.value")] = score.stderr if score else np.nan
             row[f"{role}.n"] = score.n if score else 0
         rows.append(row | {"seconds": seconds([outcome]), "failure": failure_text(outcome.failure)})
-    return pd.DataFrame(rows, columns=None if rows else ["key", "state", "trials", "seconds", "failure"])
+    frame = pd.DataFrame(rows, columns=None if rows else ["key", "state", "trials", "seconds", "failure"])
+    return frame.assign(**{name: values for name, values in points.items() if name not in frame})
 
 
 def failure_frame(baselines: Iterable[KeyOutcome], trials: Iterable[TrialOutcome]) -> pd.DataFrame:

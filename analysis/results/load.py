@@ -17,9 +17,10 @@ from analysis.results.manifest import Manifest, sweeps_in
 from analysis.results.outcomes import KeyOutcome, TrialOutcome
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
-from analysis.stats.bootstrap import Errors
+from analysis.stats.bootstrap import Errors, draws_for
 from analysis.stats.estimate import Setting, measure_all, scores
 from analysis.stats.posterior import Judgement, judge
+from analysis.stats.untrained import Untrained, untrained, untrained_values
 from trials.ledger.outcomes import ALL, REPORT, SEARCH, Split
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, is_folder, read_bytes, root
@@ -49,7 +50,8 @@ def _load(folder: Path) -> Sweep:
         for one in trials
     ]
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
-    errors = Errors(len(settings), criteria.metrics, " ".join(key for one in trials for key in one.trial.keys))
+    draws = draws_for(len(settings))
+    errors = Errors(len(settings), criteria.metrics, draws, " ".join(key for one in trials for key in one.trial.keys))
     measured = measure_all(settings, quoted, watch=errors.add)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     labels.learn_scales(records.values())
@@ -59,10 +61,17 @@ def _load(folder: Path) -> Sweep:
 
     seen = measure_all(settings, searched, errors=False) if halves else measured
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
-    volume = add_front(frame, criteria, reference)
+    complete = [one.complete for one in baselines]
+    bases = untrained(complete, criteria.metrics, quoted, draws)
+    points = dict(zip(criteria.metrics, bases.values.T, strict=True))
+    of_search = untrained_values(complete, criteria.metrics, searched).T
+    points |= dict(zip(map(col.searched, criteria.metrics), of_search, strict=True))
+    base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)
+    volume = add_front(frame, base_frame, criteria, reference)
     noise = errors.draws(settings, measured, quoted)
-    judgement = _judge(frame, noise, criteria, reference)
+    judgement = _judge(frame, noise, criteria, reference, bases)
     add_judgement(frame, criteria, judgement, noise)
+    base_frame["p_front"] = judgement.p_untrained
     low, high = np.percentile(judgement.hypervolumes, TAILS)
     return Sweep(
         folder=folder,
@@ -75,12 +84,13 @@ def _load(folder: Path) -> Sweep:
         metrics=metrics,
         half=REPORT if halves else None,
         trials=frame,
-        baselines=baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted),
+        baselines=base_frame,
         failures=failure_frame(baselines, trials),
         records=records,
         hypervolume=volume,
         reference=tuple(reference.tolist()),
         draws=judgement.draws,
+        base_draws=bases.draws,
         hypervolume_interval=(float(low), float(high)) if np.isfinite(judgement.draws).any() else None,
     )
 
@@ -103,14 +113,14 @@ def trials(*folders: Path | str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference: np.ndarray) -> Judgement:
+def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference: np.ndarray, bases: Untrained) -> Judgement:
     values = frame[list(criteria.metrics)].to_numpy(dtype=float, copy=True)
     # a metric without a standard error (what was learnt, from one seed) gives no probability
     unknown = frame[[col.se(name) for name in criteria.metrics]].isna().any(axis=1).to_numpy(dtype=bool)
     values[unknown] = np.nan
     # two trials of one key are one point
     _, first, own = np.unique(frame["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
-    return judge(values[first], noise[:, first], criteria, reference).of(own)
+    return judge(values[first], noise[:, first], criteria, reference, bases).of(own)
 
 
 def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:

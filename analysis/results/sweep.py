@@ -35,11 +35,13 @@ class Sweep:
     """A row per trial by number: number, key (of its first replicate; empty for a point that is no valid trial), replicates,
     baseline, state, the dotted paths, the metrics (means over the replicates), paired (all its standard errors of differences
     are paired over documents), seconds (of all phases and replicates), failure (text, empty where there is none), feasible
-    (complete, and every constraint kept), front_rank (-1: takes no part), on_front, p_front (probability to be on the front),
+    (complete, and every constraint kept), front_rank (-1: takes no part), on_front (no trial and no base dominates it), p_front
+    (probability to be on the front),
     p_feasible, correlation (between the errors of the first two objectives)."""
     baselines: pd.DataFrame
     """A row per baseline: key, state, trials (how many are measured against it), per role ROLE.value, its standard error and
-    ROLE.n (documents), seconds, failure."""
+    ROLE.n (documents), seconds, failure. The base is also a point: it has the metrics that decide (a gain of 0) and, as a trial
+    has, feasible, front_rank, on_front and p_front."""
     failures: pd.DataFrame
     """A row per failure: what ("baseline", "trial 3", "trial 3, replicate 2"), key, kind, message, traceback."""
     records: dict[str, TrialRecord]
@@ -51,6 +53,8 @@ class Sweep:
     draws: np.ndarray
     """Shape (draws, trials in the frame's order, judged): joint draws of the true values of the metrics `judged`; NaN for a
     trial that has not all of them. Documents weigh the same in the draws of all sweeps."""
+    base_draws: np.ndarray
+    """The same for the baselines, in their frame's order."""
     hypervolume_interval: tuple[float, float] | None
     """95 % of the draws' hypervolumes; None where no trial is finished."""
 

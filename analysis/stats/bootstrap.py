@@ -20,11 +20,11 @@ def draws_for(settings: int) -> int:
 class Errors:
     """Collects the draws of the metrics `names` while the settings are measured (`add` is measure_all's `watch`)."""
 
-    def __init__(self, settings: int, names: Sequence[str], keys: str = ""):
+    def __init__(self, settings: int, names: Sequence[str], draws: int, keys: str = ""):
         """`keys` seeds the noise that is not shared between settings, so that it differs between sweeps."""
         self.names = list(names)
         self._kinds = [split_metric(name) for name in names]
-        self._draws = np.zeros((draws_for(settings), settings, len(self.names)))
+        self._draws = np.zeros((draws, settings, len(self.names)))
         self._paired = np.zeros((settings, len(self.names)), bool)
         self._weights: dict[bytes, np.ndarray] = {}
         self._random = np.random.default_rng(zlib.crc32(keys.encode()))

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.metrics.names import Criteria
 from analysis.stats import pareto, shrinkage
+from analysis.stats.untrained import Untrained
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,15 @@ class Judgement:
     corrected: np.ndarray
     """Shape (t, m): expected true values, corrected for the winner's curse."""
     p_front: np.ndarray
-    """Shape (t,): share of draws in which the setting keeps the constraints and no other that does dominates it."""
+    """Shape (t,): share of draws in which the setting keeps the constraints, and neither another that does nor a base dominates
+    it."""
     p_feasible: np.ndarray
     p_constraint: np.ndarray
     """Shape (constraints, t)."""
     hypervolumes: np.ndarray
     """Shape (draws,)."""
+    p_untrained: np.ndarray
+    """Shape (bases,): the same as `p_front` for the bases; NaN for one that takes no part."""
 
     def of(self, places: np.ndarray) -> "Judgement":
         """The same for settings that repeat these at `places`."""
@@ -33,6 +37,7 @@ class Judgement:
             self.p_feasible[places],
             self.p_constraint[:, places],
             self.hypervolumes,
+            self.p_untrained,
         )
 
 
@@ -41,31 +46,42 @@ def judge(
     errors: np.ndarray,
     criteria: Criteria,
     reference: np.ndarray,
+    bases: Untrained,
 ) -> Judgement:
     """From `values` (t, m) of `criteria.metrics`, and draws (draws, t, m) of their errors.
 
+    The bases are points like the settings, but they tell nothing about the others: they are not shrunk.
+
     `reference` is pareto.reference_point's. A setting with a value that is not finite takes no part: its probabilities are NaN.
     """
-    names, objectives, constraints = criteria.metrics, criteria.objectives, criteria.constraints
     t, m = values.shape
     part = np.flatnonzero(np.isfinite(values).all(axis=1))
     draws, corrected = np.full(errors.shape, np.nan), np.full((t, m), np.nan)
-    p_front, p_feasible, p_constraint = np.full(t, np.nan), np.full(t, np.nan), np.full((len(constraints), t), np.nan)
+    p_front, p_feasible, p_constraint = np.full(t, np.nan), np.full(t, np.nan), np.full((len(criteria.constraints), t), np.nan)
+    p_untrained = np.full(len(bases.values), np.nan)
     if not len(part):
-        return Judgement(draws, corrected, p_front, p_feasible, p_constraint, np.zeros(len(errors)))
-    corrected[part], known = shrinkage.posterior(values[part], errors[:, part])
-    draws[:, part] = known
-    kept = np.ones((len(errors), len(part)), bool)
-    for place, constraint in enumerate(constraints):
-        own = known[:, :, names.index(constraint.metric)]
-        holds = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
-        p_constraint[place, part] = holds.mean(axis=0)
-        kept &= holds
-    p_feasible[part] = kept.mean(axis=0)
-    columns = [names.index(objective.metric) for objective in objectives]
-    points = pareto.orient(known[:, :, columns], objectives)
-    on_front = np.array([pareto.front(*one) for one in zip(points, kept, strict=True)])
-    p_front[part] = on_front.mean(axis=0)
-    oriented = pareto.orient(reference, objectives)
+        return Judgement(draws, corrected, p_front, p_feasible, p_constraint, np.zeros(len(errors)), p_untrained)
+    corrected[part], draws[:, part] = shrinkage.posterior(values[part], errors[:, part])
+    compete = np.flatnonzero(np.isfinite(bases.values).all(axis=1))
+    known = np.concatenate([draws[:, part], bases.draws[:, compete]], axis=1)
+    kept = _kept(known, criteria)
+    p_constraint[:, part] = kept.mean(axis=1)[:, : len(part)]
+    keeps_all = kept.all(axis=0)
+    p_feasible[part] = keeps_all.mean(axis=0)[: len(part)]
+    columns = [criteria.metrics.index(objective.metric) for objective in criteria.objectives]
+    points = pareto.orient(known[:, :, columns], criteria.objectives)
+    on_front = np.array([pareto.front(*one) for one in zip(points, keeps_all, strict=True)])
+    chances = on_front.mean(axis=0)
+    p_front[part], p_untrained[compete] = chances[: len(part)], chances[len(part) :]
+    oriented = pareto.orient(reference, criteria.objectives)
     volumes = np.array([pareto.hypervolume(one[mask], oriented) for one, mask in zip(points, on_front, strict=True)])
-    return Judgement(draws, corrected, p_front, p_feasible, p_constraint, volumes)
+    return Judgement(draws, corrected, p_front, p_feasible, p_constraint, volumes, p_untrained)
+
+
+def _kept(draws: np.ndarray, criteria: Criteria) -> np.ndarray:
+    """Which of the constraints hold (constraints, draws, points)."""
+    found = np.ones((len(criteria.constraints), *draws.shape[:2]), bool)
+    for place, constraint in enumerate(criteria.constraints):
+        own = draws[:, :, criteria.metrics.index(constraint.metric)]
+        found[place] = own <= constraint.bound if constraint.op == "<=" else own >= constraint.bound
+    return found

@@ -47,7 +47,7 @@ def stages(records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequen
 def interim(
     records: Sequence[TrialRecord], base: TrialRecord, objectives: Sequence[Objective], split: Split, share: float
 ) -> Interim:
-    """The trials over a share of the split's documents."""
+    """The trials over a share of the split's documents. The base may be one of them: it differs from itself by nothing."""
     values = np.full((len(records), len(objectives)), np.nan)
     errors = np.zeros((_DRAWS, *values.shape))
     for k, objective in enumerate(objectives):
@@ -62,6 +62,8 @@ def interim(
             # Variance of the final mean given the mean over n of N documents is s^2 (N - n) / (N n), that of a sample without
             # replacement (Cochran 1977, Sampling Techniques, section 2.6).
             errors[:, found[1], k] = sampling_errors(part, kind) * np.sqrt(1 - share)
+            if kind.base:
+                errors[:, [one.key == base.key for one in records], k] = 0.0
     return Interim(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
 
 

@@ -208,6 +208,7 @@ def best(sweep: SweepController) -> str:
     rows = sweep.front.rows()
     if not rows:
         done = sweep.counts["done"]
-        return f"best so far: none of {done} keeps the constraints" if done else "best so far: nothing finished yet"
+        none = f"none of {done} keeps the constraints and beats the untrained base"
+        return f"best so far: {none if done else 'nothing finished yet'}"
     values = ", ".join(_level(metric, value) for metric, value in rows[0]["metrics"].items())
     return f"best so far: trial {rows[0]['number']} with {values}; {len(rows)} on the front"

@@ -89,12 +89,17 @@ class OutcomeReporter:
             self._settle(trial)
 
     def judge_baseline(self, baseline: TrialRecord) -> None:
-        """Excludes a baseline on which an objective or a constraint is undefined: none of its trials could be on the front."""
+        """Puts the base on the front as a point. Excludes it where an objective or a constraint is undefined on it: none of its
+        trials could be on the front."""
         state = self._state
         wanted = [objective.metric for objective in state.config.search.objectives]
         wanted += [constraint.metric for constraint in self._constraints.values()]
         reason = undefined_on(baseline, state.records.metrics(baseline, baseline), wanted)
         if reason is None:
+            values = state.records.untrained(baseline, wanted)
+            of_constraints = zip(self._constraints.values(), values[len(state.config.search.objectives) :], strict=True)
+            if all(one.violation(value) <= 0 for one, value in of_constraints):
+                state.front.add_base(values[: len(state.config.search.objectives)])
             return
         if state.policy.baseline_undefined(baseline.key):
             state.failed = SweepFailed(reason)

@@ -1,4 +1,4 @@
-"""Racing in a sweep: a worker judges its trial against the front at the time when the trial was handed out.
+"""Racing in a sweep: a worker judges its trial against its base, and against the front when the trial was handed out.
 
 The test is that of analysis.stats.racing: a trial is given up where the front beats it with a probability of LEVEL or more.
 """
@@ -31,7 +31,7 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
     half, front = criteria["half"], criteria["front"]
     roles = dict.fromkeys(role for role, _ in (split_metric(one.metric) for one in objectives) if role != LEARNING)
     baseline = spec.baseline().key
-    if spec.is_baseline or not roles or not front:
+    if spec.is_baseline or not roles:
         return None
     known: dict[str, TrialRecord] = {}
 
@@ -40,10 +40,11 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
             if key not in known and (found := _complete(ledger, key)) is not None:
                 known[key] = found
         members = [known[key] for key in front if key in known and known[key].spec.baseline().key == baseline]
-        if baseline not in known or not members:
+        if baseline not in known:
             return None
-        interim = racing.interim([record, *members], known[baseline], objectives, half, share)
-        p = interim.p_dominated(0, range(1, 1 + len(members)))
+        ahead = [*members, known[baseline]]
+        interim = racing.interim([record, *ahead], known[baseline], objectives, half, share)
+        p = interim.p_dominated(0, range(1, 1 + len(ahead)))
         documents = "all" if half == ALL else "the searched half of all"
         return (
             None

@@ -1,8 +1,9 @@
 """The records of a sweep's trials in the ledger. A damaged record is set aside and counts as missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from analysis.stats.estimate import measure
+from analysis.stats.untrained import untrained_values
 from trials.errors import InputError
 from trials.ledger.outcomes import Split
 from trials.ledger.record import Failure, Ledger, TrialRecord
@@ -41,6 +42,11 @@ class Records:
         """The trial's metrics against its baseline; None where undefined."""
         found = measure([record], baseline, split=self._split)
         return {name: estimate.value if estimate else None for name, estimate in found.items()}
+
+    def untrained(self, baseline: TrialRecord, names: Sequence[str]) -> list[float]:
+        """The base's own metrics, such as a gain of 0; NaN where unknown or undefined."""
+        values: list[float] = untrained_values([baseline], names, self._split)[0].tolist()
+        return values
 
     def write_death(self, spec: TrialSpec, reason: str) -> TrialRecord:
         """Writes the record of a trial whose worker died without one."""

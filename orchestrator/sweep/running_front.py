@@ -1,4 +1,4 @@
-"""The front of a running sweep, updated with each trial. Exports are judged again by `analysis`."""
+"""The front of a running sweep, updated with each trial and each base. Exports are judged again by `analysis`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +10,30 @@ from analysis.stats import pareto
 
 
 class RunningFront:
-    """The non-dominated among the trials that were added."""
+    """The trials, among those that were added, that no other trial and no base dominates."""
 
     def __init__(self, objectives: Sequence[Objective]):
         self._objectives = objectives
         self._members: dict[int, tuple[str, np.ndarray]] = {}
+        self._bases: list[np.ndarray] = []
 
     def add(self, number: int, key: str, values: Sequence[float]) -> bool:
         """True when the trial (values in the objectives' order and direction) is on the front and changes it."""
         new = pareto.orient(np.array(values), self._objectives)
-        if any(pareto.dominates(old, new) for _, old in self._members.values()):
+        if any(pareto.dominates(old, new) for old in [*self._bases, *(old for _, old in self._members.values())]):
             return False
-        self._members = {other: member for other, member in self._members.items() if not pareto.dominates(new, member[1])}
+        self._drop_dominated(new)
         self._members[number] = (key, new)
         return True
+
+    def add_base(self, values: Sequence[float]) -> None:
+        """The model that nobody trained is a point too; NaN for an objective that it has no value for."""
+        base = pareto.orient(np.array(values), self._objectives)
+        self._bases.append(base)
+        self._drop_dominated(base)
+
+    def _drop_dominated(self, by: np.ndarray) -> None:
+        self._members = {number: member for number, member in self._members.items() if not pareto.dominates(by, member[1])}
 
     def rows(self) -> list[dict[str, Any]]:
         """[{number, key, metrics}], the best in the first objective first."""

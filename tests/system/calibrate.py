@@ -17,10 +17,11 @@ import numpy as np
 from analysis.metrics.definitions import ALL_KINDS
 from analysis.metrics.names import Constraint, Criteria, Objective
 from analysis.stats import pareto
-from analysis.stats.bootstrap import Errors
+from analysis.stats.bootstrap import Errors, draws_for
 from analysis.stats.intervals import interval, share_interval, spread
 from analysis.stats.paired_outcomes import Answers
 from analysis.stats.posterior import judge
+from analysis.stats.untrained import Untrained
 
 OBJECTIVES = (
     Objective(metric="commonsense.gain", direction="maximize"),
@@ -120,11 +121,12 @@ def sweep(random: np.random.Generator, truths: Truths) -> dict[str, np.ndarray]:
     roles = [answered(random, 0.6, gain[:, None], 0.06, 300), answered(random, 0.7, -drop[:, None], 0.08, 200)]
     kinds = [ALL_KINDS["gain"], ALL_KINDS["forgetting"]]
     values = np.column_stack([own.value(kind)[:, 0] for own, kind in zip(roles, kinds, strict=True)])
-    watched = Errors(TRIALS, CRITERIA.metrics)
+    watched = Errors(TRIALS, CRITERIA.metrics, draws_for(TRIALS))
     for role, own in zip(("commonsense", "math"), roles, strict=True):
         watched.add(role, np.arange(TRIALS), own)
     errors = watched.draws([], {}, "all")
-    found = judge(values, errors, CRITERIA, pareto.reference_point(OBJECTIVES, CONSTRAINTS))
+    base = Untrained(np.zeros((1, 2)), np.zeros((len(errors), 1, 2)))  # a gain and a forgetting of 0
+    found = judge(values, errors, CRITERIA, pareto.reference_point(OBJECTIVES, CONSTRAINTS), base)
     true = np.column_stack([gain, drop / 0.7])
     kept = true[:, 1] <= CONSTRAINTS[0].bound
     seen = values[:, 1] <= CONSTRAINTS[0].bound
@@ -132,8 +134,8 @@ def sweep(random: np.random.Generator, truths: Truths) -> dict[str, np.ndarray]:
     low, high = np.percentile(found.draws[:, best, 0], [2.5, 97.5])
     return {
         "p_front": found.p_front,
-        "on_front": pareto.front(pareto.orient(true, OBJECTIVES), kept),
-        "apparent": pareto.front(pareto.orient(values, OBJECTIVES), seen),
+        "on_front": _beside_the_base(true, kept),
+        "apparent": _beside_the_base(values, seen),
         "p_feasible": found.p_feasible,
         "feasible": kept,
         "raw": values[best, 0] - gain[best],
@@ -141,6 +143,12 @@ def sweep(random: np.random.Generator, truths: Truths) -> dict[str, np.ndarray]:
         "held": np.array(low <= gain[best] <= high),
         "error": errors[:, best, 0].std(),
     }
+
+
+def _beside_the_base(points: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Mask (t,) of the front, on which the base counts as a point."""
+    both = pareto.orient(np.vstack([points, np.zeros((1, 2))]), OBJECTIVES)
+    return pareto.front(both, np.append(kept, True))[:-1]
 
 
 def table(told: np.ndarray, true: np.ndarray) -> Iterator[tuple[float, float, float, int]]:

@@ -27,6 +27,7 @@ def sweep_of(root, *right, draws=DRAWS, spread=0.0, **manifest):
     shared = 0.02 * np.random.default_rng(0).standard_normal((DRAWS, 1, 1))
     own = spread * np.random.default_rng(abs(hash(right)) % 1000).standard_normal((DRAWS, *values.shape))
     object.__setattr__(sweep, "draws", (values[None] + shared + own)[:draws])
+    object.__setattr__(sweep, "base_draws", sweep.base_draws[:draws])
     return sweep
 
 

@@ -36,6 +36,22 @@ def test_headline_counts_the_feasible_trials_and_names_the_best(finished, tmp_pa
     assert headline(finished.load(constraints=[])).startswith("4 finished trials; best commonsense gain +40.0 ±")
 
 
+def test_report_says_where_nothing_beats_doing_nothing(builder):
+    sweep = builder.baseline().add((18, 39)).add((19, 38)).load()
+    assert headline(sweep) == (
+        "2 of 2 finished trials keep math forgetting within 10 %; the untrained base beats each of them."
+    )
+    assert claims(sweep)[0].startswith("Nothing beats doing nothing: the untrained base is better than each of the 2 trials")
+
+
+def test_report_says_how_many_trials_the_base_beats(builder):
+    found = claims(builder.baseline().add((18, 39)).add((25, 38)).load())
+    assert any("It is better than 1 of the 2 trials that could be on the front." in one for one in found)
+    assert any("each gain has its price" in one for one in found)
+    found = claims(builder.baseline().add((18, 39)).add((25, 40)).load())
+    assert not any("each gain has its price" in one for one in found)
+
+
 @pytest.mark.parametrize(
     ("situation", "start"),
     [

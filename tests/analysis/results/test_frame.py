@@ -64,3 +64,21 @@ def test_frame_has_exactly_the_columns_of_the_schema(usual):
     for one in sweep.objectives:
         expected |= set(col.interval(col.corrected(one.metric)).values())
     assert set(sweep.trials) == expected
+
+
+def test_trial_that_the_base_dominates_is_not_on_the_front(builder):
+    sweep = builder.baseline().add((18, 39)).add((25, 38)).add((20, 40)).load(constraints=[])
+    trials = sweep.trials.set_index("number")
+    assert trials["on_front"].tolist() == [False, True, True]  # the last equals the base
+    assert trials["front_rank"].tolist() == [1, 0, 0]
+    assert trials["p_front"][0] < 0.5 < trials["p_front"][1]
+    (base,) = sweep.baselines.to_dict("records")
+    assert base["on_front"]
+    assert base["feasible"]
+    assert (base["commonsense.gain"], base["math.forgetting"]) == (0.0, 0.0)
+
+
+def test_base_that_breaks_a_constraint_beats_nothing(builder):
+    sweep = builder.baseline().add((18, 38)).load(constraints=["commonsense.value <= 0.37"])
+    assert not sweep.baselines["feasible"].any()
+    assert sweep.trials["on_front"].tolist() == [True]

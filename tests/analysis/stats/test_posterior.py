@@ -6,6 +6,7 @@ import pytest
 from analysis.metrics.names import Constraint, Criteria, Objective
 from analysis.stats import pareto
 from analysis.stats.posterior import judge
+from analysis.stats.untrained import Untrained
 from tests.factories.sweeps import Builder
 
 OBJECTIVES = (
@@ -14,9 +15,10 @@ OBJECTIVES = (
 )
 
 
-def judged(values, errors, constraints=()):
+def judged(values, errors, constraints=(), bases=None):
     criteria = Criteria(OBJECTIVES, tuple(constraints))
-    return judge(values, errors, criteria, pareto.reference_point(OBJECTIVES, constraints))
+    bases = Untrained.none(len(errors), values.shape[1]) if bases is None else bases
+    return judge(values, errors, criteria, pareto.reference_point(OBJECTIVES, constraints), bases)
 
 
 def test_without_errors_the_front_is_certain():
@@ -59,3 +61,21 @@ def test_metric_without_an_error_gives_no_probability(tmp_path):
     sweep = builder.load(constraints=["learning.kl <= 0.05"])
     assert sweep.trials["feasible"].tolist() == [True, False]
     assert sweep.trials["p_feasible"].isna().all()
+
+
+def test_base_competes_and_its_probability_counts_what_dominates_it():
+    base = Untrained(np.zeros((1, 2)), np.zeros((100, 1, 2)))
+    worse, dearer, better = [-0.02, 0.01], [0.02, 0.05], [0.01, -0.01]
+    found = judged(np.array([worse, dearer]), np.zeros((100, 2, 2)), bases=base)
+    assert found.p_front.tolist() == [0, 1]
+    assert found.p_untrained.tolist() == [1]
+    found = judged(np.array([worse, dearer, better]), np.zeros((100, 3, 2)), bases=base)
+    assert found.p_front.tolist() == [0, 1, 1]
+    assert found.p_untrained.tolist() == [0]
+
+
+def test_base_that_breaks_a_constraint_does_not_compete():
+    base = Untrained(np.zeros((1, 2)), np.zeros((100, 1, 2)))
+    found = judged(np.array([[-0.02, 0.01]]), np.zeros((100, 1, 2)), [Constraint("commonsense.gain", "<=", -0.01)], base)
+    assert found.p_front.tolist() == [1]
+    assert found.p_untrained.tolist() == [0]

@@ -177,7 +177,8 @@ def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
     twin = good.model_copy(update={"train": good.train.model_copy(update={"seed": 3})})
     assert made.run(twin, early_stopping=stopping).state == "complete"
     assert stopping(good.baseline()) is None
-    assert race(against(config, []), ruined, made.session.ledger) is None
+    with pytest.raises(StoppedEarly):  # the base alone beats it
+        another().run(ruined, early_stopping=lambda one: race(against(config, []), one, made.session.ledger))
 
 
 @pytest.fixture

@@ -29,3 +29,19 @@ def test_rows_have_metrics_in_their_own_direction():
     front.add(0, "a", [0.2, 0.5])
     front.add(1, "b", [0.1, 0.4])
     assert front.rows()[0] == {"number": 1, "key": "b", "metrics": {"math.drop": 0.1, "commonsense.gain": 0.4}}
+
+
+def test_trial_that_the_base_dominates_is_not_on_the_front():
+    front = RunningFront(OBJECTIVES)
+    assert front.add(0, "a", [-0.1, 0.1])
+    assert front.add(1, "b", [-0.1, -0.1])
+    front.add_base([0.0, 0.0])
+    assert [row["number"] for row in front.rows()] == [1]
+    assert not front.add(2, "c", [-0.2, 0.0])
+    assert front.add(3, "d", [0.1, 0.2])
+
+
+def test_base_without_a_value_rules_out_nothing():
+    front = RunningFront(OBJECTIVES)
+    front.add_base([0.0, float("nan")])
+    assert front.add(0, "a", [-0.1, 0.1])
