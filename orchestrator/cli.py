@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from orchestrator.config.shipped import find
+from orchestrator.confirm import confirm
 from orchestrator.console.front_table import front_table
 from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
@@ -350,6 +351,7 @@ def compare(
 
 app.command("import")(import_command)
 app.command()(gate)
+app.command()(confirm)
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     rows = _within_the_rest(sweep, pair[1])
     seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
     bases = sweep.complete_baselines[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float)
-    beaten = pareto.dominates(pareto.orient(bases, pair)[:, None], seen[None]).any(axis=0)
+    beaten = np.logical_or.reduce(pareto.dominates(pareto.orient(bases, pair)[:, None], seen[None]), axis=0)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     order = order[~beaten[order]]
     best = np.minimum.accumulate(seen[order, 0]) if len(order) else seen[:0, 0]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from analysis.explore import confirmation as confirming
 from analysis.explore.cost import cost, hours_name, phases
 from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
 from analysis.export.files import export_trials
@@ -25,6 +26,7 @@ from analysis.report.findings import claims, headline, notices
 from analysis.report.trial_page import Point, facts, point
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
+from trials.errors import InputError
 from trials.ledger.record import TrialRecord
 from trials.ledger.storage import write_text
 
@@ -46,16 +48,18 @@ def report(sweep: Sweep, points: Sequence[Point] | None = None) -> str:
     """The page as text."""
     points = _points(sweep) if points is None else points
     pages, marks = [int(one.row["number"]) for one in points], _flags(sweep)
+    confirmed, unreadable = _confirmation(sweep)
     return HTML.get_template("report.html.j2").render(
         sweep=sweep,
         labels=labels,
         numbers=numbers,
         headline=headline(sweep),
         claims=claims(sweep),
-        notices=notices(sweep),
+        notices=[*notices(sweep), *unreadable],
         picture=front_svg(sweep, pages),
         all_paired=bool(sweep.complete["paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
+        confirmed=confirmed and {"table": confirming.table(confirmed), "sentences": confirming.sentences(confirmed)},
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
@@ -67,6 +71,14 @@ def report(sweep: Sweep, points: Sequence[Point] | None = None) -> str:
         phases=_phases(sweep),
         machines=_machines(list(sweep.records.values())),
     )
+
+
+def _confirmation(sweep: Sweep) -> tuple[confirming.Confirmation | None, list[str]]:
+    """What `slimsweep confirm` measured of this sweep, and a notice where that cannot be read."""
+    try:
+        return confirming.confirmation(sweep), []
+    except InputError as error:
+        return None, [f"What was trained again cannot be read: {error}"]
 
 
 def _flags(sweep: Sweep) -> pd.Series:
@@ -88,10 +100,11 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
 
     `headline`, `claims` and `notices` are the sentences; `signatures` has each failure signature's metric, bound, and the
     numbers of the trials by verdict; `paper` is its table in shares; `baselines` are the rows of `sweep.baselines`; `cost` and
-    `phases` are those of `analysis.explore.cost`; `hypervolume` has its `reference` and interval; `points` has for each page
+    `phases` are those of `analysis.explore.cost`; `confirmed` is that of `analysis.explore.confirmation`;
+    `hypervolume` has its `reference` and interval; `points` has for each page
     the number, key, seconds and bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
     """
-    found = verdicts(sweep)
+    found, (confirmed, _) = verdicts(sweep), _confirmation(sweep)
     return {
         "schema": 1,
         "headline": headline(sweep),
@@ -109,6 +122,7 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
         "hypervolume": sweep.hypervolume,
         "hypervolume_interval": sweep.hypervolume_interval,
         "reference": list(sweep.reference),
+        "confirmed": confirmed and confirming.as_dict(confirmed),
         "points": [_numbers(one) for one in points],
     }
 

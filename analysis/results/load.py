@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,11 +61,8 @@ def _load(folder: Path) -> Sweep:
 
     seen = measure_all(settings, searched, errors=False) if halves else measured
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
-    complete = [one.complete for one in baselines]
-    bases = untrained(complete, criteria.metrics, quoted, draws)
-    points = dict(zip(criteria.metrics, bases.values.T, strict=True))
-    of_search = untrained_values(complete, criteria.metrics, searched).T
-    points |= dict(zip(map(col.searched, criteria.metrics), of_search, strict=True))
+    bases = untrained([one.complete for one in baselines], criteria.metrics, quoted, draws)
+    points = _points(baselines, criteria.metrics, bases, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)
     volume = add_front(frame, base_frame, criteria, reference)
     noise = errors.draws(settings, measured, quoted)
@@ -121,6 +118,12 @@ def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference
     # two trials of one key are one point
     _, first, own = np.unique(frame["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
     return judge(values[first], noise[:, first], criteria, reference, bases).of(own)
+
+
+def _points(baselines: Iterable[KeyOutcome], names: Sequence[str], bases: Untrained, searched: Split) -> dict[str, np.ndarray]:
+    """The columns of the baselines' frame that make the bases points beside the trials."""
+    of_search = untrained_values([one.complete for one in baselines], names, searched)
+    return dict(zip(names, bases.values.T, strict=True)) | dict(zip(map(col.searched, names), of_search.T, strict=True))
 
 
 def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:

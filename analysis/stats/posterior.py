@@ -66,7 +66,7 @@ def judge(
     known = np.concatenate([draws[:, part], bases.draws[:, compete]], axis=1)
     kept = _kept(known, criteria)
     p_constraint[:, part] = kept.mean(axis=1)[:, : len(part)]
-    keeps_all = kept.all(axis=0)
+    keeps_all = np.logical_and.reduce(kept, axis=0)
     p_feasible[part] = keeps_all.mean(axis=0)[: len(part)]
     columns = [criteria.metrics.index(objective.metric) for objective in criteria.objectives]
     points = pareto.orient(known[:, :, columns], criteria.objectives)

@@ -10,8 +10,12 @@ def front_table(sweep: Any) -> Table:
     from analysis.export import trial_table  # imports pandas, for which most commands need not wait
 
     title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
+    return as_terminal(trial_table.front_table(sweep, brief=True), title)
+
+
+def as_terminal(shown: Any, title: str) -> Table:
+    """A table of analysis.formatting as one of a terminal."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    shown = trial_table.front_table(sweep, brief=True)
     for one in shown.columns:
         made.add_column(one.name.replace(" ", "\n"), justify="right" if one.number else "left", no_wrap=True)
     for row in shown.rows:

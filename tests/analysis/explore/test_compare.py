@@ -163,6 +163,7 @@ def test_warnings_name_the_differences(tmp_path):
     a = sweep_of(tmp_path / "a", (26, 39))
     b = Other(tmp_path / "b").baseline().add((26, 39), hardware={"gpu": "A100"}, versions={"torch": "3.0"}).load(name="other")
     object.__setattr__(b, "draws", a.draws)
+    object.__setattr__(b, "base_draws", a.base_draws)
     told = " ".join(compare(a, b).warnings)
     for said in (
         "other documents or tasks",
