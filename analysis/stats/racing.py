@@ -18,6 +18,8 @@ from trials.ledger.record import TrialRecord
 
 LEVEL = 0.99
 """A trial is given up where the front dominates it with at least this probability."""
+FEWEST = 30
+"""Clusters of documents before a trial is judged: from fewer, the spread of a skewed metric is not known."""
 _DRAWS = 500
 
 
@@ -64,6 +66,8 @@ def interim(
             errors[:, found[1], k] = sampling_errors(part, kind) * np.sqrt(1 - share)
             if kind.base:
                 errors[:, [one.key == base.key for one in records], k] = 0.0
+            if share < 1 and len(part.clusters) < FEWEST:
+                errors[..., k] = np.nan  # an unknown value neither dominates nor is dominated
     return Interim(share, pareto.orient(values, objectives), pareto.orient(values + errors, objectives))
 
 
@@ -71,10 +75,14 @@ def sampling_errors(part: Answers, kind: Kind) -> np.ndarray:
     """Sampling errors (draws, t) of the metric over these documents; draws are joint, as trials share the weights."""
     influence = part.influence(kind)[:, 0]
     moved = (weights(part.clusters, _DRAWS) - 1) @ influence.T / influence.shape[1]
+    # The spread is an estimate too: draws of a t distribution with one degree of freedom less than there are clusters.
+    random, freedom = np.random.default_rng(part.n), influence.shape[1] - 1
+    if freedom:
+        moved *= np.sqrt(freedom / random.chisquare(freedom, _DRAWS))[:, None]
     if kind.unit is None:
         return moved
     unit = float(np.max(kind.unit({column: one.mean(dtype=float) for column, one in part.base.items()})))
-    flips = np.random.default_rng(part.n).standard_normal(moved.shape) * unit / (part.n + 2)  # a flip each way
+    flips = random.standard_normal(moved.shape) * unit / (part.n + 2)  # a flip each way
     return moved + flips
 
 

@@ -1,11 +1,17 @@
 """Racing: who cannot reach the front is given up, and luck on few documents gives up nobody else."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.metrics.definitions import ALL_KINDS
+from analysis.metrics.names import Objective
+from analysis.stats import racing
 from analysis.stats.paired_outcomes import Answers
 from analysis.stats.racing import LEVEL, STAGES, Interim, first_documents, sampling_errors
+from tests.factories.sweeps import Builder
+from trials.ledger.outcomes import pack
+from trials.ledger.record import TrialRecord
 
 
 def answered(right, n=320, seed=0, size=1):
@@ -68,3 +74,23 @@ def test_stages_are_nested_and_hold_whole_clusters():
         before = set(part.clusters)
         for label, start in zip(part.clusters, part.starts, strict=True):
             assert (part.base["score"][start : start + 4] == whole.base["score"][4 * label : 4 * label + 4]).all()
+
+
+def record(spec, documents, right):
+    """The record of a trial that was right on this share of the documents, spread evenly."""
+    score = (np.arange(documents) % 10 < 10 * right).astype(float)
+    rows = {"role": "math", "task": "t", "doc_id": range(documents), "doc_hash": [f"d{n}" for n in range(documents)]}
+    frame = pd.DataFrame(rows | {"score": score, "target": "", "response": ""})
+    return TrialRecord(key=spec.key, state="complete", spec=spec, outcomes=pack(frame, spec.is_baseline))
+
+
+@pytest.mark.parametrize(("documents", "judged"), [(4 * 29, False), (4 * 30, True)])
+def test_trial_is_not_judged_by_fewer_than_thirty_clusters(documents, judged, tmp_path):
+    specs = Builder(tmp_path)
+    ruined, good = record(specs.spec(1), documents, 0.1), record(specs.spec(2), documents, 0.9)
+    base = record(specs.base, documents, 0.8)
+    objectives = [Objective(metric="math.gain", direction="maximize")]
+    found = racing.interim([ruined, good, base], base, objectives, "all", 0.25)
+    assert (found.p_dominated(0, [1]) >= LEVEL) == judged
+    assert (found.p_dominated(0, [2]) >= LEVEL) == judged  # the base alone
+    assert racing.interim([ruined, good], base, objectives, "all", 1.0).p_dominated(0, [1]) == 1.0
