@@ -85,7 +85,7 @@ def test_confirmed_sweep_is_in_the_report_of_the_one_that_found_it(tmp_path, wri
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {one["seeds"] for one in told["settings"]} == {2}
-    assert {one["number"] for one in told["settings"]} == set(load(tmp_path / "runs/little").front["number"])
+    assert {one["number"] for one in told["settings"]} >= set(load(tmp_path / "runs/little").front["number"])
     assert "Found and confirmed" in (tmp_path / "runs/little/report.html").read_text()
     again = slimsweep("confirm", tmp_path / "runs/little", "--seeds", "2")
     assert again.returncode == 0, again.stderr
