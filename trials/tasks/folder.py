@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trials.errors import InputError
+from trials.hub import fingerprint
 from trials.ledger.storage import local
 from trials.tasks.own_code import shipped
 from trials.tasks.task_yaml import Function, parse
@@ -326,6 +327,8 @@ def opened(include: str) -> TaskFolder:
     root = located(include)
     if not root.is_dir():
         why = "this is a file" if root.exists() else f"there is no such folder ({root})"
+        if root.is_relative_to(fingerprint.cache("questions").resolve()):
+            raise InputError(f"{include}: {why}; it was made of a file of questions: use the config that names that file")
         raise InputError(f"{include}: {why}; name a folder of lm-eval tasks")
     found = ((name, path.stat()) for name, path in files(root).items())
     return _opened(root, frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in found))

@@ -9,6 +9,7 @@ from lm_eval.tasks import TaskManager
 
 from tests.factories.own_tasks import SHOP, shop
 from trials.errors import InputError
+from trials.hub import fingerprint
 from trials.tasks.folder import GROUP_KEYS, Entry, TaskFolder, files, leaves, located, opened, shipped_name
 
 
@@ -158,3 +159,8 @@ def test_what_is_no_folder_is_refused(tmp_path, named, expected):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=expected):
         opened(str(tmp_path / named))
+
+
+def test_lost_folder_of_a_file_of_questions_says_how_it_is_made_again():
+    with pytest.raises(InputError, match=r"no such folder .*; it was made of a file of questions: use the config that names"):
+        opened(str(fingerprint.cache("questions") / "sums-0123456789abcdef"))
