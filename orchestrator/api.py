@@ -1,6 +1,7 @@
 """What the command line and Python programs share: a config, its plan, a run, and results. `import slimsweep` offers these.
 
 Every error is an InputError (bad input) or a SweepFailed (it cannot go on, or was stopped) with the text that a command prints.
+A second Ctrl-C raises KeyboardInterrupt, and `run` raises what the user's own function has raised.
 """
 
 import json
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upath import UPath
+
 from orchestrator.config.load import load
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.shipped import find
@@ -17,8 +20,9 @@ from orchestrator.console.terminal import Terminal
 from orchestrator.errors import SweepFailed
 from orchestrator.sweep.callback import OnTrial
 from orchestrator.sweep.events import Event, Observer, event_log
-from trials.errors import InputError
+from trials.errors import InputError, system_errors_are_input
 from trials.ledger.storage import root
+from trials.printable import one_line
 from trials.yaml_file import YamlFile, dump
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------- the config
 
 
+@system_errors_are_input()
 def config(
     source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = (), gpu: str | None = None
 ) -> SweepConfig:
@@ -39,6 +44,10 @@ def config(
 
     `overrides` are values by dotted path, {"search.trials": 20}, or texts as of --set. `gpu` is the kind that trials will have.
     """
+    if not isinstance(source, str | Path | Mapping):
+        raise InputError(f"config: a file's path or a dictionary, not {_shown(source)}")
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise InputError(f"config: overrides are values by dotted path or texts PATH=VALUE, not {_shown(overrides)}")
     changes = [f"{path}={_yaml(value)}" for path, value in overrides.items()] if isinstance(overrides, Mapping) else overrides
     if isinstance(source, Mapping):
         file = YamlFile(Path("config"), text=dump(_plain(source)))
@@ -46,6 +55,21 @@ def config(
     else:
         file = YamlFile(find(source) if isinstance(source, str) else source)
     return load(file, changes, gpu)
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {one_line(repr(value))[:60]}"
+
+
+def _check_config(config: object) -> None:
+    if not isinstance(config, SweepConfig):
+        raise InputError(f"config: slimsweep.config(...) makes one, but got {_shown(config)}")
+
+
+def _root(place: object) -> Path:
+    if not isinstance(place, str | Path | UPath):
+        raise InputError(f"storage: a folder's path or URL, not {_shown(place)}")
+    return root(place)
 
 
 def _yaml(value: Any) -> str:
@@ -97,14 +121,16 @@ class SweepPlan:
         return html(plan_table.table(self.figures, self.config), *plan_table.lines(self.figures))
 
 
+@system_errors_are_input()
 def plan(config: SweepConfig, storage: str | Path | None = None, gpus: "Gpus | None" = None) -> SweepPlan:
     """What a sweep would cost, before it runs. `storage` is by default the config's, `gpus` are those of this machine."""
+    _check_config(config)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from orchestrator.planning.plan import Gpus
     from orchestrator.planning.plan import plan as plan_sweep
     from orchestrator.sweep.earlier_run import pinned
 
-    place = root(storage or config.storage)
+    place = _root(storage or config.storage)
     config = pinned(config, place)
     return SweepPlan(config, plan_sweep(config, place, gpus or Gpus()))
 
@@ -146,12 +172,14 @@ class Driving:
     on_trial: OnTrial | None = None
 
 
+@system_errors_are_input()
 def drive(config: SweepConfig, storage: str | Path | None, how: Driving) -> Ran:
     """Runs the rest of a sweep, and exports its front and its report."""
+    _check_config(config)
     from orchestrator.finish import finish
     from orchestrator.run import drive as drive_here
 
-    place = root(storage or config.storage)
+    place = _root(storage or config.storage)
     if how.address is not None and how.address.startswith("ray://"):
         from orchestrator.submit import ClusterSweep, run_through_client
 
@@ -179,8 +207,11 @@ def run(
 
     `on_trial` is called with the event of each run of a trial that ends: finished, failed or given up; not again for those that
     an earlier call has seen. Where it raises, the sweep stops as after one Ctrl-C, and `run` raises the same. `quiet`:
-    nothing is printed. Raises SweepFailed for a sweep that was stopped or has no finished trial. The same call resumes it.
+    nothing is printed. Raises SweepFailed for a sweep that was stopped or has no finished trial, and KeyboardInterrupt after a
+    second Ctrl-C, without the events that `on_trial` has not had yet. The same call resumes the sweep.
     """
+    if not (on_trial is None or callable(on_trial)):
+        raise InputError(f"on_trial: a function of an event, not {_shown(on_trial)}")
     called = OnTrial(on_trial) if on_trial is not None else None
     console = Terminal(quiet=quiet)
     try:
@@ -270,8 +301,9 @@ class Results:
         return html(headline(self.sweep), front_table(self.sweep))
 
 
+@system_errors_are_input()
 def results(folder: str | Path) -> Results:
     """The results so far of the sweep in this folder: runs/quickstart, s3://bucket/runs/quickstart."""
     from analysis.results.load import load as load_results
 
-    return Results(load_results(root(folder)))
+    return Results(load_results(_root(folder)))

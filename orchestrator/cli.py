@@ -30,7 +30,7 @@ from orchestrator.importing import import_command
 from orchestrator.init import init
 from orchestrator.logs import logs
 from trials import command
-from trials.errors import InputError
+from trials.errors import InputError, system_errors_are_input
 from trials.ledger.storage import expanded, local, root
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -174,6 +174,10 @@ def status(
     from analysis.results.load import load
     from orchestrator.console import status as shown
 
+    if as_json and watch:
+        raise InputError(
+            "status: --json prints once, so it goes without --watch; for a stream of JSON: slimsweep run --events FILE"
+        )
     if as_json:
         _print_json(shown.summary(load(root(folder))))
         return
@@ -360,14 +364,12 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app()
+        with system_errors_are_input():
+            app()
     except SystemExit as ended:
         return int(ended.code or 0)
     except InputError as error:
         err.print(str(error), soft_wrap=True)
-        return 2
-    except OSError as error:
-        err.print(f"{error.filename or 'storage'}: {error.strerror or error}", soft_wrap=True)
         return 2
     except SweepFailed as error:
         err.print(str(error), soft_wrap=True)

@@ -49,12 +49,20 @@ def read(ledger: Ledger, key: str) -> str:
     """The log; InputError where the trial has none."""
     text = trial_log.read(ledger.folder(key))
     if not text:
-        raise InputError(f"{key} has no log: it has not started yet")
+        raise _missing(ledger, key)
     return text
 
 
+def _missing(ledger: Ledger, key: str) -> InputError:
+    if ledger.held(key):
+        return InputError(f"{key} has no log: it runs, and its log has not been written yet")
+    if ledger.read(key) is not None:
+        return InputError(f"{key} has no log: it has ended, and its log was not written")
+    return InputError(f"{key} has no log: it has not started yet")
+
+
 def followed(ledger: Ledger, key: str) -> Iterator[str]:
-    """The log, and what is appended until the trial has ended."""
+    """The log, and what is appended until the trial has ended; waits for its start. InputError where it ended without a log."""
     shown = ""
     while True:
         running = ledger.held(key)  # before the log is read: what an ending trial wrote last is not missed
@@ -64,6 +72,8 @@ def followed(ledger: Ledger, key: str) -> Iterator[str]:
         shown = text
         # a trial whose worker died has not ended: it is tried again
         if not running and (text.rstrip().endswith(trial_log.END) or ledger.read(key) is not None):
+            if not text:
+                raise _missing(ledger, key)
             return
         time.sleep(_LOCAL_SECONDS if storage.is_local(ledger.root) else _STORE_SECONDS)
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -49,6 +50,7 @@ def drive(
             held.enter_context(_only_driver(folder))
         everybody = Observers([progress, *observers, *registry.make(config.trackers, config.name, folder)])
         held.callback(everybody.close)
+        held.push(partial(_drop_if_interrupted, observers))
         sweep = SweepController.open(config, place, everybody, progress.say)
         for one in observers:
             if isinstance(one, OnTrial):
@@ -73,6 +75,13 @@ def drive(
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0
+
+
+def _drop_if_interrupted(observers: Sequence[Observer], kind: object, error: object, trace: object) -> None:
+    """As an exit of a context: the end of an interrupted sweep waits for no function of the user's."""
+    for one in observers:
+        if isinstance(one, OnTrial) and isinstance(error, KeyboardInterrupt):
+            one.drop()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TextIO
@@ -17,8 +18,17 @@ _GONE = (errno.EPIPE, errno.EIO)  # the reader closed the pipe; the terminal was
 _READABLE = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "≤": "<=", "≥": ">="}
 
 
+_running = threading.Event()
+
+
+def running() -> bool:
+    """Whether this process is a command. Else it is a program or a notebook of the user's, which is not ours to end."""
+    return _running.is_set()
+
+
 def run(command: Callable[[], int]) -> int:
     """The command's exit code. Lost output turns success into failure, unless its reader is gone."""
+    _running.set()
     _open_standard_streams()
     _hang_up_as_interrupts()
     streams = [stream for stream in (_replaced(1), _replaced(2)) if stream is not None]

@@ -13,6 +13,15 @@ class InputError(Exception):
     """A bad input. Its text has one line a problem: what is wrong, where, and what would be right."""
 
 
+@contextmanager
+def system_errors_are_input() -> Iterator[None]:
+    """Raises InputError, in one line, for an error of the operating system or of a store in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or 'storage'}: {error.strerror or error}") from error
+
+
 class StorageFailed(OSError):
     """The storage cannot be written: full, read-only or without permission. Its text is one line with the place and the reason.
 

@@ -55,9 +55,14 @@ def environment(resources: Resources) -> dict[str, str]:
 
 @contextmanager
 def connected(address: str | None, resources: Resources, runtime_env: dict[str, Any]) -> Iterator[None]:
-    """Connects to the cluster at `address`, or starts a local Ray; shuts the connection down afterwards."""
-    if ray.is_initialized():  # in a task of a cluster: the connection is not ours to end
-        yield
+    """Connects to the cluster at `address`, or starts a local Ray; shuts the connection down afterwards.
+
+    InputError where this process has a connection of its own, which has another address and other settings.
+    """
+    if ray.is_initialized():
+        if ray._private.worker.global_worker.mode != ray.WORKER_MODE:
+            raise InputError("Ray is connected already in this process, and a sweep connects by itself: ray.shutdown() first")
+        yield  # in a task of a cluster: the connection is not ours to end
         return
     runtime_env = {**runtime_env, "env_vars": runtime_env.get("env_vars", {}) | environment(resources)}
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}

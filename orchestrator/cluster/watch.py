@@ -1,4 +1,4 @@
-"""Watches the processes of Ray that a command needs and ends the command with the cause when one of them dies."""
+"""Watches the processes of Ray that a sweep needs, and interrupts the sweep with the cause when one of them dies."""
 
 import os
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator.cluster import limits
+from trials import command
 
 _POLL = 0.2  # seconds between two checks of the processes
 _UNWIND_SECONDS = 10.0  # for the command to end by itself
@@ -72,12 +73,13 @@ def server(address: str, clock: Callable[[], float] = time.monotonic) -> Check:
 
 
 class Watch:
-    """Interrupts the main thread when a process dies between `begin` and `end`.
+    """Interrupts the main thread when a process dies between `begin` and `end`, where the sweep runs in that thread.
 
-    Ray itself would end the command up to a minute later, with exit code 1 and forty lines of output.
+    Ray itself would end the process up to a minute later, with exit code 1 and forty lines of output.
     """
 
     def __init__(self) -> None:
+        self._in_main = threading.current_thread() is threading.main_thread()
         self._over = threading.Event()
         self._lost: str | None = None
 
@@ -104,12 +106,15 @@ class Watch:
                     return
 
     def _interrupt(self) -> None:
-        """Ends the command as SIGTERM would; kills it where it hangs in calls to a dead Ray."""
-        if callable(signal.getsignal(signal.SIGTERM)):
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        """Raises KeyboardInterrupt in the main thread. Kills a command that hangs in calls to a dead Ray; no other program."""
+        if self._in_main:
+            # a program or notebook has a handler of SIGTERM only while its sweep runs; that of SIGINT may finish trials first
+            signum = signal.SIGTERM if callable(signal.getsignal(signal.SIGTERM)) else signal.SIGINT
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)
         if not self._over.wait(_UNWIND_SECONDS):
             print(self._lost, file=sys.stderr, flush=True)
-            os._exit(1)
+            if command.running():
+                os._exit(1)
 
 
 def cause(name: str, ended: str, out_of_memory: bool, logs: Path) -> str:

@@ -19,7 +19,7 @@ class OnTrial:
         """Stops the sweep; its driver sets it."""
         self.error: BaseException | None = None
         """What the function has raised. It is not called again."""
-        self._call = call
+        self._call, self._dropped = call, False
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
         self._thread.start()
@@ -29,7 +29,7 @@ class OnTrial:
             self._queue.put(event)
 
     def _work(self) -> None:
-        while (event := self._queue.get()) is not None:
+        while (event := self._queue.get()) is not None and not self._dropped:
             try:
                 self._call(event)
             except BaseException as error:  # noqa: BLE001  # raised again by `check`, in the caller's thread
@@ -37,10 +37,19 @@ class OnTrial:
                 self.stop()
                 return
 
+    def drop(self) -> None:
+        """The function gets no more events: the user has interrupted the sweep and waits for its end."""
+        self._dropped = True
+
     def close(self) -> None:
-        """Waits until the function has had every event."""
+        """Waits until the function has had every event, however slow it is; not at all after `drop` or an interruption."""
         self._queue.put(None)
-        self._thread.join()
+        try:
+            if not self._dropped:
+                self._thread.join()
+        except KeyboardInterrupt:
+            self.drop()
+            raise
 
     def check(self) -> None:
         """Raises what the function has raised."""

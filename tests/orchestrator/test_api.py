@@ -11,6 +11,7 @@ import slimsweep
 from orchestrator import api
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_run import pinned
+from orchestrator.sweep.events import Event
 from tests.factories.sweep_state import run_out
 from tests.factories.sweeps import Builder
 from trials.errors import InputError
@@ -56,6 +57,41 @@ def test_bad_file_and_bad_folder_raise_the_commands_line(tmp_path):
         api.config(tmp_path / "nowhere.yaml")
     with pytest.raises(InputError, match="there is no such folder"):
         api.results(tmp_path / "none")
+
+
+def test_unreadable_place_is_a_bad_input(done, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 300)
+    for call in (lambda: api.config(long), lambda: api.plan(done, long), lambda: api.results(str(long))):
+        with pytest.raises(InputError, match="File name too long") as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.setattr("orchestrator.run.drive", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left", "/x")))
+    with pytest.raises(InputError, match=r"^/x: No space left$"):
+        api.run(done, tmp_path)
+
+
+def test_what_a_users_function_raises_is_not_changed(done, tmp_path, monkeypatch):
+    def broken(event):
+        raise FileNotFoundError("mine")
+
+    monkeypatch.setattr("orchestrator.run.drive", lambda *arguments: arguments[-1][-1](Event("trial_finished", "s")) or 0)
+    with pytest.raises(FileNotFoundError, match="mine"):
+        api.run(done, tmp_path, on_trial=broken)
+
+
+def test_argument_of_another_type_is_a_bad_input(done):
+    bad = {
+        "config: a file's path or a dictionary, not list ['a']": lambda: api.config(["a"]),
+        "config: overrides are values by dotted path or texts PATH=VALUE, not str": lambda: api.config({}, "lora.rank=4"),
+        "config: overrides are values by dotted path or texts": lambda: api.config({}, {3: 4}),
+        "config: slimsweep.config(...) makes one, but got str 'file.yaml'": lambda: api.run("file.yaml"),
+        "config: slimsweep.config(...) makes one": lambda: api.plan("file.yaml"),
+        "storage: a folder's path or URL, not int 3": lambda: api.results(3),
+        "on_trial: a function of an event, not str 'print'": lambda: api.run(done, on_trial="print"),
+    }
+    for message, call in bad.items():
+        with pytest.raises(InputError, match=re.escape(message)):
+            call()
 
 
 def test_plan_is_that_of_the_command_and_shows_itself(parts, write, tmp_path, command):

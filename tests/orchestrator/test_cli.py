@@ -134,6 +134,12 @@ def test_folder_without_a_sweep_is_exit_code_2(tmp_path, command):
         assert str(tmp_path / "none") in ran.stderr
 
 
+def test_status_is_json_once_or_watched(tmp_path, command):
+    ran = command("status", tmp_path, "--watch", "--json")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("status: --json prints once, so it goes without --watch") and len(ran.stderr.splitlines()) == 1
+
+
 def test_version_is_the_packages(command):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = command("--version")

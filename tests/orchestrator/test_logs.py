@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator import logs
 from tests.factories.sweeps import Builder
+from trials.errors import InputError
 from trials.ledger import storage
 from trials.run import trial_log
 
@@ -25,13 +26,28 @@ def test_log_is_printed_as_it_is(built, command):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("#9", "has no trial #9"), ("zzz", "has no one record 'zzz'"), ("#1", "has no log: it has not started yet")],
+    [
+        ("#9", "has no trial #9"),
+        ("zzz", "has no one record 'zzz'"),
+        ("#1", "has no log: it has not started yet"),
+    ],
 )
 def test_unknown_key_and_missing_log_are_one_line(built, command, name, message):
     ran = command("logs", name, built.folder)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert message in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_missing_log_says_why(built):
+    with pytest.raises(InputError, match="has not started yet"):
+        logs.read(built.ledger, "9" * 16)
+    ended = built.base.key
+    for look in (lambda: logs.read(built.ledger, ended), lambda: list(logs.followed(built.ledger, ended))):
+        with pytest.raises(InputError, match="has ended, and its log was not written"):
+            look()
+    with built.ledger.lease(ended), pytest.raises(InputError, match="its log has not been written yet"):
+        logs.read(built.ledger, ended)
 
 
 def test_folder_without_a_sweep_is_one_line(tmp_path, command):

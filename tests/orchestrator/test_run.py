@@ -1,5 +1,6 @@
 """One driver a sweep, and what a command does before it starts a Ray."""
 
+import contextlib
 import io
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from orchestrator import run
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
+from orchestrator.errors import SweepFailed
+from orchestrator.sweep.callback import OnTrial
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_run import pinned
 from tests.factories.sweep_state import run_out
@@ -30,6 +33,21 @@ def test_finished_sweep_starts_no_ray(parts, tmp_path, monkeypatch):
     console = Terminal(file=io.StringIO(), width=160)
     assert run.drive(config, tmp_path, None, console) == 0
     assert "all 2 trials are done" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("error", "dropped"), [(KeyboardInterrupt, True), (SweepFailed, False)])
+def test_interrupted_sweep_waits_for_no_function_of_the_users(parts, tmp_path, monkeypatch, error, dropped):
+    def ends(*arguments):
+        raise error
+
+    monkeypatch.setattr(run, "_ray_and_checked_inputs", contextlib.contextmanager(lambda *_: (yield)))
+    monkeypatch.setattr("orchestrator.cluster.prefetch.prestage", ends)
+    observer, drops = OnTrial(print), []
+    monkeypatch.setattr(observer, "drop", lambda: drops.append(True))
+    with pytest.raises(error):
+        run.drive(SweepConfig.model_validate(parts), tmp_path, None, Terminal(file=io.StringIO()), [observer])
+    assert bool(drops) == dropped
+    assert not observer._thread.is_alive()
 
 
 @pytest.mark.parametrize(

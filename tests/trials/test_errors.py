@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from trials.errors import StorageFailed, disk_failure, writing
+from trials.errors import InputError, StorageFailed, disk_failure, system_errors_are_input, writing
 
 
 def test_disk_failure_is_found_in_causes_and_messages():
@@ -31,3 +31,16 @@ def test_writing_names_place_and_reason():
 def test_writing_passes_errors_that_are_not_the_storages():
     with pytest.raises(ValueError, match="a bug"), writing("runs"):
         raise ValueError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ELOOP, "Too many links", "/x"), "/x: Too many links"),
+        (OSError("no credentials"), "storage: no credentials"),
+    ],
+)
+def test_error_of_the_system_is_one_line_with_its_place(error, line):
+    with pytest.raises(InputError) as caught, system_errors_are_input():
+        raise error
+    assert str(caught.value) == line

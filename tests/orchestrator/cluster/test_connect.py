@@ -3,6 +3,7 @@
 import platform
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -11,6 +12,7 @@ from ray._private.utils import check_version_info
 from orchestrator.cluster import connect
 from orchestrator.config.model import Resources
 from orchestrator.errors import SweepFailed
+from trials.errors import InputError
 
 
 class SlowRay:
@@ -51,6 +53,32 @@ def test_other_failures_of_ray_are_not_retried(monkeypatch):
     with pytest.raises(Exception, match="no such file"), connect.connected(None, Resources(), {}):
         pass
     assert failing.started == 1
+
+
+class ConnectedRay:
+    """A Ray that this process has connected to itself, or as a task of a cluster."""
+
+    WORKER_MODE = ray.WORKER_MODE
+
+    def __init__(self, mode):
+        self._private = SimpleNamespace(worker=SimpleNamespace(global_worker=SimpleNamespace(mode=mode)))
+
+    def is_initialized(self):
+        return True
+
+
+@pytest.mark.parametrize("address", [None, "10.0.0.5:6379"])
+def test_users_own_connection_is_refused(monkeypatch, address):
+    for mode in (ray.SCRIPT_MODE, None):  # None: as Ray's client
+        monkeypatch.setattr(connect, "ray", ConnectedRay(mode))
+        with pytest.raises(InputError, match=r"ray\.shutdown\(\) first$"), connect.connected(address, Resources(), {}):
+            pass
+
+
+def test_task_of_a_cluster_uses_its_connection(monkeypatch):
+    monkeypatch.setattr(connect, "ray", ConnectedRay(ray.WORKER_MODE))
+    with connect.connected("auto", Resources(), {}):
+        pass
 
 
 def mismatch(**versions):

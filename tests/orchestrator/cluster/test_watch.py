@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -56,11 +57,15 @@ _HANGS = """
 import signal, subprocess, sys, time
 from pathlib import Path
 from orchestrator.cluster import watch
-signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))
+from trials import command
 watch._UNWIND_SECONDS = 0.1
 process = subprocess.Popen(["true"])
-watch.Watch().begin({"gcs_server": watch.child(process)}, Path("/nowhere"))
-time.sleep(60)
+def hang():
+    signal.signal(signal.SIGTERM, lambda *_: time.sleep(60))
+    watch.Watch().begin({"gcs_server": watch.child(process)}, Path("/nowhere"))
+    time.sleep(60)
+    return 0
+sys.exit(command.run(hang))
 """
 
 
@@ -69,6 +74,40 @@ def test_hanging_command_is_killed():
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "Ray's gcs_server ended with exit code 0" in ended.stderr
+
+
+_NOTEBOOK = """
+import signal, subprocess, sys, time
+from pathlib import Path
+from orchestrator.cluster import watch
+watch._UNWIND_SECONDS = 0.1
+process = subprocess.Popen(["true"])
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+try:
+    watch.Watch().begin({"gcs_server": watch.child(process)}, Path("/nowhere"))
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    print("the kernel lives")
+"""
+
+
+def test_users_own_program_is_interrupted_and_not_killed():
+    ended = subprocess.run([sys.executable, "-c", _NOTEBOOK], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "the kernel lives\n")
+    assert "Ray's gcs_server ended with exit code 0" in ended.stderr
+
+
+def test_sweep_of_another_thread_does_not_interrupt_the_main_one(tmp_path, interruptible, monkeypatch):
+    monkeypatch.setattr(watch, "_UNWIND_SECONDS", 0.1)
+    made: list[Watch] = []
+    thread = threading.Thread(target=lambda: made.append(Watch()))
+    thread.start()
+    thread.join()
+    with subprocess.Popen(["true"]) as process:
+        made[0].begin({"raylet": child(process)}, tmp_path)
+        time.sleep(3 * watch._POLL)
+    assert made[0].lost.startswith("Ray's raylet ended")
 
 
 def test_cause_names_memory_limits_and_the_logs_last_line(tmp_path, monkeypatch):
