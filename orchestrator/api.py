@@ -66,7 +66,7 @@ def _check_config(config: object) -> None:
         raise InputError(f"config: slimsweep.config(...) makes one, but got {_shown(config)}")
 
 
-def _root(place: object) -> Path:
+def _root(place: str | Path) -> Path:
     if not isinstance(place, str | Path | UPath):
         raise InputError(f"storage: a folder's path or URL, not {_shown(place)}")
     return root(place)
