@@ -47,8 +47,8 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     """Content of `record.json`: "documents" (the reported half, or "all"), "roles" and "metrics".
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
-    "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval. A metric (see
-    analysis.metrics), both times against the same baseline, has the same for adapter and merged.
+    "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval and is not inferior, see
+    `_not_inferior`. A metric (see analysis.metrics), both times against the same baseline, has the same for adapter and merged.
     """
     own = {"adapter": _against(adapter, baseline, half), "merged": _against(merged, baseline, half)}
     start = _against(baseline, None, half) if baseline else {}
@@ -57,8 +57,9 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     for role, of_role in scores(adapter, half).items():
         value = f"{role}.value"
         sides = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
-        inside = _within(sides["merged"], sides["adapter"])
-        roles[role] = {"n": of_role["score"].n, **sides, "difference": between.get(f"{role}.gain"), "inside": inside}
+        difference = between.get(f"{role}.gain")
+        inside = _within(sides["merged"], sides["adapter"]) and _not_inferior(difference, sides["adapter"])
+        roles[role] = {"n": of_role["score"].n, **sides, "difference": difference, "inside": inside}
     names = dict.fromkeys([*own["adapter"], *own["merged"]])
     metrics = {metric: {name: found.get(metric) for name, found in own.items()} for metric in names}
     return {"documents": half, "roles": roles, "metrics": metrics}
@@ -82,6 +83,22 @@ def _within(merged: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None)
     return bool(adapter["low"] <= merged["value"] <= adapter["high"])
 
 
+def _not_inferior(difference: Mapping[str, Any] | None, adapter: Mapping[str, Any]) -> bool:
+    """A paired test on the same documents: False where the 95 % interval of merged - adapter lies below 0 and reaches below the
+    margin, a quarter of what the adapter's own interval leaves open on either side.
+
+    Few documents cannot show that a loss is smaller than the margin, so the loss itself must be shown too. True where the
+    documents do not pair.
+    """
+    if difference is None or difference["low"] is None:
+        return True
+    return bool(difference["high"] >= 0 or difference["low"] >= -_margin(adapter))
+
+
+def _margin(adapter: Mapping[str, Any]) -> float:
+    return float(adapter["high"] - adapter["low"]) / 8
+
+
 def outside(found: Mapping[str, Any]) -> list[str]:
     """A line for each role of the merged model outside of the adapter's interval, or without an interval to compare with."""
     lines = []
@@ -93,6 +110,15 @@ def outside(found: Mapping[str, Any]) -> list[str]:
             continue
         name, adapter = f"{role}.value", one["adapter"]
         unit = labels.unit(name)
+        if _within(one["merged"], adapter):
+            by = f"{role}.gain"
+            value, low, high = (labels.percent(by, one["difference"][end]) for end in ("value", "low", "high"))
+            margin = labels.percent(by, -_margin(adapter))
+            lines.append(
+                f"{role}: on the same documents the merged model is {value}{labels.unit(by)} from the adapter (95 %: {low} to "
+                f"{high}), which may be more than the margin of {margin}"
+            )
+            continue
         merged, value, low, high = (
             labels.percent(name, x) for x in (one["merged"]["value"], adapter["value"], adapter["low"], adapter["high"])
         )

@@ -46,8 +46,8 @@ class Search(Section):
     documents: Literal["half", "all"] = "half"
     """Documents of each benchmark that the search sees. `half` keeps the other half for unbiased results."""
     racing: bool = False
-    """Gives a trial up after an eighth, a quarter or half of its documents, 30 at least, if the front or the untrained base beats
-    it with 99 % probability. It leaves a checkpoint and no record; a sweep that proposes it later resumes it."""
+    """Gives a trial up after an eighth, a quarter or half of its documents, 30 at least, if the front or the untrained base
+    beats it with 99 % probability. It leaves a checkpoint and no record; a sweep that proposes it later resumes it."""
     study: str = "sqlite"
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -15,6 +15,19 @@ def test_merged_model_is_inside_its_adapter_s_interval_only_if_its_score_is(tmp_
     assert line.startswith("math 4.0 % is outside of the adapter's 74.0 %")
 
 
+def test_merged_model_that_lost_many_documents_and_won_none_is_outside(tmp_path):
+    builder = Builder(tmp_path).baseline((20, 40)).add((26, 40)).add((26, 34)).add((26, 39)).load()
+    adapter, lost, alike = (builder.records[key] for key in builder.trials["key"])
+    base = builder.records[builder.trials["baseline"][0]]
+    found = numbers(adapter, lost, base, "all")
+    math = found["roles"]["math"]
+    assert math["adapter"]["low"] <= math["merged"]["value"]  # within the adapter's own interval
+    assert not math["inside"]
+    (line,) = outside(found)
+    assert line.startswith("math: on the same documents the merged model is \N{MINUS SIGN}12.0 points from the adapter")
+    assert outside(numbers(adapter, alike, base, "all")) == []
+
+
 def test_role_that_is_no_share_is_outside_in_its_own_unit(monkeypatch):
     monkeypatch.setattr(labels, "_NO_SHARES", {"notes"})
     notes = {"inside": False, "merged": {"value": 61.2}, "adapter": {"value": 55.1, "low": 54.0, "high": 56.0}, "n": 10}
