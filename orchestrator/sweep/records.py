@@ -7,6 +7,7 @@ from analysis.stats.untrained import untrained_values
 from trials.errors import InputError
 from trials.ledger.outcomes import Split
 from trials.ledger.record import Failure, Ledger, TrialRecord
+from trials.printable import secrets, without_secrets
 from trials.spec import TrialSpec
 
 
@@ -50,7 +51,8 @@ class Records:
 
     def write_death(self, spec: TrialSpec, reason: str) -> TrialRecord:
         """Writes the record of a trial whose worker died without one."""
-        failure = Failure(kind="WorkerDied", message=reason or "the worker left no record", traceback="")
+        words = without_secrets(reason, secrets(os.environ))  # the end of a log may quote a password
+        failure = Failure(kind="WorkerDied", message=words or "the worker left no record", traceback="")
         record = TrialRecord(key=spec.key, state="failed", spec=spec, failure=failure)
         self.ledger.write(record)
         return record

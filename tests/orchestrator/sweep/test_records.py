@@ -32,6 +32,13 @@ def test_death_of_a_worker_is_a_failed_record_with_its_reason(config, tmp_path):
     assert record.failure.message == "killed"
 
 
+def test_reason_of_a_death_hides_secrets(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "abcd1234efgh")
+    sweep = SweepController.open(config, tmp_path)
+    record = sweep.state.records.write_death(config.baseline_specs()[0], "401 for abcd1234efgh, password=hunter2")
+    assert record.failure.message == "401 for ***, password=***"
+
+
 def test_death_of_a_worker_replaces_an_earlier_failure(config, tmp_path):
     sweep = SweepController.open(config, tmp_path)
     complete(sweep, sweep.next_job())
