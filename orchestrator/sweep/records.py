@@ -1,5 +1,6 @@
 """The records of a sweep's trials in the ledger. A damaged record is set aside and counts as missing."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from analysis.stats.estimate import measure
