@@ -201,8 +201,8 @@ class TaskFolder:
         return read
 
     def _included(self, file: Path, name: str, line: int) -> Path:
-        path = (file.parent / name).resolve()
-        if not path.is_relative_to(self.root):
+        path, behind = _forms(file.parent / name)
+        if not behind.is_relative_to(self.root):
             raise InputError(
                 f"{file}:{line}: includes {name}, outside the task folder {self.root}, which alone is pinned and travels to a "
                 "cluster; copy that file into the folder"

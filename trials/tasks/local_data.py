@@ -53,6 +53,8 @@ def data_files(folder: TaskFolder, leaf: Leaf) -> dict[str, list[Path]] | None:
     InputError for a file that is not there, that only a network has, or that is not pinned.
     """
     builder, kwargs = leaf.setting("dataset_path"), leaf.setting("dataset_kwargs")
+    if builder is None:  # code makes the data, from whatever settings it likes
+        return None
     where = folder.place(leaf, "dataset_kwargs")
     if not isinstance(kwargs, dict | None):
         raise InputError(f"{where}: dataset_kwargs: expected keys and values, but got {kwargs!r}")
@@ -81,11 +83,11 @@ def _check_other(folder: TaskFolder, leaf: Leaf, within: list[str | None]) -> No
     """Raises InputError for a `dataset_path` that is neither a folder nor a data set of the hub, and for files that are not
     `within` it: no identity covers them."""
     name, where = leaf.setting("dataset_path"), folder.place(leaf, "dataset_path")
-    if not isinstance(name, str | None):
+    if not isinstance(name, str):
         raise InputError(f"{where}: dataset_path: expected a text, but got {name!r}")
-    if name is not None and _URL.match(name):
+    if _URL.match(name):
         raise InputError(f"{where}: dataset_path {name}: no data from the network by URL; put them into {folder.root}")
-    if name is not None and data_folder(folder, leaf) is None:
+    if data_folder(folder, leaf) is None:
         from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES  # imports pandas
 
         if name in _PACKAGED_DATASETS_MODULES or name in _OTHER_BUILDERS:  # `pandas` unpickles, which runs code

@@ -93,6 +93,6 @@ def import_from(root: Path, pinned: Callable[[Path], bool]) -> Callable[[Functio
                 f"{function.place}: !function {function}: {function.file} is no file of the task folder {root}, which alone is "
                 "pinned and travels to a cluster; put it there"
             )
-        return _import_func_in_yml(function, function.path.resolve().parent)
+        return _import_func_in_yml(function, function.path.parent)
 
     return imported

@@ -28,7 +28,7 @@ class Function(str):
     @cached_property
     def file(self) -> Path:
         """The file that lm-eval imports where it exists; else it imports the module from Python's path."""
-        return (self.path.resolve().parent / f"{self.rpartition('.')[0].replace('.', '/')}.py").resolve()
+        return self.path.parent / f"{self.rpartition('.')[0].replace('.', '/')}.py"
 
 
 class Parsed(NamedTuple):

@@ -11,6 +11,7 @@ from tests.factories.own_tasks import SHOP, shop
 from trials.errors import InputError
 from trials.hub import fingerprint
 from trials.tasks.folder import GROUP_KEYS, Entry, TaskFolder, files, leaves, located, opened, shipped_name
+from trials.tasks.task_yaml import parse
 
 
 def refusal(folder) -> str:
@@ -116,6 +117,19 @@ def test_folder_that_cannot_be_used_is_one_line(tmp_path, written, expected):
     for name, text in written.items():
         (tmp_path / name).write_text(text)
     assert expected in refusal(tmp_path)
+
+
+def test_folder_whose_files_are_links_within_it_is_read(tmp_path):
+    """As Kubernetes mounts a ConfigMap."""
+    place = shop(tmp_path)
+    (place / "..now").mkdir()
+    for file in [*place.glob("*.yaml"), place / "metrics.py"]:
+        file.rename(place / "..now" / file.name)
+        file.symlink_to(place / "..now" / file.name)
+    folder = TaskFolder(place)
+    assert {"shop_sums", "shop_distance"} <= folder.entries.keys()
+    (function, _) = parse(place / "distance.yaml").functions
+    assert folder.pinned(function.file) and function.file.is_file()
 
 
 def test_unknown_name_is_refused_with_the_nearest():

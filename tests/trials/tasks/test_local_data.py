@@ -98,6 +98,10 @@ def test_own_task_of_lm_eval_keeps_its_data(tmp_path):
         data_files(folder, folder.leaves("g")[0])
 
 
+def test_code_makes_data_from_settings_of_its_own(tmp_path):
+    assert data_files(*of(tmp_path, "class: !function a.B\ndataset_kwargs: {data_files: 3, data_dir: /far}")) is None
+
+
 def test_pattern_leaves_hidden_files_out(tmp_path):
     for name in ("rows/a.jsonl", "rows/.a.jsonl", "rows/.ipynb_checkpoints/b.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
