@@ -81,7 +81,9 @@ def oriented(frame: pd.DataFrame, criteria: Criteria) -> np.ndarray:
     return pareto.orient(frame[columns].to_numpy(dtype=float), criteria.objectives)
 
 
-def add_judgement(frame: pd.DataFrame, criteria: Criteria, judgement: Judgement, errors: np.ndarray) -> None:
+def add_judgement(
+    frame: pd.DataFrame, criteria: Criteria, judgement: Judgement, errors: np.ndarray, measured: Mapping[str, Measured]
+) -> None:
     """Adds the probabilities, the corrected objectives and the correlation; `errors` are bootstrap.Errors.draws."""
     frame["p_front"], frame["p_feasible"] = judgement.p_front, judgement.p_feasible
     for constraint, probability in zip(criteria.constraints, judgement.p_constraint, strict=True):
@@ -90,7 +92,10 @@ def add_judgement(frame: pd.DataFrame, criteria: Criteria, judgement: Judgement,
         place = criteria.metrics.index(objective.metric)
         name = col.corrected(objective.metric)
         frame[name] = judgement.corrected[:, place]
-        frame[col.low(name)], frame[col.high(name)] = np.percentile(judgement.draws[:, :, place], TAILS, axis=0)
+        ends = np.percentile(judgement.draws[:, :, place], TAILS, axis=0)
+        if (found := measured.get(objective.metric)) is not None:
+            ends = np.clip(ends, found.least, found.most)
+        frame[col.low(name)], frame[col.high(name)] = ends
     if len(criteria.objectives) > 1:
         frame["correlation"] = _correlation(errors[:, :, 0], errors[:, :, 1])
 

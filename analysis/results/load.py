@@ -67,7 +67,7 @@ def _load(folder: Path) -> Sweep:
     volume = add_front(frame, base_frame, criteria, reference)
     noise = errors.draws(settings, measured, quoted)
     judgement = _judge(frame, noise, criteria, reference, bases)
-    add_judgement(frame, criteria, judgement, noise)
+    add_judgement(frame, criteria, judgement, noise, measured)
     base_frame["p_front"] = judgement.p_untrained
     low, high = np.percentile(judgement.hypervolumes, TAILS)
     return Sweep(

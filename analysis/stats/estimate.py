@@ -6,7 +6,7 @@ scores' standard errors as for independent samples, which is too wide for shared
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Measured:
     low: np.ndarray
     high: np.ndarray
     """Upper end of the 95 % interval; `low` is the lower one."""
+    least: np.ndarray
+    most: np.ndarray
+    """The range in which a change of a share can lie; infinite for other metrics. Intervals are within it."""
     paired: np.ndarray
     known: np.ndarray
     """Whether the metric was measured, even where its value is undefined."""
@@ -47,7 +50,8 @@ class Measured:
 
 def empty(t: int) -> Measured:
     value, stderr, sd, low, high = np.full((5, t), np.nan)
-    return Measured(value, stderr, sd, low, high, paired=np.zeros(t, bool), known=np.zeros(t, bool))
+    least, most = np.full(t, -np.inf), np.full(t, np.inf)
+    return Measured(value, stderr, sd, low, high, least, most, paired=np.zeros(t, bool), known=np.zeros(t, bool))
 
 
 def scores(record: TrialRecord, split: Split) -> dict[str, dict[str, Score]]:
@@ -132,6 +136,7 @@ class _Columns:
         self.shape, self.scale = (len(tuned), len(tuned[0])), scale
         self.tuned, self.tuned_se = _means([replicate for one in tuned for replicate in one], self.shape, scale)
         self.base, self.base_se = _means([base], (1, 1), scale)
+        self.base_n = base["score"].n if "score" in base else 1
         self.n = np.array([replicates[0]["score"].n if replicates[0] else 1 for replicates in tuned], dtype=float)
         self.there = np.array([all("score" in replicate for replicate in replicates) for replicates in tuned])
 
@@ -166,7 +171,23 @@ class _Columns:
                 total = total + np.square(slope(kind, tuned, base, name, side) * errors.get(name, _UNKNOWN))
         return total
 
+    def possible(self, kind: Kind) -> tuple[float, float]:
+        """Least and largest change of a share. A tuned share is within 0..1; the base's is within its own 95 % interval."""
+        column = kind.columns[0]
+        if kind.unit is None or len(kind.columns) > 1 or column not in self.base:
+            return -np.inf, np.inf
+        base, error = self.base[column], self.base_se[column]
+        if not all(np.all((known >= 0) & (known <= 1)) for known in (base, self.tuned[column][~np.isnan(self.tuned[column])])):
+            return -np.inf, np.inf
+        # the base's own value would be too narrow: a base without a right answer may still know one in a hundred
+        steps = intervals.reach(np.full((1, 1), self.base_n - 1.0))
+        low, high = intervals.share_interval(base, np.square(error), steps, np.full((1, 1), float(self.base_n)))
+        shares = np.array([np.fmax(np.fmin(low, base), _TINY), np.fmin(np.fmax(high, base), 1.0)])
+        ends = [kind.of({column: np.full((1, 1), tuned)}, {column: shares}) for tuned in (0.0, 1.0)]
+        return float(np.min(ends)), float(np.max(ends))
 
+
+_TINY = 1e-300  # in place of a base of 0, for which a forgetting rate is undefined
 _UNKNOWN = np.full((1, 1), np.nan)
 _NEEDED = frozenset(
     column.replace("bits", "bpb") for kind in ALL_KINDS.values() for column in kind.columns if not column.startswith("bytes")
@@ -232,7 +253,11 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
             unit = kind.unit(columns.base) if kind.unit and columns.base else None
             low, high = intervals.interval(value, variance, steps, None if unit is None else unit.reshape(-1), columns.n * r)
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
-        return Measured(value, np.sqrt(variance), sd, low, high, paired, known & columns.there)
+        least, most = columns.possible(kind)
+        low, high = np.clip(low, least, most), np.clip(high, least, most)
+        return Measured(
+            value, np.sqrt(variance), sd, low, high, np.full(t, least), np.full(t, most), paired, known & columns.there
+        )
 
 
 def _learning(group: Sequence[Setting]) -> dict[str, Measured]:
@@ -245,9 +270,8 @@ def _learning(group: Sequence[Setting]) -> dict[str, Measured]:
         if known.any():
             sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
             stderr = sd / np.sqrt(values.shape[1])
-            plain = np.full(len(values), np.nan)
-            metrics[f"{LEARNING}.{kind}"] = Measured(
-                values.mean(axis=1), stderr, sd, plain, plain, np.zeros(len(values), bool), known
+            metrics[f"{LEARNING}.{kind}"] = replace(
+                empty(len(values)), value=values.mean(axis=1), stderr=stderr, sd=sd, known=known
             )
     return metrics
 

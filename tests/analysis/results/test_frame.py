@@ -82,3 +82,12 @@ def test_base_that_breaks_a_constraint_beats_nothing(builder):
     sweep = builder.baseline().add((18, 38)).load(constraints=["commonsense.value <= 0.37"])
     assert not sweep.baselines["feasible"].any()
     assert sweep.trials["on_front"].tolist() == [True]
+
+
+def test_corrected_intervals_hold_no_impossible_gain(builder):
+    builder.baseline((0, 40))
+    for right in (50, 50, 50, 50, 20):
+        builder.add((right, 40))
+    trials = builder.load().trials
+    assert trials[col.high(col.corrected("commonsense.gain"))].max() <= 1
+    assert trials[col.high("commonsense.gain")].max() <= 1

@@ -57,6 +57,30 @@ def test_forgetting_is_undefined_at_base_zero(record):
     assert found["math.gain"].value == 0.5
 
 
+@pytest.mark.parametrize(("tuned", "base"), [([1] * 8, [0] * 8), ([0] * 8, [1] * 8), ([0] * 8, [0] * 7 + [1]), (TUNED, BASE)])
+def test_intervals_of_a_share_hold_no_impossible_change(record, tuned, base):
+    """A tuned share is within 0..1, and the base's within its own interval."""
+    found = measure_all([Setting([record(tuned)], record(base, baseline=True))])
+    base_low, base_high = found["math.base"].low[0], found["math.base"].high[0]
+    assert -base_high <= found["math.gain"].low[0] <= found["math.gain"].high[0] <= 1 - base_low
+    assert base_low - 1 <= found["math.drop"].low[0] <= found["math.drop"].high[0] <= base_high
+    assert not found["math.forgetting"].high[0] > 1  # undefined for a base at 0
+    for metric in found.values():
+        assert not np.any((metric.value < metric.low) | (metric.value > metric.high))
+
+
+def test_base_without_a_right_answer_leaves_room_for_a_loss(record):
+    """Eight wrong answers do not show that the base knows nothing."""
+    found = measure_all([Setting([record([0] * 8)], record([0] * 8, baseline=True))])["math.gain"]
+    assert found.low[0] < 0 < found.high[0]
+
+
+def test_intervals_of_a_score_that_is_no_share_are_not_cut(record):
+    scores, scales = {"notes": [0.0, 1, 1, 0]}, {"notes": Scale(share=False)}
+    found = measure_all([Setting([record(scores, scales=scales)], record({"notes": [0] * 4}, baseline=True, scales=scales))])
+    assert found["notes.gain"].high[0] > 1
+
+
 def test_without_a_baseline_only_the_value_is_defined(record):
     found = measure([record(TUNED)], None)
     assert found["math.value"].value == 0.5
