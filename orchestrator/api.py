@@ -298,7 +298,8 @@ class Results:
         from orchestrator.console.front_table import front_table
         from orchestrator.console.live_table import html
 
-        return html(headline(self.sweep), front_table(self.sweep))
+        # the table of an empty front is the headline
+        return html(*([headline(self.sweep)] if len(self.sweep.front) else []), front_table(self.sweep))
 
 
 @system_errors_are_input()

@@ -21,7 +21,8 @@ def finish(storage: str | Path, name: str, console: Terminal | None) -> dict[str
     sweep = load(root(storage) / name)
     written = [*export(sweep), write_report(sweep)]
     if console is not None:
-        console.print(headline(sweep))
+        if len(sweep.front):  # the table of an empty one is the headline
+            console.print(headline(sweep))
         console.print(front_table(sweep))
         if sweep.half is not None:
             console.print(quoted(sweep))

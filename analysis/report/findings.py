@@ -29,15 +29,20 @@ def headline(sweep: Sweep) -> str:
         )
     words = " and ".join(labels.constraint_words(constraint) for constraint in sweep.constraints)
     finished = _count(complete, "finished trial")
-    keep = "keeps" if feasible <= 1 else "keep"
-    text = f"{feasible or 'None'} of {finished} {keep} {words}" if words else finished
+    text = _kept(feasible, complete, words) if words else finished
     if not len(sweep.front):
         return f"{text}; the untrained base beats {'it' if feasible == 1 else 'each of them'}." if feasible else f"{text}."
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
-    among = " among them" if words else ""
+    among = " among them" if words and complete > 1 else ""
     name = labels.metric_name(objective.metric)
     level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)])
     return f"{text}; best {name}{among} {level}{labels.unit(objective.metric)} (trial #{best['number']})."
+
+
+def _kept(feasible: int, complete: int, words: str) -> str:
+    if complete == 1:
+        return f"The only finished trial {'keeps' if feasible else 'does not keep'} {words}"
+    return f"{feasible or 'None'} of {complete} finished trials {'keeps' if feasible <= 1 else 'keep'} {words}"
 
 
 def claims(sweep: Sweep) -> list[str]:

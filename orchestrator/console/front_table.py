@@ -6,9 +6,13 @@ from rich import box
 from rich.table import Table
 
 
-def front_table(sweep: Any) -> Table:
+def front_table(sweep: Any) -> Table | str:
+    """The front; where it is empty, a sentence that says why."""
     from analysis.export import trial_table  # imports pandas, for which most commands need not wait
+    from analysis.report.findings import headline
 
+    if not len(sweep.front):
+        return f"front of {sweep.name}: empty. {headline(sweep)}"
     title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
     return as_terminal(trial_table.front_table(sweep, brief=True), title)
 
