@@ -21,7 +21,10 @@ _LOCAL_SECONDS, _STORE_SECONDS = 1.0, 10.0  # between two reads of a growing log
 
 
 def logs(
-    key: Annotated[str, typer.Argument(help="A trial's key, its first characters, or its number (#5).", show_default=False)],
+    key: Annotated[
+        str,
+        typer.Argument(help="A trial's number (#5), baseline, or a key or its first characters.", show_default=False),
+    ],
     folder: Annotated[str, typer.Argument(help="The sweep's folder, such as runs/quickstart.", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Goes on while the trial runs.")] = False,
 ) -> None:
@@ -41,6 +44,11 @@ def key_in(folder: Path, name: str) -> str:
     """The key that `name` means in the sweep of this folder; InputError where it means none or several."""
     manifest = Manifest.read(folder)
     numbers = {trial.number: trial.keys[0] for trial in manifest.trials if trial.keys}
+    if name == "baseline" and len(manifest.baseline_keys) == 1:
+        return str(manifest.baseline_keys[0])
+    if name == "baseline" and manifest.baseline_keys:
+        listed = ", ".join(manifest.baseline_keys)
+        raise InputError(f"{manifest.name} has {len(manifest.baseline_keys)} baselines; give the key of one: {listed}")
     keys = [*manifest.baseline_keys, *(key for trial in manifest.trials for key in trial.keys)]
     return find_key(name, manifest.name, numbers, keys)
 

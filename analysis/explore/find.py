@@ -29,7 +29,11 @@ def find_key(name: str, sweep: str, numbers: Mapping[int, str], keys: Iterable[s
     if (number := re.fullmatch(r"#?(\d{1,9})", name)) and int(number[1]) in numbers:
         return numbers[int(number[1])]
     if name.startswith("#"):
-        raise InputError(one_line(f"{sweep} has no trial {name}; it has {len(numbers)}, from #0 on"))
+        has = "it has no trial yet"
+        if numbers:
+            first, last = min(numbers), max(numbers)
+            has = f"it has {len(numbers)} trials, #{first} to #{last}" if first != last else f"its only trial is #{first}"
+        raise InputError(one_line(f"{sweep} has no trial {name}; {has}"))
     if len(named := list(models)) == 1:
         return named[0]
     found = sorted({key for key in keys if key and key.startswith(name)})

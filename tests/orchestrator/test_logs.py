@@ -27,7 +27,7 @@ def test_log_is_printed_as_it_is(built, command):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("#9", "has no trial #9"),
+        ("#9", "has no trial #9; it has 2 trials, #0 to #1"),
         ("zzz", "has no one record 'zzz'"),
         ("#1", "has no log: it has not started yet"),
     ],
@@ -48,6 +48,17 @@ def test_missing_log_says_why(built):
             look()
     with built.ledger.lease(ended), pytest.raises(InputError, match="its log has not been written yet"):
         logs.read(built.ledger, ended)
+
+
+def test_baseline_is_found_by_its_name(built):
+    assert logs.key_in(built.folder, "baseline") == built.base.key
+
+
+def test_name_that_means_several_baselines_lists_their_keys(built):
+    other = built.spec(8, seed=5).key
+    built.load(baselines=[built.base.key, other])
+    with pytest.raises(InputError, match=f"has 2 baselines; give the key of one: {built.base.key}, {other}"):
+        logs.key_in(built.folder, "baseline")
 
 
 def test_folder_without_a_sweep_is_one_line(tmp_path, command):

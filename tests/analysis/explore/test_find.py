@@ -21,7 +21,9 @@ def test_imported_model_is_found_by_its_name(usual):
         key_of(sweep, "other")
 
 
-@pytest.mark.parametrize(("name", "expected"), [("#9", "has no trial #9; it has 6, from #0 on"), ("zz", "no one record 'zz'")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("#9", "has no trial #9; it has 6 trials, #0 to #5"), ("zz", "no one record 'zz'")]
+)
 def test_unknown_trial_is_one_line(name, expected, usual):
     with pytest.raises(InputError, match=expected):
         key_of(usual.load(), name)
@@ -41,7 +43,7 @@ def test_name_means_one_key(name, key):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("#7", "sweep has no trial #7; it has 3, from #0 on"),
+        ("#7", "sweep has no trial #7; it has 3 trials, #0 to #12"),
         ("aa", "sweep has no one record 'aa'; several keys begin so: aaaa11, aabb22"),
         ("zz", "sweep has no one record 'zz'"),
         ("", "sweep has no one record ''; several keys begin so: 12cc33, aaaa11, aabb22"),
@@ -53,3 +55,9 @@ def test_none_or_several_is_one_line(name, message):
         find_key(name, "sweep", NUMBERS, NUMBERS.values())
     assert str(caught.value).startswith(message.replace("\\\\", "\\"))
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("numbers", "has"), [({0: "aa"}, "its only trial is #0"), ({}, "it has no trial yet")])
+def test_missing_number_says_which_there_are(numbers, has):
+    with pytest.raises(InputError, match=f"sweep has no trial #7; {has}$"):
+        find_key("#7", "sweep", numbers, numbers.values())
