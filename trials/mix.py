@@ -176,6 +176,13 @@ class Drawn:
     places: dict[str, list[str]] = field(default_factory=dict)
     """File and row of the first ones of each reason, in the order of the draw."""
 
+    unusual: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Number of used conversations by what is unusual in them, with file and row of the first in the order of the draw."""
+
+    def remark(self, oddity: str, where: str) -> None:
+        count, first = self.unusual.get(oddity, (0, where))
+        self.unusual[oddity] = count + 1, first
+
     def leave(self, reason: str, where: str) -> None:
         self.left_out[reason] += 1
         if len(places := self.places.setdefault(reason, [])) < _PLACES:
@@ -268,6 +275,8 @@ class Draw:
                 counts.used += 1
                 counts.duplicates += hash(parts) in self._seen
                 self._seen.add(hash(parts))
+                for oddity in parts.oddities() if isinstance(parts, Conversation) else ():
+                    counts.remark(oddity, source.where(number))
                 yield row
 
     def _example(self, number: int, parts: Parts, encode: Encoder | None) -> Example | None:

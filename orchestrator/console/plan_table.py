@@ -112,6 +112,8 @@ def _rows(plan: Plan, source: str, counts: dict[str, int]) -> str:
     for reason, places in plan.unused.get(source, {}).items():
         more = ", ..." if reasons[reason] > len(places) else ""
         lines.append(f"{reason}: {', '.join(places)}{more}")
+    for oddity, (count, first) in plan.unusual.get(source, {}).items():
+        lines.append(f"{count:,} row{'s have' if count > 1 else ' has'} {oddity} (first: {first})")
     return "\n".join([*([plan.formats[source]] if source in plan.formats else []), *lines])
 
 

@@ -78,6 +78,8 @@ class Plan:
     """By local source without templates of its own: its format and the columns that show it."""
     unused: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By local source and reason: file and row of the first three rows left out."""
+    unusual: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
+    """By local source and by what is unusual in a conversation: number of used rows, file and row of the first."""
     eval: dict[str, Benchmark] = field(default_factory=dict)
     """By role."""
     notes: list[str] = field(default_factory=list)
@@ -138,6 +140,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         rows={name: counts.numbers() for name, counts in rows.items()},
         formats={name: counts.format for name, counts in rows.items() if counts.format},
         unused={name: counts.places for name, counts in rows.items() if counts.places},
+        unusual={name: counts.unusual for name, counts in rows.items() if counts.unusual},
         eval=benchmarks(specs, tasks),
         notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from trials.data.row_files import NESTED, nested_too_deeply
@@ -71,6 +72,19 @@ class Conversation:
             return "no turn of the assistant"
         written = any(message.get("tool_calls") or str(message.get("content")).strip() for message in answers)
         return None if written else "no response"
+
+    def oddities(self) -> list[str]:
+        """What is rare in a usable conversation, and often a mistake of its file."""
+        roles, found = [message["role"] for message in self.messages], []
+        # several results of tools in a row are usual, as are several system turns at the beginning
+        if any(one == other and one in ("user", "assistant") for one, other in pairwise(roles)):
+            found.append("two turns of one role in a row")
+        if any(role in _LEADING and before not in _LEADING for before, role in pairwise(roles)):
+            found.append("a system turn that is not first")
+        answers = [message for message in self.messages[self.context :] if message["role"] == "assistant"]
+        if not all(message.get("tool_calls") or str(message.get("content")).strip() for message in answers):
+            found.append("an empty answer")
+        return found
 
 
 def holds_messages(value: Any) -> bool:

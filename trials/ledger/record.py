@@ -112,6 +112,8 @@ class TrialRecord(BaseModel):
     """By source and reason: rows left out, up to the last row that was trained on."""
     unused: dict[str, dict[str, list[str]]] = {}
     """By source and reason: file and row of the first three rows left out."""
+    unusual: dict[str, dict[str, tuple[int, str]]] = {}
+    """By source and by what is unusual in a conversation: number of rows trained on, file and row of the first."""
     cut: dict[str, int] = {}
     """By source: rows truncated to data.max_length."""
     cut_tokens: dict[str, int] = {}

@@ -99,6 +99,8 @@ def _count(record: TrialRecord, drawn: Mapping[str, mix.Drawn]) -> None:
             record.left_out[name] = dict(counts.left_out)
         if counts.places:
             record.unused[name] = counts.places
+        if counts.unusual:
+            record.unusual[name] = counts.unusual
         for field in ("cut", "cut_tokens", "duplicates"):
             if number := getattr(counts, field):
                 getattr(record, field)[name] = number

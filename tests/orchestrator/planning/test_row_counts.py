@@ -32,7 +32,13 @@ def test_format_and_uses_of_conversations_are_named(parts, tmp_path):
     def chat(number: int, answer: str) -> dict:
         return {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": answer}], "id": number}
 
-    rows = [chat(n, "word " * (60 if n % 4 == 0 else 2)) for n in range(30)] + [{"messages": [], "id": 30}]
+    def odd(number: int) -> dict:
+        made = chat(number, "word")
+        return made | {"messages": [made["messages"][0], *made["messages"]]}
+
+    rows = [odd(n) if n == 9 else chat(n, "word " * (60 if n % 4 == 0 else 2)) for n in range(30)] + [
+        {"messages": [], "id": 30}
+    ]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = {"mine": {"dataset": str(tmp_path / "chats.jsonl")}}
     parts["data"] = {"samples": 27, "mix": {"mine": 1.0}, "sources": sources, "template": "plain", "max_length": 32}
@@ -41,13 +47,14 @@ def test_format_and_uses_of_conversations_are_named(parts, tmp_path):
     assert made.formats == {"mine": "messages, by its column messages (role, content); not read: id"}
     counts = made.rows["mine"]
     held_out = mix.permutation("mine, held out", 31, 0)[:3].tolist()
-    assert 30 not in held_out, "the empty row is one that is drawn"
+    assert not {9, 30} & set(held_out), "the empty and the odd row are drawn"
     assert counts["rows"] == 31 and counts["used"] == 27, "every row that is left"
     assert counts["cut"] == len(set(range(0, 30, 4)) - set(held_out)) and counts["cut_tokens"] >= 40 * counts["cut"]
     assert made.unused == {"mine": {"no messages": [f"{tmp_path}/chats.jsonl: row 31"]}}
     shown = dict(zip(*(column.cells for column in table(made, config).columns), strict=True))["rows of mine"]
     assert shown.startswith("messages, by its column messages (role, content); not read: id\n27 of 31 used at most; ")
     assert f"{counts['cut']} of them cut at data.max_length, {counts['cut_tokens']:,} tokens of the loss lost" in shown
+    assert shown.endswith(f"1 row has two turns of one role in a row (first: {tmp_path}/chats.jsonl: row 10)")
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,21 @@ def test_words_hold_every_turn():
 def test_equal_conversations_are_one_in_a_set():
     made: set[Conversation] = {conversation(TURNS), conversation(json.dumps(TURNS)), conversation(TURNS, tools=[TOOL])}
     assert len(made) == 2
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("messages", "oddities"),
+    [
+        ([SYSTEM, {"role": "developer", "content": "x"}, user(), answer(), user(), answer()], []),
+        ([user(), answer(None, tool_calls=[TOOL]), *[{"role": "tool", "content": "1"}] * 2, answer()], []),
+        ([user(), user(), answer()], ["two turns of one role in a row"]),
+        ([user(), answer(), answer()], ["two turns of one role in a row"]),
+        ([user(), SYSTEM, answer()], ["a system turn that is not first"]),
+        ([user(), answer(), user(), answer(" "), SYSTEM], ["a system turn that is not first", "an empty answer"]),
+    ],
+)
+def test_unusual_conversation_is_named(messages, oddities):
+    assert conversation(messages).oddities() == oddities

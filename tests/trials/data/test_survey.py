@@ -81,6 +81,19 @@ def test_unused_and_duplicate_rows_are_counted_with_their_places(folder):
     }
 
 
+def test_unusual_conversations_are_used_and_counted_with_the_first_place(folder):
+    odd = [[*one["messages"], one["messages"][1]] for one in chats(30)]
+    write(folder, "rows.jsonl", [{"messages": messages} for messages in odd])
+    survey = Survey(Hub())
+    survey.check(spec_of({"mine": {"dataset": "rows.jsonl"}}, samples=20))
+    counts = survey.drawn()["mine"]
+    assert counts.used == 20
+    (oddity,) = counts.unusual
+    count, first = counts.unusual[oddity]
+    assert (oddity, count) == ("two turns of one role in a row", 20)
+    assert first.startswith("rows.jsonl: row ")
+
+
 def test_two_sources_of_one_content_are_refused(folder):
     write(folder, "a.jsonl", chats(30))
     write(folder, "b.jsonl", chats(30))

@@ -4,8 +4,18 @@ import torch
 
 from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.record import Halving, TrialRecord
-from trials.run.training_phase import Progress
+from trials.mix import Drawn
+from trials.run.training_phase import Progress, _count
 from trials.training import trainer
+
+
+def test_record_has_the_unusual_rows_with_the_first_place(spec):
+    record, counts = TrialRecord(key=spec.key, state="complete", spec=spec), Drawn(rows=9, format="")
+    for row in (3, 5):
+        counts.remark("an empty answer", f"rows.jsonl: row {row}")
+    _count(record, {"mine": counts})
+    again = TrialRecord.model_validate_json(record.model_dump_json())
+    assert again.unusual == {"mine": {"an empty answer": (2, "rows.jsonl: row 3")}}
 
 
 def progress(spec, folder) -> Progress:
