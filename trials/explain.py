@@ -49,6 +49,11 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any = None) -
         else:
             refused.append((place, _sentence(one, model, place), one["type"] in ("value_error", _PLACED, "extra_forbidden")))
     for place, names in missing.items():
+        # a misspelt key is one mistake: the sentence about it says which key was meant
+        meant = [text for unknown, text, _ in refused if unknown[:-1] == place or unknown == place]
+        names = [name for name in names if not any(f"did you mean {name.rpartition('.')[2]!r}?" in text for text in meant)]
+        if not names:
+            continue
         yield place, f"missing key{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
     for place, text, certain in refused:
         deeper = any(other[: len(place)] == place and other != place for other, _, _ in refused)
@@ -118,15 +123,16 @@ def _hint(value: Any, wanted: list[Any], options: list[Any]) -> str:
         return "; give a value, or leave the key out"
     if str in options and isinstance(value, bool | int | float):
         return "; write it in quotes if it is a text"
+    words = [str(word) for one in options if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
+    if isinstance(value, str) and (close := difflib.get_close_matches(value, words, n=1)):
+        return f"; did you mean {close[0]}?"
     if any(typing.get_origin(one) in (list, tuple) for one in options) and isinstance(value, str | int | float) and str(value):
         return f"; a list is written [{', '.join(part.strip() for part in str(value)[:60].split(','))}]"
     if not isinstance(value, str):
         return ""
     if reading := _YAML_1_1.get(value.lower()):
         return f" (YAML 1.1 reads {value} as {reading})"
-    if near := nearest(
-        value, [str(word) for one in options if typing.get_origin(one) is typing.Literal for word in typing.get_args(one)]
-    ):
+    if near := nearest(value, words):
         return f"; did you mean {near}?"
     parts = value.split(":")  # YAML 1.1 reads 1:30 in base 60
     if len(parts) > 1 and all(part.isdecimal() for part in parts) and len(value) < 20:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.config import check_eval, check_points, check_search, check_space
+from orchestrator.config import check_data, check_eval, check_points, check_search, check_space
 from orchestrator.config.model import SweepConfig
 from trials.explain import Problem
 
@@ -11,6 +11,7 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
     """Every problem with the place in the file that it concerns."""
     yield from check_search.problems(config)
     yield from check_eval.problems(config)
+    yield from check_data.problems(config)
     structure = list(check_space.problems(config))
     # a point can be tried only in a space whose names and conditions are right
     yield from structure or check_points.problems(config)

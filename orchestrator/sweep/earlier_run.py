@@ -135,7 +135,8 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
     hub, given = Hub(config.hub_mirror), config.pins
     unpinned = config.model_copy(update={"pins": Pins()})
     specs = [unpinned.spec(point) for point in unpinned.corners(_PINNED_PATHS)]
-    models = {model_name(spec.base): spec.base for spec in specs}
+    # first: a misspelt model is refused here at once, and where its tokenizer is read after a minute of retries
+    models = {model_name(spec.base): identity.of_base(spec.base, hub) for spec in {spec.base: spec for spec in specs}.values()}
     sources = {
         source_name(spec.data, name): (spec.data, name)
         for spec in specs
@@ -153,7 +154,7 @@ def _current_pins(config: SweepConfig, begun: Pins) -> Pins:
     if date is None and any(pinning.template_is_dated(base, hub) for base in chats):
         date = dt.date.today()
     return Pins(
-        models=_settle({name: identity.of_base(base, hub) for name, base in models.items()}, given.models, begun.models),
+        models=_settle(models, given.models, begun.models),
         data=_settle({name: identity.of_source(*one, hub) for name, one in sources.items()}, given.data, begun.data),
         tasks={
             name: _settle(found, given.tasks.get(name, {}), begun.tasks.get(name, {}))

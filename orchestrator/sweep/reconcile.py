@@ -41,7 +41,7 @@ def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Call
             old, before, now = "", {}, {}
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         if changed and earlier_run.may_start_over(config, folder, ledger):
-            notice(f"{folder}: nothing has finished, so the sweep starts over with another {', '.join(changed)}")
+            notice(f"{folder}: no trial has finished, so the sweep starts over with another {', '.join(changed)}")
             earlier_run.set_aside(folder)
         elif changed:
             raise InputError(

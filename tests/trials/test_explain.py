@@ -34,6 +34,8 @@ def sentences(data: object) -> set[tuple[tuple, str]]:
         ({"rank": 0}, ("lora", "rank"), "lora.rank: expected a whole number from 1 to 64, found 0"),
         ({"rank": None}, ("lora", "rank"), "lora.rank: expected a whole number from 1 to 64, found null; give a value, or"),
         ({"init": "gausian"}, ("lora", "init"), "expected one of default, gaussian, found 'gausian'; did you mean gaussian?"),
+        ({"modules": "qvk"}, ("lora", "modules"), "expected one of qkv, mlp or a list, found 'qvk'; did you mean qkv?"),
+        ({"modules": "q_proj"}, ("lora", "modules"), "found 'q_proj'; a list is written [q_proj]"),
         ({"modules": {"a": 1}}, ("lora", "modules"), "expected one of qkv, mlp or a list, found keys and values (a)"),
     ],
 )
@@ -45,6 +47,13 @@ def test_sentence_names_key_value_and_allowed_values(lora, place, text):
 
 def test_missing_keys_of_a_section_are_one_sentence():
     assert sentences({}) == {((), "missing keys 'lora', 'samples'")}
+
+
+def test_misspelt_key_is_not_missing_as_well():
+    ((place, text),) = sentences({"lora": {}, "sample": 1})
+    assert place == ("sample",)
+    assert text.startswith("unknown key 'sample'; did you mean 'samples'?")
+    assert sentences({"lora": {}, "zzz": 1}) >= {((), "missing key 'samples'")}
 
 
 def test_long_values_are_truncated():

@@ -173,6 +173,10 @@ def _message(value: Any, name: str, filled: bool) -> dict[str, Any]:
 
 def _content(value: Any, name: str) -> str | None:
     if isinstance(value, list):  # parts, as in OpenAI's files: a template for text would write them as Python prints them
+        if any(isinstance(part, str) for part in value):
+            raise Malformed(
+                f"{name}: its content is a list with a text in it; write one text, or parts {{type: text, text: ...}}"
+            )
         if foreign := [part for part in value if not (isinstance(part, dict) and isinstance(part.get("text"), str))]:
             raise Malformed(f"{name}: its content has {_part(foreign[0])}; only parts of text can be learnt")
         return "".join(part["text"] for part in value)

@@ -305,6 +305,13 @@ def _not_json(error: Exception) -> str:
     if isinstance(error, _DuplicateKey):
         return str(error)
     if isinstance(error, json.JSONDecodeError):
+        end = error.doc.rstrip()
+        lines, column = end.count("\n") + 1, len(end) - end.rfind("\n") - 1
+        last = f"column {column}" if lines == 1 else f"line {lines}, column {column}"
+        if error.msg.startswith("Unterminated string"):
+            return f"not JSON: cut short at {last}, in the text that begins at column {error.colno}"
+        if error.pos >= len(end):
+            return f"not JSON: cut short at {last}"
         return f"not JSON: {error.msg}, column {error.colno}"
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"

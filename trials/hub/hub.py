@@ -107,11 +107,17 @@ class Hub:
         return {f"{number:09}": file for number, file in enumerate(found)}  # the names have no other effect
 
     def commit(self, name: str, kind: str, revision: str | None) -> str | None:
-        """The commit of the hub's branch or tag, offline the cached one; `kind` is model or dataset."""
+        """The commit of the hub's branch or tag, offline the cached one; `kind` is model or dataset.
+
+        Raises InputError where the hub gives none for a name that is nearly one of the mirror's.
+        """
         from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import httpx
 
+        near = self.near(name)
+        if near is not None:
+            http_retry.install().given_up = True  # probably a typing error, for which nobody should wait a minute
         if not constants.HF_HUB_OFFLINE:
             try:
                 return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=10).sha
@@ -119,7 +125,20 @@ class Hub:
                 return None
             except (OSError, httpx.HTTPError):  # no network, or no such repository: loading it will report which
                 pass
-        return _cached_commit(name, kind, revision or "main")
+        cached = _cached_commit(name, kind, revision or "main")
+        if cached is None and near is not None:
+            what = "base.model" if kind == "model" else "data set"
+            raise InputError(
+                f"{what} {name!r} is neither a folder, nor in the mirror {self.mirror}, nor to be had from the hub; did you "
+                f"mean {near!r}, which the mirror has?"
+            )
+        return cached
+
+    def near(self, name: str) -> str | None:
+        """The folder of the mirror whose name is nearly `name`; None without one."""
+        folders = self.mirror.glob("*/*") if self.mirror else ()
+        known = [f"{one.parent.name}/{one.name}" for one in folders if one.is_dir()]
+        return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.85)), None)
 
     def missing(self, what: str, name: str, error: BaseException, revision: str | None = None) -> InputError | StorageFailed:
         """The error for a model or data set that is found nowhere, or for which the disk has no room."""
@@ -212,7 +231,9 @@ class Hub:
             folder = next(parent for parent in path.parents if parent.is_dir())
             found = sorted(match for match in folder.glob(str(path.relative_to(folder))) if match.is_file())
         if not found:
-            raise InputError(f"source {name!r}: no file {source.dataset} in {Path.cwd()}")
+            near = difflib.get_close_matches(path.name, (one.name for one in folder.iterdir() if row_files.known(one)), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"source {name!r}: data.sources.{name}.dataset: no file {source.dataset} in {Path.cwd()}{hint}")
         if devices := [file for file in found if not file.is_file()]:
             raise InputError(f"source {name!r}: {devices[0]}: is a pipe or a device; rows are read more than once")
         if refused := [file for file in found if not os.access(file, os.R_OK)]:
@@ -327,7 +348,9 @@ def find_source(data: Data, name: str) -> Source:
     known = {**builtin_sources(), **data.sources, SELF: Source(dataset=SELF, text="{{text}}")}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        files = {Path(own.dataset).stem: one for one, own in data.sources.items()}  # a source named by its file
+        meant = near or [files[stem] for stem in difflib.get_close_matches(name, files, n=1)] or list(data.sources)
+        hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
         place = "data.replay" if name == data.replay.source else "data.mix"
         raise InputError(f"{place}: no source {name!r}; {hint}known: {', '.join(sorted(known))}; others go into data.sources")
     commit = commit_of(data.content.get(name))

@@ -48,7 +48,7 @@ def test_unfinished_sweep_takes_another_config(config, parts, tmp_path):
     notices: list[str] = []
     again = SweepController.open(SweepConfig.model_validate(parts), tmp_path, notice=notices.append)
     assert len(notices) == 1
-    assert "nothing has finished" in notices[0]
+    assert "no trial has finished" in notices[0]
     assert "another" in notices[0]
     assert states(again) == []
     assert (tmp_path / "little" / "study.db.before").exists()

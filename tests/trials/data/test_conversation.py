@@ -151,6 +151,10 @@ def test_row_without_anything_to_learn_says_why(messages, reason):
         (3, "messages is a number, not a list of messages"),
         ([user({"a": 1}), answer()], "messages[0]: its content is an object, not text"),
         ([user([{"type": "image", "url": "x"}]), answer()], "messages[0]: its content has a part of type 'image'"),
+        (
+            [user(["a", "b"]), answer()],
+            "messages[0]: its content is a list with a text in it; write one text, or parts {type: text, text: ...}",
+        ),
         ([user(True), answer()], "its content is true or false, not text"),
         (
             [user(), {"from": "function_call", "value": "weather(Rome)"}],

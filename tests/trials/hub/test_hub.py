@@ -4,15 +4,16 @@ import gzip
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from tests.factories.rows import local_source
 from trials.errors import InputError
-from trials.hub import fingerprint
+from trials.hub import fingerprint, http_retry
 from trials.hub.hub import Hub, builtin_sources, find_source
-from trials.spec import Data, Evaluation
+from trials.spec import Data, Evaluation, Source
 from trials.tasks.tasks import Tasks, check, same_split
 
 MIRROR = Path(os.environ.get("HUB_MIRROR", Path(__file__).parents[4] / "shared" / "hub"))
@@ -59,6 +60,49 @@ def test_missing_mirror_and_unknown_source_are_refused(tmp_path):
         Hub(tmp_path / "none")
     with pytest.raises(InputError, match="no source 'gsm9k'; did you mean 'gsm8k'"):
         find_source(Data(samples=1, mix={"gsm9k": 1.0}), "gsm9k")
+
+
+@pytest.mark.parametrize(("name", "near"), [("some/SmolLM2-Instuct", "some/SmolLM2-Instruct"), ("some/other", None)])
+def test_misspelt_name_of_a_mirrors_model_is_one_line_at_once(tmp_path, monkeypatch, name, near):
+    (tmp_path / "some" / "SmolLM2-Instruct").mkdir(parents=True)
+    patience = http_retry.Patience(sleep=lambda seconds: pytest.fail("it waits for the hub"))
+    monkeypatch.setattr(http_retry, "install", lambda: patience)
+
+    def unreachable(*_: object, **__: object) -> None:
+        assert patience.given_up == (near is not None)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub = Hub(tmp_path)
+    assert hub.near(name) == near
+    if near is None:
+        assert hub.commit(name, "model", None) is None
+        return
+    with pytest.raises(InputError, match=f"^base.model '{name}' is neither .*; did you mean '{near}', which the mirror has"):
+        hub.commit(name, "model", None)
+
+
+def test_name_near_the_mirrors_is_read_from_the_hub_that_has_it(tmp_path, monkeypatch):
+    """A mirror with one size of a model forbids no other."""
+    (tmp_path / "Qwen" / "Qwen2.5-0.5B").mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha="a" * 40))
+    assert Hub(tmp_path).commit("Qwen/Qwen2.5-1.5B", "model", None) == "a" * 40
+
+
+def test_missing_file_of_a_source_names_the_nearest_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match=r"data.sources.mine.dataset: no file chat.jsonl in .*; did you mean chats.jsonl\?$"):
+        Hub().rows("mine", Source(dataset="chat.jsonl"))
+
+
+def test_source_named_by_its_file_is_suggested():
+    sources = {"mine": {"dataset": "data/chats.jsonl"}, "other": {"dataset": "x.csv"}}
+    for name, meant in (("chats", "'mine'"), ("zzzzz", "'mine' or 'other'")):
+        with pytest.raises(InputError, match=f"no source '{name}'; did you mean {meant}[?]"):
+            find_source(Data.model_validate({"samples": 1, "mix": {name: 1.0}, "sources": sources}), name)
 
 
 def test_folder_with_changed_files_is_read_again(tmp_path):
