@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -22,6 +23,8 @@ _SETTINGS = "settings"  # of a trial whose settings contradict each other; the o
 _FAILURE = "failure"
 _FREE = "free"
 _GIVEN_UP = "given_up"
+_COUNTS_BASE = "counts_base"  # of the study; one that an earlier version began has no constraint for the base
+_BEATS_BASE = "as good as the base in some objective"
 _LARGEST_VIOLATION = 1e6  # Optuna's storages take no infinity, which an undefined metric would give
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -142,6 +145,8 @@ class StudyClient:
         for point in points:
             if (params := sampler.enqueueable(self._config, point)) not in queued:
                 self.optuna_study.enqueue_trial(params)
+        if self.is_new:
+            self.optuna_study.set_user_attr(_COUNTS_BASE, True)
         self.optuna_study.set_user_attr("opened", True)
 
     # ------------------------------------------------------------------ outcomes
@@ -155,11 +160,14 @@ class StudyClient:
         self._proposed[proposal.number].set_user_attr(_SETTINGS, proposal.settings)
         self._tell(proposal.number, TrialState.FAIL)
 
-    def complete(self, number: int, values: Sequence[float], violations: Mapping[str, float]) -> None:
-        """`violations` by constraint: how far it is violated, 0 or less where it is kept."""
+    def complete(self, number: int, values: Sequence[float], violations: Mapping[str, float], behind_base: float) -> None:
+        """`violations` by constraint: how far it is violated, 0 or less where it is kept. `behind_base` is above 0 for a trial
+        that is worse than a base in every objective, which no sampler must take for a good one."""
         trial = self._proposed[number]
+        if self._counts_base:
+            violations = {**violations, _BEATS_BASE: behind_base}
         for name, violation in violations.items():
-            trial.set_constraint(name, min(violation, _LARGEST_VIOLATION))
+            trial.set_constraint(name, float(np.clip(violation, -_LARGEST_VIOLATION, _LARGEST_VIOLATION)))
         if violations:  # optuna-dashboard shows attributes in full, but constraints as a badge only
             words = [f"{name} is {'kept' if by <= 0 else 'violated'}, by {abs(by):.3g}" for name, by in violations.items()]
             trial.set_user_attr("constraints", "; ".join(words))
@@ -175,9 +183,15 @@ class StudyClient:
         """A pruned trial has no values, and is no failure."""
         trial = self._proposed[number]
         trial.set_user_attr(_GIVEN_UP, given_up.model_dump())
-        for name in constraints:  # otherwise TPE ranks it above every trial that violates a constraint
+        for name in [*constraints, *([_BEATS_BASE] if self._counts_base else [])]:
+            # otherwise TPE ranks it above every trial that violates a constraint
             trial.set_constraint(name, _LARGEST_VIOLATION)
         self._tell(number, TrialState.PRUNED)
+
+    @property
+    def _counts_base(self) -> bool:
+        """The trials of a study have the same constraints, from its first one on: the Gaussian process needs that."""
+        return bool(self.optuna_study.user_attrs.get(_COUNTS_BASE))
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         self.optuna_study.tell(self._proposed.pop(number), values, state=state, skip_if_finished=True)

@@ -156,7 +156,7 @@ class OutcomeReporter:
             state.policy.hold_back(trial)
         else:
             violations = {name: one.violation(metrics.get(one.metric)) for name, one in self._constraints.items()}
-            state.study.complete(trial.number, defined, violations)
+            state.study.complete(trial.number, defined, violations, state.front.behind_base(defined))
             state.counts["done"] += 1
             feasible = all(violation <= 0 for violation in violations.values())
             if feasible and state.front.add(trial.number, trial.specs[0].key, defined):

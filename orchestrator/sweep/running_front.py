@@ -1,5 +1,6 @@
 """The front of a running sweep, updated with each trial and each base. Exports are judged again by `analysis`."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,14 @@ class RunningFront:
         base = pareto.orient(np.array(values), self._objectives)
         self._bases.append(base)
         self._drop_dominated(base)
+
+    def behind_base(self, values: Sequence[float]) -> float:
+        """How far a trial is behind a base in the objective where it does best: above 0 where it is worse in all of them.
+
+        In the objectives' own units, which its sign does not depend on. The largest over the bases, -inf without one.
+        """
+        new = pareto.orient(np.array(values), self._objectives)
+        return max((float(np.min(new - base)) for base in self._bases if np.isfinite(base).all()), default=-math.inf)
 
     def _drop_dominated(self, by: np.ndarray) -> None:
         self._members = {number: member for number, member in self._members.items() if not pareto.dominates(by, member[1])}

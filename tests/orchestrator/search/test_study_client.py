@@ -29,7 +29,7 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
     done, failed, pruned = (study.begin({"lora.rank": 2}) for _ in range(3))
     beaten = GivenUp(reason="beaten", seconds=1.0)
     study.accept(done.number, "done")
-    study.complete(done.number, [0.5, 0.25], {"math.drop <= 0.5": float("inf")})
+    study.complete(done.number, [0.5, 0.25], {"math.drop <= 0.5": float("inf")}, 0.0)
     study.fail(failed.number, "its baseline failed")
     study.prune(pruned.number, beaten, ["math.drop <= 0.5"])
     for trials in (study.trials(), client().trials()):
@@ -45,8 +45,29 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
 
 def test_constraints_are_an_attribute_that_the_dashboard_shows(client):
     study = client()
-    study.complete(study.begin({"lora.rank": 2}).number, [0.0, 0.0], {"math.drop <= 0.5": -0.2})
+    study.complete(study.begin({"lora.rank": 2}).number, [0.0, 0.0], {"math.drop <= 0.5": -0.2}, 0.0)
     assert study.optuna_study.trials[0].user_attrs["constraints"] == "math.drop <= 0.5 is kept, by 0.2"
+
+
+def test_trial_that_the_base_beats_is_no_good_one_for_the_sampler(client):
+    study = client()
+    study.enqueue([])
+    worse, other = study.begin({"lora.rank": 2}), study.begin({"lora.rank": 4})
+    study.accept(worse.number, "worse")
+    study.accept(other.number, "other")
+    study.complete(worse.number, [-0.1, 0.2], {}, 0.1)
+    study.complete(other.number, [0.1, 0.2], {}, float("-inf"))
+    assert [list(trial.constraints.values()) for trial in client().trials()] == [[0.1], [-1e6]]
+
+
+def test_study_of_an_earlier_version_gets_no_constraint_for_the_base(client):
+    study = client()
+    study.optuna_study.set_user_attr("opened", True)
+    study.enqueue([])
+    trial = study.begin({"lora.rank": 2})
+    study.accept(trial.number, "trial")
+    study.complete(trial.number, [-0.1, 0.2], {"math.drop <= 0.5": 0.1}, 0.1)
+    assert list(client().trials()[0].constraints) == ["math.drop <= 0.5"]
 
 
 def test_rejected_settings_are_a_failed_trial_without_a_key(client):

@@ -222,7 +222,7 @@ def test_given_up_trial_violates_every_constraint_in_the_study(config, tmp_path)
     complete(sweep, sweep.next_job())
     job = sweep.next_job()
     sweep.finish(job.spec.key, "given up", "the front beats it", 2.0)
-    assert [value > 1 for value in sweep.study.trials()[job.number].constraints.values()] == [True]
+    assert [value > 1 for value in sweep.study.trials()[job.number].constraints.values()] == [True, True]
 
 
 def test_trial_with_a_lost_record_is_not_judged(config, tmp_path):

@@ -41,6 +41,15 @@ def test_trial_that_the_base_dominates_is_not_on_the_front():
     assert front.add(3, "d", [0.1, 0.2])
 
 
+def test_trial_is_behind_the_base_where_it_is_worse_in_every_objective():
+    front = RunningFront(OBJECTIVES)
+    assert front.behind_base([-0.1, 0.1]) == float("-inf")
+    front.add_base([0.0, 0.0])
+    assert front.behind_base([-0.1, 0.2]) == 0.1
+    assert front.behind_base([0.1, 0.2]) == -0.1
+    assert front.behind_base([0.0, 0.2]) == 0.0
+
+
 def test_base_without_a_value_rules_out_nothing():
     front = RunningFront(OBJECTIVES)
     front.add_base([0.0, float("nan")])
