@@ -57,8 +57,8 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     for role, of_role in scores(adapter, half).items():
         value = f"{role}.value"
         sides = {"baseline": start.get(value)} | {name: found.get(value) for name, found in own.items()}
-        difference = between.get(f"{role}.gain")
-        inside = _within(sides["merged"], sides["adapter"]) and _not_inferior(difference, sides["adapter"])
+        difference, adapters = between.get(f"{role}.gain"), sides["adapter"]
+        inside = adapters is not None and _within(sides["merged"], adapters) and _not_inferior(difference, adapters)
         roles[role] = {"n": of_role["score"].n, **sides, "difference": difference, "inside": inside}
     names = dict.fromkeys([*own["adapter"], *own["merged"]])
     metrics = {metric: {name: found.get(metric) for name, found in own.items()} for metric in names}
