@@ -336,6 +336,11 @@ class Evaluation(Section):
             from trials.tasks import questions  # imports the readers of files, which few configs need
 
             given = questions.expand(given)
+        elif isinstance(given, dict) and "include" in given:
+            from trials.tasks import metric_list
+
+            if text := metric_list.missing(given):
+                raise ValueError(text)
         return benchmark_presets.expand(given)
 
     @model_validator(mode="after")

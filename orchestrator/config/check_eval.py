@@ -34,6 +34,6 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
             if (path := f"eval.{role}.{key}") in searched:  # trials on two folders would have baselines of one name
                 yield ("space",), f"space: {path} is no setting to search; give each folder a role of its own"
         for key, text in own_tasks.problems(evaluation):
-            if key == "task" and f"eval.{role}.task" in searched:
+            if key in ("task", "metric") and searched & {f"eval.{role}.task", f"eval.{role}.{key}"}:
                 continue  # the space replaces it
             yield ("eval", role, key), f"eval.{role}.{key}: {text}"

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from trials.errors import InputError
+from trials.explain import nearest
 from trials.tasks import answers
 from trials.tasks.task_yaml import Function
 
@@ -93,6 +94,30 @@ def import_from(root: Path, pinned: Callable[[Path], bool]) -> Callable[[Functio
                 f"{function.place}: !function {function}: {function.file} is no file of the task folder {root}, which alone is "
                 "pinned and travels to a cluster; put it there"
             )
-        return _import_func_in_yml(function, function.path.parent)
+        try:
+            return _import_func_in_yml(function, function.path.parent)
+        except (AttributeError, ImportError) as error:
+            if text := _missing(function):
+                raise InputError(f"{function.place}: !function {function}: {text}") from error
+            raise error.__cause__ or error from None  # the module itself fails: lm-eval words that as a missing function
 
     return imported
+
+
+def _missing(function: Function) -> str | None:
+    """A sentence for a module that does not exist, or has no such function; None for a module that cannot be imported."""
+    module, _, name = function.rpartition(".")
+    known: ModuleType | None
+    if not function.file.exists():
+        try:
+            known = importlib.import_module(module)
+        except ImportError as error:
+            return f"there is no file {function.file}, and Python finds no module {error.name or module}"
+    else:
+        known = sys.modules.get(str(function.file.with_suffix("")))
+    if known is None or hasattr(known, name):
+        return None
+    own = [one for one, value in vars(known).items() if callable(value) and getattr(value, "__module__", "") == known.__name__]
+    near = nearest(name, own)
+    hint = f" did you mean {near!r}?" if near else ""
+    return f"{function.file} has no function {name!r};{hint} it has {', '.join(own) or 'none'}"

@@ -1,15 +1,14 @@
 """Checks of a role's own tasks: those of the folder `include`. Nothing of the folder runs."""
 
 import difflib
-import traceback
 from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from trials.errors import InputError, StorageFailed
 from trials.sections import Evaluation
-from trials.tasks import local_data
+from trials.tasks import local_data, metric_list
+from trials.tasks.failures import inside, told
 from trials.tasks.folder import Leaf, TaskFolder, opened
 
 
@@ -36,14 +35,18 @@ def problems(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
             for leaf in leaves:
                 local_data.data_files(folder, leaf)
                 _check_prompt(folder, leaf)
+                metric_list.check(folder, leaf)
+                if text := metric_list.unknown(leaf, evaluation.metric):
+                    yield "metric", text
         except InputError as error:
             yield "include", str(error)
 
 
 def check(evaluation: Evaluation) -> None:
-    """Raises InputError, one line, for the first of the `problems`."""
-    for _, text in problems(evaluation):
-        raise InputError(text)
+    """Raises InputError, one line, for the first of the `problems` of its tasks. The metric is checked with the built tasks."""
+    for key, text in problems(evaluation):
+        if key != "metric":
+            raise InputError(text)
 
 
 def _check_prompt(folder: TaskFolder, leaf: Leaf) -> None:
@@ -86,12 +89,20 @@ def explained(folder: TaskFolder | None, leaf: Leaf, but: tuple[type[Exception],
     except Exception as error:
         if folder is None or isinstance(error, (InputError, StorageFailed, *but)):
             raise
-        cause = error.__cause__ or error  # datasets wraps the reason
-        frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(folder.root)]
-        where = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else folder.place(leaf, "")
+        from trials.tasks.templates import UnknownColumn  # imports lm-eval
+
+        cause = told(error, folder.root)
+        frames = inside(cause, folder.root)
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else folder.place(leaf, "")
+        if isinstance(cause, UnknownColumn) and (key := _key_of(leaf, cause.template)):
+            raise InputError(f"{folder.place(leaf, key)}: task {leaf.name}: {key}: {cause}") from error
         reason = " ".join(str(cause).split())[:200]
         raise InputError(f"{where}: task {leaf.name} cannot be built: {type(cause).__name__}: {reason}") from error
+
+
+def _key_of(leaf: Leaf, template: str) -> str | None:
+    keys = ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "doc_to_decontamination_query")
+    return next((key for key in keys if leaf.setting(key) == template), None)
 
 
 def from_hub(folder: TaskFolder, leaf: Leaf) -> str | None:

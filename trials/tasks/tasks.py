@@ -23,6 +23,7 @@ from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from trials.errors import InputError
+from trials.explain import nearest
 from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
 from trials.ledger.outcomes import SHARES_SCALE
 from trials.sections import FOLDER
@@ -30,6 +31,7 @@ from trials.spec import Evaluation
 from trials.tasks import local_data, own_code, own_tasks, templates
 from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened
 from trials.tasks.measures import measure, measured
+from trials.tasks.metric_calls import Scores
 
 templates.install()
 datasets.disable_progress_bars()  # a refusal is one line
@@ -147,6 +149,10 @@ class Tasks:
         else:
             task = self._with_data_of_hub(leaf, config, evaluation.content, own)
         task.doc_iterator = _Documents(task)
+        if own is not None:
+            task.process_results = scores = Scores(own, leaf, task)
+            with own_tasks.explained(own, leaf):
+                scores.check()
         return task
 
     def _has_own_data(self, folder: TaskFolder, leaf: Leaf, config: dict[str, Any]) -> bool:
@@ -242,10 +248,14 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
         _check_shots(role, name, task)
         for wanted in [f"{evaluation.metric},{one}" for one in filters]:
             if wanted not in measured(task):
-                known = "; ".join(measured(task))
-                raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter)")
+                known, near = "; ".join(measured(task)), nearest(wanted, measured(task))
+                hint = f"; did you mean {near}?" if near else ""
+                raise InputError(f"eval.{role}: task {name} measures {known}; not {wanted} (metric,filter){hint}")
         try:
-            scales.add(measure(task, evaluation.metric).scale)
+            found = measure(task, evaluation.metric)
+            scales.add(found.scale)
+            if isinstance(task.process_results, Scores):
+                task.process_results.check_value(found)
         except InputError as error:
             raise InputError(f"eval.{role}: task {name}: {error}") from None
     if len(scales) > 1:

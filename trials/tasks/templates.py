@@ -7,18 +7,51 @@ The bounded sandbox of trials/data/sandbox.py would write other texts: it has fe
 and shows null as an empty text.
 """
 
+import re
 from functools import cache
+from typing import Any
 
 import lm_eval.utils
-from jinja2 import BaseLoader, StrictUndefined
+from jinja2 import BaseLoader, StrictUndefined, Template, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
+
+from trials.explain import nearest
+
+
+class UnknownColumn(UndefinedError):
+    """A template names something that the row does not have. Its text lists the columns."""
+
+    def __init__(self, error: UndefinedError, template: str, columns: list[str]):
+        self.template = template
+        name = re.match(r"'(.*)' is undefined$", str(error))
+        near = nearest(name[1], columns) if name else None
+        super().__init__(f"{error}; {f'did you mean {near!r}? ' if near else ''}the columns are {', '.join(columns)}")
+
+
+class _Template(Template):
+    text = ""
+
+    def render(self, *args: Any, **row: Any) -> str:
+        try:
+            return super().render(*args, **row)
+        except UndefinedError as error:
+            raise UnknownColumn(error, self.text, list(row)) from None
+
+
+class _Environment(SandboxedEnvironment):
+    template_class = _Template
+
+    def from_string(self, source: Any, *args: Any, **settings: Any) -> Template:
+        made = super().from_string(source, *args, **settings)
+        made.text = source  # type: ignore[attr-defined]
+        return made
 
 
 def install() -> None:
     """Replaces lm-eval's environment in this process."""
     if isinstance(lm_eval.utils.env, SandboxedEnvironment):
         return
-    made = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
+    made = _Environment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters.update(lm_eval.utils.env.filters)
     # lm-eval compiles a template anew for every text: a third of the time of a small model's trial
     made.from_string = cache(made.from_string)  # type: ignore[assignment,method-assign]

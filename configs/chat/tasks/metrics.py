@@ -1,4 +1,8 @@
-"""The metric of places.yaml: lm-eval calls it with the right answer and the model's answer of one question."""
+"""The metric of places.yaml: lm-eval calls it once for each question.
+
+The call is named(references=[RIGHT ANSWER], predictions=[MODEL'S ANSWER]): a metric needs parameters of these names, and
+returns a number. The model's answer may be empty.
+"""
 
 
 def named(references: list[str], predictions: list[str]) -> float:

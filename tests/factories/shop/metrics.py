@@ -1,4 +1,4 @@
-"""Metrics of shop_distance: lm-eval calls each with the reference and the answer of one document."""
+"""Metrics of shop_distance: lm-eval calls each with references=[REFERENCE], predictions=[ANSWER] of one document."""
 
 import re
 

@@ -22,6 +22,11 @@ def own(parts, write, tmp_path):
     [
         ({"include": "nowhere"}, "include: nowhere", "eval.sums.include: "),
         ({"task": "shop_sum"}, "task: shop_sum", "did you mean 'shop_sums'"),
+        (
+            {"metric": "exact_mach"},
+            "metric: exact_mach",
+            "has no metric 'exact_mach'; did you mean 'exact_match'? it measures exact",
+        ),
         ({**DISTANCE, "trust_code": False}, "include: shop", "distance.yaml:5: !function metrics.distance: task shop_distance"),
     ],
 )

@@ -147,3 +147,17 @@ def test_modules_of_the_program_and_from_before_are_kept(tmp_path, monkeypatch):
     begin(Path(own_code.__file__).parents[2], 1)
     begin(tmp_path, 2)
     assert {name: sys.modules.get(name) for name in known} == known
+
+
+def test_missing_function_is_named_with_what_the_module_has(tmp_path):
+    (tmp_path / "metrics.py").write_text("from json import loads\ndef fields():\n    pass\ndef near():\n    pass\n")
+    imported = import_from(tmp_path, lambda path: True)
+    with pytest.raises(InputError) as caught:
+        imported(function(tmp_path, "metrics.feilds"))
+    text = f"{tmp_path}/metrics.py has no function 'feilds'; did you mean 'fields'? it has fields, near"
+    assert str(caught.value) == f"{tmp_path}/t.yaml:1: !function metrics.feilds: {text}"
+    with pytest.raises(InputError, match=r"t.yaml:1: .*: there is no file .*/nothing.py, and Python finds no module nothing"):
+        imported(function(tmp_path, "nothing.f"))
+    (tmp_path / "broken.py").write_text("import json\njson.nothing\n")
+    with pytest.raises(AttributeError, match="module 'json' has no attribute 'nothing'"):
+        imported(function(tmp_path, "broken.f"))

@@ -1,10 +1,12 @@
 """What is wrong with a role's own tasks is known before anything of their folder runs."""
 
+import lm_eval.utils
 import pytest
 
 from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, SUMS, role, shop
 from trials.errors import InputError
 from trials.spec import Evaluation
+from trials.tasks import templates
 from trials.tasks.folder import opened
 from trials.tasks.own_tasks import check, check_keys, datasets, explained, problems
 
@@ -61,3 +63,22 @@ def test_prompt_of_a_file_is_refused(tmp_path):
     ((key, text),) = problems(role(SUMS, folder))
     assert key == "include"
     assert "sums.yaml:14: use_prompt /far/p.yaml:one: a file of prompts is not pinned" in text
+
+
+def test_misspelt_metric_is_a_problem_of_the_role_with_the_nearest():
+    ((key, text),) = problems(role({**DISTANCE, "metric": "distanse"}))
+    assert (key, text) == (
+        "metric",
+        "task shop_distance has no metric 'distanse'; did you mean 'distance'? it measures distance, close",
+    )
+
+
+def test_template_of_an_unknown_column_is_named_with_its_key_and_the_columns(tmp_path):
+    folder = opened(str(shop(tmp_path)))
+    (leaf,) = folder.leaves("shop_sums")
+    templates.install()
+    expected = (
+        r"_sums.yaml:11: task shop_sums: doc_to_target: 'solution' is undefined; did you mean 'solutions'\? the columns are "
+    )
+    with pytest.raises(InputError, match=expected), explained(folder, leaf):
+        lm_eval.utils.apply_template("{{solution}}", {"p": 1, "solutions": 2})

@@ -35,3 +35,10 @@ def test_template_that_runs_code_is_refused():
 
 def test_template_is_compiled_once():
     assert lm_eval.utils.env.from_string("{{a}}") is lm_eval.utils.env.from_string("{{a}}")
+
+
+def test_unknown_column_is_named_with_the_columns():
+    with pytest.raises(templates.UnknownColumn) as caught:
+        lm_eval.utils.apply_template("{{queston}}", DOC)
+    assert str(caught.value) == "'queston' is undefined; did you mean 'question'? the columns are question, choices, text"
+    assert caught.value.template == "{{queston}}"
