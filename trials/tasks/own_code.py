@@ -114,7 +114,7 @@ def _missing(function: Function) -> str | None:
         except ImportError as error:
             return f"there is no file {function.file}, and Python finds no module {error.name or module}"
     else:
-        known = sys.modules.get(str(function.file.with_suffix("")))
+        known = sys.modules.get(str(function.file.resolve().with_suffix("")))
     if known is None or hasattr(known, name):
         return None
     own = [one for one, value in vars(known).items() if callable(value) and getattr(value, "__module__", "") == known.__name__]
