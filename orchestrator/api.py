@@ -54,7 +54,7 @@ def config(
         file.name((), "config")  # a dictionary has no lines
     else:
         file = YamlFile(find(source) if isinstance(source, str) else source)
-    return load(file, changes, gpu)
+    return load(file, changes, gpu, option="overrides: " if isinstance(overrides, Mapping) else "--set ")
 
 
 def _shown(value: object) -> str:

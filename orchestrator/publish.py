@@ -118,6 +118,7 @@ class Publication:
         """Writes the merged model and scores it from the written files."""
         os.environ.setdefault("OMP_NUM_THREADS", str(self._threads))  # before torch is imported
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
         import torch
 
         from trials import publish_merge

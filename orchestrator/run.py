@@ -87,6 +87,10 @@ def _drop_if_interrupted(observers: Sequence[Observer], kind: object, error: obj
 @contextmanager
 def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: Terminal) -> Iterator[None]:
     """Connects to Ray, and checks the inputs while Ray's processes start."""
+    from orchestrator.cluster import limits
+
+    if address is None:
+        limits.check_folder()  # before the checks, which take their time
     console.print("checking the model, the data and the tasks ...")
     gc.disable()  # imported objects stay: collections would take a tenth of the imports' time
     # in this thread, because loading torch in another one while Ray starts here crashes now and then

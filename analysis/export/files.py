@@ -20,6 +20,7 @@ from analysis.export.templates import HTML
 from analysis.export.trial_table import front_table
 from analysis.figures.front import front_figure, front_svg
 from analysis.figures.theme import png, svg
+from analysis.report.findings import headline, quoted
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from trials.errors import InputError
@@ -187,9 +188,9 @@ def _encoded_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _html(sweep: Sweep) -> bytes:
-    return (
-        HTML.get_template("front.html.j2").render(sweep=sweep, picture=front_svg(sweep, ()), table=front_table(sweep)).encode()
-    )
+    said = {"headline": headline(sweep), "quoted": quoted(sweep) if sweep.half is not None else None}
+    page = HTML.get_template("front.html.j2")
+    return page.render(sweep=sweep, picture=front_svg(sweep, ()), table=front_table(sweep), **said).encode()
 
 
 def _tex(sweep: Sweep) -> bytes:

@@ -24,6 +24,8 @@ def headline(sweep: Sweep) -> str:
         return "The sweep has no trial yet."
     if not complete:
         all_failed = sweep.states["failed"] == len(sweep.trials)
+        if len(sweep.trials) == 1:
+            return "The only trial failed." if all_failed else "The only trial has not finished yet."
         return (
             f"All {len(sweep.trials)} trials failed." if all_failed else f"None of {len(sweep.trials)} trials has finished yet."
         )

@@ -48,6 +48,7 @@ def environment(resources: Resources) -> dict[str, str]:
         "OMP_NUM_THREADS": str(resources.cpus_per_trial),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",  # a worker writes to a log
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes would import torch's compiler, unused: a seventh of the imports
     }

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def ray_folder() -> str:
             return str(Path(folder) / "ray")
     reasons = "; ".join(f"{folder}: {problem}" for folder, problem in problems.items())
     raise InputError(f"Ray needs a folder for its sockets and logs; set RAY_TMPDIR ({reasons})")
+
+
+def check_folder() -> None:
+    """Raises InputError as `ray_folder`, unless this process has a Ray already and starts none."""
+    ray = sys.modules.get("ray")  # importing it takes seconds
+    if ray is None or not ray.is_initialized():
+        ray_folder()
 
 
 def _unfit(folder: str) -> str | None:

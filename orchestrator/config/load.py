@@ -15,15 +15,16 @@ from trials.printable import without_passwords
 from trials.yaml_file import YamlFile, dump
 
 
-def load(path: Path | YamlFile, overrides: Sequence[str] = (), gpu: str | None = None) -> SweepConfig:
+def load(path: Path | YamlFile, overrides: Sequence[str] = (), gpu: str | None = None, option: str = "--set ") -> SweepConfig:
     """Checks a config, read already or not. Raises InputError with a line `file:line:column: ...` for each problem.
 
+    A problem in one of the overrides is placed by its text, after `option`.
     `gpu`, the kind that trials will have, settles base.dtype auto. Default: accelerator_type, else this machine's GPU.
     """
     file = path if isinstance(path, YamlFile) else YamlFile(path)
     _take_base(file)
     for override in overrides:
-        _override(file, override)
+        _override(file, override, option)
         _take_base(file)
     _find_includes(file)
     config = file.check(SweepConfig)
@@ -84,14 +85,14 @@ def _find_includes(file: YamlFile) -> None:
                 fields[key] = str(next((place for place in places if place.exists()), places[-1]))
 
 
-def _override(file: YamlFile, override: str) -> None:
+def _override(file: YamlFile, override: str, option: str) -> None:
     path, separator, value = override.partition("=")
     shown = without_passwords(override)
     if path == "search.study" or "://" in value:  # it may hold a password in an unforeseen form
         shown = f"{path}=***"
     shown = shown if len(shown) < 100 else f"{shown[:97]}..."
     if not separator or "" in path.split("."):
-        raise InputError(f"--set {shown}: expected PATH=VALUE, such as lora.rank=16")
+        raise InputError(f"{option}{shown}: expected PATH=VALUE, such as lora.rank=16")
     *parents, last = _keys(file.data, path)
     inner = file.data
     for parent in parents:
@@ -99,13 +100,13 @@ def _override(file: YamlFile, override: str) -> None:
             inner[parent] = {"preset": inner[parent]}
         inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
         if not isinstance(inner, dict):
-            raise InputError(f"--set {shown}: {path} does not lead to a key")
+            raise InputError(f"{option}{shown}: {path} does not lead to a key")
     try:
         inner[last] = YamlFile(Path("--set"), text=f"v: {value}").data["v"]
     except InputError as error:
         why = str(error).partition("not YAML: ")[2]
-        raise InputError(f"--set {shown}: not a YAML value: {why}") from None
-    file.name((*parents, last), f"--set {shown}")
+        raise InputError(f"{option}{shown}: not a YAML value: {why}") from None
+    file.name((*parents, last), f"{option}{shown}")
 
 
 _PARAMETER_KEYS = {"type", "choices", "low", "high", "log", "step", "when", "sources"}

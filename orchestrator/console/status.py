@@ -33,7 +33,7 @@ def show(sweep: Any, terminal: Terminal) -> None:
     given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
     ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
     now = running(sweep)
-    terminal.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} open, {len(now)} running")
+    terminal.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} pending, {len(now)} running")
     if now:
         terminal.print(_table(now, _timings(sweep)))
     for failure in found["failures"]:

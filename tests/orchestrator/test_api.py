@@ -94,6 +94,13 @@ def test_argument_of_another_type_is_a_bad_input(done):
             call()
 
 
+def test_problem_of_an_override_is_named_as_it_was_given(parts):
+    with pytest.raises(InputError, match=r"^overrides: search.trails=2: unknown key 'search.trails'; did you mean 'trials'"):
+        api.config(parts, {"search.trails": 2})
+    with pytest.raises(InputError, match=r"^--set search.trails=2: unknown key"):
+        api.config(parts, ["search.trails=2"])
+
+
 def test_plan_is_that_of_the_command_and_shows_itself(parts, write, tmp_path, command):
     config = api.config(parts)
     found = api.plan(config, tmp_path / "runs")
@@ -168,7 +175,7 @@ def test_results_of_a_sweep_that_has_just_begun_are_empty(tmp_path):
     built.load()
     results = api.results(built.folder)
     assert (len(results.documents), len(results.front), len(results.trials)) == (0, 0, 1)
-    assert "front of quickstart: 0 of 1 trials" in results._repr_html_()
+    assert "front of quickstart: empty. The only trial has not finished yet." in results._repr_html_()
 
 
 @pytest.mark.slow

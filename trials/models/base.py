@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from trials.hub.hub import Hub, is_commit
 from trials.mix import Example
 from trials.models import devices, gguf, pickles
 from trials.spec import Base, Data
+
+# PEFT asks for it in each training, and a user can do nothing about it
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @dataclass

@@ -269,3 +269,16 @@ def test_unknown_format_is_refused_before_anything_is_written(finished):
     with pytest.raises(InputError, match="csv, json, parquet, html, png, svg, tex, md, study, but got docx"):
         export(sweep, ["json", "docx"])
     assert not (finished.folder / "front.json").exists()
+
+
+def test_page_of_the_front_names_the_documents_and_the_units_of_its_numbers(builder, tmp_path):
+    sweep = dataclasses.replace(builder.baseline().add((26, 37)).load(), half="report")
+    (path,) = export(sweep, ["html"], tmp_path)
+    page = path.read_text()
+    assert "Metrics are from the report half of the documents (commonsense 50, math 50 documents)." in page
+    assert "Shares and rates are in percent, changes of a share in percentage points" in page
+
+
+def test_page_of_an_empty_front_says_why(builder, tmp_path):
+    (path,) = export(builder.baseline().add((18, 39)).load(), ["html"], tmp_path)
+    assert "keeps math forgetting within 10 %; the untrained base beats it." in path.read_text()

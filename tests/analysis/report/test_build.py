@@ -109,8 +109,8 @@ def test_page_has_documents_lost_and_won_with_the_exact_test(builder):
     rewrite(builder, base, lambda d: d.assign(question="What is " + d["doc_hash"] + "?", response="base says", target="gold"))
     rewrite(builder, key, lambda d: d.assign(response="tuned says"))
     text = words(report(builder.load()))
-    assert "commonsense: 0 lost, 6 won of 50 documents, exact McNemar p = 0.031" in text
-    assert "math: 3 lost, 0 won of 50 documents, exact McNemar p = 0.25" in text
+    assert "commonsense: 0 lost, 6 won of 50 documents, exact sign test (McNemar) p = 0.031" in text
+    assert "math: 3 lost, 0 won of 50 documents, exact sign test (McNemar) p = 0.25" in text
     for quoted in ("What is commonsense20?", "What is math39?", "base says", "tuned says", "gold"):
         assert quoted in text
 

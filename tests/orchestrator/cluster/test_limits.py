@@ -1,5 +1,8 @@
 """Ray's own folder: short, writable, or one line that names the variable to set."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 
 from orchestrator.cluster import limits
@@ -20,6 +23,14 @@ def test_unfit_ray_tmpdir_is_refused_by_name(monkeypatch, folder, problem):
     monkeypatch.setenv("RAY_TMPDIR", folder)
     with pytest.raises(InputError, match=f"RAY_TMPDIR: {folder}: .*{problem}"):
         limits.ray_folder()
+
+
+def test_process_that_has_a_ray_needs_no_folder(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/nowhere")
+    for started in (False, True):
+        monkeypatch.setitem(limits.sys.modules, "ray", SimpleNamespace(is_initialized=lambda started=started: started))
+        with nullcontext() if started else pytest.raises(InputError, match="RAY_TMPDIR: /nowhere"):
+            limits.check_folder()
 
 
 def test_low_limit_is_named(monkeypatch):

@@ -1,6 +1,8 @@
 """Bases load and train on other architectures than Llama; unusable ones are refused in one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import bitsandbytes as bnb
@@ -178,3 +180,11 @@ def test_plan_omits_costs_that_cannot_be_counted(another_base, parts, tmp_path):
         assert any("nothing can be counted for this base" in note for note in planned.notes)
     else:
         assert planned.memory is not None
+
+
+@pytest.mark.slow
+def test_attribute_that_peft_reads_warns_nobody():
+    code = (
+        "import warnings; import trials.models.base; warnings.warn('`is_gradient_checkpointing` is deprecated', FutureWarning)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""

@@ -81,7 +81,7 @@ class LmEvalAdapter(TemplateLM):
         self._texts = self._tokenised(texts)
         _count(self.engine, requests, len(requests))
         try:
-            found: list[Answer] = super().loglikelihood(requests, disable_tqdm)
+            found: list[Answer] = super().loglikelihood(requests, disable_tqdm=True)  # the reporter shows the progress
         finally:
             self._texts = {}
         return found
