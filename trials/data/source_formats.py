@@ -4,6 +4,7 @@ A format is recognised if exactly one fits. A column `text` counts only where no
 carry their rendered rows in it. Names of columns are compared without case.
 """
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _TEXTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """By format: the columns of each field. `input` is optional, and its first column that exists is read."""
 _PLAIN = "plain text"
+_SEARCHED = 10_000  # rows in which a misspelt key is looked for
 _LOOKED_AT = 100  # rows until one has a value that shows its kind
 
 
@@ -108,7 +110,18 @@ def _texts(source: Source, rows: Rows, name: str, columns: dict[str, str]) -> Fo
 
 def _format(name: str, source: Source, rows: Rows, read: Any, detail: str = "") -> Format:
     columns = tuple(read)
-    return Format(name, source, columns, tuple(column for column in rows.columns if column not in columns), detail)
+    unread = tuple(_unread(column, columns, rows) for column in rows.columns if column not in columns)
+    return Format(name, source, columns, unread, detail)
+
+
+def _unread(column: str, read: tuple[str, ...], rows: Rows) -> str:
+    """The column's name; where it stands in a row in place of a read one, as a misspelt key does, with the first such row."""
+    near = difflib.get_close_matches(column, read, n=1, cutoff=0.85)
+    if not near:
+        return column
+    some = ((number, rows[number]) for number in range(min(len(rows), _SEARCHED)))
+    first = next((number for number, row in some if row.get(column) is not None and row.get(near[0]) is None), None)
+    return column if first is None else f"{column} (did you mean {near[0]}? first: {rows.where(first)})"
 
 
 def _template(column: str) -> str:

@@ -135,3 +135,18 @@ def test_every_file_format_gives_the_same_conversations(folder):
 
     assert built("a.jsonl") == built("b.json") == built("c.csv") == built("d.TSV") == built("e.parquet") == built("f.arrow")
     assert built("a.jsonl") == built("g.arrow")
+
+
+def test_misspelt_key_names_its_first_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"messages": TURNS}, {"messages": TURNS, "message_id": 3}, {"mesages": TURNS}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(dataset="rows.jsonl")
+    found = recognised("mine", source, Hub().rows("mine", source))
+    assert found.unread == ("message_id", "mesages (did you mean messages? first: rows.jsonl: row 3)")
+
+
+def test_column_beside_the_one_that_is_read_is_no_mistake(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = write(tmp_path, {"messages": TURNS, "message": "x"})
+    assert recognised("mine", source, Hub().rows("mine", source)).unread == ("message",)
