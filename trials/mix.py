@@ -22,7 +22,7 @@ from trials.hub.hub import SELF, Hub, find_source
 from trials.spec import Data
 from trials.template import IGNORED, NO_ALPACA, Encoder, Parts, Reader, Tokens
 
-_HELD_OUT = 32  # rows of a source, and at most a tenth of it
+HELD_OUT = 32  # rows of a source, and at most a tenth of it
 _SMALLEST = 20  # a source with fewer rows holds none out
 _CHECKED = 100_000  # rows of a source that are checked before any trial; so many take some seconds, once for a content
 _PLACES = 3  # rows whose places are kept for each reason
@@ -72,7 +72,7 @@ def permutation(name: str, rows: int, seed: int) -> np.ndarray:
 
 def held_out(rows: int) -> int:
     """The number of a source's rows that no trial trains on."""
-    return min(_HELD_OUT, rows // 10) if rows >= _SMALLEST else 0
+    return min(HELD_OUT, rows // 10) if rows >= _SMALLEST else 0
 
 
 class _Source:

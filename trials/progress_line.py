@@ -24,7 +24,8 @@ def describe(progress: TrialProgress, duration: Callable[[float], str] = _clock_
     if progress.steps is not None:
         head += f" {progress.step or 0}/{progress.steps}"
     elif progress.of_documents is not None:
-        head += f" {progress.documents or 0}/{progress.of_documents} documents"
+        of = "rows" if progress.phase == "drift" else "documents"
+        head += f" {progress.documents or 0}/{progress.of_documents} {of}"
     parts = [head]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")

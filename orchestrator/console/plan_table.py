@@ -84,8 +84,8 @@ def _trials(plan: Plan, config: SweepConfig) -> str:
 def _seconds(plan: Plan) -> str:
     if plan.seconds_per_trial is None:
         return "unknown: neither measured nor countable"
-    phases = [f"{name} {phase.seconds:.3g} s ({phase.basis})" for name, phase in plan.phases.items()]
-    return "\n".join([f"{plan.seconds_per_trial:.3g} s on average", *phases])
+    phases = [f"{name} {duration(phase.seconds)} ({phase.basis})" for name, phase in plan.phases.items()]
+    return "\n".join([f"{duration(plan.seconds_per_trial)} on average", *phases])
 
 
 def _benchmark(found: Benchmark) -> str:

@@ -8,15 +8,16 @@ of Korthikanti et al. (arXiv 2205.05198, section 4), for a Llama block with froz
 import math
 import os
 import timeit
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.gpu_catalog import GpuKind
-from orchestrator.planning.benchmark_lengths import lengths
+from orchestrator.planning.benchmark_lengths import Lengths, lengths
 from orchestrator.planning.model_shape import Shape
 from trials.adapters.target_modules import blocks, chosen
+from trials.mix import HELD_OUT
 from trials.spec import Base, Evaluation, TrialSpec
 
 GIB = 2**30
@@ -69,10 +70,23 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     return max(work / machine.rate, math.ceil(rows / micro) * 3 * OPERATIONS * shape.layers * LAUNCH)
 
 
-def evaluate_seconds(shape: Shape, evaluation: Evaluation, base: Base, machine: Machine) -> float:
+def drift_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine) -> float:
+    """Of the held-out rows' passes through the tuned model and its base: for the KL and the losses, and for the hidden states.
+
+    `length`: mean tokens of a row. Takes every source for one with as many held-out rows as a source may have.
+    """
+    rows = HELD_OUT * len(spec.data.shares)
+    passes = 2 * 2 * forward(shape, rows * length, length) / machine.rate
+    return max(passes, 2 * 2 * math.ceil(rows / spec.train.micro_batch_size) * OPERATIONS * shape.layers * LAUNCH)
+
+
+def evaluate_seconds(
+    shape: Shape, evaluation: Evaluation, base: Base, machine: Machine, sizes: Sequence[Lengths] | None = None
+) -> float:
+    """`sizes`: those of the role's tasks. Default: typical ones."""
     seconds = 0.0
     launching = OPERATIONS * shape.layers * LAUNCH
-    for task in lengths(evaluation):
+    for task in lengths(evaluation) if sizes is None else sizes:
         length = task.context + task.examples + task.ending
         sequences = task.documents * task.requests
         batches = math.ceil(sequences / evaluation.batch_size)

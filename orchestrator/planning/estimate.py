@@ -12,16 +12,18 @@ from typing import Any
 from orchestrator import gpu_catalog
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning import cost
-from orchestrator.planning.benchmark_lengths import unknown_tasks
+from orchestrator.planning.benchmark_lengths import Lengths, unknown_tasks
 from orchestrator.planning.cost import GIB, Machine
 from orchestrator.planning.model_shape import Shape, read_shape, shape_of
-from orchestrator.planning.row_lengths import RowLengths
+from orchestrator.planning.row_lengths import CHARACTERS, RowLengths, counter, local_tokenizer
 from orchestrator.planning.space_points import corners
+from orchestrator.planning.task_lengths import own_lengths
 from orchestrator.planning.timings import Measured
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger.record import TrialRecord
-from trials.spec import Base, TrialSpec
+from trials.spec import Base, Evaluation, TrialSpec
+from trials.tasks.tasks import Tasks
 
 _ROW_TOKENS = 210  # of an Alpaca or GSM8K training row under the Alpaca template, mean (SmolLM2's tokenizer)
 _MEMORY_PATHS = ("base.", "lora.", "train.micro_batch_size", "train.batch_size", "data.max_length", "eval.")
@@ -58,6 +60,8 @@ class Estimate:
         self.gpu = named if config.resources.gpus_per_trial else None
         self.kind = gpu_catalog.lookup(self.gpu) if self.gpu else None
         self._measured, self._rows = Measured(records, self.gpu), RowLengths(self.hub)
+        self.tasks = Tasks(self.hub)
+        self._sizes: dict[tuple[str, str], list[Lengths] | None] = {}
         self._notes: dict[str, None] = {}  # in order, each once
         self._bases = list(dict.fromkeys(spec.base for spec in config.baseline_specs()))
         self._shapes = {base: shape for base in self._bases if (shape := self._shape(base, shapes.get(base.model)))}
@@ -82,7 +86,9 @@ class Estimate:
     def seconds(self, spec: TrialSpec) -> dict[str, Phase] | None:
         """By phase; None if a phase is neither measured nor countable."""
         phases = {phase: Phase(seconds, "measured") for phase, seconds in self._measured.seconds(spec).items()}
-        for phase in [*([] if spec.is_baseline else ["train"]), *(f"evaluate.{role}" for role in spec.eval)]:
+        # records of this base without a drift are of points that had none
+        trained = [] if spec.is_baseline else ["train"] if "train" in phases else ["train", "drift"]
+        for phase in [*trained, *(f"evaluate.{role}" for role in spec.eval)]:
             if phase not in phases:
                 shape = self._shapes.get(spec.base)
                 if shape is None or self.machine is None:
@@ -99,13 +105,31 @@ class Estimate:
         self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
         if phase == "train":
             return cost.train_seconds(shape, spec, self._row_tokens(spec), machine)
+        if phase == "drift":
+            return cost.drift_seconds(shape, spec, self._row_tokens(spec), machine)
         evaluation = spec.eval[phase.removeprefix("evaluate.")]
-        for task in unknown_tasks(evaluation):
+        sizes = self._own_lengths(evaluation, spec.base)
+        for task in unknown_tasks(evaluation) if sizes is None else ():
             self.note(f"task {task}: unknown lengths, taken to be those of a typical benchmark with its metric")
-        return cost.evaluate_seconds(shape, evaluation, spec.base, machine)
+        return cost.evaluate_seconds(shape, evaluation, spec.base, machine, sizes)
+
+    def _own_lengths(self, evaluation: Evaluation, base: Base) -> list[Lengths] | None:
+        known = evaluation.model_dump_json(), base.model
+        if known not in self._sizes:
+            count = counter(base, self.hub)
+            self._sizes[known] = own_lengths(evaluation, self.tasks, lambda text: len(count(text)["input_ids"]))
+        if self._sizes[known] is not None:
+            self.note(f"task {'+'.join(evaluation.tasks)}: lengths of its documents; a response is as long as it may be")
+            self._note_counter(base)
+        return self._sizes[known]
+
+    def _note_counter(self, base: Base) -> None:
+        if local_tokenizer(base, self.hub) is None:
+            self.note(f"no tokenizer of {base.model} here: a token is taken for {CHARACTERS} characters")
 
     def _row_tokens(self, spec: TrialSpec) -> float:
         if (mean := self._rows.mean(spec)) is not None:
+            self._note_counter(spec.base)
             return mean
         self.note(f"no local training rows to count: {_ROW_TOKENS} tokens a row are assumed")
         return min(_ROW_TOKENS, spec.data.max_length)

@@ -18,7 +18,6 @@ from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
 from trials.models import layout
 from trials.spec import TrialSpec
-from trials.tasks.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,11 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     """`shapes`: config.json by model, for models whose file is not at hand."""
     records, unreadable = _records(Ledger(storage))
     estimate = Estimate(config, records.values(), gpus.kind, shapes or {})
+    corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
+    specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
+    for spec in specs:
+        check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
+    rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     points = list(space_points.grid(config)) if config.search.sampler == "grid" else None
     proposed = {spec.key for spec in points} if points is not None else _proposed_keys(storage / config.name)
     baselines = config.baseline_specs()
@@ -109,11 +113,6 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     gpu_hours = _gpu_hours(hours, share, config)
     gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, config)
     price = gpus.price_per_hour
-    corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], Tasks(estimate.hub)
-    specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
-    for spec in specs:
-        check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
-    rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     made = Plan(
         name=config.name,
         trials=config.budget,

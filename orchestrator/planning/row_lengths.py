@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from trials.template import Encoder, Parts, Tokens
 
 _ROWS = 64  # read of a source to learn its lengths
 _UNCUT = 10**9
+CHARACTERS = 4
+"""Of a token of English text, about, where no tokenizer is at hand."""
 
 
 class RowLengths:
@@ -24,7 +27,10 @@ class RowLengths:
         self._lengths: dict[tuple[str, str], list[int]] = {}
 
     def mean(self, spec: TrialSpec) -> float | None:
-        """Tokens per row of the spec's mix; None without local rows of every source and a local tokenizer."""
+        """Tokens per row of the spec's mix; None without local rows of every source.
+
+        Without a local tokenizer a token is CHARACTERS long.
+        """
         # rows that the base samples from itself are taken to be as long as the others
         shares = {name: share for name, share in spec.data.shares.items() if name != SELF}
         total = 0.0
@@ -39,9 +45,9 @@ class RowLengths:
         return total / sum(shares.values()) if shares else None
 
     def _read(self, name: str, base: Base, data: Data) -> list[int]:
-        """Tokens of the first rows of a source, uncut; empty without a local source and tokenizer."""
-        tokenizer = local_tokenizer(base, self._hub)
-        if tokenizer is None or self._hub.files(name, find_source(data, name)) is None:
+        """Tokens of the first rows of a source, uncut; empty without a local source."""
+        tokenizer = counter(base, self._hub)
+        if self._hub.files(name, find_source(data, name)) is None:
             return []
         try:
             rows = mix.draws(data, self._hub, [name])[name].rows(_Lengths(data, tokenizer), None)
@@ -57,7 +63,7 @@ class _Lengths(Encoder):
     their calls are counted as JSON.
     """
 
-    def __init__(self, data: Data, tokenizer: "_Tokenizer"):
+    def __init__(self, data: Data, tokenizer: "Counter"):
         self._of_chat, self._count = data.template == "chat", tokenizer
         super().__init__(data.model_copy(update={"template": "plain"}) if self._of_chat else data, tokenizer)
 
@@ -68,6 +74,15 @@ class _Lengths(Encoder):
         labels = "".join(f"{message['role']}:\n" for message in parts.messages)
         ids = self._count(tools + labels + parts.words())["input_ids"]
         return ids, ids
+
+
+class _Characters:
+    """Stands in for a tokenizer."""
+
+    eos_token_id = 0
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [0] * math.ceil(len(text) / CHARACTERS)}
 
 
 class _Tokenizer:
@@ -82,6 +97,8 @@ class _Tokenizer:
         return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
 
 
+Counter = _Tokenizer | _Characters
+
 _read_tokenizer = functools.cache(_Tokenizer)
 
 
@@ -89,3 +106,8 @@ def local_tokenizer(base: Base, hub: Hub) -> _Tokenizer | None:
     """The base's tokenizer for counting tokens; None without a local file."""
     file = Path(hub.locate(base.model)) / "tokenizer.json"
     return _read_tokenizer(file) if file.is_file() else None
+
+
+def counter(base: Base, hub: Hub) -> Counter:
+    """The base's tokenizer for counting tokens, or one that counts characters."""
+    return local_tokenizer(base, hub) or _Characters()

@@ -22,6 +22,7 @@ from trials.progress_line import ProgressLine, describe
         ),
         ({"phase": "train", "step": 0, "steps": 6, "parent": "abc"}, "train (its training, abc) 0/6"),
         ({"phase": "evaluate.\x1b[2J\n"}, "evaluate \\x1b[2J"),
+        ({"phase": "drift", "documents": 8, "of_documents": 64}, "drift 8/64 rows"),
     ],
 )
 def test_progress_is_one_printable_line(progress, text):

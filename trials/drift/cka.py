@@ -5,7 +5,7 @@ Kornblith et al. 2019, arXiv 1905.00414, with the unbiased estimate of the Hilbe
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,17 +18,25 @@ _TOKENS = 512  # per source; a kernel has so many rows and columns
 _FEWEST = 4  # below, the unbiased estimate is not defined
 
 
-def measure(model: Any, pad_id: int, rows: Mapping[str, Sequence[Example]], batch_size: int) -> dict[str, list[float]]:
+def measure(
+    model: Any,
+    pad_id: int,
+    rows: Mapping[str, Sequence[Example]],
+    batch_size: int,
+    report: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[float]]:
     """By source: the alignment of the embeddings' output and of each block's output, at the tokens that the loss counts.
 
     Takes at most 512 tokens of a source, the same for every trial; leaves out a source with fewer than 4. The model, its
-    gradients and the random generators stay as they are.
+    gradients and the random generators stay as they are. `report` gets the number of rows that are done.
     """
-    found = {}
+    found, done = {}, 0
     for source, examples in rows.items():
         tuned, base = _states(model, pad_id, examples, batch_size)
         if tuned and len(tuned[0]) >= _FEWEST:
             found[source] = [alignment(one, other) for one, other in zip(tuned, base, strict=True)]
+        done += len(examples)
+        report(done)
     return found
 
 

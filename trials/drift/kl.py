@@ -84,16 +84,29 @@ def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return functional.kl_div(q, p, reduction="sum", log_target=True)
 
 
-def measure(model: Any, pad_id: int, rows: Mapping[str, Sequence[Example]], batch_size: int) -> dict[str, dict[str, float]]:
+def measure(
+    model: Any,
+    pad_id: int,
+    rows: Mapping[str, Sequence[Example]],
+    batch_size: int,
+    report: Callable[[int], None] = lambda done: None,
+) -> dict[str, dict[str, float]]:
     """By source: `tokens` that count, and per such token in nats `loss`, `base_loss`, `kl` and `reverse_kl`.
 
     kl is KL(base || tuned), reverse_kl KL(tuned || base). Sources without rows are left out. The model, its gradients and the
-    random generators stay as they are.
+    random generators stay as they are. `report` gets the number of rows that are done.
     """
-    return {source: _source(model, pad_id, examples, batch_size) for source, examples in rows.items() if examples}
+    found, before = {}, 0
+    for source, examples in rows.items():
+        if examples:
+            found[source] = _source(model, pad_id, examples, batch_size, lambda done, before=before: report(before + done))
+            before += len(examples)
+    return found
 
 
-def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> dict[str, float]:
+def _source(
+    model: Any, pad_id: int, rows: Sequence[Example], batch_size: int, report: Callable[[int], None]
+) -> dict[str, float]:
     sums = dict.fromkeys(("tokens", "loss", "base_loss", "kl", "reverse_kl"), 0.0)
     ordered = sorted(rows, key=lambda row: len(row.input_ids))  # so that little of a batch is padding
     with evaluating(model):
@@ -108,6 +121,7 @@ def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -
             sums["base_loss"] += float(functional.nll_loss(base, targets, reduction="sum"))
             sums["kl"] += float(kl(base, tuned))
             sums["reverse_kl"] += float(kl(tuned, base))
+            report(min(first + batch_size, len(ordered)))
     return {name: value if name == "tokens" else value / sums["tokens"] for name, value in sums.items()}
 
 

@@ -35,9 +35,10 @@ class TrialProgress(BaseModel):
     """Of the last step, in nats per counted token, penalties included."""
     tokens_per_second: _Number | None = None
     documents: _Count | None = None
-    """Documents of the role answered, those of earlier stages included, in phase evaluate.ROLE."""
+    """Documents of the role answered, those of earlier stages included, in phase evaluate.ROLE. In phase drift, held-out rows
+    measured; each counts twice, for the KL divergence and for the hidden states."""
     of_documents: _Count | None = None
-    """The role's documents."""
+    """The role's documents, or twice the held-out rows."""
     together: Annotated[int, Field(ge=2, lt=2**31)] | None = None
     """Trials that are trained in one pass, this one included, in phase train; each has the pass's `seconds` and `left`."""
     evaluated: _Seconds | None = None

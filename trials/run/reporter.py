@@ -131,6 +131,10 @@ class Reporter:
             self._progress.documents, self._progress.of_documents = answered, of
             self._mark(answered)
 
+    def rows(self, measured: int, of: int) -> None:
+        """So many of the held-out rows are measured, in phase drift; each counts once for the KL and once for the states."""
+        self.documents(measured, of)
+
     def takes_turns(self) -> None:
         """From now on the roles take turns: several phases evaluate one role."""
         self._evaluated = 0.0

@@ -154,9 +154,10 @@ def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
     with attempt.phase("drift"):
         heldout = session.heldout(spec)
         pad_id, rows = session.base(spec.base).tokenizer.pad_token_id, spec.train.micro_batch_size
-        measure = functools.partial(kl.measure, model, pad_id, heldout)
+        count, report = sum(map(len, heldout.values())), attempt.reporter.rows
+        measure = functools.partial(kl.measure, model, pad_id, heldout, report=lambda done: report(done, 2 * count))
         record.learning = attempt.with_oom_backoff("drift", rows, measure)
-        compare = functools.partial(cka.measure, model, pad_id, heldout)
+        compare = functools.partial(cka.measure, model, pad_id, heldout, report=lambda done: report(count + done, 2 * count))
         record.similarity = attempt.with_oom_backoff("drift", rows, compare)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.plan import Gpus, plan
+from tests.factories.own_tasks import DISTANCE, SHOP
 from tests.factories.planned import leave, with_samples
 
 
@@ -87,3 +88,16 @@ def test_derived_point_costs_an_evaluation(parts, tmp_path):
     evaluation = sum(phase.seconds for name, phase in alone.phases.items() if name.startswith("evaluate."))
     assert derived.trials == alone.trials
     assert derived.seconds_per_trial == pytest.approx(alone.seconds_per_trial + 2 * evaluation)
+
+
+def test_own_task_is_counted_by_its_own_lengths(parts, tmp_path):
+    parts["eval"]["near"] = {**DISTANCE, "include": str(SHOP)}
+    found = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4"))
+    assert "task shop_distance: lengths of its documents; a response is as long as it may be" in found.notes
+    assert not any(note.startswith("task shop_distance: unknown") for note in found.notes)
+
+
+def test_drift_has_its_part_of_a_counted_trial(config, tmp_path):
+    found = plan(config, tmp_path, Gpus("T4"))
+    assert found.phases["drift"].basis == "counted"
+    assert 0 < found.phases["drift"].seconds < found.seconds_per_trial

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.planning.row_lengths import RowLengths
+from orchestrator.planning.row_lengths import CHARACTERS, RowLengths
 from tests.factories.chat_bases import chat_micro
 from trials.hub.hub import Hub
 from trials.models import base
@@ -64,3 +64,11 @@ def test_rows_with_tools_are_as_long_as_in_a_chat_template(spec, tmp_path):
     (row,) = mix.build(everything, Hub(), base.tokenizer(chat, Hub()))
     found = RowLengths(Hub()).mean(spec.model_copy(update={"base": chat, "data": data}))
     assert found == pytest.approx(len(row.input_ids), rel=0.15)
+
+
+def test_local_rows_are_measured_without_a_tokenizer(spec, tmp_path):
+    (tmp_path / "rows.jsonl").write_text((json.dumps({"text": "x" * 400}) + "\n") * 10)
+    data = Data(samples=4, mix={"mine": 1.0}, sources={"mine": {"dataset": str(tmp_path / "rows.jsonl")}}, template="plain")
+    unknown = Base(model="org/absent", dtype="float32")
+    found = RowLengths(Hub()).mean(spec.model_copy(update={"base": unknown, "data": data}))
+    assert found == pytest.approx(400 / CHARACTERS, abs=2)

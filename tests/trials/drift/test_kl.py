@@ -137,3 +137,13 @@ def test_sample_takes_sources_in_turn(rows):
     assert [row.source for row in few] == ["micro/alpaca", "micro/gsm8k", "micro/alpaca", "micro/gsm8k", "micro/alpaca"]
     assert len(kl.sample(rows, 100)) == 12
     assert kl.sample({}, 3) == []
+
+
+def test_rows_that_are_done_are_counted_over_all_sources(loaded, rows):
+    found = {kl: [], cka: []}
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        for module, done in found.items():
+            module.measure(model, PAD, rows, 4, done.append)
+    count = sum(map(len, rows.values()))
+    assert all(done == sorted(done) and done[-1] == count for done in found.values())
+    assert len(found[kl]) > len(rows) > 0
