@@ -96,17 +96,22 @@ def measure(
     kl is KL(base || tuned), reverse_kl KL(tuned || base). Sources without rows are left out. The model, its gradients and the
     random generators stay as they are. `report` gets the number of rows that are done.
     """
-    found, before = {}, 0
-    for source, examples in rows.items():
-        if examples:
-            found[source] = _source(model, pad_id, examples, batch_size, lambda done, before=before: report(before + done))
-            before += len(examples)
-    return found
+    count = _Count(report)
+    return {source: _source(model, pad_id, examples, batch_size, count) for source, examples in rows.items() if examples}
 
 
-def _source(
-    model: Any, pad_id: int, rows: Sequence[Example], batch_size: int, report: Callable[[int], None]
-) -> dict[str, float]:
+class _Count:
+    """Reports the rows of all sources that are done."""
+
+    def __init__(self, report: Callable[[int], None]):
+        self._report, self._done = report, 0
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        self._report(self._done)
+
+
+def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int, count: _Count) -> dict[str, float]:
     sums = dict.fromkeys(("tokens", "loss", "base_loss", "kl", "reverse_kl"), 0.0)
     ordered = sorted(rows, key=lambda row: len(row.input_ids))  # so that little of a batch is padding
     with evaluating(model):
@@ -121,7 +126,7 @@ def _source(
             sums["base_loss"] += float(functional.nll_loss(base, targets, reduction="sum"))
             sums["kl"] += float(kl(base, tuned))
             sums["reverse_kl"] += float(kl(tuned, base))
-            report(min(first + batch_size, len(ordered)))
+            count.add(len(batch["input_ids"]))
     return {name: value if name == "tokens" else value / sums["tokens"] for name, value in sums.items()}
 
 
