@@ -47,3 +47,10 @@ def test_lines_name_notes_and_warnings(parts, tmp_path):
     shown = lines(plan(SweepConfig.model_validate(parts), tmp_path, Gpus("T4")))
     assert any(line.startswith("note: counted, not measured") for line in shown)
     assert any(line.startswith("warning: a trial needs about") for line in shown)
+
+
+def test_long_trial_is_shown_in_minutes(parts, tmp_path):
+    config = SweepConfig.model_validate(parts)
+    leave(tmp_path, with_samples(config, 32), "NVIDIA L4", load=0.0, train=4358.0, evaluate=1.0)
+    rows = dict(zip(*(column.cells for column in table(plan(config, tmp_path, Gpus("L4")), config).columns), strict=True))
+    assert "train 1 h 12 min (measured)" in rows["a trial takes"]
