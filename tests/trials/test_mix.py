@@ -100,7 +100,7 @@ def test_missing_value_is_an_empty_text(files):
         ("rows.jsonl", {"config": "main"}, "is a file, which has no config"),
         ("rows.jsonl", {"response": "{{answer}}"}, "rows.jsonl: row"),
         ("rows.jsonl", {"response": "{{a"}, "template: "),
-        ("broken.jsonl", {}, "broken.jsonl: row 1: not JSON: Expecting value"),
+        ("broken.jsonl", {}, "broken.jsonl: row 1: not JSON: cut short at column 5"),
     ],
 )
 def test_error_of_a_file_is_one_line(files, dataset, fields, expected):
