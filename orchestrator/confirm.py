@@ -11,7 +11,7 @@ from orchestrator.console.terminal import Terminal, only_json
 from orchestrator.errors import SweepFailed
 from trials import dotted_path
 from trials.errors import InputError
-from trials.ledger.storage import root
+from trials.ledger.storage import read_text, root
 from trials.yaml_file import YamlFile
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def confirm(
         err.print("stopped; the same command resumes it")
         raise typer.Exit(130) from None
     ran.check()
+    found = load(root(folder))  # it may have gone on meanwhile
     one = confirmation.confirmation(found)
     if one is None:
         raise SweepFailed(f"{ran.name}: no setting was trained to its end; slimsweep status {ran.place}/{ran.name} says why")
@@ -70,16 +71,17 @@ def confirm(
 def confirming(found: "Sweep", seeds: int) -> SweepConfig:
     """The sweep of the front's settings under `seeds` seeds that `found` has not used.
 
-    An earlier confirmation of the same front is resumed with the seeds that it began with.
+    A confirmation that began earlier goes on with its own seeds. InputError where it confirms another front.
     """
     from analysis.explore.confirmation import SEEDS, folder_of
     from orchestrator import api
 
     points = _points(found, SEEDS)
     data = _config(found)
+    earlier = _earlier(found)
     fresh = 1 + max(max(record.spec.data.seed, record.spec.train.seed) for record in found.records.values())
     for path in SEEDS:
-        dotted_path.write(data, path, fresh)
+        dotted_path.write(data, path, fresh if earlier is None else dotted_path.read(earlier, path, fresh))
     trained = {name: value for name, value in data["search"].items() if name not in _SEARCHING}
     data["search"] = {**trained, "sampler": "grid", "replicates": seeds}
     data["derive"] = _derived(points)
@@ -89,7 +91,23 @@ def confirming(found: "Sweep", seeds: int) -> SweepConfig:
         "_": [{path: value for path, value in point.items() if not path.startswith("derive.")} for point in points]
     }
     data["space"]["_"] = list({repr(point): point for point in data["space"]["_"]}.values())
+    if earlier is not None and (earlier["space"], earlier["search"].get("replicates")) != (data["space"], seeds):
+        raise InputError(
+            f"{folder_of(found)}: it confirms other settings or under another number of seeds "
+            f"({earlier['search'].get('replicates')}); rename it, and the same command begins anew"
+        )
     return api.config(data)
+
+
+def _earlier(found: "Sweep") -> dict[str, Any] | None:
+    """The config of the confirmation that lies beside the sweep; None without one."""
+    from analysis.explore.confirmation import confirms, folder_of
+
+    try:
+        text = read_text(folder_of(found) / "sweep.yaml")
+    except FileNotFoundError:
+        return None
+    return dict(YamlFile(folder_of(found) / "sweep.yaml", text=text).data) if confirms(text) == found.name else None
 
 
 def _config(found: "Sweep") -> dict[str, Any]:
@@ -107,6 +125,8 @@ def _points(found: "Sweep", seeds: tuple[str, ...]) -> list[dict[str, Any]]:
         raise InputError(
             f"{found.folder}: it has no sweep.yaml; results that were imported are trained again where they came from"
         )
+    if set(found.space) <= set(seeds):
+        raise InputError(f"{found.folder}: its space has seeds alone, so there is no setting to confirm")
     points = []
     for row in found.front.to_dict("records"):
         # the spec has a value for each path, also where a condition of the space left it out

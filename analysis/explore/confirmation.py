@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
@@ -42,8 +44,10 @@ def confirmation(found: Sweep) -> Confirmation | None:
     if not exists(folder_of(found) / "manifest.json"):
         return None
     confirmed = load(folder_of(found))
+    if confirms(confirmed.config) != found.name or confirmed.judged != found.judged:
+        return None  # somebody's own sweep of that name
     again = {_settings(row, confirmed): row for row in confirmed.complete.to_dict("records")}
-    pairs = [(row, again[_settings(row, confirmed)]) for row in _candidates(found) if _settings(row, confirmed) in again]
+    pairs = [(row, again[_settings(row, found)]) for row in _candidates(found) if _settings(row, found) in again]
     distinct = {id(row): (first, row) for first, row in reversed(pairs)}
     ordered = tuple(pair for pair in pairs if distinct[id(pair[1])] == pair)
     return Confirmation(found, confirmed, ordered) if ordered else None
@@ -55,8 +59,22 @@ def _candidates(found: Sweep) -> list[dict[Any, Any]]:
     return [*found.front.to_dict("records"), *others.to_dict("records")]
 
 
-def _settings(row: Row, confirmed: Sweep) -> str:
-    return repr([plain(row.get(path)) for path in confirmed.space])
+def _settings(row: Row, sweep: Sweep) -> str:
+    """The key of the trial but for its seeds. The frames' columns would differ in their types, and where a condition left a
+    setting out."""
+    spec = sweep.records[row["key"]].spec
+    parts = {name: getattr(spec, name).model_copy(update={"seed": 0}) for name in ("data", "train")}
+    return spec.model_copy(update=parts).key
+
+
+def confirms(config: str) -> str | None:
+    """The name of the sweep that a sweep with this sweep.yaml confirms; None for any other sweep."""
+    try:
+        data = yaml.safe_load(config)
+        found = data["about"]["confirms"]
+    except (yaml.YAMLError, RecursionError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def table(one: Confirmation) -> Table:
@@ -82,15 +100,18 @@ def sentences(one: Confirmation) -> list[str]:
     name = labels.metric_name(metric)
     text = f"Trial #{first['number']} was found with {name} {numbers.sentence(first, metric)}"
     if (best := first[col.corrected(metric)]) == best:
-        text += f", {labels.percent(metric, best)} corrected for selection"
+        text += f", {labels.percent(metric, best)}{labels.unit(metric)} corrected for selection"
     seeds = "1 fresh seed" if again["replicates"] == 1 else f"{again['replicates']} fresh seeds"
     found = [f"{text}; under {seeds} it has {numbers.sentence(again, metric)}."]
     if one.found.constraints:
-        kept = sum(bool(row["feasible"]) for _, row in one.pairs)
+        again_kept = [bool(row["feasible"]) for first, row in one.pairs if first["feasible"]]
+        kept = sum(again_kept)
         every = "the constraint" if len(one.found.constraints) == 1 else "every constraint"
-        found.append(f"{kept} of {len(one.pairs)} confirmed settings keep{'s' if kept == 1 else ''} {every} again.")
+        verb = "keeps" if kept == 1 else "keep"
+        found.append(f"Of {len(again_kept)} confirmed settings that kept {every}, {kept or 'none'} {verb} it again.")
     ahead = sum(bool(row["on_front"]) for _, row in one.pairs)
-    found.append(f"{ahead} of {len(one.pairs)} {'is' if ahead == 1 else 'are'} on the front of the confirmed settings.")
+    verb = "is" if ahead == 1 else "are"
+    found.append(f"{ahead or 'None'} of the {len(one.pairs)} confirmed settings {verb} on the front of these.")
     return found
 
 

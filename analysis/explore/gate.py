@@ -82,7 +82,7 @@ def _row(sweep: Sweep, trial: str) -> Mapping[Any, Any]:
     rows = sweep.front if len(sweep.front) else sweep.complete
     if len(sweep.front) or len(rows) == 1:
         return dict(rows.iloc[0])
-    why = "keeps its constraints and beats the untrained base" if len(rows) else "is complete"
+    why = "is on the front" if len(rows) else "is complete"
     raise InputError(f"{sweep.name}: none of {len(sweep.trials)} trials {why}, so there is no best one; --trial names another")
 
 

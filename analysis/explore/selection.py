@@ -54,9 +54,9 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     pair = traded(sweep)
     if pair is None:
         return pd.DataFrame(columns=["bound", "best", "best_se", "at", "at_se", "number", "key"])
-    rows = _within_the_rest(sweep, pair[1])
+    rows, untrained = (_within_the_rest(sweep, one, pair[1]) for one in (sweep.complete, sweep.complete_baselines))
     seen = pareto.orient(rows[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float), pair)
-    bases = sweep.complete_baselines[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float)
+    bases = untrained[[col.searched(one.metric) for one in pair]].to_numpy(dtype=float)
     beaten = np.logical_or.reduce(pareto.dominates(pareto.orient(bases, pair)[:, None], seen[None]), axis=0)
     order = np.lexsort((rows["number"], seen[:, 0], seen[:, 1]))
     order = order[~beaten[order]]
@@ -68,9 +68,8 @@ def tradeoff(sweep: Sweep) -> pd.DataFrame:
     return rows.iloc[steps][list(columns.values())].set_axis(list(columns), axis=1).reset_index(drop=True)
 
 
-def _within_the_rest(sweep: Sweep, second: Objective) -> pd.DataFrame:
-    """The complete trials with both metrics that keep every constraint on another metric than the second."""
-    rows = sweep.complete
+def _within_the_rest(sweep: Sweep, rows: pd.DataFrame, second: Objective) -> pd.DataFrame:
+    """The rows with both metrics that keep every constraint on another metric than the second."""
     metrics = [sweep.objectives[0].metric, second.metric]
     kept = np.isfinite(rows[[col.searched(name) for name in metrics]].to_numpy(dtype=float)).all(axis=1)
     for constraint in sweep.constraints:

@@ -33,7 +33,13 @@ def headline(sweep: Sweep) -> str:
     finished = _count(complete, "finished trial")
     text = _kept(feasible, complete, words) if words else finished
     if not len(sweep.front):
-        return f"{text}; the untrained base beats {'it' if feasible == 1 else 'each of them'}." if feasible else f"{text}."
+        if not feasible:
+            return f"{text}."
+        _, beaten, _ = _beside_the_base(sweep)
+        them = "it" if feasible == 1 else "each of them"
+        if len(beaten) and beaten.all():
+            return f"{text}; the untrained base beats {them}."
+        return f"{text}; {'it has no' if feasible == 1 else 'none of them has a'} value for every objective."
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
     among = " among them" if words and complete > 1 else ""
     name = labels.metric_name(objective.metric)
@@ -101,13 +107,9 @@ def _front(sweep: Sweep) -> list[str]:
 
 def _base(sweep: Sweep) -> list[str]:
     """What training won over doing nothing."""
-    rows = sweep.trials[sweep.trials["feasible"]]
-    bases = sweep.baselines[sweep.baselines["feasible"]]
-    if not len(rows) or not len(bases):
+    rows, beaten, better = _beside_the_base(sweep)
+    if not len(rows):
         return []
-    points, untrained = oriented(rows, sweep.criteria), oriented(bases, sweep.criteria)
-    beaten = pareto.dominates(untrained[None], points[:, None]).any(axis=1)
-    better = pareto.dominates(points[:, None], untrained[None]).any(axis=1)
     found = []
     if beaten.all():
         found.append(f"Nothing beats doing nothing: the untrained base is better than {_each(len(rows))}.")
@@ -119,6 +121,19 @@ def _base(sweep: Sweep) -> list[str]:
     if not better.any() and not beaten.all() and len(sweep.objectives) > 1:
         found.append("No trial is better than the untrained base in every objective: each gain has its price.")
     return found
+
+
+def _beside_the_base(sweep: Sweep) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The feasible trials with a value for every objective, and masks of those that a base dominates and that dominate one.
+    Empty where no base has the values."""
+    parts = []
+    for frame in (sweep.trials, sweep.baselines):
+        rows = frame[frame["feasible"]]
+        parts.append(rows[np.isfinite(oriented(rows, sweep.criteria)).all(axis=1)])
+    rows, bases = parts if len(parts[1]) else (parts[0][:0], parts[1])
+    points, untrained = oriented(rows, sweep.criteria)[:, None], oriented(bases, sweep.criteria)[None]
+    beaten, better = pareto.dominates(untrained, points), pareto.dominates(points, untrained)
+    return rows, np.logical_or.reduce(beaten, axis=1), np.logical_or.reduce(better, axis=1)
 
 
 def _each(trials: int) -> str:

@@ -17,7 +17,7 @@ from trials.ledger.outcomes import STAGES, Split, first_clusters
 from trials.ledger.record import TrialRecord
 
 LEVEL = 0.99
-"""A trial is given up where the front dominates it with at least this probability."""
+"""A trial is given up where the front or its base dominates it with at least this probability."""
 FEWEST = 30
 """Clusters of documents before a trial is judged: from fewer, the spread of a skewed metric is not known."""
 _DRAWS = 500
@@ -55,7 +55,8 @@ def interim(
     for k, objective in enumerate(objectives):
         role, name = split_metric(objective.metric)
         if role == LEARNING:  # measured in training
-            values[:, k] = [learning(one).get(name, np.nan) for one in records]
+            base_has = 0.0 if name != "loss" else np.nan  # its loss is in its trials' records alone
+            values[:, k] = [base_has if one.key == base.key else learning(one).get(name, np.nan) for one in records]
         elif (found := answers([[one] for one in records], base, role, split)) is not None and found[0].has(
             kind := found[0].kind(name)
         ):
@@ -64,7 +65,7 @@ def interim(
             # Variance of the final mean given the mean over n of N documents is s^2 (N - n) / (N n), that of a sample without
             # replacement (Cochran 1977, Sampling Techniques, section 2.6).
             errors[:, found[1], k] = sampling_errors(part, kind) * np.sqrt(1 - share)
-            if kind.base:
+            if kind.base and name != "base":
                 errors[:, [one.key == base.key for one in records], k] = 0.0
             if share < 1 and len(part.clusters) < FEWEST:
                 errors[..., k] = np.nan  # an unknown value neither dominates nor is dominated

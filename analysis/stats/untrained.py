@@ -67,4 +67,4 @@ def _settings(baselines: Sequence[TrialRecord | None]) -> list[Setting]:
 def _certain(name: str) -> bool:
     """Whether the metric compares a model with its base."""
     role, kind = split_metric(name)
-    return role == LEARNING or ALL_KINDS[kind].base
+    return role == LEARNING or (ALL_KINDS[kind].base and kind != "base")

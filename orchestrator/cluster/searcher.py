@@ -57,7 +57,10 @@ class StudySearcher(Searcher):
                 for job in jobs
             ]
             front = [row["key"] for row in sweep.front.rows()]
-            return {"jobs": handed_out, "against": against(sweep.config, front) if sweep.config.search.racing else None}
+            return {
+                "jobs": handed_out,
+                "against": against(sweep.config, front, sweep.front.bases) if sweep.config.search.racing else None,
+            }
         self._guard(sweep.write_manifest)
         # Tune keeps idle workers until the search has finished, and another command may need their room
         if self.error is not None or sweep.over or (len(self._batches) < sweep.state.slots and sweep.waits_for_others):

@@ -208,7 +208,8 @@ def best(sweep: SweepController) -> str:
     rows = sweep.front.rows()
     if not rows:
         done = sweep.counts["done"]
-        none = f"none of {done} keeps the constraints and beats the untrained base"
+        kept = "keeps the constraints and " if sweep.config.search.constraints else ""
+        none = f"none of {done} {kept}beats the untrained base"
         return f"best so far: {none if done else 'nothing finished yet'}"
     values = ", ".join(_level(metric, value) for metric, value in rows[0]["metrics"].items())
     return f"best so far: trial {rows[0]['number']} with {values}; {len(rows)} on the front"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -164,10 +163,10 @@ class StudyClient:
         """`violations` by constraint: how far it is violated, 0 or less where it is kept. `behind_base` is above 0 for a trial
         that is worse than a base in every objective, which no sampler must take for a good one."""
         trial = self._proposed[number]
-        if self._counts_base:
-            violations = {**violations, _BEATS_BASE: behind_base}
         for name, violation in violations.items():
-            trial.set_constraint(name, float(np.clip(violation, -_LARGEST_VIOLATION, _LARGEST_VIOLATION)))
+            trial.set_constraint(name, min(violation, _LARGEST_VIOLATION))
+        if self._counts_base:
+            trial.set_constraint(_BEATS_BASE, behind_base)
         if violations:  # optuna-dashboard shows attributes in full, but constraints as a badge only
             words = [f"{name} is {'kept' if by <= 0 else 'violated'}, by {abs(by):.3g}" for name, by in violations.items()]
             trial.set_user_attr("constraints", "; ".join(words))

@@ -99,7 +99,7 @@ class OutcomeReporter:
             values = state.records.untrained(baseline, wanted)
             of_constraints = zip(self._constraints.values(), values[len(state.config.search.objectives) :], strict=True)
             if all(one.violation(value) <= 0 for one, value in of_constraints):
-                state.front.add_base(values[: len(state.config.search.objectives)])
+                state.front.add_base(baseline.key, values[: len(state.config.search.objectives)])
             return
         if state.policy.baseline_undefined(baseline.key):
             state.failed = SweepFailed(reason)

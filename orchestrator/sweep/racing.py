@@ -1,6 +1,7 @@
 """Racing in a sweep: a worker judges its trial against its base, and against the front when the trial was handed out.
 
-The test is that of analysis.stats.racing: a trial is given up where the front beats it with a probability of LEVEL or more.
+The test is that of analysis.stats.racing: a trial is given up where the front or its base beats it with a probability of LEVEL
+or more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,14 @@ from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
 
-def against(config: SweepConfig, front: Sequence[str]) -> dict[str, Any]:
-    """The criteria by which a worker judges a trial, as JSON values; `front` are the keys of the front's trials."""
+def against(config: SweepConfig, front: Sequence[str], bases: Sequence[str]) -> dict[str, Any]:
+    """The criteria by which a worker judges a trial, as JSON values; `front` are the keys of the front's trials, `bases` of the
+    baselines that keep the constraints."""
     return {
         "objectives": [objective.model_dump() for objective in config.search.objectives],
         "half": SEARCH if config.search.documents == "half" else ALL,
         "front": list(front),
+        "bases": list(bases),
     }
 
 
@@ -31,7 +34,7 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
     half, front = criteria["half"], criteria["front"]
     roles = dict.fromkeys(role for role, _ in (split_metric(one.metric) for one in objectives) if role != LEARNING)
     baseline = spec.baseline().key
-    if spec.is_baseline or not roles:
+    if spec.is_baseline or not roles or not (front or criteria["bases"]):
         return None
     known: dict[str, TrialRecord] = {}
 
@@ -40,16 +43,16 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
             if key not in known and (found := _complete(ledger, key)) is not None:
                 known[key] = found
         members = [known[key] for key in front if key in known and known[key].spec.baseline().key == baseline]
-        if baseline not in known:
+        ahead = [*members, *([known[baseline]] if baseline in known and baseline in criteria["bases"] else [])]
+        if baseline not in known or not ahead:
             return None
-        ahead = [*members, known[baseline]]
         interim = racing.interim([record, *ahead], known[baseline], objectives, half, share)
         p = interim.p_dominated(0, range(1, 1 + len(ahead)))
         documents = "all" if half == ALL else "the searched half of all"
         return (
             None
             if p < racing.LEVEL
-            else f"after {share:.1%} of {documents} documents the front beats it with probability {p:.3f}"
+            else f"after {share:.1%} of {documents} documents the front or the base beats it with probability {p:.3f}"
         )
 
     return Race(list(roles), half, judge)

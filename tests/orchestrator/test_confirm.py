@@ -11,6 +11,7 @@ from tests.factories.command import slimsweep
 from tests.factories.configs import CONFIG, deep
 from tests.factories.sweeps import Builder
 from trials.errors import InputError
+from trials.yaml_file import dump
 
 
 @pytest.fixture
@@ -56,6 +57,32 @@ def test_searched_seeds_are_no_settings_of_a_confirmation(found):
     config = confirming(load(found.folder), seeds=1)
     assert "data.seed" not in config.paths()
     assert [spec.data.seed for spec in config.specs(next(iter(config.grid())))] == [10]
+
+
+def test_confirmation_that_began_keeps_its_seeds_and_refuses_another_number_or_front(found):
+    config = confirming(load(found.folder), seeds=3)
+    folder = found.folder.with_name("quickstart-confirmed")
+    folder.mkdir()
+    (folder / "sweep.yaml").write_text(dump(config.model_dump(mode="json", exclude_unset=False)))
+    spec = found.spec(rank=9, seed=40)  # a later trial of the search
+    found.record(spec, (10, 10))
+    found.trials.append({"number": 3, "key": spec.key, "baseline": found.base.key, "params": {"lora.rank": 9}})
+    text = (found.folder / "sweep.yaml").read_text()
+    found.load()
+    (found.folder / "sweep.yaml").write_text(text)
+    assert confirming(load(found.folder), seeds=3).data.seed == 1
+    with pytest.raises(InputError, match="another number of seeds"):
+        confirming(load(found.folder), seeds=5)
+
+
+def test_space_of_seeds_alone_has_nothing_to_confirm(found):
+    text = (found.folder / "sweep.yaml").read_text()
+    for trial in found.trials:
+        trial["params"] = {"train.seed": trial["number"]}
+    found.load(space=["train.seed"])
+    (found.folder / "sweep.yaml").write_text(text)
+    with pytest.raises(InputError, match="its space has seeds alone"):
+        confirming(load(found.folder), seeds=3)
 
 
 def test_front_without_a_trial_is_refused_in_one_line(tmp_path):

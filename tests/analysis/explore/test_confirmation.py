@@ -1,5 +1,6 @@
 """The front beside the same settings under fresh seeds."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,13 +19,14 @@ def confirmed(tmp_path):
     again = Builder(tmp_path)
     again.folder = builder.folder.with_name("quickstart-confirmed")
     for rank, rights in ((2, [(26, 30)]), (1, [(27, 38), (28, 38)])):
-        specs = [again.spec(rank=rank, seed=7 + n) for n in range(len(rights))]
+        specs = [again.spec(rank=rank, rate=1e-4 * rank, seed=7 + n) for n in range(len(rights))]
         for spec, right in zip(specs, rights, strict=True):
             again.record(spec, right)
         keys = [spec.key for spec in specs]
         trial = {"number": len(again.trials), "key": keys[0], "keys": keys, "baseline": again.base.key}
         again.trials.append(trial | {"params": {"lora.rank": rank, "train.learning_rate": 1e-4 * rank}})
     again.load(name="quickstart-confirmed")
+    (again.folder / "sweep.yaml").write_text("about: {confirms: quickstart}\n")
     return load(builder.folder)
 
 
@@ -38,7 +40,7 @@ def test_sentences_say_what_the_fresh_seeds_say(confirmed):
     found = sentences(confirmation(confirmed))
     assert found[0].startswith("Trial #0 was found with commonsense gain +20.0 points")
     assert "under 2 fresh seeds it has +15.0 points" in found[0]
-    assert found[1] == "1 of 2 confirmed settings keeps the constraint again."
+    assert found[1] == "Of 2 confirmed settings that kept the constraint, 1 keeps it again."
 
 
 def test_report_shows_found_and_confirmed_side_by_side(confirmed):
@@ -47,6 +49,18 @@ def test_report_shows_found_and_confirmed_side_by_side(confirmed):
     shown = table(confirmation(confirmed))
     assert [column.name for column in shown.columns][:3] == ["trial", "rank", "lr"]
     assert json.dumps(as_dict(confirmation(confirmed)), allow_nan=False)
+
+
+def test_settings_match_whatever_the_types_of_the_frames(confirmed):
+    frame = confirmed.trials.assign(**{"lora.rank": confirmed.trials["lora.rank"].astype(float), "train.learning_rate": None})
+    assert len(confirmation(dataclasses.replace(confirmed, trials=frame)).pairs) == 2
+
+
+@pytest.mark.parametrize("config", ["", "about: {confirms: another}", "name: mine", "about: ["])
+def test_sweep_of_that_name_that_confirms_nothing_is_left_alone(confirmed, config):
+    (confirmed.folder.with_name("quickstart-confirmed") / "sweep.yaml").write_text(config)
+    assert confirmation(confirmed) is None
+    assert "Found and confirmed" not in report(confirmed)
 
 
 def test_sweep_that_nobody_confirmed_has_no_section(builder):

@@ -44,6 +44,15 @@ def test_report_says_where_nothing_beats_doing_nothing(builder):
     assert claims(sweep)[0].startswith("Nothing beats doing nothing: the untrained base is better than each of the 2 trials")
 
 
+def test_headline_blames_no_base_that_has_no_value(builder):
+    sweep = builder.add((18, 39)).add((19, 38)).load(constraints=[])  # no baseline
+    assert headline(sweep) == "2 finished trials; none of them has a value for every objective."
+    builder.baseline((20, 0))
+    sweep = builder.load(constraints=[])
+    assert headline(sweep).endswith("none of them has a value for every objective.")
+    assert not any("untrained base" in claim for claim in claims(sweep))
+
+
 def test_report_says_how_many_trials_the_base_beats(builder):
     found = claims(builder.baseline().add((18, 39)).add((25, 38)).load())
     assert any("It is better than 1 of the 2 trials that could be on the front." in one for one in found)

@@ -162,12 +162,12 @@ def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
         objective["direction"] = direction
     space = {"lora.rank": {"type": "categorical", "choices": [2, 4]}}
     config = SweepConfig.model_validate({"name": "raced", **parts, "space": space, "search": search})
-    criteria = against(config, [good.key])
+    criteria = against(config, [good.key], [good.baseline().key])
 
     def stopping(one):
         return race(criteria, one, made.session.ledger)
 
-    with pytest.raises(StoppedEarly, match="the front beats it with probability"):
+    with pytest.raises(StoppedEarly, match="the front or the base beats it with probability"):
         made.run(ruined, early_stopping=stopping)
     (made.session.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
     judge = race(criteria, ruined, made.session.ledger).judge
@@ -177,8 +177,11 @@ def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
     twin = good.model_copy(update={"train": good.train.model_copy(update={"seed": 3})})
     assert made.run(twin, early_stopping=stopping).state == "complete"
     assert stopping(good.baseline()) is None
+    assert race(against(config, [], []), ruined, made.session.ledger) is None  # the base keeps no constraint: it races nobody
     with pytest.raises(StoppedEarly):  # the base alone beats it
-        another().run(ruined, early_stopping=lambda one: race(against(config, []), one, made.session.ledger))
+        another().run(
+            ruined, early_stopping=lambda one: race(against(config, [], [good.baseline().key]), one, made.session.ledger)
+        )
 
 
 @pytest.fixture

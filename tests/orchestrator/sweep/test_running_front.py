@@ -35,7 +35,7 @@ def test_trial_that_the_base_dominates_is_not_on_the_front():
     front = RunningFront(OBJECTIVES)
     assert front.add(0, "a", [-0.1, 0.1])
     assert front.add(1, "b", [-0.1, -0.1])
-    front.add_base([0.0, 0.0])
+    front.add_base("base", [0.0, 0.0])
     assert [row["number"] for row in front.rows()] == [1]
     assert not front.add(2, "c", [-0.2, 0.0])
     assert front.add(3, "d", [0.1, 0.2])
@@ -43,8 +43,8 @@ def test_trial_that_the_base_dominates_is_not_on_the_front():
 
 def test_trial_is_behind_the_base_where_it_is_worse_in_every_objective():
     front = RunningFront(OBJECTIVES)
-    assert front.behind_base([-0.1, 0.1]) == float("-inf")
-    front.add_base([0.0, 0.0])
+    assert front.behind_base([-0.1, 0.1]) == 0.0
+    front.add_base("base", [0.0, 0.0])
     assert front.behind_base([-0.1, 0.2]) == 0.1
     assert front.behind_base([0.1, 0.2]) == -0.1
     assert front.behind_base([0.0, 0.2]) == 0.0
@@ -52,5 +52,5 @@ def test_trial_is_behind_the_base_where_it_is_worse_in_every_objective():
 
 def test_base_without_a_value_rules_out_nothing():
     front = RunningFront(OBJECTIVES)
-    front.add_base([0.0, float("nan")])
+    front.add_base("base", [0.0, float("nan")])
     assert front.add(0, "a", [-0.1, 0.1])
