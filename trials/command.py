@@ -29,6 +29,13 @@ def running() -> bool:
 def run(command: Callable[[], int]) -> int:
     """The command's exit code. Lost output turns success into failure, unless its reader is gone."""
     _running.set()
+    try:
+        return _run(command)
+    finally:
+        _running.clear()  # who calls a command from a program goes on after it
+
+
+def _run(command: Callable[[], int]) -> int:
     _open_standard_streams()
     _hang_up_as_interrupts()
     streams = [stream for stream in (_replaced(1), _replaced(2)) if stream is not None]

@@ -1,10 +1,15 @@
 """A command survives closed pipes, limited encodings and hang-ups without a traceback."""
 
+import contextlib
 import functools
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from trials import command
 
 ROOT = Path(__file__).parents[2]
 PRINTS = "import sys; from trials import command; sys.exit(command.run(lambda: print({text!r}) or 0))"
@@ -47,3 +52,13 @@ def test_hang_up_interrupts_unless_it_is_ignored():
     )
     assert b"KeyboardInterrupt" in usual.stderr
     assert (ignoring.returncode, ignoring.stdout.strip()) == (0, b"True")
+
+
+@pytest.mark.parametrize("ends", [lambda: 0, lambda: 1 / 0])
+def test_process_is_a_command_only_while_one_runs(ends, monkeypatch):
+    monkeypatch.setattr(command, "_hang_up_as_interrupts", lambda: None)  # pytest keeps its signals
+    seen = []
+    with contextlib.suppress(ZeroDivisionError):
+        command.run(lambda: seen.append(command.running()) or ends())
+    assert seen == [True]
+    assert not command.running()
