@@ -22,6 +22,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Tune's handler kill
 
 import psutil
 import ray
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 
 from orchestrator.cluster import limits
@@ -31,6 +32,8 @@ from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.printable import one_line, without_passwords
 
+# a program or a notebook may have imported Ray before this file set the variable
+ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
 # Ray would print its processes' reports to standard output; their logs have them too
 ray._private.worker.print_to_stdstream = lambda *arguments, **named: None
 

@@ -1,6 +1,9 @@
 """A local Ray is started again where it was too slow; otherwise one line says what to do."""
 
+import os
 import platform
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from ray._private.utils import check_version_info
 from orchestrator.cluster import connect
 from orchestrator.config.model import Resources
 from orchestrator.errors import SweepFailed
+from tests.factories.command import ROOT
 from trials.errors import InputError
 
 
@@ -101,3 +105,10 @@ def test_other_versions_are_named_for_both_sides():
 def test_oldest_ray_is_the_one_of_the_project():
     declared = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"ray[tune]>={connect.MINIMUM}" in declared
+
+
+def test_local_ray_listens_on_loopback_also_where_a_program_imported_ray_first():
+    code = "import ray, orchestrator.cluster.connect as c; print(c.ray._private.services.get_node_ip_address())"
+    told = {name: value for name, value in os.environ.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told, cwd=ROOT)
+    assert done.stdout.split() == ["127.0.0.1"]
