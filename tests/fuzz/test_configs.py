@@ -452,7 +452,7 @@ def space_cases() -> Iterator[tuple[str, Case]]:
     grid = changed("search/sampler", "grid", changed("space", {"train.seed": {"type": "int", "low": 0, "high": 10**9}}))
     yield "a grid of 10^9", Case(grid, "too many points")
     bases = {f"eval.{role}.{name}": list(range(1, 7)) for role in ("math", "commonsense") for name in ("seed", "batch_size")}
-    yield "baselines by the thousand", Case(changed("space", bases), "needs its own baseline")
+    yield "baselines by the thousand", Case(changed("space", bases), "each with its own baseline")
 
 
 SEARCH_ACCEPTED = {

@@ -160,6 +160,9 @@ class TrialRecord(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "TrialRecord":
+        for role in (*self.scores, *self.details, *self.halves):
+            if not role.isidentifier():
+                raise ValueError(f"a role is a plain word, but got {role!r}")
         for role, halves in self.halves.items():
             if lacking := [half for half, named in halves.items() if "score" not in named]:
                 raise ValueError(f"halves.{role}.{lacking[0]} has no score")

@@ -71,3 +71,13 @@ def test_incomplete_record_is_set_aside(place, record):
         assert ledger.read(record.key) is None
     ledger.write(record)
     assert ledger.read(record.key) == record
+
+
+@pytest.mark.parametrize("role", ["", "a role", "1st"])
+def test_record_with_a_role_that_is_no_word_is_damaged(tmp_path, record, role):
+    ledger = Ledger(tmp_path)
+    ledger.write(record)
+    path = ledger.folder(record.key) / "record.json"
+    path.write_text(path.read_text().replace('"math"', f'"{role}"', 1))
+    with pytest.raises(InputError, match="a role is a plain word"):
+        ledger.read(record.key)
