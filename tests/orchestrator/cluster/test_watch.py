@@ -83,6 +83,7 @@ from orchestrator.cluster import watch
 watch._UNWIND_SECONDS = 0.1
 process = subprocess.Popen(["true"])
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and what it starts, ignores SIGINT
 try:
     watch.Watch().begin({"gcs_server": watch.child(process)}, Path("/nowhere"))
     time.sleep(60)
