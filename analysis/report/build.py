@@ -88,10 +88,12 @@ def _flags(sweep: Sweep) -> pd.Series:
 
 
 def _points(sweep: Sweep) -> list[Point]:
-    """The pages of the at most PAGES front points with the highest probability, in the front's order."""
+    """The pages of the at most PAGES front points with the highest probability, in the front's order; of finished trials where
+    the front is empty: what a training lost is wanted most where the base beats it."""
     marks = _flags(sweep)
-    likely = sweep.front.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
-    rows = sweep.front[sweep.front.index.isin(likely)]
+    shown = sweep.front if len(sweep.front) else sweep.complete
+    likely = shown.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
+    rows = shown[shown.index.isin(likely)]
     return [point(sweep, row, marks[index]) for index, row in zip(rows.index, rows.to_dict("records"), strict=True)]
 
 

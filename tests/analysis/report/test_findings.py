@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.formatting import labels
+from analysis.report.build import report
 from analysis.report.findings import _unsteady, claims, headline
 from analysis.results import schema as col
 from tests.factories.sweeps import NASTY, SITUATIONS
@@ -51,6 +52,12 @@ def test_headline_blames_no_base_that_has_no_value(builder):
     sweep = builder.load(constraints=[])
     assert headline(sweep).endswith("none of them has a value for every objective.")
     assert not any("untrained base" in claim for claim in claims(sweep))
+
+
+def test_trials_that_the_base_beats_have_pages_where_the_front_is_empty(builder):
+    page = report(builder.baseline().add((18, 39)).load())
+    assert "Finished trials, one by one" in page
+    assert 'id="trial-0"' in page
 
 
 def test_report_says_how_many_trials_the_base_beats(builder):
