@@ -91,11 +91,13 @@ def confirming(found: "Sweep", seeds: int) -> SweepConfig:
         "_": [{path: value for path, value in point.items() if not path.startswith("derive.")} for point in points]
     }
     data["space"]["_"] = list({repr(point): point for point in data["space"]["_"]}.values())
-    if earlier is not None and (earlier["space"], earlier["search"].get("replicates")) != (data["space"], seeds):
-        raise InputError(
-            f"{folder_of(found)}: it confirms other settings or under another number of seeds "
-            f"({earlier['search'].get('replicates')}); rename it, and the same command begins anew"
-        )
+    if earlier is not None:
+        before = [dotted_path.read(earlier, path) for path in ("space", "search.replicates")]
+        if before != [data["space"], seeds]:
+            raise InputError(
+                f"{folder_of(found)}: it confirms other settings or under another number of seeds ({before[1]}); rename it, "
+                "and the same command begins anew"
+            )
     return api.config(data)
 
 

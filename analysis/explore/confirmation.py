@@ -5,6 +5,7 @@ The best of many trials owe a part of their values to the luck of their seeds. A
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def folder_of(found: Sweep) -> Path:
     return found.folder.with_name(f"{found.folder.name}{_SUFFIX}")
 
 
+@lru_cache(maxsize=1)  # a report takes it twice, and a sweep takes seconds to load
 def confirmation(found: Sweep) -> Confirmation | None:
     """None where no setting has been confirmed yet. Raises InputError where the confirming sweep cannot be read."""
     if not exists(folder_of(found) / "manifest.json"):
@@ -47,10 +49,11 @@ def confirmation(found: Sweep) -> Confirmation | None:
     if confirms(confirmed.config) != found.name or confirmed.judged != found.judged:
         return None  # somebody's own sweep of that name
     again = {_settings(row, confirmed): row for row in confirmed.complete.to_dict("records")}
-    pairs = [(row, again[_settings(row, found)]) for row in _candidates(found) if _settings(row, found) in again]
-    distinct = {id(row): (first, row) for first, row in reversed(pairs)}
-    ordered = tuple(pair for pair in pairs if distinct[id(pair[1])] == pair)
-    return Confirmation(found, confirmed, ordered) if ordered else None
+    pairs = []
+    for row in _candidates(found):  # trials that differ in their seeds alone are one setting, which the first stands for
+        if (other := again.pop(_settings(row, found), None)) is not None:
+            pairs.append((row, other))
+    return Confirmation(found, confirmed, tuple(pairs)) if pairs else None
 
 
 def _candidates(found: Sweep) -> list[dict[Any, Any]]:

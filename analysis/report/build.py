@@ -88,8 +88,10 @@ def _flags(sweep: Sweep) -> pd.Series:
 
 
 def _points(sweep: Sweep) -> list[Point]:
-    """The pages of the at most PAGES front points with the highest probability, in the front's order; of finished trials where
-    the front is empty: what a training lost is wanted most where the base beats it."""
+    """The pages of the at most PAGES front points with the highest probability, in the front's order.
+
+    Of finished trials where the front is empty: one asks what a training lost above all where the base beats it.
+    """
     marks = _flags(sweep)
     shown = sweep.front if len(sweep.front) else sweep.complete
     likely = shown.sort_values("p_front", ascending=False, kind="stable").index[:PAGES]
@@ -102,9 +104,9 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
 
     `headline`, `claims` and `notices` are the sentences; `signatures` has each failure signature's metric, bound, and the
     numbers of the trials by verdict; `paper` is its table in shares; `baselines` are the rows of `sweep.baselines`; `cost` and
-    `phases` are those of `analysis.explore.cost`; `confirmed` is that of `analysis.explore.confirmation`;
-    `hypervolume` has its `reference` and interval; `points` has for each page
-    the number, key, seconds and bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
+    `phases` are those of `analysis.explore.cost`; `confirmed` is that of `analysis.explore.confirmation`; `hypervolume` has its
+    `reference` and interval; `points` has for each page the number, key, seconds and bytes by phase, training, rows, losses,
+    KL, and per role `flips`: documents, lost, won, p.
     """
     found, (confirmed, _) = verdicts(sweep), _confirmation(sweep)
     return {

@@ -36,8 +36,7 @@ class Sweep:
     baseline, state, the dotted paths, the metrics (means over the replicates), paired (all its standard errors of differences
     are paired over documents), seconds (of all phases and replicates), failure (text, empty where there is none), feasible
     (complete, and every constraint kept), front_rank (-1: takes no part), on_front (no trial and no base dominates it), p_front
-    (probability to be on the front),
-    p_feasible, correlation (between the errors of the first two objectives)."""
+    (probability to be on the front), p_feasible, correlation (between the errors of the first two objectives)."""
     baselines: pd.DataFrame
     """A row per baseline: key, state, trials (how many are measured against it), per role ROLE.value, its standard error and
     ROLE.n (documents), seconds, failure. The base is also a point: it has the metrics that decide (a gain of 0) and, as a trial

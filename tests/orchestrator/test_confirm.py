@@ -75,6 +75,15 @@ def test_confirmation_that_began_keeps_its_seeds_and_refuses_another_number_or_f
         confirming(load(found.folder), seeds=5)
 
 
+def test_damaged_confirmation_is_refused_in_one_line(found):
+    folder = found.folder.with_name("quickstart-confirmed")
+    folder.mkdir()
+    (folder / "sweep.yaml").write_text("about: {confirms: quickstart}\nsearch: none\n")
+    with pytest.raises(InputError, match="rename it") as caught:
+        confirming(load(found.folder), seeds=3)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_space_of_seeds_alone_has_nothing_to_confirm(found):
     text = (found.folder / "sweep.yaml").read_text()
     for trial in found.trials:
