@@ -23,6 +23,8 @@ class Patience:
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep):
         self.sleep = sleep
+        self.first = _UNKNOWN
+        """Seconds that a request waits in total before the first answer of the hub."""
         self.answered = False
         self.given_up = False
 
@@ -46,7 +48,7 @@ class Patience:
                 requested = requested_wait(response.headers) if response is not None else 0.0
                 # random, so that workers with the same answer do not retry together
                 wait = max(requested, min(2.0**attempt, _STEP)) * _DICE.uniform(1.0, 1.5)
-                longest = _LONGEST if self.answered or response is not None else _UNKNOWN
+                longest = _LONGEST if self.answered or response is not None else self.first
                 if self.given_up or waited + wait > longest:
                     self.given_up = True
                     if failure is not None:
@@ -82,6 +84,7 @@ def requested_wait(headers: Any) -> float:
 def install() -> Patience:
     """Installs the retries for all of huggingface_hub's requests in this process, once."""
     from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
     from huggingface_hub.utils._http import default_client_factory  # with its check of the offline mode
 
@@ -96,7 +99,18 @@ def install() -> Patience:
         client = default_client_factory()
         # In the client, below all callers: huggingface_hub retries no listings and no downloads after a 5xx, and transformers
         # goes on without an optional file whose request failed.
-        client.send = patience.around(client.send, failures, concerned)  # type: ignore[method-assign]
+        send = patience.around(client.send, failures, concerned)
+
+        def patient(request: Any, **options: Any) -> Any:
+            try:
+                return send(request, **options)
+            except failures as error:
+                if not concerned(request):
+                    raise
+                # huggingface_hub and datasets retry a lost connection on their own, and this in no case
+                raise OfflineModeIsEnabled(f"{request.url.host} cannot be reached: {error}") from error
+
+        client.send = patient  # type: ignore[method-assign]
         return client
 
     set_client_factory(factory)

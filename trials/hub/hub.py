@@ -36,7 +36,9 @@ class Hub:
         self.mirror = local(mirror, "hub_mirror").resolve() if mirror else None
         if self.mirror and not self.mirror.is_dir():
             raise InputError(f"hub_mirror: {self.mirror} is not a folder")
-        http_retry.install()
+        patience = http_retry.install()
+        if self.mirror:  # where a mirror is, there is often no network, and then nobody should wait for it
+            patience.first = 0.0
         # the package first: a mirror must not replace the bundled base that records are compared with
         self._roots = [*sorted(_PACKAGE.glob("*/hub")), *([self.mirror] if self.mirror else [])]
 

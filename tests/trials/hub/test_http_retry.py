@@ -15,6 +15,7 @@ import pytest
 
 from tests.factories.busy_hub import BusyHub
 from trials.hub import http_retry
+from trials.hub.hub import Hub
 
 FROM_THE_HUB = """
 import json, time
@@ -136,6 +137,36 @@ def test_hub_that_never_answered_gets_a_short_wait():
     with pytest.raises(ConnectionError):
         clock.request(ConnectionError())
     assert 0 < sum(clock.slept) <= 15
+
+
+def test_beside_a_mirror_an_unreachable_hub_gets_no_wait_and_a_busy_one_its_usual_wait(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(http_retry, "install", lambda: clock.patience)
+    Hub(tmp_path)
+    with pytest.raises(ConnectionError):
+        clock.request(ConnectionError())
+    assert clock.slept == []
+    assert clock.request(200) == 200
+    assert clock.request(503, ConnectionError(), 200) == 200
+    assert len(clock.slept) == 2
+
+
+def test_connection_that_is_given_up_is_retried_by_no_library(monkeypatch):
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx
+
+    def fails(request):
+        raise httpx.ConnectError("no network", request=request)
+
+    made = []
+    monkeypatch.setattr("huggingface_hub.set_client_factory", made.append)
+    monkeypatch.setattr("huggingface_hub.utils._http.default_client_factory", lambda: SimpleNamespace(send=fails))
+    http_retry.install.__wrapped__().given_up = True
+    client = made[0]()
+    with pytest.raises(OfflineModeIsEnabled, match=r"huggingface\.co cannot be reached: no network"):
+        client.send(httpx.Request("HEAD", "https://huggingface.co/some/model"))
+    with pytest.raises(httpx.ConnectError):
+        client.send(httpx.Request("HEAD", "https://elsewhere.org/some/model"))
 
 
 def test_unrepeatable_request_is_sent_once():
