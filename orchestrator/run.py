@@ -10,7 +10,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
+from orchestrator.cluster import limits
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.terminal import Terminal
 from orchestrator.sweep.callback import OnTrial
@@ -20,6 +22,9 @@ from orchestrator.trackers import registry
 from trials.errors import InputError
 from trials.ledger.lease import acquire
 from trials.ledger.storage import anchored, check_store, exists, is_local, refuse_link, root, set_aside
+
+if TYPE_CHECKING:
+    from orchestrator.console.time_left import Timings
 
 
 def drive(
@@ -36,6 +41,8 @@ def drive(
     folder = refuse_link(place / config.name)
     refuse_link(place / "ledger")
     registry.check(config.trackers, folder)
+    if address is None:
+        limits.check_folder()  # before the inputs are read, which may take a minute
     config = pinned(config, place)
     known = exists(folder / "sweep.yaml")
     with ExitStack() as held:
@@ -67,10 +74,14 @@ def drive(
         prefetch.prestage(config, progress.say)
         slots = runner.Slots(config.resources)
         console.print(f"{config.name}: {to_run(sweep)}{slots}")
+        if config.search.documents == "half":
+            console.print("scores are of the searched half of the documents; the report quotes the other half", soft_wrap=True)
         gc.freeze()  # almost every object so far is an import's
         held.callback(gc.unfreeze)  # this process may be a notebook's
         gc.enable()
         Thread(target=_import_exports, daemon=True).start()
+        if address is None:  # nobody knows a cluster's machines
+            Thread(target=_count, args=(config, progress.timings), daemon=True).start()
         with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep), Follower(sweep).following():
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
@@ -87,10 +98,6 @@ def _drop_if_interrupted(observers: Sequence[Observer], kind: object, error: obj
 @contextmanager
 def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: Terminal) -> Iterator[None]:
     """Connects to Ray, and checks the inputs while Ray's processes start."""
-    from orchestrator.cluster import limits
-
-    if address is None:
-        limits.check_folder()  # before the checks, which take their time
     console.print("checking the model, the data and the tasks ...")
     gc.disable()  # imported objects stay: collections would take a tenth of the imports' time
     # in this thread, because loading torch in another one while Ray starts here crashes now and then
@@ -125,6 +132,16 @@ def _import_exports() -> None:
     """Takes a second, which the driver has while its trials run."""
     import analysis.export.files
     import analysis.report.build  # noqa: F401
+
+
+def _count(config: SweepConfig, timings: "Timings") -> None:
+    """The time left is the plan's until trials have measured it."""
+    from orchestrator.planning.estimate import Estimate
+
+    try:
+        timings.counted = Estimate(config, [], None, {}).by_phase()
+    except InputError:  # the inputs were checked; what no plan can count stays unknown
+        return
 
 
 def _on_loopback(address: str) -> bool:

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from analysis.formatting import labels
 from analysis.formatting.numbers import duration
+from analysis.stats.estimate import scores
 from orchestrator.console.live_table import live_table
 from orchestrator.console.time_left import UNKNOWN, Running, Timings
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.events import Event
 from orchestrator.sweep.queue import Job
+from trials.ledger.outcomes import ALL, SEARCH
 from trials.ledger.trial_progress import TrialProgress
 from trials.progress_line import describe
 
@@ -88,6 +90,7 @@ class Progress:
             self._say_if_no_table(lambda: self._start(event))
         if event.event == "trial_progress" and event.key and event.progress:
             self._now[event.key] = event.progress
+            self.timings.watch(event.progress)
             if time.monotonic() - self._said >= _HEARTBEAT:
                 self._say_if_no_table(self._heartbeat)
         if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
@@ -147,8 +150,9 @@ class Progress:
             return f"given up: {event.reason}"
         labels.learn_scales([event.record] if event.record is not None else [])
         if event.number is None:
-            scores = event.record.scores if event.record is not None else {}
-            return "  ".join(f"{role} {_number(f'{role}.value', score.value)}" for role, score in scores.items())
+            split = SEARCH if self.sweep.config.search.documents == "half" else ALL
+            found = scores(event.record, split) if event.record is not None else {}
+            return "  ".join(f"{role} {_number(f'{role}.value', named['score'].value)}" for role, named in found.items())
         shown = []
         for objective in self.sweep.config.search.objectives:
             value = event.metrics.get(objective.metric)

@@ -33,9 +33,11 @@ def show(sweep: Any, terminal: Terminal) -> None:
     given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
     ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
     now = running(sweep)
-    terminal.print(f"{sweep.name}: {ended}, {given_up}{found['pending']} pending, {len(now)} running")
+    # a trial that runs is no longer waiting, and may run with several seeds; a baseline is none
+    pending = found["pending"] - len({one.number for one in now if one.number is not None})
+    terminal.print(f"{sweep.name}: {ended}, {given_up}{max(pending, 0)} waiting, {len(now)} running")
     if now:
-        terminal.print(_table(now, _timings(sweep)))
+        terminal.print(_table(now, _timings(sweep, now)))
     for failure in found["failures"]:
         key = f" ({failure['key']})" if failure["key"] else ""
         text = one_line(f"{failure['what']}{key}: {failure['kind']}: {failure['message']}")
@@ -57,9 +59,12 @@ def _table(trials: list[RunningTrial], timings: Timings) -> Table:
     return made
 
 
-def _timings(sweep: Any) -> Timings:
-    """Of the sweep's finished trials."""
+def _timings(sweep: Any, now: list[RunningTrial]) -> Timings:
+    """Of the sweep's finished trials, and of the trainings that run."""
     found = Timings()
+    for one in now:
+        if one.progress is not None:
+            found.watch(one.progress)
     for record in sweep.complete_records:
         found.add(record.seconds, record.spec.is_baseline)
     return found

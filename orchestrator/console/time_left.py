@@ -1,4 +1,4 @@
-"""How long running and waiting trials still take, from the seconds of finished ones. Without any, nothing is guessed."""
+"""How long running and waiting trials still take, from the seconds of finished ones; before them, from the plan's."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -23,8 +23,11 @@ class Timings:
     """Seconds by phase of the finished trials. Baselines are apart: they train nothing."""
 
     def __init__(self) -> None:
+        self.counted: Mapping[bool, Mapping[str, float]] = {}
+        """Seconds by phase that the plan counts, by whether of a baseline, for phases that nothing has measured yet."""
         self._count = {True: 0, False: 0}
         self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase
+        self._training: float | None = None
 
     def add(self, seconds: Mapping[str, float], baseline: bool) -> None:
         self._count[baseline] += 1
@@ -32,10 +35,34 @@ class Timings:
         for phase, spent in seconds.items():
             sums[phase] = sums.get(phase, 0.0) + spent
 
+    def watch(self, progress: TrialProgress) -> None:
+        """A running training shows how long one takes before any has ended."""
+        if progress.phase == "train" and progress.left is not None:
+            self._training = (progress.seconds + progress.left) / (progress.together or 1)
+
     def mean(self, baseline: bool) -> float | None:
         """Mean seconds of a finished trial; None while there is none."""
-        count = self._count[baseline]
-        return sum(self._sums[baseline].values()) / count if count else None
+        return sum(self._means(baseline).values()) if self._count[baseline] else None
+
+    def _means(self, baseline: bool) -> dict[str, float]:
+        """Seconds by phase: of finished trials, else of the baselines and a running training, else counted.
+
+        Empty while a phase that counts is unknown.
+        """
+        if count := self._count[baseline]:
+            return {phase: spent / count for phase, spent in self._sums[baseline].items()}
+        found = dict(self.counted.get(baseline, {}))
+        if baseline:
+            return found
+        if self._count[True]:  # they answered the same documents
+            found |= {phase: spent for phase, spent in self._means(True).items() if _rank(phase) == len(_ORDER)}
+        if self._training is not None:
+            found["train"] = self._training
+        return found if "train" in found and any(_rank(phase) == len(_ORDER) for phase in found) else {}
+
+    def _measured(self, baseline: bool) -> bool:
+        """Whether nothing that counts is the plan's."""
+        return self._count[baseline] > 0 or (not baseline and self._count[True] > 0 and self._training is not None)
 
     def left(self, one: Running) -> float | None:
         """Seconds until a running trial ends, 0 for an overdue one; None while that is unknown."""
@@ -52,13 +79,11 @@ class Timings:
 
     def _parts(self, one: Running) -> tuple[float, float] | None:
         """Seconds of the current phase and of the later ones."""
-        mean = self.mean(one.baseline)
-        if mean is None:
+        now, means = one.progress, self._means(one.baseline)
+        if not means:
             return None
-        now, count = one.progress, self._count[one.baseline]
-        means = {phase: spent / count for phase, spent in self._sums[one.baseline].items()}
         if now is None or now.phase not in means:
-            return max(mean - one.age, 0.0), 0.0
+            return max(sum(means.values()) - one.age, 0.0), 0.0
         if now.evaluated is not None:  # the roles take turns, so what is left is not that of the later ones
             roles = sum(spent for phase, spent in means.items() if _rank(phase) == len(_ORDER))
             return max(roles - now.evaluated - now.seconds, now.left or 0.0, 0.0), 0.0
@@ -70,16 +95,18 @@ class Timings:
     def of_sweep(self, running: Sequence[Running], waiting: Mapping[bool, int], slots: int) -> str:
         """'about 2 min 10 s left' for the running trials and so many `waiting` ones, by whether they are baselines."""
         lefts = [self.left(one) for one in running]
-        means = {baseline: self.mean(baseline) for baseline, count in waiting.items() if count}
-        if None in lefts or None in means.values() or not (lefts or means):
+        means = {baseline: sum(self._means(baseline).values()) for baseline, count in waiting.items() if count}
+        if None in lefts or 0 in means.values() or not (lefts or means):
             return UNKNOWN
+        measured = all(map(self._measured, {one.baseline for one in running} | means.keys()))
         known = [one for one in lefts if one is not None]
         if not means and 0.0 in known:
-            return "the last trials take longer than those before"
+            return "the last trials take longer than those before" if measured else UNKNOWN
         # an overdue trial shortens no other one's time
         work = [spent for one in running if (spent := self._work(one)) is not None]
-        rest = sum(work) + sum(waiting[baseline] * (mean or 0.0) for baseline, mean in means.items())
-        return f"about {duration(round(max([rest / max(slots, 1), *known, 1.0])))} left"
+        rest = sum(work) + sum(waiting[baseline] * mean for baseline, mean in means.items())
+        about = f"about {duration(round(max([rest / max(slots, 1), *known, 1.0])))} left"
+        return about if measured else f"{about} (counted, not measured)"
 
 
 def _rank(phase: str) -> int:

@@ -16,7 +16,7 @@ from orchestrator.planning.benchmark_lengths import Lengths, unknown_tasks
 from orchestrator.planning.cost import GIB, Machine
 from orchestrator.planning.model_shape import Shape, read_shape, shape_of
 from orchestrator.planning.row_lengths import CHARACTERS, RowLengths, counter, local_tokenizer
-from orchestrator.planning.space_points import corners
+from orchestrator.planning.space_points import corners, draws
 from orchestrator.planning.task_lengths import own_lengths
 from orchestrator.planning.timings import Measured
 from trials.errors import InputError
@@ -142,6 +142,15 @@ class Estimate:
         derive = self.config.derive
         again = len(derive.points()[1:]) if not spec.is_baseline and derive.applies(spec) else 0
         return {name: phase.seconds * (1 + again * name.startswith("evaluate.")) for name, phase in phases.items()}
+
+    def by_phase(self) -> dict[bool, dict[str, float]]:
+        """Mean seconds by phase of a baseline (True) and of a trial of the space (False); empty where one is unknown."""
+        found = {}
+        for baseline, specs in ((True, self.config.baseline_specs()), (False, list(draws(self.config)))):
+            wholes = [whole for spec in specs if (whole := self.whole(spec)) is not None]
+            known = wholes if len(wholes) == len(specs) else []
+            found[baseline] = {phase: sum(one.get(phase, 0.0) for one in known) / len(known) for phase in (known or [{}])[0]}
+        return found
 
     def totals(self, specs: Sequence[TrialSpec]) -> list[float] | None:
         """Seconds of each trial in all phases; None if one is unknown."""

@@ -35,9 +35,9 @@ def test_finished_sweep_starts_no_ray(parts, tmp_path, monkeypatch):
     assert "all 2 trials are done" in console.file.getvalue()
 
 
-def test_unfit_folder_of_ray_is_found_before_the_checks(parts, tmp_path, monkeypatch):
+def test_unfit_folder_of_ray_is_found_before_any_input_is_read(parts, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
-    monkeypatch.setattr(run, "_check", lambda *_: pytest.fail("checks first"))
+    monkeypatch.setattr(run, "pinned", lambda *_: pytest.fail("reads inputs first"))
     console = Terminal(file=io.StringIO(), width=160)
     with pytest.raises(InputError, match=r"RAY_TMPDIR: .*none: "):
         run.drive(SweepConfig.model_validate(parts), tmp_path, None, console)

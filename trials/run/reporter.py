@@ -158,12 +158,21 @@ class Reporter:
             done, of = (found.step, found.steps) if found.steps is not None else (found.documents, found.of_documents)
             if done is None or of is None or len(self._marks) < 2:
                 return found
-            (begun, first, before), (newest, last, tokens) = self._marks[0], self._marks[-1]
-            each = (newest - begun) / (last - first)
-            found.left = round(max(each * (of - last) - (self._clock() - newest), 0.0), 1)
+            (begun, _, before), (newest, _, tokens) = self._marks[0], self._marks[-1]
+            found.left = self._left(of)
             if found.steps is not None:
                 found.tokens_per_second = round((tokens - before) / (newest - begun), 1)
             return found
+
+    def _left(self, of: int) -> float | None:
+        """Seconds to the end of the phase; None where all is answered or the last ones are overdue."""
+        (begun, first, _), (newest, last, _) = self._marks[0], self._marks[-1]
+        each, now, together = (newest - begun) / (last - first), self._clock(), last - self._marks[-2][1]
+        rest, waited = of - last, now - newest
+        if waited > each * together:  # overdue: at the best, as many as last time are done now
+            each, rest, waited = (now - begun) / (last - first + together), rest - together, 0.0
+        left = round(each * rest - waited, 1)
+        return left if left > 0.0 else None
 
     def _mark(self, done: int) -> None:
         """Notes when so many steps or documents were done, at most once a tick."""

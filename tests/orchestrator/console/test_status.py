@@ -33,6 +33,6 @@ def test_running_trial_is_shown_with_its_progress_and_an_honest_end(tmp_path):
     finally:
         lease.release()
     shown = terminal.file.getvalue()
-    assert "1 pending, 1 running" in shown
+    assert "0 waiting, 1 running" in shown
     assert f"trial 1  {key[:8]}  train 3/9, loss 1.500, 1 min 00 s left (no sign of life for" in shown
     assert "trial ends in about 1 min 04 s" in shown  # the finished trial evaluated for 3.5 s

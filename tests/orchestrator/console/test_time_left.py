@@ -29,6 +29,25 @@ def test_baseline_says_nothing_about_trials_that_train():
     assert only_baseline.of_sweep([], {True: 1, False: 0}, 1) == "about 1 min 40 s left"
 
 
+def test_counted_seconds_stand_in_and_say_so_until_a_phase_is_measured():
+    found = Timings()
+    found.counted = {True: {"evaluate.math": 20.0}, False: {"train": 30.0, "evaluate.math": 20.0}}
+    baseline = Running(True, 5.0, now("evaluate.math", left=60.0, seconds=5.0))
+    assert found.of_sweep([baseline], {True: 0, False: 1}, 1) == "about 1 min 50 s left (counted, not measured)"
+    assert found.of_sweep([Running(True, 500.0)], {}, 1) == UNKNOWN
+    found.add({"load": 1.0, "evaluate.math": 100.0}, baseline=True)
+    assert found.of_sweep([], {True: 0, False: 2}, 1) == "about 4 min 20 s left (counted, not measured)"
+    training = now("train", seconds=30.0, left=60.0)
+    found.watch(training)
+    assert found.of_sweep([Running(False, 30.0, training)], {True: 0, False: 1}, 1) == "about 5 min 50 s left"
+
+
+def test_running_training_and_baseline_suffice_without_a_count():
+    found = timings(baseline=True)
+    found.watch(now("train", seconds=10.0, left=90.0, together=2))
+    assert found.of_sweep([], {True: 0, False: 1}, 1) == "about 1 min 29 s left"
+
+
 def test_running_trial_takes_what_its_phase_says_and_the_mean_of_later_phases():
     found = timings()
     assert found.left(Running(False, 30.0)) == 70.0

@@ -31,8 +31,8 @@ def test_rate_and_time_left_come_from_measured_steps(reporter, clock):
     assert (found.step, found.steps, found.loss) == (4, 6, 2.6)
     assert (found.left, found.tokens_per_second, found.seconds) == (4.0, 56.2, 8.0)
     assert found.losses == [(1, 2.9), (2, 2.8), (3, 2.7), (4, 2.6)]
-    clock[0] += 100.0  # a step that takes longer than those before leaves no negative time
-    assert reporter.progress().left == 0.0
+    clock[0] += 7.0  # a step that takes longer than those before: 15 s for 5 steps at the best
+    assert reporter.progress().left == 3.0
 
 
 def test_resumed_training_counts_its_own_steps_for_the_rate(reporter, clock):
@@ -50,6 +50,19 @@ def test_documents_are_counted_and_start_over_when_memory_ran_out(reporter, cloc
     reporter.documents(10, 40)
     assert (reporter.progress().documents, reporter.progress().of_documents, reporter.progress().left) == (10, 40, 15.0)
     reporter.documents(0, 40)
+    assert reporter.progress().left is None
+
+
+def test_no_time_left_is_named_where_the_last_documents_are_overdue_or_answered(reporter, clock):
+    reporter.phase("evaluate.math")
+    for documents in (0, 16, 32):
+        reporter.documents(documents, 40)
+        clock[0] += 8.0
+    clock[0] -= 6.0
+    assert reporter.progress().left == 2.0
+    clock[0] += 60.0
+    assert reporter.progress().left is None
+    reporter.documents(40, 40)  # what follows the last answer may take a minute
     assert reporter.progress().left is None
 
 
