@@ -176,6 +176,8 @@ class Drawn:
     places: dict[str, list[str]] = field(default_factory=dict)
     """File and row of the first ones of each reason, in the order of the draw."""
 
+    unusable: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Of conversations, by reason: number of all rows, drawn or not, that no trial can use, with file and row of the first."""
     unusual: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Number of used conversations by what is unusual in them, with file and row of the first in the order of the draw."""
 
@@ -243,10 +245,14 @@ class Draw:
         definition, files, control = self._source.version
         return (definition, *files, control) if files else ()
 
-    def check_rows(self) -> None:
-        """Reads and renders the rows; raises InputError for a broken one."""
+    def check_rows(self) -> dict[str, tuple[int, str]]:
+        """Reads and renders the rows, drawn or not; raises InputError for a broken one. Returns Drawn.unusable."""
+        found: dict[str, tuple[int, str]] = {}
         for number in range(min(len(self._source), _CHECKED)):
-            _ = self._source[number]
+            if reason := unusable(self._source[number]):
+                count, first = found.get(reason, (0, self._source.where(number)))
+                found[reason] = count + 1, first
+        return found
 
     def check_tokens(self, encode: Encoder) -> None:
         """Encodes the held-out rows, which no draw reads; raises InputError for one that cannot be encoded."""

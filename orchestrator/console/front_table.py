@@ -13,7 +13,8 @@ def front_table(sweep: Any) -> Table | str:
 
     if not len(sweep.front):
         return f"front of {sweep.name}: empty. {headline(sweep)}"
-    title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials"
+    half = f", {sweep.half} half" if sweep.half else ""
+    title = f"front of {sweep.name}: {len(sweep.front)} of {len(sweep.trials)} trials{half}"
     return as_terminal(trial_table.front_table(sweep, brief=True), title)
 
 

@@ -12,6 +12,7 @@ from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Memory
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.simulate import ATTEMPTS, Simulation
+from trials.ledger.outcomes import REPORT, SEARCH
 
 _USES = ("rows", "used", "cut", "cut_tokens", "duplicates")
 """Counts of a source's rows that are no reason to leave one out."""
@@ -89,7 +90,7 @@ def _seconds(plan: Plan) -> str:
 
 
 def _benchmark(found: Benchmark) -> str:
-    """ "my_task of /home/me/tasks, 40 documents; exact_match, lower is better"."""
+    """ "my_task of /home/me/tasks, 40 documents (22 searched, 18 reported); exact_match, lower is better"."""
     metric = found.metric.removesuffix(",none")
     direction = ", lower is better" if found.better == "lower" else ""
     if found.documents is None:
@@ -97,6 +98,8 @@ def _benchmark(found: Benchmark) -> str:
     else:
         part = f" of {found.of:,}" if found.of is not None and found.of != found.documents else ""
         size = f"{found.documents:,}{part} document{'s' * (found.documents != 1)}"
+    if found.halves is not None:
+        size += f" ({found.halves[SEARCH]:,} searched, {found.halves[REPORT]:,} reported)"
     return f"{' + '.join(found.task)} of {found.origin}, {size}; {metric}{direction}"
 
 
@@ -107,11 +110,15 @@ def _rows(plan: Plan, source: str, counts: dict[str, int]) -> str:
     parts += [f"{counts['duplicates']:,} of them duplicates"] if counts["duplicates"] else []
     reasons = {name: count for name, count in counts.items() if name not in _USES}
     if reasons:
-        parts.append(f"left out before the last one: {', '.join(f'{count:,} {reason}' for reason, count in reasons.items())}")
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        parts.append(f"skipped on the way to them: {skipped}")
     lines = ["; ".join(parts)]
     for reason, places in plan.unused.get(source, {}).items():
         more = ", ..." if reasons[reason] > len(places) else ""
         lines.append(f"{reason}: {', '.join(places)}{more}")
+    for reason, (count, first) in plan.unusable.get(source, {}).items():
+        if count > reasons.get(reason, 0):
+            lines.append(f"in the whole source: {count:,} {reason} (first: {first})")
     for oddity, (count, first) in plan.unusual.get(source, {}).items():
         lines.append(f"{count:,} row{'s have' if count > 1 else ' has'} {oddity} (first: {first})")
     return "\n".join([*([plan.formats[source]] if source in plan.formats else []), *lines])

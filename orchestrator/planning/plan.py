@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import gpu_catalog
+from orchestrator.cluster import limits
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.benchmarks import Benchmark, benchmarks
@@ -77,6 +78,9 @@ class Plan:
     """By local source without templates of its own: its format and the columns that show it."""
     unused: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By local source and reason: file and row of the first three rows left out."""
+    unusable: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
+    """By local source of conversations and reason: number of rows, drawn or not, that no trial can use, file and row of the
+    first."""
     unusual: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
     """By local source and by what is unusual in a conversation: number of used rows, file and row of the first."""
     eval: dict[str, Benchmark] = field(default_factory=dict)
@@ -139,11 +143,12 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         rows={name: counts.numbers() for name, counts in rows.items()},
         formats={name: counts.format for name, counts in rows.items() if counts.format},
         unused={name: counts.places for name, counts in rows.items() if counts.places},
+        unusable={name: counts.unusable for name, counts in rows.items() if counts.unusable},
         unusual={name: counts.unusual for name, counts in rows.items() if counts.unusual},
-        eval=benchmarks(specs, tasks),
+        eval=benchmarks(specs, tasks, halved=config.search.documents == "half"),
         notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
-    made.warnings.extend([*chat_warnings(config), *_warnings(made, config)])
+    made.warnings.extend([*chat_warnings(config), *_warnings(made, config), *_folder_of_ray()])
     return made
 
 
@@ -242,6 +247,13 @@ def _warnings(made: Plan, config: SweepConfig) -> Iterator[str]:
         yield "no GPU here to put a price on: name the kind with --gpu"
     if made.money is None and made.price_per_gpu_hour is not None and made.gpu is not None:
         yield "the price needs a number of hours, which is unknown"
+
+
+def _folder_of_ray() -> Iterator[str]:
+    try:
+        limits.check_folder()
+    except InputError as error:
+        yield f"a run on this machine would be refused: {error}"
 
 
 def _proposed_keys(folder: Path) -> set[str]:

@@ -90,6 +90,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     from trials.evaluation import documents, evaluate
     from trials.hub.hub import Hub
     from trials.spec import Evaluation
+    from trials.tasks import splits
     from trials.tasks.tasks import Tasks
 
     vars(lm_eval.utils.env).pop("from_string", None)  # trials.evaluate has lm-eval's templates compiled once; not here
@@ -103,7 +104,7 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
         built = tasks.build(evaluation)
         for task in built.values():  # lm-eval's own walk through the documents again
             vars(task).pop("doc_iterator", None)
-        samples = evaluate.sample({name: len(t.eval_docs) for name, t in built.items()}, evaluation.documents, evaluation.seed)
+        samples = splits.sample({name: len(t.eval_docs) for name, t in built.items()}, evaluation.documents, evaluation.seed)
         found = lm_eval.simple_evaluate(
             model=model_of,
             tasks=[built[name] for name in samples],

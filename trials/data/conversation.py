@@ -182,8 +182,8 @@ def _content(value: Any, name: str) -> str | None:
         return "".join(part["text"] for part in value)
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return None if math.isnan(value) else str(value)
+    if isinstance(value, float) and math.isnan(value):  # null in a table; another number would lose its spelling (4.50)
+        return None
     raise Malformed(f"{name}: its content is {_kind(value)}, not text; write it as text")
 
 

@@ -57,11 +57,12 @@ def recognised(name: str, source: Source, rows: Rows) -> Format | None:
         return found[0]
     columns = ", ".join(rows.columns) or "none"
     if not found:
-        first, last = (rows.columns[0], rows.columns[-1]) if rows.columns else ("a", "b")
+        first, *others = rows.columns or ("a", "b")
+        such = f'instruction: "{{{{{first}}}}}" and response: "{{{{{others[-1]}}}}}"' if others else f'text: "{{{{{first}}}}}"'
         raise InputError(
             f"source {name!r}: {source.dataset}: its columns ({columns}) fit no known format (messages, conversations, prompt "
-            f"and completion, instruction and output, question and answer, text); write templates over them in "
-            f'data.sources.{name}, such as instruction: "{{{{{first}}}}}" and response: "{{{{{last}}}}}"'
+            f"and completion, instruction and output, question and answer, text){_meant(rows.columns)}; write templates over "
+            f"them in data.sources.{name}, such as {such}"
         )
     fits = " and ".join(f"{one.name} ({', '.join(one.read)})" for one in found)
     ways = ", or ".join(_spelled(one.source) for one in found)
@@ -69,6 +70,13 @@ def recognised(name: str, source: Source, rows: Rows) -> Format | None:
         f"source {name!r}: {source.dataset}: its columns ({columns}) fit {fits}; write the one that is meant in "
         f"data.sources.{name}: {ways}"
     )
+
+
+def _meant(columns: Sequence[str]) -> str:
+    """The column of a format that a misspelt one is most like."""
+    known = {*_CONVERSATIONS, *(name for fields in _TEXTS.values() for names in fields.values() for name in names)}
+    near = ((column, difflib.get_close_matches(column.lower(), known, n=1, cutoff=0.8)) for column in columns)
+    return next((f"; did you mean {meant[0]} by {column}?" for column, meant in near if meant and column not in known), "")
 
 
 def _fitting(source: Source, rows: Rows) -> Iterator[Format]:

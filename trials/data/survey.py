@@ -1,6 +1,7 @@
 """Counts usable rows before any trial: rows are rendered, screened for test documents and encoded as in a trial."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -111,17 +112,24 @@ class Survey:
 
 
 def _check_rows(draw: mix.Draw) -> None:
-    """Reads the rows of a source of conversations, unless this code has done so with this content before."""
+    """Reads all rows of a source of conversations, unless this code has done so with this content before."""
     # a trial of another seed would come upon a broken row in the middle of a sweep
     if not draw.converses:
         return
     identity = hashlib.sha256("|".join([_code(), *draw.version]).encode()).hexdigest()[:32]
     note = fingerprint.cache("checked_rows") / identity
-    if draw.version and note.is_file():
-        return
-    draw.check_rows()
-    if draw.version:
-        fingerprint.keep(note, "every row can be read\n")
+    known = _noted(note) if draw.version else None
+    draw.counts.unusable = draw.check_rows() if known is None else known
+    if draw.version and known is None:
+        fingerprint.keep(note, json.dumps(draw.counts.unusable))
+
+
+def _noted(note: Path) -> dict[str, tuple[int, str]] | None:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        return {str(reason): (int(count), str(first)) for reason, (count, first) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # missing or damaged
+        return None
 
 
 @cache

@@ -22,27 +22,11 @@ from trials.ledger.outcomes import Scale
 from trials.spec import Evaluation
 from trials.tasks.chat_prompts import WITHOUT_SYSTEM, ChatPrompts, check_tasks
 from trials.tasks.measures import Measure, check_aggregate, measure
+from trials.tasks.splits import document_numbers
 from trials.tasks.tasks import Tasks, check
 
 for _name in ("lm_eval", "lm_eval.evaluator", "lm_eval.api.task"):
     logging.getLogger(_name).setLevel(logging.ERROR)
-
-
-def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
-    """Sorted document numbers by task: a seeded sample of all tasks' documents. A smaller sample is part of a larger one."""
-    everything = [(task, index) for task, size in sizes.items() for index in range(size)]
-    if documents is not None:
-        order = np.random.default_rng(seed).permutation(len(everything))
-        everything = [everything[i] for i in order[:documents]]
-    chosen: dict[str, list[int]] = {}
-    for task, index in sorted(everything):  # lm-eval reads documents in ascending order, their numbers in the list's
-        chosen.setdefault(task, []).append(index)
-    return chosen
-
-
-def document_numbers(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Sorted numbers of a role's documents by task."""
-    return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)
 
 
 def make_engine(name: str, model: Any, tokenizer: Any, batch_size: int) -> Engine:

@@ -12,6 +12,7 @@ from trials.ledger.record import Halving
 from trials.run.attempt import Attempt
 from trials.run.session import Session
 from trials.spec import TrialSpec
+from trials.tasks.splits import document_numbers
 
 
 class EarlyStopping(Protocol):
@@ -64,7 +65,7 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
     for role in race.roles:
         evaluation = attempt.spec.eval[role]
         built = session.tasks.build(evaluation)
-        documents[role] = racing.documents(built, scoring.document_numbers(evaluation, built))
+        documents[role] = racing.documents(built, document_numbers(evaluation, built))
         plans[role] = racing.stages(documents[role], race.half)
     answered: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
     attempt.reporter.takes_turns()
@@ -90,7 +91,7 @@ def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataF
     for frame in frames:
         record.engine.setdefault(role, {}).update(frame.attrs.get("engine", {}))
     record.seconds.pop(f"evaluate.{role}", None)
-    if rest := racing.without(scoring.document_numbers(evaluation, session.tasks.build(evaluation)), frames):
+    if rest := racing.without(document_numbers(evaluation, session.tasks.build(evaluation)), frames):
         frames.append(_answer(session, attempt, model, _Part(role, role, rest, sum(map(len, frames)))))
     record.seconds[f"evaluate.{role}"] = round(record.seconds.get(f"evaluate.{role}", 0.0) + seconds, 3)
     return racing.together(frames)
@@ -107,7 +108,7 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
         record.engine.setdefault(part.role, {}).update(documents.attrs.get("engine", {}))
         return documents
     tokenizer, before = session.base(attempt.spec.base).tokenizer, len(record.out_of_memory)
-    of = sum(map(len, scoring.document_numbers(evaluation, session.tasks.build(evaluation)).values()))
+    of = sum(map(len, document_numbers(evaluation, session.tasks.build(evaluation)).values()))
 
     def score(rows: int) -> pd.DataFrame:
         engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)

@@ -1,4 +1,4 @@
-"""The two halves of a benchmark: the search sees one, the report quotes the other.
+"""Which documents of a benchmark are answered, and its two halves: the search sees one, the report quotes the other.
 
 A document's half depends on the document only, not on a sample, a seed or a model.
 """
@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from trials.ledger.outcomes import REPORT, SEARCH, Half
+from trials.spec import Evaluation
 
 # The beginning of a WikiHow context in HellaSwag. Copies without source_id may lack the markers in brackets.
 _ARTICLE = re.compile(r"(?:\[header\] )?How to [^.\[]*")
@@ -32,3 +35,20 @@ def cluster(doc: Mapping[str, Any], doc_hash: str) -> str:
 def half(doc: Mapping[str, Any], doc_hash: str) -> Half:
     """The half of the document's cluster, by its hash: about one in two is in each."""
     return REPORT if hashlib.sha256(cluster(doc, doc_hash).encode()).digest()[0] % 2 else SEARCH
+
+
+def sample(sizes: Mapping[str, int], documents: int | None, seed: int) -> dict[str, list[int]]:
+    """Sorted document numbers by task: a seeded sample of all tasks' documents. A smaller sample is part of a larger one."""
+    everything = [(task, index) for task, size in sizes.items() for index in range(size)]
+    if documents is not None:
+        order = np.random.default_rng(seed).permutation(len(everything))
+        everything = [everything[i] for i in order[:documents]]
+    chosen: dict[str, list[int]] = {}
+    for task, index in sorted(everything):  # lm-eval reads documents in ascending order, their numbers in the list's
+        chosen.setdefault(task, []).append(index)
+    return chosen
+
+
+def document_numbers(evaluation: Evaluation, built: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Sorted numbers of a role's documents by task."""
+    return sample({name: len(task.eval_docs) for name, task in built.items()}, evaluation.documents, evaluation.seed)

@@ -25,3 +25,11 @@ def test_every_kind_of_task_is_described():
         "stock": (("gsm8k",), "lm-eval", None, 1319, 1319),
         "unknown": (("asdiv",), "lm-eval", None, None, None),
     }
+
+
+def test_halves_are_counted_of_the_documents_that_a_trial_answers():
+    spec = small_spec().model_copy(update={"eval": {"own": role(CHOICES), "near": role({**DISTANCE, "documents": 5})}})
+    found = benchmarks([spec], Tasks(Hub()))
+    assert {name: sum(one.halves.values()) for name, one in found.items()} == {"own": 60, "near": 5}
+    assert all(found["own"].halves.values())
+    assert benchmarks([spec], Tasks(Hub()), halved=False)["own"].halves is None

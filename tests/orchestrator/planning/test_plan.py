@@ -27,6 +27,13 @@ def test_records_of_the_ledger_are_not_left_to_run(config, tmp_path):
     assert found.hours_left == pytest.approx(11 / 3600)
 
 
+def test_folder_that_ray_cannot_use_is_a_warning(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/none/of/it")
+    assert plan(config, tmp_path).warnings == [
+        "a run on this machine would be refused: RAY_TMPDIR: /none/of/it: no such folder"
+    ]
+
+
 def test_replicates_are_runs_of_each_trial(parts, config, tmp_path):
     leave(tmp_path, with_samples(config, 32), load=0.0, train=9.0, evaluate=1.0)
     parts["search"]["replicates"] = 3

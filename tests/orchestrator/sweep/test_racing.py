@@ -21,6 +21,7 @@ from trials.evaluation.racing import Race, StoppedEarly
 from trials.ledger.outcomes import STAGES
 from trials.ledger.record import Failure, TrialRecord
 from trials.spec import TrialSpec
+from trials.tasks import splits
 
 ROLES = ("commonsense", "math")
 
@@ -142,7 +143,7 @@ def test_documents_have_lm_evals_own_hashes(worker, spec):
     frame = worker.session.ledger.documents(record.key)
     for role in ROLES:
         built = worker.session.tasks.build(spec.eval[role])
-        asked = stages.documents(built, evaluate.document_numbers(spec.eval[role], built))
+        asked = stages.documents(built, splits.document_numbers(spec.eval[role], built))
         rows = frame[frame["role"] == role]
         assert [(one.number, one.hash, one.half) for one in asked] == list(
             zip(rows["doc_id"], rows["doc_hash"], rows["half"], strict=True)

@@ -125,7 +125,6 @@ def test_sharegpt_call_becomes_a_tool_call():
         ([user(), answer(None)], "a turn without content"),
         ([user(), answer(None, tool_calls=[TOOL])], None),
         ([user(""), answer(""), user(), answer()], None),
-        ([user(2), answer(4.5)], None),
         ([user([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), answer()], None),
     ],
 )
@@ -156,6 +155,7 @@ def test_row_without_anything_to_learn_says_why(messages, reason):
             "messages[0]: its content is a list with a text in it; write one text, or parts {type: text, text: ...}",
         ),
         ([user(True), answer()], "its content is true or false, not text"),
+        ([user(), answer(7)], "messages[1]: its content is a number, not text; write it as text"),
         (
             [user(), {"from": "function_call", "value": "weather(Rome)"}],
             "messages[1]: its tool call is the text 'weather(Rome)'",

@@ -95,6 +95,7 @@ def test_system_column_comes_before_the_turns(folder):
             'rows.jsonl: its columns (a, b) fit no known format (messages, .* such as instruction: "{{a}}"',
         ),
         ({"prompt": "x", "chosen": "y", "rejected": "z"}, "fit no known format"),
+        ({"mesages": [{}]}, 'did you mean messages by mesages?; .* such as text: "{{mesages}}"'),
         ({"messages": 3, "n": 1}, "fit no known format"),
         (
             {"messages": TURNS, "prompt": "Hi", "completion": "Hello"},

@@ -81,6 +81,17 @@ def test_unused_and_duplicate_rows_are_counted_with_their_places(folder):
     }
 
 
+def test_unusable_conversations_are_counted_whether_or_not_a_trial_draws_them(folder):
+    unanswered = {"messages": [{"role": "user", "content": "alone"}]}
+    write(folder, "rows.jsonl", [*chats(60), unanswered, unanswered])
+    for _ in range(2):  # read, and kept from then on
+        survey = Survey(Hub())
+        survey.check(spec_of({"mine": {"dataset": "rows.jsonl"}}, samples=2))
+        counts = survey.drawn()["mine"]
+        assert counts.used == 2
+        assert counts.unusable == {"no turn of the assistant": (2, "rows.jsonl: row 61")}
+
+
 def test_unusual_conversations_are_used_and_counted_with_the_first_place(folder):
     odd = [[*one["messages"], one["messages"][1]] for one in chats(30)]
     write(folder, "rows.jsonl", [{"messages": messages} for messages in odd])

@@ -25,6 +25,7 @@ from trials.models import base
 from trials.run import provenance
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
+from trials.tasks import splits
 from trials.training import trainer
 
 ROOT = Path(__file__).parents[3]
@@ -113,11 +114,11 @@ def test_failed_trial_leaves_a_traceback_and_the_next_one_runs(module_spec, tmp_
 
 def test_document_sample_is_seeded_sorted_and_nested():
     sizes = {"a": 100, "b": 50}
-    small, large = evaluate.sample(sizes, 20, seed=3), evaluate.sample(sizes, 60, seed=3)
+    small, large = splits.sample(sizes, 20, seed=3), splits.sample(sizes, 60, seed=3)
     assert sum(map(len, small.values())) == 20
     assert all(set(small[task]) <= set(large[task]) for task in small)
     assert all(chosen == sorted(chosen) for chosen in large.values())
-    assert small != evaluate.sample(sizes, 20, seed=4)
+    assert small != splits.sample(sizes, 20, seed=4)
     assert max(large["a"]) > 60, "the first documents only, as limit would give"
 
 
