@@ -1,6 +1,7 @@
 """The command line: `slimsweep COMMAND --help` shows an example of each.
 
-Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input; gate adds 3. With --json, standard output holds JSON alone.
+Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input (for front, report, compare and gate also a sweep without a complete
+trial); gate adds 3. With --json, standard output holds JSON alone.
 """
 
 import os
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.config.late_errors import placed
 from orchestrator.config.shipped import find
 from orchestrator.confirm import confirm
 from orchestrator.console.front_table import front_table
@@ -98,7 +100,7 @@ def run(
     from orchestrator import api
 
     sweep_config = api.config(config, override or [])
-    with _stoppable(), only_json(as_json):
+    with _stoppable(), only_json(as_json), placed(config, override or []):
         ran = api.drive(sweep_config, storage, api.Driving(address, err if as_json else out, not as_json, events))
     if as_json:
         _print_json(ran.outcome)
@@ -154,7 +156,8 @@ def plan(
     from orchestrator.planning.plan import Gpus
 
     sweep_config = api.config(config, override or [], gpu)
-    found = api.plan(sweep_config, storage, Gpus(gpu, price_per_gpu_hour, gpus, deaths_per_hour))
+    with placed(config, override or []):
+        found = api.plan(sweep_config, storage, Gpus(gpu, price_per_gpu_hour, gpus, deaths_per_hour))
     if as_json:
         _print_json(found.as_dict())
     else:
@@ -204,6 +207,8 @@ def front(
 ) -> None:
     """Exports the Pareto front: as tables, as a page, as a figure, and as an Optuna study (optuna.db).
 
+    Exit code 2 where no trial is complete: the files are empty then.
+
     Example: slimsweep front runs/quickstart --format csv,tex,svg --trials --figures
     """
     from analysis.export.files import export, export_figures, export_trials, front_rows
@@ -216,26 +221,37 @@ def front(
     written += export_figures(sweep) if figures else []
     if as_json:
         _print_json(front_rows(sweep))
-        return
-    out.print(front_table(sweep))
-    for path in written:
-        out.print(str(path), soft_wrap=True)
+    else:
+        out.print(front_table(sweep))
+        for path in written:
+            out.print(str(path), soft_wrap=True)
+    _check_complete(sweep, ", so the front is empty")
 
 
 @app.command()
 def report(folder: Folder, as_json: AsJson = False) -> None:
     """Writes the sweep's report: one HTML file that needs no network.
 
+    Exit code 2 where no trial is complete: the report has only what failed then.
+
     Example: slimsweep report runs/quickstart
     """
     from analysis.report.build import write_report
     from analysis.results.load import load
 
-    path = write_report(load(root(folder)))
+    sweep = load(root(folder))
+    path = write_report(sweep)
     if as_json:
         _print_json({"file": str(path)})
     else:
         out.print(str(path), soft_wrap=True)
+    _check_complete(sweep, ", so the report has no results")
+
+
+def _check_complete(sweep: Any, so: str) -> None:
+    """InputError where no trial is complete."""
+    if not len(sweep.complete):
+        raise InputError(f"{sweep.name}: no trial is complete{so}")
 
 
 @app.command()
@@ -344,7 +360,9 @@ def compare(
     from analysis.report import compare_page
     from analysis.results.load import load
 
-    found = comparing.compare(load(root(folder)), load(root(other)))
+    for one in (sweeps := (load(root(folder)), load(root(other)))):
+        _check_complete(one, ", so there is nothing to compare")
+    found = comparing.compare(*sweeps)
     written = compare_page.write(found, to)
     if as_json:
         _print_json(comparing.as_dict(found))

@@ -49,6 +49,15 @@ CAVEATS = (
 )
 
 
+_ROLES = ("commonsense", "math")
+
+
+def in_papers_roles(sweep: Sweep) -> bool:
+    """Whether the sweep has the roles of the paper's table, and no task of a user's own in them."""
+    asked = [record.spec.eval[role] for record in sweep.records.values() for role in _ROLES if role in record.spec.eval]
+    return all(f"{role}.value" in sweep.metrics for role in _ROLES) and not any(one.include for one in asked)
+
+
 def paper_point(objectives: Sequence[Objective]) -> list[float] | None:
     """The paper's Llama 3.2 1B in these objectives (shares); None where the paper lacks one of them."""
     llama = PAPER[0]

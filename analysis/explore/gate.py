@@ -60,6 +60,8 @@ def gate(sweep: Sweep, requirements: Sequence[str], trial: str = BEST) -> Gate:
     BEST is the first of the front: the best in the first objective of what keeps the sweep's constraints, on the documents that
     the search saw. Without a front it is the only complete trial. InputError where there is no such trial or metric.
     """
+    if not len(sweep.complete):
+        raise InputError(f"{sweep.name}: no trial is complete, so there is nothing to judge")
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
     wanted = [parse_constraint(text, roles) for text in requirements]
     row = _row(sweep, trial)

@@ -92,7 +92,9 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
         hint = f"; did you mean {role}.{near[0]}?" if near and role.isidentifier() else ""
         raise InputError(f"a metric is ROLE.KIND with KIND one of {', '.join(kinds)}, but got {name!r}{hint}")
     if roles is not None and role not in (known := sorted(roles)) and role != LEARNING:
-        raise InputError(f"{name}: no benchmark has the role {role!r}; the roles are {', '.join(known)}")
+        meant = difflib.get_close_matches(role, known, 1)
+        hint = f"did you mean {meant[0]}.{kind}? " if meant else ""
+        raise InputError(f"{name}: no benchmark has the role {role!r}; {hint}the roles are {', '.join(known)}")
     return role, kind
 
 

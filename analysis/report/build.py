@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from analysis.explore import confirmation as confirming
 from analysis.explore.cost import cost, hours_name, phases
-from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, verdicts
+from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, in_papers_roles, verdicts
 from analysis.export.files import export_trials
 from analysis.export.templates import HTML
 from analysis.export.trial_table import trial_table
@@ -63,7 +63,7 @@ def report(sweep: Sweep, points: Sequence[Point] | None = None) -> str:
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
-        paper=_paper(sweep, pages),
+        paper=_paper(sweep, pages) if in_papers_roles(sweep) else None,
         caveats=CAVEATS,
         trials=trial_table(sweep, sweep.trials, marks, pages, brief=False),
         baselines=_baselines(sweep),

@@ -182,10 +182,12 @@ def quoted(sweep: Sweep) -> str:
     columns = [name for name in sweep.baselines.columns if name.endswith(".n")] if len(sweep.baselines) else []
     counts = [f"{name.removesuffix('.n')} {int(sweep.baselines[name].max())}" for name in columns]
     sizes = f" ({', '.join(counts)} documents)" if counts else ""
-    return (
-        f"Metrics are from the {sweep.half} half of the documents{sizes}. The search used the other half, which decided "
-        "which trials are feasible and on the front. A constraint may therefore look slightly violated."
+    decided = "feasible and on the front" if sweep.constraints else "on the front"
+    text = (
+        f"Metrics are from the {sweep.half} half of the documents{sizes}. The search used the other half, which decided which "
+        f"trials are {decided}."
     )
+    return f"{text} A constraint may therefore look slightly violated." if sweep.constraints else text
 
 
 def _unsteady(sweep: Sweep) -> list[str]:

@@ -22,16 +22,21 @@ def load(path: Path | YamlFile, overrides: Sequence[str] = (), gpu: str | None =
     `gpu`, the kind that trials will have, settles base.dtype auto. Default: accelerator_type, else this machine's GPU.
     """
     file = path if isinstance(path, YamlFile) else YamlFile(path)
-    _take_base(file)
-    for override in overrides:
-        _override(file, override, option)
-        _take_base(file)
+    override_all(file, overrides, option)
     _find_includes(file)
     config = file.check(SweepConfig)
     problems = [*validate.problems(config), *check_eval.question_problems(config, file.data.get("eval"))]
     if problems:
         raise InputError("\n".join(dict.fromkeys(f"{file.where(place)}: {text}" for place, text in problems)))
     return settled(config, gpu)
+
+
+def override_all(file: YamlFile, overrides: Sequence[str], option: str = "--set ") -> None:
+    """Puts the overrides into the file's data, and the section `base` of another file that they or the file name."""
+    _take_base(file)
+    for override in overrides:
+        _override(file, override, option)
+        _take_base(file)
 
 
 def settled(config: SweepConfig, gpu: str | None = None) -> SweepConfig:

@@ -56,3 +56,18 @@ def test_missing_sweep_is_bad_input(tmp_path, command):
     done = command("gate", tmp_path / "none", "--require", "math.drop <= 0.1")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_sweep_without_a_complete_trial_is_one_line_for_every_reader_of_results(tmp_path, command):
+    builder = Builder(tmp_path / "runs").baseline().add()
+    builder.load()
+    for name in (
+        ("gate", "--require", "math.drop <= 0.1"),
+        ("front", "--format", "csv"),
+        ("report",),
+        ("compare", builder.folder),
+    ):
+        done = command(name[0], builder.folder, *name[1:])
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert done.stderr.startswith("quickstart: no trial is complete, so ")
+    assert (builder.folder / "report.html").exists()

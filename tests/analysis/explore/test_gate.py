@@ -84,7 +84,7 @@ def test_best_of_many_on_the_searched_documents_is_named(usual, builder):
         ("#5", "math.drop <= 0.5", "trial #5 of quickstart is pending; it has no numbers"),
         ("#4", "math.drop <= 0.5", "trial #4 of quickstart is failed"),
         ("best", "math.marker_drop <= 0.5", "quickstart has not measured math.marker_drop; it has commonsense.value"),
-        ("best", "maths.drop <= 0.5", "no benchmark has the role 'maths'"),
+        ("best", "maths.drop <= 0.5", "no benchmark has the role 'maths'; did you mean math.drop?"),
     ],
 )
 def test_what_cannot_be_required_is_one_line(trial, requirement, expected, usual):

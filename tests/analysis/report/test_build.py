@@ -332,3 +332,14 @@ def test_report_warns_of_a_low_base_and_of_mixed_hardware(builder):
     first, second = notices(sweep)
     assert "read the drop, not the forgetting rate" in first
     assert "2 kinds of hardware" in second
+
+
+def test_paper_stands_beside_its_own_roles_alone(three, tmp_path):
+    assert 'id="paper"' in report(three.add((26, 37, 30)).load())
+
+    class Own(Builder):
+        roles = ("commonsense", "places")
+
+    wanted = [{"metric": "places.gain", "direction": "maximize"}, {"metric": "commonsense.drop", "direction": "minimize"}]
+    own = Own(tmp_path / "own").baseline((20, 40)).add((26, 37)).load(objectives=wanted, constraints=[])
+    assert "#paper" not in report(own) and 'id="paper"' not in report(own)

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.formatting import labels
 from analysis.report.build import report
-from analysis.report.findings import _unsteady, claims, headline
+from analysis.report.findings import _unsteady, claims, headline, quoted
 from analysis.results import schema as col
 from tests.factories.sweeps import NASTY, SITUATIONS
 from trials.ledger.record import Failure
@@ -100,3 +100,9 @@ def test_base_too_low_for_a_rate_is_in_the_unit_of_its_role(monkeypatch):
     assert _unsteady(SimpleNamespace(judged=["notes.forgetting"], complete_baselines=baselines * [1, 1, 0, 1])) == [
         "The notes base is 0, so its forgetting rate is undefined; read the drop."
     ]
+
+
+def test_only_constraints_can_look_violated(builder):
+    whole = builder.baseline().add((26, 37))
+    assert quoted(whole.load(documents="half")).endswith("A constraint may therefore look slightly violated.")
+    assert quoted(whole.load(documents="half", constraints=[])).endswith("decided which trials are on the front.")
