@@ -10,6 +10,8 @@ from typing import Any
 
 from trials.yaml_file import YamlFile
 
+OF_QUESTIONS = ("questions", "prompt", "answer", "choices", "score", "until", "max_tokens")
+"""The keys of a role that describe a file of questions (see trials/tasks/questions.py)."""
 _HERE = Path(__file__).parent
 
 

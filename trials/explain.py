@@ -67,7 +67,7 @@ def _sentence(error: Any, model: type[BaseModel], place: Place) -> str:
     if error["type"] == "extra_forbidden":
         key, section = str(location[-1]), place[:-1]
         sections = [kind for outer in _walk(model, location[:-1])[0] for kind in plain(outer) if _is_model(kind)]
-        allowed = sorted({field for kind in sections for field in kind.model_fields})
+        allowed = sorted({field for kind in sections for field in [*kind.model_fields, *getattr(kind, "written", ())]})
         hint = _key_hint(key, section, value, allowed, model)
         return f"unknown key {'.'.join(map(str, [*section, key]))!r}; {hint}allowed: {', '.join(allowed)}"
     if error["type"] in ("value_error", _PLACED):

@@ -1,7 +1,7 @@
 """The sections of a TrialSpec, which are also those of a sweep's config: base, data, lora, train, eval, derive."""
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -268,8 +268,6 @@ class Train(Section):
 
 STOCK_ENGINE = "hf"
 """The engine's name in every key, and in records from before there were two engines."""
-
-
 FOLDER = "include/"
 """The task folder's name in Evaluation.content. No data set is called so."""
 
@@ -280,6 +278,8 @@ class Evaluation(Section):
     `NAME` or {preset: NAME, ...} expands to a preset's fields (see trials/benchmark_presets.py), {questions: FILE, ...} to
     those of a task made of the file (see trials/tasks/questions.py).
     """
+
+    written: ClassVar[tuple[str, ...]] = ("preset", *benchmark_presets.OF_QUESTIONS)  # keys of a config that become fields
 
     task: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """An lm-eval task, or several whose documents are pooled."""

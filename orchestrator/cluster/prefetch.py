@@ -29,7 +29,8 @@ def prestage(config: SweepConfig, say: Callable[[str], None]) -> None:
         )
         for node in nodes
     ]
-    say(f"fetching {', '.join(wanted)} on {len(nodes)} node{'s' * (len(nodes) > 1)}, where it is not there yet ...")
+    where = f" on {len(nodes)} nodes" if len(nodes) > 1 else ""
+    say(f"fetching {', '.join(wanted)}{where}, where it is not there yet ...")
     for node, answer in zip(nodes, answers, strict=True):
         try:
             problem = ray.get(answer)
@@ -47,10 +48,12 @@ def _from_hub(config: SweepConfig) -> Iterator[str]:
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
-    names = [spec.base.model for spec in config.baseline_specs()]
+    yield from (spec.base.model for spec in config.baseline_specs() if not hub.has(spec.base.model))
     replayed = [config.data.replay.source] if config.data.replay.source else []
-    names += [find_source(config.data, name).dataset for name in [*config.data.mix, *replayed] if name != SELF]
-    yield from (name for name in names if not hub.has(name))
+    for name in (name for name in [*config.data.mix, *replayed] if name != SELF):
+        source = find_source(config.data, name)
+        if hub.files(name, source) is None:
+            yield source.dataset
     tasks, stock = Tasks(hub), set()
     for evaluation in config.eval.values():
         for name in evaluation.tasks:

@@ -326,7 +326,8 @@ def opened(include: str) -> TaskFolder:
     """The tasks of `include`. Raises InputError, one line, for a folder that is not there or is no task folder."""
     root = located(include)
     if not root.is_dir():
-        why = "this is a file" if root.exists() else f"there is no such folder ({root})"
+        resolved = f" ({root})" if str(root) != include else ""
+        why = "this is a file" if root.exists() else f"there is no such folder{resolved}"
         if root.is_relative_to(fingerprint.cache("questions").resolve()):
             raise InputError(f"{include}: {why}; it was made of a file of questions: use the config that names that file")
         raise InputError(f"{include}: {why}; name a folder of lm-eval tasks")

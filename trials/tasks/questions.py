@@ -19,6 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import yaml
 
+from trials.benchmark_presets import OF_QUESTIONS
 from trials.data import compression, row_files
 from trials.data.sandbox import ERRORS, Sandbox, present, reason
 from trials.errors import InputError
@@ -28,8 +29,6 @@ from trials.ledger import local_files
 from trials.ledger.storage import local
 from trials.tasks import answers
 
-KEYS = ("questions", "prompt", "answer", "choices", "score", "until", "max_tokens")
-"""The keys of a role that describe a file of questions."""
 PROMPT, ANSWER, CHOICES = "Question: {{question}}\nAnswer:", "{{answer}}", "choices"
 SCORES = {"exact": answers.exact, "contains": answers.contains, "numeric": answers.numeric}
 _REGEX = "regex:"
@@ -53,8 +52,8 @@ def expand(given: Mapping[str, Any]) -> dict[str, Any]:
     _check(given)
     for key in (key for key in _TAKEN if key in given):
         raise placed((key,), f"a role with questions has its own {key}; leave one of the two out")
-    asked = {key: given[key] for key in KEYS if key in given}
-    others = {key: value for key, value in given.items() if key not in KEYS}
+    asked = {key: given[key] for key in OF_QUESTIONS if key in given}
+    others = {key: value for key, value in given.items() if key not in OF_QUESTIONS}
     try:
         path = local(asked["questions"])
         task = _Task(path, asked, chat=bool(given.get("chat_template")))
@@ -74,8 +73,8 @@ def ends_by_template(given: Mapping[str, Any]) -> bool:
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    for key in (key for key in given if key not in KEYS):
-        if near := difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75):
+    for key in (key for key in given if key not in OF_QUESTIONS):
+        if near := difflib.get_close_matches(str(key), OF_QUESTIONS, n=1, cutoff=0.75):
             raise placed((key,), f"unknown key; did you mean {near[0]!r}?")
     for key in ("questions", "prompt", "answer", "score"):
         if key in given and not (isinstance(given[key], str) and given[key].strip()):

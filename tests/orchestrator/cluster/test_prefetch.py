@@ -137,12 +137,14 @@ def test_stock_task_is_fetched_where_the_mirror_lacks_its_data(parts, tmp_path, 
     ):
         (tmp_path / there).mkdir(parents=True)
         prestage(SweepConfig.model_validate(parts), said.append)
-        assert said == ([f"fetching {wanted} on 0 node, where it is not there yet ..."] if wanted else [])
+        assert said == ([f"fetching {wanted}, where it is not there yet ..."] if wanted else [])
         said.clear()
 
 
-def test_local_files_are_not_fetched(parts, monkeypatch):
+def test_local_files_are_not_fetched(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(connect.ray, "nodes", lambda: pytest.fail("nothing is to be fetched"))
+    (tmp_path / "chats.jsonl").write_text('{"text": "Hello"}\n' * 40)
+    parts["data"] = {"samples": 8, "mix": {"mine": 1.0}, "sources": {"mine": {"dataset": str(tmp_path / "chats.jsonl")}}}
     said: list[str] = []
     prestage(SweepConfig.model_validate(parts), said.append)
     assert said == []

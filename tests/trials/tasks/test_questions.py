@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from trials.errors import InputError
 from trials.evaluation import evaluate
 from trials.evaluation.engine.fast_engine import FastEngine
+from trials.explain import problems
 from trials.hub.hub import Hub
 from trials.hub.pinning import pinned
 from trials.models import base
@@ -279,3 +280,12 @@ def test_made_role_survives_a_round_trip(file):
     again = Evaluation.model_validate(evaluation.model_dump(mode="json"))
     assert again == evaluation
     assert not again.trust_code, "its scores are this program's own"
+
+
+def test_unknown_key_of_a_role_names_those_of_a_file_of_questions_too(file):
+    given = {"questions": str(file()), "colour": "red"}
+    with pytest.raises(ValidationError) as caught:
+        Evaluation.model_validate(given)
+    ((_, text),) = problems(caught.value, Evaluation, given)
+    assert "unknown key 'colour'" in text
+    assert " answer, " in text and " until" in text
