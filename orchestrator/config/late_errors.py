@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from trials.yaml_file import YamlFile
 
 _SOURCE = re.compile(r"(?:node \S+: )?(?:data set of )?source '([^']+)'")
-_SETTING = re.compile(r"(?:node \S+: )?((?:base|data|eval|hub_mirror|lora|search|train)(?:\.\w+)*)(?=[ :])")
+_SETTING = re.compile(
+    r"(?:node \S+: )?(?:the tokenizer of )?((?:base|data|eval|hub_mirror|lora|search|train)(?:\.\w+)*)(?=[ :])"
+)
 
 
 @contextmanager

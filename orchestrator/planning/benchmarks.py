@@ -10,7 +10,7 @@ from trials.ledger.outcomes import REPORT, SEARCH, Half
 from trials.spec import Evaluation, TrialSpec
 from trials.tasks.measures import measure
 from trials.tasks.splits import document_numbers
-from trials.tasks.tasks import Tasks
+from trials.tasks.tasks import Tasks, too_many_documents
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Benchmark:
 
 
 def benchmarks(specs: Iterable[TrialSpec], tasks: Tasks, halved: bool = True) -> dict[str, Benchmark]:
-    """By role, from the first spec. Raises InputError for an own task that cannot be built.
+    """By role, from the first spec. Raises InputError for an own task that cannot be built, and for too many documents.
 
     `halved`: the search sees one half of the documents, and the report quotes the other.
     """
     first = next(iter(specs))
-    return {role: _benchmark(evaluation, tasks, halved) for role, evaluation in first.eval.items()}
+    return {role: _benchmark(role, evaluation, tasks, halved) for role, evaluation in first.eval.items()}
 
 
-def _benchmark(evaluation: Evaluation, tasks: Tasks, halved: bool) -> Benchmark:
+def _benchmark(role: str, evaluation: Evaluation, tasks: Tasks, halved: bool) -> Benchmark:
     total, better, halves = None, None, None
     if tasks.at_hand(evaluation):
         built = tasks.build(evaluation)
@@ -52,6 +52,8 @@ def _benchmark(evaluation: Evaluation, tasks: Tasks, halved: bool) -> Benchmark:
             halves = {half: counts[half] for half in (SEARCH, REPORT)}
     elif evaluation.include is None and not unknown_tasks(evaluation):
         total = sum(one.documents for one in lengths(evaluation.model_copy(update={"documents": None})))
+        if evaluation.documents is not None and evaluation.documents > total:
+            raise too_many_documents(role, evaluation, total)
     bundled = evaluation.include is None and all(map(tasks.bundled, evaluation.tasks))
     return Benchmark(
         task=evaluation.tasks,

@@ -7,6 +7,7 @@ of Korthikanti et al. (arXiv 2205.05198, section 4), for a Llama block with froz
 
 import math
 import os
+import time
 import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,10 +46,12 @@ class Machine:
 
     @classmethod
     def here(cls, cores: int) -> "Machine":
-        """Cores of this machine's CPU, by the measured rate of a matrix product; takes a few hundredths of a second."""
-        count, side = 50, 128  # small enough for one thread: several would wait for each other on a busy machine
+        """Cores of this machine's CPU, by the rate of a matrix product on one; takes a few hundredths of a second."""
+        # 64 rows are too few for OpenBLAS to start threads, which would count as one core here and wait for each other on a
+        # busy machine; the thread's own time leaves out what other processes took meanwhile
+        count, side = 200, 64
         matrices = np.ones((count, side, side), dtype=np.float32)
-        seconds = min(timeit.repeat(lambda: matrices @ matrices, repeat=8, number=1))
+        seconds = min(timeit.repeat(lambda: matrices @ matrices, timer=time.thread_time, repeat=8, number=1))
         return cls(count * 2 * side**3 / seconds * min(cores, os.cpu_count() or 1) * CPU_SHARE, CPU_BANDWIDTH)
 
 

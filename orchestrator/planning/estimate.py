@@ -3,6 +3,7 @@
 A phase's seconds come from records of the same base on the same hardware, and are counted (cost.py) without such records.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ class Estimate:
         if self.kind is not None:
             how = f"{self.kind.utilization:.0%} of the {self.kind.tflops:g} TFLOP/s of {self.kind.name}"
         else:
-            how = f"{machine.rate / 1e9:.0f} GFLOP/s, {cost.CPU_SHARE:.0%} of this machine's present rate in a matrix product"
+            how = f"{machine.rate / 1e9:.0f} GFLOP/s, {cost.CPU_SHARE:.0%} of this machine's rate in a matrix product"
+            if (load := os.getloadavg()[0]) > 1:
+                self.note(f"seconds are counted for free cores; {load:.1f} processes want this machine's {os.cpu_count()} now")
         launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
         self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
         if phase == "train":

@@ -263,7 +263,11 @@ def check(role: str, evaluation: Evaluation, tasks: Tasks) -> None:
     if (evaluation.marker or evaluation.flexible) and scales != {SHARES_SCALE}:
         raise InputError(f"eval.{role}: marker and flexible are of a metric of right answers, which {evaluation.metric} is not")
     if evaluation.documents is not None and evaluation.documents > total:
-        raise InputError(f"eval.{role}.documents: {evaluation.documents} requested, {'+'.join(evaluation.tasks)} has {total}")
+        raise too_many_documents(role, evaluation, total)
+
+
+def too_many_documents(role: str, evaluation: Evaluation, total: int) -> InputError:
+    return InputError(f"eval.{role}.documents: {evaluation.documents} requested, {'+'.join(evaluation.tasks)} has {total}")
 
 
 def _check_code(leaf: Leaf) -> None:

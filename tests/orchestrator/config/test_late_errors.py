@@ -24,6 +24,7 @@ eval:
         ("hub_mirror: mirror is not a folder", "2:1: "),
         ("base.model 'org/none' is neither a folder, nor in the mirror", "3:8: "),
         ("node 127.0.0.1: base.model 'org/none' is neither a folder", "3:8: "),
+        ("the tokenizer of base.model 'org/none' is neither a folder", "3:8: "),
         ("data set of source 'chats', rows.jsonl is neither a folder", "6:5: "),
         ("source 'alpaca': it has no rows", "8:21: "),
         ("data.samples: 9 with a share of 0.5 needs 5 rows", "7:3: "),

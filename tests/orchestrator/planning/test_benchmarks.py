@@ -1,8 +1,11 @@
 """A plan names each role's task, where it comes from, and how many documents it has."""
 
+import pytest
+
 from orchestrator.planning.benchmarks import benchmarks
 from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, role
 from tests.factories.specs import small_spec
+from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.spec import Evaluation
 from trials.tasks.tasks import Tasks
@@ -33,3 +36,9 @@ def test_halves_are_counted_of_the_documents_that_a_trial_answers():
     assert {name: sum(one.halves.values()) for name, one in found.items()} == {"own": 60, "near": 5}
     assert all(found["own"].halves.values())
     assert benchmarks([spec], Tasks(Hub()), halved=False)["own"].halves is None
+
+
+def test_more_documents_than_a_known_benchmark_has_are_refused():
+    evaluations = {"stock": Evaluation.model_validate({"preset": "gsm8k", "documents": 1320})}
+    with pytest.raises(InputError, match=r"^eval\.stock\.documents: 1320 requested, gsm8k has 1319$"):
+        benchmarks([small_spec().model_copy(update={"eval": evaluations})], Tasks(Hub()))

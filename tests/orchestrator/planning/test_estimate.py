@@ -3,6 +3,7 @@
 import pytest
 
 from orchestrator.config.model import SweepConfig
+from orchestrator.planning.estimate import Estimate
 from orchestrator.planning.plan import Gpus, plan
 from tests.factories.own_tasks import DISTANCE, SHOP
 from tests.factories.planned import leave, with_samples
@@ -101,3 +102,18 @@ def test_drift_has_its_part_of_a_counted_trial(config, tmp_path):
     found = plan(config, tmp_path, Gpus("T4"))
     assert found.phases["drift"].basis == "counted"
     assert 0 < found.phases["drift"].seconds < found.seconds_per_trial
+
+
+def test_seconds_by_phase_are_those_of_a_baseline_and_of_a_mean_trial(config):
+    found = Estimate(config, [], None, {}).by_phase()
+    roles = {f"evaluate.{role}" for role in config.eval}
+    assert found[True].keys() == roles
+    assert found[False].keys() == roles | {"train", "drift"}
+    assert all(seconds > 0 for phases in found.values() for seconds in phases.values())
+
+
+def test_busy_machine_is_noted(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (5.5, 1.0, 1.0))
+    assert any("counted for free cores; 5.5 processes want" in note for note in plan(config, tmp_path).notes)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.4, 1.0, 1.0))
+    assert not any("free cores" in note for note in plan(config, tmp_path).notes)
