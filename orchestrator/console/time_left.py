@@ -28,17 +28,26 @@ class Timings:
         self._count = {True: 0, False: 0}
         self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase
         self._training: float | None = None
+        self._slower = 1.0  # seconds that were measured, for a second that the plan counts
 
     def add(self, seconds: Mapping[str, float], baseline: bool) -> None:
+        both = seconds.keys() & self.counted.get(baseline, {}).keys()
+        if counted := sum(self.counted[baseline][phase] for phase in both):
+            self._slower = sum(seconds[phase] for phase in both) / counted
         self._count[baseline] += 1
         sums = self._sums[baseline]
         for phase, spent in seconds.items():
             sums[phase] = sums.get(phase, 0.0) + spent
 
     def watch(self, progress: TrialProgress) -> None:
-        """A running training shows how long one takes before any has ended."""
+        """A running phase shows how long a training takes, and how far the count is off, before any trial has ended."""
+        seconds = (progress.seconds + (progress.left or 0.0)) / (progress.together or 1)
         if progress.phase == "train" and progress.left is not None:
-            self._training = (progress.seconds + progress.left) / (progress.together or 1)
+            self._training = seconds
+        counted = next((phases[progress.phase] for phases in self.counted.values() if progress.phase in phases), 0.0)
+        # without a measured end a phase says only that it takes longer
+        if counted and not any(self._count.values()) and (progress.left is not None or seconds > counted * self._slower):
+            self._slower = seconds / counted
 
     def mean(self, baseline: bool) -> float | None:
         """Mean seconds of a finished trial; None while there is none."""
@@ -51,7 +60,7 @@ class Timings:
         """
         if count := self._count[baseline]:
             return {phase: spent / count for phase, spent in self._sums[baseline].items()}
-        found = dict(self.counted.get(baseline, {}))
+        found = {phase: spent * self._slower for phase, spent in self.counted.get(baseline, {}).items()}
         if baseline:
             return found
         if self._count[True]:  # they answered the same documents

@@ -22,6 +22,7 @@ from trials.run.trial_log import END, TrialLog
 LOCAL_SECONDS, STORE_SECONDS = 3.0, 30.0
 """Between two writes of the progress: to a folder, and to an object store, which charges for every write."""
 _TICK = 1.0  # seconds between two looks at standard error
+_FEW = 4  # the first documents give a rate where they are this part of all
 _WINDOW = 30  # marks over which a rate is measured; one is at least a tick after the one before
 
 Observe = Callable[[TrialProgress], None]
@@ -166,8 +167,15 @@ class Reporter:
 
     def _left(self, of: int) -> float | None:
         """Seconds to the end of the phase; None where all is answered or the last ones are overdue."""
-        (begun, first, _), (newest, last, _) = self._marks[0], self._marks[-1]
-        each, now, together = (newest - begun) / (last - first), self._clock(), last - self._marks[-2][1]
+        marks = list(self._marks)
+        if self._progress.steps is None and marks[0][1] == 0:
+            # responses are generated many at a time: the first one says how long one takes, and not how many end
+            if len(marks) > 2:
+                del marks[0]
+            elif marks[-1][1] < of / _FEW:
+                return None
+        (begun, first, _), (newest, last, _) = marks[0], marks[-1]
+        each, now, together = (newest - begun) / (last - first), self._clock(), last - marks[-2][1]
         rest, waited = of - last, now - newest
         if waited > each * together:  # overdue: at the best, as many as last time are done now
             each, rest, waited = (now - begun) / (last - first + together), rest - together, 0.0

@@ -36,10 +36,27 @@ def test_counted_seconds_stand_in_and_say_so_until_a_phase_is_measured():
     assert found.of_sweep([baseline], {True: 0, False: 1}, 1) == "about 1 min 50 s left (counted, not measured)"
     assert found.of_sweep([Running(True, 500.0)], {}, 1) == UNKNOWN
     found.add({"load": 1.0, "evaluate.math": 100.0}, baseline=True)
-    assert found.of_sweep([], {True: 0, False: 2}, 1) == "about 4 min 20 s left (counted, not measured)"
+    # the baseline took five times as long as counted, so a training may too
+    assert found.of_sweep([], {True: 0, False: 2}, 1) == "about 8 min 20 s left (counted, not measured)"
     training = now("train", seconds=30.0, left=60.0)
     found.watch(training)
     assert found.of_sweep([Running(False, 30.0, training)], {True: 0, False: 1}, 1) == "about 5 min 50 s left"
+
+
+def test_phase_that_takes_longer_than_counted_lengthens_all_that_is_counted():
+    found = Timings()
+    found.counted = {True: {"evaluate.math": 20.0}, False: {"train": 30.0, "evaluate.math": 20.0}}
+    slow = now("evaluate.math", seconds=60.0)
+    found.watch(slow)
+    assert (
+        found.of_sweep([Running(True, 60.0, slow)], {True: 0, False: 1}, 1) == "about 2 min 30 s left (counted, not measured)"
+    )
+    found.watch(now("evaluate.math", seconds=60.0, left=20.0))  # measured: four times
+    assert (
+        found.of_sweep([Running(True, 60.0, slow)], {True: 0, False: 1}, 1) == "about 3 min 40 s left (counted, not measured)"
+    )
+    found.watch(now("evaluate.math", seconds=10.0))  # nothing is known of its end
+    assert found.of_sweep([], {True: 0, False: 1}, 1) == "about 3 min 20 s left (counted, not measured)"
 
 
 def test_running_training_and_baseline_suffice_without_a_count():

@@ -66,6 +66,17 @@ def test_no_time_left_is_named_where_the_last_documents_are_overdue_or_answered(
     assert reporter.progress().left is None
 
 
+def test_first_responses_of_a_batch_are_no_rate(reporter, clock):
+    reporter.phase("evaluate.math")
+    reporter.documents(0, 40)
+    clock[0] += 200.0
+    reporter.documents(2, 40)
+    assert reporter.progress().left is None
+    clock[0] += 10.0
+    reporter.documents(6, 40)
+    assert reporter.progress().left == 85.0
+
+
 def test_progress_names_the_trials_of_its_pass(reporter):
     reporter.phase("train")
     reporter.training([1, 2], 0, together=3)
