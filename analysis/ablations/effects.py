@@ -200,7 +200,7 @@ class Estimate:
         variance = seed + document + rest
         clusters = max(self.clusters - 1, 1)
         parts = seed**2 / max(seeds - 1, 1) + document**2 / clusters + rest**2 / (max(seeds - 1, 1) * clusters)
-        # Satterthwaite's degrees of freedom, as in intervals.spread
+        # Satterthwaite's degrees of freedom
         freedom = variance**2 / parts if parts > 0 else self.clusters - 1.0
         return float(np.sqrt(variance)), max(float(freedom), 1.0)
 
@@ -243,18 +243,25 @@ def _interval(cells: Cells, name: str, rule: EffectRule, found: Sum) -> Estimate
     most = sum(abs(term.weight) for term in rule.sum or ()) if bounded else 0.0
     signed = not isinstance(rule.form, Spread)
 
+    # shares have a floor; a metric without one has no bounds either
+    unbounded = bool(found.influence) and not found.floor
+    skew = intervals.skewness(found.moved[None], np.array([variance])) if unbounded else np.zeros(1)
+    enough = not unbounded or c >= intervals.FEWEST
+
     def ends(of: int) -> tuple[float, float]:
-        reached = intervals.reach(max(r - 1, 1), of)
+        if not enough:
+            return np.nan, np.nan
+        reached = np.reshape(intervals.reach(max(r - 1, 1), of), 1)
         if found.influence:
-            reached = intervals.spread(found.moved[None], values[None], of)[1][0]
-        low, high = value - float(reached) * se, value + float(reached) * se
+            reached = intervals.spread(found.moved[None], values[None], of, not unbounded)[1]
+        low, high = (float(end[0]) for end in intervals.skewed_interval(np.array([value]), np.array([se**2]), reached, skew))
         if not signed:  # a size is never below 0
             low = max(low, 0.0)
         return (max(low, -most), min(high, most)) if most else (low, high)
 
     per_seed = tuple(float(one) for one in values)
     effect = Effect(name, rule.text, _unit(rule), value, *ends(1), se, per_seed, found.documents, signed)
-    return Estimate(effect, ends, r > 1 or cells.untrained, seeds, documents, rest, c, found.floor)
+    return Estimate(effect, ends, enough and (r > 1 or cells.untrained), seeds, documents, rest, c, found.floor)
 
 
 def _grouped(cells: Cells, name: str, rule: EffectRule, groups: Groups) -> Estimate:

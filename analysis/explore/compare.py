@@ -65,7 +65,7 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         pareto.hypervolume(np.concatenate([one, _points(sweep.baselines[sweep.baselines["feasible"]], objectives)]), oriented)
         for one, sweep in zip(points, (a, b), strict=True)
     ]
-    drawn = [_drawn(sweep, objectives, oriented) for sweep in (a, b)]
+    drawn = [_drawn(sweep, objectives, reference) for sweep in (a, b)]
     # two fronts without a volume have no ratio: 0 / 0 is not 1
     corrected, interval, probability = _certainty(*drawn) if any(volumes) else (None, None, None)
     return Comparison(
@@ -91,13 +91,9 @@ def _points(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:
 def _drawn(sweep: Sweep, objectives: Sequence[Objective], reference: np.ndarray) -> np.ndarray | None:
     """Hypervolume (draws,) of the front's trials and the bases under each draw of their true values. None without a front or
     draws."""
-    on_front, feasible = sweep.trials["on_front"].to_numpy(dtype=bool), sweep.baselines["feasible"].to_numpy(dtype=bool)
-    columns = [sweep.judged.index(one.metric) for one in objectives]
-    drawn = sweep.draws[:, on_front][:, :, columns]
-    if not drawn.size or not np.isfinite(drawn).all():
-        return None
-    points = pareto.orient(np.concatenate([drawn, sweep.base_draws[:, feasible][:, :, columns]], axis=1), objectives)
-    return np.array([pareto.hypervolume(one, reference) for one in points])
+    front = np.flatnonzero(sweep.trials["on_front"])
+    drawn = sweep.volumes(front, objectives, reference.tolist())
+    return drawn if len(front) and len(drawn) > 1 else None
 
 
 def _certainty(a: np.ndarray | None, b: np.ndarray | None) -> tuple[float | None, tuple[float, float] | None, float | None]:

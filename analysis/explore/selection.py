@@ -101,7 +101,8 @@ def groups(sweep: Sweep) -> pd.Series:
 
 
 def course(sweep: Sweep) -> pd.DataFrame:
-    """The front's hypervolume after each ended trial, by number: columns trials (ended so far), gpu_hours, hypervolume.
+    """The front's hypervolume after each ended trial, on the documents that the search saw, by number: columns trials (ended so
+    far), gpu_hours, hypervolume. `Sweep.hypervolume` expects less of the last one, as the search sees its own luck.
 
     gpu_hours count all phases of these trials, one GPU each, with failed and given-up trials and without baselines.
     """

@@ -99,6 +99,8 @@ def _spread(row: dict[Any, Any], name: str, text: Any) -> Any:
 
 def _judgement(sweep: Sweep, rows: pd.DataFrame, brief: bool) -> Iterator[Column]:
     for metric in (objective.metric for objective in sweep.objectives):
+        if sweep.trials[col.corrected(metric)].isna().all():  # too few trials
+            continue
         name, meaning = f"{labels.metric_name(metric)}, corrected", "for having picked the best of many"
         show = numbers.both if brief else numbers.value
         cells = [show(numbers.corrected(row, metric), metric) for row in rows.to_dict("records")]

@@ -234,7 +234,10 @@ def _course_caption(sweep: Sweep) -> str:
         f"{labels.metric_name(one.metric)} {labels.percent(one.metric, value)}{labels.unit(one.metric)}"
         for one, value in zip(sweep.objectives, sweep.reference, strict=True)
     )
-    return f"Volume that the front dominates, from {point}, in the metrics' own units; trials in the order of their numbers."
+    return (
+        f"Volume that the front dominates on the documents that the search saw, from {point}, in the metrics' own units; "
+        "trials in order of their numbers."
+    )
 
 
 def _judged(sweep: Sweep) -> pd.DataFrame:

@@ -17,7 +17,14 @@ STEADY = 10  # a forgetting rate means little if its base is below this many sta
 
 
 def headline(sweep: Sweep) -> str:
-    """The result in one or two sentences: how many trials keep the constraints, and the best first objective among them."""
+    """The result in one to three sentences: how many trials keep the constraints, the best first objective among them, and how
+    many trials were given up."""
+    given_up = sweep.states["given up"]
+    rest = f" {_count(given_up)} {'was' if given_up == 1 else 'were'} given up." if given_up else ""
+    return _finished(sweep) + (rest if len(sweep.trials) > 1 else "")
+
+
+def _finished(sweep: Sweep) -> str:
     complete = len(sweep.complete)
     feasible = int(sweep.trials["feasible"].sum())
     if not len(sweep.trials):
@@ -25,7 +32,8 @@ def headline(sweep: Sweep) -> str:
     if not complete:
         all_failed = sweep.states["failed"] == len(sweep.trials)
         if len(sweep.trials) == 1:
-            return "The only trial failed." if all_failed else "The only trial has not finished yet."
+            ended = "failed" if all_failed else "was given up" if sweep.states["given up"] else "has not finished yet"
+            return f"The only trial {ended}."
         return (
             f"All {len(sweep.trials)} trials failed." if all_failed else f"None of {len(sweep.trials)} trials has finished yet."
         )
@@ -42,9 +50,12 @@ def headline(sweep: Sweep) -> str:
         return f"{text}; {'it has no' if feasible == 1 else 'none of them has a'} value for every objective."
     objective, best = sweep.objectives[0], sweep.front.iloc[0]
     among = " among them" if words and complete > 1 else ""
-    name = labels.metric_name(objective.metric)
-    level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)])
-    return f"{text}; best {name}{among} {level}{labels.unit(objective.metric)} (trial #{best['number']})."
+    name, unit = labels.metric_name(objective.metric), labels.unit(objective.metric)
+    if np.isfinite(corrected := best[col.corrected(objective.metric)]):
+        level = f"{labels.percent(objective.metric, corrected)}{unit}, corrected for selection"
+    else:
+        level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)]) + unit
+    return f"{text}; best {name}{among} {level} (trial #{best['number']})."
 
 
 def _kept(feasible: int, complete: int, words: str) -> str:
@@ -65,7 +76,7 @@ def _best(sweep: Sweep) -> list[str]:
     objective, best = sweep.objectives[0].metric, sweep.front.iloc[0].to_dict()
     name, found = labels.metric_name(objective), []
     text = f"Trial #{best['number']} has {name} {numbers.sentence(best, objective)}"
-    if np.isfinite(best[col.corrected(objective)]) and len(sweep.trials) > 1:
+    if np.isfinite(best[col.corrected(objective)]):
         text += (
             f"; corrected for selection among many trials, {numbers.sentence(numbers.corrected(best, objective), objective)}"
         )

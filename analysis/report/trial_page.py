@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from markupsafe import Markup
-from scipy import special
 
 from analysis.figures.curve import curve
 from analysis.figures.scene import evenly
@@ -18,6 +17,7 @@ from analysis.formatting import labels, numbers
 from analysis.formatting.table import Beside, Column, Table
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, PART_KINDS
 from analysis.results.sweep import Sweep
+from analysis.stats.intervals import sign_test
 from trials.ledger.record import TrialRecord
 
 _COURSES = {"training loss (nats per token)": "losses", "KL from the base (nats per token)": "kl"}  # in a record
@@ -35,7 +35,7 @@ class Flips:
     lost: int
     won: int
     p: float
-    """p-value of the exact McNemar test, whose null hypothesis is that losing and winning are equally likely."""
+    """p-value of intervals.sign_test, over clusters of related documents."""
     examples: dict[str, list[list[tuple[str, tuple[str, str]]]]]
     """Under "lost" and "won", some documents: question, gold, baseline and trial, by name with its text (see `shortened`)."""
 
@@ -120,12 +120,10 @@ def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterat
             name: [_example(one) for one in evenly(rows, QUOTED).to_dict("records")]
             for name, rows in (("lost", lost), ("won", won))
         }
-        yield Flips(role, len(pairs), len(lost), len(won), mcnemar(len(lost), len(won)), examples)
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """The two-sided exact p-value: binomial over the documents that differ; 1 if none does."""
-    return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
+        # the baseline's documents alone name their clusters; without any, each document is its own
+        clusters = pairs["cluster_base"] if "cluster_base" in pairs else np.arange(len(pairs))
+        p = sign_test(pd.Series(after - before).groupby(np.asarray(clusters)).sum().to_numpy())
+        yield Flips(role, len(pairs), len(lost), len(won), p, examples)
 
 
 def _documents(sweep: Sweep, key: str) -> pd.DataFrame | None:

@@ -12,11 +12,9 @@ from analysis.results import schema as col
 from analysis.results.outcomes import KeyOutcome, TrialOutcome, failure_text, seconds
 from analysis.stats import pareto
 from analysis.stats.estimate import Measured, empty, scores
-from analysis.stats.intervals import LEVEL
+from analysis.stats.intervals import TAILS
 from analysis.stats.posterior import Judgement
 from trials.ledger.outcomes import Split
-
-TAILS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))  # percentiles
 
 
 def trial_frame(
@@ -53,18 +51,15 @@ def trial_frame(
     return pd.DataFrame(columns)
 
 
-def add_front(frame: pd.DataFrame, baselines: pd.DataFrame, criteria: Criteria, reference: np.ndarray) -> float | None:
+def add_front(frame: pd.DataFrame, baselines: pd.DataFrame, criteria: Criteria) -> None:
     """Adds feasible, on_front and front_rank on the documents that the search saw, to the trials and to the baselines, which
-    are ranked together. Returns the front's hypervolume, None without a trial on it."""
+    are ranked together."""
     # the search's half decides, the report's half is quoted: so the quoted values are free of selection
     points = np.concatenate([oriented(one, criteria) for one in (frame, baselines)])
     feasible = np.concatenate([_feasible(one, criteria) for one in (frame, baselines)])
     ranks = pareto.ranks(points, feasible)
     for one, part in ((frame, slice(len(frame))), (baselines, slice(len(frame), None))):
         one["feasible"], one["front_rank"], one["on_front"] = feasible[part], ranks[part], ranks[part] == 0
-    if not frame["on_front"].any():
-        return None
-    return pareto.hypervolume(points[ranks == 0], pareto.orient(reference, criteria.objectives))
 
 
 def _feasible(frame: pd.DataFrame, criteria: Criteria) -> np.ndarray:
@@ -92,7 +87,7 @@ def add_judgement(
         place = criteria.metrics.index(objective.metric)
         name = col.corrected(objective.metric)
         frame[name] = judgement.corrected[:, place]
-        ends = np.percentile(judgement.draws[:, :, place], TAILS, axis=0)
+        ends = np.where(np.isnan(frame[name]), np.nan, np.percentile(judgement.draws[:, :, place], TAILS, axis=0))
         if (found := measured.get(objective.metric)) is not None:
             ends = np.clip(ends, found.least, found.most)
         frame[col.low(name)], frame[col.high(name)] = ends

@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +12,13 @@ import pandas as pd
 from analysis.formatting import labels
 from analysis.metrics.names import Criteria, metric_names
 from analysis.results import schema as col
-from analysis.results.frame import TAILS, add_front, add_judgement, baseline_frame, failure_frame, trial_frame
+from analysis.results.frame import add_front, add_judgement, baseline_frame, failure_frame, trial_frame
 from analysis.results.manifest import Manifest, sweeps_in
 from analysis.results.outcomes import KeyOutcome, TrialOutcome
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.bootstrap import Errors, draws_for
-from analysis.stats.estimate import Setting, measure_all, scores
+from analysis.stats.estimate import Measured, Setting, empty, measure_all, scores
 from analysis.stats.posterior import Judgement, judge
 from analysis.stats.untrained import Untrained, untrained, untrained_values
 from trials.ledger.outcomes import ALL, REPORT, SEARCH, Split
@@ -52,7 +52,8 @@ def _load(folder: Path) -> Sweep:
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     draws = draws_for(len(settings))
     errors = Errors(len(settings), criteria.metrics, draws, " ".join(key for one in trials for key in one.trial.keys))
-    measured = measure_all(settings, quoted, watch=errors.add)
+    whole = measure_all(settings, ALL, watch=errors.add)
+    measured = measure_all(settings, quoted) if halves else whole
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     labels.learn_scales(records.values())
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
@@ -61,15 +62,14 @@ def _load(folder: Path) -> Sweep:
 
     seen = measure_all(settings, searched, errors=False) if halves else measured
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
-    bases = untrained([one.complete for one in baselines], criteria.metrics, quoted, draws)
-    points = _points(baselines, criteria.metrics, bases, searched)
+    points = _points(baselines, criteria.metrics, quoted, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)
-    volume = add_front(frame, base_frame, criteria, reference)
-    noise = errors.draws(settings, measured, quoted)
-    judgement = _judge(frame, noise, criteria, reference, bases)
-    add_judgement(frame, criteria, judgement, noise, measured)
+    add_front(frame, base_frame, criteria)
+    noise = errors.draws(settings, whole, ALL)
+    bases = untrained([one.complete for one in baselines], criteria.metrics, ALL, draws)
+    judgement = _judge(frame["key"], whole, noise, criteria, bases)
+    add_judgement(frame, criteria, judgement, noise, whole)
     base_frame["p_front"] = judgement.p_untrained
-    low, high = np.percentile(judgement.hypervolumes, TAILS)
     return Sweep(
         folder=folder,
         name=manifest.name,
@@ -84,11 +84,9 @@ def _load(folder: Path) -> Sweep:
         baselines=base_frame,
         failures=failure_frame(baselines, trials),
         records=records,
-        hypervolume=volume,
         reference=tuple(reference.tolist()),
         draws=judgement.draws,
         base_draws=bases.draws,
-        hypervolume_interval=(float(low), float(high)) if np.isfinite(judgement.draws).any() else None,
     )
 
 
@@ -110,20 +108,24 @@ def trials(*folders: Path | str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def _judge(frame: pd.DataFrame, noise: np.ndarray, criteria: Criteria, reference: np.ndarray, bases: Untrained) -> Judgement:
-    values = frame[list(criteria.metrics)].to_numpy(dtype=float, copy=True)
+def _judge(
+    keys: pd.Series, measured: Mapping[str, Measured], noise: np.ndarray, criteria: Criteria, bases: Untrained
+) -> Judgement:
+    found = [measured.get(name, empty(len(keys))) for name in criteria.metrics]
     # a metric without a standard error (what was learnt, from one seed) gives no probability
-    unknown = frame[[col.se(name) for name in criteria.metrics]].isna().any(axis=1).to_numpy(dtype=bool)
-    values[unknown] = np.nan
+    values = np.column_stack([np.where(np.isnan(one.stderr), np.nan, one.value) for one in found])
     # two trials of one key are one point
-    _, first, own = np.unique(frame["key"].to_numpy(dtype=str), return_index=True, return_inverse=True)
-    return judge(values[first], noise[:, first], criteria, reference, bases).of(own)
+    _, first, own = np.unique(keys.to_numpy(dtype=str), return_index=True, return_inverse=True)
+    return judge(values[first], noise[:, first], criteria, bases).of(own)
 
 
-def _points(baselines: Iterable[KeyOutcome], names: Sequence[str], bases: Untrained, searched: Split) -> dict[str, np.ndarray]:
+def _points(baselines: Sequence[KeyOutcome], names: Sequence[str], quoted: Split, searched: Split) -> dict[str, np.ndarray]:
     """The columns of the baselines' frame that make the bases points beside the trials."""
-    of_search = untrained_values([one.complete for one in baselines], names, searched)
-    return dict(zip(names, bases.values.T, strict=True)) | dict(zip(map(col.searched, names), of_search.T, strict=True))
+    records = [one.complete for one in baselines]
+    columns: dict[str, np.ndarray] = {}
+    for split, column in ((quoted, str), (searched, col.searched)):
+        columns |= {column(name): values for name, values in zip(names, untrained_values(records, names, split).T, strict=True)}
+    return columns
 
 
 def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """A sweep as its results are read: frames of trials, baselines and failures, the records behind them, and the front."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pandas as pd
 import yaml
 
 from analysis.metrics.names import Constraint, Criteria, Objective
-from analysis.results.schema import STATES, State
+from analysis.results.schema import STATES, State, searched
+from analysis.stats import pareto
+from analysis.stats.intervals import TAILS
 from trials.ledger.outcomes import Half
 from trials.ledger.record import Ledger, TrialRecord
 
@@ -45,17 +49,13 @@ class Sweep:
     """A row per failure: what ("baseline", "trial 3", "trial 3, replicate 2"), key, kind, message, traceback."""
     records: dict[str, TrialRecord]
     """By key: every record that could be read, baselines included."""
-    hypervolume: float | None
-    """Hypervolume of the front from `reference`, on the documents of the search; None while there is no front."""
     reference: tuple[float, ...]
     """See pareto.reference_point; one number per objective."""
     draws: np.ndarray
-    """Shape (draws, trials in the frame's order, judged): joint draws of the true values of the metrics `judged`; NaN for a
-    trial that has not all of them. Documents weigh the same in the draws of all sweeps."""
+    """Shape (draws, trials in the frame's order, judged): joint draws of the true values of the metrics `judged`, given
+    all documents; NaN for a trial that has not all of them. Documents weigh the same in the draws of all sweeps."""
     base_draws: np.ndarray
     """The same for the baselines, in their frame's order."""
-    hypervolume_interval: tuple[float, float] | None
-    """95 % of the draws' hypervolumes; None where no trial is finished."""
 
     @property
     def ledger(self) -> Ledger:
@@ -70,6 +70,35 @@ class Sweep:
             return None
         mirror = found.get("hub_mirror") if isinstance(found, dict) else None
         return mirror if isinstance(mirror, str) else None
+
+    def volumes(self, front: np.ndarray, objectives: Sequence[Objective], reference: Sequence[float]) -> np.ndarray:
+        """Hypervolumes (draws,) of the trials `front` (places in the frame) and the feasible bases, from `reference`, for each
+        draw of their true values. One volume, of the quoted values, where a trial has no draws."""
+        feasible = self.baselines["feasible"].to_numpy(dtype=bool)
+        columns = [self.judged.index(one.metric) for one in objectives]
+        points = np.concatenate([self.draws[:, front], self.base_draws[:, feasible]], axis=1)[:, :, columns]
+        if not np.isfinite(points[:, : len(front)]).all():
+            rows = pd.concat([self.trials.iloc[front], self.baselines[feasible]])
+            points = rows[[one.metric for one in objectives]].to_numpy(dtype=float)[None]
+        oriented = pareto.orient(np.array(reference), objectives)
+        return np.array([pareto.hypervolume(one, oriented) for one in pareto.orient(points, objectives)])
+
+    @cached_property
+    def _front_volumes(self) -> np.ndarray:
+        return self.volumes(np.flatnonzero(self.trials["on_front"]), self.objectives, self.reference)
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Expected hypervolume of the front and the bases from `reference`; None while there is no front."""
+        return float(self._front_volumes.mean()) if self.trials["on_front"].any() else None
+
+    @property
+    def hypervolume_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the hypervolume; None without a front or draws."""
+        if not self.trials["on_front"].any() or len(self._front_volumes) == 1:
+            return None
+        low, high = np.percentile(self._front_volumes, TAILS)
+        return float(low), float(high)
 
     @property
     def replicates(self) -> int:
@@ -106,8 +135,8 @@ class Sweep:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The rows of `trials` on the front, the best in the first objective first."""
+        """The rows of `trials` on the front, the best in the first objective first, on the documents that the search saw."""
         rows = self.trials[self.trials["on_front"]]
-        # the number breaks ties, so that equal sweeps give equal files
+        # The best by the quoted values would owe its place to their luck. The number breaks ties, for equal files.
         ascending = self.objectives[0].direction == "minimize"
-        return rows.sort_values([self.objectives[0].metric, "number"], ascending=[ascending, True])
+        return rows.sort_values([searched(self.objectives[0].metric), "number"], ascending=[ascending, True])

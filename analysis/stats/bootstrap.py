@@ -48,7 +48,7 @@ class Errors:
                 # A flip each way, as in intervals.interval: no flip among few documents is no certainty.
                 flips = unit({column: values.mean(dtype=float) for column, values in own.base.items()})
                 noise = self._random.standard_normal((len(self._draws), len(places)))
-                self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (own.n * own.replicates + 2))
+                self._draws[:, places, metric] += noise * np.nan_to_num(np.sqrt(2) * flips / (len(own.clusters) + 2))
 
     def draws(self, settings: Sequence[Setting], measured: dict[str, Measured], split: Split) -> np.ndarray:
         """Shape (draws, t, m), with mean 0; 0 where nothing is known of a metric's error."""

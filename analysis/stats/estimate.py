@@ -232,26 +232,29 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     # Unpaired: the documents' variance does not shrink with replicates, which answer the same ones; the seeds' does.
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
     steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
-    paired = np.zeros(t, bool)
+    ends = np.nanmin(value, initial=0), np.nanmax(value, initial=0)
+    share = name in ("value", "base") and columns.scale.form == "mean" and ends[0] >= 0 and ends[1] <= 1
+    n, skew, paired = columns.n.copy(), np.zeros(t), np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing
-        found, reached = intervals.spread(own.influence(kind), values[places])
+        influence = own.influence(kind)
+        found, reached = intervals.spread(influence, values[places], bounded=share or kind.unit is not None)
         whole = np.isfinite(found)  # a document without a value: the setting keeps its scores' standard errors
         places = places[whole]
+        skew[places] = intervals.skewness(influence, found)[whole]
         variance[places], steps[places], paired[places] = found[whole], reached[whole], True
+        n[places] = len(own.clusters)  # related documents flip together, and so do a document's replicates: each counts once
     variance = np.where(np.isnan(value), np.nan, variance)
     with np.errstate(invalid="ignore"):
-        # a task whose metric is no share gets a plain interval
-        if (
-            name in ("value", "base")
-            and columns.scale.form == "mean"
-            and np.nanmin(value, initial=0) >= 0
-            and np.nanmax(value, initial=0) <= 1
-        ):
-            low, high = intervals.share_interval(value, variance, steps, columns.n)
+        if share:
+            low, high = intervals.share_interval(value, variance, steps, n)
+        elif kind.unit is not None:
+            unit = kind.unit(columns.base).reshape(-1) if columns.base else np.full(1, np.nan)
+            low, high = intervals.interval(value, variance, steps, unit, n)
         else:
-            unit = kind.unit(columns.base) if kind.unit and columns.base else None
-            low, high = intervals.interval(value, variance, steps, None if unit is None else unit.reshape(-1), columns.n * r)
+            low, high = intervals.skewed_interval(value, variance, steps, skew)
+            # fewer documents say too little of the tails of a metric that has no bounds
+            low, high = (np.where(n < intervals.FEWEST, np.nan, end) for end in (low, high))
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
         least, most = columns.possible(kind)
         low, high = np.clip(low, least, most), np.clip(high, least, most)

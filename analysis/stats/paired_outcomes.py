@@ -31,10 +31,6 @@ class Answers:
     def n(self) -> int:
         return len(self.base["score"])
 
-    @property
-    def replicates(self) -> int:
-        return int(self.tuned["score"].shape[1])
-
     def kind(self, name: str) -> Kind:
         """The kind of this name on the role's scale."""
         return kinds(self.scale)[name]

@@ -16,15 +16,13 @@ class Judgement:
     draws: np.ndarray
     """Shape (draws, t, m): joint draws of the true values; NaN for a setting that has not all of them."""
     corrected: np.ndarray
-    """Shape (t, m): expected true values, corrected for the winner's curse."""
+    """Shape (t, m): expected true values, corrected for the winner's curse; NaN where too few settings allow no correction."""
     p_front: np.ndarray
     """Shape (t,): share of draws in which the setting keeps the constraints, and neither another that does nor a base dominates
     it."""
     p_feasible: np.ndarray
     p_constraint: np.ndarray
     """Shape (constraints, t)."""
-    hypervolumes: np.ndarray
-    """Shape (draws,)."""
     p_untrained: np.ndarray
     """Shape (bases,): the same as `p_front` for the bases; NaN for one that takes no part."""
 
@@ -36,7 +34,6 @@ class Judgement:
             self.p_front[places],
             self.p_feasible[places],
             self.p_constraint[:, places],
-            self.hypervolumes,
             self.p_untrained,
         )
 
@@ -45,14 +42,15 @@ def judge(
     values: np.ndarray,
     errors: np.ndarray,
     criteria: Criteria,
-    reference: np.ndarray,
     bases: Untrained,
 ) -> Judgement:
     """From `values` (t, m) of `criteria.metrics`, and draws (draws, t, m) of their errors.
 
-    The bases are points like the settings, but they tell nothing about the others: they are not shrunk.
+    The values are those of all documents, also of the ones that chose the front: a posterior stays valid under selection, as it
+    does not depend on how a setting was picked (Dawid 1994, doi:10.1214/lnms/1215463797).
 
-    `reference` is pareto.reference_point's. A setting with a value that is not finite takes no part: its probabilities are NaN.
+    The bases are points like the settings, but they tell nothing about the others: they are not shrunk. A setting with a value
+    that is not finite takes no part: its probabilities are NaN.
     """
     t, m = values.shape
     part = np.flatnonzero(np.isfinite(values).all(axis=1))
@@ -60,8 +58,10 @@ def judge(
     p_front, p_feasible, p_constraint = np.full(t, np.nan), np.full(t, np.nan), np.full((len(criteria.constraints), t), np.nan)
     p_untrained = np.full(len(bases.values), np.nan)
     if not len(part):
-        return Judgement(draws, corrected, p_front, p_feasible, p_constraint, np.zeros(len(errors)), p_untrained)
-    corrected[part], draws[:, part] = shrinkage.posterior(values[part], errors[:, part])
+        return Judgement(draws, corrected, p_front, p_feasible, p_constraint, p_untrained)
+    mean, draws[:, part] = shrinkage.posterior(values[part], errors[:, part])
+    if len(part) >= shrinkage.FEWEST:
+        corrected[part] = mean
     compete = np.flatnonzero(np.isfinite(bases.values).all(axis=1))
     known = np.concatenate([draws[:, part], bases.draws[:, compete]], axis=1)
     kept = _kept(known, criteria)
@@ -73,9 +73,7 @@ def judge(
     on_front = np.array([pareto.front(*one) for one in zip(points, keeps_all, strict=True)])
     chances = on_front.mean(axis=0)
     p_front[part], p_untrained[compete] = chances[: len(part)], chances[len(part) :]
-    oriented = pareto.orient(reference, criteria.objectives)
-    volumes = np.array([pareto.hypervolume(one[mask], oriented) for one, mask in zip(points, on_front, strict=True)])
-    return Judgement(draws, corrected, p_front, p_feasible, p_constraint, volumes, p_untrained)
+    return Judgement(draws, corrected, p_front, p_feasible, p_constraint, p_untrained)
 
 
 def _kept(draws: np.ndarray, criteria: Criteria) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Racing in a sweep: a worker judges its trial against its base, and against the front when the trial was handed out.
 
-The test is that of analysis.stats.racing: a trial is given up where the front or its base beats it with a probability of LEVEL
-or more.
+The test is that of analysis.stats.racing: a trial is given up where the front or its base beats it, at a level that keeps the
+risk of the whole sweep within racing.RISK.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ def against(config: SweepConfig, front: Sequence[str], bases: Sequence[str]) -> 
         "half": SEARCH if config.search.documents == "half" else ALL,
         "front": list(front),
         "bases": list(bases),
+        "level": racing.level(config.budget),
     }
 
 
@@ -47,12 +48,12 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
         if baseline not in known or not ahead:
             return None
         interim = racing.interim([record, *ahead], known[baseline], objectives, half, share)
-        p = interim.p_dominated(0, range(1, 1 + len(ahead)))
+        p = interim.p_value(0, range(1, 1 + len(ahead)))
         documents = "all" if half == ALL else "the searched half of all"
         return (
             None
-            if p < racing.LEVEL
-            else f"after {share:.1%} of {documents} documents the front or the base beats it with probability {p:.3f}"
+            if p > criteria["level"]
+            else f"after {share:.1%} of {documents} documents the front or the base beats it (p = {p:.1g})"
         )
 
     return Race(list(roles), half, judge)

@@ -30,7 +30,7 @@ from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 from analysis.results.load import load
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
-from analysis.stats.racing import LEVEL, Interim, stages
+from analysis.stats.racing import Interim, level, stages
 from trials.errors import InputError
 from trials.ledger.outcomes import ALL, SEARCH
 
@@ -154,7 +154,7 @@ def _evaluate(sweep: Stored, one: int, course: Course, racing: bool) -> None:
         ended = np.array(course.known, dtype=int)
         members = ended[pareto.front(sweep.points[ended], sweep.feasible[ended])] if len(ended) else ended
         for interim in sweep.stages[:-1]:
-            if interim.p_dominated(one, members.tolist()) >= LEVEL:
+            if interim.p_value(one, members.tolist()) <= level(len(sweep.points)):
                 course.seconds += float(sweep.evaluation[one]) * interim.share
                 course.given_up[one] = interim
                 return
@@ -180,7 +180,7 @@ class _Promise:
         values = np.concatenate(found)
         doubt = np.zeros_like(values)  # variance of the values of given-up trials, which answered few documents
         for place, (one, part) in enumerate(course.given_up.items(), start=len(course.known)):
-            doubt[place] = part.draws[:, one].var(axis=0)
+            doubt[place] = part.variance(one)
         draws = self._draws(self.sweep.settings[known], values, doubt, self.sweep.settings[list(left)])
         own = np.array(course.known, dtype=int)
         members = self.sweep.points[own[pareto.front(self.sweep.points[own], self.sweep.feasible[own])]]

@@ -20,7 +20,7 @@ def sweep(n=60, groups=None, seed=0):
     random = np.random.default_rng(seed)
     x = random.random((n, 3))
     values = np.column_stack([x[:, 0] + 0.1 * x[:, 1], (1 - x[:, 0]) ** 2 + 0.3 * x[:, 1]])
-    interim = [Interim(share, values, values[None]) for share in (0.125, 0.25, 0.5, 1.0)]
+    interim = [Interim(share, values, [None, None], [1, 1]) for share in (0.125, 0.25, 0.5, 1.0)]
     parent = np.arange(n) if groups is None else np.asarray(groups)
     return Stored(interim, np.ones(n, bool), np.array([2.0, 2.0]), np.ones(n), np.ones(n), x, parent)
 

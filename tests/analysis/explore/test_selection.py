@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.explore.selection import course, groups, knee, traded, tradeoff
+from analysis.results.frame import oriented
 from analysis.results.load import load
 from analysis.stats import pareto
 from tests.factories.sweeps import FOUR, OBJECTIVES, SITUATIONS, TWO, oom
@@ -105,12 +106,19 @@ def test_near_duplicates_group_without_chaining(sweep):
     assert groups(with_points(sweep, [0.0, 0.01, 0.01], [0.0, 0.01, 0.01])).to_dict() == {1: 1, 2: 1, 0: 0}
 
 
-def test_course_counts_failed_trials_and_ends_at_the_hypervolume(builder):
+def volume(sweep):
+    """Of the front and the bases, on the documents that the search saw."""
+    rows = [oriented(one[one["feasible"]], sweep.criteria) for one in (sweep.trials, sweep.baselines)]
+    reference = pareto.orient(np.array(sweep.reference), sweep.objectives)
+    return pareto.hypervolume(np.concatenate(rows), reference) if sweep.trials["on_front"].any() else 0.0
+
+
+def test_course_counts_failed_trials_and_ends_at_the_volume_that_the_search_saw(builder):
     sweep = SITUATIONS["usual"](builder).load()
     found = course(sweep)
     assert found["trials"].tolist() == [1, 2, 3, 4, 5]
     assert found["gpu_hours"].tolist() == pytest.approx([5.5 / 3600 * n for n in (1, 2, 3, 4, 4)])
-    assert found["hypervolume"].iloc[-1] == pytest.approx(sweep.hypervolume)
+    assert found["hypervolume"].iloc[-1] == pytest.approx(volume(sweep))
     assert found["hypervolume"].is_monotonic_increasing
 
 
@@ -123,7 +131,7 @@ def test_every_situation_has_a_choice_or_none(builder, situation, objectives):
     steps, ended = tradeoff(sweep), course(sweep)
     assert list(steps) == ["bound", "best", "best_se", "at", "at_se", "number", "key"]
     assert len(ended) == int((sweep.trials["state"] != "pending").sum())
-    assert math.isclose(ended["hypervolume"].iloc[-1] if len(ended) else 0.0, sweep.hypervolume or 0.0, abs_tol=1e-12)
+    assert math.isclose(ended["hypervolume"].iloc[-1] if len(ended) else 0.0, volume(sweep), abs_tol=1e-12)
 
 
 def test_choices_scale_to_ten_thousand_trials(builder):
@@ -161,4 +169,4 @@ def test_hypervolume_of_a_value_is_measured_from_the_baseline(builder):
         .load(objectives=[{"metric": "commonsense.value", "direction": "maximize"}], constraints=[])
     )
     assert sweep.reference == (20 / 50,)
-    assert load(sweep.folder).hypervolume == pytest.approx(6 / 50)
+    assert load(sweep.folder).hypervolume == pytest.approx(6 / 50, rel=0.1)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from analysis.export.trial_table import front_table, trial_table
 from analysis.formatting import labels
 from analysis.report.build import report
 from analysis.report.findings import _unsteady, claims, headline, quoted
@@ -29,12 +30,31 @@ def finished(builder):
     return builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).add((40, 10)).add(failure=failure).add()
 
 
-def test_headline_counts_the_feasible_trials_and_names_the_best(finished, tmp_path):
-    assert headline(finished.load()) == (
+def test_headline_counts_the_feasible_trials_and_quotes_the_corrected_best(finished):
+    sweep = finished.load()
+    corrected = labels.percent("commonsense.gain", sweep.trials["commonsense.gain_corrected"][0])
+    assert headline(sweep) == (
         "3 of 4 finished trials keep math forgetting within 10 %; "
-        "best commonsense gain among them +12.0 ± 4.6 points (trial #0)."
+        f"best commonsense gain among them {corrected} points, corrected for selection (trial #0)."
     )
-    assert headline(finished.load(constraints=[])).startswith("4 finished trials; best commonsense gain +40.0 ±")
+    assert corrected != "+12.0"
+
+
+def test_nothing_is_called_corrected_where_nothing_is(builder):
+    sweep = builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).load()
+    assert headline(sweep).endswith("best commonsense gain among them +12.0 ± 4.6 points (trial #0).")
+    assert not any("corrected" in claim for claim in claims(sweep))
+    assert "corrected" not in str(front_table(sweep)) + str(trial_table(sweep, sweep.trials, sweep.trials["failure"], (), True))
+
+
+def test_headline_counts_the_trials_that_were_given_up(finished):
+    beaten = {"reason": "beaten", "seconds": 1.5}
+    finished.trials[5] |= {"given_up": beaten}
+    assert headline(finished.load()).endswith("(trial #0). 1 trial was given up.")
+    finished.trials = [{**finished.trials[5], "number": number} for number in range(2)]
+    assert headline(finished.load()) == "None of 2 trials has finished yet. 2 trials were given up."
+    finished.trials.pop()
+    assert headline(finished.load()) == "The only trial was given up."
 
 
 def test_report_says_where_nothing_beats_doing_nothing(builder):

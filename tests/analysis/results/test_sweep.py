@@ -1,8 +1,13 @@
 import subprocess
 import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
 
 from analysis.export.files import front_frame, front_rows
 from analysis.report.build import report
+from analysis.results import schema as col
 from tests.factories.sweeps import Page
 
 
@@ -39,3 +44,25 @@ def test_states_count_every_trial(usual):
 
 def test_front_begins_with_the_best_first_objective(usual):
     assert usual.load().front["number"].tolist() == [0, 1]
+
+
+def test_front_begins_with_the_best_on_the_searched_documents(usual):
+    sweep = usual.load()
+    turned = replace(sweep, trials=sweep.trials.assign(**{col.searched("commonsense.gain"): -sweep.trials["commonsense.gain"]}))
+    assert turned.front["number"].tolist() == [1, 0]
+
+
+def test_hypervolume_and_its_interval_are_of_one_front(usual):
+    sweep = usual.load()
+    volumes = sweep.volumes(np.array([0, 1]), sweep.objectives, sweep.reference)
+    low, high = sweep.hypervolume_interval
+    assert len(volumes) == len(sweep.draws)
+    assert sweep.hypervolume == volumes.mean()
+    assert low == np.percentile(volumes, 2.5) < sweep.hypervolume < high
+
+
+def test_hypervolume_of_trials_without_draws_is_that_of_the_quoted_values(usual):
+    sweep = usual.load()
+    sweep = replace(sweep, draws=np.full_like(sweep.draws, np.nan))
+    assert sweep.hypervolume == pytest.approx(4 / 50 * 0.1 + 2 / 50 * (0.1 - 3 / 40))
+    assert sweep.hypervolume_interval is None

@@ -76,9 +76,20 @@ def test_base_without_a_right_answer_leaves_room_for_a_loss(record):
 
 
 def test_intervals_of_a_score_that_is_no_share_are_not_cut(record):
-    scores, scales = {"notes": [0.0, 1, 1, 0]}, {"notes": Scale(share=False)}
-    found = measure_all([Setting([record(scores, scales=scales)], record({"notes": [0] * 4}, baseline=True, scales=scales))])
+    scores, scales = {"notes": [0.0, 4.0] * 25}, {"notes": Scale(share=False)}
+    found = measure_all([Setting([record(scores, scales=scales)], record({"notes": [1.5] * 50}, baseline=True, scales=scales))])
     assert found["notes.gain"].high[0] > 1
+
+
+def test_metric_without_bounds_has_no_interval_over_few_documents(record):
+    """Fewer than 50 documents say too little of a tail. The standard error stays."""
+    scales = {"notes": Scale(share=False)}
+    for n, known in ((49, False), (50, True)):
+        sides = [record({"notes": list(np.arange(n) % 7 + side)}, baseline=bool(side), scales=scales) for side in (0, 1)]
+        found = measure_all([Setting([sides[0]], sides[1])])
+        for name in ("notes.gain", "notes.value", "notes.forgetting"):
+            assert np.isfinite([found[name].low[0], found[name].high[0]]).tolist() == [known] * 2
+            assert np.isfinite(found[name].stderr[0])
 
 
 def test_without_a_baseline_only_the_value_is_defined(record):
@@ -155,6 +166,19 @@ def test_copies_of_a_replicate_add_no_certainty(record):
         assert often[f"math.{name}"].stderr == pytest.approx(once[f"math.{name}"].stderr)
         assert (once[f"math.{name}"].sd, often[f"math.{name}"].sd) == (None, 0)
     assert once["math.base"] == often["math.base"]
+
+
+def test_replicates_that_agree_narrow_no_interval(record):
+    """Nor do copies of a document: neither shows that its flip was no luck."""
+    base = record(BASE, baseline=True)
+    once, often = (measure_all([Setting([record(TUNED)] * count, base)]) for count in (1, 5))
+    copies = record(BASE * 4, baseline=True, hashes=[f"h{i}" for i in range(32)])
+    frame = pd.DataFrame({"role": "math", "task": "t", "doc_hash": [f"h{i}" for i in range(32)], "score": BASE * 4})
+    copies.outcomes = pack(frame.assign(cluster=[f"c{i % 8}" for i in range(32)]), True)
+    copied = measure_all([Setting([record(TUNED * 4, hashes=[f"h{i}" for i in range(32)])], copies)])
+    for other in (often, copied):
+        for name in ("math.gain", "math.drop"):
+            assert (other[name].low[0], other[name].high[0]) == pytest.approx((once[name].low[0], once[name].high[0]), abs=1e-6)
 
 
 def test_error_of_replicates_is_at_least_that_of_seeds_and_of_documents(record):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from analysis.metrics.names import Constraint, Criteria, Objective
-from analysis.stats import pareto
 from analysis.stats.posterior import judge
 from analysis.stats.untrained import Untrained
 from tests.factories.sweeps import Builder
@@ -18,7 +17,7 @@ OBJECTIVES = (
 def judged(values, errors, constraints=(), bases=None):
     criteria = Criteria(OBJECTIVES, tuple(constraints))
     bases = Untrained.none(len(errors), values.shape[1]) if bases is None else bases
-    return judge(values, errors, criteria, pareto.reference_point(OBJECTIVES, constraints), bases)
+    return judge(values, errors, criteria, bases)
 
 
 def test_without_errors_the_front_is_certain():
@@ -26,6 +25,13 @@ def test_without_errors_the_front_is_certain():
     found = judged(values, np.zeros((100, 3, 2)), [Constraint("math.forgetting", "<=", 0.08)])
     assert found.p_front.tolist() == [0, 1, 0]
     assert found.p_feasible.tolist() == found.p_constraint[0].tolist() == [0, 1, 0]
+
+
+def test_too_few_points_are_not_corrected():
+    values = np.array([[0.01 * n, 0.1] for n in range(4)])
+    errors = np.random.default_rng(0).normal(0, 0.01, (100, 4, 2))
+    assert np.isnan(judged(values[:3], errors[:, :3]).corrected).all()
+    assert np.isfinite(judged(values, errors).corrected).all()
 
 
 def test_undefined_point_takes_no_part():

@@ -168,7 +168,7 @@ def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
     def stopping(one):
         return race(criteria, one, made.session.ledger)
 
-    with pytest.raises(StoppedEarly, match="the front or the base beats it with probability"):
+    with pytest.raises(StoppedEarly, match=r"the front or the base beats it \(p = "):
         made.run(ruined, early_stopping=stopping)
     (made.session.ledger.folder(good.key) / "record.json").write_text("{")  # which is not the fault of who is judged by it
     judge = race(criteria, ruined, made.session.ledger).judge
