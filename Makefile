@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-gpu levers benchmark check docs lock micro clean
+.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-search bench-gpu levers benchmark check docs lock micro clean
 
 setup: $(READY)
 
@@ -64,6 +64,10 @@ calibrate: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.programs micro
 	$(if $(MIRROR),$(BIN)/python -m tests.benchmarks.programs smollm2 --hub-mirror $(MIRROR))
+
+# Our samplers against Optuna's and BoTorch's on synthetic sweeps with a known truth; hours. BoTorch: pip install botorch.
+bench-search: $(READY)
+	$(BIN)/python -m tests.benchmarks.search $(if $(SAMPLERS),--samplers $(SAMPLERS))
 
 # One trial of a random model of 1B shape on documents of real lengths, by the tuned script and slimsweep; no Ray, no network.
 bench-gpu: $(READY)

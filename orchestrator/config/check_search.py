@@ -10,7 +10,7 @@ from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
 from trials.explain import Problem
 
-_GP_OBJECTIVES = 4  # the boxes into which Optuna's GP sampler cuts the space of objectives multiply beyond that
+GP_OBJECTIVES = 4  # the boxes into which the space of objectives is cut multiply beyond that
 _SHARES = ("acc", "acc_norm", "exact_match")
 """Metrics of lm-eval whose mean is a share of the documents."""
 _RANGE = {
@@ -27,8 +27,8 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
     if search.sampler != "grid" and search.trials is search.gpu_hours is search.hours is None:
         ends = f"only grid ends by itself, not {search.sampler}"
         yield ("search",), f"search: how many trials? Give trials, gpu_hours or hours; {ends}"
-    if search.sampler == "gp" and len(search.objectives) > _GP_OBJECTIVES:
-        text = f"gp is too slow for more than {_GP_OBJECTIVES} objectives; nsga3 is made for many"
+    if search.sampler == "gp" and len(search.objectives) > GP_OBJECTIVES:
+        text = f"gp is too slow for more than {GP_OBJECTIVES} objectives; nsga3 is made for many"
         yield ("search", "sampler"), f"search.sampler: {text}"
     metrics = [objective.metric for objective in search.objectives]
     for i, metric in enumerate(metrics):

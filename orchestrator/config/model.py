@@ -27,8 +27,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Search(Section):
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
-    """`grid` runs every point in order; `gp` slows down beyond some hundred trials and four objectives."""
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "nsga3", "random", "grid"] = "tpe"
+    """`gp` is a Gaussian process that knows the errors of its measurements. `auto` is `gp`, with more than four objectives a
+    multivariate `tpe`. `grid` runs every point in order."""
     trials: Count | None = None
     """Settings to try, without baselines. The sweep ends with the first of `trials`, `gpu_hours` and `hours`."""
     gpu_hours: Positive | None = None

@@ -1,8 +1,4 @@
-"""Proposes points of the space: the config's sampler from Optuna, wrapped so that it proposes no point twice.
-
-Optuna's parameters have readable names: a setting its dotted path; the points of `_` are one categorical parameter, named after
-their paths; a simplex has the quantiles of its shares, "data.mix.SOURCE (quantile)".
-"""
+"""Proposes points of the space: the config's sampler, wrapped so that it proposes no point twice."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,103 +6,21 @@ from random import Random
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from orchestrator.config.check_search import GP_OBJECTIVES
 from orchestrator.config.model import SweepConfig
-from orchestrator.config.parameters import Categorical, Float
-from orchestrator.config.space import Axis, Mixture, Pairs, Single, distance
+from orchestrator.config.space import distance
+from orchestrator.search.bayesian import Gaussian
+from orchestrator.search.optuna_space import axis_settings, distributions, enqueueable, of_axis, walk
 
 Seen = Callable[[dict[str, Any]], bool]
 _TRIES = 5  # draws until a point is new; a sampler that is sure of its best point repeats it for ever
-_GP_TRIES = 1  # a Gaussian process takes a second a draw, and finds the same best point again
+_DESIGN = 6  # trials before a Gaussian process proposes
 _RANDOM_TRIES = 100  # uniform draws after that, in a space that is too large to be enumerated
 _UNLIMITED_POPULATION = 16  # population of a genetic sampler in a sweep without a budget in trials
-
-
-# ---------------------------------------------------------------------- settings and Optuna's parameters
-
-
-def _distributions(axis: Axis) -> dict[str, BaseDistribution]:
-    if isinstance(axis, Mixture):
-        return {f"{path} (quantile)": FloatDistribution(0.0, 1.0) for path in axis.paths[:-1]}
-    if isinstance(axis, Pairs):
-        return {axis.name: CategoricalDistribution(axis.labels())}
-    assert isinstance(axis, Single)
-    parameter = axis.parameter
-    if isinstance(parameter, Categorical):
-        return {axis.path: CategoricalDistribution(parameter.choices)}
-    values = parameter.values()
-    # Optuna warns of a step that misses `high`
-    high = parameter.high if values is None or parameter.log else values[-1]
-    if isinstance(parameter, Float):
-        return {axis.path: FloatDistribution(parameter.low, high, log=parameter.log, step=parameter.step)}
-    return {axis.path: IntDistribution(parameter.low, int(high), log=parameter.log, step=parameter.step or 1)}
-
-
-def distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
-    """All of Optuna's parameters, by name."""
-    return {name: among for axis in config.axes for name, among in _distributions(axis).items()}
-
-
-def _settings(axis: Axis, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts Optuna's parameters to the axis's settings."""
-    values = [params[name] for name in _distributions(axis)]
-    if isinstance(axis, Mixture):
-        return axis.shares(values)
-    if isinstance(axis, Pairs):
-        return dict(axis.choices[axis.labels().index(values[0])])
-    assert isinstance(axis, Single)
-    return {axis.path: axis.parameter.nearest(values[0])}
-
-
-def _params(axis: Axis, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the axis's settings to Optuna's parameters: the inverse of `_settings`."""
-    if isinstance(axis, Mixture):
-        return dict(zip(_distributions(axis), axis.quantiles(settings), strict=True))
-    if isinstance(axis, Pairs):
-        return {axis.name: axis.labels()[axis.choices.index({path: settings[path] for path in axis.paths})]}
-    return {path: settings[path] for path in axis.paths}
-
-
-def _suggest(trial: Trial | FrozenTrial, name: str, among: BaseDistribution) -> Any:
-    if isinstance(among, CategoricalDistribution):
-        return trial.suggest_categorical(name, among.choices)
-    if isinstance(among, IntDistribution):
-        return trial.suggest_int(name, among.low, among.high, step=among.step, log=among.log)
-    assert isinstance(among, FloatDistribution)
-    return trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
-
-
-def _walk(config: SweepConfig, value: Callable[[str, BaseDistribution], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(Optuna's parameters, settings) of the axes that are active given the axes before them."""
-    params: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-    for axis in config.axes:
-        if axis.active(settings):
-            params |= {name: value(name, among) for name, among in _distributions(axis).items()}
-            settings |= _settings(axis, params)
-    return params, settings
-
-
-def suggest(config: SweepConfig, trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """The settings of a running trial, from the study's sampler; those of a frozen trial are its own."""
-    return _walk(config, lambda name, among: _suggest(trial, name, among))[1]
-
-
-def settings(config: SweepConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings at Optuna's parameters of a whole trial."""
-    return _walk(config, lambda name, among: params[name])[1]
-
-
-def enqueueable(config: SweepConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Optuna's parameters for `study.enqueue_trial`. The sampler draws what the settings leave out."""
-    params: dict[str, Any] = {}
-    for axis in config.axes:
-        if given := {path: settings[path] for path in axis.paths if path in settings}:
-            params |= _params(axis, axis.given(given))
-    return params
 
 
 # ---------------------------------------------------------------------- asking
@@ -137,10 +51,10 @@ def make_sampler(config: SweepConfig, asked: int, seen: Seen) -> "Distinct":
     never takes that back.
     """
     seed = config.search.seed + asked  # with the first seed a resumed sampler would repeat its first draws
-    return Distinct(config, _inner(config, seed), seen, seed)
+    return Distinct(config, _inner(config, seed, seen), seen, seed)
 
 
-def _inner(config: SweepConfig, seed: int) -> BaseSampler:
+def _inner(config: SweepConfig, seed: int, seen: Seen) -> BaseSampler:
     budget = config.budget
     startup = 10 if budget is None else min(10, max(4, budget // 3))
     population = _UNLIMITED_POPULATION if budget is None else min(50, max(4, budget // 4))
@@ -153,8 +67,10 @@ def _inner(config: SweepConfig, seed: int) -> BaseSampler:
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            case "auto" if len(config.search.objectives) > GP_OBJECTIVES:
+                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)
+            case "auto" | "gp":
+                return Gaussian(config, lambda settings: config.valid(settings) and not seen(settings), _DESIGN)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid draws where no unseen point goes with a queued trial
 
 
@@ -191,7 +107,8 @@ class Distinct(BaseSampler):
         # a queued trial has fixed parameters; a trial whose proposal was cut off has some of its own
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         drawn: dict[str, Any] = {}
-        for _ in range({"grid": 0, "gp": _GP_TRIES}.get(self._config.search.sampler, _TRIES)):
+        tries = 0 if self._config.search.sampler == "grid" else 1 if isinstance(self._inner, Gaussian) else _TRIES
+        for _ in range(tries):
             drawn, settings = self._draw(study, trial, fixed)
             if self._new(settings):
                 return drawn
@@ -232,15 +149,15 @@ class Distinct(BaseSampler):
         def value(name: str, among: BaseDistribution) -> Any:
             return relative[name] if name in relative else self._inner.sample_independent(study, trial, name, among)
 
-        return _walk(self._config, value)
+        return walk(self._config, value)
 
     def _new(self, settings: dict[str, Any]) -> bool:
         return self._config.valid(settings) and not self._seen(settings)
 
     def _settings_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the axes whose parameters are all given."""
-        whole = [axis for axis in self._config.axes if all(name in params for name in _distributions(axis))]
-        return {path: value for axis in whole for path, value in _settings(axis, params).items()}
+        whole = [axis for axis in self._config.axes if all(name in params for name in of_axis(axis))]
+        return {path: value for axis in whole for path, value in axis_settings(axis, params).items()}
 
     def _unseen(self, near: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any] | None:
         """The new point with the fixed settings that is nearest to `near`; the first one where `near` is empty."""

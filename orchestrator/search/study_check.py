@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 import sqlalchemy.exc
@@ -15,17 +15,19 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import StorageInternalError
 from optuna.storages._rdb.models import BaseModel as Tables
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
-from orchestrator.search import sampler
+from orchestrator.search import optuna_space
+from orchestrator.search.evidence import BASE
 from trials.errors import InputError
 from trials.ledger.record import GivenUp
 
 _ENVIRONMENT = (OSError, sqlite3.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError)
 """A full disk, a lock, an unreachable server: the stored study may be intact."""
 _PAIR = TypeAdapter(tuple[float, float])
+_NUMBERS = TypeAdapter(list[float])
 
 
 class DamagedStudy(Exception):
@@ -40,6 +42,7 @@ class _Attributes(BaseModel):
     failure: str | None = None
     driver: str | None = None
     given_up: GivenUp | None = None
+    errors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
 
 
 @contextmanager
@@ -79,18 +82,24 @@ def check(study: optuna.Study, config: SweepConfig) -> None:
     for name, value in study.user_attrs.items():
         if name.startswith("spent."):
             _spent(name, value)
+        if name.startswith(BASE) and not _finite(value, len(wanted)):
+            raise DamagedStudy(f"{name} is not a value for each objective")
     if not isinstance(study.user_attrs.get("folder", ""), str):
         raise DamagedStudy("its folder is no text")
     trials = study.get_trials(deepcopy=False)
     if [trial.number for trial in trials] != list(range(len(trials))):
         raise DamagedStudy("its trials are not numbered from 0 on")
-    distributions = sampler.distributions(config)
+    distributions = optuna_space.distributions(config)
     for trial in trials:
         try:
             _check_trial(trial, config, distributions)
         except (DamagedStudy, ValueError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise DamagedStudy(f"trial {trial.number}: {reason}") from error
+
+
+def _finite(values: Any, count: int) -> bool:
+    return len(_NUMBERS.validate_python(values)) == count and all(map(math.isfinite, values))
 
 
 def _spent(name: str, value: Any) -> None:
@@ -114,4 +123,4 @@ def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[st
         if not all(math.isfinite(value) for value in [*trial.values, *trial.constraints.values()]):
             raise DamagedStudy("a value is not finite")
     if attributes.key is not None and trial.state.is_finished():
-        sampler.suggest(config, trial)  # raises where an active parameter is missing
+        optuna_space.suggest(config, trial)  # raises where an active parameter is missing

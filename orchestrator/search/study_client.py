@@ -1,7 +1,7 @@
 """The sweep's Optuna study behind plain values: proposals out, outcomes in. The sweep never imports Optuna."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,8 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search import sampler
+from orchestrator.search import optuna_space, sampler
 from orchestrator.search.driver_lease import Drivers
+from orchestrator.search.evidence import BASE, ERRORS
 from orchestrator.search.study_storage import open_study
 from trials.ledger.record import GivenUp
 
@@ -42,6 +43,20 @@ class Proposal:
     settings: dict[str, Any]
     free: bool
     """Derived from the training of another trial."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished trial tells the study."""
+
+    values: Sequence[float]
+    """Of the objectives."""
+    violations: Mapping[str, float]
+    """By constraint: how far it is violated, 0 or less where it is kept."""
+    behind_base: float = 0.0
+    """Above 0 for a trial that is worse than a base in every objective, which no sampler must take for a good one."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Known standard errors, by metric."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class StudyClient:
         return [self._plain(frozen) for frozen in self.optuna_study.get_trials(deepcopy=False)]
 
     def settings(self, trial: StudyTrial) -> dict[str, Any]:
-        return sampler.settings(self._config, trial.params)
+        return optuna_space.settings(self._config, trial.params)
 
     def _plain(self, frozen: FrozenTrial) -> StudyTrial:
         if (known := self._finished.get(frozen.number)) is not None:
@@ -130,7 +145,7 @@ class StudyClient:
 
     def _proposal(self, trial: Trial) -> Proposal:
         self._proposed[trial.number] = trial
-        return Proposal(trial.number, sampler.suggest(self._config, trial), _FREE in trial.user_attrs)
+        return Proposal(trial.number, optuna_space.suggest(self._config, trial), _FREE in trial.user_attrs)
 
     @property
     def is_new(self) -> bool:
@@ -142,7 +157,7 @@ class StudyClient:
         waiting = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         queued = [trial.system_attrs.get("fixed_params") for trial in waiting]
         for point in points:
-            if (params := sampler.enqueueable(self._config, point)) not in queued:
+            if (params := optuna_space.enqueueable(self._config, point)) not in queued:
                 self.optuna_study.enqueue_trial(params)
         if self.is_new:
             self.optuna_study.set_user_attr(_COUNTS_BASE, True)
@@ -159,18 +174,23 @@ class StudyClient:
         self._proposed[proposal.number].set_user_attr(_SETTINGS, proposal.settings)
         self._tell(proposal.number, TrialState.FAIL)
 
-    def complete(self, number: int, values: Sequence[float], violations: Mapping[str, float], behind_base: float) -> None:
-        """`violations` by constraint: how far it is violated, 0 or less where it is kept. `behind_base` is above 0 for a trial
-        that is worse than a base in every objective, which no sampler must take for a good one."""
-        trial = self._proposed[number]
+    def note_base(self, key: str, values: Sequence[float]) -> None:
+        """The objectives' values of an untrained base that keeps the constraints; `key` is its baseline's."""
+        name = f"{BASE}{key}"
+        if self.optuna_study.user_attrs.get(name) != list(values):
+            self.optuna_study.set_user_attr(name, list(values))
+
+    def complete(self, number: int, outcome: Outcome) -> None:
+        trial, violations = self._proposed[number], outcome.violations
         for name, violation in violations.items():
             trial.set_constraint(name, min(violation, _LARGEST_VIOLATION))
         if self._counts_base:
-            trial.set_constraint(_BEATS_BASE, behind_base)
+            trial.set_constraint(_BEATS_BASE, outcome.behind_base)
+        trial.set_user_attr(ERRORS, dict(outcome.errors))
         if violations:  # optuna-dashboard shows attributes in full, but constraints as a badge only
             words = [f"{name} is {'kept' if by <= 0 else 'violated'}, by {abs(by):.3g}" for name, by in violations.items()]
             trial.set_user_attr("constraints", "; ".join(words))
-        self._tell(number, TrialState.COMPLETE, values)
+        self._tell(number, TrialState.COMPLETE, outcome.values)
 
     def fail(self, number: int, baseline_failure: str | None) -> None:
         """`baseline_failure` says why the trial's baseline rules it out, where that is the reason."""

@@ -2,8 +2,9 @@
 
 import math
 
-from analysis.metrics.names import parse_constraint
+from analysis.metrics.names import Estimate, parse_constraint
 from orchestrator.errors import SweepFailed
+from orchestrator.search.study_client import Outcome
 from orchestrator.sweep.events import Emitter
 from orchestrator.sweep.failure_policy import BASELINE_FAILED, BASELINE_UNDEFINED, undefined_on
 from orchestrator.sweep.intake import Intake
@@ -99,7 +100,10 @@ class OutcomeReporter:
             values = state.records.untrained(baseline, wanted)
             of_constraints = zip(self._constraints.values(), values[len(state.config.search.objectives) :], strict=True)
             if all(one.violation(value) <= 0 for one, value in of_constraints):
-                state.front.add_base(baseline.key, values[: len(state.config.search.objectives)])
+                of_objectives = values[: len(state.config.search.objectives)]
+                state.front.add_base(baseline.key, of_objectives)
+                if all(map(math.isfinite, of_objectives)):
+                    state.study.note_base(baseline.key, of_objectives)
             return
         if state.policy.baseline_undefined(baseline.key):
             state.failed = SweepFailed(reason)
@@ -143,20 +147,24 @@ class OutcomeReporter:
             return
         del state.queue.pending[trial.number]
         if not trial.reported:
-            found = [state.records.metrics(record, baseline) for record, baseline in pairs]
-            self._report_metrics(trial, {name: _mean([metrics.get(name) for metrics in found]) for name in found[0]})
+            found = [state.records.estimates(record, baseline) for record, baseline in pairs]
+            self._report_metrics(trial, {name: _mean([estimates.get(name) for estimates in found]) for name in found[0]})
 
-    def _report_metrics(self, trial: PendingTrial, metrics: dict[str, float | None]) -> None:
+    def _report_metrics(self, trial: PendingTrial, estimates: dict[str, Estimate | None]) -> None:
         state = self._state
         if state.lost_to_another():
             return
-        values = [metrics.get(objective.metric) for objective in state.config.search.objectives]
+        metrics = {name: found.value if found else None for name, found in estimates.items()}
+        wanted = [objective.metric for objective in state.config.search.objectives]
+        values = [metrics.get(name) for name in wanted]
         defined = [float(value) for value in values if value is not None and math.isfinite(value)]
         if len(defined) < len(values):
             state.policy.hold_back(trial)
         else:
             violations = {name: one.violation(metrics.get(one.metric)) for name, one in self._constraints.items()}
-            state.study.complete(trial.number, defined, violations, state.front.behind_base(defined))
+            wanted += [one.metric for one in self._constraints.values()]
+            errors = {name: found.stderr for name in wanted if (found := estimates.get(name)) and found.stderr is not None}
+            state.study.complete(trial.number, Outcome(defined, violations, state.front.behind_base(defined), errors))
             state.counts["done"] += 1
             feasible = all(violation <= 0 for violation in violations.values())
             if feasible and state.front.add(trial.number, trial.specs[0].key, defined):
@@ -178,7 +186,11 @@ class OutcomeReporter:
             state.counts["failed"] += 1
 
 
-def _mean(values: list[float | None]) -> float | None:
-    """None where a value is undefined."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def _mean(replicates: list[Estimate | None]) -> Estimate | None:
+    """The mean over replicates, which answered the same documents. None where a value is undefined."""
+    known = [found for found in replicates if found is not None]
+    if not known or len(known) < len(replicates):
+        return None
+    errors = [found.stderr for found in known if found.stderr is not None and math.isfinite(found.stderr)]
+    stderr = sum(errors) / len(errors) if errors else None
+    return Estimate(sum(found.value for found in known) / len(known), stderr)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
+from analysis.metrics.names import Estimate
 from analysis.stats.estimate import measure
 from analysis.stats.untrained import untrained_values
 from trials.errors import InputError
@@ -42,8 +43,11 @@ class Records:
 
     def metrics(self, record: TrialRecord, baseline: TrialRecord) -> dict[str, float | None]:
         """The trial's metrics against its baseline; None where undefined."""
-        found = measure([record], baseline, split=self._split)
-        return {name: estimate.value if estimate else None for name, estimate in found.items()}
+        return {name: found.value if found else None for name, found in self.estimates(record, baseline).items()}
+
+    def estimates(self, record: TrialRecord, baseline: TrialRecord) -> dict[str, Estimate | None]:
+        """The trial's metrics with their standard errors."""
+        return measure([record], baseline, split=self._split)
 
     def untrained(self, baseline: TrialRecord, names: Sequence[str]) -> list[float]:
         """The base's own metrics, such as a gain of 0; NaN where unknown or undefined."""

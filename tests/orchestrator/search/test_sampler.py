@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from orchestrator.config.load import load
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.space import Mixture, unit_interval
-from orchestrator.search.sampler import Distinct, ask, enqueueable, make_sampler, suggest
+from orchestrator.search.optuna_space import enqueueable, suggest
+from orchestrator.search.sampler import Distinct, ask, make_sampler
 
-SAMPLERS = ["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
+SAMPLERS = ["auto", "tpe", "nsga2", "nsga3", "gp", "random", "grid"]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -42,7 +43,7 @@ class Search:
         settings = suggest(self.config, trial)
         self.points.append(settings)
         if constraint is not None:
-            trial.set_constraint("c", constraint(settings))
+            trial.set_constraint(self.config.search.constraints[0], constraint(settings))
         self.study.tell(trial, values(settings))
         return settings
 
@@ -237,10 +238,13 @@ def test_genetic_sampler_breeds_from_the_first_points(config):
 # ---------------------------------------------------------------------- constraints
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2", "nsga3", "gp"])
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sampler, objectives):
-    parts["search"]["objectives"] = parts["search"]["objectives"][:objectives]
+    parts["search"] |= {
+        "objectives": parts["search"]["objectives"][:objectives],
+        "constraints": ["math.forgetting <= 0.4"],
+    }
     space = {name: {"type": "float", "low": 0.0, "high": 0.8} for name in ("lora.dropout", "train.warmup")}
     found = config(space, sampler=sampler, trials=40)
 
@@ -249,13 +253,20 @@ def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sample
 
     def allowed(constraint):
         search = Search(found)
-        search.run(10 if sampler == "gp" else 40, values=values, constraint=constraint)
-        later = search.run(4 if sampler == "gp" else 120, values=values, constraint=constraint)
+        search.run(10 if sampler in ("auto", "gp") else 40, values=values, constraint=constraint)
+        later = search.run(8 if sampler in ("auto", "gp") else 120, values=values, constraint=constraint)
         return sum(settings["train.warmup"] <= 0.4 for settings in later) / len(later)
 
     kept, unaware = allowed(lambda settings: settings["train.warmup"] - 0.4), allowed(lambda settings: -1.0)
     assert kept > 0.6  # a random search keeps to half
     assert kept > unaware
+
+
+def test_many_objectives_are_searched_without_a_gaussian_process(config, parts):
+    kinds = ("gain", "value", "drop", "forgetting", "base")
+    parts["search"]["objectives"] = [{"metric": f"math.{kind}", "direction": "minimize"} for kind in kinds]
+    search = Search(config(DISCRETE, sampler="auto", trials=12))
+    assert len(search.run(12, values=lambda settings: (0.0,) * 5)) == 12
 
 
 # ---------------------------------------------------------------------- the simplex

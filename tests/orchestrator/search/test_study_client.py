@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search.study_client import StudyClient
+from orchestrator.search.study_client import Outcome, StudyClient
 from trials.ledger.record import GivenUp
 
 
@@ -29,7 +29,7 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
     done, failed, pruned = (study.begin({"lora.rank": 2}) for _ in range(3))
     beaten = GivenUp(reason="beaten", seconds=1.0)
     study.accept(done.number, "done")
-    study.complete(done.number, [0.5, 0.25], {"math.drop <= 0.5": float("inf")}, 0.0)
+    study.complete(done.number, Outcome([0.5, 0.25], {"math.drop <= 0.5": float("inf")}, errors={"math.drop": 0.1}))
     study.fail(failed.number, "its baseline failed")
     study.prune(pruned.number, beaten, ["math.drop <= 0.5"])
     for trials in (study.trials(), client().trials()):
@@ -37,6 +37,7 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
         assert [trial.key for trial in trials] == ["done", None, None]
         assert trials[0].values == [0.5, 0.25]
         assert trials[0].constraints == trials[2].constraints == {"math.drop <= 0.5": 1e6}
+        assert study.optuna_study.trials[0].user_attrs["errors"] == {"math.drop": 0.1}
         assert trials[1].failure == "its baseline failed"
         assert trials[2].given_up == beaten
         assert all(trial.free for trial in trials)
@@ -45,7 +46,7 @@ def test_outcomes_are_read_back_as_they_were_reported(client):
 
 def test_constraints_are_an_attribute_that_the_dashboard_shows(client):
     study = client()
-    study.complete(study.begin({"lora.rank": 2}).number, [0.0, 0.0], {"math.drop <= 0.5": -0.2}, 0.0)
+    study.complete(study.begin({"lora.rank": 2}).number, Outcome([0.0, 0.0], {"math.drop <= 0.5": -0.2}))
     assert study.optuna_study.trials[0].user_attrs["constraints"] == "math.drop <= 0.5 is kept, by 0.2"
 
 
@@ -55,8 +56,8 @@ def test_trial_that_the_base_beats_is_no_good_one_for_the_sampler(client):
     worse, other = study.begin({"lora.rank": 2}), study.begin({"lora.rank": 4})
     study.accept(worse.number, "worse")
     study.accept(other.number, "other")
-    study.complete(worse.number, [-0.1, 0.2], {}, 0.1)
-    study.complete(other.number, [0.1, 0.2], {}, -0.1)
+    study.complete(worse.number, Outcome([-0.1, 0.2], {}, behind_base=0.1))
+    study.complete(other.number, Outcome([0.1, 0.2], {}, behind_base=-0.1))
     assert [list(trial.constraints.values()) for trial in client().trials()] == [[0.1], [-0.1]]
 
 
@@ -66,7 +67,7 @@ def test_study_of_an_earlier_version_gets_no_constraint_for_the_base(client):
     study.enqueue([])
     trial = study.begin({"lora.rank": 2})
     study.accept(trial.number, "trial")
-    study.complete(trial.number, [-0.1, 0.2], {"math.drop <= 0.5": 0.1}, 0.1)
+    study.complete(trial.number, Outcome([-0.1, 0.2], {"math.drop <= 0.5": 0.1}, behind_base=0.1))
     assert list(client().trials()[0].constraints) == ["math.drop <= 0.5"]
 
 
@@ -99,3 +100,10 @@ def test_enqueued_points_come_first_and_once(client):
     assert not study.is_new
     assert [trial.state for trial in study.trials()] == ["waiting"]
     assert study.ask().settings == {"lora.rank": 4}
+
+
+def test_a_base_is_noted_once_and_read_back(client):
+    study = client()
+    study.note_base("key", [0.0, 0.0])
+    study.note_base("key", [0.0, 0.0])
+    assert client().optuna_study.user_attrs["base.key"] == [0.0, 0.0]

@@ -1,0 +1,131 @@
+"""Proposes points by a Gaussian process that knows the errors of its measurements, after a design that fills the space."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.config.model import SweepConfig
+from orchestrator.search.design import Cube, own_settings
+from orchestrator.search.evidence import Aim, Evidence
+from orchestrator.search.features import Features
+from orchestrator.search.optuna_space import enqueueable
+from orchestrator.search.score import Known, Score
+
+_ANYWHERE = 2048  # candidates all over the space
+_KEPT = 256  # of them, for a closer look
+_BEST = 10  # points to look around
+_NEAR, _FINER = 40, 20  # candidates around each of them
+_FIRST, _ROUNDS = 0.15, (0.1, 0.05, 0.02)  # their standard deviations, as shares of a range, ever finer
+_LEARNT = 250  # trials; the time of a proposal grows with their cube
+_PENDING = 100  # running trials, the latest ones
+_CHECKED = 50  # candidates that are tried for validity, the most promising ones first
+
+
+@dataclass(frozen=True)
+class Candidates:
+    units: np.ndarray
+    """Shape (c, d)."""
+    points: list[tuple[dict[str, Any], dict[str, Any]]]
+    """(Optuna's parameters, settings) of each."""
+    rows: np.ndarray
+    """Shape (c, columns)."""
+
+    def at(self, places: np.ndarray) -> "Candidates":
+        return Candidates(self.units[places], [self.points[place] for place in places], self.rows[places])
+
+
+class Gaussian(BaseSampler):
+    """Begins with the config's own settings and a Sobol design. Deterministic given the seed and the study's trials."""
+
+    def __init__(self, config: SweepConfig, new: Callable[[dict[str, Any]], bool], startup: int):
+        """`new` reports whether settings are valid and unseen; `startup` is the size of the design, queued points included."""
+        self._config, self._new, self._startup = config, new, startup
+        self._cube, self._features, self._aim = Cube(config), Features(config), Aim.of(config)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Optuna's parameters of a whole point."""
+        fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        params = self._cube.point(np.full(len(self._cube.names), 0.5), fixed)[0]
+        if params.keys() <= fixed.keys():  # a whole point was queued
+            return params
+        others = [one for one in study.get_trials(deepcopy=False) if one.params and one.number != trial.number]
+        ended = [one for one in others if one.state.is_finished()]
+        complete = sum(one.state == TrialState.COMPLETE for one in ended)
+        if complete < self._startup or not len(self._features.groups):
+            return self._design(trial.number, fixed)
+        random = np.random.default_rng([self._config.search.seed, trial.number])
+        ended = self._aim.best(ended, _LEARNT)
+        running = [one for one in others if one.state == TrialState.RUNNING][-_PENDING:]
+        bases = self._aim.bases(study)
+        score = Score(self._aim, self._aim.reference(self._config, bases), bases, random)
+        score.learn(Known(self._rows(ended), self._features.groups, Evidence.of(ended, self._aim)), self._rows(running))
+        return self._best(score, np.array([self._cube.units(one.params) for one in ended]), fixed, random)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError(f"{param_name} is drawn with the other parameters")
+
+    # ------------------------------------------------------------------ points
+
+    def _design(self, place: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        if place == 0:
+            own = {**enqueueable(self._config, own_settings(self._config)), **fixed}
+            params, settings = self._cube.point(np.full(len(self._cube.names), 0.5), own)
+            if self._new(settings):
+                return params
+        return self._cube.point(self._cube.sobol(self._config.search.seed, place + 1)[-1], fixed)[0]
+
+    def _rows(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
+        points = [self._cube.point(self._cube.units(trial.params), trial.params)[1] for trial in trials]
+        return self._features.rows(points).reshape(len(points), len(self._features.groups))
+
+    def _best(self, score: Score, known: np.ndarray, fixed: Mapping[str, Any], random: np.random.Generator) -> dict[str, Any]:
+        """Optuna's parameters of the most promising candidate that is new; `known` (n, d) are the trials' coordinates."""
+        around = known[score.promising(_BEST)]
+        anywhere = self._anywhere if not fixed else self._candidates(self._anywhere.units, fixed)
+        found = [
+            anywhere.at(np.argsort(-score(anywhere.rows, quickly=True), kind="stable")[:_KEPT]),
+            self._candidates(self._near(np.repeat(around, _NEAR, axis=0), _FIRST, random), fixed),
+        ]
+        scores = [score(some.rows) for some in found]
+        for sd in _ROUNDS:
+            order = np.argsort(-np.concatenate(scores), kind="stable")[:_BEST]
+            around = np.vstack([some.units for some in found])[order]
+            found.append(self._candidates(self._near(np.repeat(around, _FINER, axis=0), sd, random), fixed))
+            scores.append(score(found[-1].rows))
+        points = [point for some in found for point in some.points]
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        best = next((place for place in order[:_CHECKED] if self._new(points[place][1])), order[0])
+        return points[best][0]
+
+    @cached_property
+    def _anywhere(self) -> Candidates:
+        """The same points for all proposals, because their conversion takes longest."""
+        return self._candidates(self._cube.sobol(self._config.search.seed, _ANYWHERE), {})
+
+    def _near(self, around: np.ndarray, sd: float, random: np.random.Generator) -> np.ndarray:
+        """Points (c, d) near those (c, d): a third of the coordinates moves, or one at least; a choice is drawn anew."""
+        moved = random.random(around.shape) < 1 / 3
+        moved[np.arange(len(around)), random.integers(around.shape[1], size=len(around))] = True
+        steps = np.where(
+            self._cube.choices > 0, random.random(around.shape), around + sd * random.standard_normal(around.shape)
+        )
+        found: np.ndarray = np.clip(np.where(moved, steps, around), 0.0, 1.0 - 1e-9)
+        return found
+
+    def _candidates(self, units: np.ndarray, fixed: Mapping[str, Any]) -> Candidates:
+        points = [self._cube.point(row, fixed) for row in units.tolist()]
+        return Candidates(units, points, self._features.rows([settings for _, settings in points]))

@@ -1,0 +1,1 @@
+"""How much of the best front a sampler finds: `make bench-search`."""
