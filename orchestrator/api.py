@@ -276,6 +276,14 @@ class Results:
             frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", "number", "replicate"])
 
+    @property
+    def mix(self) -> "pd.DataFrame":
+        """The law of the mix: a row for each metric that decides and each source whose share varied, with the change that the
+        share makes and the share that keeps the bound. `analysis.explore.mix_law.law` takes another source or bound."""
+        from analysis.explore.mix_law import frame, laws
+
+        return frame(laws(self.sweep))
+
     def plot(self) -> "Figure":
         """The front with all finished trials, as in the report. `.savefig(FILE)` writes it."""
         from analysis.figures.front import front_figure

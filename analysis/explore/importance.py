@@ -73,7 +73,7 @@ def _shares(
 
     rows = _thinned(rows)
     # without gaps: fANOVA takes trials that all have the same parameters
-    filled = {path: _without_gaps(rows[path]) for path in paths}
+    filled = {path: without_gaps(rows[path]) for path in paths}
     among = {path: distribution(values) for path, values in filled.items()}
     trials = [
         optuna.trial.create_trial(
@@ -135,7 +135,7 @@ class _Forests:
         from sklearn.ensemble import RandomForestRegressor
 
         self.paths = list(paths)
-        self._values = {path: _without_gaps(rows[path]) for path in paths}
+        self._values = {path: without_gaps(rows[path]) for path in paths}
         target = rows[metric].to_numpy(dtype=float)
         self._codes = {path: _codes(values, target) for path, values in self._values.items()}
         settings = np.column_stack([[self._codes[path][value] for value in self._values[path]] for path in self.paths])
@@ -181,7 +181,7 @@ def _codes(values: Sequence[Any], target: np.ndarray) -> dict[Any, float]:
     return {value: place[value] for value in sorted(place)}
 
 
-def _without_gaps(values: pd.Series) -> list[Any]:
+def without_gaps(values: pd.Series) -> list[Any]:
     """A setting's values as all numbers or all texts. A missing one is "none", or a tenth of the span below the least."""
     # Missing is a value of its own: the method that needs the setting was not used.
     from analysis.explore.optuna_study import choice

@@ -26,6 +26,8 @@ from analysis.figures.importance import (
     shares,
     together,
 )
+from analysis.figures.mix import answered
+from analysis.figures.mix import data as mix_data
 from analysis.figures.scene import evenly, kinds, named
 from analysis.figures.theme import LIGHT, MARKERS, WIDTH, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
@@ -296,6 +298,13 @@ FIGURES: dict[str, Figured] = {
         "Partial dependence on the two most important settings, averaged over the trials' other settings.",
         together,
         interaction_data,
+    ),
+    "mix": Figured(
+        "The law of the mix",
+        "Each metric over the share of a source in the training rows, at the average of the other settings, with its 95 % "
+        "interval. Dots are the trainings as they are, whatever their other settings.",
+        answered,
+        mix_data,
     ),
     "learning": Figured(
         "Learning against forgetting",

@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.explore import confirmation as confirming
+from analysis.explore import mix_law
 from analysis.explore.cost import cost, hours_name, phases
 from analysis.explore.failure_signatures import CAVEATS, PAPER, SIGNATURES, flags, in_papers_roles, verdicts
 from analysis.export.files import export_trials
@@ -60,6 +61,7 @@ def report(sweep: Sweep, points: Sequence[Point] | None = None) -> str:
         all_paired=bool(sweep.complete["paired"].all()),
         front=trial_table(sweep, sweep.front, marks, pages, brief=True),
         confirmed=confirmed and {"table": confirming.table(confirmed), "sentences": confirming.sentences(confirmed)},
+        mix=_mix(sweep),
         points=points,
         failures=_failures(sweep),
         figures=_figures(sweep),
@@ -79,6 +81,11 @@ def _confirmation(sweep: Sweep) -> tuple[confirming.Confirmation | None, list[st
         return confirming.confirmation(sweep), []
     except InputError as error:
         return None, [f"What was trained again cannot be read: {error}"]
+
+
+def _mix(sweep: Sweep) -> dict[str, Any] | None:
+    found = mix_law.laws(sweep)
+    return {"sentences": mix_law.sentences(found), "table": mix_law.table(found)} if found else None
 
 
 def _flags(sweep: Sweep) -> pd.Series:
@@ -104,9 +111,9 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
 
     `headline`, `claims` and `notices` are the sentences; `signatures` has each failure signature's metric, bound, and the
     numbers of the trials by verdict; `paper` is its table in shares; `baselines` are the rows of `sweep.baselines`; `cost` and
-    `phases` are those of `analysis.explore.cost`; `confirmed` is that of `analysis.explore.confirmation`; `hypervolume` has its
-    `reference` and interval; `points` has for each page the number, key, seconds and bytes by phase, training, rows, losses,
-    KL, and per role `flips`: documents, lost, won, p.
+    `phases` are those of `analysis.explore.cost`; `confirmed` is that of `analysis.explore.confirmation`, `mix` that of
+    `analysis.explore.mix_law`; `hypervolume` has its `reference` and interval; `points` has for each page the number, key,
+    seconds and bytes by phase, training, rows, losses, KL, and per role `flips`: documents, lost, won, p.
     """
     found, (confirmed, _) = verdicts(sweep), _confirmation(sweep)
     return {
@@ -127,6 +134,7 @@ def report_numbers(sweep: Sweep, points: Sequence[Point]) -> dict[str, Any]:
         "hypervolume_interval": sweep.hypervolume_interval,
         "reference": list(sweep.reference),
         "confirmed": confirmed and confirming.as_dict(confirmed),
+        "mix": mix_law.as_dict(mix_law.laws(sweep)),
         "points": [_numbers(one) for one in points],
     }
 

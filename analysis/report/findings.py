@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
+from analysis.metrics.definitions import RATES
 from analysis.metrics.names import split_metric
 from analysis.results import schema as col
 from analysis.results.frame import oriented
@@ -27,6 +28,8 @@ def headline(sweep: Sweep) -> str:
 def _finished(sweep: Sweep) -> str:
     complete = len(sweep.complete)
     feasible = int(sweep.trials["feasible"].sum())
+    if undefined := _undefined(sweep):
+        return undefined
     if not len(sweep.trials):
         return "The sweep has no trial yet."
     if not complete:
@@ -53,9 +56,29 @@ def _finished(sweep: Sweep) -> str:
     name, unit = labels.metric_name(objective.metric), labels.unit(objective.metric)
     if np.isfinite(corrected := best[col.corrected(objective.metric)]):
         level = f"{labels.percent(objective.metric, corrected)}{unit}, corrected for selection"
+    elif not np.isfinite(best[objective.metric]):
+        return f"{text}; best {name}{among} by trial #{best['number']}, without a value on the report half."
     else:
         level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)]) + unit
     return f"{text}; best {name}{among} {level} (trial #{best['number']})."
+
+
+def _undefined(sweep: Sweep) -> str | None:
+    """For a sweep that none of its trials could win: a rate that decides is undefined on the documents of every base."""
+    bases = sweep.complete_baselines
+    rates = [name for name in sweep.judged if split_metric(name)[1] in RATES]
+    rates = [name for name in rates if len(bases) and bases[col.searched(name)].isna().all()]
+    rates = [name for name in rates if bases.get(f"{split_metric(name)[0]}.value", pd.Series(dtype=float)).notna().any()]
+    if not rates:
+        return None
+    roles = dict.fromkeys(split_metric(name)[0] for name in rates)
+    instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
+    seen = " on the half of the documents that the search saw" if sweep.half is not None else ""
+    verb = "is" if len(rates) == 1 else "are"
+    return (
+        f"No trial can be judged: {' and '.join(map(labels.metric_name, rates))} {verb} undefined, since the base scores 0 in "
+        f"{' and '.join(roles)}{seen}; search {instead} instead."
+    )
 
 
 def _kept(feasible: int, complete: int, words: str) -> str:
@@ -75,6 +98,8 @@ def claims(sweep: Sweep) -> list[str]:
 def _best(sweep: Sweep) -> list[str]:
     objective, best = sweep.objectives[0].metric, sweep.front.iloc[0].to_dict()
     name, found = labels.metric_name(objective), []
+    if not np.isfinite(best[objective]):  # a rate whose base scores 0 on the report half alone
+        return [f"Trial #{best['number']} is best by the search half; the base has no {name} on the report half to quote."]
     text = f"Trial #{best['number']} has {name} {numbers.sentence(best, objective)}"
     if np.isfinite(best[col.corrected(objective)]):
         text += (

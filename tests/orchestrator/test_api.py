@@ -165,6 +165,7 @@ def test_results_are_frames_and_a_figure(tmp_path):
     replicates = documents[documents["number"] == 1].groupby("replicate")["score"].sum()
     assert replicates.to_dict() == {0: 64.0, 1: 64.0}
     assert results.plot().get_size_inches()[0] > 5
+    assert results.mix.empty  # one mix
     assert "front of quickstart" in results._repr_html_()
     assert "quickstart" in repr(results)
     assert results.report().name == "report.html"

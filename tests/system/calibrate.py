@@ -12,12 +12,13 @@ import numpy as np
 
 from tests.system.calibration.claims import Claim
 from tests.system.calibration.coverage import coverage
+from tests.system.calibration.mix import mix
 from tests.system.calibration.races import races
 from tests.system.calibration.sweeps import sweeps
 
 
 def claims(scale: float) -> Iterator[Claim]:
-    for seed, part, count in ((0, coverage, 1500), (1, sweeps, 100), (2, races, 100)):
+    for seed, part, count in ((0, coverage, 1500), (1, sweeps, 100), (2, races, 100), (3, mix, 400)):
         yield from part(np.random.default_rng(seed), max(int(count * scale), 1))
 
 

@@ -68,10 +68,25 @@ def test_report_says_where_nothing_beats_doing_nothing(builder):
 def test_headline_blames_no_base_that_has_no_value(builder):
     sweep = builder.add((18, 39)).add((19, 38)).load(constraints=[])  # no baseline
     assert headline(sweep) == "2 finished trials; none of them has a value for every objective."
-    builder.baseline((20, 0))
-    sweep = builder.load(constraints=[])
-    assert headline(sweep).endswith("none of them has a value for every objective.")
     assert not any("untrained base" in claim for claim in claims(sweep))
+
+
+@pytest.mark.parametrize("constraints", [[], ["math.forgetting <= 0.10"]])
+def test_headline_says_that_a_rate_is_undefined_where_the_base_scores_0(builder, constraints):
+    sweep = builder.baseline((20, 0)).add((18, 39)).add((19, 38)).load(constraints=constraints)
+    assert headline(sweep) == (
+        "No trial can be judged: math forgetting is undefined, since the base scores 0 in math; "
+        "search math.drop or math.gold_bpb_delta instead."
+    )
+
+
+def test_best_without_a_value_on_the_report_half_is_not_quoted(usual):
+    sweep = usual.load(objectives=[{"metric": "math.forgetting", "direction": "minimize"}], constraints=[])
+    sweep.trials[["math.forgetting", col.corrected("math.forgetting")]] = float("nan")
+    assert headline(sweep).endswith("best math forgetting by trial #1, without a value on the report half.")
+    assert (
+        claims(sweep)[0] == "Trial #1 is best by the search half; the base has no math forgetting on the report half to quote."
+    )
 
 
 def test_trials_that_the_base_beats_have_pages_where_the_front_is_empty(builder):

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from analysis.report.findings import headline
 from analysis.results.load import load
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete, fail_next, run_out, states
+from trials.ledger.record import Score, TrialRecord
 
 
 def test_objectives_and_constraints_are_relative_to_the_baseline(config, tmp_path):
@@ -66,6 +68,27 @@ def test_objective_undefined_on_the_only_baseline_ends_the_sweep(parts, tmp_path
     again = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
     assert again.failed is None
     run_out(again)
+
+
+def test_base_at_0_on_the_searched_half_alone_ends_the_sweep(parts, tmp_path):
+    parts["search"].update(objectives=RATE, constraints=[])
+    config = SweepConfig.model_validate(parts)
+    sweep = SweepController.open(config, tmp_path)
+    with sweep.going():
+        job, early = sweep.next_job(), sweep.next_job()
+        complete(sweep, early)  # on another worker, before the baseline
+        halves = {half: {"score": Score(value=value, stderr=0.1, n=5)} for half, value in (("search", 0.0), ("report", 0.4))}
+        scores = {"commonsense": Score(value=0.6, stderr=0.1, n=10), "math": Score(value=0.2, stderr=0.1, n=10)}
+        record = TrialRecord(key=job.spec.key, state="complete", spec=job.spec, scores=scores, halves={"math": halves})
+        sweep.ledger.write(record)
+        sweep.finish(job.spec.key)
+    assert sweep.next_job() is None
+    assert str(sweep.failed).endswith("use math.drop or math.gold_bpb_delta")
+    assert sweep.counts["done"] == 0
+    assert headline(load(tmp_path / config.name)) == (
+        "No trial can be judged: math forgetting is undefined, since the base scores 0 in math on the half of the documents "
+        "that the search saw; search math.drop or math.gold_bpb_delta instead."
+    )
 
 
 def test_objective_undefined_on_one_baseline_ends_its_trials_alone(parts, tmp_path):
