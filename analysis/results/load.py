@@ -52,7 +52,7 @@ def _load(folder: Path) -> Sweep:
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     draws = draws_for(len(settings))
     errors = Errors(len(settings), criteria.metrics, draws, " ".join(key for one in trials for key in one.trial.keys))
-    whole = measure_all(settings, ALL, watch=errors.add)
+    whole = measure_all(settings, ALL, watch=errors.add, only=criteria.metrics if halves else None)
     measured = measure_all(settings, quoted) if halves else whole
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     labels.learn_scales(records.values())

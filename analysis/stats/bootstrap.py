@@ -42,7 +42,9 @@ class Errors:
             redrawn = own.redrawn(kind, self._weights[label]).mean(axis=2)
             whole = np.isfinite(redrawn).all(axis=0)  # a document without a value: the setting keeps its scores' standard error
             places = everywhere[whole]
-            self._draws[:, places, metric] = (redrawn - redrawn.mean(axis=0))[:, whole]
+            # A redrawn value is a draw of the true one (Rubin 1981), and an error is what was measured less the truth: a metric
+            # with a long tail is more likely to be truly larger than smaller.
+            self._draws[:, places, metric] = (redrawn.mean(axis=0) - redrawn)[:, whole]
             self._paired[places, metric] = True
             if (unit := kind.unit) is not None:
                 # A flip each way, as in intervals.interval: no flip among few documents is no certainty.

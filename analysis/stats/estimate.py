@@ -5,7 +5,7 @@ scores' standard errors as for independent samples, which is too wide for shared
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,18 +81,26 @@ Watch = Callable[[str, np.ndarray, Answers], None]
 
 
 def measure_all(
-    settings: Sequence[Setting], split: Split = ALL, errors: bool = True, watch: Watch | None = None
+    settings: Sequence[Setting],
+    split: Split = ALL,
+    errors: bool = True,
+    watch: Watch | None = None,
+    only: Collection[str] | None = None,
 ) -> dict[str, Measured]:
-    """Every metric by name, arrays in the settings' order. Without `errors` only values, in a tenth of the time.
+    """Every metric by name, or `only` these; arrays in the settings' order. Without `errors` only values, in a tenth of the
+    time.
 
     `watch` is called with a role, the settings' places and their answers wherever these pair with the baseline's.
     """
+    roles = None if only is None else {name.partition(".")[0] for name in only}
     found: dict[str, Measured] = {}
     for places, group in _groups(settings):
         named = [[scores(record, split) for record in setting.records] for setting in group]
         base = group[0].base
         base_named = scores(base, split) if base is not None else {}
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
+            if roles is not None and role not in roles:
+                continue
             scale = (base or group[0].records[0]).scale(role)
             tuned = [[one.get(role, {}) for one in replicates] for replicates in named]
             columns = _Columns(tuned, base_named.get(role, {}), scale)
@@ -100,6 +108,8 @@ def measure_all(
             if watch is not None and pairing is not None:
                 watch(role, places[pairing[1]], pairing[0])
             for name, kind in columns.kinds():
+                if only is not None and f"{role}.{name}" not in only:
+                    continue
                 whole = found.setdefault(f"{role}.{name}", empty(len(settings)))
                 _put(whole, places, _measured(name, kind, columns, pairing))
         for name, values in _learning(group).items():

@@ -16,6 +16,7 @@ _MOST = {1: FEWEST, 2: 12, 3: 30}  # number of components: the points that it re
 _REFITS = 8  # fits to reweighted points, for at most _FEW points
 _FEW = 100
 _SCALES = 2.0 ** np.arange(-8, 2.5, 0.5)  # of the components' covariances, with equal prior probabilities
+_TAIL = (0.25, 9.0)  # share of the wider components, and the factor of their covariances
 _TINY = 1e-9
 
 
@@ -66,10 +67,16 @@ def posterior(points: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.nd
         # The distribution of few points is itself uncertain: average over fits to reweighted points, after the bootstrap of
         # Laird and Louis (1987, doi:10.1080/01621459.1987.10478490).
         again = _fitted(mixture, points[some], noise[some], random.standard_exponential(len(some)))
-        for scaled, chance in _scaled(again, points[some], noise[some], len(these), random):
+        for scaled, chance in _scaled(_tailed(again), points[some], noise[some], len(these), random):
             own_mean, drawn[these[chance]] = _posterior_under(scaled, points, noise, own[these[chance]], random)
             mean += own_mean * chance.sum() / len(errors)
     return mean * scale, drawn * scale - shared
+
+
+def _tailed(mixture: _Mixture) -> _Mixture:
+    """Each component with a wider one about the same mean: a normal tail would take every point that is truly far for luck."""
+    weight = np.concatenate([mixture.weight * (1 - _TAIL[0]), mixture.weight * _TAIL[0]])
+    return _Mixture(weight, np.tile(mixture.mean, (2, 1)), np.concatenate([mixture.spread, mixture.spread * _TAIL[1]]))
 
 
 def _scaled(

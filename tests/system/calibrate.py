@@ -18,7 +18,7 @@ from tests.system.calibration.sweeps import sweeps
 
 
 def claims(scale: float) -> Iterator[Claim]:
-    for seed, part, count in ((0, coverage, 1500), (1, sweeps, 100), (2, races, 100), (3, mix, 400)):
+    for seed, part, count in ((0, coverage, 600), (1, sweeps, 50), (2, races, 60), (3, mix, 400)):
         yield from part(np.random.default_rng(seed), max(int(count * scale), 1))
 
 

@@ -148,6 +148,14 @@ def test_error_counts_a_cluster_as_one_document(record):
     assert measure([tuned], base)["math.gain"].stderr == pytest.approx(0.25)
 
 
+def test_only_the_named_metrics_are_measured(record):
+    both = {"math": TUNED, "commonsense": BASE}
+    settings, seen = [Setting([record(both)], record(both, baseline=True))], []
+    found = measure_all(settings, watch=lambda role, *_: seen.append(role), only=["math.gain"])
+    assert (list(found), seen) == (["math.gain"], ["math"])
+    assert found["math.gain"].stderr == measure_all(settings)["math.gain"].stderr
+
+
 def test_metrics_are_those_of_the_requested_split(record):
     halves = ["search", "report"] * 4
     sides = [record(one, baseline=one is BASE, halves=halves) for one in (TUNED, BASE)]

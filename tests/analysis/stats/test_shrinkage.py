@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from analysis.stats import shrinkage
 from analysis.stats.shrinkage import posterior, root
 
 
@@ -27,3 +28,13 @@ def test_fewer_than_four_points_are_not_shrunk():
 def test_root_times_its_transpose_is_the_matrix():
     covariance = np.array([[2.0, 0.5], [0.5, 1.0]])
     assert root(covariance) @ root(covariance).T == pytest.approx(covariance)
+
+
+def test_point_that_is_truly_far_keeps_most_of_its_distance(monkeypatch):
+    random = np.random.default_rng(2)
+    values = np.append(random.normal(0, 0.03, 15), 0.12)[:, None]
+    errors = random.normal(0, 0.02, (300, 16, 1))
+    mean, _ = posterior(values, errors)
+    monkeypatch.setattr(shrinkage, "_TAIL", (1e-9, 1.0))  # a normal tail
+    normal, _ = posterior(values, errors)
+    assert 0.12 - mean[-1, 0] < 0.6 * (0.12 - normal[-1, 0])
