@@ -7,6 +7,9 @@ from analysis.formatting.numbers import duration
 from trials.ledger.trial_progress import TrialProgress
 
 UNKNOWN = "time left not known yet"
+_DOUBTFUL = 3.0
+"""What takes so many times its count says that the count is wrong. It does not say by how much for other phases."""
+_SHORT = 30.0  # seconds by which any phase may be off
 _ORDER = ("load", "mix", "train", "drift")  # then the roles; the first records may lack a phase
 
 
@@ -28,26 +31,27 @@ class Timings:
         self._count = {True: 0, False: 0}
         self._sums: dict[bool, dict[str, float]] = {True: {}, False: {}}  # by phase
         self._training: float | None = None
-        self._slower = 1.0  # seconds that were measured, for a second that the plan counts
+        self._slower = 1.0  # measured seconds of the last trial, for a second that the plan counts
+        self._doubtful = False  # a running phase takes much longer than it is counted
 
     def add(self, seconds: Mapping[str, float], baseline: bool) -> None:
         both = seconds.keys() & self.counted.get(baseline, {}).keys()
         if counted := sum(self.counted[baseline][phase] for phase in both):
             self._slower = sum(seconds[phase] for phase in both) / counted
+            self._doubtful = self._slower > _DOUBTFUL
         self._count[baseline] += 1
         sums = self._sums[baseline]
         for phase, spent in seconds.items():
             sums[phase] = sums.get(phase, 0.0) + spent
 
     def watch(self, progress: TrialProgress) -> None:
-        """A running phase shows how long a training takes, and how far the count is off, before any trial has ended."""
+        """A running phase shows how long a training takes, and whether the count is wrong, before any trial has ended."""
         seconds = (progress.seconds + (progress.left or 0.0)) / (progress.together or 1)
         if progress.phase == "train" and progress.left is not None:
             self._training = seconds
         counted = next((phases[progress.phase] for phases in self.counted.values() if progress.phase in phases), 0.0)
-        # without a measured end a phase says only that it takes longer
-        if counted and not any(self._count.values()) and (progress.left is not None or seconds > counted * self._slower):
-            self._slower = seconds / counted
+        if counted and not any(self._count.values()):
+            self._doubtful |= seconds > _DOUBTFUL * counted + _SHORT
 
     def mean(self, baseline: bool) -> float | None:
         """Mean seconds of a finished trial; None while there is none."""
@@ -60,7 +64,8 @@ class Timings:
         """
         if count := self._count[baseline]:
             return {phase: spent / count for phase, spent in self._sums[baseline].items()}
-        found = {phase: spent * self._slower for phase, spent in self.counted.get(baseline, {}).items()}
+        counted = {} if self._doubtful else self.counted.get(baseline, {})
+        found = {phase: spent * self._slower for phase, spent in counted.items()}
         if baseline:
             return found
         if self._count[True]:  # they answered the same documents

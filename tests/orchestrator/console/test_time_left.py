@@ -35,28 +35,26 @@ def test_counted_seconds_stand_in_and_say_so_until_a_phase_is_measured():
     baseline = Running(True, 5.0, now("evaluate.math", left=60.0, seconds=5.0))
     assert found.of_sweep([baseline], {True: 0, False: 1}, 1) == "about 1 min 50 s left (counted, not measured)"
     assert found.of_sweep([Running(True, 500.0)], {}, 1) == UNKNOWN
-    found.add({"load": 1.0, "evaluate.math": 100.0}, baseline=True)
-    # the baseline took five times as long as counted, so a training may too
-    assert found.of_sweep([], {True: 0, False: 2}, 1) == "about 8 min 20 s left (counted, not measured)"
+    found.add({"load": 1.0, "evaluate.math": 40.0}, baseline=True)
+    # the baseline took twice as long as counted, so a training may too
+    assert found.of_sweep([], {True: 0, False: 2}, 1) == "about 3 min 20 s left (counted, not measured)"
     training = now("train", seconds=30.0, left=60.0)
     found.watch(training)
-    assert found.of_sweep([Running(False, 30.0, training)], {True: 0, False: 1}, 1) == "about 5 min 50 s left"
+    assert found.of_sweep([Running(False, 30.0, training)], {True: 0, False: 1}, 1) == "about 3 min 50 s left"
 
 
-def test_phase_that_takes_longer_than_counted_lengthens_all_that_is_counted():
+def test_a_phase_that_is_counted_wrong_ends_all_counting_until_phases_are_measured():
     found = Timings()
-    found.counted = {True: {"evaluate.math": 20.0}, False: {"train": 30.0, "evaluate.math": 20.0}}
-    slow = now("evaluate.math", seconds=60.0)
+    found.counted = {True: {"load": 1.0, "evaluate.math": 5.0}, False: {"train": 30.0, "evaluate.math": 5.0}}
+    found.watch(now("load", seconds=9.0))  # too short to say anything
+    assert found.of_sweep([], {True: 0, False: 1}, 1) == "about 35 s left (counted, not measured)"
+    slow = now("evaluate.math", seconds=200.0)
     found.watch(slow)
-    assert (
-        found.of_sweep([Running(True, 60.0, slow)], {True: 0, False: 1}, 1) == "about 2 min 30 s left (counted, not measured)"
-    )
-    found.watch(now("evaluate.math", seconds=60.0, left=20.0))  # measured: four times
-    assert (
-        found.of_sweep([Running(True, 60.0, slow)], {True: 0, False: 1}, 1) == "about 3 min 40 s left (counted, not measured)"
-    )
-    found.watch(now("evaluate.math", seconds=10.0))  # nothing is known of its end
-    assert found.of_sweep([], {True: 0, False: 1}, 1) == "about 3 min 20 s left (counted, not measured)"
+    assert found.of_sweep([Running(True, 200.0, slow)], {True: 0, False: 1}, 1) == UNKNOWN
+    found.add({"evaluate.math": 300.0}, baseline=True)
+    assert found.of_sweep([], {True: 0, False: 1}, 1) == UNKNOWN
+    found.watch(now("train", seconds=30.0, left=60.0))
+    assert found.of_sweep([], {True: 0, False: 1}, 1) == "about 6 min 30 s left"
 
 
 def test_running_training_and_baseline_suffice_without_a_count():

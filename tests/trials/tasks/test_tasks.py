@@ -1,13 +1,14 @@
 """lm-eval's tasks: built once, checked against a role's settings."""
 
 import pytest
+from lm_eval.tasks import TaskManager
 
 from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SUMS, role, shop
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.sections import FOLDER
 from trials.spec import Evaluation
-from trials.tasks.tasks import Tasks, check, check_room, measured, same_split
+from trials.tasks.tasks import Tasks, check, check_room, measured, same_split, stock_manager
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,19 @@ def evaluation(**fields) -> Evaluation:
 def test_bundled_task_is_at_hand_with_its_data(tasks):
     assert tasks.at_hand(evaluation())
     assert tasks.datasets("micro_gsm") == {"micro/gsm8k"}
+
+
+def test_stock_task_whose_folder_begins_its_name_needs_no_index_of_all_tasks(monkeypatch):
+    monkeypatch.setattr("trials.tasks.tasks._stock_tasks", lambda: pytest.fail("ten seconds"))
+    for name in ("gsm8k", "hellaswag", "mmlu_college_computer_science"):
+        assert stock_manager(name).task_index[name].name == name
+
+
+@pytest.mark.slow
+def test_stock_tasks_are_those_of_the_index_of_all():
+    whole = TaskManager()
+    found = {name: stock_manager(name).task_index[name] for name in whole.task_index}
+    assert found == whole.task_index
 
 
 def test_task_is_built_once(tasks):
