@@ -251,7 +251,8 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
         found, reached = intervals.spread(influence, values[places], bounded=share or kind.unit is not None)
         whole = np.isfinite(found)  # a document without a value: the setting keeps its scores' standard errors
         places = places[whole]
-        skew[places] = intervals.skewness(influence, found)[whole]
+        if not (share or kind.unit):
+            skew[places] = intervals.skewness(influence, found)[whole]
         variance[places], steps[places], paired[places] = found[whole], reached[whole], True
         n[places] = len(own.clusters)  # related documents flip together, and so do a document's replicates: each counts once
     variance = np.where(np.isnan(value), np.nan, variance)

@@ -50,9 +50,9 @@ def _freedom(moved: np.ndarray) -> np.ndarray:
     """Degrees of freedom (t,) of the variance of `moved` (t, c), by the variance that the kurtosis gives it (Satterthwaite
     1946, doi:10.2307/3002019; O'Neill 2014, doi:10.1080/00031305.2014.966589); at least 3, at most c - 1."""
     c = moved.shape[1]
-    square = np.square(moved).mean(axis=1)
+    square = np.square(moved)
     with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.nan_to_num(np.power(moved, 4).mean(axis=1) / np.square(square) - 3)
+        excess = np.nan_to_num(np.square(square).mean(axis=1) / np.square(square.mean(axis=1)) - 3)
     return np.maximum(2 / (2 / (c - 1) + np.maximum(excess, 0) / c), min(3.0, c - 1))
 
 
@@ -62,7 +62,7 @@ def skewness(influence: np.ndarray, variance: np.ndarray) -> np.ndarray:
     c = moved.shape[1]
     if c < 3:
         return np.zeros(len(moved))
-    third = np.power(moved, 3).sum(axis=1) / (c * (c - 1) * (c - 2))
+    third = (moved * moved * moved).sum(axis=1) / (c * (c - 1) * (c - 2))  # np.power takes ten times as long
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(third / np.power(variance, 1.5))
 
