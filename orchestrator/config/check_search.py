@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
-from orchestrator.config.model import SweepConfig
+from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
 from trials.errors import InputError
 from trials.explain import Problem
 
-GP_OBJECTIVES = 4  # the boxes into which the space of objectives is cut multiply beyond that
 _SHARES = ("acc", "acc_norm", "exact_match")
 """Metrics of lm-eval whose mean is a share of the documents."""
 _RANGE = {

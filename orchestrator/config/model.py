@@ -26,10 +26,15 @@ COUNTABLE = 10_000  # points of a space that are enumerated; takes a second
 Positive = Annotated[float, Field(gt=0)]
 
 
+GP_OBJECTIVES = 4
+"""Beyond that the boxes into which the Gaussian process cuts the space of objectives are too many."""
+_GP_TRIALS = 500  # beyond that `auto` takes the sampler whose proposals cost a hundredth of a second
+
+
 class Search(Section):
     sampler: Literal["auto", "gp", "tpe", "nsga2", "nsga3", "random", "grid"] = "tpe"
-    """`gp` is a Gaussian process that knows the errors of its measurements. `auto` is `gp`, with more than four objectives a
-    multivariate `tpe`. `grid` runs every point in order."""
+    """`gp` is a Gaussian process that knows the errors of its measurements. `auto` is `gp` up to four objectives and 500
+    trials, else `tpe`. `grid` runs every point in order."""
     trials: Count | None = None
     """Settings to try, without baselines. The sweep ends with the first of `trials`, `gpu_hours` and `hours`."""
     gpu_hours: Positive | None = None
@@ -286,6 +291,13 @@ class SweepConfig(Section):
     def draw(self, random: Random) -> dict[str, Any]:
         """A random point, uniform in every parameter. It need not be valid."""
         return space.draw(self.axes, random)
+
+    @property
+    def sampler(self) -> str:
+        """The sampler that `search.sampler` stands for."""
+        if self.search.sampler != "auto":
+            return self.search.sampler
+        return "tpe" if len(self.search.objectives) > GP_OBJECTIVES or (self.budget or 0) > _GP_TRIALS else "gp"
 
     @property
     def budget(self) -> int | None:

@@ -199,7 +199,7 @@ def _simulated(config: SweepConfig, estimate: Estimate, space: list[TrialSpec], 
     if config.resources.max_concurrent:
         workers = min(workers, config.resources.max_concurrent)
     trials = config.budget * config.search.replicates + len(config.baseline_specs())
-    study, measured = simulate.study_of(config.search.sampler)
+    study, measured = simulate.study_of(config.sampler)
     estimate.note(
         f"simulated: the driver's seconds were measured on one machine with the sampler {measured}; assumed: "
         f"{simulate.START:g} s until a worker runs, storage of {simulate.STORAGE_RATE / 1e9:g} GB a second, "

@@ -117,14 +117,19 @@ class Evidence:
 
 
 def _tamed(values: np.ndarray, bound: float) -> np.ndarray:
-    """The values (n,), those far on the bad side pulled in: a diverged training would flatten all others."""
+    """The values (n,), those far on the bad side pulled in: a diverged training would flatten all others.
+
+    Far is 1.5 interquartile ranges behind the first quartile (Tukey's fence). Behind a finite `bound` nothing is gained, so far
+    is there as far behind it as the best value is before it. The order of the values and the bound stays.
+    """
     if len(values) < _ENOUGH:
         return values
     first, third = np.quantile(values, [0.25, 0.75])
     spread = third - first
+    fence = min(first - 1.5 * spread, bound) if np.isfinite(bound) else first - 1.5 * spread
+    before = values.max() - bound
+    if np.isfinite(bound) and before > 0 and bound - before > fence:
+        spread, fence = before, bound - before
     if spread <= 0:
         return values
-    fence = first - 1.5 * spread
-    if np.isfinite(bound):  # the order of values and bound stays
-        fence = min(fence, bound)
     return np.where(values < fence, fence - spread * np.log1p(np.maximum(fence - values, 0.0) / spread), values)

@@ -10,7 +10,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from orchestrator.config.check_search import GP_OBJECTIVES
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.space import distance
 from orchestrator.search.bayesian import Gaussian
@@ -60,16 +59,14 @@ def _inner(config: SweepConfig, seed: int, seen: Seen) -> BaseSampler:
     population = _UNLIMITED_POPULATION if budget is None else min(50, max(4, budget // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match config.search.sampler:
+        match config.sampler:
             case "tpe":  # Optuna 5 counts running trials as bad ones by default, so that workers spread
                 return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
             case "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
-            case "auto" if len(config.search.objectives) > GP_OBJECTIVES:
-                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)
-            case "auto" | "gp":
+            case "gp":
                 return Gaussian(config, lambda settings: config.valid(settings) and not seen(settings), _DESIGN)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid draws where no unseen point goes with a queued trial
 

@@ -69,7 +69,7 @@ class BoTorch:
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         d = len(self._cube.names)
-        units = self._cube.sobol(self._seed, self._asked) if self._asked < 2 * (d + 1) else self._optimised()
+        units = self._cube.sobol(self._seed, self._asked + 1)[-1] if self._asked < 2 * (d + 1) else self._optimised()
         self._asked += 1
         params, settings = self._cube.point(units, {})
         self._pending[self._asked] = self._cube.units(params)  # a rounded value is observed where it lies

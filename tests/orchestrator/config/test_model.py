@@ -132,3 +132,14 @@ def test_source_name_may_have_dots(parts, write):
 )
 def test_mistake_is_reported_at_its_place(parts, write, change, at, expected):
     assert_reported(parts, write, (change, at, expected))
+
+
+def test_auto_is_a_gaussian_process_while_that_is_quick(parts):
+    def meant(**search) -> str:
+        return SweepConfig.model_validate({**parts, "search": {**parts["search"], **search}}).sampler
+
+    parts["space"] = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2}}
+    many = [{"metric": f"math.{kind}", "direction": "minimize"} for kind in ("gain", "value", "drop", "forgetting", "base")]
+    assert meant(sampler="auto", trials=16) == meant(sampler="auto", hours=1.0) == "gp"
+    assert meant(sampler="auto", trials=1000) == meant(sampler="auto", trials=16, objectives=many) == "tpe"
+    assert meant(sampler="nsga2", trials=1000) == "nsga2"
