@@ -23,6 +23,7 @@ from trials.hub.hub import SELF, Hub, find_source
 from trials.ledger import local_files, storage
 from trials.ledger.outcomes import ALL
 from trials.ledger.record import TrialRecord
+from trials.run.threads import openmp
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class Publication:
 
     def _merge(self, folder: Path, say: Callable[[str], None]) -> TrialRecord:
         """Writes the merged model and scores it from the written files."""
-        os.environ.setdefault("OMP_NUM_THREADS", str(self._threads))  # before torch is imported
+        for name, value in openmp(self._threads).items():  # before torch is imported
+            os.environ.setdefault(name, value)
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
         import torch

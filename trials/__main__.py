@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trials.printable import printable
+from trials.run.threads import openmp
 
 if TYPE_CHECKING:
     from trials.hub.hub import Hub
@@ -40,7 +41,8 @@ def main() -> int:
 
 def _run() -> int:
     options = parser().parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # read when torch is imported
+    for name, value in openmp(options.threads).items():  # read when torch is imported
+        os.environ.setdefault(name, value)
     from trials.errors import InputError, StorageFailed
     from trials.ledger.storage import root
     from trials.spec import TrialSpec

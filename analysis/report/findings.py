@@ -209,7 +209,9 @@ def notices(sweep: Sweep) -> list[str]:
     complete = sweep.complete_records
     machines = {json.dumps(record.hardware, sort_keys=True) for record in complete}
     if len(machines) > 1:
-        found.append(f"The records come from {len(machines)} kinds of hardware, which may explain differences.")
+        found.append(
+            f"The records come from {len(machines)} kinds of hardware or numbers of threads, which may explain differences."
+        )
     return found
 
 

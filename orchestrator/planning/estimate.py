@@ -64,6 +64,7 @@ class Estimate:
         self.tasks = Tasks(self.hub)
         self._sizes: dict[tuple[str, str], list[Lengths] | None] = {}
         self._notes: dict[str, None] = {}  # in order, each once
+        self._load = os.getloadavg()[0]  # it changes while phases are counted
         self._bases = list(dict.fromkeys(spec.base for spec in config.baseline_specs()))
         self._shapes = {base: shape for base in self._bases if (shape := self._shape(base, shapes.get(base.model)))}
 
@@ -102,8 +103,10 @@ class Estimate:
             how = f"{self.kind.utilization:.0%} of the {self.kind.tflops:g} TFLOP/s of {self.kind.name}"
         else:
             how = f"{machine.rate / 1e9:.0f} GFLOP/s, {cost.CPU_SHARE:.0%} of this machine's rate in a matrix product"
-            if (load := os.getloadavg()[0]) > 1:
-                self.note(f"seconds are counted for free cores; {load:.1f} processes want this machine's {os.cpu_count()} now")
+            if self._load > 1:
+                self.note(
+                    f"seconds are counted for free cores; {self._load:.1f} processes want this machine's {os.cpu_count()} now"
+                )
         launch = f"{cost.LAUNCH * 1e6:.0f} µs an operation"
         self.note(f"counted, not measured: {how}, {launch}, typical lengths; right to a factor of a few")
         if phase == "train":

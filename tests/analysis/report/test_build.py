@@ -331,7 +331,7 @@ def test_report_warns_of_a_low_base_and_of_mixed_hardware(builder):
     sweep = builder.baseline((20, 3)).add((25, 3)).add((26, 3), hardware={"device": "H200"}).load()
     first, second = notices(sweep)
     assert "read the drop, not the forgetting rate" in first
-    assert "2 kinds of hardware" in second
+    assert "2 kinds of hardware or numbers of threads" in second
 
 
 def test_paper_stands_beside_its_own_roles_alone(three, tmp_path):
