@@ -216,7 +216,10 @@ _VERSIONS = re.compile(
 
 def unreachable(address: str, error: object) -> InputError:
     """The error for an --address that does not answer, refuses this command, or runs other versions of Ray or Python."""
-    address, reason = without_passwords(address), one_line(error)[:160]
+    address, text = without_passwords(address), str(error)
+    if "Traceback (most recent call last)" in text:  # of a server behind the address: its last line is the cause
+        text = text.rstrip().splitlines()[-1]
+    reason = one_line(text)[:160]
     if versions := _VERSIONS.search(str(error)):
         theirs, their_python, ours, our_python = versions.groups()
         return InputError(

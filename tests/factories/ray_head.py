@@ -52,6 +52,7 @@ def head(folder: Path, cpus: int = 2) -> Iterator[Head]:
     # workers find this interpreter as `python`, as on a node whose image has the packages
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",  # a busy machine takes more than its 30 seconds to start one
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or it takes this machine's address for the loopback one it was given
         **AUTHENTICATION,
     }

@@ -102,6 +102,15 @@ def test_other_versions_are_named_for_both_sides():
     assert f"the cluster has Ray {ray.__version__} and Python 3.9.1, {ours}" in mismatch(python_version="3.9.1")
 
 
+def test_trace_of_a_server_behind_the_address_is_its_last_line():
+    error = ConnectionAbortedError(
+        "Initialization failure from server:\nTraceback (most recent call last):\n  File\nOSError: full\n"
+    )
+    assert str(connect.unreachable("ray://head:10001", error)).startswith(
+        "--address ray://head:10001: no Ray cluster answers there: OSError: full"
+    )
+
+
 def test_oldest_ray_is_the_one_of_the_project():
     declared = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"ray[tune]>={connect.MINIMUM}" in declared
