@@ -32,7 +32,7 @@ _GP_TRIALS = 500  # beyond that `auto` takes the sampler whose proposals cost a 
 
 
 class Search(Section):
-    sampler: Literal["auto", "gp", "tpe", "nsga2", "nsga3", "random", "grid"] = "tpe"
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "nsga3", "random", "grid"] = "auto"
     """`gp` is a Gaussian process that knows the errors of its measurements. `auto` is `gp` up to four objectives and 500
     trials, else `tpe`. `grid` runs every point in order."""
     trials: Count | None = None
