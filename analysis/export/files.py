@@ -195,7 +195,8 @@ def _html(sweep: Sweep) -> bytes:
 
 def _tex(sweep: Sweep) -> bytes:
     made_by = f"slimsweep front {sweep.folder} --format tex"
-    needs = "% Needs \\usepackage{booktabs,textcomp} and \\usepackage[T1]{fontenc}. The ± is one standard error.\n"
+    needs = "% Needs \\usepackage{booktabs,textcomp} and \\usepackage[T1]{fontenc}. The ± is one standard error,\n"
+    needs += "% brackets are 95 % intervals.\n"
     head = comment(f"The Pareto front of {sweep.name}, made by: {made_by}")
     return (head + needs + tabular(front_table(sweep))).encode()
 

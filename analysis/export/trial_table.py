@@ -16,12 +16,14 @@ from analysis.results.sweep import Sweep
 
 
 def front_table(sweep: Sweep, brief: bool = False) -> Table:
-    """The front: trial, settings, metrics ± one standard error, time, key.
+    """The front: trial, settings, metrics ± one standard error (with their 95 % interval where that is 0), time, key.
 
     A `brief` table has the metrics of objectives and constraints only, and no time.
     """
     rows = sweep.front
-    meaning = "± 1 standard error" + (", sd: standard deviation between replicates" if sweep.replicates > 1 else "")
+    meaning = "± 1 standard error, or with its 95 % interval where no document changed" + (
+        ", sd: standard deviation between replicates" if sweep.replicates > 1 else ""
+    )
     metrics = [
         _metric(rows, name, meaning, [numbers.with_error(row, name) for row in rows.to_dict("records")])
         for name in (sweep.judged if brief else shown_metrics(sweep))

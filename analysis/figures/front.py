@@ -13,14 +13,13 @@ from textalloc import allocate
 
 from analysis.explore.failure_signatures import paper_point
 from analysis.figures.inline import inline
-from analysis.figures.scene import RADIUS95, Scene, evenly, named, scene
+from analysis.figures.scene import NORMAL95, RADIUS95, Scene, evenly, named, scene
 from analysis.figures.theme import LIGHT, WIDTH, broken, canvas, short, themed
 from analysis.formatting import labels, numbers
 from analysis.results.sweep import Sweep
 
 LISTED = 10  # front points that are numbered: more would not be read
 SIZES = {"wide": (WIDTH, 5.4), "narrow": (4.2, 4.8)}  # inches; the narrow one is for a phone
-NORMAL95 = 1.959964
 LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "front": ("front", {"s": 64, "marker": "o", "color": LIGHT.front, "zorder": 6}),
     "dominated": ("dominated", {"s": 34, "marker": "s", "color": LIGHT.feasible, "zorder": 4}),
@@ -164,15 +163,24 @@ def _points(axes: Axes, shown: Scene, pages: Collection[int] | None) -> dict[tup
     beyond = np.column_stack([shown.places < low, shown.places > high])[:, [0, 2, 1, 3]]  # as ARROWS
     urls = np.array([pages if pages is None else _url(number, pages) for number in shown.rows["number"]])
     scatter_kinds(axes, at, np.where(beyond.any(axis=1), "", shown.kinds), urls)
-    names: dict[tuple[float, float], str] = {}
+    sharing: dict[tuple[float, float], dict[str, list[int]]] = {}
     for n in np.flatnonzero(beyond.any(axis=1)):
         look = LOOKS[shown.kinds[n]][1] | {"marker": ARROWS[int(np.argmax(beyond[n]))], "clip_on": False}
-        axes.scatter(*at[n], label=None if names else "beyond the axes", **look).set_urls([urls[n]])
+        axes.scatter(*at[n], label=None if sharing else "beyond the axes", **look).set_urls([urls[n]])
         row, out = shown.rows.iloc[n].to_dict(), beyond[n].reshape(2, 2).any(axis=1)[1 if shown.single else 0 :]
         values = [numbers.value(row, name) for name, far in zip(_metrics(shown.sweep), out, strict=False) if far]
-        names[float(at[n, 0]), float(at[n, 1])] = f"#{row['number']}: {', '.join(values)}"
+        place = float(at[n, 0]), float(at[n, 1])
+        sharing.setdefault(place, {}).setdefault(", ".join(values), []).append(row["number"])
+    names = {place: _sharing(found) for place, found in sharing.items()}
     listed = scene(shown.sweep, evenly(shown.sweep.front, LISTED))
     return named(listed.places, listed.rows["number"]) | (names if len(names) <= LISTED else {})
+
+
+def _sharing(found: dict[str, list[int]]) -> str:
+    """The label of an arrow, from the numbers of its trials by their values: "#0 and 3 more: −25.0; #7: −30.0"."""
+    parts = [f"#{first}{f' and {len(others)} more' if others else ''}: {text}" for text, (first, *others) in found.items()]
+    rest = sum(len(numbers) for numbers in list(found.values())[2:])
+    return "; ".join([*parts[:2], *([f"{rest} more"] if rest else [])])
 
 
 def _paper(axes: Axes, shown: Scene) -> dict[tuple[float, float], str]:

@@ -18,6 +18,7 @@ from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 
 RADIUS95 = float(np.sqrt(-2 * np.log(0.05)))  # of the ellipse that holds 95 % of a bivariate normal, in standard errors
+NORMAL95 = 1.959964  # half of a 95 % interval of a normal, in standard errors
 NEAR = 0.5  # a trial is shown if it is no farther from the front, the baselines and the bounds than this share of their span
 MARGIN = 0.06  # share of the shown span that is left free at either end
 
@@ -35,7 +36,8 @@ class Bound:
 class Scene:
     """Finished trials in the first two objectives; with one objective x is the trial's number, and its errors are 0.
 
-    Arrays are (n, 2), one entry a row; an unknown error is NaN.
+    Arrays are (n, 2), one entry a row; an unknown error is NaN. Where no document changed, the error is that of the 95 %
+    interval, which doubts it.
     """
 
     sweep: Sweep
@@ -102,7 +104,7 @@ class Scene:
 
     @cached_property
     def window(self) -> np.ndarray:
-        """(low, high) of x and of y: the front's 95 % intervals, the baselines, the bounds, and all trials NEAR these."""
+        """(low, high) of x and y: the front's 95 % intervals, the baselines, the bounds, trials NEAR these or undominated."""
         # A trial that lost nearly everything would press those that compete into a corner. It is marked at the edge instead.
         ahead = self.kinds == "front"
         reach = RADIUS95 * np.nan_to_num(self.errors[ahead])
@@ -113,10 +115,23 @@ class Scene:
         ends = np.vstack(core)
         low, high = np.nanmin(ends, axis=0), np.nanmax(ends, axis=0)
         far = np.where(high > low, NEAR * (high - low), np.inf)
-        near = self.places[((self.places >= low - far) & (self.places <= high + far)).all(axis=1)]
+        near = ((self.places >= low - far) & (self.places <= high + far)).all(axis=1)
+        near = self.places[near | self._undominated()]
         low, high = np.min([low, *near], axis=0), np.max([high, *near], axis=0)
         margin = np.where(high > low, MARGIN * (high - low), 1.0)
         return np.column_stack([low - margin, high + margin])
+
+    def _undominated(self) -> np.ndarray:
+        """Mask (n,) of the trials that no trial and no baseline dominates in the shown values, among those that keep the
+        constraints on either half of the documents."""
+        # the search's half chose the front: on the other half, shown here, another trial may be better
+        kept = [
+            np.array([one.violation(value) <= 0 for value in self.rows[one.metric]], bool) for one in self.sweep.constraints
+        ]
+        kept = self.rows["feasible"].to_numpy(dtype=bool) | np.all([np.ones(len(self.rows), bool), *kept], axis=0)
+        places = np.concatenate([self.places, self.baselines])[:, 1 if self.single else 0 :]
+        taking = np.append(kept, np.ones(len(self.baselines), bool))
+        return pareto.front(pareto.orient(places, self.sweep.objectives[:2]), taking)[: len(self.rows)]
 
     def region(self) -> tuple[float, float, float, float] | None:
         """(left, right, bottom, top) of the shown area that keeps the constraints; None if there is none."""
@@ -133,10 +148,17 @@ def scene(sweep: Sweep, rows: pd.DataFrame | None = None) -> Scene:
     metrics = [one.metric for one in sweep.objectives[:2]]
     rows = rows[(rows["state"] == "complete") & np.isfinite(rows[metrics].to_numpy(dtype=float)).all(axis=1)]
     values = [labels.scale(name) * rows[name].to_numpy(dtype=float) for name in metrics]
-    errors = [labels.scale(name) * rows[col.se(name)].to_numpy(dtype=float) for name in metrics]
+    errors = [labels.scale(name) * _error(rows, name, NORMAL95 if len(metrics) == 1 else RADIUS95) for name in metrics]
     if len(metrics) == 1:
         values, errors = [rows["number"].to_numpy(dtype=float), *values], [np.zeros(len(rows)), *errors]
     return Scene(sweep, rows, np.column_stack(values), np.column_stack(errors))
+
+
+def _error(rows: pd.DataFrame, name: str, steps: float) -> np.ndarray:
+    """Standard errors (n,); where no document changed, half the 95 % interval over `steps`."""
+    seen = rows[col.se(name)].to_numpy(dtype=float)
+    half = (rows[col.high(name)] - rows[col.low(name)]).to_numpy(dtype=float) / 2
+    return np.where((seen <= labels.EXACT) & np.isfinite(half), half / steps, seen)
 
 
 def kinds(rows: pd.DataFrame) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.metrics.names import LEARNING, Constraint, split_metric
 from trials.ledger.record import TrialRecord
 
+EXACT = 1e-6  # a standard error up to this is 0: no document changed, which is not certainty
 SHORT = {
     "learning_rate": "lr",
     "target_modules": "targets",
@@ -94,8 +95,7 @@ def percent(name: str, value: float | None, stderr: float | None = None, digits:
     kind, factor = split_metric(name)[1], scale(name)
     digits += 2 if factor == 1 else 0
     text = signed(factor * value, digits, kind.endswith(("gain", "drop", "forgetting", "delta")))
-    # a standard error is 0 if no document changed: no spread was seen, which is not certainty
-    return f"{text} ± {factor * stderr:.{digits}f}" if stderr is not None and stderr > 1e-6 else text
+    return f"{text} ± {factor * stderr:.{digits}f}" if stderr is not None and stderr > EXACT else text
 
 
 def signed(value: float, digits: int, plus: bool = True) -> str:

@@ -24,9 +24,15 @@ def interval(row: Mapping[Any, Any], name: str) -> str:
     return f"{labels.percent(name, low)} to {labels.percent(name, high)}"
 
 
+def estimate(row: Mapping[Any, Any], name: str) -> str:
+    """ "+12.0 ± 2.1": one standard error, or "0.0 (−6.7 to +6.7)", the 95 % interval, where no spread was seen."""
+    error = row[col.se(name)]
+    return str(both(row, name)) if error <= labels.EXACT else labels.percent(name, row[name], error)
+
+
 def with_error(row: Mapping[Any, Any], name: str) -> str:
-    """ "+12.0 ± 2.1, sd 1.3": one standard error, and the standard deviation between replicates if there are any."""
-    text, sd = labels.percent(name, row[name], row[col.se(name)]), row[col.sd(name)]
+    """The estimate, and the standard deviation between replicates if there are any: "+12.0 ± 2.1, sd 1.3"."""
+    text, sd = estimate(row, name), row[col.sd(name)]
     return text if math.isnan(sd) else f"{text}, sd {spread(name, sd)}"
 
 

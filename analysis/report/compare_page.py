@@ -14,9 +14,8 @@ from analysis.export.templates import HTML
 from analysis.figures.inline import inline
 from analysis.figures.scene import scene
 from analysis.figures.theme import LIGHT, WIDTH, canvas, legend_above, png, svg, themed
-from analysis.formatting import labels
+from analysis.formatting import labels, numbers
 from analysis.formatting.table import Column, Table
-from analysis.results import schema as col
 from trials.ledger.storage import replace_file
 
 
@@ -52,7 +51,7 @@ def _table(comparison: Comparison) -> Table:
         [
             name,
             f"#{row['number']}",
-            *(labels.percent(one, row[one], row[col.se(one)]) for one in metrics),
+            *(numbers.estimate(row, one) for one in metrics),
             "yes" if beaten else "no",
             row["key"],
         ]

@@ -59,7 +59,7 @@ def _finished(sweep: Sweep) -> str:
     elif not np.isfinite(best[objective.metric]):
         return f"{text}; best {name}{among} by trial #{best['number']}, without a value on the report half."
     else:
-        level = labels.percent(objective.metric, best[objective.metric], best[col.se(objective.metric)]) + unit
+        level = numbers.estimate(best.to_dict(), objective.metric) + unit
     return f"{text}; best {name}{among} {level} (trial #{best['number']})."
 
 

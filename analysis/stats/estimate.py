@@ -198,6 +198,7 @@ class _Columns:
 
 
 _TINY = 1e-300  # in place of a base of 0, for which a forgetting rate is undefined
+_NOISE = 1e-14  # a variance of shares below is 0: where no document changed, differences in place of slopes leave a last digit
 _UNKNOWN = np.full((1, 1), np.nan)
 _NEEDED = frozenset(
     column.replace("bits", "bpb") for kind in ALL_KINDS.values() for column in kind.columns if not column.startswith("bytes")
@@ -249,6 +250,8 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
         own, places = pairing
         influence = own.influence(kind)
         found, reached = intervals.spread(influence, values[places], bounded=share or kind.unit is not None)
+        if share or kind.unit:
+            found = np.where(found < _NOISE, 0.0, found)
         whole = np.isfinite(found)  # a document without a value: the setting keeps its scores' standard errors
         places = places[whole]
         if not (share or kind.unit):

@@ -52,6 +52,15 @@ def test_trial_far_from_the_front_is_an_arrow_at_the_edge_with_its_value(usual):
     assert {(14, round(top, 6)), (round(left, 6), 5)} <= {tuple(place) for place in places.round(6).tolist()}
 
 
+def test_trials_that_share_an_arrow_share_its_label(usual):
+    for _ in range(3):
+        usual.add((21, 2))
+    assert "#2 and 2 more: +95.0" in labels(front_figure(usual.load()))
+    for right in (3, 4):
+        usual.add((21, right))
+    assert "#2 and 2 more: +95.0; #5: +92.5; 1 more" in labels(front_figure(usual.load()))
+
+
 def test_long_axis_names_fit(tmp_path):
     class Long(Builder):
         roles = ("commonsense_in_twelve_languages_and_dialects", "mathematics_of_the_later_years_of_school")

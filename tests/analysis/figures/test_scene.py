@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.scene import evenly, named, scene
+from analysis.figures.scene import NORMAL95, RADIUS95, evenly, named, scene
 from tests.factories.sweeps import OBJECTIVES, Builder
 
 
@@ -48,6 +48,28 @@ def test_window_holds_what_competes_and_not_what_is_far(builder):
     nothing_feasible = scene(builder.load(constraints=["math.forgetting <= -0.05"]))
     low, high = nothing_feasible.window.T
     assert ((nothing_feasible.places >= low) & (nothing_feasible.places <= high)).all()
+
+
+@pytest.mark.parametrize("objectives", ["one", "two", "four"])
+def test_window_holds_trials_that_are_undominated_in_the_shown_values(builder, objectives):
+    sweep = builder.load(objectives=OBJECTIVES[objectives])
+    sweep.trials.loc[2, "commonsense.gain" if objectives == "one" else "math.forgetting"] = 9 if objectives == "one" else -9
+    shown = scene(sweep)
+    low, high = shown.window.T
+    within = ((shown.places >= low) & (shown.places <= high)).all(axis=1)
+    assert shown.kinds[2] == "dominated" and within[:3].all()
+    assert not within[3] or objectives == "one"  # beyond the constraint in the shown values too
+
+
+def test_ellipse_has_the_interval_where_no_document_changed(builder):
+    sweep = builder.load()
+    sweep.trials.loc[1, "math.forgetting_se"] = 0.0
+    low, high = sweep.trials.loc[1, ["math.forgetting_low", "math.forgetting_high"]]
+    shown = scene(sweep)
+    assert RADIUS95 * shown.errors[1, 1] == pytest.approx(50 * (high - low)) and high > low
+    assert shown.window[1, 0] < -RADIUS95 * shown.errors[1, 1]
+    one = scene(builder.load(objectives=[{"metric": "math.forgetting", "direction": "minimize"}]))
+    assert NORMAL95 * one.errors[1, 1] == pytest.approx(50 * (high - low))
 
 
 def test_unfinished_sweep_has_no_points(tmp_path):

@@ -42,5 +42,15 @@ def test_sentence_has_the_unit_and_the_interval():
     assert numbers.sentence(row | {"math.gain_low": math.nan}, "math.gain") == "+12.0 points"
 
 
+def test_error_of_zero_is_shown_as_the_interval_that_doubts_it():
+    row = {"math.forgetting": 0.0, "math.forgetting_se": 0.0, "math.forgetting_sd": math.nan}
+    known = row | {"math.forgetting_low": -0.667, "math.forgetting_high": 0.667}
+    assert numbers.with_error(known, "math.forgetting") == "0.0 (−66.7 to +66.7)"
+    assert numbers.with_error(known | {"math.forgetting_sd": 0.0}, "math.forgetting") == "0.0 (−66.7 to +66.7), sd 0.0"
+    assert numbers.with_error(known | {"math.forgetting_se": 0.021}, "math.forgetting") == "0.0 ± 2.1"
+    unknown = row | {"math.forgetting_low": math.nan, "math.forgetting_high": math.nan}
+    assert numbers.with_error(unknown, "math.forgetting") == "0.0"
+
+
 def test_memory_is_in_powers_of_ten():
     assert [numbers.memory(size) for size in (812e6, 3.41e9)] == ["812 MB", "3.4 GB"]

@@ -189,6 +189,13 @@ def test_replicates_that_agree_narrow_no_interval(record):
             assert (other[name].low[0], other[name].high[0]) == pytest.approx((once[name].low[0], once[name].high[0]), abs=1e-6)
 
 
+def test_error_is_exactly_0_where_no_document_changed(record):
+    third = [1, 0, 0] * 4  # a base whose slopes, which are differences, leave a last digit
+    found = measure_all([Setting([record(third)], record(third, baseline=True))])
+    assert [found[f"math.{kind}"].stderr[0] for kind in ("gain", "drop", "forgetting")] == [0, 0, 0]
+    assert found["math.forgetting"].high[0] > 0.5
+
+
 def test_error_of_replicates_is_at_least_that_of_seeds_and_of_documents(record):
     other = [1, 1, 0, 1, 1, 0, 1, 1]
     found, documents = measure([record(TUNED), record(other)], record(BASE, baseline=True)), (np.array(TUNED) + other) / 2
