@@ -128,6 +128,7 @@ def run_through_client(sweep: ClusterSweep, address: str, console: Terminal, sho
     The task prints to `console`, with `show` the front too. It ends with this process.
     """
     import ray
+    from ray._private import client_mode_hook
     from ray.util.queue import Queue
 
     from orchestrator.cluster import connect
@@ -138,6 +139,8 @@ def run_through_client(sweep: ClusterSweep, address: str, console: Terminal, sho
             # Ray raises as well whatever it warns of
             ray.init(address, runtime_env={**shipped, "env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+        # Ray leaves its client switched on, and this process could never start a local Ray
+        client_mode_hook._explicitly_disable_client_mode()
         raise connect.unreachable(address, error) from None
     try:
         lines = Queue(actor_options={"num_cpus": 0})

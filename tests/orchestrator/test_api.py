@@ -139,6 +139,14 @@ def test_callback_cannot_be_called_from_a_cluster(done, tmp_path):
 
 
 @pytest.mark.slow
+def test_sweep_runs_here_after_an_address_did_not_answer(parts, tmp_path):
+    config = api.config(parts, {"resources.max_concurrent": 1})
+    with pytest.raises(InputError, match="no Ray cluster answers there"):
+        api.run(config, tmp_path, "ray://127.0.0.1:1", quiet=True)
+    assert len(api.run(config, tmp_path, quiet=True).sweep.complete_records) == 3
+
+
+@pytest.mark.slow
 def test_callback_that_raises_stops_the_sweep_and_the_same_call_resumes_it(parts, tmp_path):
     def broken(event):
         raise ZeroDivisionError(event.event)
