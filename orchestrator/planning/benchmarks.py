@@ -30,7 +30,7 @@ class Benchmark:
     """Documents of the search and of the report; None where one set serves both, or that is known only when it runs."""
 
 
-def benchmarks(specs: Iterable[TrialSpec], tasks: Tasks, halved: bool = True) -> dict[str, Benchmark]:
+def benchmarks(specs: Iterable[TrialSpec], tasks: Tasks, halved: bool) -> dict[str, Benchmark]:
     """By role, from the first spec. Raises InputError for an own task that cannot be built, and for too many documents.
 
     `halved`: the search sees one half of the documents, and the report quotes the other.
