@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
+from orchestrator.config.shorthand import natural
 from trials.errors import InputError
 from trials.explain import Problem
 
@@ -18,6 +19,7 @@ _RANGE = {
     "forgetting": (-math.inf, 1.0),
 }
 """Least and greatest value of each kind of metric, given such a mean."""
+_LARGER = {"maximize": "larger", "minimize": "smaller"}
 
 
 def problems(config: SweepConfig) -> Iterator[Problem]:
@@ -29,13 +31,7 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
     if search.sampler == "gp" and len(search.objectives) > GP_OBJECTIVES:
         text = f"gp is too slow for more than {GP_OBJECTIVES} objectives; nsga3 is made for many"
         yield ("search", "sampler"), f"search.sampler: {text}"
-    metrics = [objective.metric for objective in search.objectives]
-    for i, metric in enumerate(metrics):
-        problem = _metric_problem(metric, config, known)
-        if problem is None and metric in metrics[:i]:
-            problem = f"{metric!r} stands here twice"
-        if problem:
-            yield ("search", "objectives", i, "metric"), f"search.objectives: {problem}"
+    yield from _objectives(config, known)
     if search.racing:
         yield from ((("search", "racing"), f"search.racing: {problem}") for problem in _racing(config))
     for i, text in enumerate(search.constraints):
@@ -46,6 +42,20 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
             problem = str(error)
         if problem:
             yield ("search", "constraints", i), f"search.constraints: {problem}"
+
+
+def _objectives(config: SweepConfig, known: Sequence[str]) -> Iterator[Problem]:
+    metrics = [objective.metric for objective in config.search.objectives]
+    for i, (metric, objective) in enumerate(zip(metrics, config.search.objectives, strict=True)):
+        problem, better = _metric_problem(metric, config, known), natural(metric)
+        if problem is None and metric in metrics[:i]:
+            problem = f"{metric!r} stands here twice"
+        if problem:
+            yield ("search", "objectives", i, "metric"), f"search.objectives: {problem}"
+        elif better is not None and metric.rpartition(".")[2] != "value" and objective.direction != better:
+            # of a role's own score the direction is known with its task: see preflight.check_metrics
+            text = f"{metric} is better when {_LARGER[better]}, whatever its task measures; write direction: {better}"
+            yield ("search", "objectives", i, "direction"), f"search.objectives: {text}"
 
 
 def _bound_problem(constraint: Constraint, config: SweepConfig) -> str | None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.config.load import load
 from tests.factories.configs import assert_reported, in_search
 
 
@@ -13,6 +14,16 @@ from tests.factories.configs import assert_reported, in_search
             in_search(objectives=[{"metric": "math.drop", "direction": "minimize"}] * 2),
             "metric:",
             "'math.drop' stands here twice",
+        ),
+        (
+            in_search(objectives=[{"metric": "math.gain", "direction": "minimize"}]),
+            "direction:",
+            "math.gain is better when larger, whatever its task measures; write direction: maximize",
+        ),
+        (
+            in_search(objectives=[{"metric": "learning.kl", "direction": "maximize"}]),
+            "direction:",
+            "learning.kl is better when smaller",
         ),
         (
             in_search(
@@ -31,3 +42,10 @@ from tests.factories.configs import assert_reported, in_search
 )
 def test_mistake_is_reported_at_its_place(parts, write, change, at, expected):
     assert_reported(parts, write, (change, at, expected))
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize("kind", ["value", "base"])
+def test_direction_of_a_score_is_the_task_s(parts, write, kind, direction):
+    in_search(objectives=[{"metric": f"math.{kind}", "direction": direction}])(parts)
+    load(write(parts))
