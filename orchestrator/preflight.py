@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from analysis.metrics.names import split_metric
+from analysis.metrics.definitions import ALL_KINDS, KINDS
+from analysis.metrics.names import parse_constraint, split_metric
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.space_points import corners
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.models import layout
-from trials.spec import Base, TrialSpec
+from trials.spec import Base, Evaluation, TrialSpec
 
 if TYPE_CHECKING:
     from trials.tasks.tasks import Tasks
@@ -32,6 +33,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     notes = [*chat_warnings(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
     for settings, spec in corners(config, INPUTS):
+        check_metrics(config, spec, tasks)  # first: it reads no data
         notes += check(spec, hub, tasks, survey, config.specs(settings)[1:])
         check_directions(config, spec, tasks, spec.eval)
     formats = [f"source {name}: {counts.format}" for name, counts in survey.drawn().items() if counts.format]
@@ -60,19 +62,50 @@ def chat_warnings(config: SweepConfig) -> list[str]:
     return list(found)
 
 
+def check_metrics(config: SweepConfig, spec: TrialSpec, tasks: "Tasks") -> None:
+    """Raises InputError for an objective or a constraint that no task of its role can have, as far as their YAML says."""
+    search = config.search
+    wanted = [(f"objectives.{i}", objective.metric) for i, objective in enumerate(search.objectives)]
+    wanted += [(f"constraints.{i}", parse_constraint(text).metric) for i, text in enumerate(search.constraints)]
+    for place, metric in wanted:
+        role, name = split_metric(metric)
+        if role not in spec.eval or name in KINDS:
+            continue  # `learning`, or a metric of the score, which every task has
+        evaluation = spec.eval[role]
+        types = tasks.output_types(evaluation)
+        if types is not None and name not in (defined := _defined(evaluation, types)):
+            raise InputError(
+                f"search.{place}: {metric} is never defined, since eval.{role} has tasks of output_type {', '.join(types)} "
+                f"({', '.join(evaluation.tasks)}); there are {', '.join(f'{role}.{one}' for one in defined)}"
+            )
+
+
+def _defined(evaluation: Evaluation, types: Collection[str]) -> list[str]:
+    """Names of the metrics that some task of these output types can have."""
+    from trials.evaluation.documents import has_column
+
+    def made_of(columns: tuple[str, ...]) -> bool:
+        return any(all(has_column(evaluation, one, column) for column in columns) for one in types)
+
+    return [name for name, kind in ALL_KINDS.items() if made_of(kind.columns)]
+
+
 def check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks", roles: Collection[str]) -> None:
-    """Raises InputError for a search that would make an error rate or a perplexity of one of the roles larger."""
+    """Raises InputError for a search that would make the score of one of the roles worse: an error rate or a perplexity larger,
+    or a share of right answers smaller."""
     from trials.tasks.measures import measure
 
-    for objective in config.search.objectives:
+    for i, objective in enumerate(config.search.objectives):
         role, kind = split_metric(objective.metric)
-        if kind != "value" or role not in roles or objective.direction != "maximize":
+        if kind != "value" or role not in roles:
             continue
-        evaluation = spec.eval[role]
-        if not all(measure(one, evaluation.metric).scale.higher_is_better for one in tasks.build(evaluation).values()):
+        metric = spec.eval[role].metric
+        higher = all(measure(one, metric).scale.higher_is_better for one in tasks.build(spec.eval[role]).values())
+        better = "maximize" if higher else "minimize"
+        if objective.direction != better:
             raise InputError(
-                f"search.objectives: {evaluation.metric} of eval.{role} is better when lower; write {objective.metric} with "
-                f"direction: minimize, or {role}.gain, which is better when higher for every metric"
+                f"search.objectives.{i}: {metric} of eval.{role} is better when {'higher' if higher else 'lower'}; write "
+                f"{objective.metric} with direction: {better}, or {role}.gain, which is better when higher for every metric"
             )
 
 

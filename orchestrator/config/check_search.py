@@ -102,13 +102,16 @@ def _measurable(config: SweepConfig) -> list[str]:
 
 
 def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> str | None:
+    role, _, kind = metric.partition(".")
     if metric in known:
+        one = config.eval.get(role)
+        if one is not None and kind in MARKER_KINDS and "strict" in MARKER_KINDS[kind].columns and one.flexible == one.filter:
+            return f"{metric!r} needs eval.{role}.flexible to be a laxer filter than eval.{role}.filter; both are {one.filter}"
         return None
-    role = metric.partition(".")[0]
     if role not in config.eval and role != LEARNING:
         near = difflib.get_close_matches(metric, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"{metric!r} names a role that is not evaluated; {hint}eval has {', '.join(config.eval)}"
-    if (kind := metric.partition(".")[2]) in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
+    if kind in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
         return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
     return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trials.errors import InputError
+from trials.explain import Place
 
 if TYPE_CHECKING:
     from trials.yaml_file import YamlFile
@@ -32,11 +33,12 @@ def placed(path: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _placed(file: "YamlFile", line: str) -> str:
+    place: Place
     if source := _SOURCE.match(line):
         own = file.data["data"].get("sources") or {}
         place = ("data", "sources", source[1]) if source[1] in own else ("data", "mix", source[1])
     elif setting := _SETTING.match(line):
-        place = tuple(setting[1].split("."))
+        place = tuple(int(part) if part.isdigit() else part for part in setting[1].split("."))
     else:
         return line
     return f"{file.where(place)}: {line}"

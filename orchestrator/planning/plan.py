@@ -13,7 +13,7 @@ from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
-from orchestrator.preflight import INPUTS, chat_warnings, check_directions, layout_notes
+from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, layout_notes
 from trials.errors import InputError
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
@@ -100,6 +100,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
     for spec in specs:
+        check_metrics(config, spec, tasks)
         check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
     rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     points = list(space_points.grid(config)) if config.search.sampler == "grid" else None

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.plan import Gpus, plan
 from orchestrator.preflight import chat_warnings, check_inputs
-from tests.factories.own_tasks import DISTANCE, SHOP
+from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SHOP
 from trials import mix
 from trials.errors import InputError
 
@@ -70,3 +70,44 @@ def test_search_for_a_larger_error_is_refused(parts):
         check_inputs(SweepConfig.model_validate(parts))
     parts["search"]["objectives"] = [{"metric": "near.value", "direction": "minimize"}]
     check_inputs(SweepConfig.model_validate(parts))
+
+
+def test_search_for_fewer_right_answers_is_refused(parts):
+    parts["search"]["objectives"] = [{"metric": "math.drop", "direction": "minimize"}]
+    parts["search"]["objectives"] += [{"metric": "math.value", "direction": "minimize"}]
+    with pytest.raises(InputError, match=r"^search.objectives.1: exact_match of eval.math is better when higher"):
+        check_inputs(SweepConfig.model_validate(parts))
+
+
+PLAN_AND_RUN = pytest.mark.parametrize("check", [check_inputs, lambda config: plan(config, Path.cwd(), Gpus("T4"))])
+
+
+@PLAN_AND_RUN
+@pytest.mark.parametrize(
+    ("fields", "metric", "kind"),
+    [
+        ({**NOTES, "include": str(SHOP)}, "gold_bpb", "loglikelihood_rolling"),
+        ({**CHOICES, "include": str(SHOP), "marker": "####"}, "marker_drop", "multiple_choice"),
+        ({**CHOICES, "include": str(SHOP), "marker": "####"}, "gold_bpb_word_delta", "multiple_choice"),
+        ({"task": "wikitext", "metric": "word_perplexity"}, "gold_bpb_delta", "loglikelihood_rolling"),  # data not at hand
+    ],
+)
+def test_metric_that_no_task_of_its_role_has_is_refused(parts, check, fields, metric, kind):
+    parts["eval"]["own"] = fields
+    parts["search"]["constraints"] = ["math.drop <= 0.5", f"own.{metric} <= 0.1"]
+    with pytest.raises(
+        InputError, match=rf"^search.constraints.1: own.{metric} is never defined.* {kind} .*; there are own.value"
+    ):
+        check(SweepConfig.model_validate(parts))
+    parts["search"]["constraints"] = []
+    parts["search"]["objectives"] = [{"metric": f"own.{metric}", "direction": "minimize"}]
+    with pytest.raises(InputError, match=rf"^search.objectives.0: own.{metric} is never defined"):
+        check(SweepConfig.model_validate(parts))
+
+
+@PLAN_AND_RUN
+def test_metric_that_a_task_of_its_role_has_is_taken(parts, check):
+    parts["eval"]["own"] = {**CHOICES, "include": str(SHOP)}
+    parts["eval"]["math"]["marker"] = "####"
+    parts["search"]["constraints"] = ["own.gold_bpb <= 9", "math.marker_drop <= 0.5", "math.gold_bpb_word_delta <= 1"]
+    check(SweepConfig.model_validate(parts))

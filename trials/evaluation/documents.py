@@ -51,6 +51,21 @@ def outcomes(
     return documents
 
 
+def has_column(evaluation: Evaluation, output_type: str, column: str) -> bool:
+    """Whether documents of a task of this output_type can have the column (see trials/evaluation/decomposition.py)."""
+    name, _, token_class = column.partition(".")
+    generated = output_type == "generate_until"
+    if name in ("bits", "bytes"):
+        return generated or (output_type == "multiple_choice" and not token_class)
+    known = {
+        "stopped": generated,
+        "marker": generated and evaluation.marker is not None,
+        "strict": bool(evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter,
+        "flexible": evaluation.flexible is not None,
+    }
+    return known.get(name, True)
+
+
 def _values(
     metric: str, entry: Mapping[str, Any], measures: "Mapping[str, Measure]", evaluation: Evaluation
 ) -> dict[str, float]:

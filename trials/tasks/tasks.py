@@ -43,6 +43,8 @@ for _name in ("lm_eval", "lm_eval.api.task"):
 DEFAULT_RESPONSE_TOKENS = 256
 """Tokens of a response for a task without a limit: lm-eval's HFLM.max_gen_toks."""
 
+_GENERATED = TaskConfig(task="any").output_type
+"""The output type of a task that names none."""
 _MANAGER = TaskManager(include_defaults=False)
 """Builds a task from its config; its index is empty."""
 _STOCK = Path(lm_eval.tasks.__file__).parent
@@ -127,6 +129,14 @@ class Tasks:
             return leaves(name, self._find, _with_functions)
         folder.check_name(name)
         return leaves(name, lambda one: folder.find(one) or self._find(one), _with_functions)
+
+    def output_types(self, evaluation: Evaluation) -> list[str] | None:
+        """What the role's tasks output, as their YAML says it; None where a Python class says it. Builds no task."""
+        folder = opened(evaluation.include) if evaluation.include is not None else None
+        found = [leaf for name in evaluation.tasks for leaf in self.leaves(name, folder)]
+        if any(leaf.setting("class") is not None for leaf in found):
+            return None
+        return list(dict.fromkeys(leaf.setting("output_type") or _GENERATED for leaf in found))
 
     def datasets(self, name: str) -> set[str]:
         """The data sets of the single tasks of `name`; the task's name for a task without one."""

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.config.load import load
-from tests.factories.configs import assert_reported, in_search
+from tests.factories.configs import assert_reported, both, in_search
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from tests.factories.configs import assert_reported, in_search
             in_search(objectives=[{"metric": "math.drop", "direction": "minimize"}] * 2),
             "metric:",
             "'math.drop' stands here twice",
+        ),
+        (
+            both(
+                in_search(constraints=["math.skill_forgetting <= 0.1"]),
+                lambda parts: parts["eval"]["math"].update(marker="####", flexible="strict-match"),
+            ),
+            "- math.skill",
+            "'math.skill_forgetting' needs eval.math.flexible to be a laxer filter than eval.math.filter; both are strict",
         ),
         (
             in_search(objectives=[{"metric": "math.gain", "direction": "minimize"}]),

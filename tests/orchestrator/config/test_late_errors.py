@@ -15,6 +15,9 @@ data:
   mix: {chats: 0.5, alpaca: 0.5}
 eval:
   support: {task: support, metric: acc}
+search:
+  constraints: [support.drop <= 0.1,
+    support.gold_bpb <= 1]
 """
 
 
@@ -29,6 +32,7 @@ eval:
         ("source 'alpaca': it has no rows", "8:21: "),
         ("data.samples: 9 with a share of 0.5 needs 5 rows", "7:3: "),
         ("eval.support: task support measures acc,none", "10:3: "),
+        ("search.constraints.1: support.gold_bpb is never defined", "13:5: "),
         ("eval.support.documents: 90 requested, support has 40", "10:3: "),
     ],
 )

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from trials.errors import InputError
-from trials.evaluation.documents import multiple_choice, outcomes, response
+from trials.evaluation.documents import has_column, multiple_choice, outcomes, response
 from trials.spec import Evaluation
 
 ENTRY = {"doc_id": 3, "doc": {}, "doc_hash": "h", "target": 1, "resps": [["yes"]], "filter": "none", "metrics": ["acc", "f1"]}
@@ -36,3 +36,20 @@ def test_choices_that_cannot_be_compared_have_no_columns(choices, gold):
 def test_response_is_the_text_or_the_log_likelihoods():
     assert response([["a text"]]) == "a text"
     assert response([[(-1.25, True)], [("-2.5", "False")]]) == "-1.2500 -2.5000"
+
+
+@pytest.mark.parametrize(
+    ("fields", "output_type", "has", "lacks"),
+    [
+        ({}, "generate_until", {"score", "weight", "bits", "bytes.word", "stopped"}, {"marker", "strict", "flexible"}),
+        ({"marker": "#"}, "generate_until", {"marker", "strict"}, {"flexible"}),
+        ({"flexible": "lax"}, "generate_until", {"flexible", "strict"}, {"marker"}),
+        ({"marker": "#", "flexible": "none"}, "generate_until", {"flexible", "marker"}, {"strict"}),
+        ({"marker": "#"}, "multiple_choice", {"score", "bits", "bytes"}, {"marker", "stopped", "bits.word"}),
+        ({}, "loglikelihood", {"score"}, {"bits", "bytes", "stopped"}),
+    ],
+)
+def test_columns_depend_on_output_and_filters(fields, output_type, has, lacks):
+    evaluation = Evaluation.model_validate({"task": "t", "metric": "acc", "filter": "none", **fields})
+    assert all(has_column(evaluation, output_type, column) for column in has)
+    assert not any(has_column(evaluation, output_type, column) for column in lacks)

@@ -177,3 +177,18 @@ def test_task_that_runs_responses_is_refused_before_its_code_is_imported(tasks, 
     with pytest.raises(InputError, match=r"task one runs the code that a model generates \(unsafe_code\)") as caught:
         check("code", role({"task": "one", "metric": "acc", "trust_code": True}, folder), tasks)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_output_types_are_read_without_building_a_task(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tasks, "build", lambda *_: pytest.fail("a task is built"))
+    folder = shop(tmp_path)
+    data = "dataset_path: json\ndataset_kwargs: {data_files: data/sums.jsonl}\ntest_split: train\n"
+    (folder / "one.yaml").write_text(f"task: one\n{data}")
+    (folder / "two.yaml").write_text("task: two\nclass: !function code.Two\n")
+    assert tasks.output_types(role(CHOICES, folder)) == ["multiple_choice"]
+    assert tasks.output_types(role({"task": ["one", "shop_notes"], "metric": "m"}, folder)) == [
+        "generate_until",  # lm-eval's default
+        "loglikelihood_rolling",
+    ]
+    assert tasks.output_types(role({"task": ["one", "two"], "metric": "m", "trust_code": True}, folder)) is None
+    assert tasks.output_types(Evaluation(task="lambada_openai", metric="acc")) == ["loglikelihood"]
