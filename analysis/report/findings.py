@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
 from analysis.metrics.definitions import RATES
-from analysis.metrics.names import split_metric
+from analysis.metrics.names import LEARNING, split_metric
 from analysis.results import schema as col
 from analysis.results.frame import oriented
 from analysis.results.sweep import Sweep
@@ -18,8 +18,8 @@ STEADY = 10  # a forgetting rate means little if its base is below this many sta
 
 
 def headline(sweep: Sweep) -> str:
-    """The result in one to three sentences: how many trials keep the constraints, the best first objective among them, and how
-    many trials were given up."""
+    """The result in one to three sentences: how many trials keep the constraints, the best first objective among them and that
+    trial's drift, and how many trials were given up."""
     given_up = sweep.states["given up"]
     rest = f" {_count(given_up)} {'was' if given_up == 1 else 'were'} given up." if given_up else ""
     return _finished(sweep) + (rest if len(sweep.trials) > 1 else "")
@@ -60,7 +60,15 @@ def _finished(sweep: Sweep) -> str:
         return f"{text}; best {name}{among} by trial #{best['number']}, without a value on the report half."
     else:
         level = numbers.estimate(best.to_dict(), objective.metric) + unit
-    return f"{text}; best {name}{among} {level} (trial #{best['number']})."
+    return f"{text}; best {name}{among} {level} (trial #{best['number']}{_drift(sweep, best)})."
+
+
+def _drift(sweep: Sweep, row: pd.Series) -> str:
+    """A trial's distance from its base on held-out rows. No verdict: how far is too far, no number of these says."""
+    metric = f"{LEARNING}.kl"
+    if metric in sweep.judged or metric not in sweep.metrics or not np.isfinite(row[metric]):
+        return ""  # a metric that decides is in the table
+    return f", {labels.metric_name(metric).removeprefix(f'{LEARNING} ')} {numbers.value(row, metric)}{labels.unit(metric)} a token"
 
 
 def _undefined(sweep: Sweep) -> str | None:

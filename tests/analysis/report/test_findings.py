@@ -40,6 +40,16 @@ def test_headline_counts_the_feasible_trials_and_quotes_the_corrected_best(finis
     assert corrected != "+12.0"
 
 
+def test_headline_quotes_the_drift_of_its_trial_where_it_was_measured(builder):
+    drift = {"tokens": 8, "loss": 1.0, "base_loss": 1.5, "kl": 0.25, "reverse_kl": 0.5}
+    sweep = builder.baseline().add((26, 37), learning={"alpaca": drift}).add((24, 40)).load()
+    assert headline(sweep).endswith("(trial #0, KL from the base 0.250 nats a token).")
+    both = [{"metric": "commonsense.gain", "direction": "maximize"}, {"metric": "learning.kl", "direction": "minimize"}]
+    assert "nats" not in headline(builder.load(objectives=both))  # the table has it
+    sweep.trials.loc[0, "learning.kl"] = float("nan")
+    assert headline(sweep).endswith("(trial #0).")
+
+
 def test_nothing_is_called_corrected_where_nothing_is(builder):
     sweep = builder.baseline().add((26, 37)).add((24, 40)).add((23, 38)).load()
     assert headline(sweep).endswith("best commonsense gain among them +12.0 ± 4.6 points (trial #0).")
