@@ -129,6 +129,17 @@ def test_only_the_reported_half_is_shown(builder):
     assert "target of commonsense20" in text and "target of commonsense21" not in text
 
 
+@pytest.mark.parametrize("halves", [True, False])
+def test_probabilities_are_explained_beside_the_intervals(builder, halves):
+    builder.baseline().add((26, 37)).add((24, 40))
+    page = report(builder.load(documents="half" if halves else "all"))
+    assert "P(feasible): the probability that it keeps every constraint." in page
+    said = page.partition("Probabilities come from all trials")[2].partition("</p>")[0]
+    assert "a probability near 0 or 1 may stand beside an interval that crosses the bound" in said
+    assert ("both halves" in said, "and the report half" in said) == (halves, halves)
+    assert "P(feasible)" not in report(builder.load(constraints=[]))
+
+
 def test_texts_are_inert_and_long_ones_are_shortened(builder):
     builder.baseline((20, 40)).add((26, 37))
     builder.trials[0]["params"]["train.note"] = NASTY
