@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
-from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, counted, metric_names, parse_constraint, split_metric
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
 from orchestrator.config.shorthand import natural
 from trials.errors import InputError
@@ -114,4 +114,6 @@ def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> s
         return f"{metric!r} names a role that is not evaluated; {hint}eval has {', '.join(config.eval)}"
     if kind in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
         return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
-    return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"
+    return (
+        counted(metric) or f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"
+    )

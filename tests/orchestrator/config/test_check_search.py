@@ -24,6 +24,16 @@ from tests.factories.configs import assert_reported, both, in_search
             "'math.skill_forgetting' needs eval.math.flexible to be a laxer filter than eval.math.filter; both are strict",
         ),
         (
+            in_search(constraints=["math.lost <= 3"]),
+            "- math.lost",
+            "'math.lost' is no metric: the report counts documents won and lost, only where each is right or wrong; take math.drop",
+        ),
+        (
+            in_search(objectives=[{"metric": "math.won", "direction": "maximize"}]),
+            "metric:",
+            "'math.won' is no metric",
+        ),
+        (
             in_search(objectives=[{"metric": "math.gain", "direction": "minimize"}]),
             "direction:",
             "math.gain is better when larger, whatever its task measures; write direction: maximize",
