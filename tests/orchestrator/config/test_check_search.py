@@ -26,7 +26,7 @@ from tests.factories.configs import assert_reported, both, in_search
         (
             in_search(constraints=["math.lost <= 3"]),
             "- math.lost",
-            "'math.lost' is no metric: the report counts documents won and lost, only where each is right or wrong; take math.drop",
+            "'math.lost' is no metric: the report counts documents won and lost, only where each is right or wrong; take",
         ),
         (
             in_search(objectives=[{"metric": "math.won", "direction": "maximize"}]),
