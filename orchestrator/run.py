@@ -82,7 +82,8 @@ def drive(
         Thread(target=_import_exports, daemon=True).start()
         if address is None:  # nobody knows a cluster's machines
             Thread(target=_count, args=(config, progress.timings), daemon=True).start()
-        with runner.interruptible(sweep, progress.say), sweep.going(), progress.watching(sweep), Follower(sweep).following():
+        interruptible = runner.interruptible(sweep, progress.say, progress.left)
+        with interruptible, sweep.going(), progress.watching(sweep), Follower(sweep).following():
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0

@@ -94,14 +94,18 @@ class _Silent(tune.ProgressReporter):
 
 
 @contextmanager
-def interruptible(sweep: SweepController, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C once lets the running trials finish; a second one, SIGTERM and SIGHUP stop at once. Every state resumes."""
+def interruptible(sweep: SweepController, say: Callable[[str], None], left: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C once lets the running trials finish; a second one, SIGTERM and SIGHUP stop at once. Every state resumes.
+
+    `left` says how long the running trials take once the sweep is stopping.
+    """
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
         if sweep.stopping or signum != signal.SIGINT:
             raise KeyboardInterrupt
         sweep.stop()
-        say(f"stopping: {len(sweep.running)} running to finish; Ctrl-C again stops at once")
+        running = len(sweep.running)
+        say(f"stopping: {running} running to finish{f' ({left()})' if running else ''}; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():  # in a task of a cluster: Ray ends it
         yield

@@ -160,15 +160,16 @@ class Progress:
         return "  ".join(shown)
 
     def left(self) -> str:
-        """Time for the rest, from the finished trials: "about 2 min 10 s left"."""
+        """Time for the rest, from the finished trials: "about 2 min 10 s left". Of a sweep that stops, for the running ones."""
         assert self.sweep is not None
-        unfinished, now = self.sweep.state.unfinished, time.monotonic()
-        if unfinished is None:
-            return UNKNOWN
-        jobs = dict(self.sweep.running)
+        unfinished, now, jobs = self.sweep.state.unfinished, time.monotonic(), dict(self.sweep.running)
         running = [
             Running(job.number is None, now - self._started.get(key, now), self._now.get(key)) for key, job in jobs.items()
         ]
+        if self.sweep.stopping:
+            return self.timings.of_sweep(running, {}, self.sweep.state.slots)
+        if unfinished is None:
+            return UNKNOWN
         baselines = max(self.sweep.state.queue.baselines - sum(one.baseline for one in running), 0)
         waiting = {True: baselines, False: max(unfinished - len(running) - baselines, 0)}
         return self.timings.of_sweep(running, waiting, self.sweep.state.slots)

@@ -33,15 +33,20 @@ def test_trial_that_fits_no_node_is_refused(monkeypatch):
 
 def test_first_interrupt_lets_running_trials_finish():
     class Sweep:
-        stopping, running = False, {}
+        stopping, running = False, {"key": None}
 
         def stop(self) -> None:
             self.stopping = True
 
     sweep, lines = Sweep(), []
-    with pytest.raises(KeyboardInterrupt), runner.interruptible(sweep, lines.append):
+
+    def left() -> str:
+        return "about 9 s left" if sweep.stopping else "about an hour left"
+
+    with pytest.raises(KeyboardInterrupt), runner.interruptible(sweep, lines.append, left):
         signal.raise_signal(signal.SIGINT)
-        assert sweep.stopping and len(lines) == 1
+        assert sweep.stopping
+        assert lines == ["stopping: 1 running to finish (about 9 s left); Ctrl-C again stops at once"]
         signal.raise_signal(signal.SIGINT)
 
 

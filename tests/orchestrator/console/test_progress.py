@@ -8,6 +8,7 @@ from rich.console import Console
 from orchestrator.config.model import SweepConfig
 from orchestrator.console import progress as progress_module
 from orchestrator.console.progress import Progress, settings, to_run
+from orchestrator.console.time_left import Timings
 from orchestrator.sweep.controller import SweepController
 from tests.factories.sweep_state import complete
 from trials.ledger.trial_progress import TrialProgress
@@ -83,6 +84,18 @@ def test_time_left_is_positive_while_a_trial_runs(shown, clock):
     sweep.next_job()
     clock[0] += 60.0
     assert progress.left() == "the last trials take longer than those before"
+
+
+def test_time_left_of_a_sweep_that_stops_is_that_of_its_running_trials(shown, clock):
+    sweep, progress = shown()
+    complete(sweep, sweep.next_job())
+    sweep.next_job()
+    progress.timings = Timings()
+    progress.timings.add({"train": 100.0}, baseline=False)
+    clock[0] += 10.0
+    assert progress.left() == "about 3 min 10 s left"  # this one, and one that waits
+    sweep.stop()
+    assert progress.left() == "about 1 min 30 s left"
 
 
 def test_line_tells_of_each_start_and_the_time_left_after_each_end(shown):
