@@ -1,4 +1,4 @@
-"""slimsweep from Python: docs/python.md has an example.
+"""slimsweep from Python. A sweep is planned, run and read like this:
 
 import slimsweep
 

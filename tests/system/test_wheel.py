@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it runs where there is no checkout."""
 
+import ast
 import json
 import os
 import shutil
@@ -53,6 +54,22 @@ def test_wheel_holds_every_file_of_the_packages_and_of_configs(wheel):
     }
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == expected
+
+
+def said(path: Path) -> list[str]:
+    """The texts of a module that a user may read: its literals without the docstrings, and the docstring of slimsweep."""
+    tree = ast.parse(path.read_text())
+    documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    hidden = {ast.get_docstring(node, clean=False) for node in documented if path != ROOT / "slimsweep" / "__init__.py"}
+    literals = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return [text for text in literals if text not in hidden]
+
+
+def test_no_message_and_no_config_points_to_a_page_that_a_wheel_lacks():
+    texts = {path: path.read_text(errors="ignore") for path in (ROOT / "configs").rglob("*") if path.is_file()}
+    texts |= {path: path.read_text() for path in (ROOT / "analysis" / "templates").iterdir()}
+    texts |= {path: "\n".join(said(path)) for name in CODE for path in (ROOT / name).rglob("*.py")}
+    assert [path for path, text in texts.items() if "docs/" in text] == []
 
 
 def test_wheel_names_its_licence_and_holds_the_text(wheel):
