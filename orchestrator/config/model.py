@@ -54,6 +54,9 @@ class Search(Section):
     racing: bool = False
     """Gives a trial up after an eighth, a quarter or half of its documents, 30 at least, if the front or the untrained base
     beats it with 99 % probability. It leaves a checkpoint and no record; a sweep that proposes it later resumes it."""
+    warm_start: bool = True
+    """A new sweep begins with what the trials of the storage's other sweeps show, as far as they measure the same objectives at
+    points of its space. Only `gp` learns from them."""
     study: str = "sqlite"
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

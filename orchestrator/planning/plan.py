@@ -14,6 +14,7 @@ from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
 from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, layout_notes
+from orchestrator.sweep.earlier_sweeps import earlier_trials, summary
 from trials.errors import InputError
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
@@ -149,6 +150,8 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         eval=benchmarks(specs, tasks, halved=config.search.documents == "half"),
         notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
     )
+    if not exists(storage / config.name / "sweep.yaml") and (begins := summary(earlier_trials(config, storage))):
+        made.notes.append(begins)
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config), *_folder_of_ray()])
     return made
 

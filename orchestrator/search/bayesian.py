@@ -13,8 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.design import Cube, own_settings
-from orchestrator.search.evidence import Aim, Evidence
+from orchestrator.search.earlier import Earlier
+from orchestrator.search.evidence import KEY, Aim, Evidence
 from orchestrator.search.features import Features
+from orchestrator.search.gaussian import Inputs
 from orchestrator.search.optuna_space import enqueueable
 from orchestrator.search.score import Known, Score
 
@@ -25,6 +27,7 @@ _NEAR, _FINER = 40, 20  # candidates around each of them
 _FIRST, _ROUNDS = 0.15, (0.1, 0.05, 0.02)  # their standard deviations, as shares of a range, ever finer
 _LEARNT = 250  # trials; the time of a proposal grows with their cube
 _PENDING = 100  # running trials, the latest ones
+_FREE = 0.5  # of the best score: a point that another sweep measured is taken from there on, because it costs nothing
 _CHECKED = 50  # candidates that are tried for validity, the most promising ones first
 
 
@@ -62,16 +65,18 @@ class Gaussian(BaseSampler):
             return params
         others = [one for one in study.get_trials(deepcopy=False) if one.params and one.number != trial.number]
         ended = [one for one in others if one.state.is_finished()]
+        earlier = Earlier.read(study, self._config, {one.user_attrs.get(KEY) for one in others})
         complete = sum(one.state == TrialState.COMPLETE for one in ended)
-        if complete < self._startup or not len(self._features.groups):
+        if trial.number == 0 or complete + earlier.own < self._startup or not len(self._features.groups):
             return self._design(trial.number, fixed)
         random = np.random.default_rng([self._config.search.seed, trial.number])
         ended = self._aim.best(ended, _LEARNT)
+        earlier = earlier.first(_LEARNT - len(ended))
         running = [one for one in others if one.state == TrialState.RUNNING][-_PENDING:]
         bases = self._aim.bases(study)
         score = Score(self._aim, self._aim.reference(self._config, bases), bases, random)
-        score.learn(Known(self._rows(ended), self._features.groups, Evidence.of(ended, self._aim)), self._rows(running))
-        return self._best(score, np.array([self._cube.units(one.params) for one in ended]), fixed, random)
+        score.learn(self._known(ended, earlier), self._rows(running))
+        return self._best(score, ended, earlier, fixed)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -82,21 +87,29 @@ class Gaussian(BaseSampler):
 
     def _design(self, place: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
         if place == 0:
-            own = {**enqueueable(self._config, own_settings(self._config)), **fixed}
+            own = {**enqueueable(self._config, own_settings(self._config, self._config)), **fixed}
             params, settings = self._cube.point(np.full(len(self._cube.names), 0.5), own)
             if self._new(settings):
                 return params
         return self._cube.point(self._cube.sobol(self._config.search.seed, place + 1)[-1], fixed)[0]
 
+    def _known(self, ended: Sequence[FrozenTrial], earlier: Earlier) -> Known:
+        every = [*ended, *earlier.trials]
+        contexts = np.concatenate([np.zeros(len(ended), dtype=int), earlier.contexts])
+        inputs = Inputs(self._rows(every), self._features.groups, contexts)
+        return Known(inputs, Evidence.of(every, self._aim), len(earlier.trials))
+
     def _rows(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
         points = [self._cube.point(self._cube.units(trial.params), trial.params)[1] for trial in trials]
         return self._features.rows(points).reshape(len(points), len(self._features.groups))
 
-    def _best(self, score: Score, known: np.ndarray, fixed: Mapping[str, Any], random: np.random.Generator) -> dict[str, Any]:
-        """Optuna's parameters of the most promising candidate that is new; `known` (n, d) are the trials' coordinates."""
-        around = known[score.promising(_BEST)]
+    def _best(self, score: Score, ended: Sequence[FrozenTrial], earlier: Earlier, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Optuna's parameters of the most promising candidate that is new."""
+        known = np.array([self._cube.units(one.params) for one in [*ended, *earlier.trials]])
+        around, random = known[score.promising(_BEST)], score.random
         anywhere = self._anywhere if not fixed else self._candidates(self._anywhere.units, fixed)
         found = [
+            self._again(known[len(ended) :], earlier.trials, fixed),
             anywhere.at(np.argsort(-score(anywhere.rows, quickly=True), kind="stable")[:_KEPT]),
             self._candidates(self._near(np.repeat(around, _NEAR, axis=0), _FIRST, random), fixed),
         ]
@@ -107,8 +120,11 @@ class Gaussian(BaseSampler):
             found.append(self._candidates(self._near(np.repeat(around, _FINER, axis=0), sd, random), fixed))
             scores.append(score(found[-1].rows))
         points = [point for some in found for point in some.points]
-        order = np.argsort(-np.concatenate(scores), kind="stable")
-        best = next((place for place in order[:_CHECKED] if self._new(points[place][1])), order[0])
+        every = np.concatenate(scores)
+        order = np.argsort(-every, kind="stable")
+        free = [place for place in order if place < len(earlier.trials) and earlier.contexts[place] == 0]
+        worth = [place for place in free if every[place] >= _FREE * every.max()]
+        best = next((place for place in [*worth, *order[:_CHECKED]] if self._new(points[place][1])), order[0])
         return points[best][0]
 
     @cached_property
@@ -125,6 +141,11 @@ class Gaussian(BaseSampler):
         )
         found: np.ndarray = np.clip(np.where(moved, steps, around), 0.0, 1.0 - 1e-9)
         return found
+
+    def _again(self, units: np.ndarray, trials: Sequence[FrozenTrial], fixed: Mapping[str, Any]) -> Candidates:
+        """The exact points of earlier trials: coordinates lose the last digits of a number."""
+        points = [self._cube.point(row, {**one.params, **fixed}) for row, one in zip(units, trials, strict=True)]
+        return Candidates(units, points, self._features.rows([settings for _, settings in points]))
 
     def _candidates(self, units: np.ndarray, fixed: Mapping[str, Any]) -> Candidates:
         points = [self._cube.point(row, fixed) for row in units.tolist()]

@@ -13,6 +13,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.config.space import Axis, Mixture, Pairs, Single
 from orchestrator.search.optuna_space import of_axis
 from trials import dotted_path
+from trials.spec import TrialSpec
 
 _MIDDLE = 0.5  # coordinate of a parameter that is not active
 
@@ -61,14 +62,22 @@ class Cube:
         return found
 
 
-def own_settings(config: SweepConfig) -> dict[str, Any]:
-    """The searched settings as the config writes them, where they are in the space: its author's best guess."""
+def own_settings(config: SweepConfig, of: SweepConfig | TrialSpec) -> dict[str, Any]:
+    """The searched settings as a config or a trial has them, where they are in the space.
+
+    The config's own are its author's best guess.
+    """
     found: dict[str, Any] = {}
     for axis in config.axes:
-        given = {path: dotted_path.read(config, path) for path in axis.paths}
+        given = {path: dotted_path.read(of, path, _absent(path)) for path in axis.paths}
         if axis.active(found) and axis.refusal(given) is None:
             found |= axis.given(given)
     return found
+
+
+def _absent(path: str) -> float | None:
+    """The value of a setting that is not there: a source that a mix does not name has no share."""
+    return 0.0 if path.startswith(f"{dotted_path.MIX}.") else None
 
 
 def _converter(axis: Axis) -> Callable[[list[Any]], dict[str, Any]]:

@@ -16,6 +16,8 @@ from orchestrator.config.model import SweepConfig
 
 ERRORS = "errors"
 """User attribute of a trial: standard errors by metric, in the metric's unit."""
+KEY = "key"
+"""User attribute of a trial: its key."""
 BASE = "base."
 """Prefix of user attributes of a study: the objectives' values of an untrained base that keeps the constraints, by its key."""
 _CHANCE = 0.25  # variance of success, whose values are 1 and -1: a machine fails anywhere

@@ -19,10 +19,38 @@ _SIGNAL = (0.0, 0.7)  # of the kernel's variance, for values of variance 1
 _KNOWN = (-0.7, 0.7)  # of the factor on reported variances: the half of them that is the base's own luck moves all trials alike
 _UNKNOWN = (-3.0, 1.5)  # of the variance itself
 _MEAN = 1.0  # variance of the mean
+_SHIFT = 0.25  # variance of a constant by which another context differs
+_KINSHIP = (0.3, 0.7)  # of the length of the step to another context: they correlate by two thirds a priori
 _JITTER = 1e-6
 _ITERATIONS = 50
 _STEP = 1e-4  # of finite differences
 _REACH = 2.0  # standard deviations within which hyperparameters are drawn
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """n points: features (n, columns), the columns' groups, and contexts (n,), 0 for the search's own.
+
+    Points of another context were measured under other settings that are not searched. Their function is another one that
+    correlates with the search's own, as a step along one more group would make it, and differs by a constant.
+    """
+
+    rows: np.ndarray
+    groups: np.ndarray
+    contexts: np.ndarray
+
+    def own(self, rows: np.ndarray) -> "Inputs":
+        """These rows in the search's own context."""
+        return Inputs(rows, self.groups, np.zeros(len(rows), dtype=int))
+
+    def joined(self, rows: np.ndarray) -> "Inputs":
+        """With these rows of the search's own context at the end."""
+        contexts = np.concatenate([self.contexts, np.zeros(len(rows), dtype=int)])
+        return Inputs(np.vstack([self.rows, rows]), self.groups, contexts)
+
+    @property
+    def foreign(self) -> bool:
+        return bool(self.contexts.any())
 
 
 @dataclass(frozen=True)
@@ -34,15 +62,15 @@ class Draw:
     process: "_Conditioned"
 
     def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (s, c) and standard deviation (c,) at the rows (c, columns), given the drawn values."""
+        """Mean (s, c) and standard deviation (c,) at rows (c, columns) of the own context, given the drawn values."""
         return self.process.given(self.values, rows)
 
 
 class Process:
-    """`rows` (n, columns) with groups (columns,), `values` (n,), and their variances (n,), all NaN where unknown."""
+    """`values` (n,) at the inputs, and their variances (n,), NaN where unknown."""
 
-    def __init__(self, rows: np.ndarray, groups: np.ndarray, values: np.ndarray, variances: np.ndarray):
-        self._rows, self._groups = rows, groups
+    def __init__(self, inputs: Inputs, values: np.ndarray, variances: np.ndarray):
+        self._inputs = inputs
         self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
         self._y = (values - self._center) / self._scale
         known = np.isfinite(variances)
@@ -51,8 +79,8 @@ class Process:
         typical = float(np.median(noise[known])) if known.any() else 1.0
         # a few documents without a flip have no variance, and are not certain
         self._noise = np.maximum(np.where(known, noise, typical), 0.05 * typical) + _JITTER
-        self._squares = _squares(rows, rows, groups)
-        self._priors = _priors(len(self._squares), self._noise_prior)
+        self._squares, self._fixed = _squares(inputs, inputs), _fixed(inputs, inputs)
+        self._priors = _priors(len(self._squares) - inputs.foreign, inputs.foreign, self._noise_prior)
 
     def fit(self, draws: int, random: np.random.Generator) -> np.ndarray:
         """Hyperparameters (draws, g + 2) from their distribution given the values, the most probable ones first."""
@@ -84,7 +112,7 @@ class Process:
         root = np.sqrt(5 * np.tensordot(inverse, self._squares, 1))
         decay = np.exp(-root)
         kernel = signal * (1 + root + root**2 / 3) * decay
-        covariance = kernel + _MEAN
+        covariance = kernel + self._fixed
         covariance[np.diag_indices(n)] += factor * self._noise
         try:
             lower = np.linalg.cholesky(covariance)
@@ -108,24 +136,24 @@ class Process:
 
     def draw(self, theta: np.ndarray, pending: np.ndarray, normals: np.ndarray) -> Draw:
         """Functions at the rows and the pending rows (p, columns), from standard normals (s, n + p)."""
-        rows = np.vstack([self._rows, pending]) if len(pending) else self._rows
-        cross = _kernel(theta, _squares(rows, self._rows, self._groups)) + _MEAN
+        every = self._inputs.joined(pending)
+        cross = _kernel(theta, _squares(every, self._inputs)) + _fixed(every, self._inputs)
         n = len(self._y)
         covariance = cross[:n] + np.diag(np.exp(theta[-1]) * self._noise)
         lower = np.linalg.cholesky(covariance)
         mean = cross @ cho_solve((lower, True), self._y)
         reduced = solve_triangular(lower, cross.T, lower=True, check_finite=False)
-        prior = _kernel(theta, _squares(rows, rows, self._groups)) + _MEAN
+        prior = _kernel(theta, _squares(every, every)) + _fixed(every, every)
         root = _root(prior - reduced.T @ reduced)
         values = mean + normals @ root.T
         return Draw(
             self._center + self._scale * values,
-            _Conditioned(rows, self._groups, theta, _root(prior), self._center, self._scale),
+            _Conditioned(every, theta, _root(prior), self._center, self._scale),
         )
 
     def means(self, theta: np.ndarray) -> np.ndarray:
         """The function's mean (n,) at the rows, in the metric's units."""
-        kernel = _kernel(theta, self._squares) + _MEAN
+        kernel = _kernel(theta, self._squares) + self._fixed
         solved = np.linalg.solve(kernel + np.diag(np.exp(theta[-1]) * self._noise), self._y)
         found: np.ndarray = self._center + self._scale * (kernel @ solved)
         return found
@@ -133,8 +161,7 @@ class Process:
 
 @dataclass(frozen=True)
 class _Conditioned:
-    rows: np.ndarray
-    groups: np.ndarray
+    inputs: Inputs
     theta: np.ndarray
     root: np.ndarray
     """Cholesky root of the kernel at the rows."""
@@ -142,25 +169,35 @@ class _Conditioned:
     scale: float
 
     def given(self, values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        cross = _kernel(self.theta, _squares(rows, self.rows, self.groups)) + _MEAN
+        cross = _kernel(self.theta, _squares(self.inputs.own(rows), self.inputs)) + _MEAN
         reduced = solve_triangular(self.root, cross.T, lower=True, check_finite=False)  # (n, c)
         whitened = solve_triangular(self.root, (values - self.center).T / self.scale, lower=True, check_finite=False)
         variance = np.exp(self.theta[-2]) + _MEAN - np.einsum("nc,nc->c", reduced, reduced)
         return self.center + self.scale * (whitened.T @ reduced), self.scale * np.sqrt(np.maximum(variance, _JITTER))
 
 
-def _priors(groups: int, noise: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def _priors(groups: int, foreign: bool, noise: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     mean, sd = _LENGTH
     lengths: Sequence[tuple[float, float]] = [(mean + 0.5 * np.log(groups), sd)] * groups
-    means, sds = np.array([*lengths, _SIGNAL, noise]).T
+    means, sds = np.array([*lengths, *([_KINSHIP] if foreign else []), _SIGNAL, noise]).T
     return means, sds
 
 
-def _squares(one: np.ndarray, other: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Squared distances (g, n, m) by group."""
-    found = np.zeros((int(groups.max()) + 1, len(one), len(other)))
-    for column, group in enumerate(groups):
-        found[group] += np.subtract.outer(one[:, column], other[:, column]) ** 2
+def _squares(one: Inputs, other: Inputs) -> np.ndarray:
+    """Squared distances (g, n, m) by group; a last one between contexts, where there are several."""
+    groups = int(one.groups.max()) + 1
+    found = np.zeros((groups + other.foreign, len(one.rows), len(other.rows)))
+    for column, group in enumerate(one.groups):
+        found[group] += np.subtract.outer(one.rows[:, column], other.rows[:, column]) ** 2
+    if other.foreign:
+        found[groups] = np.not_equal.outer(one.contexts, other.contexts)
+    return found
+
+
+def _fixed(one: Inputs, other: Inputs) -> np.ndarray:
+    """Covariance (n, m) of the constants: the mean, and the shift of a context that is not the own one."""
+    same = np.equal.outer(one.contexts, other.contexts) & (one.contexts != 0)[:, None]
+    found: np.ndarray = _MEAN + _SHIFT * same
     return found
 
 

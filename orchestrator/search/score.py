@@ -11,20 +11,22 @@ import numpy as np
 from scipy.special import ndtr
 
 from orchestrator.search.evidence import Aim, Evidence
-from orchestrator.search.gaussian import Draw, Process
+from orchestrator.search.gaussian import Draw, Inputs, Process
 from orchestrator.search.improvement import boxes, expected_gain, nondominated
 
 _KERNELS = 8  # sets of hyperparameters
 _DRAWS = 4  # functions for each of them
+_LEAST = 1e-250  # smaller than any gain
 
 
 @dataclass(frozen=True)
 class Known:
-    """n trials: features (n, columns), the columns' groups, and outcomes."""
+    """n trials and their outcomes: those of the search, then earlier ones, which are no part of its front."""
 
-    rows: np.ndarray
-    groups: np.ndarray
+    inputs: Inputs
     evidence: Evidence
+    earlier: int = 0
+    """Number of the earlier ones."""
 
 
 class Score:
@@ -32,35 +34,41 @@ class Score:
 
     def __init__(self, aim: Aim, reference: np.ndarray, bases: np.ndarray, random: np.random.Generator):
         """`reference` (m,) and `bases` (b, m) are oriented."""
-        self._aim, self._reference, self._bases, self._random = aim, reference, bases, random
+        self._aim, self._reference, self._bases, self.random = aim, reference, bases, random
 
     def learn(self, known: Known, pending: np.ndarray) -> None:
         """`pending` (p, columns) are features of the running trials."""
         evidence = known.evidence
         n, columns = evidence.values.shape
         m = len(self._aim.signs)
-        processes = [Process(known.rows, known.groups, evidence.values[:, i], evidence.variances[:, i]) for i in range(columns)]
-        thetas = [process.fit(_KERNELS, self._random) for process in processes]
+        processes = [Process(known.inputs, evidence.values[:, i], evidence.variances[:, i]) for i in range(columns)]
+        thetas = [process.fit(_KERNELS, self.random) for process in processes]
         self._means = np.column_stack([process.means(own[0]) for process, own in zip(processes, thetas, strict=True)])
+        self._foreign = known.inputs.contexts != 0
+        found = np.r_[: n - known.earlier, n : n + len(pending)]
         self._draws: list[list[Draw]] = []
         self._corners = []
         for h in range(_KERNELS):
-            normals = self._random.standard_normal((columns, _DRAWS, n + len(pending)))
+            normals = self.random.standard_normal((columns, _DRAWS, n + len(pending)))
             draws = [p.draw(theta[h], pending, z) for p, theta, z in zip(processes, thetas, normals, strict=True)]
             self._draws.append(draws)
-            values = np.stack([draw.values for draw in draws], axis=2)  # (s, n + p, columns)
+            values = np.stack([draw.values for draw in draws], axis=2)[:, found]
             for one in values:
                 feasible = (one[:, :m] >= self._aim.least).all(axis=1) & (one[:, m:] >= 0).all(axis=1)
                 front = nondominated(np.vstack([one[feasible, :m], self._bases]))
                 self._corners.append(boxes(front, self._reference))
 
     def promising(self, count: int) -> np.ndarray:
-        """Places of known points to look around: the feasible front of the means first, then the nearest to it."""
+        """Places of known points to look around: the feasible front of the means first, then the nearest to it.
+
+        None of another context, whose means are not the search's.
+        """
         m = len(self._aim.signs)
         values = self._means[:, :m]
         violated = np.minimum(values - self._aim.least, 0.0).sum(axis=1) + np.minimum(self._means[:, m:], 0.0).sum(axis=1)
         dominated = ((values[None] >= values[:, None]).all(axis=2) & (violated[None] >= violated[:, None])).sum(axis=1)
-        return np.lexsort((dominated, violated < 0))[:count]
+        order = np.lexsort((dominated, violated < 0, self._foreign))
+        return order[: min(count, int((~self._foreign).sum()))]
 
     def __call__(self, rows: np.ndarray, quickly: bool = False) -> np.ndarray:
         """Scores (c,) of the rows (c, columns); `quickly` from an eighth of the draws."""
@@ -77,5 +85,5 @@ class Score:
                     kept = kept * ndtr(means[s] / spread)
                 total += kept * expected_gain(mean, sd, self._corners[h * _DRAWS + s], self._aim.least)
                 chance += kept
-        # where no draw sees a gain, the way to feasible points does
-        return (total if total.max() > 0 else chance) / (kernels * functions)
+        # where no draw sees a gain, the way to feasible points leads
+        return (total + _LEAST * chance) / (kernels * functions)

@@ -9,16 +9,16 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search import optuna_space, sampler
+from orchestrator.search import earlier, optuna_space, sampler
 from orchestrator.search.driver_lease import Drivers
-from orchestrator.search.evidence import BASE, ERRORS
+from orchestrator.search.earlier import EarlierTrial
+from orchestrator.search.evidence import BASE, ERRORS, KEY
 from orchestrator.search.study_storage import open_study
 from trials.ledger.record import GivenUp
 
 State = Literal["running", "waiting", "complete", "failed", "pruned"]
 
 # User attributes of a trial, read back by study_check.
-_KEY = "key"
 _SETTINGS = "settings"  # of a trial whose settings contradict each other; the others have a key
 _FAILURE = "failure"
 _FREE = "free"
@@ -113,7 +113,7 @@ class StudyClient:
             params=frozen.params,
             values=frozen.values or [],
             constraints=frozen.constraints,
-            key=attributes.get(_KEY),
+            key=attributes.get(KEY),
             rejected=attributes.get(_SETTINGS, {}),
             failure=attributes.get(_FAILURE),
             given_up=GivenUp.model_validate(attributes[_GIVEN_UP]) if _GIVEN_UP in attributes else None,
@@ -152,6 +152,10 @@ class StudyClient:
         """No driver has enqueued its first points yet."""
         return self.optuna_study.user_attrs.get("opened") is None
 
+    def keep_earlier(self, trials: Sequence[EarlierTrial]) -> None:
+        """Trials of other sweeps, for the sampler."""
+        earlier.keep(self.optuna_study, trials)
+
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Queues the points that are not in the queue. The study is no longer new then."""
         waiting = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -167,7 +171,7 @@ class StudyClient:
 
     def accept(self, number: int, key: str) -> None:
         """The settings of the proposal are valid and make this key."""
-        self._proposed[number].set_user_attr(_KEY, key)
+        self._proposed[number].set_user_attr(KEY, key)
 
     def reject(self, proposal: Proposal) -> None:
         """The settings of the proposal contradict each other."""

@@ -13,6 +13,7 @@ from orchestrator.config.load import resolved
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.study_client import StudyTrial
 from orchestrator.sweep import earlier_run
+from orchestrator.sweep.earlier_sweeps import earlier_trials
 from orchestrator.sweep.intake import Intake
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
 from orchestrator.sweep.queue import Job
@@ -121,5 +122,6 @@ def _enqueue_missing(stored: list[StudyTrial], state: SweepState) -> None:
     state.budget.restore(drivers.spent())
     points: list[dict[str, Any]] = [trial.params for trial in state.manifest.missing.values()]
     if state.study.is_new:
+        state.study.keep_earlier(earlier_trials(state.config, state.folder.parent))
         points += [point for point in state.config.search.first if point not in points]
     state.study.enqueue(points)

@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.config.load import load
+from orchestrator.search.earlier import EarlierTrial, keep
 from orchestrator.search.evidence import BASE, ERRORS
 from orchestrator.search.optuna_space import suggest
 from orchestrator.search.sampler import ask, make_sampler
@@ -165,3 +166,43 @@ def test_the_base_leaves_nothing_to_gain_behind_it(config):
     search.study.set_user_attr(f"{BASE}key", [0.0, 0.0])
     later = search.run(16, outcome)[-6:]
     assert sum(point["lora.dropout"] > 0.4 for point in later) >= 5
+
+
+def earlier(points, outcome, context=None):
+    found = []
+    for place, settings in enumerate(points):
+        values, violation, errors = outcome(settings)
+        found.append(EarlierTrial(f"k{place}", settings, context or {}, values, {"math.forgetting <= 0.4": violation}, errors))
+    return found
+
+
+def grid(count=5):
+    steps = [0.8 * place / (count - 1) for place in range(count)]
+    return [{"lora.dropout": one, "train.warmup": other} for one in steps for other in steps]
+
+
+def test_other_sweeps_spare_the_design(config):
+    search = Search(config())
+    keep(search.study, earlier(grid(), precise))
+    later = search.run(6, precise)[1:]
+    assert sum(abs(point["lora.dropout"] - 0.3) < 0.15 for point in later) >= 4
+
+
+def test_the_best_point_of_another_sweep_is_proposed_again(config):
+    search = Search(config())
+    best = {"lora.dropout": 0.3125, "train.warmup": 0.7071}
+
+    def peaked(settings):
+        values, violation, errors = precise(settings)
+        return ((values[0] + 0.5 * (settings == best), 0.0), violation, errors)
+
+    keep(search.study, earlier([*grid(), best], peaked))
+    assert best in search.run(4, peaked)
+
+
+def test_another_sweep_is_no_part_of_the_front(config):
+    """What it found must be found here too, else the new sweep's own front would lack it."""
+    search = Search(config())
+    keep(search.study, earlier(grid(9), precise))
+    later = search.run(8, precise)
+    assert min(abs(point["lora.dropout"] - 0.3) for point in later) < 0.06

@@ -46,7 +46,7 @@ def test_quarters_of_every_coordinate_hold_a_quarter_of_the_design(config):
 
 
 def test_what_the_config_writes_is_a_guess_where_the_space_has_it(config):
-    assert own_settings(config) == {
+    assert own_settings(config, config) == {
         "lora.rank": 4,
         "train.epochs": 1,
         "train.learning_rate": 2e-3,

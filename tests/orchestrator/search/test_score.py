@@ -3,6 +3,7 @@
 import numpy as np
 
 from orchestrator.search.evidence import Aim, Evidence
+from orchestrator.search.gaussian import Inputs
 from orchestrator.search.score import Known, Score
 
 ROWS = np.linspace(0, 1, 8)[:, None]
@@ -11,7 +12,7 @@ AIM = Aim(("a",), np.ones(1), np.array([-np.inf]), ("c",), ("c",))
 
 def learnt(values: np.ndarray, pending: np.ndarray | None = None, bases: float = -1.0) -> Score:
     score = Score(AIM, np.array([-1.0]), np.array([[bases]]), np.random.default_rng(0))
-    known = Known(ROWS, np.array([0]), Evidence(values, np.full(values.shape, 1e-4)))
+    known = Known(Inputs(ROWS, np.array([0]), np.zeros(8, int)), Evidence(values, np.full(values.shape, 1e-4)))
     score.learn(known, np.empty((0, 1)) if pending is None else pending)
     return score
 
