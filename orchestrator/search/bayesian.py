@@ -65,7 +65,7 @@ class Gaussian(BaseSampler):
             return params
         others = [one for one in study.get_trials(deepcopy=False) if one.params and one.number != trial.number]
         ended = [one for one in others if one.state.is_finished()]
-        earlier = Earlier.read(study, self._config, {one.user_attrs.get(KEY) for one in others})
+        earlier = Earlier.read(study, self._config, {one.user_attrs[KEY] for one in others if KEY in one.user_attrs})
         complete = sum(one.state == TrialState.COMPLETE for one in ended)
         if trial.number == 0 or complete + earlier.own < self._startup or not len(self._features.groups):
             return self._design(trial.number, fixed)

@@ -116,8 +116,8 @@ def _context(config: SweepConfig, same: TrialSpec, other: TrialSpec) -> dict[str
     named += [parse_constraint(text).metric for text in config.search.constraints]
     roles = {role for role in (split_metric(metric)[0] for metric in named) if role != LEARNING}
     for role in roles:
-        own, its = same.eval[role], other.eval.get(role)
-        if its is None or (own.tasks, own.metric) != (its.tasks, its.metric):
+        here, there = same.eval[role], other.eval.get(role)
+        if there is None or (here.tasks, here.metric) != (there.tasks, there.metric):
             return None
     own, its = (dict(_flat(_relevant(spec, roles))) for spec in (same, other))
     paths = sorted(path for path in {*own, *its} if own.get(path) != its.get(path) and path not in _SEEDS)
