@@ -68,7 +68,8 @@ def _drift(sweep: Sweep, row: pd.Series) -> str:
     metric = f"{LEARNING}.kl"
     if metric in sweep.judged or metric not in sweep.metrics or not np.isfinite(row[metric]):
         return ""  # a metric that decides is in the table
-    return f", {labels.metric_name(metric).removeprefix(f'{LEARNING} ')} {numbers.value(row.to_dict(), metric)}{labels.unit(metric)} a token"
+    name = labels.metric_name(metric).removeprefix(f"{LEARNING} ")
+    return f", {name} {numbers.value(row.to_dict(), metric)}{labels.unit(metric)} a token"
 
 
 def _undefined(sweep: Sweep) -> str | None:
