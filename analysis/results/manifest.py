@@ -51,6 +51,8 @@ class ManifestTrial(BaseModel):
     free: bool = False
     """Derived from the training of another trial, so that the budget does not count it."""
     given_up: GivenUp | None = None
+    paused: bool = False
+    """It waits for a decision of search.multi_fidelity on whether it goes on."""
 
     @model_validator(mode="after")
     def _has_keys_or_a_failure(self) -> "ManifestTrial":

@@ -1,6 +1,7 @@
 """The searcher of Ray Tune: suggests the sweep's jobs and reports their outcomes to the sweep."""
 
 import functools
+import json
 import math
 import time
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class StudySearcher(Searcher):
                     "name": f"{sweep.config.name} {'baseline' if job.number is None else f'trial {job.number}'}",
                     "keep": sweep.config.kept(job.spec),
                     "judged": sweep.judged(job),
+                    "pause": sweep.pause_of(job),
                 }
                 for job in jobs
             ]
@@ -103,7 +105,10 @@ class StudySearcher(Searcher):
             return
         seconds = result["seconds"] / max(len(keys) - result["ends"].count("held"), 1)
         for key, end, reason in zip(keys, result["ends"], result["reasons"], strict=True):
-            self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
+            if end == "paused":
+                self._guard(functools.partial(self._sweep.pause, key, json.loads(reason), seconds))
+            else:
+                self._guard(functools.partial(self._sweep.finish, key, end, reason, seconds))
 
     def _died(self, key: str, cause: str, alone: bool) -> None:
         """The worker died at every attempt. A job that shared it may not be the cause and runs again alone."""

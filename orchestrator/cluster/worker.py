@@ -1,6 +1,7 @@
 """The worker process of a slot: runs trials one after another, or several at once."""
 
 import gc
+import json
 import os
 import time
 from functools import cached_property
@@ -16,7 +17,7 @@ from trials.spec import TrialSpec
 if TYPE_CHECKING:
     from trials.evaluation.racing import Race
     from trials.ledger.trial_progress import TrialProgress
-    from trials.run.worker import Worker
+    from trials.run.worker import Ended, Worker
 
 
 class TrialActor(tune.Trainable):
@@ -57,10 +58,12 @@ class TrialActor(tune.Trainable):
         self.keep = {spec.key: job["keep"] for spec, job in zip(self.specs, new_config["jobs"], strict=True)}
         self.judged = {spec.key for spec, job in zip(self.specs, new_config["jobs"], strict=True) if job["judged"]}
         self.against: dict[str, Any] | None = new_config.get("against")
+        self.pauses = {spec.key: job["pause"] for spec, job in zip(self.specs, new_config["jobs"], strict=True) if job["pause"]}
         return True
 
     def step(self) -> dict[str, Any]:
-        """Runs the trials. Returns how each `ends` (controller.End) in their order, the `reasons`, and their total `seconds`.
+        """Runs the trials. Returns how each `ends` (controller.End, or "paused") in their order, the `reasons` (of a paused one
+        its look, as JSON), and their total `seconds`.
 
         Lists, because Tune flattens mappings.
         """
@@ -68,24 +71,22 @@ class TrialActor(tune.Trainable):
             worker = self.worker
         except Exception as error:  # noqa: BLE001  # becomes the trials' failed record; Tune would hide its text
             return self._ended(0.0, "died", f"the worker cannot start: {type(error).__name__}: {error}")
-        from trials.evaluation.racing import StoppedEarly
-        from trials.ledger.record import TrialRecord
-
         began = time.monotonic()
         try:
             found = worker.run_many(self.specs, self.keep, self._early_stopping)
         except StorageFailed as error:
             return self._ended(time.monotonic() - began, "storage", str(error))
-        ends = ["held" if one is None else "record" if isinstance(one, TrialRecord) else "given up" for one in found]
-        reasons = [str(one) if isinstance(one, StoppedEarly) else "" for one in found]
-        return {"ends": ends, "reasons": reasons, "seconds": time.monotonic() - began, "done": True}
+        ends, reasons = zip(*map(_end, found), strict=True)
+        return {"ends": list(ends), "reasons": list(reasons), "seconds": time.monotonic() - began, "done": True}
 
     def _early_stopping(self, spec: TrialSpec) -> "Race | None":
-        if self.against is None or spec.key not in self.judged:
-            return None
+        from orchestrator.sweep.pause import pausing
         from orchestrator.sweep.racing import race
 
-        return race(self.against, spec, self.worker.session.ledger)
+        ledger, found = self.worker.session.ledger, None
+        if self.against is not None and spec.key in self.judged:
+            found = race(self.against, spec, ledger)
+        return pausing(self.pauses[spec.key], spec, ledger, found) if spec.key in self.pauses else found
 
     def _show(self, progress: "TrialProgress") -> None:
         """Names sweep, trial and phase in the title of this process, which `ps` and Ray's dashboard show."""
@@ -98,3 +99,14 @@ class TrialActor(tune.Trainable):
         """The result where all trials end in the same way."""
         count = len(self.specs)
         return {"ends": [end] * count, "reasons": [reason] * count, "seconds": seconds, "done": True}
+
+
+def _end(one: "Ended") -> tuple[str, str]:
+    """(how a trial ended, the reason)"""
+    from trials.evaluation.racing import Paused, StoppedEarly
+
+    if isinstance(one, Paused):
+        return "paused", json.dumps(one.look)
+    if isinstance(one, StoppedEarly):
+        return "given up", str(one)
+    return ("held" if one is None else "record"), ""

@@ -57,6 +57,9 @@ class Search(Section):
     warm_start: bool = True
     """A new sweep begins with what the trials of the storage's other sweeps show, as far as they measure the same objectives at
     points of its space. Only `gp` learns from them."""
+    multi_fidelity: bool = False
+    """Looks at a trial after a part of its training rows and of its documents, and goes on only with those that may be on the
+    front. The others are stopped. Needs the sampler `gp`."""
     study: str = "sqlite"
     """`sqlite`, `journal` (a shared file system, several drivers), or postgresql://USER@HOST/DATABASE (several drivers)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.config import check_data, check_eval, check_points, check_search, check_space
+from orchestrator.config import check_data, check_eval, check_fidelity, check_points, check_search, check_space
 from orchestrator.config.model import SweepConfig
 from trials.explain import Problem
 
@@ -10,6 +10,7 @@ from trials.explain import Problem
 def problems(config: SweepConfig) -> Iterator[Problem]:
     """Every problem with the place in the file that it concerns."""
     yield from check_search.problems(config)
+    yield from check_fidelity.problems(config)
     yield from check_eval.problems(config)
     yield from check_data.problems(config)
     structure = list(check_space.problems(config))

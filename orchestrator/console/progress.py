@@ -93,11 +93,12 @@ class Progress:
             self.timings.watch(event.progress)
             if time.monotonic() - self._said >= _HEARTBEAT:
                 self._say_if_no_table(self._heartbeat)
-        if event.event not in ("trial_finished", "trial_failed", "trial_given_up"):
+        if event.event not in ("trial_finished", "trial_failed", "trial_given_up", "trial_paused"):
             return
         self._ended.append(event)
-        self._runs[event.number] += 1
         self._now.pop(event.key or "", None)
+        if event.event != "trial_paused":
+            self._runs[event.number] += 1
         if event.event == "trial_finished" and event.seconds:  # a failed one may have ended early
             self.timings.add(event.seconds, baseline=event.number is None)
         self._say_if_no_table(lambda: self._line(event))
@@ -123,7 +124,9 @@ class Progress:
     def _line(self, event: Event) -> str:
         assert self.sweep is not None
         # a trial is counted by its last replicate, or by the first that fails; most are counted right after their event
-        whole = event.event != "trial_finished" or self._runs[event.number] == self.sweep.config.search.replicates
+        whole = (
+            event.event in ("trial_failed", "trial_given_up") or self._runs[event.number] == self.sweep.config.search.replicates
+        )
         count = sum(self.sweep.counts.values()) + (whole and self.sweep.pending(event.number))
         of = f"/{self.sweep.state.expected}" if self.sweep.state.expected else ""
         who = self._name(event)
@@ -137,22 +140,28 @@ class Progress:
         return name(one.number, one.replicate, self.sweep.config.search.replicates)
 
     def _time(self, event: Event) -> str:
-        if event.event == "trial_given_up":
+        if event.event in ("trial_given_up", "trial_paused"):
             return ""
         return duration(sum(event.seconds.values())) if event.key in self._started else "known already"
 
     def outcome(self, event: Event) -> str:
-        """The objectives of a finished trial, the scores of a baseline, or why it failed."""
+        """The objectives of a finished or paused trial, the scores of a baseline, or why it failed."""
         assert self.sweep is not None
         if event.failure is not None:
             return f"FAILED {event.failure['kind']}: {' '.join(event.failure['message'].split())[:120]}"
         if event.event == "trial_given_up":
             return f"given up: {event.reason}"
+        if event.event == "trial_paused":
+            return f"pauses {event.reason}: {self._objectives(event)}"
         labels.learn_scales([event.record] if event.record is not None else [])
         if event.number is None:
             split = SEARCH if self.sweep.config.search.documents == "half" else ALL
             found = scores(event.record, split) if event.record is not None else {}
             return "  ".join(f"{role} {_number(f'{role}.value', named['score'].value)}" for role, named in found.items())
+        return self._objectives(event)
+
+    def _objectives(self, event: Event) -> str:
+        assert self.sweep is not None
         shown = []
         for objective in self.sweep.config.search.objectives:
             value = event.metrics.get(objective.metric)
@@ -179,6 +188,8 @@ class Progress:
         counts, running = self.sweep.counts, dict(self.sweep.running)
         of = f" of {self.sweep.state.expected}" if self.sweep.state.expected else ""
         given_up = f", {counts['given up']} given up" if counts["given up"] else ""
+        paused = len(self.sweep.state.queue.paused)
+        given_up += f", {paused} paused" if paused else ""
         head = (
             f"{self.sweep.config.name}: {counts['done']}{of} trials done, {len(running)} running, "
             f"{counts['failed']} failed{given_up}; {duration(self.elapsed)} so far, {self.left()}"

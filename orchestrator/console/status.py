@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from analysis.formatting.numbers import duration
+from analysis.results.manifest import Manifest
 from orchestrator.console.front_table import front_table
 from orchestrator.console.progress import name, settings
 from orchestrator.console.terminal import Terminal
@@ -17,25 +18,35 @@ _SILENT = 150.0  # seconds without a sign of life that are worth a word; a store
 
 
 def summary(sweep: Any) -> dict[str, Any]:
-    """`sweep`, from analysis.results: budget, number of trials by state, running trials, failures and the rows of the front."""
+    """`sweep`, from analysis.results: budget, number of trials by state and of paused ones, which are pending, running trials,
+    failures and the rows of the front."""
     from analysis.export.files import front_rows
 
     states = {state.replace(" ", "_"): count for state, count in sweep.states.items()}
     failures = sweep.failures.drop(columns="traceback", errors="ignore").to_dict("records")
     now = [one.as_dict() for one in running(sweep)]
-    return {"budget": sweep.budget, **states, "running": now, "failures": failures, "front": front_rows(sweep)}
+    paused = sum(one.paused for one in Manifest.read(sweep.folder).trials)
+    return {
+        "budget": sweep.budget,
+        **states,
+        "paused": paused,
+        "running": now,
+        "failures": failures,
+        "front": front_rows(sweep),
+    }
 
 
 def show(sweep: Any, terminal: Terminal) -> None:
     found = summary(sweep)
     # derived points do not count against the budget, so there may be more trials than it allows
     of = f" of {max(found['budget'], len(sweep.trials))}" if found["budget"] is not None else ""
-    given_up = f"{found['given_up']} given up by racing, " if found["given_up"] else ""
+    given_up = f"{found['given_up']} given up, " if found["given_up"] else ""
     ended = f"{found['complete']}{of} trials complete, {found['failed']} failed"
     now = running(sweep)
     # a trial that runs is no longer waiting, and may run with several seeds; a baseline is none
-    pending = found["pending"] - len({one.number for one in now if one.number is not None})
-    terminal.print(f"{sweep.name}: {ended}, {given_up}{max(pending, 0)} waiting, {len(now)} running")
+    pending = found["pending"] - len({one.number for one in now if one.number is not None}) - found["paused"]
+    paused = f"{found['paused']} paused, " if found["paused"] else ""
+    terminal.print(f"{sweep.name}: {ended}, {given_up}{paused}{max(pending, 0)} waiting, {len(now)} running")
     if now:
         terminal.print(_table(now, _timings(sweep, now)))
     for failure in found["failures"]:

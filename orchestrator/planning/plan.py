@@ -15,6 +15,7 @@ from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
 from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, layout_notes
 from orchestrator.sweep.earlier_sweeps import earlier_trials, summary
+from orchestrator.sweep.pause import RUNGS
 from trials.errors import InputError
 from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
@@ -148,12 +149,25 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         unusable={name: counts.unusable for name, counts in rows.items() if counts.unusable},
         unusual={name: counts.unusual for name, counts in rows.items() if counts.unusual},
         eval=benchmarks(specs, tasks, halved=config.search.documents == "half"),
-        notes=[*layout_notes(config, estimate.hub, layout.known), *estimate.notes(), *uncounted, *unreadable],
+        notes=[*_notes(config, estimate), *uncounted, *unreadable],
     )
     if not exists(storage / config.name / "sweep.yaml") and (begins := summary(earlier_trials(config, storage))):
         made.notes.append(begins)
     made.warnings.extend([*chat_warnings(config), *_warnings(made, config), *_folder_of_ray()])
     return made
+
+
+def _notes(config: SweepConfig, estimate: Estimate) -> Iterator[str]:
+    yield from layout_notes(config, estimate.hub, layout.known)
+    yield from estimate.notes()
+    if config.search.multi_fidelity:
+        rungs = ", then ".join(
+            f"{rows:.0%} of its training rows and {documents:.0%} of the searched documents" for rows, documents in RUNGS
+        )
+        yield (
+            f"search.multi_fidelity: a trial pauses after {rungs}; one that cannot be on the front goes no further, so times "
+            "and prices here, of whole trials, are upper bounds"
+        )
 
 
 def _records(ledger: Ledger) -> tuple[dict[str, TrialRecord], list[str]]:

@@ -1,7 +1,7 @@
 """Proposes points by a Gaussian process that knows the errors of its measurements, after a design that fills the space."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +12,14 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.config.model import SweepConfig
+from orchestrator.search import looks
 from orchestrator.search.design import Cube, own_settings
 from orchestrator.search.earlier import Earlier
 from orchestrator.search.evidence import KEY, Aim, Evidence
 from orchestrator.search.features import Features
 from orchestrator.search.gaussian import Inputs
 from orchestrator.search.optuna_space import enqueueable
+from orchestrator.search.prospects import Field, Prospects, prospects
 from orchestrator.search.score import Known, Score
 
 _ANYWHERE = 2048  # candidates all over the space
@@ -44,6 +46,19 @@ class Candidates:
         return Candidates(self.units[places], [self.points[place] for place in places], self.rows[places])
 
 
+@dataclass
+class _Learnt:
+    """What the trials teach for one proposal."""
+
+    state: Any
+    """The proposal's number and what was known of the trials."""
+    score: Score
+    earlier: Earlier
+    field: Field
+    best: tuple[dict[str, Any], float] | None = None
+    """Optuna's parameters of the most promising new point, and its score."""
+
+
 class Gaussian(BaseSampler):
     """Begins with the config's own settings and a Sobol design. Deterministic given the seed and the study's trials."""
 
@@ -51,6 +66,7 @@ class Gaussian(BaseSampler):
         """`new` reports whether settings are valid and unseen; `startup` is the size of the design, queued points included."""
         self._config, self._new, self._startup = config, new, startup
         self._cube, self._features, self._aim = Cube(config), Features(config), Aim.of(config)
+        self._learnt: _Learnt | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
@@ -64,19 +80,43 @@ class Gaussian(BaseSampler):
         if params.keys() <= fixed.keys():  # a whole point was queued
             return params
         others = [one for one in study.get_trials(deepcopy=False) if one.params and one.number != trial.number]
-        ended = [one for one in others if one.state.is_finished()]
-        earlier = Earlier.read(study, self._config, {one.user_attrs[KEY] for one in others if KEY in one.user_attrs})
-        complete = sum(one.state == TrialState.COMPLETE for one in ended)
-        if trial.number == 0 or complete + earlier.own < self._startup or not len(self._features.groups):
+        learnt = self._learn(study, others, trial.number)
+        if learnt is None:
             return self._design(trial.number, fixed)
-        random = np.random.default_rng([self._config.search.seed, trial.number])
-        ended = self._aim.best(ended, _LEARNT)
+        return (learnt.best if not fixed and learnt.best else self._best(learnt, fixed))[0]
+
+    def weigh(self, study: optuna.Study, paused: Sequence[int]) -> Prospects | None:
+        """What going on with the paused trials promises, beside a new one; None during the design."""
+        trials = [one for one in study.get_trials(deepcopy=False) if one.params]
+        learnt = self._learn(study, trials, len(study.get_trials(deepcopy=False)))
+        if learnt is None:
+            return None
+        learnt.best = learnt.best or self._best(learnt, {})
+        shown = {
+            one.number: look for one in trials if one.number in paused and (look := looks.newest(one.user_attrs)) is not None
+        }
+        return prospects(learnt.score, learnt.field, shown, learnt.best[1])
+
+    def _learn(self, study: optuna.Study, others: Sequence[FrozenTrial], number: int) -> _Learnt | None:
+        """What the other trials teach for the proposal of this number; None before they teach enough."""
+        seen = sum(one.state == TrialState.COMPLETE or looks.newest(one.user_attrs) is not None for one in others)
+        earlier = Earlier.read(study, self._config, {one.user_attrs[KEY] for one in others if KEY in one.user_attrs})
+        if number == 0 or seen + earlier.own < self._startup or not len(self._features.groups):
+            return None
+        state = (number, [(one.number, one.state, one.user_attrs.get(looks.LOOKS)) for one in others])
+        if self._learnt is not None and self._learnt.state == state:  # weighed a moment ago, for the proposal that comes now
+            return self._learnt
+        random = np.random.default_rng([self._config.search.seed, number])
+        ended = self._aim.best(looks.evidence(others), _LEARNT)
         earlier = earlier.first(_LEARNT - len(ended))
-        running = [one for one in others if one.state == TrialState.RUNNING][-_PENDING:]
+        whole = np.array([one.user_attrs.get(looks.ROWS, 1.0) == 1 for one in ended], dtype=bool)
+        known = {one.number for one, there in zip(ended, whole, strict=True) if there}
+        running = [one for one in others if one.state == TrialState.RUNNING and one.number not in known][-_PENDING:]
         bases = self._aim.bases(study)
         score = Score(self._aim, self._aim.reference(self._config, bases), bases, random)
-        score.learn(self._known(ended, earlier), self._rows(running))
-        return self._best(score, ended, earlier, fixed)
+        score.learn(replace(self._known(ended, earlier), whole=whole), self._rows(running))
+        self._learnt = _Learnt(state, score, earlier, Field(self._aim, ended, running, bases))
+        return self._learnt
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -100,11 +140,14 @@ class Gaussian(BaseSampler):
         return Known(inputs, Evidence.of(every, self._aim), len(earlier.trials))
 
     def _rows(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
-        points = [self._cube.point(self._cube.units(trial.params), trial.params)[1] for trial in trials]
+        points = [
+            {**self._cube.point(self._cube.units(trial.params), trial.params)[1], **looks.seen_after(trial)} for trial in trials
+        ]
         return self._features.rows(points).reshape(len(points), len(self._features.groups))
 
-    def _best(self, score: Score, ended: Sequence[FrozenTrial], earlier: Earlier, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """Optuna's parameters of the most promising candidate that is new."""
+    def _best(self, learnt: _Learnt, fixed: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """Optuna's parameters of the most promising candidate that is new, and its score."""
+        score, ended, earlier = learnt.score, learnt.field.known, learnt.earlier
         known = np.array([self._cube.units(one.params) for one in [*ended, *earlier.trials]])
         around, random = known[score.promising(_BEST)], score.random
         anywhere = self._anywhere if not fixed else self._candidates(self._anywhere.units, fixed)
@@ -125,7 +168,7 @@ class Gaussian(BaseSampler):
         free = [place for place in order if place < len(earlier.trials) and earlier.contexts[place] == 0]
         worth = [place for place in free if every[place] >= _FREE * every.max()]
         best = next((place for place in [*worth, *order[:_CHECKED]] if self._new(points[place][1])), order[0])
-        return points[best][0]
+        return points[best][0], float(every[best])
 
     @cached_property
     def _anywhere(self) -> Candidates:

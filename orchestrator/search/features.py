@@ -13,6 +13,7 @@ import numpy as np
 from orchestrator.config.model import SweepConfig
 from orchestrator.config.parameters import Categorical, Float, Int
 from orchestrator.config.space import Mixture, Pairs, Single
+from orchestrator.search.looks import ROWS, rows_unit
 
 
 class _Number:
@@ -63,13 +64,23 @@ class _Shares:
         return np.array(values) / self._total
 
 
+class _Rows:
+    """The share of the training rows after which a trial was seen, as one column; a point without it stands for all of them."""
+
+    def __init__(self) -> None:
+        self.paths, self.middle = [ROWS], [rows_unit(1.0)]
+
+    def of(self, values: Sequence[Sequence[Any]]) -> np.ndarray:
+        return np.array([[rows_unit(share)] for (share,) in values])
+
+
 def _key(value: Any) -> tuple[bool, Any]:
     return isinstance(value, bool), value  # True is no 1
 
 
 class Features:
     def __init__(self, config: SweepConfig):
-        self._parts: list[_Number | _Choice | _Shares] = []
+        self._parts: list[_Number | _Choice | _Shares | _Rows] = []
         for axis in config.axes:
             if isinstance(axis, Mixture):
                 self._parts.append(_Shares(axis))
@@ -80,6 +91,8 @@ class Features:
                 self._add_choice(axis.path, axis.parameter.choices)
             elif isinstance(axis, Single) and axis.parameter.low < axis.parameter.high:  # type: ignore[union-attr]
                 self._parts.append(_Number(axis.path, axis.parameter))  # type: ignore[arg-type]
+        if self._parts and config.search.multi_fidelity:
+            self._parts.append(_Rows())
         self.groups = np.repeat(np.arange(len(self._parts)), [len(part.middle) for part in self._parts])
         """Shape (c,): the group of each column, 0 to g - 1."""
 
@@ -89,7 +102,7 @@ class Features:
             self._parts.append(_Choice(path, distinct))
 
     def rows(self, points: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Shape (n, c)."""
+        """Shape (n, c). A point is settings, and may have looks.ROWS."""
         found = np.empty((len(points), len(self.groups)))
         start = 0
         for part in self._parts:

@@ -32,6 +32,14 @@ def nondominated(points: np.ndarray) -> np.ndarray:
     return kept
 
 
+def gain(points: np.ndarray, corners: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The volume (c,) that each of the points (c, m) adds by itself, given the `boxes` of the front."""
+    lower, upper = corners
+    sides = np.maximum(np.minimum(upper, points[:, None]) - lower, 0.0)
+    found: np.ndarray = sides.prod(axis=2).sum(axis=1)
+    return found
+
+
 def expected_gain(mean: np.ndarray, sd: np.ndarray, corners: tuple[np.ndarray, np.ndarray], least: np.ndarray) -> np.ndarray:
     """Expected gain (c,) of points with these means and standard deviations (c, m), given the `boxes` of the front.
 

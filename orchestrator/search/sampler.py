@@ -14,6 +14,7 @@ from orchestrator.config.model import SweepConfig
 from orchestrator.config.space import distance
 from orchestrator.search.bayesian import Gaussian
 from orchestrator.search.optuna_space import axis_settings, distributions, enqueueable, of_axis, walk
+from orchestrator.search.prospects import Prospects
 
 Seen = Callable[[dict[str, Any]], bool]
 _TRIES = 5  # draws until a point is new; a sampler that is sure of its best point repeats it for ever
@@ -41,6 +42,14 @@ def begin(study: optuna.Study, config: SweepConfig, settings: Mapping[str, Any],
     template = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=among, user_attrs=attributes)
     number = study._storage.create_new_trial(study._study_id, template_trial=template)
     return study._storage.get_trial(number)
+
+
+def weigh(study: optuna.Study, paused: Sequence[int]) -> Prospects | None:
+    """What going on with the paused trials promises, beside the most promising new point. Needs `make_sampler`'s sampler; None
+    during the design of a Gaussian process, and for samplers that weigh nothing."""
+    sampler = study.sampler
+    assert isinstance(sampler, Distinct)
+    return sampler.gaussian.weigh(study, paused) if sampler.gaussian is not None else None
 
 
 def make_sampler(config: SweepConfig, asked: int, seen: Seen) -> "Distinct":
@@ -83,6 +92,10 @@ class Distinct(BaseSampler):
         # unseen points in reverse order: the next one is popped from the end
         self._open = None if config.size() is None else list(config.grid())[::-1]
         self._space = distributions(config)
+
+    @property
+    def gaussian(self) -> Gaussian | None:
+        return self._inner if isinstance(self._inner, Gaussian) else None
 
     def exhausted(self) -> bool:
         """Whether every point has been seen."""

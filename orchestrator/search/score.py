@@ -27,6 +27,9 @@ class Known:
     evidence: Evidence
     earlier: int = 0
     """Number of the earlier ones."""
+    whole: np.ndarray | None = None
+    """Shape (n - earlier,): False for outcomes after a part of the training rows, which are no points of a front.
+    None: all are True."""
 
 
 class Score:
@@ -40,7 +43,6 @@ class Score:
         """`pending` (p, columns) are features of the running trials."""
         evidence = known.evidence
         n, columns = evidence.values.shape
-        m = len(self._aim.signs)
         processes = [Process(known.inputs, evidence.values[:, i], evidence.variances[:, i]) for i in range(columns)]
         thetas = [process.fit(_KERNELS, self.random) for process in processes]
         self._means = np.column_stack([process.means(own[0]) for process, own in zip(processes, thetas, strict=True)])
@@ -48,15 +50,30 @@ class Score:
         found = np.r_[: n - known.earlier, n : n + len(pending)]
         self._draws: list[list[Draw]] = []
         self._corners = []
+        self.values: list[np.ndarray] = []
+        """A draw of outcomes (n - earlier + p, columns) each: the search's own trials, then the running ones."""
+        self.factors: list[np.ndarray] = []
+        """Shape (columns,) for each draw: what reported variances are multiplied by."""
+        own = np.ones(n - known.earlier, bool) if known.whole is None else known.whole
+        whole = np.append(own, np.ones(len(pending), bool))
         for h in range(_KERNELS):
             normals = self.random.standard_normal((columns, _DRAWS, n + len(pending)))
             draws = [p.draw(theta[h], pending, z) for p, theta, z in zip(processes, thetas, normals, strict=True)]
             self._draws.append(draws)
-            values = np.stack([draw.values for draw in draws], axis=2)[:, found]
-            for one in values:
-                feasible = (one[:, :m] >= self._aim.least).all(axis=1) & (one[:, m:] >= 0).all(axis=1)
-                front = nondominated(np.vstack([one[feasible, :m], self._bases]))
-                self._corners.append(boxes(front, self._reference))
+            values = np.stack([draw.values for draw in draws], axis=2)[:, found]  # (s, n - earlier + p, columns)
+            self.values += list(values)
+            self.factors += [np.exp([theta[h][-1] for theta in thetas])] * _DRAWS
+            self._corners += [self.corners(one[whole]) for one in values]
+
+    def feasible(self, values: np.ndarray) -> np.ndarray:
+        """Whether drawn outcomes (n, columns) keep the constraints (n,)."""
+        m = len(self._aim.signs)
+        return np.asarray(np.hstack([values[:, :m] >= self._aim.least, values[:, m:] >= 0]).all(axis=1))
+
+    def corners(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes that the front of drawn outcomes (n, columns) and of the bases leaves free."""
+        front = values[self.feasible(values), : len(self._aim.signs)]
+        return boxes(nondominated(np.vstack([front, self._bases])), self._reference)
 
     def promising(self, count: int) -> np.ndarray:
         """Places of known points to look around: the feasible front of the means first, then the nearest to it.

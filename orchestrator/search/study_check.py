@@ -21,6 +21,7 @@ from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
 from orchestrator.search import optuna_space
 from orchestrator.search.evidence import BASE
+from orchestrator.search.looks import Look
 from trials.errors import InputError
 from trials.ledger.record import GivenUp
 
@@ -43,6 +44,7 @@ class _Attributes(BaseModel):
     driver: str | None = None
     given_up: GivenUp | None = None
     errors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    looks: list[Look] = []
 
 
 @contextmanager
@@ -109,6 +111,8 @@ def _spent(name: str, value: Any) -> None:
 
 def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[str, Any]) -> None:
     attributes = _Attributes.model_validate(trial.user_attrs)
+    if any(len(look.values) != len(config.search.objectives) for look in attributes.looks):
+        raise DamagedStudy("a look has not a value for each objective")
     for name, value in trial.params.items():
         if name not in distributions:
             raise DamagedStudy(f"the space has no {name}")

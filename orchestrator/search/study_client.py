@@ -9,10 +9,12 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search import earlier, optuna_space, sampler
+from orchestrator.search import earlier, looks, optuna_space, sampler
 from orchestrator.search.driver_lease import Drivers
 from orchestrator.search.earlier import EarlierTrial
 from orchestrator.search.evidence import BASE, ERRORS, KEY
+from orchestrator.search.looks import Look
+from orchestrator.search.prospects import Prospects
 from orchestrator.search.study_storage import open_study
 from trials.ledger.record import GivenUp
 
@@ -43,6 +45,8 @@ class Proposal:
     settings: dict[str, Any]
     free: bool
     """Derived from the training of another trial."""
+    look: Look | None = None
+    """What it had shown when it was paused; None for one that never was."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ class StudyClient:
 
     def _proposal(self, trial: Trial) -> Proposal:
         self._proposed[trial.number] = trial
-        return Proposal(trial.number, optuna_space.suggest(self._config, trial), _FREE in trial.user_attrs)
+        settings, given = optuna_space.suggest(self._config, trial), trial.user_attrs
+        return Proposal(trial.number, settings, _FREE in given, looks.newest(given))
 
     @property
     def is_new(self) -> bool:
@@ -183,6 +188,17 @@ class StudyClient:
         name = f"{BASE}{key}"
         if self.optuna_study.user_attrs.get(name) != list(values):
             self.optuna_study.set_user_attr(name, list(values))
+
+    def look(self, number: int, look: Look) -> None:
+        """Notes what the paused trial has shown; it stays a running trial of the study."""
+        trial = self._proposed[number]
+        limited = {name: min(by, _LARGEST_VIOLATION) for name, by in look.violations.items()}
+        noted = look.model_copy(update={"violations": limited})
+        trial.set_user_attr(looks.LOOKS, [*trial.user_attrs.get(looks.LOOKS, []), noted.model_dump(mode="json")])
+
+    def weigh(self, paused: Sequence[int]) -> Prospects | None:
+        """What going on with the paused trials promises; None while too little is known, or with another sampler."""
+        return sampler.weigh(self.optuna_study, paused)
 
     def complete(self, number: int, outcome: Outcome) -> None:
         trial, violations = self._proposed[number], outcome.violations

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from orchestrator.search.study_storage import STUDY_ERRORS, opening
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import Emitter, Event
 from orchestrator.sweep.failure_policy import FailurePolicy
+from orchestrator.sweep.fidelity import Fidelity
 from orchestrator.sweep.intake import Intake
 from orchestrator.sweep.manifest import RunningManifest
 from orchestrator.sweep.outcome_reporter import OutcomeReporter
@@ -46,6 +47,8 @@ class SweepController:
         self._emitter = Emitter(state.config.name, observe)
         self._intake = Intake(state)
         self._reporter = OutcomeReporter(state, self._intake, self._emitter)
+        self._fidelity = Fidelity(state, self._intake, self._reporter)
+        self.pause_of = self._fidelity.pause_of
 
     @classmethod
     def open(
@@ -91,7 +94,7 @@ class SweepController:
             while self.failed is None and not self.stopping:
                 job = self._queue.pop()
                 if job is None:
-                    if self._intake.ask():  # its first job may have a record
+                    if self._fidelity.next():  # its first job may have a record
                         continue
                     break
                 if (record := self.state.records.complete(job.spec.key)) is not None:
@@ -117,7 +120,7 @@ class SweepController:
     def waits_for_others(self) -> bool:
         """Whether other commands run everything that is left: `next_job` returns None until they end."""
         with self._lock:
-            if self._queue.has_queued or self.state.may_ask:
+            if self._queue.has_queued or self._queue.paused or self.state.may_ask:
                 return False
             return self._queue.others_run_some or not self.study.drivers.last()
 
@@ -171,6 +174,11 @@ class SweepController:
             for held in self._queue.take_held(key):
                 self._reporter.report(held, record, ran=False)
             self.state.manifest.write(self.spent)
+
+    def pause(self, key: str, found: Mapping[str, Any], seconds: float) -> None:
+        """The running job of this key has paused; `found` is what pause.pausing measured, `seconds` the worker's time."""
+        with self._lock:
+            self._reporter.pause(self._queue.end(key), found, seconds)
 
     def report_progress(self, key: str, progress: TrialProgress) -> None:
         """Emits the progress of a job while it runs."""

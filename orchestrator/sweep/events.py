@@ -25,6 +25,7 @@ Kind = Literal[
     "trial_finished",
     "trial_failed",
     "trial_given_up",
+    "trial_paused",
     "front_changed",
     "sweep_finished",
 ]
@@ -37,6 +38,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "trial_finished": (*_TRIAL, "metrics", "seconds"),
     "trial_failed": (*_TRIAL, "failure", "seconds"),
     "trial_given_up": (*_TRIAL, "reason"),
+    "trial_paused": (*_TRIAL, "metrics", "reason"),
     "front_changed": ("front",),
     "sweep_finished": ("reason",),
 }
@@ -74,7 +76,7 @@ class Event:
     front: list[dict[str, Any]] = field(default_factory=list)
     """The whole front: `number`, `key` and `metrics` of each trial."""
     reason: str | None = None
-    """Why the sweep ended, or why the trial was given up."""
+    """Why the sweep ended, why the trial was given up, or what it has shown when it was paused."""
     record: TrialRecord | None = field(default=None, compare=False, repr=False)
     """The trial's record, for observers in this process; not in as_dict."""
 

@@ -50,11 +50,15 @@ class Intake:
             self.reject(proposal.number, proposal.settings)
             return
         state.study.accept(proposal.number, specs[0].key)
-        trial = PendingTrial(proposal.number, proposal.settings, specs, proposal.free)
+        trial = PendingTrial(proposal.number, proposal.settings, specs, proposal.free, look=proposal.look)
         state.manifest.note(trial)
         if (reason := state.policy.unusable.get(trial.baseline)) is not None:
             trial.failure = reason
             self.hold_back(trial)
+            return
+        if trial.look is not None and state.config.search.multi_fidelity:  # an earlier command had paused it
+            state.manifest.note(trial, paused=True)
+            state.queue.pause(trial)
             return
         state.queue.pending[trial.number] = trial
         state.queue.add(trial.jobs())

@@ -36,7 +36,9 @@ class RunningManifest:
         """The number of trials that count against the budget."""
         return sum(not entry.free for entry in self.trials.values())
 
-    def note(self, trial: PendingTrial, failure: str | None = None, given_up: GivenUp | None = None) -> None:
+    def note(
+        self, trial: PendingTrial, failure: str | None = None, given_up: GivenUp | None = None, paused: bool = False
+    ) -> None:
         """Adds or replaces the trial's entry; `failure` is the reason why it does not run."""
         keys = [spec.key for spec in trial.specs]
         entry: dict[str, Any] = {"number": trial.number, "key": None, "params": trial.settings}
@@ -50,6 +52,8 @@ class RunningManifest:
             entry["free"] = True
         if given_up is not None:
             entry["given_up"] = given_up
+        if paused:
+            entry["paused"] = True
         self._seen.update(keys or [_settings_key(trial.settings)])
         for key in keys:
             self.missing.pop(key, None)

@@ -1,9 +1,12 @@
 """Reports the outcomes of jobs to the study, the manifest and the observers."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from analysis.metrics.names import Estimate, parse_constraint
 from orchestrator.errors import SweepFailed
+from orchestrator.search.looks import Look
 from orchestrator.search.study_client import Outcome
 from orchestrator.sweep.events import Emitter
 from orchestrator.sweep.failure_policy import BASELINE_FAILED, BASELINE_UNDEFINED, undefined_on
@@ -61,6 +64,45 @@ class OutcomeReporter:
         state.counts["given up"] += 1
         self.report_failed()
         state.manifest.write(state.budget.spent)
+
+    def pause(self, job: Job, found: Mapping[str, Any], seconds: float) -> None:
+        """Notes what a paused trial has shown, as pause.pausing measured it. It is neither done nor given up yet."""
+        state = self._state
+        baseline = state.records.baseline(job.spec.baseline().key)
+        if baseline is not None:
+            self.spend(baseline, seconds)
+        state.policy.success()
+        trial = state.queue.pending.get(job.number) if job.number is not None else None
+        if trial is None or state.lost_to_another():
+            return
+        metrics = found["metrics"]
+        trial.look = Look(
+            rows=found["rows"],
+            documents=found["documents"],
+            values=tuple(metrics[one.metric] for one in state.config.search.objectives),
+            violations={name: one.violation(metrics[one.metric]) for name, one in self._constraints.items()},
+            errors=found["errors"],
+            seconds=round(seconds + (trial.look.seconds if trial.look else 0.0), 3),
+        )
+        state.study.look(trial.number, trial.look)
+        state.queue.pause(trial)
+        state.manifest.note(trial, paused=True)
+        self._emitter.trial("trial_paused", job, metrics=metrics, reason=seen(trial.look))
+        self.report_failed()
+        state.manifest.write(state.budget.spent)
+
+    def stop(self, trial: PendingTrial, chance: float) -> None:
+        """Reports a paused trial that does not go on."""
+        state = self._state
+        del state.queue.paused[trial.number]
+        if trial.look is None or state.lost_to_another():
+            return
+        reason = f"stopped {seen(trial.look)}: it is on the front with a probability of {chance:.1%}"
+        given_up = GivenUp(reason=reason, seconds=trial.look.seconds, chance=chance)
+        self._emitter.trial("trial_given_up", trial.jobs()[0], reason=reason)
+        state.study.prune(trial.number, given_up, self._constraints)
+        state.manifest.note(trial, given_up=given_up)
+        state.counts["given up"] += 1
 
     # ------------------------------------------------------------------ records
 
@@ -122,6 +164,9 @@ class OutcomeReporter:
     def _settle_unusable(self) -> None:
         """Ends the pending trials of unusable baselines."""
         unusable = self._state.policy.unusable
+        for number, paused in list(self._state.queue.paused.items()):
+            if paused.baseline in unusable:
+                self._state.queue.go_on(number)
         for trial in [trial for trial in self._state.queue.pending.values() if trial.baseline in unusable]:
             trial.failure = unusable[trial.baseline]
             self._settle(trial)
@@ -184,6 +229,11 @@ class OutcomeReporter:
                 if unusable is not None:
                     state.manifest.note(trial, unusable)
             state.counts["failed"] += 1
+
+
+def seen(look: Look) -> str:
+    """'after 25% of its training rows and 25% of the searched documents'"""
+    return f"after {look.rows:.0%} of its training rows and {look.documents:.0%} of the searched documents"
 
 
 def _mean(replicates: list[Estimate | None]) -> Estimate | None:

@@ -3,9 +3,12 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trials.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from orchestrator.search.looks import Look
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class PendingTrial:
     """The study has the outcome, and only a lost record is made again."""
     failure: str | None = None
     """The kind of a replicate's failure, or why the baseline is unusable."""
+    look: "Look | None" = None
+    """What it had shown when it was last paused."""
 
     @property
     def baseline(self) -> str:
@@ -48,6 +53,8 @@ class JobQueue:
         """By key: one run of a key at a time, even if several trials wait for it."""
         self.pending: dict[int, PendingTrial] = {}
         """By number."""
+        self.paused: dict[int, PendingTrial] = {}
+        """By number: trials that wait for a decision. They are not pending, and have no job."""
         self._queued: deque[Job] = deque()
         self._held: list[Job] = []
 
@@ -88,6 +95,15 @@ class JobQueue:
     def start(self, job: Job) -> None:
         self.running[job.spec.key] = job
 
+    def pause(self, trial: PendingTrial) -> None:
+        self.pending.pop(trial.number, None)
+        self.paused[trial.number] = trial
+
+    def go_on(self, number: int) -> None:
+        """Queues the job of a paused trial."""
+        self.pending[number] = self.paused.pop(number)
+        self.add(self.pending[number].jobs())
+
     def end(self, key: str) -> Job:
         return self.running.pop(key)
 
@@ -111,8 +127,8 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is queued, held or running, and no outcome is missing."""
-        return not (len(self) or self.pending)
+        """Whether nothing is queued, held, running or paused, and no outcome is missing."""
+        return not (len(self) or self.pending or self.paused)
 
     @property
     def has_queued(self) -> bool:

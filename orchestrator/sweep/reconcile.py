@@ -24,7 +24,7 @@ from trials.ledger.storage import NotAFile, exists, is_link, read_text, set_asid
 
 # A resumed sweep may change these parts of its config, and these of `search`.
 _MAY_CHANGE = {"resources", "storage", "hub_mirror", "trackers", "pins"}
-_SEARCH_MAY_CHANGE = {"sampler", "trials", "gpu_hours", "hours", "study", "racing"}
+_SEARCH_MAY_CHANGE = {"sampler", "trials", "gpu_hours", "hours", "study", "racing", "multi_fidelity"}
 
 
 def claim_folder(config: SweepConfig, folder: Path, ledger: Ledger, notice: Callable[[str], None]) -> None:

@@ -59,7 +59,7 @@ class SweepState:
         if left is None:
             return None
         proposed_later = left * self.config.search.replicates if self.may_ask else 0
-        return proposed_later + len(self.queue) + self.policy.held_back
+        return proposed_later + len(self.queue) + len(self.queue.paused) + self.policy.held_back
 
     def lost_to_another(self) -> bool:
         """Whether this driver's lease expired, so that another driver reports its trials. That ends the sweep here."""

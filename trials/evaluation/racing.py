@@ -18,6 +18,19 @@ from trials.tasks.splits import cluster, half
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Where a trial stops until somebody decides whether it goes on."""
+
+    rows: float
+    """The share of the training rows."""
+    documents: float
+    """The least share of the documents that decide."""
+    look: Callable[[TrialRecord, float, float], dict[str, Any] | None]
+    """From a record of the outcomes so far, the share of the training rows and that of the documents, what the decision needs;
+    None where too little is known, so that the trial goes on."""
+
+
+@dataclass(frozen=True)
 class Race:
     """How a trial is judged while it is evaluated."""
 
@@ -27,10 +40,28 @@ class Race:
     """The half of the documents that decides: "search", or "all"."""
     judge: Callable[[TrialRecord, float], str | None]
     """From a record of the outcomes so far, and their share of all documents, why the trial is given up, or None."""
+    pause: Pause | None = None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of the documents that decide, after each of which the trial is judged."""
+        return STAGES if self.pause is None or self.half == "all" else (*STAGES, 1.0)
+
+
+def unjudged(record: TrialRecord, share: float) -> None:
+    """A judge that gives no trial up."""
 
 
 class StoppedEarly(Exception):
     """The trial can no longer reach the front. Its checkpoints stay."""
+
+
+class Paused(StoppedEarly):
+    """The trial waits for a decision. Its checkpoints stay; it goes on when it is run again."""
+
+    def __init__(self, look: dict[str, Any]):
+        super().__init__("paused")
+        self.look = look
 
 
 @dataclass(frozen=True)

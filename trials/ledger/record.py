@@ -41,11 +41,14 @@ class Failure(BaseModel):
 
 
 class GivenUp(BaseModel):
-    """A trial that was stopped early: the front beat it while it was evaluated. It has no record."""
+    """A trial that was stopped early: the front beat it while it was evaluated, or its first looks promised too little. It has
+    no record."""
 
     reason: str
     seconds: float = Field(ge=0, allow_inf_nan=False)
     """The time that its worker spent on it."""
+    chance: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Its probability to be on the front, where search.multi_fidelity stopped it."""
 
 
 class Imported(BaseModel):

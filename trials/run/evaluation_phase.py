@@ -6,7 +6,7 @@ import pandas as pd
 
 from trials.evaluation import aggregate, racing
 from trials.evaluation import evaluate as scoring
-from trials.evaluation.racing import Race, StoppedEarly
+from trials.evaluation.racing import Paused, Race, StoppedEarly
 from trials.ledger.outcomes import SHARES_SCALE, STAGES
 from trials.ledger.record import Halving
 from trials.run.attempt import Attempt
@@ -37,14 +37,14 @@ class _Part(NamedTuple):
     """Documents of the role in the parts before."""
 
 
-def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: EarlyStopping) -> pd.DataFrame:
+def evaluate(session: Session, attempt: Attempt, model: Any, race: Race | None) -> pd.DataFrame:
     """Evaluates all roles. Fills the record's scores; returns the outcomes, a row a document. May raise StoppedEarly."""
     record, frames = attempt.record, []
     for role, evaluation in attempt.spec.eval.items():
         if (scale := scoring.scale(evaluation, session.tasks)) != SHARES_SCALE:
             record.scales[role] = scale
-    if race := early_stopping(attempt.spec):
-        _run_stages(session, attempt, model, race)
+    if race is not None:
+        run_stages(session, attempt, model, race)
     for role in attempt.spec.eval:
         documents = _role(session, attempt, model, role)
         if (scale := aggregate.observed(documents, record.scale(role))) != SHARES_SCALE:
@@ -57,8 +57,9 @@ def evaluate(session: Session, attempt: Attempt, model: Any, early_stopping: Ear
     return together if attempt.spec.is_baseline else together.drop(columns=["question", "cluster"], errors="ignore")
 
 
-def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> None:
-    """Evaluates the documents in stages; raises StoppedEarly where the judge stops the trial after one of them."""
+def run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> None:
+    """Evaluates the documents in stages. Raises StoppedEarly where the judge stops the trial after one of them, Paused at the
+    race's pause. After a part of the training rows (Attempt.until) the outcomes serve the look alone."""
     if any(attempt.checkpoints.load_documents(role) for role in race.roles):
         return  # an earlier attempt has passed all stages
     documents, plans = {}, {}
@@ -66,24 +67,30 @@ def _run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> N
         evaluation = attempt.spec.eval[role]
         built = session.tasks.build(evaluation)
         documents[role] = racing.documents(built, document_numbers(evaluation, built))
-        plans[role] = racing.stages(documents[role], race.half)
+        plans[role] = racing.stages(documents[role], race.half, race.shares)
     answered: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
     attempt.reporter.takes_turns()
-    for number, share in enumerate(STAGES):
+    for number, share in enumerate(race.shares):
         for role, plan in plans.items():
             if plan[number]:
-                part = _Part(role, f"{role}@{number}", plan[number], sum(map(len, answered[role])))
+                name = f"{role}@{number}" if attempt.until is None else f"{role}@{number}.{attempt.until}"
+                part = _Part(role, name, plan[number], sum(map(len, answered[role])))
                 answered[role].append(_answer(session, attempt, model, part))
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
         # a copy: the partial outcomes never enter the record
-        if reason := race.judge(attempt.record.model_copy(update={"outcomes": outcomes}), share):
+        seen = attempt.record.model_copy(update={"outcomes": outcomes})
+        if reason := race.judge(seen, share):
             raise StoppedEarly(reason)
+        if race.pause and share >= race.pause.documents:
+            rows = 1.0 if attempt.until is None else race.pause.rows
+            if (look := race.pause.look(seen, rows, share)) is not None:
+                raise Paused(look)
 
 
 def _role(session: Session, attempt: Attempt, model: Any, role: str) -> pd.DataFrame:
     """The role's documents, without a second evaluation of those in the stages."""
     record, evaluation = attempt.record, attempt.spec.eval[role]
-    found = [attempt.checkpoints.load_documents(f"{role}@{number}") for number in range(len(STAGES))]
+    found = [attempt.checkpoints.load_documents(f"{role}@{number}") for number in range(len(STAGES) + 1)]
     parts = [one for one in found if one is not None]
     if not parts:
         return _answer(session, attempt, model, _Part(role, role))

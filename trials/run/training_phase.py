@@ -240,7 +240,8 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
         start = progress.resume() or beginning
         smaller = functools.partial(trainer.smaller, batch_size=settings.batch_size)
         end = attempt.with_oom_backoff("train", start.micro_batch_size, fit, smaller)
-        progress.save(end)
+        if end.step != inputs.until:  # the training goes on from the state that was saved at the cut
+            progress.save(end)
     # with the seconds of earlier attempts, which the checkpoint carries
     attempt.record.seconds["train"] = round(attempt.record.seconds["train"] + start.seconds, 3)
     return end

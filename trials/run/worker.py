@@ -14,6 +14,7 @@ from trials.ledger.lease import Lease
 from trials.ledger.record import Ledger, TrialRecord
 from trials.models import oom
 from trials.run.attempt import Attempt, HeldElsewhere
+from trials.run.early_look import look_early
 from trials.run.evaluation_phase import EarlyStopping, evaluate, never
 from trials.run.joint_training import Member, train_jointly
 from trials.run.session import Session
@@ -174,15 +175,22 @@ class Worker:
             unsloth.check_settings(spec)
             unsloth.check_machine()
         parent = self._parent(attempt, early_stopping) if spec.parent is not None else None
+        race = early_stopping(spec)
         loaded = prepare(session, attempt)
         if spec.is_baseline:
-            return evaluate(session, attempt, loaded.model, early_stopping), []
+            return evaluate(session, attempt, loaded.model, race), []
+        if race is not None and race.pause is not None and race.pause.rows < 1:
+            look_early(session, attempt, race)
         adapters = train(session, attempt, joint) if parent is None else [derive(session, attempt, parent)]
         with lora.borrowed(loaded, adapters[0]) as model:
             attempt.checkpoints = attempt.checkpoints.bound(weights=lora.checksum(adapters[0]))
-            measure_drift(session, attempt, model)
+            pauses = race is not None and race.pause is not None
+            if not pauses:
+                measure_drift(session, attempt, model)
             with lora.merged(model) as whole:
-                documents = evaluate(session, attempt, whole, early_stopping)
+                documents = evaluate(session, attempt, whole, race)
+            if pauses:  # a trial that stops for good needs none
+                measure_drift(session, attempt, model)
         return documents, adapters
 
     def _parent(self, attempt: Attempt, early_stopping: EarlyStopping) -> TrialRecord:

@@ -106,7 +106,7 @@ class TrainingInputs:
     reached: Callable[[int, float], None] = lambda step, loss: None
     """Called after every step, with its loss."""
     until: int | None = None
-    """The step after which the training is cut off."""
+    """The step after which the training is cut off, and its state saved."""
 
     @property
     def steps(self) -> int:
@@ -176,7 +176,7 @@ class _Watch(TrainerCallback):
                 raise NonFiniteLoss(f"the KL on held-out rows was {self.kl[-1][1]} at step {step}")
             control.should_training_stop = control.should_training_stop or stops(self.kl, self.inputs.settings)
         now = time.perf_counter()
-        if self.inputs.pace.due(now - self.saved, self.cost):
+        if self.inputs.pace.due(now - self.saved, self.cost) or step == self.inputs.until:
             self.inputs.save(self.state())
             self.saved = time.perf_counter()
             self.cost = self.saved - now

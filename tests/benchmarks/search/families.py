@@ -46,8 +46,10 @@ class Family:
     constraint: str
     written: dict[str, Any]
     """What the config says of its sections beside the space."""
+    pace: float
+    """A quarter of the rows does what the learning rate times 4 ** -pace does with all of them."""
 
-    def config(self, sampler: str, trials: int, seed: int) -> SweepConfig:
+    def config(self, sampler: str, trials: int, seed: int, **search: Any) -> SweepConfig:
         tasks = {role: {"task": role, "metric": "acc", "documents": 2 * n} for role, n in DOCUMENTS.items()}
         parts = {
             "name": self.name,
@@ -64,11 +66,14 @@ class Family:
                     {"metric": "math.forgetting", "direction": "minimize"},
                 ],
                 "constraints": [self.constraint],
+                **search,
             },
         }
         return SweepConfig.model_validate(parts | self.written)
 
-    def accuracies(self, settings: Settings) -> dict[str, float]:
+    def accuracies(self, settings: Settings, rows: float = 1.0) -> dict[str, float]:
+        """After this share of the training rows."""
+        settings = {**settings, "train.learning_rate": settings["train.learning_rate"] * rows**self.pace}
         shifts = dict(zip(BASE, self.shifts(settings), strict=True))
         return {role: _share(_logit(base) + shifts[role]) for role, base in BASE.items()}
 
@@ -125,6 +130,7 @@ def metrics_of(accuracy: Mapping[str, float], base: Mapping[str, float]) -> dict
 
 def _response(dose: float, math_share: float) -> tuple[float, float, float]:
     """Logits as functions of the dose of training, about 0 to 1.6, and the share of rows of the forgotten skill, 0 to 1."""
+    dose = max(dose, 0.0)  # after a part of the rows
     skill = 1.2 * (1 - math.exp(-2.2 * dose)) * (1 - 0.45 * math_share) - 1.8 * max(0.0, dose - 0.9) ** 2
     kept = -0.2 - 0.9 * dose**1.5 + 1.1 * math_share * (1 - math.exp(-1.5 * dose))
     return skill, kept, -0.35 * dose**2 + 0.1 * math_share
@@ -162,6 +168,7 @@ def _conditional(settings: Settings) -> tuple[float, float, float]:
 def _simplex(settings: Settings) -> tuple[float, float, float]:
     mix = {name: settings[f"data.mix.{name}"] for name in ("general", "maths", "science", "code")}
     dose = 0.8 * _scaled(settings["train.learning_rate"], 1e-3, 1e-2) + 0.2 * _scaled(settings["lora.rank"], 4, 32)
+    dose = max(dose, 0.0)
     useful = mix["general"] + 0.6 * mix["science"] + 0.2 * mix["code"]
     skill = 1.5 * (1 - math.exp(-2 * dose)) * math.sqrt(useful) - 1.5 * max(0.0, dose - 0.8) ** 2
     kept = -0.9 * dose**1.2 + 1.2 * (1 - math.exp(-4 * (mix["maths"] + 0.3 * mix["code"]))) * dose**0.5 - 0.2
@@ -200,6 +207,7 @@ FAMILIES = {
             _four,
             "math.forgetting <= 0.15",
             {"train": {"learning_rate": 2e-3}},
+            0.92,
         ),
         Family(
             "eight",
@@ -216,6 +224,7 @@ FAMILIES = {
             _eight,
             "knowledge.drop <= 0.08",
             {"train": {"learning_rate": 5e-4}},
+            3.0,
         ),
         Family(
             "conditional",
@@ -233,6 +242,7 @@ FAMILIES = {
             _conditional,
             "math.forgetting <= 0.15",
             {"train": {"learning_rate": 5e-4}},
+            1.85,
         ),
         Family(
             "simplex",
@@ -244,6 +254,7 @@ FAMILIES = {
             _simplex,
             "knowledge.drop <= 0.05",
             {"data": _DATA, "train": {"learning_rate": 2e-3}},
+            1.04,
         ),
     )
 }

@@ -1,0 +1,52 @@
+"""A trial that is looked at before its end and goes on ends as one that was never stopped."""
+
+import pytest
+
+from trials.evaluation.racing import Pause, Paused, Race, unjudged
+
+
+@pytest.fixture
+def pausing():
+    """Early stopping that pauses a trial; `seen` gets the shares of rows and documents of each look."""
+    seen = []
+
+    def at(rows, documents, decides=True):
+        def look(record, rows, share):
+            seen.append((rows, share))
+            return {"rows": rows, "documents": share} if decides else None
+
+        return lambda spec: Race(["math"], "search", unjudged, Pause(rows, documents, look))
+
+    at.seen = seen
+    return at
+
+
+def test_a_trial_that_was_paused_ends_as_one_that_was_not(another, little, undisturbed, pausing):
+    worker = another()
+    for rows, documents in ((0.5, 0.25), (1.0, 0.25), (1.0, 1.0)):
+        with pytest.raises(Paused) as paused:
+            worker.run(little, early_stopping=pausing(rows, documents))
+        assert paused.value.look == {"rows": rows, "documents": documents}
+        assert worker.session.ledger.read(little.key) is None
+    record = worker.run(little)
+    assert record.failure is None
+    assert record.resumed[0] == 2, "half of the training's four steps were not repeated"
+    for name in ("losses", "scores", "halves", "outcomes", "similarity", "learning"):
+        assert getattr(record, name) == getattr(undisturbed, name), name
+
+
+def test_a_look_that_decides_nothing_is_passed(another, little, undisturbed, pausing):
+    record = another().run(little, early_stopping=pausing(0.5, 0.25, decides=False))
+    assert record.failure is None
+    assert (record.losses, record.outcomes, record.similarity) == (
+        undisturbed.losses,
+        undisturbed.outcomes,
+        undisturbed.similarity,
+    )
+    assert pausing.seen == [(rows, share) for rows in (0.5, 1.0) for share in (0.25, 0.5, 1.0)]
+
+
+def test_a_training_of_one_step_is_not_cut(another, little, pausing):
+    with pytest.raises(Paused):
+        another().run(little, early_stopping=pausing(0.1, 0.25))
+    assert pausing.seen == [(1.0, 0.25)]

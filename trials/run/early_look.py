@@ -1,0 +1,30 @@
+"""A look at a trial before its training ends: an adapter of the first rows, on the first documents."""
+
+from dataclasses import replace
+
+from trials.adapters import lora
+from trials.evaluation.racing import Race, unjudged
+from trials.run.attempt import Attempt
+from trials.run.evaluation_phase import run_stages
+from trials.run.session import Session
+from trials.run.training_phase import train
+
+
+def look_early(session: Session, attempt: Attempt, race: Race) -> None:
+    """Trains on the first share of the rows and evaluates the first documents; raises Paused.
+
+    Returns where that decides nothing, or where the training is too short to be cut. The training goes on from its state.
+    """
+    assert race.pause is not None
+    spec = attempt.spec
+    batch, rows = spec.train.batch_size, spec.data.rows * spec.train.epochs
+    until = int(race.pause.rows * rows) // batch * batch
+    if until == 0:
+        return
+    part = replace(attempt, keep=(), until=until)
+    adapter = train(session, part)[0]
+    with lora.borrowed(session.base(spec.base), adapter) as model:
+        part.checkpoints = part.checkpoints.bound(weights=lora.checksum(adapter))
+        with lora.merged(model) as whole:
+            # a judge knows trials of all rows alone
+            run_stages(session, part, whole, replace(race, judge=unjudged))
