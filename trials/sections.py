@@ -240,6 +240,12 @@ class Train(Section):
     """Gradients are clipped to this norm."""
     neftune: Annotated[float, Field(ge=0)] = 0.0
     """Scale of the noise on the embeddings (arXiv 2310.05914); 0 is off."""
+    loss: Literal["nll", "dft", "eaft", "masked"] = "nll"
+    """Weights of the tokens (trials/training/token_weights.py): `nll` all alike; `dft` the token's probability (arXiv
+    2508.05629); `eaft` the prediction's entropy (arXiv 2601.02151); `masked` leaves out what the base finds improbable (arXiv
+    2501.14315)."""
+    mask_above: Annotated[float, Field(gt=1)] = 2.5
+    """For `masked` only: tokens whose perplexity under the base is above this are left out."""
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of KL(base || tuned) in the loss, in nats per token that the loss counts."""
     l2: Annotated[float, Field(ge=0)] = 0.0

@@ -141,6 +141,10 @@ class TrialSpec(Section):
         data["sources"] = {name: value for name, value in data["sources"].items() if name in self.data.shares}
         if train["schedule"] != "wsd":
             del train["decay"]
+        if train["loss"] != "masked":
+            del train["mask_above"]
+        if train["loss"] == "nll":  # a later addition: older keys do not contain it
+            del train["loss"]
         if self.derive.off is None:  # a later addition: older keys do not contain it
             del parts["derive"]["off"]
         return parts

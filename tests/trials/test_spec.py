@@ -76,3 +76,12 @@ def test_key_of_a_source_from_before_conversations_is_unchanged():
     with_messages = TrialSpec.model_validate(parts).key
     data["sources"]["mine"] = {"dataset": "rows.jsonl"}
     assert len({"ffe60bc957e62679", with_messages, TrialSpec.model_validate(parts).key}) == 3
+
+
+def test_perplexity_of_masking_is_in_the_key_only_where_it_masks(spec):
+    def key(**train):
+        return spec.model_copy(update={"train": spec.train.model_copy(update=train)}).key
+
+    assert key(mask_above=4.0) == key(loss="nll") == spec.key
+    assert key(loss="dft", mask_above=4.0) == key(loss="dft") != spec.key
+    assert key(loss="masked", mask_above=4.0) != key(loss="masked")

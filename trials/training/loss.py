@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy on the labels, plus optional penalties on the distance from the base.
+"""The training loss: weighted cross-entropy on the labels, plus optional penalties on the distance from the base.
 
 Loss and penalties are normalised per optimiser step: a micro-batch contributes its share of the batch's counted tokens, so that
 the micro-batch size changes results by rounding only.
@@ -13,6 +13,8 @@ from trials.adapters.low_rank import factors
 from trials.data.batching import counted
 from trials.drift import kl as drift
 from trials.models.lm_head import logits_at, predicting
+from trials.spec import Train
+from trials.training import token_weights
 
 
 def squared_update(model: Any) -> torch.Tensor:
@@ -23,13 +25,13 @@ def squared_update(model: Any) -> torch.Tensor:
 
 
 class Regularised(Trainer):
-    """A Trainer whose loss includes `kl` x KL(base || tuned) and `l2` x squared_update."""
+    """A Trainer with the weights of `settings.loss`, whose loss includes `kl` x KL(base || tuned) and `l2` x squared_update."""
 
-    def __init__(self, *args: Any, kl: float, l2: float, **named: Any):
+    def __init__(self, *args: Any, settings: Train, **named: Any):
         super().__init__(*args, **named)
         # makes the Trainer count the batch's labels for every model, from each row's second token on
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
-        self.kl, self.l2 = kl, l2
+        self.settings = settings
         self._penalties: dict[str, torch.Tensor] = {}
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -46,20 +48,36 @@ class Regularised(Trainer):
     ) -> Any:
         # from the logits, because some models' own loss ignores num_items_in_batch and averages over the micro-batch
         here = counted(inputs["labels"])
-        base = None
-        if self.kl > 0:
+        kl, l2, base = self.settings.kl, self.settings.l2, None
+        if kl > 0 or self.settings.loss == "masked":
             # in evaluation mode: without noise or dropout, and without drawing random numbers
             with drift.evaluating(model), drift.base_alone(model):
                 base = drift.log_probabilities(model, inputs)
         given = {name: value for name, value in inputs.items() if name != "labels"}
         logits = logits_at(model, given, predicting(here)).float()
-        loss = torch.nn.functional.cross_entropy(logits, inputs["labels"][:, 1:][here], reduction="sum") / num_items_in_batch
-        if base is not None:
+        loss = self._cross_entropy(logits, inputs["labels"][:, 1:][here], base) / num_items_in_batch
+        if base is not None and kl > 0:
             tuned = torch.log_softmax(logits, dim=-1)
-            loss = loss + self._recorded("kl", self.kl * drift.kl(base, tuned) / num_items_in_batch)
-        if self.l2 > 0:
-            loss = loss + self._recorded("l2", self.l2 * squared_update(model) * here.sum() / num_items_in_batch)
+            loss = loss + self._recorded("kl", kl * drift.kl(base, tuned) / num_items_in_batch)
+        if l2 > 0:
+            loss = loss + self._recorded("l2", l2 * squared_update(model) * here.sum() / num_items_in_batch)
         return loss
+
+    def _cross_entropy(self, logits: torch.Tensor, wanted: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
+        """Sum over the counted tokens, in nats; `base` are the base's log-probabilities (tokens, vocabulary)."""
+        if self.settings.loss == "nll":
+            return torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+        nll = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+        with torch.no_grad():
+            match self.settings.loss:
+                case "dft":
+                    weights = token_weights.dft(nll)
+                case "eaft":
+                    weights = token_weights.eaft(logits)
+                case "masked":
+                    assert base is not None
+                    weights = token_weights.masked(-base.gather(1, wanted[:, None])[:, 0], self.settings.mask_above)
+        return (weights * nll).sum()
 
     def _recorded(self, name: str, penalty: torch.Tensor) -> torch.Tensor:
         self._penalties[name] = self._penalties.get(name, 0.0) + penalty.detach()

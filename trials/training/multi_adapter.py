@@ -49,6 +49,7 @@ def stackable(spec: TrialSpec) -> str | None:
         settings.kl > 0,
         settings.l2 > 0,
         settings.stop_kl is not None,
+        settings.loss != "nll",
         settings.backend != "transformers",
     )
     if any(alone):

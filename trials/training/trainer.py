@@ -363,8 +363,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
             args=arguments(settings, start.micro_batch_size, folder),
             train_dataset=list(left),
             data_collator=lambda batch: collate(batch, inputs.pad_id),
-            kl=settings.kl,
-            l2=settings.l2,
+            settings=settings,
         )
         # would print every log entry to standard output, which --json keeps machine-readable
         trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))

@@ -41,6 +41,7 @@ def check_settings(spec: TrialSpec) -> None:
         (base.dtype == "float32", "base.dtype float32", "Unsloth computes in bfloat16 or float16"),
         (lora.use_dora, "lora.use_dora", "Unsloth's kernels are for LoRA"),
         (lora.init in ("pissa", "olora", "corda", "loftq"), f"lora.init {lora.init}", "it would train on another base"),
+        (settings.loss != "nll", f"train.loss {settings.loss}", _NO_LOGITS),
         (settings.kl > 0, "train.kl", _NO_LOGITS),
         (settings.stop_kl is not None, "train.stop_kl", _NO_LOGITS),
         (spec.derive.samples is not None, "derive.samples", "its process returns only the end of the training"),

@@ -14,6 +14,7 @@ from trials.template import IGNORED
 from trials.training import loss as objective
 from trials.training import trainer
 
+WEIGHTS = [{"loss": "dft"}, {"loss": "eaft", "l2": 0.02}, {"loss": "masked", "mask_above": 4.0, "kl": 0.5}]
 PENALTIES = [{"kl": 0.5}, {"l2": 0.02}, {"kl": 0.5, "l2": 0.02}]
 NEVER = trainer.Pace(seconds=float("inf"))
 
@@ -33,7 +34,7 @@ def test_without_penalties_adapter_equals_the_trainers_and_head_sees_counted_tok
 
 
 @pytest.mark.parametrize(
-    "values", [*(pytest.param(one, marks=pytest.mark.slow) for one in PENALTIES[:2]), PENALTIES[2]], ids=str
+    "values", [*(pytest.param(one, marks=pytest.mark.slow) for one in [*PENALTIES[:2], *WEIGHTS]), PENALTIES[2]], ids=str
 )
 def test_micro_batch_size_changes_the_result_by_rounding_only(loaded, rows, values):
     whole, _ = fitted(loaded, rows[:30], changed(**values))
@@ -119,3 +120,33 @@ def test_dora_excludes_l2_but_not_kl(loaded, rows):
 def test_nonfinite_loss_ends_a_training_with_penalties(loaded, rows, values):
     with pytest.raises(trainer.NonFiniteLoss):
         fitted(loaded, rows, changed(**values, learning_rate=1000, max_grad_norm=1e9))
+
+
+@pytest.mark.parametrize("values", WEIGHTS, ids=str)
+def test_weighted_loss_is_that_of_its_formula(loaded, rows, values):
+    """The first step's loss, from the model's plain logits."""
+    few = rows[:8]
+    end, _ = fitted(loaded, few, changed(**{**values, "kl": 0.0, "l2": 0.0}))
+    total, counted = 0.0, 0
+    for row in few:
+        with torch.no_grad():
+            logits = loaded.model(input_ids=torch.tensor([row.input_ids])).logits[0].float()
+        for place, label in enumerate(row.labels[1:]):
+            if label == IGNORED:
+                continue
+            chances = torch.softmax(logits[place], dim=-1)
+            top = torch.softmax(logits[place].topk(20).values, dim=-1)
+            weight = {  # an adapter without a step is the base
+                "dft": chances[label],
+                "eaft": -(top * top.log()).sum() / torch.tensor(20.0).log(),
+                "masked": (1 / chances[label] <= 4.0).float(),
+            }[values["loss"]]
+            total, counted = total - float(weight * chances[label].log()), counted + 1
+    assert end.losses[0][1] == pytest.approx(total / counted, rel=1e-3)
+
+
+def test_the_three_weights_learn_differently(loaded, rows):
+    ends = [fitted(loaded, rows, changed(loss=name))[0] for name in ("nll", "dft", "eaft", "masked")]
+    weights = [torch.cat([end.weights[name].flatten() for name in sorted(end.weights)]) for end in ends]
+    for i, one in enumerate(weights):
+        assert not any(torch.allclose(one, other, rtol=1e-3) for other in weights[:i])
