@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from trials import dotted_path
-from trials.sections import FOLDER, STOCK_ENGINE, Base, Count, Data, Derive, Evaluation, Lora, Replay, Section, Source, Train
+from trials.evaluation_section import FOLDER, STOCK_ENGINE, Evaluation
+from trials.sections import Base, Count, Data, Derive, Lora, Replay, Section, Source, Train
 
 __all__ = ["Base", "Count", "Data", "Derive", "Evaluation", "Lora", "Replay", "Section", "Source", "Train", "TrialSpec"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
+from trials.evaluation_section import FOLDER
 from trials.hub.hub import commit_of
-from trials.sections import FOLDER
 from trials.spec import Base, Data, Evaluation, Section, TrialSpec
 
 

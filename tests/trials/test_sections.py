@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from trials.sections import Base, Data, Derive, Evaluation, Lora, Replay, Source, Train
+from trials.sections import Base, Data, Derive, Lora, Replay, Source, Train
 
-CHOICE = {"task": "micro_swag", "metric": "acc"}
 KNOBS = Path(__file__).parents[2] / "docs" / "knobs.md"
 
 
@@ -40,18 +39,6 @@ def test_knobs_page_lists_every_searchable_field():
         (Lora, {"init": "orthogonal", "rank": 3}, "an even rank"),
         (Train, {"batch_size": 12, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8"),
         (Train, {"schedule": "wsd", "warmup": 0.5, "decay": 0.6}, "add up to more than 1"),
-        (Evaluation, CHOICE | {"fewshot_as_multiturn": True}, "fewshot_as_multiturn is a setting of the chat template"),
-        (
-            Evaluation,
-            CHOICE | {"enable_thinking": False},
-            "enable_thinking is a setting of the chat template; give chat_template",
-        ),
-        (Evaluation, CHOICE | {"chat_template": True, "enable_thinking": True}, "enable_thinking needs think_end_token"),
-        (
-            Evaluation,
-            CHOICE | {"chat_template": True, "chat_template_args": {"enable_thinking": True}},
-            "enable_thinking in chat_template_args has a key of its own; give enable_thinking beside it",
-        ),
         (Train, {"epochs": True}, "expected a whole number, found true"),
     ],
 )
@@ -65,10 +52,6 @@ def test_shares_and_rows_include_replay():
     data = Data(samples=80, mix={"a": 1.0}, replay=Replay(source="b", share=0.2, how="add"))
     assert data.shares == {"a": 0.8, "b": 0.2}
     assert data.rows == 100
-
-
-def test_engine_of_earlier_records_is_lm_evals():
-    assert Evaluation(task="x", metric="acc", engine="hf").engine == "hflm"
 
 
 def test_sections_are_frozen():

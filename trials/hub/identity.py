@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 
 from trials.errors import InputError
+from trials.evaluation_section import FOLDER
 from trials.hub import fingerprint
 from trials.hub.hub import COMMIT, SELF, TASK_FOLDERS, Hub, find_source, is_commit
-from trials.sections import FOLDER
 from trials.spec import Base, Data, TrialSpec
 from trials.tasks import local_data, own_tasks
 from trials.tasks.folder import files, opened

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from trials.errors import InputError, StorageFailed
-from trials.sections import Evaluation
+from trials.evaluation_section import Evaluation
 from trials.tasks import local_data, metric_list
 from trials.tasks.failures import inside, told
 from trials.tasks.folder import Leaf, TaskFolder, opened

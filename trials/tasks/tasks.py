@@ -24,10 +24,10 @@ from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from trials.errors import InputError
+from trials.evaluation_section import FOLDER
 from trials.explain import nearest
 from trials.hub.hub import TASK_FOLDERS, Hub, cache_of, check_commit, commit_of
 from trials.ledger.outcomes import SHARES_SCALE
-from trials.sections import FOLDER
 from trials.spec import Evaluation
 from trials.tasks import local_data, own_code, own_tasks, templates
 from trials.tasks.folder import Entry, Leaf, TaskFolder, leaves, opened

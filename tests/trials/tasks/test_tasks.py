@@ -5,8 +5,8 @@ from lm_eval.tasks import TaskManager
 
 from tests.factories.own_tasks import CHOICES, DISTANCE, NOTES, SUMS, role, shop
 from trials.errors import InputError
+from trials.evaluation_section import FOLDER
 from trials.hub.hub import Hub
-from trials.sections import FOLDER
 from trials.spec import Evaluation
 from trials.tasks.tasks import Tasks, check, check_room, measured, same_split, stock_manager
 
