@@ -2,36 +2,43 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.evidence import ERRORS
 from orchestrator.search.optuna_space import distributions, enqueueable
 
 EARLIER = "earlier"
 """User attribute of a study: its EarlierTrials as JSON values."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class EarlierTrial:
-    """A trial of another sweep at a point of this sweep's space. All values are plain."""
+class EarlierTrial(BaseModel):
+    """A trial of another sweep at a point of this sweep's space, as a user attribute of the study holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
-    settings: Mapping[str, Any]
+    settings: Settings
     """The searched ones."""
-    context: Mapping[str, Any]
+    context: dict[str, Any]
     """Its other settings that differ from this sweep's, by dotted path; empty where at most the seeds differ."""
-    values: Sequence[float]
+    values: tuple[Finite, ...]
     """Of the objectives."""
-    violations: Mapping[str, float]
+    violations: dict[str, Finite]
     """By constraint."""
-    errors: Mapping[str, float]
+    errors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     """Known standard errors, by metric."""
+
+
+_TRIALS = TypeAdapter(list[EarlierTrial])
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,10 @@ class Earlier:
     @classmethod
     def read(cls, study: optuna.Study, config: SweepConfig, told: Collection[str]) -> "Earlier":
         """Those that the study keeps, without the keys that it was `told`."""
-        kept = [one for one in map(_restored, study.user_attrs.get(EARLIER, [])) if one.key not in told]
+        kept = [one for one in stored(study.user_attrs) if one.key not in told]
         named = [json.dumps(one.context, sort_keys=True) if one.context else "" for one in kept]
         names = ["", *sorted({*named} - {""})]
-        return cls([_as_trial(one, config) for one in kept], np.array([names.index(name) for name in named], dtype=int))
+        return cls([as_trial(one, config) for one in kept], np.array([names.index(name) for name in named], dtype=int))
 
     @property
     def own(self) -> int:
@@ -59,14 +66,16 @@ class Earlier:
 
 
 def keep(study: optuna.Study, trials: Sequence[EarlierTrial]) -> None:
-    study.set_user_attr(EARLIER, [asdict(one) for one in trials])
+    study.set_user_attr(EARLIER, [one.model_dump(mode="json") for one in trials])
 
 
-def _restored(stored: Mapping[str, Any]) -> EarlierTrial:
-    return EarlierTrial(**stored)
+def stored(attributes: Mapping[str, Any]) -> list[EarlierTrial]:
+    """The trials in a study's user attributes."""
+    return _TRIALS.validate_python(attributes.get(EARLIER, []))
 
 
-def _as_trial(one: EarlierTrial, config: SweepConfig) -> FrozenTrial:
+def as_trial(one: EarlierTrial, config: SweepConfig) -> FrozenTrial:
+    """As Optuna's. Raises ValueError or KeyError for settings outside the space."""
     params = enqueueable(config, one.settings)
     among = distributions(config)
     return optuna.trial.create_trial(

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
-from orchestrator.search import optuna_space
+from orchestrator.search import earlier, optuna_space
 from orchestrator.search.evidence import BASE
 from orchestrator.search.looks import Look
 from trials.errors import InputError
@@ -88,6 +88,10 @@ def check(study: optuna.Study, config: SweepConfig) -> None:
             raise DamagedStudy(f"{name} is not a value for each objective")
     if not isinstance(study.user_attrs.get("folder", ""), str):
         raise DamagedStudy("its folder is no text")
+    for one in earlier.stored(study.user_attrs):
+        if len(one.values) != len(wanted):
+            raise DamagedStudy("an earlier trial has not a value for each objective")
+        _check_place(earlier.as_trial(one, config), optuna_space.distributions(config))
     trials = study.get_trials(deepcopy=False)
     if [trial.number for trial in trials] != list(range(len(trials))):
         raise DamagedStudy("its trials are not numbered from 0 on")
@@ -113,12 +117,7 @@ def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[st
     attributes = _Attributes.model_validate(trial.user_attrs)
     if any(len(look.values) != len(config.search.objectives) for look in attributes.looks):
         raise DamagedStudy("a look has not a value for each objective")
-    for name, value in trial.params.items():
-        if name not in distributions:
-            raise DamagedStudy(f"the space has no {name}")
-        check_distribution_compatibility(distributions[name], trial.distributions[name])
-        if not distributions[name]._contains(distributions[name].to_internal_repr(value)):
-            raise DamagedStudy(f"{name} is outside the space")
+    _check_place(trial, distributions)
     if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
         raise DamagedStudy("its fixed parameters are no mapping")
     if trial.state == TrialState.COMPLETE:
@@ -128,3 +127,12 @@ def _check_trial(trial: FrozenTrial, config: SweepConfig, distributions: dict[st
             raise DamagedStudy("a value is not finite")
     if attributes.key is not None and trial.state.is_finished():
         optuna_space.suggest(config, trial)  # raises where an active parameter is missing
+
+
+def _check_place(trial: FrozenTrial, distributions: dict[str, Any]) -> None:
+    for name, value in trial.params.items():
+        if name not in distributions:
+            raise DamagedStudy(f"the space has no {name}")
+        check_distribution_compatibility(distributions[name], trial.distributions[name])
+        if not distributions[name]._contains(distributions[name].to_internal_repr(value)):
+            raise DamagedStudy(f"{name} is outside the space")

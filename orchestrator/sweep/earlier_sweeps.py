@@ -107,7 +107,9 @@ def _usable_trial(config: SweepConfig, record: TrialRecord, base: TrialRecord) -
         return None
     known = {name: found[name] for name in [*wanted, *measured]}
     errors = {name: one.stderr for name, one in known.items() if one is not None and one.stderr is not None}
-    return EarlierTrial(record.key, settings, context, values, violations, errors)
+    return EarlierTrial(
+        key=record.key, settings=settings, context=context, values=tuple(values), violations=violations, errors=errors
+    )
 
 
 def _context(config: SweepConfig, same: TrialSpec, other: TrialSpec) -> dict[str, Any] | None:

@@ -172,7 +172,12 @@ def earlier(points, outcome, context=None):
     found = []
     for place, settings in enumerate(points):
         values, violation, errors = outcome(settings)
-        found.append(EarlierTrial(f"k{place}", settings, context or {}, values, {"math.forgetting <= 0.4": violation}, errors))
+        violations = {"math.forgetting <= 0.4": violation}
+        found.append(
+            EarlierTrial(
+                key=f"k{place}", settings=settings, context=context or {}, values=values, violations=violations, errors=errors
+            )
+        )
     return found
 
 

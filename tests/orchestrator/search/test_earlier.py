@@ -9,7 +9,14 @@ from orchestrator.search.evidence import Aim, Evidence
 
 
 def trial(key, context, rank=2):
-    return EarlierTrial(key, {"lora.rank": rank}, context, [0.1, 0.2], {"math.forgetting <= 0.4": -0.2}, {"math.drop": 0.05})
+    return EarlierTrial(
+        key=key,
+        settings={"lora.rank": rank},
+        context=context,
+        values=(0.1, 0.2),
+        violations={"math.forgetting <= 0.4": -0.2},
+        errors={"math.drop": 0.05},
+    )
 
 
 @pytest.fixture

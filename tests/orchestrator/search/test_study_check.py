@@ -9,6 +9,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 
 from orchestrator.config.model import SweepConfig
+from orchestrator.search.earlier import EARLIER
 from orchestrator.search.study_check import DamagedStudy, check, reading, tables_missing
 
 RANK = {"lora.rank": CategoricalDistribution((2, 4))}
@@ -33,6 +34,36 @@ def complete(key: str | None = "0" * 16, values=(0.1, 0.2), **attributes):
 def test_whole_study_passes(config):
     pruned = {"reason": "beaten", "seconds": 1.0}
     check(study(complete(), create_trial(state=TrialState.PRUNED, user_attrs={"given_up": pruned})), config)
+
+
+EARLIER_TRIAL = {
+    "key": "a" * 16,
+    "settings": {"lora.rank": 2},
+    "context": {"train.epochs": 3},
+    "values": [0.1, 0.2],
+    "violations": {},
+    "errors": {"math.drop": 0.1},
+}
+
+
+def with_earlier(**damage) -> optuna.Study:
+    made = study()
+    made.set_user_attr(EARLIER, [EARLIER_TRIAL | damage])
+    return made
+
+
+def test_trials_of_other_sweeps_pass(config):
+    check(with_earlier(), config)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"values": [0.1]}, {"values": ["x", 0]}, {"settings": {"lora.rank": 7}}, {"settings": 1}, {"errors": {"math.drop": -1}}],
+    ids=str,
+)
+def test_damage_of_a_trial_of_another_sweep_is_damage(config, damage):
+    with pytest.raises(DamagedStudy), reading():
+        check(with_earlier(**damage), config)
 
 
 @pytest.mark.parametrize(
