@@ -283,5 +283,7 @@ class Derive(Section):
     """Truncated to this rank: the best approximation, by SVD."""
     strength: Annotated[float, Field(ge=0.0, le=1.25)] = 1.0
     """Factor on the adapter's update."""
+    shallow: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """Factor on the update of the first block, which rises linearly to 1 at the last one (LiNeS, arXiv 2410.17146)."""
     off: Literal["q", "k", "v", "first-third", "middle-third", "last-third"] | None = None
     """The part that is switched off: the query, key or value projections, or a third of the blocks."""

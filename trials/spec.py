@@ -146,8 +146,9 @@ class TrialSpec(Section):
             del train["mask_above"]
         if train["loss"] == "nll":  # a later addition: older keys do not contain it
             del train["loss"]
-        if self.derive.off is None:  # a later addition: older keys do not contain it
-            del parts["derive"]["off"]
+        for name in ("off", "shallow"):  # later additions: older keys do not contain them
+            if parts["derive"][name] is None:
+                del parts["derive"][name]
         return parts
 
     @property

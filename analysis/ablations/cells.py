@@ -18,7 +18,13 @@ from analysis.stats.estimate import learning
 from analysis.stats.paired_outcomes import ALL, answers
 from trials.errors import InputError
 
-AS_TRAINED = {"derive.samples": None, "derive.rank": None, "derive.strength": (None, 1.0), "derive.off": None}
+AS_TRAINED = {
+    "derive.samples": None,
+    "derive.rank": None,
+    "derive.strength": (None, 1.0),
+    "derive.shallow": None,
+    "derive.off": None,
+}
 _STEADY = 10.0  # standard errors between a base's score and 0: below, a share of that score says nothing
 
 

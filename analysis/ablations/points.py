@@ -22,6 +22,7 @@ NAMES = {
     "derive.samples": "training rows",
     "derive.rank": "rank that is kept",
     "derive.strength": "strength of the adapter",
+    "derive.shallow": "strength of the first block",
     "derive.off": "switched off",
     "base.model": "base",
 }

@@ -122,6 +122,8 @@ class Derived(Section):
 
     strength: tuple[Annotated[float, Field(gt=0.0, le=1.25)], ...] = ()
     """Factors on the adapter's update."""
+    shallow: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = ()
+    """Factors on the update of the first block, which rise linearly to 1 at the last one."""
     rank: tuple[Count, ...] = ()
     """Ranks to truncate it to."""
     samples: tuple[Count, ...] = ()

@@ -1,6 +1,6 @@
 """A trial's key names what its numbers depend on, and nothing else."""
 
-from trials.spec import TrialSpec
+from trials.spec import Derive, TrialSpec
 
 
 def changed(spec: TrialSpec, section: str, **values) -> TrialSpec:
@@ -85,3 +85,9 @@ def test_perplexity_of_masking_is_in_the_key_only_where_it_masks(spec):
     assert key(mask_above=4.0) == key(loss="nll") == spec.key
     assert key(loss="dft", mask_above=4.0) == key(loss="dft") != spec.key
     assert key(loss="masked", mask_above=4.0) != key(loss="masked")
+
+
+def test_derived_point_without_a_later_addition_keeps_its_key(spec):
+    half = spec.model_copy(update={"derive": Derive(strength=0.5)})
+    assert "shallow" not in half.canonical()["derive"]
+    assert spec.model_copy(update={"derive": Derive(strength=0.5, shallow=0.0)}).key != half.key

@@ -208,27 +208,39 @@ def _unscaled(config: LoraConfig, rank: int) -> None:
 
 
 @torch.no_grad()
-def strengthen(model: PeftModel, strength: float) -> None:
-    """Scales the adapter's update of the base's weights: 0 is the base to the bit, 1 the adapter unchanged."""
-    if strength == 1:
+def strengthen(model: PeftModel, strength: float, shallow: float | None = None) -> None:
+    """Scales the adapter's update of the base's weights: 0 is the base to the bit, 1 the adapter unchanged.
+
+    With `shallow`, the strength of block l of the base's L (from 0) is strength x (shallow + (1 - shallow) l / (L - 1)), LiNeS
+    (arXiv 2410.17146, eq. 2). Layers outside the blocks count as the last one.
+    """
+    if strength == 1 and shallow is None:
         return
-    for module in lora_layers(model).values():
-        variant, up = module.lora_variant.get(ADAPTER), module.lora_B[ADAPTER].weight.data
-        if isinstance(variant, Converted):
-            variant.up *= strength
-        if ADAPTER not in module.lora_magnitude_vector:
-            up *= strength
-            continue
-        # DoRA: another B and other magnitudes give the straight line between base and tuned weights exactly:
-        # W + t (c (W + s B A) - W) = g W + t c s B A, where g = 1 - t + t c, and c is a row's magnitude over its norm
-        magnitude, down = module.lora_magnitude_vector[ADAPTER].weight.data, module.lora_A[ADAPTER].weight.data
-        weight, scale = init.dense(module), module.scaling[ADAPTER]
-        ratio = magnitude / torch.linalg.norm(weight + scale * up @ down, dim=1)
-        kept = 1 - strength + strength * ratio
-        up *= (strength * ratio / kept)[:, None]
-        magnitude.copy_(kept * torch.linalg.norm(weight + scale * up @ down, dim=1))
+    layers = lora_layers(model)
+    count = target_modules.depth(layers, [name for name, _ in model.named_modules()])
+    for name, module in layers.items():
+        block = target_modules.BLOCK.match(name)
+        place = int(block[2]) / max(count - 1, 1) if block else 1.0
+        _scale(module, strength * (1.0 if shallow is None else shallow + (1 - shallow) * place))
     if strength == 0:  # for LoRA a zero update would do, but DoRA's division would round
         model.base_model.disable_adapter_layers()  # type: ignore[operator]  # nn.Module's attributes are untyped
+
+
+def _scale(module: Any, strength: float) -> None:
+    variant, up = module.lora_variant.get(ADAPTER), module.lora_B[ADAPTER].weight.data
+    if isinstance(variant, Converted):
+        variant.up *= strength
+    if ADAPTER not in module.lora_magnitude_vector:
+        up *= strength
+        return
+    # DoRA: another B and other magnitudes give the straight line between base and tuned weights exactly:
+    # W + t (c (W + s B A) - W) = g W + t c s B A, where g = 1 - t + t c, and c is a row's magnitude over its norm
+    magnitude, down = module.lora_magnitude_vector[ADAPTER].weight.data, module.lora_A[ADAPTER].weight.data
+    weight, scale = init.dense(module), module.scaling[ADAPTER]
+    ratio = magnitude / torch.linalg.norm(weight + scale * up @ down, dim=1)
+    kept = 1 - strength + strength * ratio
+    up *= (strength * ratio / kept)[:, None]
+    magnitude.copy_(kept * torch.linalg.norm(weight + scale * up @ down, dim=1))
 
 
 @torch.no_grad()

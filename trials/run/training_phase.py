@@ -142,7 +142,7 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
         with lora.borrowed(loaded, source) as model:
             if spec.derive.rank is not None:
                 lora.truncate(model, spec.derive.rank)
-            lora.strengthen(model, spec.derive.strength)
+            lora.strengthen(model, spec.derive.strength, spec.derive.shallow)
             if spec.derive.off is not None:
                 lora.switch_off(model, spec.derive.off)
             return attempt.checkpoints.save_adapter(functools.partial(lora.save, model))

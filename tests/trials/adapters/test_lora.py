@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.factories.adapters import CONVERTED, INITS, changed, close, logits, trained
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
+from trials.adapters.target_modules import BLOCK
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.ledger import storage
@@ -188,6 +189,24 @@ def test_strength_interpolates_between_base_and_adapter(loaded, rows, tmp_path, 
         assert step.norm() > 0.01 * none[layer].norm()
         for found, strength in ((part, 0.25), (half, 0.5), (more, 1.25)):
             assert close(found[layer] - none[layer], strength * step, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["default", "pissa", "dora"])
+def test_strength_rises_with_depth_up_to_that_of_the_last_block(loaded, rows, name):
+    lora = Lora(rank=4, **SETTINGS[name])
+
+    def weights(strength: float, shallow: float | None) -> dict[str, torch.Tensor]:
+        with adapter.adapted(loaded, lora, 0, rows) as model:
+            changed(model)
+            adapter.strengthen(model, strength, shallow)
+            return {name: seen(module) for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+    none, rising, whole = weights(0.0, None), weights(0.8, 0.25), weights(1.0, None)
+    last = max(int(BLOCK.match(layer)[2]) for layer in whole)
+    assert last > 0
+    for layer in whole:
+        expected = 0.8 * (0.25 + 0.75 * int(BLOCK.match(layer)[2]) / last)
+        assert close(rising[layer] - none[layer], expected * (whole[layer] - none[layer]), 1e-3)
 
 
 @torch.no_grad()
