@@ -1,6 +1,8 @@
 """The report's sentences: the result, the evidence for it, and what a reader must know first."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,10 +62,10 @@ def _finished(sweep: Sweep) -> str:
         return f"{text}; best {name}{among} by trial #{best['number']}, without a value on the report half."
     else:
         level = numbers.estimate(best.to_dict(), objective.metric) + unit
-    return f"{text}; best {name}{among} {level} (trial #{best['number']}{_drift(sweep, best)})."
+    return f"{text}; best {name}{among} {level} (trial #{best['number']}{_drift(sweep, best.to_dict())})."
 
 
-def _drift(sweep: Sweep, row: pd.Series) -> str:
+def _drift(sweep: Sweep, row: Mapping[Any, Any]) -> str:
     """A trial's distance from its base on held-out rows. No verdict: how far is too far, no number of these says."""
     metric = f"{LEARNING}.kl"
     if metric in sweep.judged or metric not in sweep.metrics or not np.isfinite(row[metric]):
