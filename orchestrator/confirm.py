@@ -17,7 +17,7 @@ from trials.yaml_file import YamlFile
 if TYPE_CHECKING:
     from analysis.results.sweep import Sweep
 
-_SEARCHING = ("trials", "gpu_hours", "hours", "first", "racing")
+_SEARCHING = ("trials", "gpu_hours", "hours", "first")
 """Fields of `search` that say how to find a setting, not how to measure it."""
 
 
@@ -83,7 +83,7 @@ def confirming(found: "Sweep", seeds: int) -> SweepConfig:
     for path in SEEDS:
         dotted_path.write(data, path, fresh if earlier is None else dotted_path.read(earlier, path, fresh))
     trained = {name: value for name, value in data["search"].items() if name not in _SEARCHING}
-    data["search"] = {**trained, "sampler": "grid", "replicates": seeds}
+    data["search"] = {**trained, "sampler": "grid", "replicates": seeds, "racing": False}  # each is measured to its end
     data["derive"] = _derived(points)
     data["name"] = folder_of(found).name
     data["about"] = {"confirms": found.name}

@@ -148,8 +148,12 @@ class Ablations:
             "base": next(iter(bases.values())).model_dump(mode="json"),
             **{key: value for key, value in settings.items() if key not in ("base", "search")},
             "derive": ablation.derive,
-            # an ablation selects no trial by its result, so it needs no half of the documents for an unbiased one
-            "search": {"sampler": "grid", "documents": "all", "replicates": ablation.seeds, **settings["search"]},
+            # an ablation selects no trial by its result: it needs no half of the documents for an unbiased one, and each arm
+            # is measured to its end
+            "search": {
+                **{"sampler": "grid", "documents": "all", "replicates": ablation.seeds, "racing": False},
+                **settings["search"],
+            },
         }
         data["base"] |= settings.get("base", {})
         try:

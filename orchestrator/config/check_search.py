@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, counted, metric_names, parse_constraint, split_metric
+from orchestrator.config import racing
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
 from orchestrator.config.shorthand import natural
 from trials.errors import InputError
@@ -32,8 +33,8 @@ def problems(config: SweepConfig) -> Iterator[Problem]:
         text = f"gp is too slow for more than {GP_OBJECTIVES} objectives; nsga3 is made for many"
         yield ("search", "sampler"), f"search.sampler: {text}"
     yield from _objectives(config, known)
-    if search.racing:
-        yield from ((("search", "racing"), f"search.racing: {problem}") for problem in _racing(config))
+    if search.racing and "racing" in search.model_fields_set:  # the default gives way: see load.settled
+        yield from ((("search", "racing"), f"search.racing: {problem}") for problem in racing.obstacles(config))
     for i, text in enumerate(search.constraints):
         try:
             constraint = parse_constraint(text)
@@ -71,23 +72,6 @@ def _bound_problem(constraint: Constraint, config: SweepConfig) -> str | None:
     percent = abs(constraint.bound) <= 100
     hint = f'; for {constraint.bound:g} % write "{constraint.metric} {constraint.op} {constraint.bound:g}%"' if percent else ""
     return f"{str(constraint)!r} holds for {'no trial' if never else 'every trial'}: {kind} is a share{hint}"
-
-
-def _racing(config: SweepConfig) -> Iterator[str]:
-    if config.search.replicates > 1:
-        yield "a trial is judged by itself, so it needs search.replicates: 1"
-    if config.derive.points()[1:]:
-        yield "points derived from a trial would be given up with it, unmeasured; leave out `derive`, or racing"
-    for role in dict.fromkeys(objective.metric.partition(".")[0] for objective in config.search.objectives):
-        evaluation = config.eval.get(role)
-        varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]
-        if varied:
-            yield f"racing compares trials document by document, so {varied[0]} cannot be searched"
-        if evaluation is not None and evaluation.sampler != "first_n" and evaluation.shots != 0:
-            yield (
-                f"few-shot rows of eval.{role} are drawn per document, so a part of the documents would see other rows than "
-                "all of them; give it fewshot: first_n, or shots: 0"
-            )
 
 
 def _measurable(config: SweepConfig) -> list[str]:

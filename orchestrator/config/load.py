@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import gpu_catalog
-from orchestrator.config import check_eval, shipped, validate
+from orchestrator.config import check_eval, racing, shipped, validate
 from orchestrator.config.model import Resources, SweepConfig
 from trials import dotted_path
 from trials.errors import InputError
@@ -40,7 +40,10 @@ def override_all(file: YamlFile, overrides: Sequence[str], option: str = "--set 
 
 
 def settled(config: SweepConfig, gpu: str | None = None) -> SweepConfig:
-    """The config with base.dtype auto replaced by the type for its GPU."""
+    """The config with what its defaults stand for: base.dtype auto, the type for its GPU, and racing, on where it can be."""
+    if "racing" not in config.search.model_fields_set:
+        search = config.search.model_copy(update={"racing": racing.by_default(config)})
+        config = config.model_copy(update={"search": search})
     if config.base.dtype != "auto":
         return config
     dtype = devices.half_type(_capability(config.resources, gpu))

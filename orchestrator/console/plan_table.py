@@ -6,6 +6,7 @@ from rich.table import Table
 
 from analysis.formatting.numbers import duration
 from analysis.metrics.names import parse_constraint
+from orchestrator.config import racing
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.benchmarks import Benchmark
 from orchestrator.planning.cost import GIB
@@ -30,6 +31,7 @@ def table(plan: Plan, config: SweepConfig) -> Table:
         made.add_row("derived", f"{points} of each training{where}, evaluated without further training")
     made.add_row("baselines", f"{plan.baselines}, {plan.baselines_done} of them done")
     made.add_row("sampler", config.search.sampler + (f", {plan.points} points" if plan.points is not None else ""))
+    made.add_row("racing", _racing(config))
     for path, parameter in config.space.items():
         made.add_row(path, parameter.spelled())
     wanted = [f"{objective.direction} {objective.metric}" for objective in config.search.objectives]
@@ -70,6 +72,12 @@ def _about(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_about(inner)}" for name, inner in value.items())
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _racing(config: SweepConfig) -> str:
+    if config.search.racing:
+        return "a trial is given up once the front or the base beats it; the hours below do without it"
+    return "; ".join(["off", *racing.obstacles(config)[:1]])
 
 
 def _trials(plan: Plan, config: SweepConfig) -> str:

@@ -56,7 +56,7 @@ def race(criteria: Mapping[str, Any], spec: TrialSpec, ledger: Ledger) -> Race |
             else f"after {share:.1%} of {documents} documents the front or the base beats it (p = {p:.1g})"
         )
 
-    return Race(list(roles), half, judge)
+    return Race(list(roles), half, judge, fewest=racing.FEWEST)
 
 
 def _complete(ledger: Ledger, key: str) -> TrialRecord | None:

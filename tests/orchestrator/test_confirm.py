@@ -44,6 +44,8 @@ def test_front_is_trained_again_under_seeds_that_nobody_used(found):
     assert seeds == [(1, 1), (2, 2), (3, 3)]
     assert config.search.constraints == ("math.forgetting <= 0.10",)
     assert (config.search.trials, config.search.first, config.budget) == (None, (), 2)
+    assert not config.search.racing
+    assert not confirming(load(found.folder), seeds=1).search.racing
 
 
 def test_searched_seeds_are_no_settings_of_a_confirmation(found):

@@ -41,6 +41,8 @@ class Race:
     judge: Callable[[TrialRecord, float], str | None]
     """From a record of the outcomes so far, and their share of all documents, why the trial is given up, or None."""
     pause: Pause | None = None
+    fewest: int = 1
+    """Clusters of each role that a stage needs; the trial is not judged at a smaller one."""
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -89,6 +91,16 @@ def doc_hash(doc: Mapping[str, Any]) -> str:
     return hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False))
 
 
+def judged(documents: Mapping[str, Sequence[Document]], race: Race) -> list[int]:
+    """The numbers of the stages at which a trial with these documents, by role, is judged or paused."""
+    clusters = [len({one.cluster for one in some if race.half in ("all", one.half)}) for some in documents.values()]
+
+    def enough(share: float) -> bool:
+        return all(len(first_clusters(count, share)) >= race.fewest for count in clusters)
+
+    return [n for n, at in enumerate(race.shares) if enough(at) or (race.pause is not None and at >= race.pause.documents)]
+
+
 def stages(documents: Sequence[Document], judged: str, shares: Sequence[float] = STAGES) -> list[dict[str, list[int]]]:
     """The sorted document numbers that each stage adds, by task; the last stage is the rest. `judged`: Race.half."""
     of_half = [one for one in documents if judged in ("all", one.half)]
@@ -108,6 +120,12 @@ def stages(documents: Sequence[Document], judged: str, shares: Sequence[float] =
                 done.add((one.task, one.number))
         found.append({task: sorted(numbers) for task, numbers in stage.items()})
     return found
+
+
+def until(stages: Sequence[Mapping[str, Sequence[int]]], number: int) -> dict[str, list[int]]:
+    """The sorted document numbers of the stages up to this one, by task."""
+    tasks = dict.fromkeys(task for stage in stages[: number + 1] for task in stage)
+    return {task: sorted(one for stage in stages[: number + 1] for one in stage.get(task, ())) for task in tasks}
 
 
 def so_far(role: str, documents: Sequence[Document], parts: Sequence[pd.DataFrame]) -> Packed:

@@ -68,14 +68,21 @@ def run_stages(session: Session, attempt: Attempt, model: Any, race: Race) -> No
         built = session.tasks.build(evaluation)
         documents[role] = racing.documents(built, document_numbers(evaluation, built))
         plans[role] = racing.stages(documents[role], race.half, race.shares)
+    judged = racing.judged(documents, race)
+    if not judged:
+        return  # each stage would only cut the batches
     answered: dict[str, list[pd.DataFrame]] = {role: [] for role in race.roles}
     attempt.reporter.takes_turns()
     for number, share in enumerate(race.shares):
         for role, plan in plans.items():
-            if plan[number]:
-                name = f"{role}@{number}" if attempt.until is None else f"{role}@{number}.{attempt.until}"
-                part = _Part(role, name, plan[number], sum(map(len, answered[role])))
+            name = f"{role}@{number}" if attempt.until is None else f"{role}@{number}.{attempt.until}"
+            if number not in judged:  # an attempt that was judged or paused here has answered it by itself
+                answered[role] += [kept[1]] if (kept := attempt.checkpoints.load_documents(name)) else []
+            elif samples := racing.without(racing.until(plan, number), answered[role]):
+                part = _Part(role, name, samples, sum(map(len, answered[role])))
                 answered[role].append(_answer(session, attempt, model, part))
+        if number not in judged:
+            continue
         outcomes = {role: racing.so_far(role, documents[role], some) for role, some in answered.items() if some}
         # a copy: the partial outcomes never enter the record
         seen = attempt.record.model_copy(update={"outcomes": outcomes})

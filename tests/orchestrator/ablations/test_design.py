@@ -23,6 +23,7 @@ def test_every_rule_has_cells(name, base, scale):
         pytest.skip(f"{name} compares bases, and {base} is one")
     for one in ABLATIONS.plan(name, base, scale):
         assert one.config.size() and one.ablation.questions
+        assert not one.config.search.racing  # every arm is measured to its end
         # a share of the base's score is undefined where that is 0, the trial counts as failed and nothing is derived from it
         assert not any(objective.metric.endswith("forgetting") for objective in one.config.search.objectives)
 

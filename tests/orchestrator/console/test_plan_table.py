@@ -2,6 +2,7 @@
 
 import json
 
+from orchestrator.config.load import settled
 from orchestrator.config.model import SweepConfig
 from orchestrator.console.plan_table import lines, table
 from orchestrator.planning.plan import Gpus, plan
@@ -54,3 +55,16 @@ def test_long_trial_is_shown_in_minutes(parts, tmp_path):
     leave(tmp_path, with_samples(config, 32), "NVIDIA L4", load=0.0, train=4358.0, evaluate=1.0)
     rows = dict(zip(*(column.cells for column in table(plan(config, tmp_path, Gpus("L4")), config).columns), strict=True))
     assert "train 1 h 12 min (measured)" in rows["a trial takes"]
+
+
+def test_racing_is_on_or_off_with_the_reason(parts, tmp_path):
+    def row(**search):
+        parts["search"] |= search
+        config = settled(SweepConfig.model_validate(parts))
+        return dict(zip(*(column.cells for column in table(plan(config, tmp_path), config).columns), strict=True))["racing"]
+
+    assert row() == "off"  # a grid
+    assert row(sampler="random", trials=2).startswith("a trial is given up once")
+    assert row(racing=False) == "off"
+    del parts["search"]["racing"]
+    assert row(replicates=2) == "off; a trial is judged by itself, so it needs search.replicates: 1"

@@ -8,13 +8,10 @@ import pytest
 
 from analysis.results.load import load
 from orchestrator.cluster.searcher import StudySearcher
-from orchestrator.config.load import load as load_config
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.racing import against, race
-from tests.factories.configs import deep
 from tests.factories.sweep_state import complete, run_out
-from trials.errors import InputError
 from trials.evaluation import evaluate
 from trials.evaluation import racing as stages
 from trials.evaluation.racing import Race, StoppedEarly
@@ -251,11 +248,19 @@ def test_other_drivers_read_that_a_trial_was_given_up(config, tmp_path):
     assert second.state.manifest.trials[job.number].given_up.reason == "the front beats it"
 
 
-def test_resumed_sweep_may_start_racing(config, parts, tmp_path):
-    parts["search"].pop("racing")
-    with SweepController.open(SweepConfig.model_validate(parts), tmp_path).going():
-        pass
-    assert SweepController.open(config, tmp_path).next_job() is not None
+@pytest.mark.parametrize("before", [True, False])
+def test_resumed_sweep_may_start_racing_and_stop_it(config, tmp_path, before):
+    """Also one that began when racing was off by default."""
+    first, then = (
+        config.model_copy(update={"search": config.search.model_copy(update={"racing": racing})})
+        for racing in (before, not before)
+    )
+    with (sweep := SweepController.open(first, tmp_path)).going():
+        complete(sweep, sweep.next_job())
+        complete(sweep, sweep.next_job())
+    again = SweepController.open(then, tmp_path)
+    assert again.counts["done"] == 1
+    assert again.next_job() is not None
 
 
 def test_workers_get_the_front_only_in_a_racing_sweep(config, parts, tmp_path):
@@ -269,25 +274,3 @@ def test_workers_get_the_front_only_in_a_racing_sweep(config, parts, tmp_path):
         criteria = StudySearcher(sweep, lambda: 1).suggest("x")["against"]
         front = [row["key"] for row in sweep.front.rows()]
         assert (criteria["front"] == front != []) if one.search.racing else criteria is None
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"replicates": 3}, "replicates: 1"),
-        ({"fewshot": "stock", "shots": 3}, "fewshot: first_n"),
-        ({"derive": {"strength": [0.5]}}, "leave out `derive`"),
-        ({"space": {"eval.math.shots": {"type": "categorical", "choices": [1, 2]}}}, "cannot be searched"),
-    ],
-)
-def test_config_that_cannot_race_is_refused_in_one_line(parts, write, change, words):
-    parts = deep(parts)
-    parts["search"]["racing"] = True
-    if "replicates" in change:
-        parts["search"] |= change
-    elif "fewshot" not in change:
-        parts |= change
-    else:
-        parts["eval"]["math"] |= change
-    with pytest.raises(InputError, match=words):
-        load_config(write(parts))

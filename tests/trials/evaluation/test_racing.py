@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trials.evaluation.racing import Document, stages, together, without
+from trials.evaluation.racing import Document, Race, judged, stages, together, until, without
 
 DOCUMENTS = [Document("task", i, f"hash{i}", ("search", "report")[i // 2 % 2], f"cluster{i // 2}") for i in range(200)]
 
@@ -28,3 +28,21 @@ def test_answered_documents_are_left_out_and_joined_in_order():
     parts = [pd.DataFrame({"task": ["b", "a"], "doc_id": [1, 3]}), pd.DataFrame({"task": ["a"], "doc_id": [2]})]
     assert without({"a": [1, 2, 3], "b": [1]}, parts) == {"a": [1]}
     assert together(parts).values.tolist() == [["a", 2], ["a", 3], ["b", 1]]
+
+
+@pytest.mark.parametrize(
+    ("half", "fewest", "expected"),
+    [("all", 1, [0, 1, 2]), ("all", 13, [1, 2]), ("search", 13, [2]), ("search", 26, []), ("all", 51, [])],
+)
+def test_stage_with_too_few_clusters_of_a_role_judges_nobody(half, fewest, expected):
+    documents = {
+        "large": [*DOCUMENTS, *(Document("more", i, f"m{i}", "search", f"m{i}") for i in range(99))],
+        "small": DOCUMENTS,
+    }
+    assert judged(documents, Race(list(documents), half, lambda record, share: None, fewest)) == expected
+
+
+def test_stages_until_one_are_sorted_and_whole():
+    found = stages(DOCUMENTS, "all")
+    assert until(found, 0) == found[0]
+    assert until(found, len(found) - 1) == {"task": list(range(200))}
