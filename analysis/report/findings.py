@@ -71,7 +71,7 @@ def _drift(sweep: Sweep, row: Mapping[Any, Any]) -> str:
     if metric in sweep.judged or metric not in sweep.metrics or not np.isfinite(row[metric]):
         return ""  # a metric that decides is in the table
     name = labels.metric_name(metric).removeprefix(f"{LEARNING} ")
-    return f", {name} {numbers.value(row.to_dict(), metric)}{labels.unit(metric)} a token"
+    return f", {name} {numbers.value(row, metric)}{labels.unit(metric)} a token"
 
 
 def _undefined(sweep: Sweep) -> str | None:

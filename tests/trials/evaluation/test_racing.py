@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trials.evaluation.racing import Document, Race, judged, stages, together, until, without
+from trials.evaluation.racing import Document, Pause, Race, judged, stages, together, until, without
 
 DOCUMENTS = [Document("task", i, f"hash{i}", ("search", "report")[i // 2 % 2], f"cluster{i // 2}") for i in range(200)]
 
@@ -39,7 +39,12 @@ def test_stage_with_too_few_clusters_of_a_role_judges_nobody(half, fewest, expec
         "large": [*DOCUMENTS, *(Document("more", i, f"m{i}", "search", f"m{i}") for i in range(99))],
         "small": DOCUMENTS,
     }
-    assert judged(documents, Race(list(documents), half, lambda record, share: None, fewest)) == expected
+    assert judged(documents, Race(list(documents), half, lambda record, share: None, fewest=fewest)) == expected
+
+
+def test_trial_pauses_at_a_stage_however_few_its_clusters():
+    race = Race(["task"], "search", lambda record, share: None, Pause(1.0, 0.25, lambda *_: None), fewest=999)
+    assert judged({"task": DOCUMENTS}, race) == [1, 2, 3]
 
 
 def test_stages_until_one_are_sorted_and_whole():
