@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
-from trials.sections import Evaluation
+from trials.spec import Evaluation
 from trials.tasks.folder import opened
 
 
