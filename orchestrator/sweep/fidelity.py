@@ -25,9 +25,9 @@ RISK = 0.05
 _GO_ON = 0.4  # share of new trials that are expected to go on, for the cost of a new one
 
 
-def rung(look: Look | None) -> tuple[float, float] | None:
+def rung(look: Look) -> tuple[float, float] | None:
     """The rung after a look; None for the end."""
-    return next((one for one in RUNGS if look is None or one > (look.rows, look.documents)), None)
+    return next((one for one in RUNGS if one > (look.rows, look.documents)), None)
 
 
 class Costs:
@@ -38,26 +38,32 @@ class Costs:
         metrics += [parse_constraint(text).metric for text in config.search.constraints]
         decide = {split_metric(name)[0] for name in metrics}
         seconds = {role: baseline.seconds.get(f"evaluate.{role}", 0.0) for role in config.eval}
-        self._evaluation = sum(seconds.values())
+        self.evaluation = sum(seconds.values())
         self._searched = sum(seconds[role] for role in decide) * (0.5 if config.search.documents == "half" else 1.0)
-        self._training = 0.0
+        self.training = 0.0
 
     def learn(self, looks: list[Look]) -> None:
         """Estimates the seconds of a training."""
         found = [max(one.seconds - self._searched * one.documents, 0.0) / one.rows for one in looks]
-        self._training = sum(found) / len(found)
+        self.training = sum(found) / len(found)
 
     def left(self, look: Look) -> float:
         if look.rows < 1:
-            return self._training * (1 - look.rows) + self._evaluation
-        return self._evaluation - self._searched * look.documents
+            return self.training * (1 - look.rows) + self.evaluation
+        return self.evaluation - self._searched * look.documents
+
+    @property
+    def first(self) -> tuple[float, float]:
+        """The first rung of a new trial. A look after a part of the rows knows another training, so it pays only where training
+        is most of a trial (docs/search.md has the measurement)."""
+        return RUNGS[0] if self.training > self.evaluation else RUNGS[1]
 
     @property
     def new(self) -> float:
         """Of a new trial, which may stop at its first look."""
-        rows, documents = RUNGS[0]
+        rows, documents = self.first
         first = Look(rows=rows, documents=documents, values=(), violations={}, errors={}, seconds=0.0)
-        return self._training * rows + self._searched * documents + _GO_ON * self.left(first)
+        return self.training * rows + self._searched * documents + _GO_ON * self.left(first)
 
 
 class Fidelity:
@@ -69,7 +75,11 @@ class Fidelity:
         trial = self._state.queue.pending.get(job.number) if job.number is not None else None
         if trial is None or trial.reported or not self._state.config.search.multi_fidelity:
             return None
-        at = rung(trial.look)
+        if trial.look is None:
+            costs = self._costs()
+            at: tuple[float, float] | None = RUNGS[1] if costs is None else costs.first
+        else:
+            at = rung(trial.look)
         return None if at is None else criteria(self._state.config, *at)
 
     def next(self) -> bool:
@@ -88,21 +98,33 @@ class Fidelity:
 
     def _worth_it(self, found: Prospects) -> int | None:
         """The paused trial that promises more for its cost than a new one; None where a new one does."""
-        paused = self._state.queue.paused
-        baseline = self._state.records.baseline(next(iter(paused.values())).baseline)
-        looks = {number: trial.look for number, trial in paused.items() if trial.look is not None}
-        if baseline is None or not looks:
+        costs = self._costs()
+        if costs is None:
             return None
-        costs = Costs(self._state.config, baseline)
-        costs.learn(list(looks.values()))
         worth = {
             number: found.gains[number] / max(costs.left(look), 1e-9)
-            for number, look in looks.items()
+            for number, look in self._looks().items()
             # the report half teaches the search nothing, and later trials may still beat this one
             if found.chances[number] >= CHANCE and rung(look) is not None
         }
         best = max(worth, key=lambda number: worth[number], default=None)
         return best if best is not None and worth[best] > found.new / max(costs.new, 1e-9) else None
+
+    def _looks(self) -> dict[int, Look]:
+        """The newest looks of the paused trials, by number."""
+        return {number: trial.look for number, trial in self._state.queue.paused.items() if trial.look is not None}
+
+    def _costs(self) -> Costs | None:
+        """None before a trial has paused."""
+        paused = self._state.queue.paused
+        if not paused:
+            return None
+        baseline = self._state.records.baseline(next(iter(paused.values())).baseline)
+        if baseline is None:
+            return None
+        costs = Costs(self._state.config, baseline)
+        costs.learn(list(self._looks().values()))
+        return costs
 
     def _finish(self, found: Prospects | None) -> bool:
         """Stops the paused trials whose chances add up to less than the risk, and goes on with the likeliest other one."""

@@ -57,15 +57,32 @@ def begun(config, tmp_path, events=None):
     return sweep
 
 
-def test_every_trial_begins_with_a_look_at_a_part_of_its_rows(config, tmp_path):
+def shares(sweep, job):
+    at = sweep.pause_of(job)
+    return at["rows"], at["documents"]
+
+
+def test_a_trial_begins_with_a_look_at_a_part_of_its_documents(config, tmp_path):
     sweep = begun(config, tmp_path)
     job = sweep.next_job()
-    assert (sweep.pause_of(job)["rows"], sweep.pause_of(job)["documents"]) == (0.25, 0.25)
+    assert shares(sweep, job) == (1.0, 0.25)
     assert sweep.pause_of(job)["metrics"] == ["commonsense.gain", "math.drop"]
     step(sweep, job)
     assert sweep.counts == {"done": 0, "failed": 0, "given up": 0}
     assert states(sweep) == ["running"]
     assert sweep.next_job().number == 1, "the design comes first"
+
+
+@pytest.mark.parametrize(("evaluation", "rows"), [(0.5, 0.25), (4.0, 1.0)])
+def test_where_training_is_most_of_a_trial_the_first_look_is_after_a_part_of_the_rows(config, tmp_path, evaluation, rows):
+    sweep = opened(config, tmp_path)
+    job = sweep.next_job()
+    leave(sweep, job)
+    record = sweep.ledger.read(job.spec.key)
+    sweep.ledger.write(record.model_copy(update={"seconds": {"evaluate.math": evaluation}}))
+    sweep.finish(job.spec.key)
+    step(sweep, sweep.next_job())  # a second, most of it the training
+    assert shares(sweep, sweep.next_job()) == (rows, 0.25)
 
 
 def test_the_front_is_of_whole_trials_and_the_others_are_told_as_stopped(config, tmp_path):
@@ -134,7 +151,6 @@ def test_rungs_come_in_order_and_a_look_at_more_documents_skips_none():
     def look(rows, documents):
         return Look(rows=rows, documents=documents, values=(0.0,), violations={}, errors={}, seconds=1.0)
 
-    assert rung(None) == (0.25, 0.25)
     assert rung(look(0.25, 0.5)) == (1.0, 0.25)
     assert rung(look(1.0, 0.5)) == (1.0, 1.0)
     assert rung(look(1.0, 1.0)) is None
@@ -152,4 +168,5 @@ def test_costs_are_those_of_training_and_evaluation_that_are_left(config, tmp_pa
     assert costs.left(early) == pytest.approx(30 + 16)
     assert costs.left(early.model_copy(update={"rows": 1.0})) == pytest.approx(14)
     assert costs.left(early.model_copy(update={"rows": 1.0, "documents": 1.0})) == pytest.approx(8)
+    assert costs.first == (0.25, 0.25), "40 seconds of training are more than 16 of evaluation"
     assert costs.new == pytest.approx(12 + 0.4 * 46)
