@@ -165,7 +165,7 @@ def _notes(config: SweepConfig, estimate: Estimate) -> Iterator[str]:
             f"{rows:.0%} of its training rows and {documents:.0%} of the searched documents" for rows, documents in RUNGS
         )
         yield (
-            f"search.multi_fidelity: a trial pauses after {rungs} (the first only where training takes longer than evaluation); "
+            f"search.multi_fidelity: a trial pauses after {rungs} (the first only where training is longer than evaluation); "
             "one that cannot be on the front goes no further, so times and prices here, of whole trials, are upper bounds"
         )
 

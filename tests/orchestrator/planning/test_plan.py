@@ -124,3 +124,11 @@ def test_search_for_a_larger_error_is_refused_before_it_runs(parts, tmp_path):
         InputError, match=r"distance of eval.near is better when lower; write near.value with direction: minimize"
     ):
         plan(SweepConfig.model_validate(parts), tmp_path)
+
+
+def test_plan_says_that_its_costs_are_upper_bounds_of_a_multi_fidelity_search(parts, config, tmp_path):
+    assert not any("multi_fidelity" in note for note in plan(config, tmp_path).notes)
+    parts["search"] |= {"sampler": "gp", "trials": 8, "multi_fidelity": True}
+    (note,) = [note for note in plan(SweepConfig.model_validate(parts), tmp_path).notes if "multi_fidelity" in note]
+    assert "25% of its training rows" in note
+    assert "upper bounds" in note
