@@ -47,3 +47,24 @@ def test_title_of_the_process_names_sweep_trial_and_phase(parts, tmp_path, title
     actor._show(TrialProgress(key="of-a-parent", phase="load"))
     assert title() == "ray::slimsweep little trial 0 load"
     assert runs_a_trial(psutil.Process())  # the tests of lost workers find them by this title
+
+
+def test_a_trial_pauses_in_the_worker_and_ends_when_it_goes_on(parts, tmp_path, monkeypatch, title):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    parts["search"] |= {"sampler": "gp", "trials": 1, "multi_fidelity": True}
+    sweep = SweepController.open(SweepConfig.model_validate(parts), tmp_path)
+    searcher, actor = StudySearcher(sweep, lambda: 1), object.__new__(TrialActor)
+    actor.setup(searcher.suggest("baseline"), storage=str(tmp_path))
+    searcher.on_trial_complete("baseline", actor.step())
+    actor.reset_config(searcher.suggest("look"))
+    searcher.on_trial_complete("look", actor.step())
+    (trial,) = sweep.state.queue.paused.values()
+    assert (trial.look.rows, trial.look.documents) == (1.0, 1.0), "with twelve documents only the whole half says anything"
+    assert trial.look.seconds > 0
+    assert sweep.spent[0] > trial.look.seconds
+    actor.reset_config(searcher.suggest("rest"))
+    searcher.on_trial_complete("rest", actor.step())
+    assert sweep.counts == {"done": 1, "failed": 0, "given up": 0}
+    assert searcher.suggest("none") == "FINISHED"
+    record = sweep.ledger.complete(trial.specs[0].key)
+    assert record.resumed, "the training was not repeated"
