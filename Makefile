@@ -56,7 +56,7 @@ cluster-test: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.system.chaos
 
-# The statistics on simulated outcomes with known truth; 10 minutes.
+# The statistics on simulated outcomes with known truth; 20 minutes of one core.
 calibrate: $(READY)
 	$(BIN)/python -m tests.system.calibrate
 
