@@ -284,22 +284,30 @@ class Results:
 
         return frame(laws(self.sweep))
 
+    @property
+    def _labelled(self) -> "Sweep":
+        """The sweep, whose roles from now on have its own units: another one that was read since may have the same roles."""
+        from analysis.formatting import labels
+
+        labels.learn_scales(self.sweep.records.values())
+        return self.sweep
+
     def plot(self) -> "Figure":
         """The front with all finished trials, as in the report. `.savefig(FILE)` writes it."""
         from analysis.figures.front import front_figure
 
-        return front_figure(self.sweep)
+        return front_figure(self._labelled)
 
     def report(self) -> Path:
         """Writes the report, one HTML file that needs no network, into the sweep's folder."""
         from analysis.report.build import write_report
 
-        return write_report(self.sweep)
+        return write_report(self._labelled)
 
     def __repr__(self) -> str:
         from analysis.report.findings import headline
 
-        return f"<results of {self.sweep.name}: {headline(self.sweep)}>"
+        return f"<results of {self.sweep.name}: {headline(self._labelled)}>"
 
     def _repr_html_(self) -> str:
         from analysis.report.findings import headline
@@ -307,7 +315,7 @@ class Results:
         from orchestrator.console.live_table import html
 
         # the table of an empty front is the headline
-        return html(*([headline(self.sweep)] if len(self.sweep.front) else []), front_table(self.sweep))
+        return html(*([headline(self._labelled)] if len(self.sweep.front) else []), front_table(self._labelled))
 
 
 @system_errors_are_input()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import slimsweep
+from analysis.formatting import labels
 from orchestrator import api
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_run import pinned
@@ -15,6 +16,7 @@ from orchestrator.sweep.events import Event
 from tests.factories.sweep_state import run_out
 from tests.factories.sweeps import Builder
 from trials.errors import InputError
+from trials.ledger.outcomes import Scale
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,6 +179,20 @@ def test_results_are_frames_and_a_figure(tmp_path):
     assert "front of quickstart" in results._repr_html_()
     assert "quickstart" in repr(results)
     assert results.report().name == "report.html"
+
+
+def test_results_keep_their_units_whatever_was_read_since(tmp_path):
+    """Another sweep's role of the same name may be a perplexity."""
+    built = Builder(tmp_path / "a").baseline().add((26, 37)).add((24, 40))
+    built.load()
+    found = api.results(built.folder)
+    other = Builder(tmp_path / "b")
+    scales = {"commonsense": Scale(form="exp", higher_is_better=False, share=False)}
+    other.record(other.base, (20, 40), scales=scales)
+    other.add((26, 37), scales=scales).load()
+    assert "+12.0 ± 4.6 points" in repr(found)
+    labels.learn_scales(api.results(other.folder).sweep.records.values())
+    assert "points" in found._repr_html_() and "commonsense gain (points)" in found.report().read_text().replace("\n", " ")
 
 
 def test_results_of_a_sweep_that_has_just_begun_are_empty(tmp_path):
