@@ -136,7 +136,7 @@ class Gaussian(BaseSampler):
     def _known(self, ended: Sequence[FrozenTrial], earlier: Earlier) -> Known:
         every = [*ended, *earlier.trials]
         contexts = np.concatenate([np.zeros(len(ended), dtype=int), earlier.contexts])
-        inputs = Inputs(self._rows(every), self._features.groups, contexts)
+        inputs = Inputs(self._rows(every), self._features.groups, contexts, looks.parts(every))
         return Known(inputs, Evidence.of(every, self._aim), len(earlier.trials))
 
     def _rows(self, trials: Sequence[FrozenTrial]) -> np.ndarray:

@@ -18,6 +18,7 @@ the number of groups (Hvarfner et al. 2024, arXiv:2402.02229)."""
 _SIGNAL = (0.0, 0.7)  # of the kernel's variance, for values of variance 1
 _KNOWN = (-0.7, 0.7)  # of the factor on reported variances: the half of them that is the base's own luck moves all trials alike
 _UNKNOWN = (-3.0, 1.5)  # of the variance itself
+_LUCK = 0.5  # correlation of the errors of two outcomes on the same part of the documents
 _MEAN = 1.0  # variance of the mean
 _SHIFT = 0.25  # variance of a constant by which another context differs
 _KINSHIP = (0.3, 0.7)  # of the length of the step to another context: they correlate by two thirds a priori
@@ -29,7 +30,10 @@ _REACH = 2.0  # standard deviations within which hyperparameters are drawn
 
 @dataclass(frozen=True)
 class Inputs:
-    """n points: features (n, columns), the columns' groups, and contexts (n,), 0 for the search's own.
+    """n points: features (n, columns), the columns' groups, contexts (n,), 0 for the search's own, and parts (n,), 0 for all
+    documents.
+
+    Outcomes on the same part of the documents share luck: some documents are hard for every trial.
 
     Points of another context were measured under other settings that are not searched. Their function is another one that
     correlates with the search's own, as a step along one more group would make it, and differs by a constant.
@@ -38,15 +42,18 @@ class Inputs:
     rows: np.ndarray
     groups: np.ndarray
     contexts: np.ndarray
+    parts: np.ndarray
 
     def own(self, rows: np.ndarray) -> "Inputs":
         """These rows in the search's own context."""
-        return Inputs(rows, self.groups, np.zeros(len(rows), dtype=int))
+        none = np.zeros(len(rows), dtype=int)
+        return Inputs(rows, self.groups, none, none)
 
     def joined(self, rows: np.ndarray) -> "Inputs":
         """With these rows of the search's own context at the end."""
-        contexts = np.concatenate([self.contexts, np.zeros(len(rows), dtype=int)])
-        return Inputs(np.vstack([self.rows, rows]), self.groups, contexts)
+        none = np.zeros(len(rows), dtype=int)
+        rows = np.vstack([self.rows, rows])
+        return Inputs(rows, self.groups, np.concatenate([self.contexts, none]), np.concatenate([self.parts, none]))
 
     @property
     def foreign(self) -> bool:
@@ -78,7 +85,11 @@ class Process:
         noise = variances / self._scale**2
         typical = float(np.median(noise[known])) if known.any() else 1.0
         # a few documents without a flip have no variance, and are not certain
-        self._noise = np.maximum(np.where(known, noise, typical), 0.05 * typical) + _JITTER
+        noise = np.maximum(np.where(known, noise, typical), 0.05 * typical) + _JITTER
+        together = np.equal.outer(inputs.parts, inputs.parts) & (inputs.parts != 0)
+        self._noise = np.where(together, _LUCK, 0.0) * np.sqrt(np.outer(noise, noise))
+        """Covariance (n, n) of the errors."""
+        self._noise[np.diag_indices(len(noise))] = noise
         self._squares, self._fixed = _squares(inputs, inputs), _fixed(inputs, inputs)
         self._priors = _priors(len(self._squares) - inputs.foreign, inputs.foreign, self._noise_prior)
 
@@ -112,8 +123,7 @@ class Process:
         root = np.sqrt(5 * np.tensordot(inverse, self._squares, 1))
         decay = np.exp(-root)
         kernel = signal * (1 + root + root**2 / 3) * decay
-        covariance = kernel + self._fixed
-        covariance[np.diag_indices(n)] += factor * self._noise
+        covariance = kernel + self._fixed + factor * self._noise
         try:
             lower = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError:
@@ -125,7 +135,7 @@ class Process:
         gradient = np.empty_like(theta)
         gradient[:-2] = 0.5 * of_lengths * inverse
         gradient[-2] = 0.5 * float((weight * kernel).sum())
-        gradient[-1] = 0.5 * factor * float(weight.diagonal() @ self._noise)
+        gradient[-1] = 0.5 * factor * float((weight * self._noise).sum())
         mean, sd = self._priors
         loss = (
             0.5 * float(self._y @ alpha)
@@ -139,7 +149,7 @@ class Process:
         every = self._inputs.joined(pending)
         cross = _kernel(theta, _squares(every, self._inputs)) + _fixed(every, self._inputs)
         n = len(self._y)
-        covariance = cross[:n] + np.diag(np.exp(theta[-1]) * self._noise)
+        covariance = cross[:n] + np.exp(theta[-1]) * self._noise
         lower = np.linalg.cholesky(covariance)
         mean = cross @ cho_solve((lower, True), self._y)
         reduced = solve_triangular(lower, cross.T, lower=True, check_finite=False)
@@ -154,7 +164,7 @@ class Process:
     def means(self, theta: np.ndarray) -> np.ndarray:
         """The function's mean (n,) at the rows, in the metric's units."""
         kernel = _kernel(theta, self._squares) + self._fixed
-        solved = np.linalg.solve(kernel + np.diag(np.exp(theta[-1]) * self._noise), self._y)
+        solved = np.linalg.solve(kernel + np.exp(theta[-1]) * self._noise, self._y)
         found: np.ndarray = self._center + self._scale * (kernel @ solved)
         return found
 

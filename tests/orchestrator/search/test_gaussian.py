@@ -10,15 +10,14 @@ ROWS = np.linspace(0, 1, 9)[:, None]
 
 
 def own(rows):
-    return Inputs(rows, np.array([0]), np.zeros(len(rows), int))
+    return Inputs(rows, np.array([0]), np.zeros(len(rows), int), np.zeros(len(rows), int))
 
 
 def test_gradient_is_that_of_the_loss():
     random = np.random.default_rng(0)
-    process = Process(
-        Inputs(random.random((12, 4)), np.array([0, 1, 2, 2]), np.zeros(12, int)), random.random(12), np.full(12, 0.01)
-    )
-    theta = np.array([0.1, 0.4, 1.0, 0.3, -0.2])
+    inputs = Inputs(random.random((12, 4)), np.array([0, 1, 2, 2]), np.arange(12) % 3, np.arange(12) % 2)
+    process = Process(inputs, random.random(12), np.full(12, 0.01))
+    theta = np.array([0.1, 0.4, 1.0, 0.2, 0.3, -0.2])
     assert process._loss(theta)[1] == pytest.approx(approx_fprime(theta, lambda at: process._loss(at)[0], 1e-6), abs=1e-3)
 
 
@@ -63,7 +62,7 @@ def related(shift, scale=1.0):
     contexts = np.array([0] * 4 + [1] * 20)
     values = np.sin(5 * rows[:, 0])
     values[4:] = scale * values[4:] + shift
-    process = Process(Inputs(rows, np.array([0]), contexts), values, np.full(24, 1e-3))
+    process = Process(Inputs(rows, np.array([0]), contexts, 0 * contexts), values, np.full(24, 1e-3))
     random = np.random.default_rng(0)
     found = [
         process.draw(theta, np.empty((0, 1)), random.standard_normal((50, 24))).at(np.array([[0.3]]))
@@ -84,3 +83,15 @@ def test_another_context_may_differ_by_a_constant():
 def test_a_context_that_contradicts_the_own_one_is_trusted_less():
     contradicting = related(0.0, scale=-1.0)
     assert contradicting[1] > 1.5 * related(0.0)[1]
+
+
+def test_luck_that_all_looks_share_is_no_evidence_against_each():
+    """Ten looks on hard documents show little; whole trials nearby show much."""
+    rows = np.concatenate([np.linspace(0, 1, 10), np.linspace(0, 1, 4)])[:, None]
+    values, variances = np.array([0.0] * 10 + [1.0] * 4), np.array([0.4] * 10 + [0.01] * 4)
+
+    def mean(parts):
+        process = Process(Inputs(rows, np.array([0]), np.zeros(14, int), np.array(parts)), values, variances)
+        return process.means(process.fit(1, np.random.default_rng(0))[0])[:10].mean()
+
+    assert mean([1] * 10 + [0] * 4) > mean([0] * 14) + 0.02

@@ -45,3 +45,11 @@ def test_a_stopped_trial_teaches_what_it_has_shown_and_one_without_a_look_that_i
 def test_all_rows_are_at_one_and_a_quarter_at_zero():
     assert looks.rows_unit(1.0) == pytest.approx(1.0)
     assert looks.rows_unit(0.25) == pytest.approx(0.0)
+
+
+def test_looks_on_the_same_share_of_the_documents_are_on_the_same_part():
+    trials = [trial(TrialState.RUNNING, look(1.0, share)) for share in (0.25, 0.5, 0.25, 1.0)]
+    numbers = looks.parts([*looks.evidence(trials), trial(TrialState.COMPLETE)]).tolist()
+    assert numbers[0] == numbers[2] != numbers[1]
+    assert 0 not in numbers[:3]
+    assert numbers[3:] == [0, 0]

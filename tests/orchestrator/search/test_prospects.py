@@ -32,7 +32,7 @@ def weighed(known, pending, paused):
     x = np.array([[one.params["x"], 1.0 if one.user_attrs.get(ROWS, 1.0) == 1 else 0.0] for one in known])
     whole = x[:, 1] == 1
     rows = np.array([[one.params["x"], 1.0] for one in pending]).reshape(-1, 2)
-    inputs = Inputs(x, np.array([0, 1]), np.zeros(len(x), int))
+    inputs = Inputs(x, np.array([0, 1]), np.zeros(len(x), int), np.zeros(len(x), int))
     score.learn(Known(inputs, evidence, whole=whole), rows)
     return prospects(score, Field(AIM, known, pending, BASES), paused, 0.5)
 

@@ -12,7 +12,9 @@ AIM = Aim(("a",), np.ones(1), np.array([-np.inf]), ("c",), ("c",))
 
 def learnt(values: np.ndarray, pending: np.ndarray | None = None, bases: float = -1.0) -> Score:
     score = Score(AIM, np.array([-1.0]), np.array([[bases]]), np.random.default_rng(0))
-    known = Known(Inputs(ROWS, np.array([0]), np.zeros(8, int)), Evidence(values, np.full(values.shape, 1e-4)))
+    known = Known(
+        Inputs(ROWS, np.array([0]), np.zeros(8, int), np.zeros(8, int)), Evidence(values, np.full(values.shape, 1e-4))
+    )
     score.learn(known, np.empty((0, 1)) if pending is None else pending)
     return score
 
