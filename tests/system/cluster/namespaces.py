@@ -191,16 +191,16 @@ class Cluster:
         return self.head.popen(sys.executable, "-m", "orchestrator.cli", *arguments, log=self.folder / log, **environment)
 
     def wait_for_nodes(self, number: int) -> None:
-        """Until so many nodes have joined; AssertionError with the logs after two minutes."""
+        """Until so many nodes have joined; AssertionError with the logs after ten minutes, which a busy machine may take."""
         code = f"""
 import ray, sys, time
-for _ in range(120):
+for _ in range(600):
     try:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
         break
     except ConnectionError:
         time.sleep(1)
-for _ in range(120):
+for _ in range(600):
     if sum(node["Alive"] for node in ray.nodes()) >= {number}:
         sys.exit(0)
     time.sleep(1)
