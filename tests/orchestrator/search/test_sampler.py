@@ -263,8 +263,8 @@ def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sample
 
 
 def test_many_objectives_are_searched_without_a_gaussian_process(config, parts):
-    kinds = ("gain", "value", "drop", "forgetting", "base")
-    parts["search"]["objectives"] = [{"metric": f"math.{kind}", "direction": "minimize"} for kind in kinds]
+    metrics = ("math.gain", "math.drop", "math.forgetting", "commonsense.gain", "commonsense.drop")
+    parts["search"]["objectives"] = list(metrics)
     search = Search(config(DISCRETE, sampler="auto", trials=12))
     assert len(search.run(12, values=lambda settings: (0.0,) * 5)) == 12
 

@@ -214,7 +214,7 @@ def test_given_up_trial_is_pruned_in_the_study_and_not_run_again(config, tmp_pat
     assert found.trials["state"].tolist() == ["complete", "given up", "complete"]
     assert found.failures.empty
     assert found.trials["seconds"].tolist()[1] == 2.0
-    assert "1 given up by racing" in command("status", sweep.folder).stdout
+    assert "1 given up, 0 waiting" in command("status", sweep.folder).stdout
 
 
 def test_given_up_trial_violates_every_constraint_in_the_study(config, tmp_path):
