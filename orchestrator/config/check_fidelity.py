@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from analysis.metrics.names import LEARNING, parse_constraint
+from orchestrator.config import racing
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
 from trials.explain import Problem
@@ -27,18 +28,9 @@ def _problems(config: SweepConfig) -> Iterator[str]:
     if "unsloth" in _values(config, "train.backend", config.train.backend):
         yield "Unsloth's process returns only the end of a training; use train.backend transformers"
     metrics = [*(one.metric for one in search.objectives), *_constrained(config)]
-    for role in dict.fromkeys(metric.partition(".")[0] for metric in metrics):
-        if role == LEARNING:
-            yield f"a stopped trial has no metrics of {LEARNING}, which are measured at its end; leave them out of the search"
-        evaluation = config.eval.get(role)
-        varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]
-        if varied:
-            yield f"trials are compared on the same first documents, so {varied[0]} cannot be searched"
-        if evaluation is not None and evaluation.sampler != "first_n" and evaluation.shots != 0:
-            yield (
-                f"few-shot rows of eval.{role} are drawn per document, so a part of the documents would see other rows than "
-                "all of them; give it fewshot: first_n, or shots: 0"
-            )
+    if any(metric.partition(".")[0] == LEARNING for metric in metrics):
+        yield f"a stopped trial has no metrics of {LEARNING}, which are measured at its end; leave them out of the search"
+    yield from racing.apart(config, metrics)
 
 
 def _constrained(config: SweepConfig) -> Iterator[str]:

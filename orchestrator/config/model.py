@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
-from analysis.metrics.names import Objective
+from analysis.metrics.names import Criteria, Objective, parse_constraint
 from orchestrator.config import shorthand, space
 from orchestrator.config.parameters import Parameter, Value
 from orchestrator.config.pins import Pins
@@ -302,6 +302,11 @@ class SweepConfig(Section):
     def draw(self, random: Random) -> dict[str, Any]:
         """A random point, uniform in every parameter. It need not be valid."""
         return space.draw(self.axes, random)
+
+    @property
+    def criteria(self) -> Criteria:
+        """What the search is for. InputError for a constraint that cannot be read."""
+        return Criteria(self.search.objectives, tuple(map(parse_constraint, self.search.constraints)))
 
     @property
     def sampler(self) -> str:

@@ -1,6 +1,6 @@
 """Whether the trials of a sweep can race (`search.racing`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
@@ -23,11 +23,16 @@ def _obstacles(config: SweepConfig) -> Iterator[str]:
         yield "a trial is judged by itself, so it needs search.replicates: 1"
     if config.derive.points()[1:]:
         yield "points derived from a trial would be given up with it, unmeasured; leave out `derive`, or racing"
-    for role in dict.fromkeys(objective.metric.partition(".")[0] for objective in config.search.objectives):
+    yield from apart(config, [objective.metric for objective in config.search.objectives])
+
+
+def apart(config: SweepConfig, metrics: Iterable[str]) -> Iterator[str]:
+    """Why trials cannot be compared on a part of the documents of these metrics' roles."""
+    for role in dict.fromkeys(metric.partition(".")[0] for metric in metrics):
         evaluation = config.eval.get(role)
         varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]
         if varied:
-            yield f"racing compares trials document by document, so {varied[0]} cannot be searched"
+            yield f"trials are compared document by document, so {varied[0]} cannot be searched"
         if evaluation is not None and _draws(evaluation):
             yield (
                 f"few-shot rows of eval.{role} are drawn per document, so a part of the documents would see other rows than "

@@ -87,8 +87,9 @@ class Gaussian(BaseSampler):
 
     def weigh(self, study: optuna.Study, paused: Sequence[int]) -> Prospects | None:
         """What going on with the paused trials promises, beside a new one; None during the design."""
-        trials = [one for one in study.get_trials(deepcopy=False) if one.params]
-        learnt = self._learn(study, trials, len(study.get_trials(deepcopy=False)))
+        every = study.get_trials(deepcopy=False)
+        trials = [one for one in every if one.params]
+        learnt = self._learn(study, trials, len(every))
         if learnt is None:
             return None
         learnt.best = learnt.best or self._best(learnt, {})

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from analysis.results.manifest import Settings
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.evidence import ERRORS
+from orchestrator.search.looks import Finite
 from orchestrator.search.optuna_space import distributions, enqueueable
 
 EARLIER = "earlier"
 """User attribute of a study: its EarlierTrials as JSON values."""
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class EarlierTrial(BaseModel):

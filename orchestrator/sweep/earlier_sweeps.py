@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.metrics.names import LEARNING, parse_constraint, split_metric
+from analysis.metrics.names import LEARNING, split_metric
 from analysis.results.manifest import Manifest, ManifestTrial, sweeps_in
 from analysis.stats.estimate import measure
 from orchestrator.config.model import SweepConfig
@@ -97,26 +97,23 @@ def _usable_trial(config: SweepConfig, record: TrialRecord, base: TrialRecord) -
     context = _context(config, same, record.spec)
     if context is None:
         return None
-    constraints = {text: parse_constraint(text) for text in config.search.constraints}
-    wanted = [objective.metric for objective in config.search.objectives]
     found = measure([record], base, SEARCH if config.search.documents == "half" else ALL)
-    values = [one.value if (one := found.get(metric)) else math.nan for metric in wanted]
-    measured = {name: one.value if (one := found.get(name)) else None for name in (c.metric for c in constraints.values())}
-    violations = {text: constraint.violation(measured[constraint.metric]) for text, constraint in constraints.items()}
-    if not all(map(math.isfinite, [*values, *violations.values()])):
+    known = {name: one for name in config.criteria.metrics if (one := found.get(name)) is not None and math.isfinite(one.value)}
+    if len(known) < len(config.criteria.metrics):
         return None
-    known = {name: found[name] for name in [*wanted, *measured]}
-    errors = {name: one.stderr for name, one in known.items() if one is not None and one.stderr is not None}
     return EarlierTrial(
-        key=record.key, settings=settings, context=context, values=tuple(values), violations=violations, errors=errors
+        key=record.key,
+        settings=settings,
+        context=context,
+        values=tuple(known[objective.metric].value for objective in config.search.objectives),
+        violations={str(one): one.violation(known[one.metric].value) for one in config.criteria.constraints},
+        errors={name: one.stderr for name, one in known.items() if one.stderr is not None},
     )
 
 
 def _context(config: SweepConfig, same: TrialSpec, other: TrialSpec) -> dict[str, Any] | None:
     """The other trial's settings that differ and are not searched; None where its benchmarks are other tasks."""
-    named = [one.metric for one in config.search.objectives]
-    named += [parse_constraint(text).metric for text in config.search.constraints]
-    roles = {role for role in (split_metric(metric)[0] for metric in named) if role != LEARNING}
+    roles = {split_metric(metric)[0] for metric in config.criteria.metrics} - {LEARNING}
     for role in roles:
         here, there = same.eval[role], other.eval.get(role)
         if there is None or (here.tasks, here.metric) != (there.tasks, there.metric):

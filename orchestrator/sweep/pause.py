@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.metrics.names import Objective, parse_constraint, split_metric
+from analysis.metrics.names import Objective, split_metric
 from analysis.stats import racing
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
@@ -25,10 +25,8 @@ answered it is known whether it is on the front; the report half is left."""
 
 def criteria(config: SweepConfig, rows: float, documents: float) -> dict[str, Any]:
     """A pause after these shares of the training rows and of the searched documents, as JSON values."""
-    metrics = [*(one.metric for one in config.search.objectives)]
-    metrics += [parse_constraint(text).metric for text in config.search.constraints]
     half = SEARCH if config.search.documents == "half" else ALL
-    return {"rows": rows, "documents": documents, "metrics": list(dict.fromkeys(metrics)), "half": half}
+    return {"rows": rows, "documents": documents, "metrics": list(config.criteria.metrics), "half": half}
 
 
 def pausing(asked: Mapping[str, Any], spec: TrialSpec, ledger: Ledger, race: Race | None) -> Race:

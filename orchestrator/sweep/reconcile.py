@@ -122,6 +122,7 @@ def _enqueue_missing(stored: list[StudyTrial], state: SweepState) -> None:
     state.budget.restore(drivers.spent())
     points: list[dict[str, Any]] = [trial.params for trial in state.manifest.missing.values()]
     if state.study.is_new:
-        state.study.keep_earlier(earlier_trials(state.config, state.folder.parent))
+        if earlier := earlier_trials(state.config, state.folder.parent):
+            state.study.keep_earlier(earlier)
         points += [point for point in state.config.search.first if point not in points]
     state.study.enqueue(points)

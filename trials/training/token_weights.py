@@ -5,11 +5,9 @@ constants: no gradient flows through them.
 """
 
 import math
-from typing import Literal
 
 import torch
 
-Kind = Literal["nll", "dft", "eaft", "masked"]
 _TOP = 20  # logits from which the entropy is taken, as in the paper
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,17 @@ _NEAR = 0.1  # of the front's range in each objective: within it a trial stands 
 SAMPLERS = ("auto", "tpe", "random", "optuna-tpe", "optuna-gp", "botorch")
 
 
-def run(family: Family, sampler: str, trials: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
-    """(true objectives (n, 2), measured ones, whether truly and apparently feasible (n, 2), seconds of each proposal)."""
+def run(
+    family: Family, sampler: str, trials: int, seed: int, begin: Callable[[Any], None] = lambda search: None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
+    """(true objectives (n, 2), measured ones, whether truly and apparently feasible (n, 2), seconds of each proposal).
+
+    `begin` gets the searcher before its first proposal.
+    """
     world = World(family, seed)
     constraint = parse_constraint(family.constraint)
     search = searcher(sampler, lambda name: family.config(name, trials, seed), seed, family.reference)
+    begin(search)
     running: list[tuple[Any, dict[str, Any]]] = []
     true, measured, feasible, seconds = [], [], [], []
     order = np.random.default_rng(seed)

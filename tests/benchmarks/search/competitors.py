@@ -28,15 +28,15 @@ class InOptuna:
 
     def __init__(self, config: SweepConfig, sampler: optuna.samplers.BaseSampler | None):
         self._config, self._ours = config, sampler is None
-        self._study = optuna.create_study(directions=[one.direction for one in config.search.objectives], sampler=sampler)
+        self.study = optuna.create_study(directions=[one.direction for one in config.search.objectives], sampler=sampler)
         self._constraints = {text: parse_constraint(text) for text in config.search.constraints}
         self._seen: list[dict[str, Any]] = []
         if sampler is None:
-            self._study.sampler = make_sampler(config, 0, self._seen.__contains__)
-            self._study.set_user_attr(f"{BASE}none", [0.0] * len(config.search.objectives))
+            self.study.sampler = make_sampler(config, 0, self._seen.__contains__)
+            self.study.set_user_attr(f"{BASE}none", [0.0] * len(config.search.objectives))
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Any]]:
-        trial = ask(self._study) if self._ours else self._study.ask()
+        trial = ask(self.study) if self._ours else self.study.ask()
         assert trial is not None
         settings = optuna_space.suggest(self._config, trial)
         self._seen.append(settings)
@@ -50,7 +50,7 @@ class InOptuna:
             trial.set_user_attr(ERRORS, errors)
             gain, forgetting = values
             trial.set_constraint("base", min(-gain, forgetting))
-        self._study.tell(trial, values)
+        self.study.tell(trial, values)
 
 
 class BoTorch:

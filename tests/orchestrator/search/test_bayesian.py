@@ -203,11 +203,3 @@ def test_the_best_point_of_another_sweep_is_proposed_again(config):
 
     keep(search.study, earlier([*grid(), best], peaked))
     assert best in search.run(4, peaked)
-
-
-def test_another_sweep_is_no_part_of_the_front(config):
-    """What it found must be found here too, else the new sweep's own front would lack it."""
-    search = Search(config())
-    keep(search.study, earlier(grid(9), precise))
-    later = search.run(8, precise)
-    assert min(abs(point["lora.dropout"] - 0.3) for point in later) < 0.06

@@ -10,11 +10,9 @@ ROWS = np.linspace(0, 1, 8)[:, None]
 AIM = Aim(("a",), np.ones(1), np.array([-np.inf]), ("c",), ("c",))
 
 
-def learnt(values: np.ndarray, pending: np.ndarray | None = None, bases: float = -1.0) -> Score:
+def learnt(values: np.ndarray, pending: np.ndarray | None = None, bases: float = -1.0, earlier: int = 0) -> Score:
     score = Score(AIM, np.array([-1.0]), np.array([[bases]]), np.random.default_rng(0))
-    known = Known(
-        Inputs(ROWS, np.array([0]), np.zeros(8, int), np.zeros(8, int)), Evidence(values, np.full(values.shape, 1e-4))
-    )
+    known = Known(inputs, Evidence(values, np.full(values.shape, 1e-4)), earlier)
     score.learn(known, np.empty((0, 1)) if pending is None else pending)
     return score
 
@@ -58,3 +56,9 @@ def test_points_to_look_around_are_feasible_and_not_dominated_first():
     values = column(0, 0.1, 0.2, 0.9, 0.4, 0.5, 0.6, 0.95)
     values[6:, 1] = -1.0
     assert learnt(values).promising(1).tolist() == [3]
+
+
+def test_what_another_sweep_found_is_still_a_gain_for_this_one():
+    """Else the new sweep's own front would lack it."""
+    values, best = column(0, 0.1, 0.2, 0.1, 0.0, 0.1, 0.2, 0.9), ROWS[7:]
+    assert learnt(values, earlier=1)(best)[0] > 0.5 > 100 * learnt(values)(best)[0]

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from orchestrator.config.model import SweepConfig
-from orchestrator.search.earlier import EARLIER
+from orchestrator.search.earlier import EARLIER, as_trial
+from orchestrator.search.evidence import Aim, Evidence
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.earlier_sweeps import earlier_trials, summary
 from tests.factories.sweep_state import complete, run_out
@@ -69,6 +70,12 @@ def test_another_task_of_a_role_that_counts_is_left_out(searched, storage, parts
 
 def test_metrics_that_were_not_measured_leave_a_trial_out(searched, storage):
     assert earlier_trials(searched(search={"objectives": ["commonsense.gold_bpb_delta"]}), storage) == []
+
+
+def test_a_constraint_counts_however_its_bound_is_written(searched, storage):
+    config = searched(search={"constraints": ["commonsense.forgetting <= 0.50"]})
+    trials = [as_trial(one, config) for one in earlier_trials(config, storage)]
+    assert Evidence.of(trials, Aim.of(config)).values[:, 2].tolist() == [0.5] * 6  # nothing is forgotten
 
 
 def test_fewer_than_four_trials_of_a_context_say_nothing(searched, tmp_path):
