@@ -12,6 +12,7 @@ AIM = Aim(("a",), np.ones(1), np.array([-np.inf]), ("c",), ("c",))
 
 def learnt(values: np.ndarray, pending: np.ndarray | None = None, bases: float = -1.0, earlier: int = 0) -> Score:
     score = Score(AIM, np.array([-1.0]), np.array([[bases]]), np.random.default_rng(0))
+    inputs = Inputs(ROWS, np.array([0]), np.zeros(8, int), np.zeros(8, int))
     known = Known(inputs, Evidence(values, np.full(values.shape, 1e-4)), earlier)
     score.learn(known, np.empty((0, 1)) if pending is None else pending)
     return score
