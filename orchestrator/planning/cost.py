@@ -24,7 +24,6 @@ from trials.spec import Base, Evaluation, TrialSpec
 GIB = 2**30
 LAUNCH = 10e-6  # seconds until a small operation is launched from Python; they make up a small model's decode step
 OPERATIONS = 90  # non-view operations of a 4-bit block with an adapter, forward; the backward pass has twice as many
-PADDING = 1.9  # tokens computed for one that counts, rows of mixed lengths in micro-batches of eight
 CPU_SHARE = 0.5  # of a matrix product's rate that a 4-bit model on a CPU reaches
 CPU_BANDWIDTH = 10e9
 RESERVE = 0.6 * GIB  # CUDA context, workspaces
@@ -64,7 +63,7 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     """`length`: mean tokens of a training row."""
     rows = spec.data.rows * spec.train.epochs
     micro = min(spec.train.micro_batch_size, spec.train.batch_size)
-    tokens = rows * length * (PADDING if micro > 1 else 1.0)
+    tokens = rows * length  # of packed rows; an architecture whose rows are padded computes up to twice as many
     # attention's backward pass costs two forward passes, a weight's only one
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim
     adapter = tokens * (6 * shape.adapter(spec) + 4 * shape.begun(spec))

@@ -14,6 +14,8 @@ from trials.training import trainer
 PAD = 0
 
 
+WEIGHTS = [{"loss": "dft"}, {"loss": "eaft", "l2": 0.02}, {"loss": "masked", "mask_above": 4.0, "kl": 0.5}]
+PENALTIES = [{"kl": 0.5}, {"l2": 0.02}, {"kl": 0.5, "l2": 0.02}]
 SETTINGS = Train(learning_rate=5e-3, batch_size=8, micro_batch_size=8, warmup=0.0)
 
 

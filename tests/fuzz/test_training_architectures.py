@@ -11,7 +11,7 @@ from trials.mix import Example
 from trials.models import base, layout, meta_model, rehearsal
 from trials.spec import Lora, Train
 from trials.template import IGNORED
-from trials.training import trainer
+from trials.training import packing, trainer
 
 LORA = Lora(rank=4, alpha=8, target_modules="all-linear")
 
@@ -68,7 +68,8 @@ def test_training_is_the_plain_loop(name):
         wanted = plain_losses(model, settings)
     with lora.adapted(loaded, LORA, 0) as model:
         start = trainer.beginning(model, settings)
-        inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9))
+        packed = packing.obstacle(model, settings, rows(), 0) is None
+        inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9), packed=packed)
         end = trainer.fit(inputs, start)
     assert [loss for _, loss in end.losses] == pytest.approx(wanted, abs=2e-3)
 

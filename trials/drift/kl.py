@@ -45,7 +45,7 @@ def base_alone(model: Any) -> Iterator[None]:
 
 def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(counted tokens, vocabulary), float32: log-probabilities that predict each token which the loss counts."""
-    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    given = {name: value for name, value in inputs.items() if name not in ("labels", "lengths")}
     logits = logits_at(model, given, predicting(counted(inputs["labels"])))
     return functional.log_softmax(logits.float(), dim=-1)
 

@@ -28,7 +28,7 @@ from trials.models.base import LoadedBase
 from trials.run import provenance, self_samples
 from trials.run.attempt import Attempt
 from trials.run.session import Session
-from trials.training import trainer, unsloth
+from trials.training import packing, trainer, unsloth
 
 
 class TrainingRows(NamedTuple):
@@ -234,7 +234,8 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
         attempt.reporter.training(tokens, start.step)
         if settings.backend == "unsloth":
             return unsloth.fit(inputs, start, spec.base, session.hub.locate(spec.base.model))
-        return trainer.fit(inputs, start)
+        packed = micro_batch_size > 1 and _packs(attempt, inputs)
+        return trainer.fit(replace(inputs, packed=packed), start)
 
     with attempt.phase("train"):
         start = progress.resume() or beginning
@@ -245,6 +246,15 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
     # with the seconds of earlier attempts, which the checkpoint carries
     attempt.record.seconds["train"] = round(attempt.record.seconds["train"] + start.seconds, 3)
     return end
+
+
+def _packs(attempt: Attempt, inputs: trainer.TrainingInputs) -> bool:
+    """Whether passes can be packed; records why they cannot."""
+    reason = packing.obstacle(inputs.model, inputs.settings, inputs.rows, inputs.pad_id)
+    note = f"training rows are padded, not packed: {reason}"
+    if reason and note not in attempt.record.notes:
+        attempt.record.notes.append(note)
+    return reason is None
 
 
 def _downloaded(there: Path, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Training on a GPU with CUDA graphs of the model's blocks: a forward and a backward graph for each padded length.
+"""Training on a GPU with CUDA graphs of the model's blocks: a forward and a backward graph for each size of a pass.
 
 A step of a small model is thousands of kernels of some microseconds each, and launching them one by one takes several times as
 long. Embeddings, head and loss stay outside of the graphs.
@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,27 +17,34 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from trials.evaluation.engine import shared_prefix
 from trials.models import base, cuda_graphs, oom
+from trials.training import packing
 
-_STEP = 64  # lengths are padded to multiples of this
+_STEP = 64  # lengths of padded rows are padded further to multiples of this
+_PACKED_STEP = (
+    256  # the tokens of a packed pass are filled up to multiples of this, a fifteenth on average for 16 rows of Alpaca
+)
 _FEWEST = 4  # number of passes of a length that pay for its capture, which takes about as long as that many steps
 
 
-def fits(model: Any) -> bool:
-    """Whether the PEFT model's blocks can be captured: no random numbers, and no attention mask but the causal one."""
+def fits(model: Any, packed: bool) -> bool:
+    """Whether the PEFT model's blocks can be captured: no random numbers, and attention that needs no mask."""
     # with dropout, a resumed training would draw other random numbers from a graph than an undisturbed one
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    return shared_prefix.fits(core) and not drops and not base.dropouts(core)
+    if drops or base.dropouts(core):
+        return False
+    return packing.has_kernel(core.device, core.dtype) if packed else shared_prefix.fits(core)
 
 
 @contextmanager
-def replayed(model: Any, rows: int, lengths: Sequence[int]) -> Iterator[None]:
-    """Within the context, training passes over `rows` right-padded rows are replayed. `lengths`: the lengths of all passes."""
+def replayed(model: Any, passes: Sequence[Sequence[int]], packed: bool) -> Iterator[None]:
+    """Within the context, training passes are replayed. `passes`: the lengths of each pass's rows."""
     core = model.get_base_model()
     most = getattr(core.config, "max_position_embeddings", None) or math.inf
-    times = Counter(map(_width, lengths))
-    body, blocks = core.base_model, _Blocks(core)
-    blocks.prepare(rows, sorted((width for width in times if times[width] >= _FEWEST and width <= most), reverse=True))
+    body, blocks = core.base_model, _Blocks(core, packed, max(map(len, passes), default=0))
+    times = Counter(map(blocks.shape, passes))
+    shapes = [shape for shape in times if times[shape] >= _FEWEST and (packed or shape[1] <= most)]
+    blocks.prepare(sorted(shapes, key=lambda shape: -shape[1]), max(map(max, passes), default=0))
     own = body.__dict__.get("forward")  # accelerate may have set one
     body.forward = blocks.forward
     try:
@@ -47,36 +55,53 @@ def replayed(model: Any, rows: int, lengths: Sequence[int]) -> Iterator[None]:
             body.forward = own
 
 
-def _width(length: int) -> int:
-    return -(-length // _STEP) * _STEP
+Shape = tuple[int, int]
+"""(rows, positions) of a pass over padded rows, (1, positions) of a packed one."""
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What a packed pass needs besides its states."""
+
+    positions: torch.Tensor
+    """(1, width): each token's position in its row."""
+    rows: packing.Rows
 
 
 class _Blocks:
     """Replaces the forward method of the model's body: embeds, pads, replays."""
 
-    def __init__(self, core: Any):
-        self.core, self.body, self.usual = core, core.base_model, core.base_model.forward
+    def __init__(self, core: Any, packed: bool, rows: int):
+        self.core, self.packed, self.rows = core, packed, rows
+        self.body, self.usual = core.base_model, core.base_model.forward
         self.embedded = core.get_input_embeddings()
         self.kind: type[Any] = BaseModelOutputWithPast  # of output
-        self.ready: dict[tuple[int, int], Callable[[torch.Tensor], torch.Tensor]] = {}
-        """The replay of the blocks by the (rows, length) of its input."""
+        self.ready: dict[Shape, Callable[[torch.Tensor, _Packed | None], torch.Tensor]] = {}
+        """The replay of the blocks by the shape of its input."""
 
-    def prepare(self, rows: int, widths: Sequence[int]) -> None:
-        """Captures the graphs before the first step, the widest first, so that the others reuse its memory."""
+    def shape(self, lengths: Sequence[int]) -> Shape:
+        """The shape of a pass over rows of these lengths."""
+        return (1, _width(sum(lengths), _PACKED_STEP)) if self.packed else (len(lengths), _width(max(lengths), _STEP))
+
+    def prepare(self, shapes: Sequence[Shape], longest: int) -> None:
+        """Captures the graphs before the first step, the widest first, so that the others reuse its memory.
+
+        `longest`: tokens of the longest row.
+        """
         oom.release()
         training, pool = self.body.training, None
         self.body.train()
         try:
-            for width in widths:
+            for shape in shapes:
                 with torch.no_grad():
-                    like = self.embedded(torch.zeros(rows, width, dtype=torch.long, device=self.core.device))
-                made = _Graphs(self, like)
+                    like = self.embedded(torch.zeros(shape, dtype=torch.long, device=self.core.device))
+                made = _Graphs(self, like, _room(shape[1], self.rows, longest, like.device) if self.packed else None)
                 run, capture = functools.partial(made.run, self), functools.partial(made.capture, self, pool)
                 # all or none, so that a resumed training replays the same steps as an undisturbed one
                 if cuda_graphs.tried(self.core, run, capture) is None:
                     self.ready = {}
                     return
-                self.ready[rows, width], pool = functools.partial(_replay, made), made.forward.pool()
+                self.ready[shape], pool = functools.partial(_replay, made), made.forward.pool()
         finally:
             self.body.train(training)
 
@@ -84,19 +109,39 @@ class _Blocks:
         training = input_ids is not None and torch.is_grad_enabled() and self.body.training
         if input_ids is None or not training or others.get("output_hidden_states"):
             return self.usual(input_ids=input_ids, **others)
-        (count, length), width = input_ids.shape, _width(input_ids.shape[1])
-        if (count, width) not in self.ready:
+        (count, length), rows = input_ids.shape, packing.active()
+        width = _width(length, _STEP if rows is None else _PACKED_STEP)
+        if (count, width) not in self.ready or (rows is None) == self.packed:
             return self.usual(input_ids=input_ids, **others)
         states = torch.nn.functional.pad(self.embedded(input_ids), (0, 0, 0, width - length))
-        found = self.ready[count, width](states)
+        given = None
+        if rows is not None:
+            positions = torch.nn.functional.pad(others["position_ids"], (0, width - length))
+            given = _Packed(positions, rows.filled(width, self.rows))
+        found = self.ready[count, width](states, given)
         return self.kind(last_hidden_state=found[:, :length])
 
-    def blocks(self, states: torch.Tensor) -> torch.Tensor:
-        # no mask: the padding lies behind a row's tokens, where causal attention hides it
-        found = self.usual(inputs_embeds=states, use_cache=False)
+    def blocks(self, states: torch.Tensor, given: _Packed | None) -> torch.Tensor:
+        if given is None:
+            # no mask: the padding lies behind a row's tokens, where causal attention hides it
+            found = self.usual(inputs_embeds=states, use_cache=False)
+        else:
+            with packing.kept_apart(self.core, given.rows):
+                found = self.usual(inputs_embeds=states, position_ids=given.positions, use_cache=False)
         self.kind = type(found)
         last: torch.Tensor = found.last_hidden_state
         return last
+
+
+def _width(length: int, step: int) -> int:
+    return -(-length // step) * step
+
+
+def _room(width: int, rows: int, longest: int, device: torch.device) -> _Packed:
+    """Static inputs of a packed pass, for at most so many rows and one that fills it up."""
+    longest = max(longest, _PACKED_STEP)
+    starts = (torch.arange(rows + 2, dtype=torch.int32, device=device) * longest).clamp(max=width)
+    return _Packed(torch.arange(width, device=device)[None], packing.Rows((), starts, longest))
 
 
 class _Graphs:
@@ -109,15 +154,15 @@ class _Graphs:
     gradients: Sequence[torch.Tensor | None]
     """Gradients of the weights."""
 
-    def __init__(self, blocks: _Blocks, like: torch.Tensor):
+    def __init__(self, blocks: _Blocks, like: torch.Tensor, given: _Packed | None):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
-        self.states, self.gradient = torch.zeros_like(like), torch.zeros_like(like)
+        self.states, self.gradient, self.given = torch.zeros_like(like), torch.zeros_like(like), given
 
     def run(self, blocks: _Blocks) -> None:
-        self._back(blocks.blocks(self.states))
+        self._back(blocks.blocks(self.states, self.given))
 
     def capture(self, blocks: _Blocks, pool: tuple[int, int] | None) -> bool:
-        self.forward, out = cuda_graphs.captured(lambda: blocks.blocks(self.states), pool)
+        self.forward, out = cuda_graphs.captured(lambda: blocks.blocks(self.states, self.given), pool)
         self.backward, self.gradients = cuda_graphs.captured(lambda: self._back(out), self.forward.pool())
         self.out = out.detach()
         return True
@@ -126,7 +171,10 @@ class _Graphs:
         return torch.autograd.grad(out, self.weights, self.gradient, allow_unused=True)
 
 
-def _replay(graphs: _Graphs, states: torch.Tensor) -> torch.Tensor:
+def _replay(graphs: _Graphs, states: torch.Tensor, given: _Packed | None) -> torch.Tensor:
+    if given is not None and graphs.given is not None:
+        graphs.given.positions.copy_(given.positions)
+        graphs.given.rows.starts.copy_(given.rows.starts)
     found: torch.Tensor = _Replay.apply(graphs, states, *graphs.weights)
     return found
 

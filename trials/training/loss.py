@@ -14,7 +14,7 @@ from trials.data.batching import counted
 from trials.drift import kl as drift
 from trials.models.lm_head import logits_at, predicting
 from trials.spec import Train
-from trials.training import token_weights
+from trials.training import packing, token_weights
 
 
 def squared_update(model: Any) -> torch.Tensor:
@@ -46,21 +46,26 @@ class Regularised(Trainer):
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        # from the logits, because some models' own loss ignores num_items_in_batch and averages over the micro-batch
+        with packing.kept_apart(model.get_base_model(), packing.rows_of(model, inputs)):
+            return self._loss(model, inputs, num_items_in_batch)
+
+    def _loss(self, model: Any, inputs: dict[str, Any], tokens: Any) -> torch.Tensor:
+        """The pass's share of the loss of an optimiser step with so many counted tokens."""
+        # from the logits, because some models' own loss ignores `tokens` and averages over the micro-batch
         here = counted(inputs["labels"])
         kl, l2, base = self.settings.kl, self.settings.l2, None
         if kl > 0 or self.settings.loss == "masked":
             # in evaluation mode: without noise or dropout, and without drawing random numbers
             with drift.evaluating(model), drift.base_alone(model):
                 base = drift.log_probabilities(model, inputs)
-        given = {name: value for name, value in inputs.items() if name != "labels"}
+        given = {name: value for name, value in inputs.items() if name not in ("labels", "lengths")}
         logits = logits_at(model, given, predicting(here)).float()
-        loss = self._cross_entropy(logits, inputs["labels"][:, 1:][here], base) / num_items_in_batch
+        loss = self._cross_entropy(logits, inputs["labels"][:, 1:][here], base) / tokens
         if base is not None and kl > 0:
             tuned = torch.log_softmax(logits, dim=-1)
-            loss = loss + self._recorded("kl", kl * drift.kl(base, tuned) / num_items_in_batch)
+            loss = loss + self._recorded("kl", kl * drift.kl(base, tuned) / tokens)
         if l2 > 0:
-            loss = loss + self._recorded("l2", l2 * squared_update(model) * here.sum() / num_items_in_batch)
+            loss = loss + self._recorded("l2", l2 * squared_update(model) * here.sum() / tokens)
         return loss
 
     def _cross_entropy(self, logits: torch.Tensor, wanted: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:

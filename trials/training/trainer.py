@@ -25,7 +25,7 @@ from trials.drift import kl as drift
 from trials.errors import InputError
 from trials.mix import Example
 from trials.spec import Train
-from trials.training import graphed_blocks
+from trials.training import graphed_blocks, packing
 from trials.training.loss import Regularised
 
 KL_CHECKS = 20
@@ -105,6 +105,8 @@ class TrainingInputs:
     """train.stop_kl measures the KL on the first KL_ROWS of them."""
     reached: Callable[[int, float], None] = lambda step, loss: None
     """Called after every step, with its loss."""
+    packed: bool = False
+    """Whether passes are packed (packing.py)."""
     until: int | None = None
     """The step after which the training is cut off, and its state saved."""
 
@@ -337,14 +339,14 @@ def noisy(model: Any, size: float) -> Iterator[None]:
 
 
 @contextmanager
-def _fast(model: Any, rows: Sequence[Example], micro: int) -> Iterator[None]:
+def _fast(inputs: TrainingInputs, micro: int) -> Iterator[None]:
     """Replays the blocks as CUDA graphs within the context, on a GPU whose model allows it."""
-    # `rows` are those of the whole training, so that a resumed one replays the same steps
-    if model.device.type != "cuda" or not graphed_blocks.fits(model):
+    model, rows = inputs.model, inputs.rows  # the rows of the whole training, so that a resumed one replays the same steps
+    if model.device.type != "cuda" or not graphed_blocks.fits(model, inputs.packed):
         yield
         return
-    longest = [max(len(row.input_ids) for row in rows[i : i + micro]) for i in range(0, len(rows) - micro + 1, micro)]
-    with graphed_blocks.replayed(model, micro, longest):
+    full = range(0, len(rows) - micro + 1, micro)
+    with graphed_blocks.replayed(model, [[len(row.input_ids) for row in rows[i : i + micro]] for i in full], inputs.packed):
         yield
 
 
@@ -362,7 +364,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
             model=model,
             args=arguments(settings, start.micro_batch_size, folder),
             train_dataset=list(left),
-            data_collator=lambda batch: collate(batch, inputs.pad_id),
+            data_collator=packing.packed if inputs.packed else lambda batch: collate(batch, inputs.pad_id),
             settings=settings,
         )
         # would print every log entry to standard output, which --json keeps machine-readable
@@ -375,7 +377,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
         watch = _Watch(inputs, start, trainer, schedule)
         trainer.add_callback(watch)
         if left:
-            with _fast(model, inputs.rows, start.micro_batch_size), noisy(model, settings.neftune):
+            with _fast(inputs, start.micro_batch_size), noisy(model, settings.neftune):
                 trainer.train()
     model.eval()
     return check_end(watch.end())

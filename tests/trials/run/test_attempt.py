@@ -15,7 +15,7 @@ from trials.models import oom
 from trials.run.attempt import Attempt, HeldElsewhere
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
-from trials.training import trainer
+from trials.training import packing, trainer
 
 EVERY_STEP = trainer.Pace(seconds=0.0, share=float("inf"))
 
@@ -26,8 +26,10 @@ def memory_for(worker: Worker, spec: TrialSpec, rows: int, *, training: bool, af
     calls = []
 
     def hook(module, given):
-        if module.training == training and given[0].shape[0] > rows:
-            calls.append(given[0].shape[0])
+        packed = packing.active()
+        count = len(packed.lengths) if packed else given[0].shape[0]
+        if module.training == training and count > rows:
+            calls.append(count)
             if len(calls) > after:
                 torch.empty(1 << 50, dtype=torch.uint8)
 

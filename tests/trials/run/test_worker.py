@@ -185,14 +185,14 @@ def adapter(worker: Worker, record: TrialRecord) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("step", [2, 4], ids=["in-between", "last"])
 def test_non_finite_gradient_fails_the_trial(another, little, monkeypatch, step):
-    beginning, calls = trainer.beginning, []
+    fit, calls = trainer.fit, []
 
-    def poisoned(model, settings):
-        weight = next(iter(trainer.trainable(model).values()))
+    def poisoned(inputs, start):
+        weight = next(iter(trainer.trainable(inputs.model).values()))
         weight.register_hook(lambda gradient: calls.append(1) or gradient * (float("inf") if len(calls) == step else 1.0))
-        return beginning(model, settings)
+        return fit(inputs, start)
 
-    monkeypatch.setattr(trainer, "beginning", poisoned)
+    monkeypatch.setattr(trainer, "fit", poisoned)
     worker = another(EVERY_STEP)
     record = worker.run(little)
     assert record.failure.kind == "NonFiniteLoss"

@@ -15,35 +15,44 @@ from trials.spec import Lora
 from trials.training import graphed_blocks, trainer
 
 
-def trained(loaded, rows: list[Example], monkeypatch, replay: bool) -> tuple[trainer.State, set[tuple[int, int]]]:
+def trained(
+    loaded, rows: list[Example], monkeypatch, replay: bool, packed: bool = False
+) -> tuple[trainer.State, set[tuple[int, int]]]:
     shapes = set()
 
-    def noted(self, states: torch.Tensor) -> torch.Tensor:
+    def noted(self, states: torch.Tensor, given) -> torch.Tensor:
         shapes.add(tuple(states.shape[:2]))
-        return self.blocks(states)
+        assert (given is not None) is packed
+        return self.blocks(states, given)
 
-    def uncaptured(self, rows: int, widths: list[int]) -> None:
-        self.ready = {(rows, width): functools.partial(noted, self) for width in widths}
+    def uncaptured(self, some: list[tuple[int, int]], longest: int) -> None:
+        self.ready = {shape: functools.partial(noted, self) for shape in some}
 
     monkeypatch.setattr(graphed_blocks._Blocks, "prepare", uncaptured)
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         usual = model.get_base_model().base_model.forward
-        lengths = [64] * 4 if replay else []
-        with graphed_blocks.replayed(model, SETTINGS.micro_batch_size, lengths):
+        lengths = [len(row.input_ids) for row in rows]
+        full = [lengths[i : i + 8] for i in range(0, len(rows) - 7, 8)] if replay else []
+        with graphed_blocks.replayed(model, full * 2, packed):
             start = trainer.beginning(model, SETTINGS)
             never = trainer.Pace(seconds=float("inf"))
-            end = trainer.fit(trainer.TrainingInputs(model, PAD, rows, SETTINGS, lambda state: None, never), start)
+            end = trainer.fit(
+                trainer.TrainingInputs(model, PAD, rows, SETTINGS, lambda state: None, never, packed=packed), start
+            )
         assert model.get_base_model().base_model.forward == usual
         return trainer.State(
             end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses
         ), set(shapes)
 
 
-def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch):
+@pytest.mark.parametrize("packed", [False, True])
+def test_replayed_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch, packed):
     short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
-    (plain, none), (other, shapes) = (trained(loaded, short, monkeypatch, replay) for replay in (False, True))
+    plain, none = trained(loaded, short, monkeypatch, replay=False)
+    other, shapes = trained(loaded, short, monkeypatch, replay=True, packed=packed)
     assert none == set()
-    assert shapes == {(8, 64)}  # the last batch has fewer rows and is not replayed
+    # the last batch has fewer rows; padded, it is not replayed, and its packed size occurs too rarely
+    assert shapes == ({(1, 512)} if packed else {(8, 64)})
     for (_, one), (_, two) in zip(plain.losses, other.losses, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
     for name, weight in plain.weights.items():
@@ -71,7 +80,7 @@ def test_gradients_of_several_replays_add_up():
     there.backward = Graph(backward)
     inputs = [torch.randn(3) for _ in range(3)]
     for one in inputs:
-        (graphed_blocks._replay(there, one) ** 2).sum().backward()
+        (graphed_blocks._replay(there, one, None) ** 2).sum().backward()
     found = [weight.grad for weight in weights]
     for weight in weights:
         weight.grad = None
@@ -90,7 +99,7 @@ def test_mixture_of_experts_returns_its_own_output_class():
     ).train()
     ids = torch.randint(1, 97, (2, 30))
     usual = experts(input_ids=ids).logits
-    blocks = graphed_blocks._Blocks(experts)
+    blocks = graphed_blocks._Blocks(experts, False, 2)
     blocks.ready = {(2, 64): blocks.blocks}
     experts.model.forward = blocks.forward
     assert torch.allclose(experts(input_ids=ids).logits, usual, atol=1e-5)
@@ -100,7 +109,7 @@ def test_mixture_of_experts_returns_its_own_output_class():
 def test_base_with_dropout_is_not_replayed(loaded, name, monkeypatch):
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
-        assert not graphed_blocks.fits(model)
+        assert not graphed_blocks.fits(model, False)
 
 
 def test_unused_dropout_setting_does_not_prevent_replay():
@@ -112,4 +121,4 @@ def test_unused_dropout_setting_does_not_prevent_replay():
 @pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
 def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
     with adapter.adapted(loaded, lora, 0) as model:
-        assert graphed_blocks.fits(model) is fits
+        assert graphed_blocks.fits(model, False) is fits

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.factories.configs import CONFIG, deep
-from tests.factories.training import PAD, SETTINGS, changed, fitted
+from tests.factories.training import PAD, PENALTIES, SETTINGS, WEIGHTS, changed, fitted
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
 from trials.drift import kl as drift
@@ -14,8 +14,6 @@ from trials.template import IGNORED
 from trials.training import loss as objective
 from trials.training import trainer
 
-WEIGHTS = [{"loss": "dft"}, {"loss": "eaft", "l2": 0.02}, {"loss": "masked", "mask_above": 4.0, "kl": 0.5}]
-PENALTIES = [{"kl": 0.5}, {"l2": 0.02}, {"kl": 0.5, "l2": 0.02}]
 NEVER = trainer.Pace(seconds=float("inf"))
 
 

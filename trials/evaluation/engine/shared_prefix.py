@@ -23,7 +23,7 @@ _NAME = "slimsweep_prefix"
 """Name under which transformers knows the attention below."""
 _MOST = 2**25
 """Scores in memory at once."""
-_UNKNOWN = ("softcap", "s_aux", "position_bias")
+UNKNOWN = ("softcap", "s_aux", "position_bias")
 """Arguments of some architectures' attention that the one here does not implement."""
 
 # scaled_dot_product_attention itself calls it on a CPU, and drops the sums that are needed here
@@ -102,8 +102,8 @@ def attention(
     `query`: (rows, heads, positions, width). Every position sees all of the beginning; `attention_mask`, (rows, 1, positions,
     keys), is true where it sees an own key. Returns (rows, positions, heads, width).
     """
-    if any(others.get(name) is not None for name in _UNKNOWN):
-        raise NotImplementedError(f"attention with {', '.join(_UNKNOWN)} to a beginning that rows share")
+    if any(others.get(name) is not None for name in UNKNOWN):
+        raise NotImplementedError(f"attention with {', '.join(UNKNOWN)} to a beginning that rows share")
     cache = _active[-1]
     keys, values = cache.beginning[module.layer_idx] if cache.beginning else (key[:1, :, :0], value[:1, :, :0])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

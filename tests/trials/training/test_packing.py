@@ -1,0 +1,113 @@
+"""Packed rows train as padded ones: same loss, same gradients, and none of another row's tokens."""
+
+import re
+
+import pytest
+import torch
+
+from tests.factories.training import PAD, PENALTIES, SETTINGS, WEIGHTS, changed, fitted
+from tests.fuzz import miniatures
+from trials.adapters import lora as adapter
+from trials.data.batching import collate, counted
+from trials.mix import Example
+from trials.models import base
+from trials.spec import Lora
+from trials.template import IGNORED
+from trials.training import packing
+
+LORA = Lora(rank=4, alpha=8, target_modules="all-linear")
+
+
+def drawn(*lengths: int) -> list[Example]:
+    generator = torch.Generator().manual_seed(1)
+    texts = [torch.randint(5, 1500, (length,), generator=generator).tolist() for length in lengths]
+    return [Example("x", ids, [IGNORED] * (len(ids) // 3) + ids[len(ids) // 3 :]) for ids in texts]
+
+
+def miniature(name: str, **settings) -> base.LoadedBase:
+    return base.LoadedBase(miniatures.miniature(name, **settings).requires_grad_(False), miniatures.tokenizer(), None)
+
+
+def obstacle(loaded, rows, settings=SETTINGS, lora=LORA) -> str | None:
+    with adapter.adapted(loaded, lora, 0) as model:
+        return packing.obstacle(model, settings, rows, PAD)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gpt_neox", "olmo2"])
+def test_gradients_equal_those_of_padded_rows(name):
+    loaded, rows = miniature(name), drawn(31, 9, 40, 1, 17)
+    assert obstacle(loaded, rows) is None
+    with adapter.adapted(loaded, LORA, 0) as model:
+        generator = torch.Generator().manual_seed(2)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.data.add_(torch.randn(weight.shape, generator=generator) * 0.05)
+        model.train()
+        padded, packed = (packing._gradient(model, batch) for batch in (collate(rows, PAD), packing.packed(rows)))
+    assert padded.norm() > 0
+    assert (padded - packed).norm() < 1e-6 * padded.norm()
+
+
+def test_packed_rows_count_the_same_tokens(rows):
+    assert int(counted(packing.packed(rows)["labels"]).sum()) == int(counted(collate(rows, PAD)["labels"]).sum())
+    whole = [Example("x", [3, 4, 5], [3, 4, 5]), Example("x", [6], [6]), Example("x", [7, 8], [7, 8])]
+    batch = packing.packed(whole)
+    assert batch["labels"].tolist() == [[IGNORED, 4, 5, IGNORED, IGNORED, 8]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("values", [{}, *PENALTIES, *WEIGHTS], ids=str)
+def test_every_loss_and_penalty_is_that_of_padded_rows(loaded, rows, values):
+    settings = changed(**values, micro_batch_size=4)
+    (padded, _), (packed, _) = (fitted(loaded, rows, settings, packed=packed) for packed in (False, True))
+    assert [loss for _, loss in packed.losses] == pytest.approx([loss for _, loss in padded.losses], rel=1e-5)
+    assert packed.penalties == pytest.approx(padded.penalties, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mamba", "forward pass takes no"),
+        ("gpt_neo", "its attention is its own|gradients of packed rows differ"),
+        ("bloom", "takes no position_ids|its attention is its own"),
+        ("gemma3_text", "its past has a window"),
+        ("qwen3_next", "its past has a window, a state"),
+    ],
+)
+def test_architectures_that_cannot_are_padded(name, reason):
+    assert re.search(reason, str(obstacle(miniature(name), drawn(31, 9))))
+
+
+def test_model_that_reads_across_rows_is_padded(monkeypatch):
+    loaded = miniature("llama")
+
+    def leaking(module, query, key, value, mask, **others):
+        found = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        return found.transpose(1, 2), None
+
+    monkeypatch.setitem(packing.AttentionInterface._global_mapping, packing._NAME, leaking)
+    assert "differ" in str(obstacle(loaded, drawn(31, 9)))
+
+
+def test_noise_and_dropout_are_padded(loaded, rows):
+    assert "neftune" in str(obstacle(loaded, rows, changed(neftune=5.0)))
+    assert "dropout" in str(obstacle(loaded, rows, lora=Lora(rank=4, dropout=0.1)))
+    assert obstacle(loaded, rows) is None
+
+
+def test_attention_is_the_models_own_after_a_pass_that_fails(loaded, rows):
+    with adapter.adapted(loaded, LORA, 0) as model:
+        core = model.get_base_model()
+        usual = core.config._attn_implementation
+        with pytest.raises(ZeroDivisionError), packing.kept_apart(core, packing.rows_of(model, packing.packed(rows))):
+            assert core.config._attn_implementation != usual
+            raise ZeroDivisionError
+        assert core.config._attn_implementation == usual
+        assert packing.active() is None
+
+
+def test_pass_is_filled_up_by_a_row_of_its_own():
+    rows = packing.Rows.of([5, 3], torch.device("cpu"))
+    filled = rows.filled(12, 3)
+    assert (filled.lengths, filled.starts.tolist(), filled.longest) == ([5, 3, 4], [0, 5, 8, 12, 12], 5)
+    assert rows.filled(8, 2).lengths == [5, 3]
