@@ -65,6 +65,7 @@ def test_trial_alone_gives_identical_metrics(swept, another):
     assert worker.session.ledger.documents(key).equals(swept_ledger.documents(key))
 
 
+@pytest.mark.slow
 def test_several_trials_per_pass_give_the_same_scores(swept, tmp_path):
     """The results of several trials go through Tune together."""
     parts = deep(CONFIG)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.factories.specs import changed, small_spec
@@ -36,6 +37,7 @@ def test_storage_defaults_to_runs():
     assert parser().parse_args(["spec.yaml"]).storage == "runs"
 
 
+@pytest.mark.slow
 def test_several_specs_are_trained_in_one_pass(tmp_path, monkeypatch, capsys):
     specs = [small_spec(), changed(small_spec(), lora={"rank": 2})]
     paths = [tmp_path / f"{number}.yaml" for number in range(2)]

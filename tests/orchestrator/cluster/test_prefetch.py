@@ -121,6 +121,7 @@ def test_concurrent_workers_fetch_once(hub, config, tmp_path, monkeypatch):
     assert hub[WEIGHTS] == 1
 
 
+@pytest.mark.slow
 def test_stock_task_is_fetched_where_the_mirror_lacks_its_data(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(connect.ray, "nodes", list)
     parts["hub_mirror"] = str(tmp_path)

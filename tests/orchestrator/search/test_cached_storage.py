@@ -80,7 +80,9 @@ def everything(study: optuna.Study) -> list[dict]:
     return [dict(vars(trial)) for trial in study.get_trials()]
 
 
-@pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler, optuna.samplers.NSGAIISampler])
+@pytest.mark.parametrize(
+    "sampler", [optuna.samplers.TPESampler, pytest.param(optuna.samplers.NSGAIISampler, marks=pytest.mark.slow)]
+)
 def test_trials_equal_those_of_optunas_cache(sampler, tmp_path):
     found = []
     for kind in (CachedStorage, _CachedStorage):

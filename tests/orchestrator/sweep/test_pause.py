@@ -41,6 +41,7 @@ def test_a_look_at_all_searched_documents_has_the_metrics_of_the_record(another,
         assert whole["errors"][name] == pytest.approx(found[name].stderr, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_base_is_not_measured_yet_runs_to_its_end(another, spec, config):
     worker = another()
     asked = criteria(config, 0.5, 0.25)

@@ -147,6 +147,7 @@ def test_documents_have_lm_evals_own_hashes(worker, spec):
         )
 
 
+@pytest.mark.slow
 def test_ruined_trial_is_given_up_and_a_good_one_is_not(another, spec):
     wanted = {role: one.model_copy(update={"documents": 160}) for role, one in spec.eval.items()}
     good = spec.model_copy(update={"eval": wanted, "train": spec.train.model_copy(update={"learning_rate": 1e-5})})
