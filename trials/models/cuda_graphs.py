@@ -22,14 +22,14 @@ _WARM = 2  # warm-up runs outside of a graph, in which libraries select their ke
 
 
 @cache
-def _stream() -> torch.cuda.Stream:
-    """One stream for all captures, because autograd runs a backward pass on the stream of its forward pass."""
-    return torch.cuda.Stream()
+def _stream(device: int) -> torch.cuda.Stream:
+    """One stream for all captures on a device, because autograd runs a backward pass on the stream of its forward pass."""
+    return torch.cuda.Stream(device)
 
 
 def _warm(run: Callable[[], object]) -> None:
     """Runs the function on the stream of its capture."""
-    stream = _stream()
+    stream = _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(_WARM):
@@ -45,7 +45,7 @@ def captured(run: Callable[[], Result], pool: tuple[int, int] | None = None) -> 
     collected = gc.isenabled()
     gc.disable()  # the collector might free another graph, which must not happen during a capture
     try:
-        with torch.cuda.stream(_stream()):
+        with torch.cuda.stream(_stream(torch.cuda.current_device())):
             graph.capture_begin(*(() if pool is None else (pool,)))
             try:
                 found = run()

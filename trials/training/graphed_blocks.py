@@ -154,6 +154,9 @@ class _Graphs:
     gradients: Sequence[torch.Tensor | None]
     """Gradients of the weights."""
 
+    pending = False
+    """Whether a forward pass waits for its backward pass, which needs what the graphs' memory holds."""
+
     def __init__(self, blocks: _Blocks, like: torch.Tensor, given: _Packed | None):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
         self.states, self.gradient, self.given = torch.zeros_like(like), torch.zeros_like(like), given
@@ -182,16 +185,19 @@ def _replay(graphs: _Graphs, states: torch.Tensor, given: _Packed | None) -> tor
 class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graphs: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        ctx.graphs = graphs
+        if graphs.pending:
+            raise RuntimeError("a pass of this size is replayed before the backward pass of the one before it")
+        ctx.graphs, graphs.pending = graphs, True
         graphs.states.copy_(states)
         graphs.forward.replay()
-        return graphs.out.detach()
+        return graphs.out.clone()  # the next replay writes into `out`
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
         graphs: _Graphs = ctx.graphs
         graphs.gradient.copy_(gradient)
         graphs.backward.replay()
+        graphs.pending = False
         # copies: the next replay overwrites these tensors, and a step may accumulate several
         copies = iter(torch._foreach_mul([one for one in graphs.gradients if one is not None], 1.0))
         return None, None, *(None if one is None else next(copies) for one in graphs.gradients)

@@ -4,6 +4,8 @@ Loss and penalties are normalised per optimiser step: a micro-batch contributes 
 the micro-batch size changes results by rounding only.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,19 @@ def squared_update(model: Any) -> torch.Tensor:
     return torch.stack(norms).sum()
 
 
+class _Steep(torch.autograd.Function):
+    """The same value, with a gradient that is `scale` times as large."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scale)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        return gradient * ctx.saved_tensors[0], None
+
+
 class Regularised(Trainer):
     """A Trainer with the weights of `settings.loss`, whose loss includes `kl` x KL(base || tuned) and `l2` x squared_update."""
 
@@ -33,6 +48,23 @@ class Regularised(Trainer):
         self.model_accepts_loss_kwargs = self._loss_shifts_labels = True
         self.settings = settings
         self._penalties: dict[str, torch.Tensor] = {}
+        self._scale = torch.ones(())
+        """Factor on the gradients inside of a model in float16."""
+
+    @contextmanager
+    def scaled(self) -> Iterator[None]:
+        """Within the context, gradients of a model in float16 are scaled, and those of its adapter scaled back.
+
+        A token's share of a mean over 200,000 is less than float16's smallest normal number.
+        """
+        assert self.model is not None
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad and self.model.dtype == torch.float16]
+        hooks = [weight.register_hook(lambda gradient: gradient / self._scale.to(gradient)) for weight in weights]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # unused, and the Trainer would count the parameters for it at every step
@@ -47,7 +79,12 @@ class Regularised(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         with packing.kept_apart(model.get_base_model(), packing.rows_of(model, inputs)):
-            return self._loss(model, inputs, num_items_in_batch)
+            loss = self._loss(model, inputs, num_items_in_batch)
+        if model.dtype != torch.float16:
+            return loss
+        # gradients of the sum over the step's tokens, up to a power of two, which rounds nothing
+        self._scale = torch.as_tensor(num_items_in_batch, device=loss.device).float().log2().floor().exp2()
+        return _Steep.apply(loss, self._scale)
 
     def _loss(self, model: Any, inputs: dict[str, Any], tokens: Any) -> torch.Tensor:
         """The pass's share of the loss of an optimiser step with so many counted tokens."""

@@ -377,7 +377,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
         watch = _Watch(inputs, start, trainer, schedule)
         trainer.add_callback(watch)
         if left:
-            with _fast(inputs, start.micro_batch_size), noisy(model, settings.neftune):
+            with _fast(inputs, start.micro_batch_size), noisy(model, settings.neftune), trainer.scaled():
                 trainer.train()
     model.eval()
     return check_end(watch.end())

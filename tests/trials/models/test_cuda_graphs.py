@@ -1,4 +1,4 @@
-"""A failed capture is reported and not repeated."""
+"""A failed capture is reported and not repeated; each device has a stream of its own."""
 
 import pytest
 import torch
@@ -37,3 +37,13 @@ def test_error_in_the_warm_up_is_raised(monkeypatch):
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         cuda_graphs.tried(torch.nn.Linear(1, 1), broken, lambda: 7)
+
+
+def test_each_device_has_one_stream_for_its_captures(monkeypatch):
+    """A stream belongs to the device that was current when it was made."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: ("stream of", device, object()))
+    cuda_graphs._stream.cache_clear()
+    first, second = cuda_graphs._stream(0), cuda_graphs._stream(1)
+    assert (first[1], second[1]) == (0, 1)
+    assert cuda_graphs._stream(0) is first
+    cuda_graphs._stream.cache_clear()

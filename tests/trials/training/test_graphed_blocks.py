@@ -66,11 +66,13 @@ class Graph:
         self.replay = replay
 
 
-def test_gradients_of_several_replays_add_up():
+@pytest.fixture
+def graphs():
+    """Graphs of the product of the states and two weights; a third weight is unused."""
     weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
     there = object.__new__(graphed_blocks._Graphs)
     there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
-    there.gradients = [torch.zeros(3), torch.zeros(3), None]  # the last weight is unused
+    there.gradients = [torch.zeros(3), torch.zeros(3), None]
 
     def backward() -> None:
         there.gradients[0].copy_(there.gradient * there.states * weights[1])
@@ -78,9 +80,14 @@ def test_gradients_of_several_replays_add_up():
 
     there.forward = Graph(lambda: there.out.copy_(there.states * weights[0].detach() * weights[1].detach()))
     there.backward = Graph(backward)
+    return there
+
+
+def test_gradients_of_several_replays_add_up(graphs):
+    weights = graphs.weights
     inputs = [torch.randn(3) for _ in range(3)]
     for one in inputs:
-        (graphed_blocks._replay(there, one, None) ** 2).sum().backward()
+        (graphed_blocks._replay(graphs, one, None) ** 2).sum().backward()
     found = [weight.grad for weight in weights]
     for weight in weights:
         weight.grad = None
@@ -89,6 +96,20 @@ def test_gradients_of_several_replays_add_up():
     for one, weight in zip(found[:2], weights[:2], strict=True):
         assert torch.allclose(one, weight.grad)
     assert found[2] is None
+
+
+def test_output_of_a_replay_outlives_the_next_one(graphs):
+    first = graphed_blocks._replay(graphs, torch.ones(3), None)
+    before = first.detach().clone()
+    first.sum().backward()
+    graphed_blocks._replay(graphs, torch.zeros(3), None).sum().backward()
+    assert torch.equal(first, before)
+
+
+def test_replay_before_the_last_ones_backward_pass_is_refused(graphs):
+    graphed_blocks._replay(graphs, torch.ones(3), None)
+    with pytest.raises(RuntimeError, match="before the backward pass"):
+        graphed_blocks._replay(graphs, torch.ones(3), None)
 
 
 def test_mixture_of_experts_returns_its_own_output_class():

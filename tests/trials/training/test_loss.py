@@ -1,5 +1,7 @@
 """Loss and penalties follow their formulas for every micro-batch size."""
 
+import tempfile
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -8,8 +10,11 @@ from tests.factories.configs import CONFIG, deep
 from tests.factories.training import PAD, PENALTIES, SETTINGS, WEIGHTS, changed, fitted
 from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
+from trials.data.batching import collate
 from trials.drift import kl as drift
-from trials.spec import Lora, TrialSpec
+from trials.hub.hub import Hub
+from trials.models import base
+from trials.spec import Base, Lora, TrialSpec
 from trials.template import IGNORED
 from trials.training import loss as objective
 from trials.training import trainer
@@ -148,3 +153,19 @@ def test_the_three_weights_learn_differently(loaded, rows):
     weights = [torch.cat([end.weights[name].flatten() for name in sorted(end.weights)]) for end in ends]
     for i, one in enumerate(weights):
         assert not any(torch.allclose(one, other, rtol=1e-3) for other in weights[:i])
+
+
+def test_gradients_in_float16_are_those_of_a_small_batch_however_large_it_is(rows):
+    half = base.load(Base(model="micro", dtype="float16"), Hub())
+
+    def gradient(tokens: int) -> torch.Tensor:
+        with adapter.adapted(half, Lora(rank=4), 0) as model, tempfile.TemporaryDirectory() as folder:
+            made = objective.Regularised(model=model, args=trainer.arguments(SETTINGS, 8, folder), settings=SETTINGS)
+            with made.scaled():
+                made.compute_loss(model.train(), collate(rows[:8], PAD), num_items_in_batch=torch.tensor(tokens)).backward()
+            assert not any(weight._backward_hooks for weight in model.parameters())
+            return torch.cat([weight.grad.flatten() for weight in trainer.trainable(model).values()]) * tokens
+
+    small, large = gradient(256), gradient(2**18)
+    assert torch.cosine_similarity(small, large, dim=0) > 0.99999
+    assert (small - large).norm() < 1e-3 * small.norm()

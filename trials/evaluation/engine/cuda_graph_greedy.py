@@ -5,7 +5,7 @@ long. The tokens are those of greedy.py, which begins the rows here too.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -149,11 +149,23 @@ def greedy(model: Any, rows: Sequence[Row], most: int, batch: int, ends: Callabl
     if not rows:
         return
     beginning = decode.shared_beginning(model, rows)
-    slots = Slots(model, beginning, min(batch, len(rows)), max(len(row.prompt) for row in rows) - beginning.shared + most)
-    try:
-        _Run(slots, beginning, most, ends).run(rows, batch)
-    finally:
-        slots.close()
+    for some in _bands(rows, beginning.shared, most):
+        slots = Slots(model, beginning, min(batch, len(some)), len(some[0].prompt) - beginning.shared + most)
+        try:
+            _Run(slots, beginning, most, ends).run(some, batch)
+        finally:
+            slots.close()
+
+
+def _bands(rows: Sequence[Row], shared: int, most: int) -> Iterator[list[Row]]:
+    """The rows, longest first, in parts that waste less than half of their slots: every slot is as long as its part's first."""
+    part: list[Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.prompt)):
+        if part and 2 * (len(row.prompt) - shared + most) <= len(part[0].prompt) - shared + most:
+            yield part
+            part = []
+        part.append(row)
+    yield part
 
 
 class _Run:

@@ -107,21 +107,37 @@ def attention(
     cache = _active[-1]
     keys, values = cache.beginning[module.layer_idx] if cache.beginning else (key[:1, :, :0], value[:1, :, :0])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rows = max(1, _MOST // (query.shape[1] * query.shape[2] * (keys.shape[2] + key.shape[2])))
+    positions = max(1, _MOST // (query.shape[1] * (keys.shape[2] + key.shape[2])))  # of all rows of a part
+    rows = max(1, positions // query.shape[2])
     parts = []
     for i in range(0, len(query), rows):
-        own, some = slice(i, i + rows), len(query[i : i + rows])
-        grouped = query[own].reshape(some, key.shape[1], -1, query.shape[3])  # grouped heads
-        mask = attention_mask[own].expand(-1, query.shape[1] // key.shape[1], -1, -1).flatten(1, 2)[:, None]
-        joined, own_sums = _attended(grouped, key[own], value[own], mask, scale)
-        if cache.beginning:
-            every = grouped.transpose(0, 1).reshape(1, key.shape[1], -1, query.shape[3])
-            of_shared, sums = _attended(every, keys, values, None, scale)
-            of_shared, sums = (one[0].unflatten(1, (some, -1)).transpose(0, 1) for one in (of_shared, sums))
-            part, of_own = torch.sigmoid(sums - own_sums)[..., None], joined.float()
-            joined = of_own + part * (of_shared.float() - of_own)
-        parts.append(joined.to(query.dtype).reshape(*query[own].shape[:3], -1))
+        own = slice(i, i + rows)
+        cut = zip(query[own].split(positions, dim=2), attention_mask[own].split(positions, dim=2), strict=True)
+        some = [_joined(one, key[own], value[own], mask, (keys, values), scale) for one, mask in cut]
+        parts.append(torch.cat(some, dim=2))
     return torch.cat(parts).transpose(1, 2).contiguous(), None
+
+
+def _joined(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    beginning: tuple[torch.Tensor, torch.Tensor],
+    scale: float,
+) -> torch.Tensor:
+    """Attention of some rows, or of some positions of a row, to the beginning and to own keys: as `query`."""
+    some = len(query)
+    grouped = query.reshape(some, key.shape[1], -1, query.shape[3])  # grouped heads
+    mask = mask.expand(-1, query.shape[1] // key.shape[1], -1, -1).flatten(1, 2)[:, None]
+    joined, own_sums = _attended(grouped, key, value, mask, scale)
+    if beginning[0].shape[2]:
+        every = grouped.transpose(0, 1).reshape(1, key.shape[1], -1, query.shape[3])
+        of_shared, sums = _attended(every, *beginning, None, scale)
+        of_shared, sums = (one[0].unflatten(1, (some, -1)).transpose(0, 1) for one in (of_shared, sums))
+        part, of_own = torch.sigmoid(sums - own_sums)[..., None], joined.float()
+        joined = of_own + part * (of_shared.float() - of_own)
+    return joined.to(query.dtype).reshape(*query.shape[:3], -1)
 
 
 def _attended(

@@ -55,3 +55,18 @@ def test_positions_stay_within_the_longest_row_and_memory_is_freed(monkeypatch):
         cuda_graph_greedy.greedy(gpt, rows, most, 4, lambda tokens: len(tokens) % 5 == 0)
     assert {len(row.generated) for row in rows} == {5}
     assert all(not one.cache.layers and not one._graphs for one in made)
+
+
+def test_one_long_prompt_makes_no_room_for_itself_in_every_slot(model, monkeypatch):
+    made, usual = [], cuda_graph_greedy.Slots.__init__
+    monkeypatch.setattr(
+        cuda_graph_greedy.Slots,
+        "__init__",
+        lambda self, *given: usual(self, *given) or made.append((len(self.numbers), self.width)),
+    )
+    short = [[3 + i, 5, 7] for i in range(6)]
+    prompts = [short[0], [9] * 120, *short[1:]]
+    found = decoded(cuda_graph_greedy.greedy, model, [decode.Row(prompt) for prompt in prompts], 8)
+    assert made == [(1, 144), (6, 16)]
+    alone = [decoded(decode.greedy, model, [decode.Row(prompt)], 8)[0] for prompt in prompts]
+    assert [row.generated for row in found] == [row.generated for row in alone]
