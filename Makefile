@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-search bench-gpu levers benchmark check docs lock micro clean
+.PHONY: setup quickstart smollm2 test slow fuzz parity cluster-test chaos calibrate bench bench-search bench-gpu gpu-check levers benchmark check docs lock micro clean
 
 setup: $(READY)
 
@@ -72,6 +72,10 @@ bench-search: $(READY)
 # One trial of a random model of 1B shape on documents of real lengths, by the tuned script and slimsweep; no Ray, no network.
 bench-gpu: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu
+
+# Whether all that a trial needs works on this machine's GPU, part by part; passed parts are not repeated. build/gpu-check/results.md.
+gpu-check: $(READY)
+	$(BIN)/python -m tests.gpu_check --folder build/gpu-check $(if $(MIRROR),--mirror $(MIRROR)) $(if $(MINUTES),--minutes $(MINUTES))
 
 # The factor of each optimisation on micro, measured by switching it off, 5 minutes; with MIRROR also on SmolLM2. Needs an idle machine.
 levers: $(READY)

@@ -1,0 +1,91 @@
+"""Parts about memory: graphs that give it back, halving when it is short, and the plan's estimate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from orchestrator.planning import cost, model_shape
+from tests.gpu_check.finding import Finding, World
+from trials.evaluation.engine import cuda_graph_greedy, greedy
+from trials.hub.hub import Hub
+from trials.ledger.record import Ledger, TrialRecord
+from trials.models import base, cuda_graphs
+from trials.run.worker import Worker
+from trials.spec import TrialSpec
+
+_CALLS = 30
+
+
+def graphs(world: World) -> Iterator[Finding]:
+    """Decoding in slots, again and again: the tokens of decoding without them, and memory that does not grow."""
+    loaded = base.load(world.spec("bfloat16").base, Hub(world.mirror))
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(5, 1000, (20 + 7 * i,), generator=generator).tolist() for i in range(12)]
+
+    def generated(run: object) -> list[list[int]]:
+        rows = [greedy.Row(prompt) for prompt in prompts]
+        with torch.no_grad():
+            run(loaded.model, rows, 16, 8, lambda tokens: False)  # type: ignore[operator]
+        return [row.generated for row in rows]
+
+    usual = generated(greedy.greedy)
+    first, before = generated(cuda_graph_greedy.greedy), _reserved()
+    for _ in range(_CALLS - 1):
+        generated(cuda_graph_greedy.greedy)
+    same = sum(one[0] == other[0] for one, other in zip(first, usual, strict=True)) / len(usual)
+    yield Finding("share of equal first tokens, in slots and without", same, least=0.9)
+    yield Finding(f"memory reserved after {_CALLS} calls, of that after one", _reserved() / before, 1.05)
+    if loaded.model.device.type == "cuda":
+        yield Finding("captures that failed", float(loaded.model in cuda_graphs._uncapturable), 0.0)
+
+
+def short(world: World) -> Iterator[Finding]:
+    """Too little memory for a whole micro-batch: it is halved, and the training ends as it would have."""
+    train = {"batch_size": 32, "micro_batch_size": 32}
+    whole = _ran(world, world.spec("float32", train=train), "whole")
+    small = _ran(world, world.spec("float32", train={**train, "micro_batch_size": 8}), "small")
+    with _room(whole, small):
+        halved = _ran(world, world.spec("float32", train=train), "halved")
+    gaps = [abs(one - other) for (_, one), (_, other) in zip(halved.losses, whole.losses, strict=True)]
+    if torch.cuda.is_available():
+        yield Finding("times the micro-batch was halved", float(len(halved.out_of_memory)), least=1.0)
+    yield Finding("losses with halved and whole micro-batches, largest difference", max(gaps), 1e-3)
+
+
+def estimate(world: World) -> Iterator[Finding]:
+    """Peak memory of a trial against what `slimsweep plan` counts."""
+    spec = world.spec("bfloat16")
+    record = _ran(world, spec, "estimated")
+    planned = cost.peak(cost.memory(model_shape.read_shape(spec.base, Hub(world.mirror)), spec))
+    yield Finding("planned peak memory in GiB", planned / 2**30)
+    for where, size in record.peak_memory.items():
+        yield Finding(f"peak memory in GiB, {where}", size / 2**30)
+    if "device" in record.peak_memory:  # on a CPU the process itself is most of it
+        yield Finding("planned by measured peak memory", planned / record.peak_memory["device"], 1.2, 0.8)
+
+
+def _ran(world: World, spec: TrialSpec, name: str) -> TrialRecord:
+    record = Worker(Ledger(world.folder / name), Hub(world.mirror)).run(spec)
+    if record.failure:
+        raise RuntimeError(record.failure.traceback)
+    return record
+
+
+@contextmanager
+def _room(whole: TrialRecord, small: TrialRecord) -> Iterator[None]:
+    """Limits this process's share of the GPU between what the two trainings took; on a CPU nothing is limited."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    most, least = (record.memory["train"]["device"] for record in (whole, small))
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((most + least) / 2 / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def _reserved() -> float:
+    return float(torch.cuda.memory_reserved()) if torch.cuda.is_available() else 1.0

@@ -1,0 +1,155 @@
+"""Parts that compare numbers: 4-bit layers, merging, float16, the fast engine, packed and replayed training."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from unittest import mock
+
+import pandas as pd
+import torch
+
+from tests.gpu_check.finding import Finding, World
+from trials import mix
+from trials.adapters import lora
+from trials.data.batching import collate
+from trials.evaluation import evaluate
+from trials.evaluation.engine.fast_engine import FastEngine
+from trials.evaluation.engine.hf_engine import HFEngine
+from trials.hub.hub import Hub
+from trials.mix import Example
+from trials.models import base, dequantize
+from trials.models.base import LoadedBase
+from trials.spec import TrialSpec
+from trials.tasks.tasks import Tasks
+from trials.training import graphed_blocks, packing, trainer
+
+NEVER = trainer.Pace(float("inf"))
+
+
+def layers(world: World) -> Iterator[Finding]:
+    """bitsandbytes' own 4-bit layers against weights that were dequantised once, and an adapter against its merge."""
+    for dtype, most in (("float32", 1e-4), ("bfloat16", 0.1)):
+        spec = world.spec(dtype)
+        with mock.patch.object(dequantize, "SHARE", 0.0):
+            own = base.load(spec.base, Hub(world.mirror))
+        kept = base.load(spec.base, Hub(world.mirror))
+        batch = {name: value.to(own.model.device) for name, value in collate(_rows(world, spec, own)[:4], 0).items()}
+        batch.pop("labels")
+        with torch.no_grad():
+            yield Finding(f"logits by 4-bit layers and by kept weights, {dtype}", _apart(own, kept, batch), most)
+            with lora.adapted(kept, spec.lora, 0) as model:
+                _scatter(model)
+                adapted = model(**batch).logits.float()
+                with lora.merged(model) as whole:
+                    merged = whole(**batch).logits.float()
+        yield Finding(f"logits with an adapter and merged, {dtype}", _share(adapted, merged), most)
+
+
+def float16(world: World) -> Iterator[Finding]:
+    """The path of older GPUs, whatever this one is: losses follow those of float32, with small gradients too."""
+    losses = {dtype: _trained(world, world.spec(dtype), packed=True)[0] for dtype in ("float32", "float16")}
+    gaps = [abs(one - other) / one for one, other in zip(*losses.values(), strict=True)]
+    yield Finding("losses in float16 and float32, largest share", max(gaps), 0.05)
+
+
+def engine(world: World) -> Iterator[Finding]:
+    """The fast engine against plain passes, document by document."""
+    tasks = Tasks(Hub(world.mirror))
+    for dtype in ("float32", "bfloat16"):
+        spec = world.spec(dtype)
+        loaded = base.load(spec.base, Hub(world.mirror))
+        found: dict[str, list[pd.DataFrame]] = {"exact": [], "hflm": []}
+        with lora.adapted(loaded, spec.lora, 0) as model:
+            _scatter(model)
+            with lora.merged(model) as whole:
+                for role, evaluation in spec.eval.items():
+                    for name, make in (("exact", FastEngine), ("hflm", HFEngine)):
+                        asked = evaluation.model_copy(update={"engine": name})
+                        found[name].append(evaluate.evaluate(make(whole, loaded.tokenizer, 16), role, asked, tasks))
+        fast, plain = (pd.concat(frames, ignore_index=True) for frames in found.values())
+        differ = float((fast["score"] != plain["score"]).mean())
+        yield Finding(f"share of documents with another score, {dtype}", differ, 0.0 if dtype == "float32" else 0.2)
+        bits = (fast["bits"] - plain["bits"]).abs() / plain["bytes"]
+        yield Finding(f"bits per byte, largest difference, {dtype}", float(bits.max()), 1e-3 if dtype == "float32" else 0.2)
+        generated = plain["stopped"].notna()  # of the others, `response` holds likelihoods
+        other = float((fast["response"] != plain["response"])[generated].mean())
+        yield Finding(f"share of other responses, {dtype}", other, 0.0 if dtype == "float32" else 1.0)
+
+
+def training(world: World) -> Iterator[Finding]:
+    """Packed rows against padded ones, and both against a plain loop over single rows."""
+    spec = world.spec("float32")
+    padded, obstacle = _trained(world, spec, packed=False)
+    packed, _ = _trained(world, spec, packed=True)
+    yield Finding("packing is used (1) or not (0)", float(obstacle is None), least=1.0)
+    yield Finding("losses packed and padded, largest difference", _furthest(packed, padded), 1e-3)
+    yield Finding("losses packed and of a plain loop, largest difference", _furthest(packed, _plain(world, spec)), 1e-3)
+    with mock.patch.object(graphed_blocks, "fits", lambda *_: False):
+        launched, _ = _trained(world, world.spec("bfloat16"), packed=True)
+    replayed, _ = _trained(world, world.spec("bfloat16"), packed=True)
+    yield Finding("losses with and without CUDA graphs, bfloat16, largest difference", _furthest(replayed, launched), 0.05)
+
+
+def _rows(world: World, spec: TrialSpec, loaded: LoadedBase) -> list[Example]:
+    return mix.build(spec.data, Hub(world.mirror), loaded.tokenizer)
+
+
+def _trained(world: World, spec: TrialSpec, packed: bool) -> tuple[list[float], str | None]:
+    """The losses of a training, and why its rows cannot be packed."""
+    loaded = base.load(spec.base, Hub(world.mirror))
+    rows, pad_id = _rows(world, spec, loaded), loaded.tokenizer.pad_token_id
+    with lora.adapted(loaded, spec.lora, 0) as model:
+        obstacle = packing.obstacle(model, spec.train, rows, pad_id)
+        inputs = trainer.TrainingInputs(model, pad_id, rows, spec.train, lambda state: None, NEVER, packed=packed)
+        end = trainer.fit(inputs, trainer.beginning(model, spec.train))
+    return [loss for _, loss in end.losses], obstacle
+
+
+def _plain(world: World, spec: TrialSpec) -> list[float]:
+    """The losses of a loop over single rows, with the model's own logits and a schedule that is written out."""
+    loaded, settings, found = base.load(spec.base, Hub(world.mirror)), spec.train, []
+    rows, size = _rows(world, spec, loaded), spec.train.batch_size
+    starts = [*range(0, len(rows), size), len(rows)]
+    with lora.adapted(loaded, spec.lora, 0) as model:
+        weights = list(trainer.trainable(model).values())
+        optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        schedule = trainer.schedule_of(settings, optimizer, len(starts) - 1)
+        model.train()
+        for first, last in pairwise(starts):
+            losses = [_loss(model, row) for row in rows[first:last]]
+            total = torch.stack([loss for loss, _ in losses]).sum() / sum(count for _, count in losses)
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            found.append(float(total.detach()))
+    return found
+
+
+def _loss(model: torch.nn.Module, row: Example) -> tuple[torch.Tensor, int]:
+    ids, labels = (torch.tensor(values, device=model.device) for values in (row.input_ids, row.labels))
+    logits = model(input_ids=ids[None]).logits[0, :-1].float()
+    total = torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=-100, reduction="sum")
+    return total, int((labels[1:] != -100).sum())
+
+
+@torch.no_grad()
+def _scatter(model: torch.nn.Module) -> None:
+    """Gives an adapter, which begins as nothing, something to add."""
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+
+
+def _apart(one: LoadedBase, other: LoadedBase, batch: dict[str, torch.Tensor]) -> float:
+    return _share(one.model(**batch).logits.float(), other.model(**batch).logits.float())
+
+
+def _share(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, as a share of the standard deviation."""
+    return float((one - other).abs().max() / one.std())
+
+
+def _furthest(one: Sequence[float], other: Sequence[float]) -> float:
+    return max(abs(mine - theirs) for mine, theirs in zip(one, other, strict=True))
