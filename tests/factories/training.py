@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import safetensors.torch
 import torch
@@ -23,7 +24,7 @@ def fitted(loaded, rows, settings: Train, lora: Lora | None = None, **more) -> t
     """The final state of a training and the states after every step, in stored form."""
     states: list[trainer.State] = []
     with adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
-        start = more.pop("start", None) or trainer.beginning(model, settings)
+        start = more.pop("start", None) or replace(trainer.beginning(model, settings), packed_rows=more.pop("packed", False))
         every_step = trainer.Pace(0.0, math.inf)
         inputs = trainer.TrainingInputs(
             model, PAD, rows, settings, lambda state: states.append(kept(state)), every_step, **more

@@ -1,5 +1,7 @@
 """Every causal architecture that is not refused trains as a plain loop does, and evaluates merged as with its adapter."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,9 +69,9 @@ def test_training_is_the_plain_loop(name):
     with lora.adapted(loaded, LORA, 0) as model:
         wanted = plain_losses(model, settings)
     with lora.adapted(loaded, LORA, 0) as model:
-        start = trainer.beginning(model, settings)
-        packed = packing.obstacle(model, settings, rows(), 0) is None
-        inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9), packed=packed)
+        packed = packing.obstacle(model, settings, rows()) is None
+        start = replace(trainer.beginning(model, settings), packed_rows=packed)
+        inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9))
         end = trainer.fit(inputs, start)
     assert [loss for _, loss in end.losses] == pytest.approx(wanted, abs=2e-3)
 

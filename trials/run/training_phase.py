@@ -234,11 +234,12 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
         attempt.reporter.training(tokens, start.step)
         if settings.backend == "unsloth":
             return unsloth.fit(inputs, start, spec.base, session.hub.locate(spec.base.model))
-        packed = micro_batch_size > 1 and _packs(attempt, inputs)
-        return trainer.fit(replace(inputs, packed=packed), start)
+        return trainer.fit(inputs, start)
 
     with attempt.phase("train"):
-        start = progress.resume() or beginning
+        start = progress.resume()
+        if start is None:
+            start = beginning = replace(beginning, packed_rows=_packs(attempt, inputs))
         smaller = functools.partial(trainer.smaller, batch_size=settings.batch_size)
         end = attempt.with_oom_backoff("train", start.micro_batch_size, fit, smaller)
         if end.step != inputs.until:  # the training goes on from the state that was saved at the cut
@@ -249,10 +250,12 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
 
 
 def _packs(attempt: Attempt, inputs: trainer.TrainingInputs) -> bool:
-    """Whether passes can be packed; records why they cannot."""
-    reason = packing.obstacle(inputs.model, inputs.settings, inputs.rows, inputs.pad_id)
+    """Whether rows can be packed; records why they cannot."""
+    if inputs.settings.backend != "transformers":
+        return False
+    reason = packing.obstacle(inputs.model, inputs.settings, inputs.rows)
     note = f"training rows are padded, not packed: {reason}"
-    if reason and note not in attempt.record.notes:
+    if reason:
         attempt.record.notes.append(note)
     return reason is None
 

@@ -20,9 +20,7 @@ from trials.models import base, cuda_graphs, oom
 from trials.training import packing
 
 _STEP = 64  # lengths of padded rows are padded further to multiples of this
-_PACKED_STEP = (
-    256  # the tokens of a packed pass are filled up to multiples of this, a fifteenth on average for 16 rows of Alpaca
-)
+_PACKED_STEP = 256  # packed passes are filled up to multiples of this: a fifteenth more tokens for 16 rows of Alpaca
 _FEWEST = 4  # number of passes of a length that pay for its capture, which takes about as long as that many steps
 
 
@@ -42,7 +40,8 @@ def replayed(model: Any, passes: Sequence[Sequence[int]], packed: bool) -> Itera
     core = model.get_base_model()
     most = getattr(core.config, "max_position_embeddings", None) or math.inf
     body, blocks = core.base_model, _Blocks(core, packed, max(map(len, passes), default=0))
-    times = Counter(map(blocks.shape, passes))
+    # a pass with fewer rows is not replayed unless it is packed
+    times = Counter(blocks.shape(lengths) for lengths in passes if packed or len(lengths) == blocks.rows)
     shapes = [shape for shape in times if times[shape] >= _FEWEST and (packed or shape[1] <= most)]
     blocks.prepare(sorted(shapes, key=lambda shape: -shape[1]), max(map(max, passes), default=0))
     own = body.__dict__.get("forward")  # accelerate may have set one
@@ -73,6 +72,10 @@ class _Blocks:
 
     def __init__(self, core: Any, packed: bool, rows: int):
         self.core, self.packed, self.rows = core, packed, rows
+        self.longest = 0
+        """Tokens of the longest row that the graphs are made for."""
+        self.waiting = False
+        """Whether a replayed forward pass waits for its backward pass, which needs what the graphs' memory holds."""
         self.body, self.usual = core.base_model, core.base_model.forward
         self.embedded = core.get_input_embeddings()
         self.kind: type[Any] = BaseModelOutputWithPast  # of output
@@ -89,13 +92,14 @@ class _Blocks:
         `longest`: tokens of the longest row.
         """
         oom.release()
+        self.longest = max(longest, _PACKED_STEP)
         training, pool = self.body.training, None
         self.body.train()
         try:
             for shape in shapes:
                 with torch.no_grad():
                     like = self.embedded(torch.zeros(shape, dtype=torch.long, device=self.core.device))
-                made = _Graphs(self, like, _room(shape[1], self.rows, longest, like.device) if self.packed else None)
+                made = _Graphs(self, like, _room(shape[1], self.rows, self.longest, like.device) if self.packed else None)
                 run, capture = functools.partial(made.run, self), functools.partial(made.capture, self, pool)
                 # all or none, so that a resumed training replays the same steps as an undisturbed one
                 if cuda_graphs.tried(self.core, run, capture) is None:
@@ -111,7 +115,8 @@ class _Blocks:
             return self.usual(input_ids=input_ids, **others)
         (count, length), rows = input_ids.shape, packing.active()
         width = _width(length, _STEP if rows is None else _PACKED_STEP)
-        if (count, width) not in self.ready or (rows is None) == self.packed:
+        fits = rows is None if not self.packed else rows is not None and rows.longest <= self.longest
+        if (count, width) not in self.ready or not fits:
             return self.usual(input_ids=input_ids, **others)
         states = torch.nn.functional.pad(self.embedded(input_ids), (0, 0, 0, width - length))
         given = None
@@ -138,10 +143,10 @@ def _width(length: int, step: int) -> int:
 
 
 def _room(width: int, rows: int, longest: int, device: torch.device) -> _Packed:
-    """Static inputs of a packed pass, for at most so many rows and one that fills it up."""
-    longest = max(longest, _PACKED_STEP)
+    """Inputs with fixed addresses, for up to `rows` rows and a row that fills the pass."""
     starts = (torch.arange(rows + 2, dtype=torch.int32, device=device) * longest).clamp(max=width)
-    return _Packed(torch.arange(width, device=device)[None], packing.Rows((), starts, longest))
+    positions = torch.zeros(1, width, dtype=torch.long, device=device)  # a learnt table may be shorter than a pass
+    return _Packed(positions, packing.Rows((), starts, longest))
 
 
 class _Graphs:
@@ -154,12 +159,10 @@ class _Graphs:
     gradients: Sequence[torch.Tensor | None]
     """Gradients of the weights."""
 
-    pending = False
-    """Whether a forward pass waits for its backward pass, which needs what the graphs' memory holds."""
-
     def __init__(self, blocks: _Blocks, like: torch.Tensor, given: _Packed | None):
         self.weights = [weight for weight in blocks.body.parameters() if weight.requires_grad]
-        self.states, self.gradient, self.given = torch.zeros_like(like), torch.zeros_like(like), given
+        self.owner, self.given = blocks, given
+        self.states, self.gradient = torch.zeros_like(like), torch.zeros_like(like)
 
     def run(self, blocks: _Blocks) -> None:
         self._back(blocks.blocks(self.states, self.given))
@@ -175,7 +178,8 @@ class _Graphs:
 
 
 def _replay(graphs: _Graphs, states: torch.Tensor, given: _Packed | None) -> torch.Tensor:
-    if given is not None and graphs.given is not None:
+    if graphs.given is not None:
+        assert given is not None
         graphs.given.positions.copy_(given.positions)
         graphs.given.rows.starts.copy_(given.rows.starts)
     found: torch.Tensor = _Replay.apply(graphs, states, *graphs.weights)
@@ -185,9 +189,9 @@ def _replay(graphs: _Graphs, states: torch.Tensor, given: _Packed | None) -> tor
 class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graphs: _Graphs, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        if graphs.pending:
-            raise RuntimeError("a pass of this size is replayed before the backward pass of the one before it")
-        ctx.graphs, graphs.pending = graphs, True
+        if graphs.owner.waiting:
+            raise RuntimeError("a pass is replayed before the backward pass of the one before it")
+        ctx.graphs, graphs.owner.waiting = graphs, True
         graphs.states.copy_(states)
         graphs.forward.replay()
         return graphs.out.clone()  # the next replay writes into `out`
@@ -197,7 +201,7 @@ class _Replay(torch.autograd.Function):
         graphs: _Graphs = ctx.graphs
         graphs.gradient.copy_(gradient)
         graphs.backward.replay()
-        graphs.pending = False
+        graphs.owner.waiting = False
         # copies: the next replay overwrites these tensors, and a step may accumulate several
         copies = iter(torch._foreach_mul([one for one in graphs.gradients if one is not None], 1.0))
         return None, None, *(None if one is None else next(copies) for one in graphs.gradients)

@@ -26,6 +26,10 @@ def squared_update(model: Any) -> torch.Tensor:
     return torch.stack(norms).sum()
 
 
+_STEEPEST = 2.0**16
+"""Largest factor on the gradients of a model in float16; what torch.amp.GradScaler begins with."""
+
+
 class _Steep(torch.autograd.Function):
     """The same value, with a gradient that is `scale` times as large."""
 
@@ -59,7 +63,7 @@ class Regularised(Trainer):
         """
         assert self.model is not None
         weights = [weight for weight in self.model.parameters() if weight.requires_grad and self.model.dtype == torch.float16]
-        hooks = [weight.register_hook(lambda gradient: gradient / self._scale.to(gradient)) for weight in weights]
+        hooks = [weight.register_hook(lambda gradient: gradient / self._scale) for weight in weights]
         try:
             yield
         finally:
@@ -82,8 +86,9 @@ class Regularised(Trainer):
             loss = self._loss(model, inputs, num_items_in_batch)
         if model.dtype != torch.float16:
             return loss
-        # gradients of the sum over the step's tokens, up to a power of two, which rounds nothing
-        self._scale = torch.as_tensor(num_items_in_batch, device=loss.device).float().log2().floor().exp2()
+        # A token then weighs about one, as in a sum. A power of two adds no rounding.
+        tokens = torch.as_tensor(num_items_in_batch, device=loss.device).float()
+        self._scale = tokens.log2().floor().exp2().clamp(max=_STEEPEST)
         return _Steep.apply(loss, self._scale)
 
     def _loss(self, model: Any, inputs: dict[str, Any], tokens: Any) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Packed training passes: the rows of a micro-batch follow each other in one row, and attention keeps them apart.
 
 Nothing is padded. Positions begin anew with each row, and all layers but attention treat every token by itself, so losses and
-gradients are those of padded rows up to rounding. Where they are not, as `obstacle` finds out, rows are padded.
+gradients are those of single rows up to rounding. Where they are not, as `obstacle` finds out, rows are padded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
-from trials.data.batching import collate, counted, sent
+from trials.data.batching import counted, sent
 from trials.evaluation.engine import shared_prefix
 from trials.mix import Example
 from trials.models import base, oom
@@ -27,9 +26,6 @@ _NAME = "slimsweep_packed"
 """Name under which transformers knows the attention below."""
 _ROUNDING = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """By type, the largest difference of two gradients that may be rounding, as a share of their norm."""
-
-_known: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
-"""By base model, why it cannot be trained on packed rows."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Rows:
         return cls(lengths, sent(starts, device), max(lengths))
 
     def filled(self, width: int, most: int) -> "Rows":
-        """The rows, and what fills the pass up to `width` as another one. `starts` gets the size of a pass with `most` rows."""
+        """Adds a row that fills the pass up to `width`, maybe an empty one. `starts` always has `most` + 2 entries."""
         rest = width - sum(self.lengths)
         starts = torch.nn.functional.pad(self.starts, (0, most + 1 - len(self.lengths)), value=width)
         return Rows([*self.lengths, rest] if rest else self.lengths, starts, max(self.longest, rest))
@@ -64,7 +60,7 @@ def active() -> Rows | None:
     return _active[-1] if _active else None
 
 
-def packed(rows: Sequence[Example]) -> dict[str, Any]:
+def collate(rows: Sequence[Example]) -> dict[str, Any]:
     """(1, all tokens) tensors input_ids, position_ids and labels, and the rows' `lengths`.
 
     A row's first label is IGNORED: the loss never counts it, and here the previous row would predict it.
@@ -79,7 +75,7 @@ def packed(rows: Sequence[Example]) -> dict[str, Any]:
 
 
 def rows_of(model: Any, batch: Mapping[str, Any]) -> Rows | None:
-    """The rows of a batch of `packed`; None for one of batching.collate."""
+    """The rows of a batch of `collate`; None for one of batching.collate."""
     return Rows.of(batch["lengths"], model.device) if "lengths" in batch else None
 
 
@@ -131,52 +127,55 @@ AttentionInterface.register(_NAME, attention)
 
 
 def has_kernel(device: torch.device, kind: torch.dtype) -> bool:
-    """Whether one kernel attends to all rows, wherever they begin: FlashAttention's, for 16 bits on a GPU."""
-    return device.type == "cuda" and kind in (torch.float16, torch.bfloat16)
+    """Whether one kernel attends to all rows, wherever they begin: FlashAttention's, for 16 bits on GPUs from Ampere on."""
+    if device.type != "cuda" or kind not in (torch.float16, torch.bfloat16):
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def obstacle(model: Any, settings: Train, rows: Sequence[Example], pad_id: int) -> str | None:
-    """Why the PEFT model cannot be trained on packed rows as on padded ones; None if it can.
+def obstacle(model: Any, settings: Train, rows: Sequence[Example]) -> str | None:
+    """Why the PEFT model cannot be trained on packed rows as on single ones; None if it can.
 
-    The longest and the shortest of `rows` are tried both ways, once a base.
+    The longest rows are tried both ways, with as many tokens as two of them have.
     """
     core = model.get_base_model()
     if settings.neftune > 0:
         return "train.neftune scales its noise by the length of the padded rows"
     if base.dropouts(core) or any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules()):
         return "dropout draws other random numbers for packed rows"
-    if core not in _known:
-        _known[core] = shared_prefix.obstacle(core) or _tried(model, rows, pad_id)
-    return _known[core]
+    if core.device.type == "cuda" and not has_kernel(core.device, core.dtype):
+        return "no kernel for several rows in this type on this GPU, where padded rows are replayed as CUDA graphs"
+    return shared_prefix.obstacle(core) or _tried(model, rows)
 
 
-def _tried(model: Any, rows: Sequence[Example], pad_id: int) -> str | None:
-    """What is wrong with the gradients of packed rows; None if nothing is."""
+def _tried(model: Any, rows: Sequence[Example]) -> str | None:
+    """What is wrong with a row's gradient behind another row; None if nothing is."""
     if not shared_prefix.reads(model.get_base_model()):
         return "its attention is its own"
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
-    pair = [ordered[-1], ordered[0]]
+    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
+    second = next((row for row in ordered if any(label != IGNORED for label in row.labels[1:])), None)
+    if second is None:
+        return None  # nothing is learnt
+    first = Example(ordered[0].source, ordered[0].input_ids, [IGNORED] * len(ordered[0].labels))
     training = model.training
     model.train()
     try:
-        padded, together = (_gradient(model, batch) for batch in (collate(pair, pad_id), packed(pair)))
+        alone, behind = (_gradient(model, collate(some)) for some in ([second], [first, second]))
     except Exception as error:  # an architecture's code may raise anything when it is run in a way that it does not know
-        if oom.is_out_of_memory(error):
-            raise
+        oom.release()
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
     finally:
         model.train(training)
-    share = float((padded - together).norm() / padded.norm())
+    share = float((alone - behind).norm() / alone.norm())
     return None if share <= _ROUNDING[model.dtype] else f"gradients of packed rows differ by {share:.2g} of their norm"
 
 
-def _gradient(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+def _gradient(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     """The gradient of the rows' summed loss by the adapter's weights, as one vector in float32."""
-    rows = rows_of(model, batch)
     inputs = {name: value.to(model.device) for name, value in batch.items() if name != "lengths"}
     labels = inputs.pop("labels")
     here = counted(labels)
-    with kept_apart(model.get_base_model(), rows):
+    with kept_apart(model.get_base_model(), rows_of(model, batch)):
         logits = logits_at(model, inputs, predicting(here)).float()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][here], reduction="sum")

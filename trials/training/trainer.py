@@ -57,6 +57,8 @@ class State:
     """(step, KL(base || tuned) in nats per counted token of the held-out rows), as train.stop_kl measured it."""
     seconds: float = 0.0
     """Time spent on the steps so far, by all attempts."""
+    packed_rows: bool = False
+    """Whether rows are packed (packing.py). A resumed training goes on as it began."""
 
     def packed(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The state as JSON values and tensors."""
@@ -105,8 +107,6 @@ class TrainingInputs:
     """train.stop_kl measures the KL on the first KL_ROWS of them."""
     reached: Callable[[int, float], None] = lambda step, loss: None
     """Called after every step, with its loss."""
-    packed: bool = False
-    """Whether passes are packed (packing.py)."""
     until: int | None = None
     """The step after which the training is cut off, and its state saved."""
 
@@ -199,6 +199,7 @@ class _Watch(TrainerCallback):
             penalties=dict(self.penalties),
             kl=list(self.kl),
             seconds=round(self.start.seconds + time.perf_counter() - self.began, 3),
+            packed_rows=self.start.packed_rows,
         )
 
 
@@ -339,14 +340,14 @@ def noisy(model: Any, size: float) -> Iterator[None]:
 
 
 @contextmanager
-def _fast(inputs: TrainingInputs, micro: int) -> Iterator[None]:
+def _fast(inputs: TrainingInputs, micro: int, packed: bool) -> Iterator[None]:
     """Replays the blocks as CUDA graphs within the context, on a GPU whose model allows it."""
     model, rows = inputs.model, inputs.rows  # the rows of the whole training, so that a resumed one replays the same steps
-    if model.device.type != "cuda" or not graphed_blocks.fits(model, inputs.packed):
+    if model.device.type != "cuda" or not graphed_blocks.fits(model, packed):
         yield
         return
-    full = range(0, len(rows) - micro + 1, micro)
-    with graphed_blocks.replayed(model, [[len(row.input_ids) for row in rows[i : i + micro]] for i in full], inputs.packed):
+    lengths = [len(row.input_ids) for row in rows]
+    with graphed_blocks.replayed(model, [lengths[i : i + micro] for i in range(0, len(rows), micro)], packed):
         yield
 
 
@@ -364,7 +365,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
             model=model,
             args=arguments(settings, start.micro_batch_size, folder),
             train_dataset=list(left),
-            data_collator=packing.packed if inputs.packed else lambda batch: collate(batch, inputs.pad_id),
+            data_collator=packing.collate if start.packed_rows else lambda batch: collate(batch, inputs.pad_id),
             settings=settings,
         )
         # would print every log entry to standard output, which --json keeps machine-readable
@@ -377,7 +378,7 @@ def fit(inputs: TrainingInputs, start: State) -> State:
         watch = _Watch(inputs, start, trainer, schedule)
         trainer.add_callback(watch)
         if left:
-            with _fast(inputs, start.micro_batch_size), noisy(model, settings.neftune), trainer.scaled():
+            with _fast(inputs, start.micro_batch_size, start.packed_rows), noisy(model, settings.neftune), trainer.scaled():
                 trainer.train()
     model.eval()
     return check_end(watch.end())

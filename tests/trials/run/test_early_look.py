@@ -23,8 +23,18 @@ def pausing():
 
 def assert_alike(one, other) -> None:
     """The training is the same to the bit. Documents were answered in other batches, which may round a likelihood otherwise."""
-    for name in ("losses", "similarity", "learning"):
+    for name in ("losses", "similarity", "learning", "scores"):
         assert getattr(one, name) == getattr(other, name), name
+    halves = [
+        {
+            (role, half, name): score.value
+            for role, of in record.halves.items()
+            for half, some in of.items()
+            for name, score in some.items()
+        }
+        for record in (one, other)
+    ]
+    assert halves[0] == pytest.approx(halves[1], rel=1e-3, nan_ok=True)
     for role, outcomes in one.outcomes.items():
         assert outcomes.documents == other.outcomes[role].documents
         assert outcomes.columns["score"] == other.outcomes[role].columns["score"]

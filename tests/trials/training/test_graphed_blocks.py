@@ -1,18 +1,21 @@
 """A replayed training equals the usual one. Here the blocks run as they would be captured, without a GPU."""
 
 import functools
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from tests.factories.training import PAD, SETTINGS
+from tests.factories.training import PAD, SETTINGS, fitted
 from tests.fuzz import miniatures
 from trials.adapters import lora as adapter
 from trials.mix import Example
 from trials.models import base
 from trials.spec import Lora
-from trials.training import graphed_blocks, trainer
+from trials.training import graphed_blocks, packing, trainer
 
 
 def trained(
@@ -22,7 +25,6 @@ def trained(
 
     def noted(self, states: torch.Tensor, given) -> torch.Tensor:
         shapes.add(tuple(states.shape[:2]))
-        assert (given is not None) is packed
         return self.blocks(states, given)
 
     def uncaptured(self, some: list[tuple[int, int]], longest: int) -> None:
@@ -32,27 +34,23 @@ def trained(
     with adapter.adapted(loaded, Lora(rank=4), 0) as model:
         usual = model.get_base_model().base_model.forward
         lengths = [len(row.input_ids) for row in rows]
-        full = [lengths[i : i + 8] for i in range(0, len(rows) - 7, 8)] if replay else []
-        with graphed_blocks.replayed(model, full * 2, packed):
+        passes = [lengths[i : i + 8] for i in range(0, len(rows), 8)] if replay else []
+        with graphed_blocks.replayed(model, passes * 2, packed=False):
             start = trainer.beginning(model, SETTINGS)
             never = trainer.Pace(seconds=float("inf"))
-            end = trainer.fit(
-                trainer.TrainingInputs(model, PAD, rows, SETTINGS, lambda state: None, never, packed=packed), start
-            )
+            end = trainer.fit(trainer.TrainingInputs(model, PAD, rows, SETTINGS, lambda state: None, never), start)
         assert model.get_base_model().base_model.forward == usual
         return trainer.State(
             end.step, end.micro_batch_size, {n: w.clone() for n, w in end.weights.items()}, losses=end.losses
         ), set(shapes)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_replayed_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch, packed):
+def test_padded_blocks_without_a_mask_train_like_the_model(loaded, rows, monkeypatch):
     short = [Example(row.source, row.input_ids[-64 + i :], row.labels[-64 + i :]) for i, row in enumerate(rows[:28])]
     plain, none = trained(loaded, short, monkeypatch, replay=False)
-    other, shapes = trained(loaded, short, monkeypatch, replay=True, packed=packed)
+    other, shapes = trained(loaded, short, monkeypatch, replay=True)
     assert none == set()
-    # the last batch has fewer rows; padded, it is not replayed, and its packed size occurs too rarely
-    assert shapes == ({(1, 512)} if packed else {(8, 64)})
+    assert shapes == {(8, 64)}  # the last batch has fewer rows and is not replayed
     for (_, one), (_, two) in zip(plain.losses, other.losses, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
     for name, weight in plain.weights.items():
@@ -71,6 +69,7 @@ def graphs():
     """Graphs of the product of the states and two weights; a third weight is unused."""
     weights = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)] + [torch.nn.Parameter(torch.zeros(1))]
     there = object.__new__(graphed_blocks._Graphs)
+    there.owner, there.given = SimpleNamespace(waiting=False), None
     there.weights, there.states, there.out, there.gradient = weights, torch.zeros(3), torch.zeros(3), torch.zeros(3)
     there.gradients = [torch.zeros(3), torch.zeros(3), None]
 
@@ -143,3 +142,86 @@ def test_unused_dropout_setting_does_not_prevent_replay():
 def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
     with adapter.adapted(loaded, lora, 0) as model:
         assert graphed_blocks.fits(model, False) is fits
+
+
+# ---- packed passes with fixed addresses, as a GPU runs them
+
+
+def by_starts(query, key, value, starts, _, longest, __, scale=None, window_size=(-1, -1), enable_gqa=False):
+    """Like varlen_attn: rows are where `starts` says, and what lies beyond `longest` in a row is never computed."""
+    assert window_size == (-1, 0)
+    found = torch.full_like(query, float("nan"))
+    usual = torch.nn.functional.scaled_dot_product_attention
+    for first, last in pairwise(starts.tolist()):
+        last = min(last, first + longest)
+        if last > first:
+            q, k, v = (one[first:last].transpose(0, 1)[None] for one in (query, key, value))
+            found[first:last] = usual(q, k, v, is_causal=True, scale=scale, enable_gqa=enable_gqa)[0].transpose(0, 1)
+    return found
+
+
+class Rerun:
+    """Like a captured graph: it reads its inputs and writes its outputs at fixed addresses, by running the blocks again."""
+
+    def __init__(self, graphs, blocks):
+        self.graphs, self.blocks = graphs, blocks
+        graphs.out = torch.zeros_like(graphs.states)
+        graphs.gradients = [torch.zeros_like(weight) for weight in graphs.weights]
+        graphs.forward = SimpleNamespace(replay=self.forward, pool=lambda: None)
+        graphs.backward = SimpleNamespace(replay=self.backward)
+
+    def forward(self) -> None:
+        self.graphs.out.copy_(self.blocks.blocks(self.graphs.states, self.graphs.given).detach())
+
+    @torch.enable_grad()
+    def backward(self) -> None:
+        found = self.graphs._back(self.blocks.blocks(self.graphs.states, self.graphs.given))
+        for kept, one in zip(self.graphs.gradients, found, strict=True):
+            kept.copy_(torch.zeros_like(kept) if one is None else one)
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """The shapes that were captured."""
+    shapes = []
+
+    def capture(self, blocks, pool) -> bool:
+        shapes.append(tuple(self.states.shape[:2]))
+        return bool(Rerun(self, blocks))
+
+    def tried(core, run, capture):
+        run()  # a warm-up
+        return capture()
+
+    monkeypatch.setattr(packing, "has_kernel", lambda device, kind: True)
+    monkeypatch.setattr(packing, "varlen_attn", by_starts)
+    monkeypatch.setattr(graphed_blocks._Graphs, "capture", capture)
+    monkeypatch.setattr(graphed_blocks.cuda_graphs, "tried", tried)
+    return shapes
+
+
+def test_packed_passes_at_fixed_addresses_train_like_padded_ones(loaded, rows, like_a_gpu):
+    short = [Example(row.source, row.input_ids[-20 - i % 9 :], row.labels[-20 - i % 9 :]) for i, row in enumerate(rows[:29])]
+    whole = Example("x", rows[0].input_ids * 6, rows[0].labels * 6)
+    given = [*short, Example("x", whole.input_ids[:300], whole.labels[:300])]  # the longest row is in the last, smaller pass
+    padded, _ = fitted(loaded, given, SETTINGS)
+    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        lengths = [len(row.input_ids) for row in given]
+        passes = [lengths[i : i + 8] for i in range(0, len(given), 8)]
+        assert len(passes[-1]) < 8
+        with graphed_blocks.replayed(model, passes * 4, packed=True):
+            start = replace(trainer.beginning(model, SETTINGS), packed_rows=True)
+            never = trainer.Pace(seconds=float("inf"))
+            end = trainer.fit(trainer.TrainingInputs(model, PAD, given, SETTINGS, lambda state: None, never), start)
+        assert set(like_a_gpu) == {(1, 256), (1, 512)}
+        assert [loss for _, loss in end.losses] == pytest.approx([loss for _, loss in padded.losses], rel=1e-4)
+        for name, weight in padded.weights.items():
+            assert torch.allclose(weight, end.weights[name], atol=2e-4), name
+
+
+def test_positions_of_a_warm_up_are_in_every_table():
+    """A pass may have more tokens than the model has positions."""
+    given = graphed_blocks._room(2560, 8, 300, torch.device("cpu"))
+    assert given.positions.shape == (1, 2560)
+    assert int(given.positions.max()) == 0
+    assert given.rows.starts.tolist() == [0, 300, 600, 900, 1200, 1500, 1800, 2100, 2400, 2560]

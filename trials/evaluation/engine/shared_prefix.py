@@ -114,8 +114,9 @@ def attention(
         own = slice(i, i + rows)
         cut = zip(query[own].split(positions, dim=2), attention_mask[own].split(positions, dim=2), strict=True)
         some = [_joined(one, key[own], value[own], mask, (keys, values), scale) for one, mask in cut]
-        parts.append(torch.cat(some, dim=2))
-    return torch.cat(parts).transpose(1, 2).contiguous(), None
+        parts.append(some[0] if len(some) == 1 else torch.cat(some, dim=2))
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole.transpose(1, 2).contiguous(), None
 
 
 def _joined(
