@@ -1,7 +1,7 @@
 """`python -m tests.gpu_check --folder DIR`: runs the parts that have not passed yet; DIR/results.json and results.md.
 
-A part that passed is not run again, so that a call that was cut off goes on where it stopped; `--minutes` begins no part after
-so long. `--parts a,b` runs these, passed or not. Exit code 1 if a part has failed.
+A part that passed on this machine with this base and code is not run again, so that a call that was cut off goes on where it
+stopped; `--minutes` begins no part after so long. `--parts a,b` runs these, passed or not. Exit code 1 if a part has failed.
 """
 
 import argparse
@@ -16,8 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # before libraries read them
+
+import torch
+
 from tests.gpu_check import memory, numerics, programs, sweeps
 from tests.gpu_check.finding import Finding, World
+from trials.run import provenance, revision
 
 PARTS: dict[str, Callable[[World], Iterator[Finding]]] = {
     "layers": numerics.layers,
@@ -52,7 +57,8 @@ def run(name: str, world: World) -> dict[str, Any]:
 
 def page(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = [f"# GPU check on {results['machine']}", "", ", ".join(f"{k} {v}" for k, v in results["versions"].items()), ""]
+    places = {(one["machine"], one["base"], one["code"], json.dumps(one["versions"])) for one in _places(results)}
+    lines = ["# GPU check", "", *(f"- {', '.join(map(str, place))}" for place in sorted(places, key=str)), ""]
     lines += ["| part | state | seconds | measured | value | bounds |", "|---|---|---:|---|---:|---|"]
     for name, part in results["parts"].items():
         head = f"| {name} | {part['state']} | {part['seconds']:g} |"
@@ -64,6 +70,10 @@ def page(results: dict[str, Any]) -> str:
     reasons = {name: part["reason"] for name, part in results["parts"].items() if part["reason"]}
     lines += [line for name, reason in reasons.items() for line in ("", f"## {name}", "", "```", reason.rstrip(), "```")]
     return "\n".join(lines) + "\n"
+
+
+def _places(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (part["here"] for part in results["parts"].values())
 
 
 def main() -> int:
@@ -78,17 +88,18 @@ def main() -> int:
     wanted = [name for name in options.parts.split(",") if name]
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    base = "smollm2" if options.mirror else "micro"
+    here = {"machine": machine(), "base": base, "code": revision.git_revision(), "versions": provenance.versions()}
     options.folder.mkdir(parents=True, exist_ok=True)
     began, kept = time.monotonic(), options.folder / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"parts": {}}
-    for name in wanted or [name for name in PARTS if results["parts"].get(name, {}).get("state") != "passed"]:
+    passed = {name for name, part in results["parts"].items() if part["state"] == "passed" and part["here"] == here}
+    for name in wanted or [name for name in PARTS if name not in passed]:
         if time.monotonic() - began > 60 * options.minutes:
             print(f"{options.minutes:g} minutes are over: call again for {name} and what comes after it")
             break
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=options.folder))  # a new one for every try
-        results["parts"][name] = run(name, World(folder, "smollm2" if options.mirror else "micro", options.mirror))
-        results |= machine()
+        results["parts"][name] = run(name, World(folder, base, options.mirror)) | {"here": here}
         kept.write_text(json.dumps(results, indent=1))
         (options.folder / "results.md").write_text(page(results))
         print(f"{name}: {results['parts'][name]['state']} after {results['parts'][name]['seconds']:g} s", flush=True)
@@ -96,13 +107,8 @@ def main() -> int:
     return int(any(part["state"] == "failed" for part in results["parts"].values()))
 
 
-def machine() -> dict[str, Any]:
-    import torch
-
-    from trials.run import provenance
-
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
-    return {"machine": name, "versions": provenance.versions()}
+def machine() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
 
 
 if __name__ == "__main__":

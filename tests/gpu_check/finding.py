@@ -38,7 +38,7 @@ class World:
     name: str
     """A key of tests.benchmarks.programs.SWEEPS: micro, or smollm2 with a mirror."""
     mirror: str | None = None
-    rows: int = 64
+    rows: int = 256
     documents: int = 24
 
     def parts(self, dtype: str = "float32", **sections: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.gpu_check.finding import Finding, World
 
 
 def programs(world: World) -> Iterator[Finding]:
-    """The benchmark's three programs, where there is a GPU: `make bench-gpu` in two calls."""
+    """slimsweep's worker and the tuned script, where there is a GPU: `make bench-gpu` in two calls."""
     if not torch.cuda.is_available():
         return
     for program in ("slimsweep", "tuned"):

@@ -1,4 +1,4 @@
-"""Parts that run under Ray: several trials on one GPU, a sweep that loses a worker and its driver, two workers side by side."""
+"""Parts that run under Ray: several trials on one GPU, and a sweep that loses a worker and its driver."""
 
 import subprocess
 import sys
@@ -14,9 +14,11 @@ from tests.factories.ray_workers import runs_a_trial
 from tests.gpu_check.finding import Finding, World
 from trials.ledger.record import Ledger, TrialRecord
 
+_HUNG = 480.0  # seconds
+
 
 def fractions(world: World) -> Iterator[Finding]:
-    """Four trials at a time on one GPU, by `gpus_per_trial`, against one at a time: the same losses in less time."""
+    """Four trials at a time on one GPU, by `gpus_per_trial`, against one at a time: the same losses."""
     seconds, losses = {}, {}
     for name, share in (("apart", 1.0), ("together", 0.25)):
         config, began = world.config(f"fractions-{name}", 4, share), time.perf_counter()
@@ -90,9 +92,13 @@ def _at_work(process: psutil.Process) -> bool:
 
 
 def _waited(driver: subprocess.Popen[str], find: Any) -> Any:
-    """What `find` finds, once it finds anything; RuntimeError if the driver ends before."""
+    """What `find` finds, once it finds anything; RuntimeError if the driver ends before, or nothing is found for long."""
+    since = time.monotonic()
     while (found := find()) is None:
         if driver.poll() is not None:
             raise RuntimeError(f"the driver ended with {driver.returncode} before there was anything to kill")
+        if time.monotonic() - since > _HUNG:
+            driver.kill()
+            raise RuntimeError(f"nothing to kill for {_HUNG:g} s")
         time.sleep(0.05)
     return found

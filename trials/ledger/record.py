@@ -146,7 +146,7 @@ class TrialRecord(BaseModel):
     """The machine's name."""
     seeds: dict[str, int] = {}
     notes: list[str] = []
-    """Layers of the base that stay in 16 bits or get no adapter, unlike the spec suggests."""
+    """Layers of the base that stay in 16 bits or get no adapter, unlike the spec suggests; why training rows are not packed."""
     base_checksum: str | None = None
     """sha256 over the base's weight files, or the hub's commit."""
     out_of_memory: list[Halving] = []
