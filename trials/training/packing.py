@@ -156,7 +156,8 @@ def _tried(model: Any, rows: Sequence[Example]) -> str | None:
     second = next((row for row in ordered if any(label != IGNORED for label in row.labels[1:])), None)
     if second is None:
         return None  # nothing is learnt
-    first = Example(ordered[0].source, ordered[0].input_ids, [IGNORED] * len(ordered[0].labels))
+    other = next((row for row in ordered if row is not second), second)
+    first = Example(other.source, other.input_ids, [IGNORED] * len(other.labels))
     training = model.training
     model.train()
     try:
