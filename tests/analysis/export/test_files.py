@@ -100,7 +100,7 @@ def test_all_trials_are_written_with_every_column(usual):
     assert rows[4]["metrics"]["commonsense.gain"]["value"] is None
 
 
-@pytest.mark.parametrize("objectives", OBJECTIVES)
+@pytest.mark.parametrize("objectives", [pytest.param(name, marks=[pytest.mark.slow] * (name != "two")) for name in OBJECTIVES])
 @pytest.mark.parametrize("situation", NAMED)
 def test_every_situation_is_written_in_every_format(builder, situation, objectives):
     sweep = SITUATIONS[situation](builder).load(objectives=OBJECTIVES[objectives], name=WORSE)

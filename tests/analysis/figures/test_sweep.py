@@ -71,7 +71,7 @@ def test_every_figure_is_whole_with_data_and_caption(sweep, name):
     assert all(axes.get_xlabel() for axes in figure.axes[-1:]) or name in ("front", "interaction", "dependence")
 
 
-@pytest.mark.parametrize("objectives", OBJECTIVES)
+@pytest.mark.parametrize("objectives", [pytest.param(name, marks=[pytest.mark.slow] * (name != "two")) for name in OBJECTIVES])
 @pytest.mark.parametrize("situation", NAMED)
 def test_figures_of_every_situation_are_whole_or_not_drawn(tmp_path, situation, objectives):
     sweep = SITUATIONS[situation](Builder(tmp_path)).load(objectives=OBJECTIVES[objectives], name=NASTY)

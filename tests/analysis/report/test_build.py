@@ -73,7 +73,11 @@ PAGES_OF = {
 }
 
 
-PAGED = [(name, objectives) for name in PAGES_OF for objectives in ("one", "two", "four")]
+PAGED = [
+    pytest.param(name, objectives, marks=[pytest.mark.slow] * (objectives != "two"))
+    for name in PAGES_OF
+    for objectives in ("one", "two", "four")
+]
 PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
 
 
