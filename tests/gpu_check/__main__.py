@@ -57,8 +57,7 @@ def run(name: str, world: World) -> dict[str, Any]:
 
 def page(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    places = {(one["machine"], one["base"], one["code"], json.dumps(one["versions"])) for one in _places(results)}
-    lines = ["# GPU check", "", *(f"- {', '.join(map(str, place))}" for place in sorted(places, key=str)), ""]
+    lines = ["# GPU check", "", *dict.fromkeys(f"- {_where(part['here'])}" for part in results["parts"].values()), ""]
     lines += ["| part | state | seconds | measured | value | bounds |", "|---|---|---:|---|---:|---|"]
     for name, part in results["parts"].items():
         head = f"| {name} | {part['state']} | {part['seconds']:g} |"
@@ -72,8 +71,9 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _places(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (part["here"] for part in results["parts"].values())
+def _where(here: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    return f"{here['machine']}, base {here['base']}, code {str(here['code'])[:12]}, {versions}"
 
 
 def main() -> int:
