@@ -88,13 +88,13 @@ def present(value: Any) -> Any:
 class Budget:
     """The work that a rendering may still do; raises SecurityError when it is used up."""
 
-    def __init__(self, whole: int = _BUDGET) -> None:
-        self._whole = self._left = whole
+    def __init__(self) -> None:
+        self._left = _BUDGET
         self._given: set[int] = set()
 
     def renew(self, given: Iterable[Any] = ()) -> None:
         """Starts another rendering. A list or dict among or inside `given` costs no more to read than a number."""
-        self._left, self._given = self._whole, set()
+        self._left, self._given = _BUDGET, set()
         todo = list(given)
         while todo:  # no recursion: a value may be nested deeper than Python's stack
             one = todo.pop()
