@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
+from trials.data import batching
 from trials.data.batching import counted, sent
 from trials.evaluation.engine import shared_prefix
 from trials.mix import Example
@@ -161,7 +162,8 @@ def _tried(model: Any, rows: Sequence[Example]) -> str | None:
     training = model.training
     model.train()
     try:
-        alone, behind = (_gradient(model, collate(some)) for some in ([second], [first, second]))
+        # alone as the model itself runs it: its attention may do more than the one above, which then loses it in both ways
+        alone, behind = _gradient(model, batching.collate([second], 0)), _gradient(model, collate([first, second]))
     except Exception as error:  # an architecture's code may raise anything when it is run in a way that it does not know
         oom.release()
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
