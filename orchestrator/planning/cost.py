@@ -24,10 +24,10 @@ from trials.spec import Base, Evaluation, TrialSpec
 GIB = 2**30
 LAUNCH = 10e-6  # seconds until a small operation is launched from Python; they make up a small model's decode step
 OPERATIONS = 90  # non-view operations of a 4-bit block with an adapter, forward; the backward pass has twice as many
+PADDING = 1.9  # tokens computed for one that counts, rows of mixed lengths in micro-batches of eight
 CPU_SHARE = 0.5  # of a matrix product's rate that a 4-bit model on a CPU reaches
 CPU_BANDWIDTH = 10e9
 RESERVE = 0.6 * GIB  # CUDA context, workspaces
-PADDING = 1.9  # tokens computed for one that counts, rows of mixed lengths in micro-batches of eight
 FILLED = 0.9  # of a GPU's memory; the allocator's fragments take the rest
 _BLOCK = 64  # weights that share a constant in bitsandbytes' 4-bit layers
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -64,7 +64,8 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     """`length`: mean tokens of a training row."""
     rows = spec.data.rows * spec.train.epochs
     micro = min(spec.train.micro_batch_size, spec.train.batch_size)
-    padded = spec.lora.dropout > 0 or spec.train.neftune > 0 or spec.train.backend == "unsloth"  # else rows are packed
+    # else rows are packed, if the architecture allows it
+    padded = spec.lora.dropout > 0 or spec.train.neftune > 0 or spec.train.backend == "unsloth"
     tokens = rows * length * (PADDING if padded and micro > 1 else 1.0)
     # attention's backward pass costs two forward passes, a weight's only one
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim

@@ -1,6 +1,7 @@
 """Rows as padded tensors: which rows share a batch, and which positions the loss counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -33,6 +34,11 @@ def collate(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
     }
+
+
+def forward_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a batch that the model's forward pass takes: all but the labels, and the lengths of packed rows."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "lengths")}
 
 
 def counted(labels: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.nn import functional
 
-from trials.data.batching import collate, counted
+from trials.data.batching import collate, counted, forward_inputs
 from trials.mix import Example
 from trials.models.lm_head import logits_and_states, logits_at, logits_of, predicting
 
@@ -43,10 +43,9 @@ def base_alone(model: Any) -> Iterator[None]:
             weight.requires_grad_(requires_grad)
 
 
-def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def log_probabilities(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     """(counted tokens, vocabulary), float32: log-probabilities that predict each token which the loss counts."""
-    given = {name: value for name, value in inputs.items() if name not in ("labels", "lengths")}
-    logits = logits_at(model, given, predicting(counted(inputs["labels"])))
+    logits = logits_at(model, forward_inputs(inputs), predicting(counted(inputs["labels"])))
     return functional.log_softmax(logits.float(), dim=-1)
 
 

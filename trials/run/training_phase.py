@@ -254,9 +254,8 @@ def _packs(attempt: Attempt, inputs: trainer.TrainingInputs) -> bool:
     if inputs.settings.backend != "transformers":
         return False
     reason = packing.obstacle(inputs.model, inputs.settings, inputs.rows)
-    note = f"training rows are padded, not packed: {reason}"
     if reason:
-        attempt.record.notes.append(note)
+        attempt.record.notes.append(f"training rows are padded, not packed: {reason}")
     return reason is None
 
 

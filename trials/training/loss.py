@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer
 
 from trials.adapters.low_rank import factors
-from trials.data.batching import counted
+from trials.data.batching import counted, forward_inputs
 from trials.drift import kl as drift
 from trials.models.lm_head import logits_at, predicting
 from trials.spec import Train
@@ -100,8 +100,7 @@ class Regularised(Trainer):
             # in evaluation mode: without noise or dropout, and without drawing random numbers
             with drift.evaluating(model), drift.base_alone(model):
                 base = drift.log_probabilities(model, inputs)
-        given = {name: value for name, value in inputs.items() if name not in ("labels", "lengths")}
-        logits = logits_at(model, given, predicting(here)).float()
+        logits = logits_at(model, forward_inputs(inputs), predicting(here)).float()
         loss = self._cross_entropy(logits, inputs["labels"][:, 1:][here], base) / tokens
         if base is not None and kl > 0:
             tuned = torch.log_softmax(logits, dim=-1)

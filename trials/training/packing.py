@@ -18,6 +18,7 @@ from trials.data import batching
 from trials.data.batching import counted, sent
 from trials.evaluation.engine import shared_prefix
 from trials.mix import Example
+from trials.models import attention as attention_of
 from trials.models import base, oom
 from trials.models.lm_head import logits_at, predicting
 from trials.spec import Train
@@ -53,7 +54,7 @@ class Rows:
 
 
 _active: list[Rows] = []
-"""The rows of the pass that is under way: transformers passes `attention` keys and values alone."""
+"""The rows of the pass that is under way, for `attention`."""
 
 
 def active() -> Rows | None:
@@ -86,14 +87,8 @@ def kept_apart(core: Any, rows: Rows | None) -> Iterator[None]:
     if rows is None:
         yield
         return
-    usual = core.config._attn_implementation
-    core.config._attn_implementation = _NAME
-    _active.append(rows)
-    try:
+    with attention_of.lent(core, _NAME, _active, rows):
         yield
-    finally:
-        _active.pop()
-        core.config._attn_implementation = usual
 
 
 def attention(
@@ -175,8 +170,8 @@ def _tried(model: Any, rows: Sequence[Example]) -> str | None:
 
 def _gradient(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     """The gradient of the rows' summed loss by the adapter's weights, as one vector in float32."""
-    inputs = {name: value.to(model.device) for name, value in batch.items() if name != "lengths"}
-    labels = inputs.pop("labels")
+    inputs = {name: value.to(model.device) for name, value in batching.forward_inputs(batch).items()}
+    labels = batch["labels"].to(model.device)
     here = counted(labels)
     with kept_apart(model.get_base_model(), rows_of(model, batch)):
         logits = logits_at(model, inputs, predicting(here)).float()

@@ -108,17 +108,6 @@ def test_noise_and_dropout_are_padded(loaded, rows):
     assert obstacle(loaded, rows) is None
 
 
-def test_attention_is_the_models_own_after_a_pass_that_fails(loaded, rows):
-    with adapter.adapted(loaded, LORA, 0) as model:
-        core = model.get_base_model()
-        usual = core.config._attn_implementation
-        with pytest.raises(ZeroDivisionError), packing.kept_apart(core, packing.rows_of(model, packing.collate(rows))):
-            assert core.config._attn_implementation != usual
-            raise ZeroDivisionError
-        assert core.config._attn_implementation == usual
-        assert packing.active() is None
-
-
 def test_pass_is_filled_up_by_a_row_of_its_own():
     rows = packing.Rows.of([5, 3], torch.device("cpu"))
     filled = rows.filled(12, 3)

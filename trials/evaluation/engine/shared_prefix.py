@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from trials.data.batching import sent
 from trials.evaluation.engine.kv_cache import PrefixCache
+from trials.models import attention as attention_of
 
 _WORTH = 16
 """Tokens; running fewer twice costs less than another pass."""
@@ -30,7 +31,7 @@ UNKNOWN = ("softcap", "s_aux", "position_bias")
 _FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 
 _active: list[PrefixCache] = []
-"""The cache of the pass that is under way: transformers passes `attention` the rows' own keys and values alone."""
+"""The cache of the pass that is under way, for `attention`."""
 
 
 def obstacle(model: Any) -> str | None:
@@ -78,14 +79,8 @@ def attending(model: Any, cache: PrefixCache) -> Iterator[None]:
     if not cache.beginning and not cache.in_slots:
         yield
         return
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = _NAME
-    _active.append(cache)
-    try:
+    with attention_of.lent(model, _NAME, _active, cache):
         yield
-    finally:
-        _active.pop()
-        model.config._attn_implementation = usual
 
 
 def attention(
