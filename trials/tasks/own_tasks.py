@@ -89,20 +89,18 @@ def explained(folder: TaskFolder | None, leaf: Leaf, but: tuple[type[Exception],
     except Exception as error:
         if folder is None or isinstance(error, (InputError, StorageFailed, *but)):
             raise
-        from trials.tasks.templates import UnknownColumn  # imports lm-eval
-
         cause = told(error, folder.root)
         frames = inside(cause, folder.root)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else folder.place(leaf, "")
-        if isinstance(cause, UnknownColumn) and (key := _key_of(leaf, cause.template)):
-            raise InputError(f"{folder.place(leaf, key)}: task {leaf.name}: {key}: {cause}") from error
         reason = " ".join(str(cause).split())[:200]
         raise InputError(f"{where}: task {leaf.name} cannot be built: {type(cause).__name__}: {reason}") from error
 
 
-def _key_of(leaf: Leaf, template: str) -> str | None:
-    keys = ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "doc_to_decontamination_query")
-    return next((key for key in keys if leaf.setting(key) == template), None)
+def template_places(folder: TaskFolder, leaf: Leaf) -> Iterator[tuple[str, str]]:
+    """The templates of a folder's task, each with its "file:line: key"."""
+    for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "doc_to_decontamination_query"):
+        if isinstance(template := leaf.setting(key), str):
+            yield template, f"{folder.place(leaf, key)}: {key}"
 
 
 def from_hub(folder: TaskFolder, leaf: Leaf) -> str | None:

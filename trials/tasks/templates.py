@@ -1,69 +1,65 @@
-"""Jinja templates of tasks run in a sandbox, and each is compiled once.
+"""The templates of tasks: those of lm-eval, and of folders that a role trusts, are rendered here, all others in a process with
+bounds. Both write what lm-eval would."""
 
-lm-eval renders the templates of a task's YAML in an environment in which a template could reach any Python object, and thus run
-code that nobody has trusted. In a sandbox it cannot; what it writes is the same.
-
-The bounded sandbox of trials/data/sandbox.py would write other texts: it has fewer filters and methods, none of them lm-eval's,
-and shows null as an empty text.
-"""
-
-import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import lm_eval.utils
-from jinja2 import BaseLoader, StrictUndefined, Template, UndefinedError
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import Template
 
-from trials.explain import nearest
+from trials.errors import InputError
+from trials.tasks.bounded_templates import BoundedTemplate
+from trials.tasks.template_environment import Unrenderable, environment
 
-
-class UnknownColumn(UndefinedError):
-    """A template names something that the row does not have. Its text lists the columns."""
-
-    def __init__(self, error: UndefinedError, template: str, columns: list[str]):
-        self.template = template
-        name = re.match(r"'(.*)' is undefined$", str(error))
-        near = nearest(name[1], columns) if name else None
-        super().__init__(f"{error}; {f'did you mean {near!r}? ' if near else ''}the columns are {', '.join(columns)}")
+_trusted: set[str] = set()
+_places: dict[str, str] = {}
 
 
-class _Template(Template):
-    text = ""
+def trust(config: Any) -> None:
+    """Lets this process render the texts within a task's config."""
+    if isinstance(config, str):
+        _trusted.add(config)
+    elif isinstance(config, Mapping):
+        trust(list(config.values()))
+    elif isinstance(config, list | tuple):
+        for one in config:
+            trust(one)
 
-    def render(self, *args: Any, **row: Any) -> str:
+
+def explain(places: Mapping[str, str]) -> None:
+    """Makes an InputError of a row that a template cannot render: it begins with the template's place."""
+    _places.update(places)
+
+
+class _Explained:
+    def __init__(self, template: Template | BoundedTemplate, source: str):
+        self._template, self._source = template, source
+
+    def render(self, **row: Any) -> str:
         try:
-            return super().render(*args, **row)
-        except UndefinedError as error:
-            raise UnknownColumn(error, self.text, list(row)) from None
+            return self._template.render(**row)
+        except Exception as error:
+            if self._source not in _places:
+                raise
+            reason = str(error) if isinstance(error, Unrenderable) else f"{type(error).__name__}: {error}"
+            raise InputError(f"{_places[self._source]}: {' '.join(reason.split())}") from error
 
 
-_DATA = ("builtins", "datetime", "decimal", "jinja2.runtime", "jinja2.utils")
-"""Modules of the types whose methods a template may call. An array or an image of a row could write a file."""
+class _Environment:
+    """Stands in for lm-eval's environment."""
 
+    def __init__(self) -> None:
+        self._own = environment()
+        self._bounded = cache(BoundedTemplate)
 
-class _Environment(SandboxedEnvironment):
-    template_class = _Template
-
-    def from_string(self, source: Any, *args: Any, **settings: Any) -> Template:
-        made = super().from_string(source, *args, **settings)
-        made.text = source  # type: ignore[attr-defined]
-        return made
-
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
-        owner = getattr(__obj, "__self__", None)
-        if type(owner).__module__ not in _DATA and __obj.__name__ not in ("item", "tolist"):
-            raise SecurityError(f"{__obj.__name__} of {type(owner).__name__} cannot be called in a template")
-        return super().call(__context, __obj, *args, **kwargs)
+    def from_string(self, source: str) -> _Explained:
+        plain = not any(mark in source for mark in ("{{", "{%", "{#"))
+        here = plain or source in _trusted
+        return _Explained(self._own.from_string(source) if here else self._bounded(source), source)
 
 
 def install() -> None:
     """Replaces lm-eval's environment in this process."""
-    if isinstance(lm_eval.utils.env, SandboxedEnvironment):
-        return
-    made = _Environment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
-    made.filters.update(lm_eval.utils.env.filters)
-    # lm-eval compiles a template anew for every text: a third of the time of a small model's trial
-    made.from_string = cache(made.from_string)  # type: ignore[assignment,method-assign]
-    lm_eval.utils.env = made
+    if not isinstance(lm_eval.utils.env, _Environment):
+        lm_eval.utils.env = _Environment()

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from typing import Any, TextIO
 import safetensors.torch
 import torch
 
-import trials
 from trials.errors import InputError
 from trials.ledger.checkpoint import serialized
+from trials.other_process import command, inherited
 from trials.spec import Base, TrialSpec
 from trials.training import trainer
 
@@ -115,13 +114,14 @@ def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
     """The other process and the lines that it writes; it ends with the context."""
     # its own pipe, because Unsloth prints to standard output; if this process dies, the closed standard input ends the other
     reading, writing = os.pipe()
-    command = [sys.executable, "-P", "-m", "trials.training.unsloth_process", str(folder), str(writing)]
-    paths = [str(Path(trials.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    arguments = command("trials.training.unsloth_process", str(folder), str(writing))
+    environment = inherited()
     environment.pop("TORCHDYNAMO_DISABLE", None)  # set in a sweep's workers, but Unsloth compiles
     with os.fdopen(reading) as lines:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[writing])
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[writing]
+            )
         finally:
             os.close(writing)
         try:

@@ -1,14 +1,14 @@
 """What is wrong with a role's own tasks is known before anything of their folder runs."""
 
-import lm_eval.utils
 import pytest
 
 from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, SUMS, role, shop
 from trials.errors import InputError
+from trials.hub.hub import Hub
 from trials.spec import Evaluation
-from trials.tasks import templates
 from trials.tasks.folder import opened
 from trials.tasks.own_tasks import check, check_keys, datasets, explained, problems
+from trials.tasks.tasks import Tasks
 
 
 def test_sound_role_has_no_problem():
@@ -73,12 +73,30 @@ def test_misspelt_metric_is_a_problem_of_the_role_with_the_nearest():
     )
 
 
-def test_template_of_an_unknown_column_is_named_with_its_key_and_the_columns(tmp_path):
-    folder = opened(str(shop(tmp_path)))
-    (leaf,) = folder.leaves("shop_sums")
-    templates.install()
-    expected = (
-        r"_sums.yaml:11: task shop_sums: doc_to_target: 'solution' is undefined; did you mean 'solutions'\? the columns are "
-    )
-    with pytest.raises(InputError, match=expected), explained(folder, leaf):
-        lm_eval.utils.apply_template("{{solution}}", {"p": 1, "solutions": 2})
+def with_target(folder, template):
+    file = shop(folder) / "_sums.yaml"
+    file.write_text(file.read_text().replace("{{solution}}", template))
+    return role(SUMS, file.parent)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{solutions}}", r"'solutions' is undefined; did you mean 'solution'\? the columns are problem, solution"),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "a template may compute 2 s for a row",
+        ),
+    ],
+)
+def test_template_that_cannot_be_rendered_is_named_with_its_line_before_anything_starts(tmp_path, template, reason):
+    with pytest.raises(InputError, match=f"_sums.yaml:11: doc_to_target: {reason}"):
+        Tasks(Hub()).build(with_target(tmp_path, template))
+
+
+def test_row_that_a_template_cannot_render_is_an_error_of_one_line_with_the_templates_place(tmp_path):
+    (task,) = Tasks(Hub()).build(with_target(tmp_path, "{% if solution == 'x' %}{{ problem * 10**12 }}{% endif %}")).values()
+    with pytest.raises(
+        InputError, match=r"_sums.yaml:11: doc_to_target: a template may fill 1 GiB of memory, and it needs more$"
+    ):
+        task.doc_to_target({"problem": "long", "solution": "x"})

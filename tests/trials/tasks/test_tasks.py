@@ -135,7 +135,7 @@ def test_role_that_an_own_task_cannot_have_is_one_line(tasks, fields, expected):
         ("doc_to_txt: a", "one.yaml:3: task one: lm-eval knows no key 'doc_to_txt'; did you mean 'doc_to_text'?"),
         (
             "doc_to_text: '{{nothing}}'\ndoc_to_target: a",
-            "one.yaml:3: task one: doc_to_text: 'nothing' is undefined; the columns are problem",
+            "one.yaml:3: doc_to_text: 'nothing' is undefined; the columns are problem",
         ),
         ("process_docs: !function code.docs", "code.py:2: task one cannot be built: ZeroDivisionError: division by zero"),
     ],

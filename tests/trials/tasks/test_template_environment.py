@@ -1,18 +1,16 @@
 """A template of a task writes what lm-eval's would, and reaches no Python object."""
 
-import lm_eval.utils
 import numpy as np
 import pytest
 from jinja2.exceptions import SecurityError
 
-from trials.tasks import templates
+from trials.tasks.template_environment import UnknownColumn, environment
 
 DOC = {"question": "How many?", "choices": ["1", "2"], "text": "a\\nb"}
 
 
-@pytest.fixture(autouse=True)
-def installed():
-    templates.install()
+def render(template, doc):
+    return environment().from_string(template).render(**doc)
 
 
 @pytest.mark.parametrize(
@@ -26,34 +24,30 @@ def installed():
     ],
 )
 def test_templates_write_what_they_wrote(template, expected):
-    assert lm_eval.utils.apply_template(template, DOC) == expected
+    assert render(template, DOC) == expected
 
 
 def test_template_that_runs_code_is_refused():
     with pytest.raises(SecurityError):
-        lm_eval.utils.apply_template("{{ ''.__class__.__mro__[1].__subclasses__() }}", DOC)
+        render("{{ ''.__class__.__mro__[1].__subclasses__() }}", DOC)
 
 
 def test_template_writes_no_file_by_a_method_of_a_rows_value(tmp_path):
     row = {"audio": np.arange(3), "path": str(tmp_path / "written")}
     with pytest.raises(SecurityError, match="tofile of ndarray"):
-        lm_eval.utils.apply_template("{{ audio.tofile(path) }}", row)
+        render("{{ audio.tofile(path) }}", row)
     assert not (tmp_path / "written").exists()
     with pytest.raises(SecurityError, match="sub of Pattern"):
-        lm_eval.utils.apply_template(
-            "{% macro m(x) %}{{ x.re.sub('a', 'b') }}{% endmacro %}{{ 'a' | regex_replace('a', m) }}", DOC
-        )
-    assert lm_eval.utils.apply_template("{{ audio.tolist() }} {{ 'a-b'.split('-') }} {{ '{}'.format(1) }}", row) == (
-        "[0, 1, 2] ['a', 'b'] 1"
-    )
+        render("{% macro m(x) %}{{ x.re.sub('a', 'b') }}{% endmacro %}{{ 'a' | regex_replace('a', m) }}", DOC)
+    assert render("{{ audio.tolist() }} {{ 'a-b'.split('-') }} {{ '{}'.format(1) }}", row) == ("[0, 1, 2] ['a', 'b'] 1")
 
 
 def test_template_is_compiled_once():
-    assert lm_eval.utils.env.from_string("{{a}}") is lm_eval.utils.env.from_string("{{a}}")
+    templates = environment()
+    assert templates.from_string("{{a}}") is templates.from_string("{{a}}")
 
 
 def test_unknown_column_is_named_with_the_columns():
-    with pytest.raises(templates.UnknownColumn) as caught:
-        lm_eval.utils.apply_template("{{queston}}", DOC)
+    with pytest.raises(UnknownColumn) as caught:
+        render("{{queston}}", DOC)
     assert str(caught.value) == "'queston' is undefined; did you mean 'question'? the columns are question, choices, text"
-    assert caught.value.template == "{{queston}}"
