@@ -19,7 +19,6 @@ from typing import Any
 from unittest import mock
 
 import bitsandbytes
-import lm_eval.utils
 import torch
 from transformers.cache_utils import DynamicLayer
 
@@ -40,7 +39,7 @@ from trials.run.session import Session
 from trials.run.training_phase import mix_rows
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
-from trials.tasks import tasks
+from trials.tasks import tasks, templates
 from trials.training import loss, trainer
 
 STEPS = 8
@@ -77,11 +76,11 @@ def _everywhere(model: Any, inputs: Any, places: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _compiled_each_time() -> Iterator[None]:
-    kept = vars(lm_eval.utils.env).pop("from_string")
+    kept = vars(templates._environment).pop("from_string")
     try:
         yield
     finally:
-        lm_eval.utils.env.from_string = kept  # type: ignore[method-assign]
+        templates._environment.from_string = kept  # type: ignore[method-assign]
 
 
 @contextmanager

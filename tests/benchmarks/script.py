@@ -93,7 +93,8 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any], tuned: bool, done: Ca
     from trials.tasks import splits
     from trials.tasks.tasks import Tasks
 
-    vars(lm_eval.utils.env).pop("from_string", None)  # trials.evaluate has lm-eval's templates compiled once; not here
+    # trials.tasks has templates compiled once; here each text compiles its own, as lm-eval does
+    lm_eval.utils.apply_template = lambda template, doc: lm_eval.utils.env.from_string(template).render(**doc)
 
     manager = kept("manager", TaskManager, tuned)
     tasks = kept("tasks", lambda: Tasks(Hub(job["mirror"])), tuned)

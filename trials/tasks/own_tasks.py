@@ -96,11 +96,26 @@ def explained(folder: TaskFolder | None, leaf: Leaf, but: tuple[type[Exception],
         raise InputError(f"{where}: task {leaf.name} cannot be built: {type(cause).__name__}: {reason}") from error
 
 
-def template_places(folder: TaskFolder, leaf: Leaf) -> Iterator[tuple[str, str]]:
-    """The templates of a folder's task, each with its "file:line: key"."""
-    for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "doc_to_decontamination_query"):
-        if isinstance(template := leaf.setting(key), str):
-            yield template, f"{folder.place(leaf, key)}: {key}"
+def template_places(folder: TaskFolder, leaf: Leaf) -> dict[str, str]:
+    """The texts of a task's config that may be templates, each with its "file:line: key"; "and" where several keys have one."""
+    config = {**(leaf.entry.config if leaf.entry is not None and leaf.entry.own else {}), **leaf.overrides}
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        for name, text in _texts(key, value):
+            place = f"{folder.place(leaf, key)}: {name}"
+            found[text] = f"{found[text]} and {place}" if text in found else place
+    return found
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(name, inner)
 
 
 def from_hub(folder: TaskFolder, leaf: Leaf) -> str | None:

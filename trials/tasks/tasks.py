@@ -169,8 +169,9 @@ class Tasks:
             templates.trust(config)
         elif own is None and leaf.entry is not None:  # lm-eval's own task, but what the folder overrides
             templates.trust(_with_functions(leaf.entry))
+        if folder is not None:
+            templates.explain(own_tasks.template_places(folder, leaf))
         if own is not None:
-            templates.explain(dict(own_tasks.template_places(own, leaf)))
             own_tasks.check_keys(own, leaf, config, _KEYS)
         if folder is not None and not evaluation.trust_code and (own is not None or "metric_list" in leaf.overrides):
             own_tasks.check_metrics(folder, leaf, config, METRIC_REGISTRY)

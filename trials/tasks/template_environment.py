@@ -6,6 +6,7 @@ null as an empty text.
 """
 
 import re
+from datetime import date, time, timedelta
 from functools import cache
 from typing import Any
 
@@ -16,9 +17,17 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from trials.explain import nearest
 
+_DATA = ("builtins", "datetime", "decimal", "jinja2.runtime", "jinja2.utils")
+"""Modules of the types whose methods a template may call. An array or an image of a row could write a file."""
+_OF_ARRAYS = ("all", "any", "astype", "item", "max", "mean", "min", "round", "sum", "tolist")
+
 
 class Unrenderable(TemplateError):
     """A template cannot render a row."""
+
+
+class OutOfBounds(Unrenderable):
+    """It would need more than the bounds permit."""
 
 
 class UnknownColumn(Unrenderable, UndefinedError):
@@ -31,15 +40,12 @@ class UnknownColumn(Unrenderable, UndefinedError):
 
 
 class _Template(Template):
-    def render(self, *args: Any, **row: Any) -> str:
+    def render(self, *args: Any, **kwargs: Any) -> str:
+        row = dict(*args, **kwargs)
         try:
-            return super().render(*args, **row)
+            return super().render(row)
         except UndefinedError as error:
-            raise UnknownColumn(str(error), list(row)) from None
-
-
-_DATA = ("builtins", "datetime", "decimal", "jinja2.runtime", "jinja2.utils")
-"""Modules of the types whose methods a template may call. An array or an image of a row could write a file."""
+            raise UnknownColumn(str(error), [str(column) for column in row]) from None
 
 
 class _Environment(SandboxedEnvironment):
@@ -47,7 +53,8 @@ class _Environment(SandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         owner = getattr(__obj, "__self__", None)
-        if type(owner).__module__ not in _DATA and __obj.__name__ not in ("item", "tolist"):
+        data = type(owner).__module__ in _DATA or isinstance(owner, date | time | timedelta)
+        if not data and __obj.__name__ not in _OF_ARRAYS:
             raise SecurityError(f"{__obj.__name__} of {type(owner).__name__} cannot be called in a template")
         return super().call(__context, __obj, *args, **kwargs)
 
@@ -56,6 +63,7 @@ def environment() -> SandboxedEnvironment:
     """A new environment, in which each template is compiled once."""
     made = _Environment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters["regex_replace"] = lm_eval.utils.regex_replace
+    made.globals["range"] = range  # the sandbox's own ends at 100,000
     # lm-eval compiles a template anew for every text: a third of the time of a small model's trial
     made.from_string = cache(made.from_string)  # type: ignore[assignment,method-assign]
     return made

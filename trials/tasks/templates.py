@@ -1,19 +1,31 @@
 """The templates of tasks: those of lm-eval, and of folders that a role trusts, are rendered here, all others in a process with
 bounds. Both write what lm-eval would."""
 
+import ast
+import threading
 from collections.abc import Mapping
-from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import lm_eval.api.task
 import lm_eval.utils
-from jinja2 import Template
 
 from trials.errors import InputError
-from trials.tasks.bounded_templates import BoundedTemplate
-from trials.tasks.template_environment import Unrenderable, environment
+from trials.printable import one_line
+from trials.tasks import bounded_templates
+from trials.tasks.template_environment import OutOfBounds, Unrenderable, environment
 
+_REASON = 1_000  # characters
+
+_environment = environment()
 _trusted: set[str] = set()
 _places: dict[str, str] = {}
+_last = threading.local()
+"""The text that the bounded process has written last, and its template's place."""
+
+
+class NoLiteral(InputError, ValueError):
+    """A template wrote no list, number or other literal where lm-eval reads one. lm-eval catches it as a ValueError."""
 
 
 def trust(config: Any) -> None:
@@ -32,34 +44,38 @@ def explain(places: Mapping[str, str]) -> None:
     _places.update(places)
 
 
-class _Explained:
-    def __init__(self, template: Template | BoundedTemplate, source: str):
-        self._template, self._source = template, source
+def apply_template(template: str, row: Mapping[str, Any]) -> str:
+    """lm_eval.utils.apply_template, with bounds for a template that nobody trusts."""
+    plain = not any(mark in template for mark in ("{{", "{%", "{#"))
+    here = plain or template in _trusted
+    try:
+        text = _environment.from_string(template).render(row) if here else bounded_templates.render(template, row)
+    except Exception as error:
+        if here and template not in _places:
+            raise
+        reason = str(error) if isinstance(error, Unrenderable) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{_place(template)}: {one_line(reason)[:_REASON]}") from error
+    _last.text, _last.place = None if here else text, _place(template)
+    return text
 
-    def render(self, **row: Any) -> str:
-        try:
-            return self._template.render(**row)
-        except Exception as error:
-            if self._source not in _places:
-                raise
-            reason = str(error) if isinstance(error, Unrenderable) else f"{type(error).__name__}: {error}"
-            raise InputError(f"{_places[self._source]}: {' '.join(reason.split())}") from error
+
+def _place(template: str) -> str:
+    return _places.get(template, "a template of a task folder")
 
 
-class _Environment:
-    """Stands in for lm-eval's environment."""
-
-    def __init__(self) -> None:
-        self._own = environment()
-        self._bounded = cache(BoundedTemplate)
-
-    def from_string(self, source: str) -> _Explained:
-        plain = not any(mark in source for mark in ("{{", "{%", "{#"))
-        here = plain or source in _trusted
-        return _Explained(self._own.from_string(source) if here else self._bounded(source), source)
+def _literal(text: str) -> Any:
+    """ast.literal_eval, with bounds for a text of a bounded template."""
+    if text is not getattr(_last, "text", None):
+        return ast.literal_eval(text)
+    try:
+        return bounded_templates.literal(text)
+    except Unrenderable as error:
+        kind = InputError if isinstance(error, OutOfBounds) else NoLiteral
+        wrote = f"wrote {text[:80]!r}, which is no list or number"
+        raise kind(f"{_last.place}: {wrote}: {one_line(error)[:_REASON]}") from error
 
 
 def install() -> None:
-    """Replaces lm-eval's environment in this process."""
-    if not isinstance(lm_eval.utils.env, _Environment):
-        lm_eval.utils.env = _Environment()
+    """Replaces lm-eval's rendering in this process."""
+    lm_eval.utils.apply_template = apply_template
+    lm_eval.api.task.ast = SimpleNamespace(literal_eval=_literal)  # type: ignore[assignment]

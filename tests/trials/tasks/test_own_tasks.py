@@ -6,8 +6,8 @@ from tests.factories.own_tasks import CHOICES, DISTANCE, SHOP, SUMS, role, shop
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.spec import Evaluation
-from trials.tasks.folder import opened
-from trials.tasks.own_tasks import check, check_keys, datasets, explained, problems
+from trials.tasks.folder import Entry, leaves, opened
+from trials.tasks.own_tasks import check, check_keys, datasets, explained, problems, template_places
 from trials.tasks.tasks import Tasks
 
 
@@ -100,3 +100,21 @@ def test_row_that_a_template_cannot_render_is_an_error_of_one_line_with_the_temp
         InputError, match=r"_sums.yaml:11: doc_to_target: a template may fill 1 GiB of memory, and it needs more$"
     ):
         task.doc_to_target({"problem": "long", "solution": "x"})
+
+
+def test_places_of_templates_name_every_key_and_what_a_group_overrides(tmp_path):
+    folder = shop(tmp_path)
+    text = (
+        "doc_to_text: '{{ a }}'\ndoc_to_target: '{{ a }}'\nfewshot_config: {doc_to_text: '{{ b }}', samples: [{x: '{{ c }}'}]}"
+    )
+    (folder / "one.yaml").write_text(f"task: one\n{text}\n")
+    (folder / "arc.yaml").write_text("group: arc\ntask: [{task: arc_easy, description: '{{ d }}'}]\n")
+    found = opened(str(folder))
+    (leaf,) = found.leaves("one")
+    places = template_places(found, leaf)
+    file = folder / "one.yaml"
+    assert places["{{ a }}"] == f"{file}:2: doc_to_text and {file}:3: doc_to_target"
+    assert places["{{ b }}"] == f"{file}:4: fewshot_config.doc_to_text"
+    assert places["{{ c }}"] == f"{file}:4: fewshot_config.samples.x"
+    (leaf,) = leaves("arc", lambda name: found.find(name) or Entry(name, "task", config={"doc_to_text": "{{ e }}"}))
+    assert template_places(found, leaf) == {"{{ d }}": f"{folder}: description"}
