@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from analysis.metrics.definitions import ALL_KINDS, KINDS
+from analysis.metrics.definitions import ALL_KINDS, KINDS, PAIRED_KINDS
 from analysis.metrics.names import parse_constraint, split_metric
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.space_points import corners
@@ -92,8 +92,19 @@ def _defined(evaluation: Evaluation, types: Collection[str]) -> list[str]:
 
 def check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks", roles: Collection[str]) -> None:
     """Raises InputError for a search that would make the score of one of the roles worse: an error rate or a perplexity larger,
-    or a share of right answers smaller."""
+    or a share of right answers smaller; and for documents lost and won where they are neither right nor wrong."""
     from trials.tasks.measures import measure
+
+    for name in config.criteria.metrics:
+        role, kind = split_metric(name)
+        if kind in PAIRED_KINDS and role in roles:
+            metric = spec.eval[role].metric
+            scales = [measure(one, metric).scale for one in tasks.build(spec.eval[role]).values()]
+            if not all(scale.form == "mean" and scale.share for scale in scales):
+                raise InputError(
+                    f"search: {name} counts documents that are right or wrong, and {metric} of eval.{role} is no share; take "
+                    f"{role}.drop or {role}.gain, which every task has"
+                )
 
     for i, objective in enumerate(config.search.objectives):
         role, kind = split_metric(objective.metric)

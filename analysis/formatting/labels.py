@@ -21,6 +21,8 @@ AXIS = {
     "gain": "gain (percentage points)",
     "drop": "drop (percentage points)",
     "forgetting": "forgetting (% of the base)",
+    "lost": "lost (% of the documents)",
+    "won": "won (% of the documents)",
     "format_forgetting": "forgetting by format (% of the base)",
     "skill_forgetting": "forgetting by skill (% of the base)",
     "marker_drop": "drop of answers with the marker (percentage points)",

@@ -29,11 +29,19 @@ The first part is format, the second skill (two-factor decomposition, Kitagawa 1
     gold_bpb                              bits per byte of the gold solution, teacher-forced
     gold_bpb_delta                        tuned - base; above 0 is forgetting, even where exact match is at its floor
     gold_bpb_word_delta (digit, operator, format)   the same over one class of tokens
+
+Two columns of paired documents are of neither model alone. With the shares t_i and b_i of document i:
+
+    lost        mean of max(d (b_i - t_i), 0): right before the training and wrong after it
+    won         mean of max(d (t_i - b_i), 0); gain = won - lost
+
+Gain hides an exchange of answers: a model that loses 20 % of its answers and wins 20 % others has a gain of 0. Both are
+defined for scores that are means of shares, and where a trial answered the base's documents.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -78,6 +86,19 @@ def _format_and_skill(t: Means, b: Means) -> tuple[np.ndarray, np.ndarray]:
     return _ratio(-by_format, b["strict"]), _ratio(-by_skill, b["strict"])
 
 
+def _of_pairs(column: str, t: Means, b: Means) -> np.ndarray:
+    return t[column] + 0.0 * b[column]
+
+
+def paired_columns(tuned: np.ndarray, base: np.ndarray, scale: Scale) -> dict[str, np.ndarray]:
+    """The columns of PAIRED_KINDS from the scores of the same documents, arrays that broadcast. Empty for a score that is no
+    mean of shares."""
+    if scale.form != "mean" or not scale.share:
+        return {}
+    better = tuned - base if scale.higher_is_better else base - tuned
+    return {"lost": np.maximum(-better, 0), "won": np.maximum(better, 0)}
+
+
 def _per_strict(b: Means) -> np.ndarray:
     return _ratio(np.ones(()), b["strict"])
 
@@ -104,9 +125,10 @@ GOLD_KINDS = {
     "gold_bpb_delta": _bits_delta(""),
 }
 CLASS_KINDS = {f"gold_bpb_{part}_delta": _bits_delta(f".{part}") for part in CLASSES}
+PAIRED_KINDS = {name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(())) for name in ("lost", "won")}
 RATES = ("forgetting", "format_forgetting", "skill_forgetting")
 """Shares of the base's score, which are undefined where that is 0."""
-PART_KINDS = MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS
+PART_KINDS = PAIRED_KINDS | MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS
 ALL_KINDS = KINDS | PART_KINDS
 
 

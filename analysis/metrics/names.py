@@ -86,8 +86,6 @@ def metric_names(roles: Iterable[str]) -> list[str]:
 def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, str]:
     """Role and kind of a metric's name. With `roles` the role must be one of them. InputError names what is allowed."""
     role, _, kind = name.partition(".")
-    if problem := counted(name):
-        raise InputError(problem)
     kinds = LEARNING_KINDS if role == LEARNING else (*KINDS, *PART_KINDS)
     if not role.isidentifier() or kind not in kinds:
         near = difflib.get_close_matches(kind, kinds, 1)
@@ -98,17 +96,6 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
         hint = f"did you mean {meant[0]}.{kind}? " if meant else ""
         raise InputError(f"{name}: no benchmark has the role {role!r}; {hint}the roles are {', '.join(known)}")
     return role, kind
-
-
-def counted(name: str) -> str | None:
-    """Why ROLE.won and ROLE.lost are no metrics; None for any other name."""
-    role, _, kind = name.partition(".")
-    if kind not in ("won", "lost") or not role.isidentifier():
-        return None
-    return (
-        f"{name!r} is no metric: the report counts documents won and lost, only where each is right or wrong; "
-        f"take {role}.drop or {role}.gain, which every task has"
-    )
 
 
 _SIDES = r"([^\s<>=≤≥]+)\s*([<>=≤≥]+)\s*([^\s<>=≤≥]+(?:\s*%)?)"

@@ -4,6 +4,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,10 @@ def _load(folder: Path) -> Sweep:
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
     reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
 
-    seen = measure_all(settings, searched, errors=False) if halves else measured
+    seen = measured
+    if halves:
+        values = partial(measure_all, settings, searched, errors=False)
+        seen = values() | values(only=criteria.metrics)
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
     points = _points(baselines, criteria.metrics, quoted, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)

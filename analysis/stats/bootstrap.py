@@ -77,7 +77,7 @@ def seed_covariance(settings: Sequence[Setting], names: Sequence[str], split: Sp
     singles = [Setting([record], one.base) for one in several for record in one.records]
     if not singles:
         return total
-    measured = measure_all(singles, split, errors=False)
+    measured = measure_all(singles, split, errors=False, only=names)
     values = np.column_stack([measured[name].value if name in measured else np.full(len(singles), np.nan) for name in names])
     start = 0
     for one in several:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.metrics.definitions import Kind, Means, kinds
+from analysis.metrics.definitions import Kind, Means, kinds, paired_columns
 from trials.ledger.outcomes import ALL, REPORT, SHARES_SCALE, Scale, Split, of_document, stack
 from trials.ledger.record import TrialRecord
 
@@ -129,7 +129,11 @@ def answers(
             rows = [one.outcomes[role] for place in pairs for one in settings[place]]
             tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
     assert base is not None
-    return Answers(tuned, base_columns, clusters, starts, base.scale(role)), np.array(pairs)
+    scale = base.scale(role)
+    paired = paired_columns(tuned["score"], base_columns["score"], scale)
+    tuned |= paired
+    base_columns |= dict.fromkeys(paired, np.zeros_like(base_columns["score"]))
+    return Answers(tuned, base_columns, clusters, starts, scale), np.array(pairs)
 
 
 def _same(record: TrialRecord, role: str, documents: str) -> bool:

@@ -38,7 +38,7 @@ class Untrained:
 
 def untrained_values(baselines: Sequence[TrialRecord | None], names: Sequence[str], split: Split) -> np.ndarray:
     """The metrics `names` (b, m) of the bases with these complete records; NaN where unknown or undefined."""
-    measured = measure_all(_settings(baselines), split, errors=False)
+    measured = measure_all(_settings(baselines), split, errors=False, only=names)
     values = np.full((len(baselines), len(names)), np.nan)
     for column, name in enumerate(names):
         if name in measured:

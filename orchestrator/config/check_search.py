@@ -4,8 +4,8 @@ import difflib
 import math
 from collections.abc import Iterator, Sequence
 
-from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS
-from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, counted, metric_names, parse_constraint, split_metric
+from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS, PAIRED_KINDS
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
 from orchestrator.config import racing
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
 from orchestrator.config.shorthand import natural
@@ -15,7 +15,7 @@ from trials.explain import Problem
 _SHARES = ("acc", "acc_norm", "exact_match")
 """Metrics of lm-eval whose mean is a share of the documents."""
 _RANGE = {
-    **dict.fromkeys(("value", "base"), (0.0, 1.0)),
+    **dict.fromkeys(("value", "base", *PAIRED_KINDS), (0.0, 1.0)),
     **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop"), (-1.0, 1.0)),
     "forgetting": (-math.inf, 1.0),
 }
@@ -78,7 +78,7 @@ def _measurable(config: SweepConfig) -> list[str]:
     """Names of all metrics that the sweep's trials can have."""
     names = metric_names(config.eval)
     for role, evaluation in config.eval.items():
-        kinds = [*GOLD_KINDS]
+        kinds = [*PAIRED_KINDS, *GOLD_KINDS]
         kinds += FLEXIBLE_KINDS if evaluation.flexible else ()
         kinds += (*MARKER_KINDS, *CLASS_KINDS) if evaluation.marker else ()
         names += [f"{role}.{kind}" for kind in kinds]
@@ -98,6 +98,4 @@ def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> s
         return f"{metric!r} names a role that is not evaluated; {hint}eval has {', '.join(config.eval)}"
     if kind in (*FLEXIBLE_KINDS, *MARKER_KINDS, *CLASS_KINDS):
         return f"{metric!r} needs eval.{role}.{'flexible' if kind in FLEXIBLE_KINDS else 'marker'}, as the presets have it"
-    return (
-        counted(metric) or f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"
-    )
+    return f"no metric {metric!r}; there are {', '.join(name for name in known if name.startswith(role + '.'))}"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.metrics.definitions import PAIRED_KINDS
 from analysis.metrics.names import metric_names
 from analysis.stats.estimate import Setting, learning, measure, measure_all
 from trials.evaluation import aggregate
@@ -103,7 +104,8 @@ def test_without_a_baseline_only_the_value_is_defined(record):
 def test_names_and_metrics_of_a_role_correspond(record):
     both = {"math": TUNED, "commonsense": BASE}
     found = measure([record(both)], record(both, baseline=True))
-    assert sorted(found) == sorted(metric_names(["math", "commonsense"]))
+    paired = [f"{role}.{name}" for role in both for name in PAIRED_KINDS]
+    assert sorted(found) == sorted([*metric_names(both), *paired])
 
 
 def test_paired_error_of_a_gain_is_that_of_the_mean_difference(record):
@@ -383,3 +385,39 @@ def test_perplexity_is_measured_alike_with_and_without_paired_documents(record):
         assert alone[f"notes.{kind}"].value == pytest.approx(value)
     assert paired["notes.gain"].paired and not alone["notes.gain"].paired
     assert 0 < paired["notes.gain"].stderr < alone["notes.gain"].stderr
+
+
+def test_lost_and_won_are_the_documents_that_changed_and_add_up_to_the_gain(record):
+    found = measure_all([Setting([record(TUNED)], record(BASE, baseline=True))])
+    lost, won, gain = (found[f"math.{name}"] for name in ("lost", "won", "gain"))
+    assert (lost.value[0], won.value[0], gain.value[0]) == (3 / 8, 1 / 8, -2 / 8)
+    assert 0 <= lost.low[0] < 3 / 8 < lost.high[0] <= 1
+    assert lost.stderr[0] == pytest.approx(np.sqrt(3 / 8 * 5 / 8 / 7))
+    assert lost.paired[0]
+
+
+def test_lost_of_replicates_is_their_mean_and_a_base_loses_nothing(record):
+    base = record(BASE, baseline=True)
+    found = measure_all([Setting([record(TUNED), record(BASE)], base), Setting([base], base)])["math.lost"]
+    assert found.value.tolist() == [3 / 16, 0.0]
+    assert (found.low[1], found.known.all()) == (0.0, True)
+    assert found.high[1] > 0  # eight documents that keep their answers do not show that none would be lost
+
+
+def test_lost_of_an_error_rate_is_the_documents_that_became_worse(record):
+    scales = {"math": Scale(higher_is_better=False)}
+    found = measure([record(TUNED, scales=scales)], record(BASE, baseline=True, scales=scales))
+    assert (found["math.lost"].value, found["math.won"].value, found["math.gain"].value) == (1 / 8, 3 / 8, 2 / 8)
+
+
+def test_lost_is_unknown_for_other_documents_and_for_scores_that_are_no_shares(record):
+    other = measure([record(TUNED, hashes=[f"x{i}" for i in range(8)])], record(BASE, baseline=True))
+    scales = {"math": Scale(share=False)}
+    values = measure([record([0.5] * 8, scales=scales)], record([1.5] * 8, baseline=True, scales=scales))
+    assert "math.lost" not in other.keys() | values.keys()
+
+
+def test_values_without_errors_hold_lost_documents_where_they_are_named(record):
+    settings = [Setting([record(TUNED)], record(BASE, baseline=True))]
+    assert "math.lost" not in measure_all(settings, errors=False)
+    assert measure_all(settings, errors=False, only=["math.lost"])["math.lost"].value == 3 / 8

@@ -26,12 +26,12 @@ from tests.factories.configs import assert_reported, both, in_search
         (
             in_search(constraints=["math.lost <= 3"]),
             "- math.lost",
-            "'math.lost' is no metric: the report counts documents won and lost, only where each is right or wrong; take",
+            "'math.lost <= 3.0' holds for every trial: lost is a share; for 3 % write \"math.lost <= 3%\"",
         ),
         (
-            in_search(objectives=[{"metric": "math.won", "direction": "maximize"}]),
-            "metric:",
-            "'math.won' is no metric",
+            in_search(objectives=[{"metric": "math.won", "direction": "minimize"}]),
+            "direction:",
+            "math.won is better when larger",
         ),
         (
             in_search(objectives=[{"metric": "math.gain", "direction": "minimize"}]),

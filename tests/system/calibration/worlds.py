@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+from scipy.stats import multivariate_normal
 
 from analysis.metrics.definitions import ALL_KINDS
 from analysis.stats.estimate import Measured, _Columns, _measured
@@ -99,6 +100,33 @@ class Marked:
 
 
 @dataclass(frozen=True)
+class Exchanged:
+    """Answers that are right before and wrong after, and the reverse."""
+
+    answers: Shares
+
+    def answer(self, random: np.random.Generator, shifts: np.ndarray, r: int, n: int) -> tuple[Columns, Columns]:
+        tuned, base = self.answers.answer(random, shifts, r, n)
+        after, before = tuned["score"], base["score"]
+        none = np.zeros(n)
+        return {**tuned, "lost": before & ~after, "won": after & ~before}, {**base, "lost": none, "won": none}
+
+    def means(self, shifts: np.ndarray) -> tuple[Columns, Columns]:
+        (tuned, base), world = self.answers.means(shifts), self.answers
+        assert not world.topic[0]
+        # both margins are above 0: two normal variables with a covariance of 1
+        covariance = [[1.0, 1.0], [1.0, world._spread**2]]
+        kept = np.array(
+            [
+                multivariate_normal.cdf([ndtri(world.right), ndtri(world.right) + one], cov=covariance, allow_singular=True)
+                for one in shifts
+            ]
+        )
+        none = np.zeros(())
+        return {**tuned, "lost": base["score"] - kept, "won": tuned["score"] - kept}, {**base, "lost": none, "won": none}
+
+
+@dataclass(frozen=True)
 class Bits:
     """Bits of gold solutions: a document's bits per byte rise by a random amount, whose mean is the setting's shift."""
 
@@ -164,7 +192,8 @@ def measured(own: Answers, name: str) -> Measured:
     t, r, _ = own.tuned["score"].shape
     tuned = [[_scores({name: values[i, j] for name, values in own.tuned.items()}) for j in range(r)] for i in range(t)]
     columns = _Columns(tuned, _scores(own.base), SHARES_SCALE)
-    return _measured(name, ALL_KINDS[name], columns, (own, np.arange(t)))
+    columns.pair(pairing := (own, np.arange(t)))
+    return _measured(name, ALL_KINDS[name], columns, pairing)
 
 
 def _scores(columns: Mapping[str, np.ndarray]) -> dict[str, Score]:
