@@ -24,20 +24,22 @@ from analysis.metrics.names import parse_constraint
 from analysis.stats import pareto
 from tests.benchmarks.search.competitors import searcher
 from tests.benchmarks.search.families import FAMILIES, Family
+from tests.benchmarks.search.table import Table
 from tests.benchmarks.search.world import World
 
 _NEAR = 0.1  # of the front's range in each objective: within it a trial stands for a point of the front
+PLACES: dict[str, Family | Table] = {**FAMILIES, Table.name: Table()}
 SAMPLERS = ("auto", "tpe", "random", "optuna-tpe", "optuna-gp", "botorch")
 
 
 def run(
-    family: Family, sampler: str, trials: int, seed: int, begin: Callable[[Any], None] = lambda search: None
+    family: Family | Table, sampler: str, trials: int, seed: int, begin: Callable[[Any], None] = lambda search: None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
     """(true objectives (n, 2), measured ones, whether truly and apparently feasible (n, 2), seconds of each proposal).
 
     `begin` gets the searcher before its first proposal.
     """
-    world = World(family, seed)
+    world = World(family, seed) if isinstance(family, Family) else family.world(seed)
     constraint = parse_constraint(family.constraint)
     search = searcher(sampler, lambda name: family.config(name, trials, seed), seed, family.reference)
     begin(search)
@@ -60,7 +62,7 @@ def run(
     return np.array(true), np.array(measured), np.array(feasible), seconds
 
 
-def judge(family: Family, true: np.ndarray, measured: np.ndarray, feasible: np.ndarray) -> dict[str, float]:
+def judge(family: Family | Table, true: np.ndarray, measured: np.ndarray, feasible: np.ndarray) -> dict[str, float]:
     base = np.zeros((1, 2))
     apparent = pareto.front(np.vstack([measured, base]), np.append(feasible[:, 1], True))[:-1]
     shown, found = true[apparent & feasible[:, 0]], true[feasible[:, 0]]
@@ -77,7 +79,7 @@ def judge(family: Family, true: np.ndarray, measured: np.ndarray, feasible: np.n
     }
 
 
-def measure(family: Family, sampler: str, counts: Sequence[int], seeds: int) -> dict[str, Any]:
+def measure(family: Family | Table, sampler: str, counts: Sequence[int], seeds: int) -> dict[str, Any]:
     rows: dict[str, dict[int, list[float]]] = {name: {count: [] for count in counts} for name in ("shown", "all", "front")}
     seconds: list[float] = []
     for seed in range(seeds):
@@ -100,7 +102,7 @@ def told(row: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--families", default=",".join(PLACES))
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--trials", default="16,32,64", help="counts of trials after which the search is judged")
     parser.add_argument("--seeds", type=int, default=20)
@@ -112,7 +114,7 @@ def main() -> int:
     for family in options.families.split(","):
         for sampler in options.samplers.split(","):
             counts = [int(count) for count in options.trials.split(",")]
-            rows.append(measure(FAMILIES[family], sampler, counts, options.seeds))
+            rows.append(measure(PLACES[family], sampler, counts, options.seeds))
             print(told(rows[-1]), flush=True)
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(rows))

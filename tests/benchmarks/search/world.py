@@ -30,7 +30,7 @@ class World:
     def measure(self, settings: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
         """(metrics, their standard errors) of a trial with these settings, against the base document by document."""
         answers = {role: self._answers(role, accuracy) for role, accuracy in self._family.accuracies(settings).items()}
-        return self._metrics(answers, self._base)
+        return metrics_and_errors(answers, self._base)
 
     def trial(self, settings: Mapping[str, Any]) -> "Trial":
         """A trial that can be looked at before its end."""
@@ -47,21 +47,22 @@ class World:
             own = same if rows == 1 else np.sqrt(_KEPT) * same + np.sqrt(1 - _KEPT) * other
             right = np.sqrt(_SHARED) * self._difficulty[role] + np.sqrt(1 - _SHARED) * own < ndtri(accuracy)
             answers[role], base[role] = right[:n].astype(float), self._base[role][:n]
-        return self._metrics(answers, base)
+        return metrics_and_errors(answers, base)
 
-    @staticmethod
-    def _metrics(
-        answers: Mapping[str, np.ndarray], own_base: Mapping[str, np.ndarray]
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        means = {role: float(own.mean()) for role, own in answers.items()}
-        base = {role: float(own.mean()) for role, own in own_base.items()}
-        changes = {
-            "commonsense.gain": answers["commonsense"] - own_base["commonsense"],
-            "math.forgetting": answers["math"] / base["math"] - own_base["math"] * means["math"] / base["math"] ** 2,
-            "knowledge.drop": own_base["knowledge"] - answers["knowledge"],
-        }
-        errors = {name: float(own.std(ddof=1) / np.sqrt(len(own))) for name, own in changes.items()}
-        return metrics_of(means, base), errors
+
+def metrics_and_errors(
+    answers: Mapping[str, np.ndarray], own_base: Mapping[str, np.ndarray]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """(metrics, their standard errors) of right and wrong answers (n,) by role, and of the base's to the same documents."""
+    means = {role: float(own.mean()) for role, own in answers.items()}
+    base = {role: float(own.mean()) for role, own in own_base.items()}
+    changes = {
+        "commonsense.gain": answers["commonsense"] - own_base["commonsense"],
+        "math.forgetting": answers["math"] / base["math"] - own_base["math"] * means["math"] / base["math"] ** 2,
+        "knowledge.drop": own_base["knowledge"] - answers["knowledge"],
+    }
+    errors = {name: float(own.std(ddof=1) / np.sqrt(len(own))) for name, own in changes.items()}
+    return metrics_of(means, base), errors
 
 
 @dataclass(frozen=True)
