@@ -8,6 +8,7 @@ from analysis.metrics.names import parse_constraint, split_metric
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.space_points import corners
 from trials.errors import InputError
+from trials.evaluation.engine.vllm_python import python, wanted
 from trials.hub.hub import Hub
 from trials.models import layout
 from trials.spec import Base, Evaluation, TrialSpec
@@ -30,7 +31,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
-    notes = [*chat_warnings(config), *layout_notes(config, hub, layout.of)]
+    notes = [*chat_warnings(config), *engine_notes(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
     for settings, spec in corners(config, INPUTS):
         check_metrics(config, spec, tasks)  # first: it reads no data
@@ -60,6 +61,22 @@ def chat_warnings(config: SweepConfig) -> list[str]:
                 )
             found[line] = None
     return list(found)
+
+
+def engine_notes(config: SweepConfig) -> list[str]:
+    """A line for each role whose responses are vLLM's."""
+    roles = {role for _, spec in corners(config, ("eval.",)) for role, one in spec.eval.items() if one.engine == "vllm"}
+    return [
+        f"eval.{role}.engine: vllm: the responses are vLLM's, which rounds otherwise: the scores are not stock lm-eval's, and "
+        "the baseline is measured with it too"
+        for role in sorted(roles)
+    ]
+
+
+def check_vllm(config: SweepConfig) -> None:
+    """Raises InputError where a role wants vLLM and this machine has none."""
+    if any(wanted(spec) for _, spec in corners(config, ("eval.",))):
+        python()
 
 
 def check_metrics(config: SweepConfig, spec: TrialSpec, tasks: "Tasks") -> None:

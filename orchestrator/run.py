@@ -107,7 +107,7 @@ def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: T
     from orchestrator.cluster import connect, runtime_env
 
     checked: Future[list[str]] = Future()
-    Thread(target=_check, args=(config, checked), daemon=True).start()  # Ray needs the main thread
+    Thread(target=_check, args=(config, address, checked), daemon=True).start()  # Ray needs the main thread
     try:
         with ExitStack() as held:
             shipped = held.enter_context(runtime_env.runtime_env(config)) if address else {}
@@ -119,11 +119,13 @@ def _ray_and_checked_inputs(config: SweepConfig, address: str | None, console: T
         gc.enable()
 
 
-def _check(config: SweepConfig, checked: Future[list[str]]) -> None:
+def _check(config: SweepConfig, address: str | None, checked: Future[list[str]]) -> None:
     try:
         from orchestrator.cluster import prefetch, runner  # noqa: F401  # needed next; the import takes seconds
-        from orchestrator.preflight import check_inputs
+        from orchestrator.preflight import check_inputs, check_vllm
 
+        if address is None:  # a cluster's machines have their own
+            check_vllm(config)
         checked.set_result(check_inputs(config))
     except BaseException as error:  # noqa: BLE001  # raised by `result`
         checked.set_exception(error)

@@ -60,9 +60,9 @@ class Evaluation(Section):
     """Seed of the sample of the documents."""
     batch_size: Count = 32
     """Requests in memory at once; halved where memory runs out."""
-    engine: Literal["exact", "hflm"] = "exact"
-    """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key
-    does not contain the choice."""
+    engine: Literal["exact", "hflm", "vllm"] = "exact"
+    """The fast engine, or the plain one, which batches as lm-eval's HFLM does. Their numbers are equal, so the key does not
+    contain the choice between them. `vllm`: vLLM generates the responses, which are then its own, and in the key."""
     include: Annotated[str, Field(min_length=1)] | None = None
     """A folder of lm-eval tasks that has `task`. A name in it goes before the same name of lm-eval's own. Once the sweep is
     pinned, the key contains the folder's content and not its path."""

@@ -120,7 +120,7 @@ class TrialSpec(Section):
             del parts["base"]["double_quantization"]
         for role, evaluation in self.eval.items():
             parts["eval"][role]["fewshot"] = evaluation.sampler  # resolved: a default and its explicit value are one key
-            parts["eval"][role]["engine"] = STOCK_ENGINE
+            parts["eval"][role]["engine"] = evaluation.engine if evaluation.engine == "vllm" else STOCK_ENGINE
             _drop_chat(parts["eval"][role], evaluation)
             del parts["eval"][role]["trust_code"]  # it permits code, and changes no number
             if evaluation.include is None or FOLDER in evaluation.content:  # a moved folder with the same content is the same

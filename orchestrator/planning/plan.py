@@ -13,7 +13,7 @@ from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
-from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, layout_notes
+from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, engine_notes, layout_notes
 from orchestrator.sweep.earlier_sweeps import earlier_trials, summary
 from orchestrator.sweep.pause import RUNGS
 from trials.errors import InputError
@@ -153,7 +153,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     )
     if not exists(storage / config.name / "sweep.yaml") and (begins := summary(earlier_trials(config, storage))):
         made.notes.append(begins)
-    made.warnings.extend([*chat_warnings(config), *_warnings(made, config), *_folder_of_ray()])
+    made.warnings.extend([*chat_warnings(config), *engine_notes(config), *_warnings(made, config), *_folder_of_ray()])
     return made
 
 

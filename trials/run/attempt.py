@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 from trials.ledger.checkpoint import CheckpointStore
@@ -35,6 +36,8 @@ class Attempt:
     """Numbers of rows after which the training saves a copy of the adapter, for points derived from it."""
     until: int | None = None
     """The number of rows after which the training stops, as if interrupted."""
+    adapter: Path | None = None
+    """The local folder of the adapter that is evaluated; None for a baseline."""
 
     @classmethod
     def begin(

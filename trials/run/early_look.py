@@ -23,6 +23,7 @@ def look_early(session: Session, attempt: Attempt, race: Race) -> None:
         return
     part = replace(attempt, keep=(), until=until)
     adapter = train(session, part)[0]
+    part.adapter = adapter
     with lora.borrowed(session.base(spec.base), adapter) as model:
         part.checkpoints = part.checkpoints.bound(weights=lora.checksum(adapter))
         with lora.merged(model) as whole:

@@ -6,6 +6,8 @@ import pandas as pd
 
 from trials.evaluation import aggregate, racing
 from trials.evaluation import evaluate as scoring
+from trials.evaluation.engine.protocol import Engine
+from trials.evaluation.engine.vllm_engine import VllmEngine
 from trials.evaluation.racing import Paused, Race, StoppedEarly
 from trials.ledger.outcomes import SHARES_SCALE, STAGES
 from trials.ledger.record import Halving
@@ -125,7 +127,11 @@ def _answer(session: Session, attempt: Attempt, model: Any, part: _Part) -> pd.D
     of = sum(map(len, document_numbers(evaluation, session.tasks.build(evaluation)).values()))
 
     def score(rows: int) -> pd.DataFrame:
-        engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
+        if evaluation.engine == "vllm":
+            server = session.vllm(attempt.spec.base)
+            engine: Engine = VllmEngine(model, tokenizer, rows, server, attempt.adapter)
+        else:
+            engine = scoring.make_engine(evaluation.engine, model, tokenizer, rows)
         engine.tally.report = lambda documents: attempt.reporter.documents(part.before + documents, of)
         attempt.reporter.documents(part.before, of)
         return scoring.evaluate(engine, part.role, evaluation, session.tasks, part.samples)

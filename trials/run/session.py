@@ -1,7 +1,7 @@
 """Session: the state that a process keeps between trials."""
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trials import mix
 from trials.hub.hub import Hub
@@ -12,6 +12,9 @@ from trials.run.reporter import Observe, ignore
 from trials.spec import Base, TrialSpec
 from trials.tasks.tasks import Tasks
 from trials.training.trainer import Pace
+
+if TYPE_CHECKING:
+    from trials.evaluation.engine.vllm_server import VllmServer
 
 
 class Session:
@@ -30,6 +33,12 @@ class Session:
             self._base = None  # frees the old base before the new one is loaded
             self._base = (wanted, base.load(wanted, self.hub))
         return self._base[1]
+
+    def vllm(self, wanted: Base) -> "VllmServer":
+        """vLLM with this base, which has no adapter at the first call."""
+        from trials.evaluation.engine.vllm_server import VllmServer
+
+        return self.once("vllm", wanted.model_dump_json(), lambda: VllmServer(self.base(wanted)))  # type: ignore[no-any-return]
 
     def drop_base(self) -> None:
         """Makes the next trial load its base again."""

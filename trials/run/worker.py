@@ -8,6 +8,7 @@ import pandas as pd
 
 from trials.adapters import lora
 from trials.errors import StorageFailed, disk_failure, storage_failed, writing
+from trials.evaluation.engine import vllm_python
 from trials.evaluation.racing import StoppedEarly
 from trials.hub.hub import Hub
 from trials.ledger.lease import Lease
@@ -177,6 +178,9 @@ class Worker:
         parent = self._parent(attempt, early_stopping) if spec.parent is not None else None
         race = early_stopping(spec)
         loaded = prepare(session, attempt)
+        vllm_python.check_settings(spec)
+        if vllm_python.wanted(spec):
+            session.vllm(spec.base)
         if spec.is_baseline:
             return evaluate(session, attempt, loaded.model, race), []
         if race is not None and race.pause is not None and race.pause.rows < 1:
@@ -187,6 +191,7 @@ class Worker:
             pauses = race is not None and race.pause is not None
             if not pauses:
                 measure_drift(session, attempt, model)
+            attempt.adapter = adapters[0]
             with lora.merged(model) as whole:
                 documents = evaluate(session, attempt, whole, race)
             if pauses:  # a trial that stops for good needs none

@@ -1,0 +1,16 @@
+"""A Python with a package `vllm` that has vLLM's interface."""
+
+import os
+import sys
+from pathlib import Path
+
+FOLDER = str(Path(__file__).parent)
+
+
+def python(folder: Path) -> str:
+    """A program in `folder` that runs this Python with the fake."""
+    program = folder / "python-with-vllm"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={FOLDER} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    assert os.access(program, os.X_OK)
+    return str(program)
