@@ -173,6 +173,7 @@ except Exception as error:
 def test_ctrl_c_during_a_rendering_leaves_no_answer_for_the_next():
     program = """
 import threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 render("{{ a }}", {"a": "started"})
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
