@@ -8,7 +8,7 @@ from analysis.metrics.names import parse_constraint, split_metric
 from orchestrator.config.model import SweepConfig
 from orchestrator.planning.space_points import corners
 from trials.errors import InputError
-from trials.evaluation.engine.vllm_python import python, wanted
+from trials.evaluation.engine.vllm_python import check_settings, python, wanted
 from trials.hub.hub import Hub
 from trials.models import layout
 from trials.spec import Base, Evaluation, TrialSpec
@@ -30,6 +30,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     from trials.preflight import check
     from trials.tasks.tasks import Tasks
 
+    check_engines(config)
     hub = Hub(config.hub_mirror)
     notes = [*chat_warnings(config), *engine_notes(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
@@ -71,6 +72,12 @@ def engine_notes(config: SweepConfig) -> list[str]:
         "the baseline is measured with it too"
         for role in sorted(roles)
     ]
+
+
+def check_engines(config: SweepConfig) -> None:
+    """Raises InputError for an adapter that a role's engine does not run."""
+    for _, spec in corners(config, ("eval.", "lora.use_dora")):
+        check_settings(spec)
 
 
 def check_vllm(config: SweepConfig) -> None:

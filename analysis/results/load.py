@@ -4,14 +4,14 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.formatting import labels
-from analysis.metrics.names import Criteria, metric_names
+from analysis.metrics.definitions import PAIRED_KINDS
+from analysis.metrics.names import Criteria, metric_names, split_metric
 from analysis.results import schema as col
 from analysis.results.frame import add_front, add_judgement, baseline_frame, failure_frame, trial_frame
 from analysis.results.manifest import Manifest, sweeps_in
@@ -61,10 +61,9 @@ def _load(folder: Path) -> Sweep:
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
     reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
 
-    seen = measured
-    if halves:
-        values = partial(measure_all, settings, searched, errors=False)
-        seen = values() | values(only=criteria.metrics)
+    seen = measure_all(settings, searched, errors=False) if halves else measured
+    if halves and (paired := [name for name in criteria.metrics if split_metric(name)[1] in PAIRED_KINDS]):
+        seen |= measure_all(settings, searched, errors=False, only=paired)
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
     points = _points(baselines, criteria.metrics, quoted, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)

@@ -13,7 +13,15 @@ from orchestrator.planning import row_counts, simulate, space_points
 from orchestrator.planning.benchmarks import Benchmark, benchmarks
 from orchestrator.planning.cost import GIB
 from orchestrator.planning.estimate import Estimate, Memory, Phase
-from orchestrator.preflight import INPUTS, chat_warnings, check_directions, check_metrics, engine_notes, layout_notes
+from orchestrator.preflight import (
+    INPUTS,
+    chat_warnings,
+    check_directions,
+    check_engines,
+    check_metrics,
+    engine_notes,
+    layout_notes,
+)
 from orchestrator.sweep.earlier_sweeps import earlier_trials, summary
 from orchestrator.sweep.pause import RUNGS
 from trials.errors import InputError
@@ -101,6 +109,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     estimate = Estimate(config, records.values(), gpus.kind, shapes or {})
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
+    check_engines(config)
     for spec in specs:
         check_metrics(config, spec, tasks)
         check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])

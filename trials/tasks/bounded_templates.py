@@ -48,7 +48,7 @@ class _Process:
             try:
                 connection.send_bytes(request)
                 return connection.recv_bytes()
-            except (EOFError, OSError):
+            except (EOFError, ConnectionError):
                 code = process.wait()
                 self.end()
                 raise EOFError(code) from None

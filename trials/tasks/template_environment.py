@@ -13,13 +13,14 @@ from typing import Any
 import lm_eval.utils
 from jinja2 import BaseLoader, StrictUndefined, Template, TemplateError, UndefinedError
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trials.explain import nearest
 
 _DATA = ("builtins", "datetime", "decimal", "jinja2.runtime", "jinja2.utils")
 """Modules of the types whose methods a template may call. An array or an image of a row could write a file."""
-_OF_ARRAYS = ("all", "any", "astype", "item", "max", "mean", "min", "round", "sum", "tolist")
+_OF_ARRAYS = ("all", "any", "astype", "max", "mean", "min", "round", "sum")
+"""Methods of numpy's arrays and numbers that only compute."""
 
 
 class Unrenderable(TemplateError):
@@ -48,18 +49,19 @@ class _Template(Template):
             raise UnknownColumn(str(error), [str(column) for column in row]) from None
 
 
-class _Environment(SandboxedEnvironment):
+class _Environment(ImmutableSandboxedEnvironment):
     template_class = _Template
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # Jinja's own signature
         owner = getattr(__obj, "__self__", None)
         data = type(owner).__module__ in _DATA or isinstance(owner, date | time | timedelta)
-        if not data and __obj.__name__ not in _OF_ARRAYS:
+        computes = type(owner).__module__ == "numpy" and __obj.__name__ in _OF_ARRAYS
+        if not (data or computes or __obj.__name__ in ("item", "tolist")):
             raise SecurityError(f"{__obj.__name__} of {type(owner).__name__} cannot be called in a template")
         return super().call(__context, __obj, *args, **kwargs)
 
 
-def environment() -> SandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
     """A new environment, in which each template is compiled once."""
     made = _Environment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters["regex_replace"] = lm_eval.utils.regex_replace

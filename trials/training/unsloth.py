@@ -7,7 +7,6 @@ adapter, which is then evaluated as after any other training.
 
 import importlib.util
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import torch
 
 from trials.errors import InputError
 from trials.ledger.checkpoint import serialized
-from trials.other_process import command, inherited
+from trials.other_process import answering, command, inherited
 from trials.spec import Base, TrialSpec
 from trials.training import trainer
 
@@ -112,18 +111,11 @@ def read_state(path: Path) -> trainer.State:
 @contextmanager
 def _process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], TextIO]]:
     """The other process and the lines that it writes; it ends with the context."""
-    # its own pipe, because Unsloth prints to standard output; if this process dies, the closed standard input ends the other
-    reading, writing = os.pipe()
-    arguments = command("trials.training.unsloth_process", str(folder), str(writing))
     environment = inherited()
     environment.pop("TORCHDYNAMO_DISABLE", None)  # set in a sweep's workers, but Unsloth compiles
-    with os.fdopen(reading) as lines:
-        try:
-            process = subprocess.Popen(
-                arguments, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[writing]
-            )
-        finally:
-            os.close(writing)
+    # if this process dies, the closed standard input ends the other
+    process, lines = answering(command("trials.training.unsloth_process", str(folder)), environment)
+    with lines:
         try:
             yield process, lines
         finally:

@@ -79,17 +79,11 @@ class Family:
 
     def truth(self, settings: Settings) -> tuple[np.ndarray, bool]:
         """(gain, forgetting) in the objectives' direction, and whether the constraint is kept."""
-        metrics = metrics_of(self.accuracies(settings), BASE)
-        constraint = parse_constraint(self.constraint)
-        kept = constraint.violation(metrics[constraint.metric]) <= 0
-        return np.array([-metrics["commonsense.gain"], metrics["math.forgetting"]]), kept
+        return judged(self.accuracies(settings), BASE, self.constraint)
 
     @cached_property
     def reference(self) -> np.ndarray:
-        """The oriented point from which hypervolume is measured: that of a report."""
-        config = self.config("random", 1, 0)
-        constraints = [parse_constraint(text) for text in config.search.constraints]
-        return pareto.orient(pareto.reference_point(config.search.objectives, constraints), config.search.objectives)
+        return reference(self.config("random", 1, 0))
 
     @cached_property
     def front(self) -> np.ndarray:
@@ -117,6 +111,19 @@ class Family:
     @cached_property
     def best(self) -> float:
         return pareto.hypervolume(self.front, self.reference)
+
+
+def judged(accuracy: Mapping[str, float], base: Mapping[str, float], written: str) -> tuple[np.ndarray, bool]:
+    """(gain, forgetting) in the objectives' direction, and whether the constraint that is `written` so is kept."""
+    metrics, constraint = metrics_of(accuracy, base), parse_constraint(written)
+    kept = constraint.violation(metrics[constraint.metric]) <= 0
+    return np.array([-metrics["commonsense.gain"], metrics["math.forgetting"]]), kept
+
+
+def reference(config: SweepConfig) -> np.ndarray:
+    """The oriented point from which hypervolume is measured: that of a report."""
+    constraints = [parse_constraint(text) for text in config.search.constraints]
+    return pareto.orient(pareto.reference_point(config.search.objectives, constraints), config.search.objectives)
 
 
 def metrics_of(accuracy: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:

@@ -14,11 +14,10 @@ import numpy as np
 import yaml
 
 from analysis import load
-from analysis.metrics.names import parse_constraint
 from analysis.stats import pareto
 from analysis.stats.paired_outcomes import answers
 from orchestrator.config.model import SweepConfig
-from tests.benchmarks.search.families import DOCUMENTS, metrics_of
+from tests.benchmarks.search.families import DOCUMENTS, judged, reference
 from tests.benchmarks.search.world import metrics_and_errors
 from trials.ledger.outcomes import ALL
 
@@ -71,15 +70,11 @@ class Table:
 
     def _judged(self, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, bool]:
         accuracy, base = ({role: float(own.mean()) for role, own in side.items()} for side in (found, self.base))
-        metrics, constraint = metrics_of(accuracy, base), parse_constraint(self.constraint)
-        kept = constraint.violation(metrics[constraint.metric]) <= 0
-        return np.array([-metrics["commonsense.gain"], metrics["math.forgetting"]]), kept
+        return judged(accuracy, base, self.constraint)
 
     @cached_property
     def reference(self) -> np.ndarray:
-        config = self.config("random", 1, 0)
-        constraints = [parse_constraint(text) for text in config.search.constraints]
-        return pareto.orient(pareto.reference_point(config.search.objectives, constraints), config.search.objectives)
+        return reference(self.config("random", 1, 0))
 
     @cached_property
     def front(self) -> np.ndarray:

@@ -20,6 +20,7 @@ from bitsandbytes.functional import dequantize_4bit
 from trials.adapters import lora
 from trials.evaluation.engine.vllm_python import python
 from trials.models.base import LoadedBase
+from trials.other_process import answering
 
 _SHARE = 0.85  # of the GPU's free memory, for vLLM's copy of the base and its cache
 _RANK = 16  # vLLM's own default; a larger adapter starts it anew
@@ -62,9 +63,7 @@ class VllmServer:
             _end(self._running)  # after an interruption its answer must not be taken for the next one
             raise
         if "failed" in answer:
-            raise {"OutOfMemoryError": MemoryError}.get(answer["failed"], RuntimeError)(
-                f"vLLM: {answer['failed']}: {answer['message']}"
-            )
+            raise RuntimeError(f"vLLM: {answer['failed']}: {answer['message']}")
         return [(tokens, stopped) for tokens, stopped in answer["responses"]], answer["version"]
 
     def end(self) -> None:
@@ -83,14 +82,8 @@ class VllmServer:
         if self._device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self._device)
             settings["gpu_memory_utilization"] = round(_SHARE * free / total, 3)
-        reading, writing = os.pipe()  # its own, because vLLM prints to standard output
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        command = [python(), "-P", str(_HERE / "vllm_process.py"), json.dumps(settings), str(writing)]
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, text=True, env=environment, pass_fds=[writing])
-        finally:
-            os.close(writing)
-        return process, os.fdopen(reading)
+        return answering([python(), "-P", str(_HERE / "vllm_process.py"), json.dumps(settings)], environment)
 
 
 def _end(running: list[tuple[subprocess.Popen[str], TextIO]]) -> None:

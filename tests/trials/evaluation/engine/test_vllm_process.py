@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +62,10 @@ def test_every_line_is_answered_by_a_line(fake, settings, monkeypatch):
 
 
 def test_process_needs_nothing_of_this_program(settings, tmp_path):
-    command = [fake_vllm.python(tmp_path), "-P", vllm_process.__file__, json.dumps(settings), "1"]
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "__init__.py").write_text("raise SystemExit('this program is imported')")
+    python = Path(fake_vllm.python(tmp_path))
+    python.write_text(python.read_text().replace("PYTHONPATH=", f"PYTHONPATH={tmp_path}:"))
+    command = [str(python), "-P", vllm_process.__file__, json.dumps(settings), "1"]
     told = subprocess.run(command, input=json.dumps(REQUEST), cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
     assert len(json.loads(told.stdout)["responses"]) == 2
