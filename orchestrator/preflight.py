@@ -30,7 +30,6 @@ def check_inputs(config: SweepConfig) -> list[str]:
     from trials.preflight import check
     from trials.tasks.tasks import Tasks
 
-    check_engines(config)
     hub = Hub(config.hub_mirror)
     notes = [*chat_warnings(config), *engine_notes(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
@@ -65,19 +64,15 @@ def chat_warnings(config: SweepConfig) -> list[str]:
 
 
 def engine_notes(config: SweepConfig) -> list[str]:
-    """A line for each role whose responses are vLLM's."""
+    """A line for each role whose responses are vLLM's. Raises InputError for an adapter that vLLM does not run."""
+    for _, spec in corners(config, ("eval.", "lora.use_dora")):
+        check_settings(spec)
     roles = {role for _, spec in corners(config, ("eval.",)) for role, one in spec.eval.items() if one.engine == "vllm"}
     return [
         f"eval.{role}.engine: vllm: the responses are vLLM's, which rounds otherwise: the scores are not stock lm-eval's, and "
         "the baseline is measured with it too"
         for role in sorted(roles)
     ]
-
-
-def check_engines(config: SweepConfig) -> None:
-    """Raises InputError for an adapter that a role's engine does not run."""
-    for _, spec in corners(config, ("eval.", "lora.use_dora")):
-        check_settings(spec)
 
 
 def check_vllm(config: SweepConfig) -> None:

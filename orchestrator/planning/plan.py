@@ -17,7 +17,6 @@ from orchestrator.preflight import (
     INPUTS,
     chat_warnings,
     check_directions,
-    check_engines,
     check_metrics,
     engine_notes,
     layout_notes,
@@ -109,7 +108,6 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     estimate = Estimate(config, records.values(), gpus.kind, shapes or {})
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
-    check_engines(config)
     for spec in specs:
         check_metrics(config, spec, tasks)
         check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
