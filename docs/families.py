@@ -21,8 +21,13 @@ KNOBS = {
     "train.kl": "KL to the base",
     "train.l2": "L2 on B A",
     "data.replay.share": "replay",
+    "train.loss": "loss",
+    "lora.method": "method",
+    "lora.target_modules": "rsLoRA on the MLP",
     "derive.strength": "strength",
+    "derive.shallow": "first block's share of the strength",
 }
+RATE = "train.learning_rate"
 COLUMNS = ("commonsense.gain", "math.forgetting", "learning.gain", "learning.kl", "math.gold_bpb_delta")
 
 
@@ -32,15 +37,25 @@ def families(storage: Path) -> pd.DataFrame:
     standard = trials.iloc[0]
     rows = [_row("reference", "", standard)]
     for _, trial in trials.iloc[1:].iterrows():
-        changed = [path for path in KNOBS if path in trial and trial[path] != standard[path]]
-        name = KNOBS[changed[0]]
-        if name == "replay":
-            name += " of its own text" if trial["data.replay.source"] == "self" else " of problems"
-        rows.append(_row(name, f"{trial[changed[0]]:g}", trial))
+        rows.append(_row(*_named(trial, standard), trial))
     for _, trial in load(storage / "families-strength").trials.iterrows():
-        if trial["derive.strength"] != 1:
-            rows.append(_row("strength", f"{trial['derive.strength']:g}", trial))
+        for path in ("derive.strength", "derive.shallow"):
+            if not pd.isna(trial[path]) and trial[path] != 1:
+                rows.append(_row(KNOBS[path], f"{trial[path]:g}", trial))
     return pd.DataFrame(rows)
+
+
+def _named(trial: pd.Series, standard: pd.Series) -> tuple[str, str]:
+    """Family and value of a point: what it has otherwise than the standard, and its learning rate if it has another."""
+    changed = [path for path in KNOBS if path in trial and trial[path] != standard[path]]
+    path = next((path for path in changed if path != RATE), RATE)
+    name, value = KNOBS[path], trial[path]
+    if name == "replay":
+        name += " of its own text" if trial["data.replay.source"] == "self" else " of problems"
+    if isinstance(value, str):
+        shown = f"{trial[RATE]:g}"
+        return (name if path == "lora.target_modules" else f"{name} {value}"), f"learning rate {shown}"
+    return name, f"{value:g}"
 
 
 def _row(family: str, value: str, trial: pd.Series) -> dict:
@@ -49,25 +64,33 @@ def _row(family: str, value: str, trial: pd.Series) -> dict:
 
 
 def below(storage: Path) -> dict[str, np.ndarray]:
-    """Point -> (seeds,) how much less it forgets than the learning-rate curve of the same seed does at equal learning.gain."""
+    """Point -> (seeds,) how much less it forgets than the learning-rate curve of the same seed does at equal learning.gain.
+
+    NaN where it learns less or more than every point of the curve.
+    """
     points: dict[str, np.ndarray] = {}
+    curve = []
+    standard = Manifest.read(load(storage / "families").folder).trials[0].params
     for name in ("families", "families-strength"):
         sweep = load(storage / name)
         for trial in Manifest.read(sweep.folder).trials:
             base = sweep.records[trial.baseline or ""].scores["math"].value
             records = [sweep.records[key] for key in trial.keys]
-            gains = [learning(record)["gain"] for record in records]
-            told = ", ".join(
-                f"{path.partition('.')[2]} {value}"
-                for path, value in trial.params.items()
-                if path in {*KNOBS, "data.replay.source"}
-            )
-            forgotten = [1 - record.scores["math"].value / base for record in records]
-            points[told] = np.array([[one.value for one in gains if one is not None], forgotten])
-    rates = [told for told in points if told.endswith("share 0.0, kl 0.0, l2 0.0") and "rank 8, samples 256" in told]
-    curve = np.array(sorted((points[told] for told in rates), key=lambda one: one[0].mean()))
+            gains = [one.value for record in records if (one := learning(record)["gain"]) is not None]
+            found = np.array([gains, [1 - record.scores["math"].value / base for record in records]])
+            changed = {path: value for path, value in trial.params.items() if value != standard.get(path)}
+            if name == "families" and set(changed) <= {RATE}:
+                curve.append(found)
+            else:
+                points[", ".join(f"{path.partition('.')[2]} {value}" for path, value in changed.items())] = found
+    rates = np.array(sorted(curve, key=lambda one: one[0].mean()))
     return {
-        told: np.array([np.interp(one[0, i], curve[:, 0, i], curve[:, 1, i]) - one[1, i] for i in range(one.shape[1])])
+        told: np.array(
+            [
+                np.interp(gain, rates[:, 0, seed], rates[:, 1, seed], left=np.nan, right=np.nan) - forgotten
+                for seed, (gain, forgotten) in enumerate(one.T)
+            ]
+        )
         for told, one in points.items()
     }
 

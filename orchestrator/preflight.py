@@ -65,7 +65,7 @@ def chat_warnings(config: SweepConfig) -> list[str]:
 
 def engine_notes(config: SweepConfig) -> list[str]:
     """A line for each role whose responses are vLLM's. Raises InputError for an adapter that vLLM does not run."""
-    for _, spec in corners(config, ("eval.", "lora.use_dora")):
+    for _, spec in corners(config, ("eval.", "lora.use_dora", "lora.method")):
         check_settings(spec)
     roles = {role for _, spec in corners(config, ("eval.",)) for role, one in spec.eval.items() if one.engine == "vllm"}
     return [
@@ -139,6 +139,13 @@ def check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks", roles
             )
 
 
+_OF_LAYERS = (
+    *("base.", "data.max_length"),
+    *(f"lora.{name}" for name in ("target_modules", "layers", "method", "rank", "block_size")),
+)
+"""Settings that decide whether a base can be trained."""
+
+
 def layout_notes(
     config: SweepConfig, hub: Hub, find: Callable[[Base, Hub], tuple[layout.Layout, layout.Tokens] | None]
 ) -> list[str]:
@@ -147,7 +154,7 @@ def layout_notes(
     Raises InputError for a base that cannot be trained as the config says.
     """
     notes: dict[str, None] = {}
-    for _, spec in corners(config, ("base.", "lora.target_modules", "lora.layers", "data.max_length")):
+    for _, spec in corners(config, _OF_LAYERS):
         if found := find(spec.base, hub):
             notes |= dict.fromkeys(layout.check(spec, found))
     return list(notes)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import Hub, is_commit
@@ -44,9 +44,9 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
     (folder / "adapter").mkdir()
     for name, content in kept.items():
         (folder / "adapter" / name).write_bytes(content)
-    with lora.borrowed(loaded, folder / "adapter") as model:
+    with peft_adapter.borrowed(loaded, folder / "adapter") as model:
         _untie(model)
-        changed: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+        changed: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, BaseTunerLayer)]
         # not PEFT's safe_merge, which rounds twice: the update, then the sum
         merged: Any = model.merge_and_unload()  # type: ignore[operator]  # nn.Module's attributes are untyped
     if not all(torch.isfinite(layer.weight).all() for layer in changed):
@@ -96,7 +96,7 @@ def _untie(model: Any) -> None:
     """Copies the weights of a head that has an adapter: a merge into tied weights would change the embeddings as well."""
     whole = model.get_base_model()
     head, embeddings = whole.get_output_embeddings(), whole.get_input_embeddings()
-    if isinstance(head, LoraLayer) and head.get_base_layer().weight is embeddings.weight:
+    if isinstance(head, BaseTunerLayer) and head.get_base_layer().weight is embeddings.weight:
         layer = head.get_base_layer()
         layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)  # type: ignore[operator]
         whole.config.tie_word_embeddings = False

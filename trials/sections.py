@@ -186,10 +186,15 @@ class Data(Section):
 class Lora(Section):
     """The adapter (PEFT)."""
 
+    method: Literal["lora", "oft", "shira"] = "lora"
+    """`lora` adds B A to a layer's weights; `oft` rotates its inputs (arXiv 2306.07280); `shira` trains single weights at
+    random places (arXiv 2406.13175)."""
     rank: Annotated[int, Field(ge=1, le=2**16)] = 8
-    """Rank of the update B A."""
+    """Rank of the update B A. `shira` trains as many weights as `lora` of this rank; `oft` has none."""
     alpha: Annotated[float, Field(gt=0, le=MANY)] = 16
-    """The update is scaled by alpha / rank."""
+    """The update is scaled by alpha / rank. For `lora` only."""
+    block_size: Annotated[int, Field(ge=2, le=2**12)] = 32
+    """Inputs that rotate together, for `oft` only. It divides the inputs of each layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input."""
     target_modules: Literal["qkv", "attention", "mlp", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "qkv"
@@ -205,6 +210,16 @@ class Lora(Section):
     init: Literal["default", "gaussian", "orthogonal", "eva", "loftq", "pissa", "olora", "corda"] = "default"
     """Initialisation of the adapter. pissa, olora and corda start from a part of the base's weights. A frozen second adapter
     subtracts that part, so the base's weights stay unchanged."""
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> "Lora":
+        if self.method != "lora":
+            of_lora = {name: getattr(self, name) for name in ("use_dora", "use_rslora", "dropout")}
+            of_lora["init"] = self.init if self.init != "default" else None
+            for name, value in of_lora.items():
+                if value:
+                    raise ValueError(f"{name} is a setting of method lora, and method is {self.method}")
+        return self
 
     @model_validator(mode="after")
     def _init_fits(self) -> "Lora":

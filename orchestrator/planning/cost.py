@@ -120,7 +120,7 @@ def memory(shape: Shape, spec: TrialSpec) -> dict[str, float]:
         "weights": shape.linear * _linear_bytes(spec.base) + shape.rest * size,
         # with gradients and AdamW's two moments; the initial adapter is frozen and has none
         "adapter": shape.adapter(spec) * 16.0 + shape.begun(spec) * 4.0,
-        "activations": tokens * _kept(shape, spec),
+        "activations": tokens * _kept(shape, spec) + _made(shape, spec),
         # the logits, their float32 copy where they are narrower, log-softmax and its gradient
         "logits": 12.0 * tokens * shape.vocab,
         "evaluation": max(_evaluation_bytes(shape, evaluation, size) for evaluation in spec.eval.values()),
@@ -152,8 +152,18 @@ def _kept(shape: Shape, spec: TrialSpec) -> float:
     return (shape.layers - adapted[0]) * (norms + attention + mlp) + len(adapted) * _kept_by_adapters(shape, spec)
 
 
+def _made(shape: Shape, spec: TrialSpec) -> float:
+    """Bytes of the dense weights that SHiRA makes of the base's and its own, and keeps for the backward pass."""
+    if spec.lora.method != "shira":
+        return 0.0
+    sizes = [shape.projections[name] for name in chosen(spec.lora.target_modules, shape.projections)]
+    layers = len(blocks(spec.lora.layers, shape.layers))
+    return layers * sum(inputs * outputs for inputs, outputs in sizes) * _BYTES[spec.base.dtype]
+
+
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
     """Bytes per token and block. An adapter keeps its input and inner activation in float32; frozen weights keep nothing."""
+    # OFT's inner activation is the rotated input; SHiRA has none
     adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
     if spec.lora.dropout > 0:
@@ -164,7 +174,8 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
         kept = 4 * sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
     else:
         kept = 4 * inputs  # each adapter keeps its own float32 copy
-    return kept + 4 * spec.lora.rank * len(adapted)
+    inner = spec.lora.rank * len(adapted) if spec.lora.method == "lora" else inputs if spec.lora.method == "oft" else 0
+    return kept + 4 * inner
 
 
 def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:

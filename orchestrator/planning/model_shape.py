@@ -61,8 +61,12 @@ class Shape:
         """Trained weights of the trial's adapter."""
         lora = spec.lora
         sizes = [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
-        magnitudes = sum(outputs for _, outputs in sizes) if lora.use_dora else 0
-        return len(blocks(lora.layers, self.layers)) * (lora.rank * sum(map(sum, sizes)) + magnitudes)
+        if lora.method == "oft":  # half a matrix without its diagonal for each block of inputs
+            weights = sum(inputs for inputs, _ in sizes) * (lora.block_size - 1) // 2
+        else:
+            magnitudes = sum(outputs for _, outputs in sizes) if lora.use_dora else 0
+            weights = lora.rank * sum(map(sum, sizes)) + magnitudes
+        return len(blocks(lora.layers, self.layers)) * weights
 
     def begun(self, spec: TrialSpec) -> int:
         """Weights kept of the initial adapter, for initialisations that take a part of the base (PiSSA, OLoRA)."""

@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tests.benchmarks.programs import SWEEPS
 from trials import mix
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.drift import cka, kl
 from trials.evaluation import evaluate
 from trials.evaluation.engine import fast_engine, kv_cache, lm_eval_adapter, shared_prefix
@@ -160,13 +160,13 @@ class Trial:
             mix_rows(self.worker.session, self.attempt)
             return time.perf_counter() - began
         if phase == "train":
-            with lora.adapted(loaded, self.spec.lora, 0) as model:
+            with peft_adapter.adapted(loaded, self.spec.lora, 0) as model:
                 return self._train(model, loaded.tokenizer.pad_token_id)
-        with lora.borrowed(loaded, self.worker.session.ledger.folder(self.record.key) / "adapter") as model:
+        with peft_adapter.borrowed(loaded, self.worker.session.ledger.folder(self.record.key) / "adapter") as model:
             if phase == "drift":
                 return self._drift(model, loaded.tokenizer.pad_token_id)
             began = time.perf_counter()
-            with lora.merged(model) as whole:
+            with peft_adapter.merged(model) as whole:
                 for role in self.spec.eval if phase == "evaluate" else [phase.partition(".")[2]]:
                     evaluation = self.spec.eval[role]
                     evaluate.evaluate(
@@ -198,7 +198,7 @@ def levers(trial: Trial) -> Sequence[Lever]:
     return (
         Lever("4-bit weights unpacked once", "train", trial.still_packed),
         Lever("4-bit weights unpacked once (and so merged)", "evaluate", trial.still_packed),
-        Lever("adapter merged for evaluation", "evaluate", _patched(lora, "_mergeable", lambda layer: False)),
+        Lever("adapter merged for evaluation", "evaluate", _patched(peft_adapter, "_mergeable", lambda layer: False)),
         Lever(
             "endings share their context", "evaluate.commonsense", _patched(fast_engine.FastEngine, "log_likelihoods", plain)
         ),

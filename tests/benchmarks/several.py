@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.benchmarks.programs import SWEEPS
 from tests.benchmarks.synthetic import SHAPES
 from trials import mix
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.data.batching import collate
 from trials.hub.hub import Hub
 from trials.mix import Example
@@ -61,7 +61,7 @@ class Sweep:
         began = time.perf_counter()
         for number in range(k):
             lora, settings = self.trial(number)
-            with adapter.adapted(self.loaded, lora, settings.seed) as model:
+            with peft_adapter.adapted(self.loaded, lora, settings.seed) as model:
                 start = trainer.beginning(model, settings)
                 trainer.fit(self.inputs(model, settings), start)
         return time.perf_counter() - began
@@ -78,7 +78,7 @@ class Sweep:
         made = []
         for number in range(k):
             lora, settings = self.trial(number)
-            with adapter.adapted(self.loaded, lora, settings.seed) as model:
+            with peft_adapter.adapted(self.loaded, lora, settings.seed) as model:
                 start = trainer.beginning(model, settings)
             made.append(multi_adapter.Training(lora, self.inputs(self.loaded.model, settings), start))
         return made
@@ -95,7 +95,7 @@ class Sweep:
     def _furthest(self, number: int, training: multi_adapter.Training) -> float:
         lora, settings = self.trial(number)
         micros, tokens = training.batch()
-        with adapter.adapted(self.loaded, lora, settings.seed) as model:
+        with peft_adapter.adapted(self.loaded, lora, settings.seed) as model:
             weights = trainer.trainable(model)
             _scatter(weights)
             model.train()

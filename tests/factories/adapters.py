@@ -7,6 +7,21 @@ from trials.training import trainer
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
 INITS = ["default", "gaussian", "orthogonal", "eva", "loftq", "pissa", "olora", "corda"]
 CONVERTED = ["pissa", "olora", "corda"]
+SETTINGS = {
+    **{init: {"init": init} for init in INITS},
+    "dora": {"use_dora": True, "dropout": 0.1},
+    "dora-loftq": {"use_dora": True, "init": "loftq"},
+    "rslora-pissa": {
+        "use_rslora": True,
+        "init": "pissa",
+        "dropout": 0.1,
+        "layers": "last-third",
+        "target_modules": "all-linear",
+    },
+    "oft": {"method": "oft", "block_size": 16},
+    "shira": {"method": "shira", "layers": "last-third", "target_modules": "all-linear"},
+}
+"""Settings of an adapter by name."""
 NEVER = trainer.Pace(seconds=1e9)
 
 

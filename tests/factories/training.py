@@ -7,7 +7,7 @@ from dataclasses import replace
 import safetensors.torch
 import torch
 
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.ledger.checkpoint import serialized
 from trials.spec import Lora, Train
 from trials.training import trainer
@@ -23,7 +23,7 @@ SETTINGS = Train(learning_rate=5e-3, batch_size=8, micro_batch_size=8, warmup=0.
 def fitted(loaded, rows, settings: Train, lora: Lora | None = None, **more) -> tuple[trainer.State, list[trainer.State]]:
     """The final state of a training and the states after every step, in stored form."""
     states: list[trainer.State] = []
-    with adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
+    with peft_adapter.adapted(loaded, lora or Lora(rank=4), settings.seed) as model:
         start = more.pop("start", None) or replace(trainer.beginning(model, settings), packed_rows=more.pop("packed", False))
         every_step = trainer.Pace(0.0, math.inf)
         inputs = trainer.TrainingInputs(

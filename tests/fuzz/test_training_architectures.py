@@ -7,7 +7,7 @@ import torch
 
 from tests import fuzz
 from tests.fuzz import miniatures
-from trials.adapters import lora
+from trials.adapters import derived, peft_adapter
 from trials.errors import InputError
 from trials.mix import Example
 from trials.models import base, layout, meta_model, rehearsal
@@ -66,9 +66,9 @@ def test_training_is_the_plain_loop(name):
     if base.dropouts(loaded.model):
         pytest.skip("draws random numbers as it trains")
     settings = Train(learning_rate=1e-3, batch_size=4, micro_batch_size=2, warmup=0)
-    with lora.adapted(loaded, LORA, 0) as model:
+    with peft_adapter.adapted(loaded, LORA, 0) as model:
         wanted = plain_losses(model, settings)
-    with lora.adapted(loaded, LORA, 0) as model:
+    with peft_adapter.adapted(loaded, LORA, 0) as model:
         packed = packing.obstacle(model, settings, rows()) is None
         start = replace(trainer.beginning(model, settings), packed_rows=packed)
         inputs = trainer.TrainingInputs(model, 0, rows(), settings, lambda state: None, trainer.Pace(1e9, 1e-9))
@@ -82,12 +82,12 @@ def test_the_merged_model_is_the_adapter_and_strength_0_the_base(name):
     loaded = ready(name)
     ids = torch.tensor([rows()[0].input_ids])
     alone = loaded.model(input_ids=ids).logits
-    with lora.adapted(loaded, LORA, 0) as model:
+    with peft_adapter.adapted(loaded, LORA, 0) as model:
         for weight in trainer.trainable(model).values():
             weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
         tuned = model(input_ids=ids).logits
-        with lora.merged(model) as whole:
+        with peft_adapter.merged(model) as whole:
             assert torch.allclose(whole(input_ids=ids).logits, tuned, atol=1e-3 * float(tuned.abs().max()))
-        lora.strengthen(model, 0)
+        derived.strengthen(model, 0)
         assert torch.equal(model(input_ids=ids).logits, alone)
     assert torch.equal(loaded.model(input_ids=ids).logits, alone), "the base is as it was"

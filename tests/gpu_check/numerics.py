@@ -11,7 +11,7 @@ import torch
 
 from tests.gpu_check.finding import Finding, World
 from trials import mix
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.data.batching import collate
 from trials.evaluation import evaluate
 from trials.evaluation.engine.fast_engine import FastEngine
@@ -38,10 +38,10 @@ def layers(world: World) -> Iterator[Finding]:
         batch.pop("labels")
         with torch.no_grad():
             yield Finding(f"logits by 4-bit layers and by kept weights, {dtype}", _apart(own, kept, batch), most)
-            with lora.adapted(kept, spec.lora, 0) as model:
+            with peft_adapter.adapted(kept, spec.lora, 0) as model:
                 _scatter(model)
                 adapted = model(**batch).logits.float()
-                with lora.merged(model) as whole:
+                with peft_adapter.merged(model) as whole:
                     merged = whole(**batch).logits.float()
         if dtype == "float32":  # in 16 bits adapters are not merged
             yield Finding(f"logits with an adapter and merged, {dtype}", _share(adapted, merged), most)
@@ -61,9 +61,9 @@ def engine(world: World) -> Iterator[Finding]:
         spec = world.spec(dtype)
         loaded = base.load(spec.base, Hub(world.mirror))
         found: dict[str, list[pd.DataFrame]] = {"exact": [], "hflm": []}
-        with lora.adapted(loaded, spec.lora, 0) as model:
+        with peft_adapter.adapted(loaded, spec.lora, 0) as model:
             _scatter(model)
-            with lora.merged(model) as whole:
+            with peft_adapter.merged(model) as whole:
                 for role, evaluation in spec.eval.items():
                     for name, make in (("exact", FastEngine), ("hflm", HFEngine)):
                         asked = evaluation.model_copy(update={"engine": name})
@@ -113,7 +113,7 @@ def _trained(world: World, spec: TrialSpec, padded: bool = False) -> tuple[list[
     """The losses of a training, and why its rows are not packed."""
     loaded = base.load(spec.base, Hub(world.mirror))
     rows, pad_id = _rows(world, spec, loaded), loaded.tokenizer.pad_token_id
-    with lora.adapted(loaded, spec.lora, 0) as model:
+    with peft_adapter.adapted(loaded, spec.lora, 0) as model:
         obstacle = packing.obstacle(model, spec.train, rows)
         start = replace(trainer.beginning(model, spec.train), packed_rows=obstacle is None and not padded)
         end = trainer.fit(trainer.TrainingInputs(model, pad_id, rows, spec.train, lambda state: None, NEVER), start)
@@ -125,7 +125,7 @@ def _plain(world: World, spec: TrialSpec) -> list[float]:
     loaded, settings, found = base.load(spec.base, Hub(world.mirror)), spec.train, []
     rows, size = _rows(world, spec, loaded), spec.train.batch_size
     starts = [*range(0, len(rows), size), len(rows)]
-    with lora.adapted(loaded, spec.lora, 0) as model:
+    with peft_adapter.adapted(loaded, spec.lora, 0) as model:
         weights = list(trainer.trainable(model).values())
         optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = trainer.schedule_of(settings, optimizer, len(starts) - 1)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests import ready
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import InputError
 from trials.ledger.checkpoint import CheckpointStore, Saved
 from trials.ledger.record import Ledger, TrialRecord
@@ -53,7 +53,7 @@ def test_an_adapter_is_never_unpickled(payload, tmp_path, name):
     }
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     (tmp_path / name).write_bytes(payload)
-    with pytest.raises(InputError, match="no adapter that can be read"), lora.borrowed(None, tmp_path):
+    with pytest.raises(InputError, match="no adapter that can be read"), peft_adapter.borrowed(None, tmp_path):
         pass
 
 
@@ -65,14 +65,22 @@ def test_an_adapter_is_never_unpickled(payload, tmp_path, name):
         ("layers_pattern", ["(.*a){30}"], "layers_pattern is no list"),
         ("r", 10**9, "its rank is 1000000000"),
         ("r", "2", "its rank is 2"),
+        ("peft_type", "VERA", "its kind is VERA; those that are read are LORA, OFT, SHIRA"),
     ],
 )
 def test_an_adapter_s_settings_hold_no_regular_expression_and_no_rank_but_its_own(tmp_path, field, value, reason):
-    settings = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "layers_to_transform": None, "layers_pattern": None}
+    settings = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "layers_to_transform": None,
+        "layers_pattern": None,
+    }
     settings |= {"fan_in_fan_out": False, "use_rslora": False, "use_dora": False, field: value}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     save_file({"q_proj.lora_A.weight": torch.zeros(2, 4)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=re.escape(reason)), lora.borrowed(None, tmp_path):
+    with pytest.raises(InputError, match=re.escape(reason)), peft_adapter.borrowed(None, tmp_path):
         pass
 
 

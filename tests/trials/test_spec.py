@@ -1,5 +1,8 @@
 """A trial's key names what its numbers depend on, and nothing else."""
 
+import pytest
+from pydantic import ValidationError
+
 from trials.spec import Derive, TrialSpec
 
 
@@ -85,6 +88,31 @@ def test_perplexity_of_masking_is_in_the_key_only_where_it_masks(spec):
     assert key(mask_above=4.0) == key(loss="nll") == spec.key
     assert key(loss="dft", mask_above=4.0) == key(loss="dft") != spec.key
     assert key(loss="masked", mask_above=4.0) != key(loss="masked")
+
+
+def test_key_holds_what_the_adapter_s_method_reads(spec):
+    def key(**lora):
+        return changed(spec, "lora", **lora).key
+
+    assert key(method="lora") == key(block_size=8) == spec.key
+    assert key(method="oft") == key(method="oft", rank=5, alpha=3) != key(method="oft", block_size=8)
+    assert key(method="shira") == key(method="shira", alpha=3, block_size=8) != key(method="shira", rank=5)
+    assert len({spec.key, key(method="oft"), key(method="shira")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("sections", "refusal"),
+    [
+        ({"lora": {"method": "oft"}, "train": {"l2": 0.1}}, "which lora.method oft does not have"),
+        ({"lora": {"method": "shira"}, "derive": {"rank": 2}}, "derive.rank does not go with lora.method shira"),
+    ],
+)
+def test_setting_of_lora_alone_is_refused_with_another_method(spec, sections, refusal):
+    parts = spec.model_dump(mode="json")
+    for section, values in sections.items():
+        parts[section] |= values
+    with pytest.raises(ValidationError, match=refusal):
+        TrialSpec.model_validate(parts)
 
 
 def test_derived_point_without_a_later_addition_keeps_its_key(spec):

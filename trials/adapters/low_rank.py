@@ -46,3 +46,9 @@ def factors(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 def lora_layers(model: Any) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def unscaled(config: Any, rank: int) -> None:
+    """Sets the rank in PEFT's settings, and a scale of 1, because B includes the scale."""
+    config.r = config.lora_alpha = rank
+    config.use_rslora = False

@@ -27,7 +27,7 @@ _FILES = (
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.json"),
 )
-_VERSION = 4  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
+_VERSION = 5  # of Layout and Tokens; raise it when their fields change, so that cached ones are read again
 _SMALL = 0.01  # share of the model's weights below which layers get no note
 
 
@@ -147,7 +147,30 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
         if layout.other and lora.target_modules == "mlp":
             raise InputError(f"{error}; {_weights(layout.other)} are no linear layers and get no adapter") from None
         raise
-    return target_modules.in_blocks(found, lora.layers, [*layout.linear, *layout.modules])
+    chosen = target_modules.in_blocks(found, lora.layers, [*layout.linear, *layout.modules])
+    _check_shapes(lora, layout, chosen)
+    return chosen
+
+
+def _check_shapes(lora: Lora, layout: Layout, names: Iterable[str]) -> None:
+    """Raises InputError where one of the layers cannot carry an adapter of lora.method."""
+    for name in () if lora.method == "lora" else names:
+        outputs, inputs = layout.shapes[name]
+        if name in layout.transposed:
+            raise InputError(
+                f"lora.method {lora.method}: PEFT has it for plain linear layers, and {name} is a Conv1D; use lora"
+            )
+        if lora.method == "oft" and inputs % lora.block_size:
+            sizes = [size for size in range(2, inputs + 1) if inputs % size == 0 and size <= 2 * lora.block_size]
+            raise InputError(
+                f"lora.block_size: {lora.block_size} does not divide the {inputs} inputs of {name}; "
+                f"{' or '.join(map(str, sizes[-2:]))} would"
+            )
+        if lora.method == "shira" and lora.rank * (inputs + outputs) > inputs * outputs:
+            most = inputs * outputs // (inputs + outputs)
+            raise InputError(
+                f"lora.rank: {name} ({outputs} x {inputs}) has fewer weights than shira of rank {lora.rank}; {most} at most"
+            )
 
 
 def _targets(lora: Lora, names: Iterable[str]) -> bool:

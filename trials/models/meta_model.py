@@ -45,12 +45,16 @@ def layout(model: Any, four_bit: set[str] | None = None) -> Layout:
         four_bit = {name for name, module in linear.items() if hasattr(module.weight, "quant_state")}
     # from the shape, because a loaded 4-bit weight packs two numbers into a byte
     sizes = {name: _size(module) for name, module in linear.items()}
+    heads = {name: module for name, module in model.named_modules() if module is head and _carries_adapter(module)}
+    every = {**linear, **heads}
     total = sum(sizes.values()) + _rest(model, linear)
     other = _other(model, linear, total)
     reserved = _reserved(model, linear, bool(other))
     return Layout(
         linear={name: size for name, size in sizes.items() if name not in reserved},
-        head=[name for name, module in model.named_modules() if module is head and _carries_adapter(module)],
+        shapes={name: list(_shape(module)) for name, module in every.items()},
+        transposed=[name for name, module in every.items() if isinstance(module, Conv1D) and name not in four_bit],
+        head=[*heads],
         four_bit=sorted(four_bit & linear.keys()),
         reserved={name: sizes[name] for name in sorted(reserved)},
         other=other,
@@ -69,7 +73,16 @@ def _carries_adapter(module: Any) -> bool:
 
 
 def _size(module: Any) -> int:
-    return int(module.weight.numel()) if isinstance(module, Conv1D) else int(module.in_features * module.out_features)
+    outputs, inputs = _shape(module)
+    return outputs * inputs
+
+
+def _shape(module: Any) -> tuple[int, int]:
+    """(outputs, inputs) of a linear layer, in 4 bits or not."""
+    if isinstance(module, Conv1D):
+        inputs, outputs = module.weight.shape
+        return int(outputs), int(inputs)
+    return int(module.out_features), int(module.in_features)
 
 
 def _rest(model: Any, linear: dict[str, Any]) -> int:

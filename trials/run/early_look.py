@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.evaluation.racing import Race, unjudged
 from trials.run.attempt import Attempt
 from trials.run.evaluation_phase import run_stages
@@ -22,10 +22,9 @@ def look_early(session: Session, attempt: Attempt, race: Race) -> None:
     if until == 0:
         return
     part = replace(attempt, keep=(), until=until)
-    adapter = train(session, part)[0]
-    part.adapter = adapter
-    with lora.borrowed(session.base(spec.base), adapter) as model:
-        part.checkpoints = part.checkpoints.bound(weights=lora.checksum(adapter))
-        with lora.merged(model) as whole:
+    part.adapter = train(session, part)[0]
+    with peft_adapter.borrowed(session.base(spec.base), part.adapter) as model:
+        part.checkpoints = part.checkpoints.bound(weights=peft_adapter.checksum(part.adapter))
+        with peft_adapter.merged(model) as whole:
             # a judge knows trials of all rows alone
             run_stages(session, part, whole, replace(race, judge=unjudged))

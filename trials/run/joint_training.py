@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import StorageFailed
 from trials.models import oom
 from trials.run import provenance
@@ -57,7 +57,7 @@ def _make_ready(session: Session, member: Member) -> None:
     spec, loaded = attempt.spec, prepare(session, attempt)
     member.rows = mix_rows(session, attempt)
     member.progress = Progress.of(attempt, member.rows)
-    with lora.adapted(loaded, spec.lora, spec.train.seed, member.rows.begins_at) as model:
+    with peft_adapter.adapted(loaded, spec.lora, spec.train.seed, member.rows.begins_at) as model:
         member.beginning = trainer.beginning(model, spec.train)
     member.progress.resume()
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from trials import mix
-from trials.adapters import init, lora
+from trials.adapters import derived, init, peft_adapter
 from trials.data import decontamination
 from trials.drift import cka, kl
 from trials.errors import InputError, writing
@@ -112,7 +112,7 @@ def train(session: Session, attempt: Attempt, joint: JointTraining | None = None
     """Trains an adapter, unless a joint training has; returns its folder, then those of its copies (see Attempt.keep)."""
     spec, loaded = attempt.spec, session.base(attempt.spec.base)
     rows = joint.rows if joint else mix_rows(session, attempt)
-    with lora.adapted(loaded, spec.lora, spec.train.seed, rows.begins_at) as model:
+    with peft_adapter.adapted(loaded, spec.lora, spec.train.seed, rows.begins_at) as model:
         if joint and joint.end:
             trainer.put_weights(joint.end, model)
             end = joint.end
@@ -120,7 +120,7 @@ def train(session: Session, attempt: Attempt, joint: JointTraining | None = None
             end = _fit(session, attempt, rows, model)
         attempt.record.losses, attempt.record.kl = end.losses, end.kl
         attempt.record.training = trainer.summary(rows.rows, end, spec.train)
-        whole = attempt.checkpoints.save_adapter(functools.partial(lora.save, model))
+        whole = attempt.checkpoints.save_adapter(functools.partial(peft_adapter.save, model))
     kept = [attempt.checkpoints.local / f"adapter-{wanted}" for wanted in attempt.keep]
     return [whole, *(folder for folder in kept if folder.is_dir())]
 
@@ -139,13 +139,13 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
             # the parent was trained without a copy at this number of rows, so train again up to it
             again = replace(attempt, keep=(), until=spec.derive.samples)
             shutil.copytree(train(session, again)[0], source, dirs_exist_ok=True)
-        with lora.borrowed(loaded, source) as model:
+        with peft_adapter.borrowed(loaded, source) as model:
             if spec.derive.rank is not None:
-                lora.truncate(model, spec.derive.rank)
-            lora.strengthen(model, spec.derive.strength, spec.derive.shallow)
+                derived.truncate(model, spec.derive.rank)
+            derived.strengthen(model, spec.derive.strength, spec.derive.shallow)
             if spec.derive.off is not None:
-                lora.switch_off(model, spec.derive.off)
-            return attempt.checkpoints.save_adapter(functools.partial(lora.save, model))
+                derived.switch_off(model, spec.derive.off)
+            return attempt.checkpoints.save_adapter(functools.partial(peft_adapter.save, model))
 
 
 def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
@@ -214,7 +214,7 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
     def reached(step: int, loss: float) -> None:
         attempt.reporter.step(step, loss)
         if step in names:
-            attempt.checkpoints.save_adapter(functools.partial(lora.save, model), names[step])
+            attempt.checkpoints.save_adapter(functools.partial(peft_adapter.save, model), names[step])
 
     inputs = trainer.TrainingInputs(
         model=model,

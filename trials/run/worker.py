@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import StorageFailed, disk_failure, storage_failed, writing
 from trials.evaluation.engine import vllm_python
 from trials.evaluation.racing import StoppedEarly
@@ -186,13 +186,13 @@ class Worker:
         if race is not None and race.pause is not None and race.pause.rows < 1:
             look_early(session, attempt, race)
         adapters = train(session, attempt, joint) if parent is None else [derive(session, attempt, parent)]
-        with lora.borrowed(loaded, adapters[0]) as model:
-            attempt.checkpoints = attempt.checkpoints.bound(weights=lora.checksum(adapters[0]))
+        with peft_adapter.borrowed(loaded, adapters[0]) as model:
+            attempt.checkpoints = attempt.checkpoints.bound(weights=peft_adapter.checksum(adapters[0]))
             pauses = race is not None and race.pause is not None
             if not pauses:
                 measure_drift(session, attempt, model)
             attempt.adapter = adapters[0]
-            with lora.merged(model) as whole:
+            with peft_adapter.merged(model) as whole:
                 documents = evaluate(session, attempt, whole, race)
             if pauses:  # a trial that stops for good needs none
                 measure_drift(session, attempt, model)

@@ -43,6 +43,7 @@ def stackable(spec: TrialSpec) -> str | None:
         lora.dropout > 0,
         settings.neftune > 0,
         # the stacked layers compute B @ A and nothing else
+        lora.method != "lora",
         lora.use_dora,
         lora.converted,
         # these compare with the base, which has no adapter to switch off here

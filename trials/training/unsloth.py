@@ -37,6 +37,7 @@ def check_settings(spec: TrialSpec) -> None:
         (not nf4 and base.quantization != "none", "base.quantization", _QUANTISED),
         (base.gguf is not None, "base.gguf", "Unsloth reads no GGUF for training"),
         (base.dtype == "float32", "base.dtype float32", "Unsloth computes in bfloat16 or float16"),
+        (lora.method != "lora", f"lora.method {lora.method}", "Unsloth's kernels are for LoRA"),
         (lora.use_dora, "lora.use_dora", "Unsloth's kernels are for LoRA"),
         (lora.init in ("pissa", "olora", "corda", "loftq"), f"lora.init {lora.init}", "it would train on another base"),
         (settings.loss != "nll", f"train.loss {settings.loss}", _NO_LOGITS),

@@ -26,7 +26,7 @@ LLAMA_1B = {
 @pytest.mark.parametrize("targets", [QKV, ALL], ids=["qkv", "all"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_counted_bytes_equal_torchs(spec, dtype, targets, dropout):
-    from trials.adapters import lora as adapter
+    from trials.adapters import peft_adapter
     from trials.models import base
 
     rows, length = 2, 96
@@ -41,7 +41,7 @@ def test_counted_bytes_equal_torchs(spec, dtype, targets, dropout):
     )
     shape = model_shape.read_shape(base_spec, Hub())
     counted = cost.memory(shape, spec)
-    with adapter.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
+    with peft_adapter.adapted(base.load(base_spec, Hub()), spec.lora, seed=0) as model:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == shape.adapter(spec)
         kept = _kept_bytes(model.train(), rows, length)
         weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.base_model.parameters()}
@@ -61,7 +61,7 @@ def test_counted_bytes_equal_torchs(spec, dtype, targets, dropout):
     ids=lambda lora: "-".join(map(str, lora.values())),
 )
 def test_partial_and_initial_adapters_are_counted(spec, lora, tmp_path):
-    from trials.adapters import lora as adapter
+    from trials.adapters import peft_adapter
     from trials.adapters.low_rank import Converted
     from trials.models import base
 
@@ -75,13 +75,13 @@ def test_partial_and_initial_adapters_are_counted(spec, lora, tmp_path):
     )
     shape = model_shape.read_shape(spec.base, Hub())
     counted = cost.memory(shape, spec)
-    with adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
+    with peft_adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == shape.adapter(spec)
         variants = [one for module in model.modules() for one in getattr(module, "lora_variant", {}).values()]
         assert all(isinstance(one, Converted) for one in variants)
         assert sum(one.down.numel() + one.up.numel() for one in variants) == shape.begun(spec)
         kept = _kept_bytes(model.train(), rows, length)
-        adapter.save(model, tmp_path / "adapter")
+        peft_adapter.save(model, tmp_path / "adapter")
     assert (sum(kept) - rows * length * shape.vocab * 4) / counted["activations"] == pytest.approx(1, abs=0.03)
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     assert file.stat().st_size == pytest.approx(4 * (shape.adapter(spec) + shape.begun(spec)), rel=0.05)

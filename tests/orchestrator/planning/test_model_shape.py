@@ -9,11 +9,11 @@ from trials.spec import Base, Lora
 
 
 def test_dora_adapter_is_counted_with_its_magnitudes(spec):
-    from trials.adapters import lora as adapter
+    from trials.adapters import peft_adapter
     from trials.models import base
 
     spec = spec.model_copy(update={"lora": Lora(rank=2, use_dora=True)})
-    with adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
+    with peft_adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trained == model_shape.read_shape(spec.base, Hub()).adapter(spec)
 

@@ -5,8 +5,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from tests.factories.adapters import CONVERTED, INITS, close, logits, trained
+from trials.adapters import derived, peft_adapter
 from trials.adapters import init as initial
-from trials.adapters import lora as adapter
 from trials.adapters.low_rank import factors
 from trials.errors import InputError
 from trials.hub.hub import Hub
@@ -19,7 +19,7 @@ def test_every_init_starts_as_the_base_and_is_reproducible(loaded, rows, init):
     before = logits(loaded.model)
     began = []
     for seed in (0, 0, 1):
-        with adapter.adapted(loaded, Lora(rank=4, init=init, use_rslora=True), seed, rows) as model:
+        with peft_adapter.adapted(loaded, Lora(rank=4, init=init, use_rslora=True), seed, rows) as model:
             at_start = logits(model)
             began.append(factors(model))
             names = [name for name, weight in model.named_parameters() if weight.requires_grad]
@@ -27,7 +27,7 @@ def test_every_init_starts_as_the_base_and_is_reproducible(loaded, rows, init):
             assert all(".default." in name for name in names)
             with model.disable_adapter():
                 assert torch.equal(logits(model), before)
-            adapter.strengthen(model, 0.0)
+            derived.strengthen(model, 0.0)
             assert torch.equal(logits(model), before), "strength 0 is the base to the bit"
         if init == "loftq":
             assert not close(at_start, before, 1e-3)
@@ -44,14 +44,14 @@ def test_every_init_starts_as_the_base_and_is_reproducible(loaded, rows, init):
 @pytest.mark.parametrize("init", ["default", "eva", "orthogonal"])
 def test_dora_starts_as_the_base_up_to_rounding(loaded, rows, init):
     before = logits(loaded.model)
-    with adapter.adapted(loaded, Lora(rank=4, init=init, use_dora=True, target_modules="all-linear"), 0, rows) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, init=init, use_dora=True, target_modules="all-linear"), 0, rows) as model:
         assert any("magnitude" in name for name, weight in model.named_parameters() if weight.requires_grad)
         assert close(logits(model), before, 1e-5)
     assert torch.equal(logits(loaded.model), before)
 
 
 def test_initial_factors_of_a_converted_adapter_are_frozen(loaded, rows, spec):
-    with adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, init="pissa"), 0, rows) as model:
         began = {name: (down[4:].clone(), up[:, 4:].clone()) for name, (down, up) in factors(model).items()}
         with model.disable_adapter():  # on exit PEFT requires gradients of all active adapters
             pass
@@ -64,7 +64,7 @@ def test_initial_factors_of_a_converted_adapter_are_frozen(loaded, rows, spec):
 
 @pytest.mark.parametrize("init", CONVERTED)
 def test_converted_init_starts_from_a_part_of_the_weight(loaded, rows, init):
-    with adapter.adapted(loaded, Lora(rank=4, alpha=6, init=init, target_modules="mlp"), 0, rows) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, alpha=6, init=init, target_modules="mlp"), 0, rows) as model:
         for module in model.modules():
             if isinstance(module, LoraLayer):
                 weight = initial.dense(module)
@@ -85,7 +85,7 @@ def test_corda_starts_where_the_rows_lose_least(loaded, rows):
     """Removing corda's component hardly changes the outputs on the rows; removing pissa's does."""
     lost = {}
     for init in ("corda", "pissa"):
-        with adapter.adapted(loaded, Lora(rank=16, init=init, target_modules=("up_proj",), layers=(1,)), 0, rows) as model:
+        with peft_adapter.adapted(loaded, Lora(rank=16, init=init, target_modules=("up_proj",), layers=(1,)), 0, rows) as model:
             (module,) = (module for module in model.modules() if isinstance(module, LoraLayer))
             (covariance,) = initial._covariances(model, [module], rows).values()
             part = module.scaling["default"] * module.lora_B["default"].weight @ module.lora_A["default"].weight
@@ -94,7 +94,7 @@ def test_corda_starts_where_the_rows_lose_least(loaded, rows):
 
 
 def test_eva_starts_with_the_main_directions_at_the_given_rank(loaded, rows):
-    with adapter.adapted(loaded, Lora(rank=4, init="eva"), 0, rows) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, init="eva"), 0, rows) as model:
         found = factors(model)
         assert {len(down) for down, _ in found.values()} == {4}
         assert len(found) == 12
@@ -106,11 +106,11 @@ def test_eva_starts_with_the_main_directions_at_the_given_rank(loaded, rows):
 def test_loftq_starts_nearer_to_the_unquantised_base(loaded, spec):
     whole = base.load(spec.base.model_copy(update={"quantization": "none"}), Hub())
     wanted, quantised = logits(whole.model), logits(loaded.model)
-    with adapter.adapted(loaded, Lora(rank=32, init="loftq", target_modules="all-linear"), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=32, init="loftq", target_modules="all-linear"), 0) as model:
         assert (logits(model) - wanted).norm() < 0.9 * (quantised - wanted).norm()
     with (
         pytest.raises(InputError, match=r"base\.quantization is none"),
-        adapter.adapted(whole, Lora(init="loftq"), 0),
+        peft_adapter.adapted(whole, Lora(init="loftq"), 0),
     ):
         pass
     assert torch.equal(logits(whole.model), wanted)
@@ -129,7 +129,7 @@ def test_loftq_starts_nearer_to_the_unquantised_base(loaded, spec):
 def test_impossible_init_is_refused_and_restores_the_base(loaded, rows, lora, rows_given, expected, monkeypatch):
     monkeypatch.setattr(initial, "_EVA_PASSES", 2)
     before = logits(loaded.model)
-    with pytest.raises(InputError, match=expected), adapter.adapted(loaded, lora, 0, rows[:8] if rows_given else ()):
+    with pytest.raises(InputError, match=expected), peft_adapter.adapted(loaded, lora, 0, rows[:8] if rows_given else ()):
         pass
     assert not any(isinstance(module, LoraLayer) or module._forward_hooks for module in loaded.model.modules())
     assert torch.equal(logits(loaded.model), before)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trials import mix
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.drift import cka
 from trials.hub.hub import Hub
 from trials.spec import Data, Lora
@@ -52,7 +52,7 @@ def test_independence_equals_its_definition():
 
 
 def test_training_a_block_moves_it_and_later_ones_only(loaded, rows):
-    with lora.adapted(loaded, Lora(rank=4, layers=(2,)), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, layers=(2,)), 0) as model:
         blocks = model.config.num_hidden_layers
         same = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
         assert len(same) == blocks + 1 and same == pytest.approx([1.0] * (blocks + 1), abs=1e-9)
@@ -65,7 +65,7 @@ def test_training_a_block_moves_it_and_later_ones_only(loaded, rows):
 
 
 def test_cka_ignores_batch_size_and_too_few_tokens(loaded, rows):
-    with lora.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         with torch.no_grad():
             for weight in trainer.trainable(model).values():
                 weight.add_(drawn(*weight.shape, seed=7) * 0.3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trials import mix
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.data.batching import collate
 from trials.drift import cka, kl
 from trials.hub.hub import Hub
@@ -34,7 +34,7 @@ def moved(model, size: float = 0.3) -> None:
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_dora=True), Lora(rank=4, dropout=0.3)], ids=str)
 def test_untrained_adapter_has_no_drift(loaded, rows, lora):
-    with adapter.adapted(loaded, lora, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
         found = kl.measure(model, PAD, rows, 4)
     assert set(found) == set(rows)
     for one in found.values():
@@ -46,7 +46,7 @@ def test_untrained_adapter_has_no_drift(loaded, rows, lora):
 
 
 def test_losses_and_divergences_equal_their_definition(loaded, rows):
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         found = kl.measure(model, PAD, rows, 4)
         for source, examples in rows.items():
@@ -77,7 +77,7 @@ def test_base_runs_once_for_the_same_rows_with_equal_numbers(loaded, rows):
         for again in (True, False, True):
             if again:
                 kl._of_base.clear()
-            with adapter.adapted(loaded, Lora(rank=4), 1) as model:  # another adapter each time, which is the same
+            with peft_adapter.adapted(loaded, Lora(rank=4), 1) as model:  # another adapter each time, which is the same
                 moved(model)
                 found.append((kl.measure(model, PAD, rows, 4), cka.measure(model, PAD, rows, 4), len(passes)))
             passes.clear()
@@ -97,7 +97,7 @@ def test_logits_changed_after_the_head_are_not_cached(loaded, rows, monkeypatch)
 
     monkeypatch.setattr(loaded.model, "forward", capped)
     kl._of_base.clear()
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         once, twice = (kl.measure(model, PAD, rows, 4) for _ in range(2))
         assert once == twice
         assert all(one["kl"] == 0.0 for one in once.values())  # nothing is trained: both sides are capped
@@ -105,7 +105,7 @@ def test_logits_changed_after_the_head_are_not_cached(loaded, rows, monkeypatch)
 
 
 def test_batch_size_changes_drift_by_rounding_only(loaded, rows):
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         moved(model)
         one, many = (kl.measure(model, PAD, rows, size) for size in (1, 12))
     for source in rows:
@@ -114,7 +114,7 @@ def test_batch_size_changes_drift_by_rounding_only(loaded, rows):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_changes_no_state_of_the_model(loaded, rows, training):
-    with adapter.adapted(loaded, Lora(rank=4, dropout=0.5), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4, dropout=0.5), 0) as model:
         moved(model)
         frozen = next(weight for name, weight in model.named_parameters() if "lora_A" in name)
         frozen.requires_grad_(False)  # as a second, frozen adapter is; PEFT would thaw it
@@ -141,7 +141,7 @@ def test_sample_takes_sources_in_turn(rows):
 
 def test_rows_that_are_done_are_counted_over_all_sources(loaded, rows):
     found = {kl: [], cka: []}
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for module, done in found.items():
             module.measure(model, PAD, rows, 4, done.append)
     count = sum(map(len, rows.values()))

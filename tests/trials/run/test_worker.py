@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.poison import nothing_to_learn
 from trials import mix
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import StorageFailed
 from trials.evaluation import evaluate
 from trials.hub.hub import TASK_FOLDERS, Hub
@@ -43,7 +43,7 @@ def test_only_lora_weights_of_the_4bit_base_receive_gradients(module_spec):
     assert all(isinstance(module, bnb.nn.Linear4bit) for module in projections)
     state = projections[0].weight.quant_state
     assert (state.quant_type, state.nested, projections[0].weight.dtype) == ("nf4", True, torch.uint8)
-    with lora.adapted(loaded, module_spec.lora, seed=0) as model:
+    with peft_adapter.adapted(loaded, module_spec.lora, seed=0) as model:
         rows = mix.build(module_spec.data.model_copy(update={"samples": 2}), Hub(), loaded.tokenizer)
         model.train()
         model(**trainer.collate(rows, loaded.tokenizer.pad_token_id)).loss.backward()
@@ -57,7 +57,7 @@ def test_base_is_unchanged_after_a_failed_trial(module_spec):
     loaded = base.load(module_spec.base, Hub())
     ids = torch.tensor([[5, 6, 7]])
     before = loaded.model(input_ids=ids).logits
-    with pytest.raises(RuntimeError, match="in mid-training"), lora.adapted(loaded, module_spec.lora, 0) as model:
+    with pytest.raises(RuntimeError, match="in mid-training"), peft_adapter.adapted(loaded, module_spec.lora, 0) as model:
         torch.nn.init.ones_(next(weight for name, weight in model.named_parameters() if "lora_B" in name))
         assert not torch.equal(model(input_ids=ids).logits, before)
         raise RuntimeError("in mid-training")

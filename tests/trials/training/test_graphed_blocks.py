@@ -11,7 +11,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from tests.factories.training import PAD, SETTINGS, fitted
 from tests.fuzz import miniatures
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.mix import Example
 from trials.models import base
 from trials.spec import Lora
@@ -31,7 +31,7 @@ def trained(
         self.ready = {shape: functools.partial(noted, self) for shape in some}
 
     monkeypatch.setattr(graphed_blocks._Blocks, "prepare", uncaptured)
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         usual = model.get_base_model().base_model.forward
         lengths = [len(row.input_ids) for row in rows]
         passes = [lengths[i : i + 8] for i in range(0, len(rows), 8)] if replay else []
@@ -127,7 +127,7 @@ def test_mixture_of_experts_returns_its_own_output_class():
 
 @pytest.mark.parametrize("name", ["attention_dropout", "dropout"])
 def test_base_with_dropout_is_not_replayed(loaded, name, monkeypatch):
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         monkeypatch.setattr(model.get_base_model().config, name, 0.1, raising=False)
         assert not graphed_blocks.fits(model, False)
 
@@ -140,7 +140,7 @@ def test_unused_dropout_setting_does_not_prevent_replay():
 
 @pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
 def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
-    with adapter.adapted(loaded, lora, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
         assert graphed_blocks.fits(model, False) is fits
 
 
@@ -205,7 +205,7 @@ def test_packed_passes_at_fixed_addresses_train_like_padded_ones(loaded, rows, l
     whole = Example("x", rows[0].input_ids * 6, rows[0].labels * 6)
     given = [*short, Example("x", whole.input_ids[:300], whole.labels[:300])]  # the longest row is in the last, smaller pass
     padded, _ = fitted(loaded, given, SETTINGS)
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         lengths = [len(row.input_ids) for row in given]
         passes = [lengths[i : i + 8] for i in range(0, len(given), 8)]
         assert len(passes[-1]) < 8

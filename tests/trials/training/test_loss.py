@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tests.factories.configs import CONFIG, deep
 from tests.factories.training import PAD, PENALTIES, SETTINGS, WEIGHTS, changed, fitted
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.adapters.low_rank import factors
 from trials.data.batching import collate
 from trials.drift import kl as drift
@@ -53,7 +53,7 @@ def test_micro_batch_size_changes_the_result_by_rounding_only(loaded, rows, valu
 
 def test_penalties_pull_towards_the_base_and_are_recorded(loaded, rows, heldout):
     def distance(values) -> tuple[float, float, trainer.State]:
-        with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
             settings = changed(**values, batch_size=4, micro_batch_size=4)
             inputs = trainer.TrainingInputs(model, PAD, rows, settings, lambda _: None, NEVER)
             end = trainer.fit(inputs, trainer.beginning(model, settings))
@@ -80,7 +80,7 @@ def test_kl_penalty_sees_the_base_without_noise_and_draws_no_random_number(loade
 
 def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
     """In one step with a learning rate of almost 0, the penalty is kl x the KL per counted token."""
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for weight in trainer.trainable(model).values():
@@ -95,7 +95,7 @@ def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
 
 @pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear")], ids=str)
 def test_squared_update_and_its_gradient_equal_the_dense_ones(loaded, lora):
-    with adapter.adapted(loaded, lora, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for weight in trainer.trainable(model).values():
@@ -159,7 +159,7 @@ def test_gradients_in_float16_are_those_of_a_small_batch_however_large_it_is(row
     half = base.load(Base(model="micro", dtype="float16"), Hub())
 
     def gradient(tokens: int) -> torch.Tensor:
-        with adapter.adapted(half, Lora(rank=4), 0) as model, tempfile.TemporaryDirectory() as folder:
+        with peft_adapter.adapted(half, Lora(rank=4), 0) as model, tempfile.TemporaryDirectory() as folder:
             made = objective.Regularised(model=model, args=trainer.arguments(SETTINGS, 8, folder), settings=SETTINGS)
             with made.scaled():
                 made.compute_loss(model.train(), collate(rows[:8], PAD), num_items_in_batch=torch.tensor(tokens)).backward()

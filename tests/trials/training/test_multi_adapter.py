@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.factories.specs import changed, small_spec
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.hub.hub import Hub
 from trials.ledger.checkpoint import serialized
 from trials.mix import Example
@@ -69,7 +69,7 @@ def mixed(rows) -> list[tuple[Lora, Train, list[Example]]]:
 
 
 def beginning(loaded, lora: Lora, chosen: Train) -> trainer.State:
-    with adapter.adapted(loaded, lora, chosen.seed) as model:
+    with peft_adapter.adapted(loaded, lora, chosen.seed) as model:
         return trainer.beginning(model, chosen)
 
 
@@ -84,7 +84,7 @@ def trainings(loaded, mixed, starts=None, saves=None, pace=NEVER) -> list[multi_
 
 
 def solo(loaded, lora: Lora, chosen: Train, rows, start=None, save=lambda state: None, pace=NEVER) -> trainer.State:
-    with adapter.adapted(loaded, lora, chosen.seed) as model:
+    with peft_adapter.adapted(loaded, lora, chosen.seed) as model:
         inputs = trainer.TrainingInputs(model, PAD, rows, chosen, save, pace)
         return kept(trainer.fit(inputs, start or trainer.beginning(model, chosen)))
 
@@ -112,7 +112,7 @@ def own_gradients(loaded, lora: Lora, chosen: Train, rows) -> dict[str, torch.Te
     """Gradients of the first step by PEFT and the model's own loss, micro-batch by micro-batch."""
     rows = rows[: chosen.batch_size]
     tokens = sum(label != IGNORED for row in rows for label in row.labels[1:])
-    with adapter.adapted(loaded, lora, chosen.seed) as model:
+    with peft_adapter.adapted(loaded, lora, chosen.seed) as model:
         model.train()
         nonzero(trainer.trainable(model))
         for first in range(0, len(rows), chosen.micro_batch_size):
@@ -259,6 +259,7 @@ def test_other_specs_have_other_groups(spec, sections):
         {"data": {"samples": 0}},
         {"derive": {"strength": 0.5}},
         {"lora": {"dropout": 0.1}},
+        {"lora": {"method": "shira"}},
         {"lora": {"use_dora": True}},
         {"lora": {"init": "pissa"}},
         {"train": {"neftune": 5.0}},

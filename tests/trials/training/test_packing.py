@@ -7,7 +7,7 @@ import torch
 
 from tests.factories.training import PAD, PENALTIES, SETTINGS, WEIGHTS, changed, fitted
 from tests.fuzz import miniatures
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.data.batching import collate, counted
 from trials.mix import Example
 from trials.models import base
@@ -29,7 +29,7 @@ def miniature(name: str, **settings) -> base.LoadedBase:
 
 
 def obstacle(loaded, rows, settings=SETTINGS, lora=LORA) -> str | None:
-    with adapter.adapted(loaded, lora, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
         return packing.obstacle(model, settings, rows)
 
 
@@ -37,7 +37,7 @@ def obstacle(loaded, rows, settings=SETTINGS, lora=LORA) -> str | None:
 def test_gradients_equal_those_of_padded_rows(name):
     loaded, rows = miniature(name), drawn(31, 9, 40, 1, 17)
     assert obstacle(loaded, rows) is None
-    with adapter.adapted(loaded, LORA, 0) as model:
+    with peft_adapter.adapted(loaded, LORA, 0) as model:
         generator = torch.Generator().manual_seed(2)
         for weight in model.parameters():
             if weight.requires_grad:

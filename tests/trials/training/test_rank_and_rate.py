@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.factories.training import PAD, SETTINGS
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.data.batching import collate
 from trials.spec import Lora
 from trials.training import trainer
@@ -16,7 +16,7 @@ NEVER = trainer.Pace(seconds=float("inf"))
 def moved(loaded, rows, lora: Lora) -> float:
     """Root mean square change of the queries of the first block after one step."""
     inputs = {name: value for name, value in collate(rows[:8], PAD).items() if name != "labels"}
-    with adapter.adapted(loaded, lora, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
         (layer,) = [module for name, module in model.named_modules() if name.endswith("layers.0.self_attn.q_proj")]
         seen: list[torch.Tensor] = []
         hook = layer.register_forward_hook(lambda _, given, out: seen.append(out.detach().float()))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from transformers import Trainer
 
 from tests.factories.training import PAD, SETTINGS, changed, fitted, same
-from trials.adapters import lora as adapter
+from trials.adapters import peft_adapter
 from trials.data.batching import collate
 from trials.drift import kl as drift
 from trials.errors import InputError
@@ -123,7 +123,7 @@ def test_noise_is_on_the_embeddings_in_training_only(loaded, rows, heldout):
     assert not hasattr(embeddings(loaded), "neftune_noise_alpha")
     looked, _ = fitted(loaded, rows, changed(neftune=5.0, stop_kl=1e9), heldout=heldout)
     assert same(looked, noisy)
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for name, weight in trainer.trainable(model).items():
             weight.data.copy_(noisy.weights[name])
         quietly = drift.measure(model, PAD, {"x": heldout[: trainer.KL_ROWS]}, 8)["x"]["kl"]
@@ -134,7 +134,7 @@ def test_noise_has_the_size_of_the_paper(loaded, mixed):
     """Uniform within alpha / sqrt(length * width), arXiv 2310.05914."""
     inputs = collate(mixed[:1], PAD)
     seen = []
-    with adapter.adapted(loaded, Lora(rank=4), 0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         clean = embeddings(loaded)(inputs["input_ids"])
         model.train()
         with trainer.noisy(model, 5.0):

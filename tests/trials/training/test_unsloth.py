@@ -13,7 +13,7 @@ import torch
 
 from tests.factories.configs import CONFIG, deep
 from trials import mix, preflight
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.models import base
@@ -47,7 +47,7 @@ def rows(loaded) -> list[mix.Example]:
 def trained(loaded, rows, spec: TrialSpec, fit) -> tuple[trainer.State, dict[str, torch.Tensor], list[trainer.State]]:
     """The final state, the weights in the model, and the saved states."""
     states: list[trainer.State] = []
-    with lora.adapted(loaded, spec.lora, 3) as model:
+    with peft_adapter.adapted(loaded, spec.lora, 3) as model:
         end = fit(model, trainer.beginning(model, spec.train), states)
         return end, {name: weight.detach().clone() for name, weight in trainer.trainable(model).items()}, states
 
@@ -124,6 +124,7 @@ def test_errors_of_the_other_process_keep_their_type(documented, loaded, rows, m
         ({"base": {"double_quantization": False}}, "base.quantization"),
         ({"base": {"dtype": "float32"}}, "base.dtype"),
         ({"base": {"gguf": "x.gguf"}}, "base.gguf"),
+        ({"lora": {"method": "oft"}}, "lora.method oft"),
         ({"lora": {"use_dora": True}}, "lora.use_dora"),
         ({"lora": {"init": "pissa"}}, "lora.init pissa"),
         ({"train": {"kl": 0.1}}, "train.kl"),

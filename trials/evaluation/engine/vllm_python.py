@@ -19,8 +19,12 @@ def wanted(spec: TrialSpec) -> bool:
 
 def check_settings(spec: TrialSpec) -> None:
     """Raises InputError for an adapter that vLLM does not run."""
-    if wanted(spec) and not spec.is_baseline and spec.lora.use_dora:
+    if not wanted(spec) or spec.is_baseline:
+        return
+    if spec.lora.use_dora:
         raise InputError("lora.use_dora: vLLM runs no DoRA; set use_dora: false, or engine: exact")
+    if spec.lora.method != "lora":
+        raise InputError(f"lora.method {spec.lora.method}: vLLM runs LoRA alone; set method: lora, or engine: exact")
 
 
 def python() -> str:

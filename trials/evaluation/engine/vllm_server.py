@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from bitsandbytes.functional import dequantize_4bit
 
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.evaluation.engine.vllm_python import python
 from trials.models.base import LoadedBase
 from trials.other_process import answering
@@ -48,7 +48,7 @@ class VllmServer:
         rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"] if adapter is not None else 0
         self._ensure(max(map(len, request["prompts"])) + request["max_tokens"], rank)
         if adapter is not None:
-            known = lora.checksum(adapter)
+            known = peft_adapter.checksum(adapter)
             request = {**request, "adapter": str(adapter.resolve()), "id": self._ids.setdefault(known, len(self._ids) + 1)}
         process, lines = self._running[0]
         assert process.stdin is not None

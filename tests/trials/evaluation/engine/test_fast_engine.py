@@ -8,7 +8,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from tests.factories.requests import fast, instances
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.evaluation import evaluate
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.hf_engine import HFEngine
@@ -33,12 +33,12 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("preset", ["micro_swag", "micro_gsm", "micro_cs", "micro_gsm_choice"])
 def test_every_document_has_the_plain_engines_outcome(micro, tasks, preset):
     found = {}
-    with lora.adapted(micro, Lora(rank=4, alpha=8), 0) as model:
+    with peft_adapter.adapted(micro, Lora(rank=4, alpha=8), 0) as model:
         loud(model)
         for engine in ("hflm", "exact"):
             evaluation = Evaluation.model_validate({"preset": preset, "documents": 30, "engine": engine})
             if engine == "exact":
-                with lora.merged(model) as whole:
+                with peft_adapter.merged(model) as whole:
                     assert whole is not model
                     found[engine] = evaluate.evaluate(FastEngine(whole, micro.tokenizer, 7), "role", evaluation, tasks)
             else:
@@ -116,14 +116,14 @@ def test_dequantized_layers_are_equal_bit_by_bit(monkeypatch, double):
 
 def test_adapter_is_merged_for_a_block_unless_it_cannot_be(micro):
     ids = torch.randint(0, 1000, (2, 11), generator=torch.Generator().manual_seed(0))
-    with lora.adapted(micro, Lora(rank=4, alpha=8), 0) as model, torch.no_grad():
+    with peft_adapter.adapted(micro, Lora(rank=4, alpha=8), 0) as model, torch.no_grad():
         loud(model)
         before = model(ids).logits
-        with lora.merged(model) as whole:
+        with peft_adapter.merged(model) as whole:
             assert torch.allclose(whole(ids).logits, before, atol=1e-4)
             assert not any("lora" in name for name, _ in whole.named_modules())
         assert torch.equal(model(ids).logits, before)
-    with lora.adapted(micro, Lora(rank=4, use_dora=True), 0) as model, lora.merged(model) as whole:
+    with peft_adapter.adapted(micro, Lora(rank=4, use_dora=True), 0) as model, peft_adapter.merged(model) as whole:
         assert whole is model
 
 

@@ -14,6 +14,8 @@ def test_adapter_that_vllm_does_not_run_is_refused():
     check_settings(spec)
     with pytest.raises(InputError, match="vLLM runs no DoRA"):
         check_settings(changed(spec, lora={"use_dora": True}))
+    with pytest.raises(InputError, match=r"lora\.method oft: vLLM runs LoRA alone"):
+        check_settings(changed(spec, lora={"method": "oft"}))
 
 
 def test_missing_vllm_is_one_line_that_says_how_to_get_it(monkeypatch):

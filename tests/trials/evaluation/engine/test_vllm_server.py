@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.factories import fake_vllm
-from trials.adapters import lora
+from trials.adapters import peft_adapter
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.protocol import Decoding, Prompt
 from trials.evaluation.engine.vllm_python import PYTHON
@@ -46,11 +46,11 @@ def responses(loaded, model, most=12):
 
 
 def adapter(loaded, folder: Path, rank: int = 4) -> Path:
-    with lora.adapted(loaded, Lora(rank=rank, alpha=8), seed=0) as model:
+    with peft_adapter.adapted(loaded, Lora(rank=rank, alpha=8), seed=0) as model:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.3)
-        lora.save(model, folder)
+        peft_adapter.save(model, folder)
     return folder
 
 
@@ -69,7 +69,7 @@ def test_responses_are_those_of_the_base_and_of_each_adapter(server, loaded, tmp
     for number in range(2):
         folder = adapter(loaded, tmp_path / str(number), rank=4 + number)
         told, _ = server.generate(request(loaded.tokenizer), folder)
-        with lora.borrowed(loaded, folder) as model:
+        with peft_adapter.borrowed(loaded, folder) as model:
             assert told == responses(loaded, model)
         assert told != found != other
         other = told

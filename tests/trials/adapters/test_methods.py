@@ -1,0 +1,199 @@
+"""OFT and SHiRA begin as the base, learn what their form allows and nothing else, and are merged, scaled and stored exactly."""
+
+import copy
+import json
+
+import pytest
+import torch
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
+
+from orchestrator.planning import model_shape
+from tests.factories.adapters import changed, close, logits, trained
+from trials.adapters import derived, peft_adapter
+from trials.adapters.methods import METHODS, adapted_layers
+from trials.errors import InputError
+from trials.hub.hub import Hub
+from trials.models import base
+from trials.spec import Base, Lora
+from trials.training import trainer
+
+OTHERS = {"oft": Lora(method="oft", block_size=16), "shira": Lora(method="shira", rank=3, target_modules="all-linear")}
+BASES = {"4 bits": Base(model="micro", dtype="float32"), "none": Base(model="micro", dtype="float32", quantization="none")}
+both = pytest.mark.parametrize("method", OTHERS)
+
+
+@pytest.fixture(scope="module", params=BASES)
+def loaded(request) -> base.LoadedBase:
+    return base.load(BASES[request.param], Hub())
+
+
+@both
+def test_adapter_begins_as_the_base_and_strength_0_is_the_base_again(loaded, method):
+    before = logits(loaded.model)
+    with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
+        assert torch.equal(logits(model), before)
+        changed(model)
+        whole = logits(model)
+        assert not close(whole, before, 1e-3)
+        derived.strengthen(model, 1.0)
+        assert torch.equal(logits(model), whole)
+        derived.strengthen(model, 0.0)
+        assert torch.equal(logits(model), before)
+    assert torch.equal(logits(loaded.model), before)
+    assert not any(weight.requires_grad for weight in loaded.model.parameters())
+
+
+@both
+def test_merged_model_computes_what_the_adapter_does(loaded, method):
+    with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
+        changed(model)
+        live = logits(model)
+        with peft_adapter.merged(model) as whole:
+            assert not adapted_layers(whole)
+            assert close(logits(whole), live)
+        assert torch.equal(logits(model), live)
+
+
+@both
+def test_strength_rises_with_depth(loaded, method):
+    """At half the strength of the last block, every block but the last moves less than by the whole adapter."""
+
+    @torch.no_grad()
+    def moved(*strength) -> dict[str, float]:
+        with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
+            layers = adapted_layers(model)
+            none = {name: layer(torch.eye(layer.in_features)) for name, layer in layers.items()}
+            changed(model)
+            derived.strengthen(model, *strength)
+            return {name: float((layer(torch.eye(layer.in_features)) - none[name]).norm()) for name, layer in layers.items()}
+
+    rising, whole = moved(1.0, 0.0), moved(1.0)
+    shares = {name: rising[name] / whole[name] for name in whole}
+    count = len({name.split(".layers.")[1].split(".")[0] for name in shares})
+    for name, share in shares.items():
+        assert share == pytest.approx(int(name.split(".layers.")[1].split(".")[0]) / (count - 1), abs=0.02)
+
+
+@both
+def test_plan_counts_the_weights_that_are_trained(spec, method):
+    spec = spec.model_copy(update={"lora": OTHERS[method]})
+    with peft_adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
+        counted = sum(weight.numel() for weight in trainer.trainable(model).values())
+    assert counted == model_shape.read_shape(spec.base, Hub()).adapter(spec)
+
+
+@both
+def test_training_that_resumes_ends_as_one_that_was_never_cut(loaded, rows, spec, tmp_path, method):
+    lora, kept = OTHERS[method], []
+    with peft_adapter.adapted(loaded, lora, 0) as model:
+        trained(
+            model,
+            loaded,
+            rows,
+            spec,
+            save=lambda state: kept.append(copy.deepcopy(state)),
+            pace=trainer.Pace(seconds=0.0, share=float("inf")),
+        )
+        peft_adapter.save(model, tmp_path / "whole")
+    with peft_adapter.adapted(loaded, lora, 0) as model:
+        trained(model, loaded, rows, spec, start=kept[0])
+        peft_adapter.save(model, tmp_path / "resumed")
+    assert peft_adapter.checksum(tmp_path / "whole") == peft_adapter.checksum(tmp_path / "resumed")
+
+
+# ---------------------------------------------------------------------- planted truths
+
+
+def fitted(lora: Lora, target: torch.Tensor) -> float:
+    """The error that is left after fitting one linear layer to `target`, as a share of the error at the start."""
+    torch.manual_seed(0)
+    size = len(target)
+    layer = torch.nn.Sequential(torch.nn.Linear(size, size, bias=False))
+    layer[0].weight.data = torch.eye(size)
+    method = METHODS[lora.method]
+    options = method.options(lora)
+    model = get_peft_model(layer, method.config(target_modules=["0"], **options))
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.02, weight_decay=0)
+    losses = []
+    for _ in range(600):
+        loss = (model(torch.eye(size)) - target.T).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses[-1] / losses[0]
+
+
+def rotation(size: int, block: int) -> torch.Tensor:
+    turned = torch.randn(size // block, block, block, generator=torch.Generator().manual_seed(1)) * 0.1
+    return torch.block_diag(*torch.linalg.matrix_exp(turned - turned.mT))
+
+
+def test_oft_learns_a_rotation_of_its_blocks_that_a_low_rank_cannot():
+    assert fitted(Lora(method="oft", block_size=8), rotation(32, 8)) < 1e-3
+    assert fitted(Lora(rank=2, alpha=2), rotation(32, 8)) > 0.3
+
+
+def test_oft_cannot_change_the_size_of_a_weight_that_a_low_rank_can():
+    longer = torch.eye(32)
+    longer[0, 0] = 2.0
+    assert fitted(Lora(method="oft", block_size=8), longer) > 0.9
+    assert fitted(Lora(rank=2, alpha=2), longer) < 1e-3
+
+
+def test_shira_learns_a_change_of_full_rank_at_its_own_places_and_no_other():
+    layer = torch.nn.Sequential(torch.nn.Linear(32, 32, bias=False))
+    lora = Lora(method="shira", rank=2)
+    model = get_peft_model(layer, METHODS["shira"].config(target_modules=["0"], **METHODS["shira"].options(lora)))
+    (adapted,) = adapted_layers(model).values()
+    places = tuple(adapted.shira_indices["default"].long())
+    inside, outside = torch.eye(32), torch.eye(32)
+    inside[places] += 1.0
+    outside[places] += 1.0
+    outside = 2 * torch.eye(32) + 1.0 - outside  # the same change everywhere else
+    assert torch.linalg.matrix_rank(inside - torch.eye(32)) > 16
+    assert fitted(lora, inside) < 1e-3
+    assert fitted(Lora(rank=2, alpha=2), inside) > 0.3
+    assert fitted(lora, outside) > 0.9
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("lora", "expected"),
+    [
+        ({"method": "oft", "block_size": 48}, "48 does not divide the 128 inputs of .*; 32 or 64 would"),
+        ({"method": "shira", "rank": 65}, "has fewer weights than shira of rank 65; 64 at most"),
+    ],
+)
+def test_adapter_that_does_not_fit_a_layer_is_refused(loaded, lora, expected):
+    with pytest.raises(InputError, match=expected), peft_adapter.adapted(loaded, Lora(**lora), 0):
+        pass
+
+
+@pytest.mark.parametrize("place", [-1, 10**6])
+def test_saved_weights_outside_of_a_layer_are_refused(loaded, tmp_path, place):
+    with peft_adapter.adapted(loaded, OTHERS["shira"], 0) as model:
+        peft_adapter.save(model, tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights[next(name for name in weights if name.endswith("shira_indices"))][1, 0] = place
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="weights outside of"), peft_adapter.borrowed(loaded, tmp_path):
+        pass
+
+
+@both
+@pytest.mark.parametrize("damage", [0, -1, 10**9, "r", None, True])
+def test_saved_adapter_with_other_settings_than_its_weights_is_refused(loaded, tmp_path, method, damage):
+    with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
+        peft_adapter.save(model, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    settings = json.loads(path.read_text())
+    settings["oft_block_size" if method == "oft" else "r"] = damage
+    path.write_text(json.dumps(settings))
+    before = logits(loaded.model)
+    with pytest.raises(InputError, match=str(tmp_path)), peft_adapter.borrowed(loaded, tmp_path):
+        pass
+    assert torch.equal(logits(loaded.model), before)
