@@ -76,7 +76,7 @@ def below(storage: Path) -> dict[str, np.ndarray]:
         for trial in Manifest.read(sweep.folder).trials:
             base = sweep.records[trial.baseline or ""].scores["math"].value
             records = [sweep.records[key] for key in trial.keys]
-            gains = [one.value for record in records if (one := learning(record)["gain"]) is not None]
+            gains = [one for record in records if (one := learning(record)["gain"]) is not None]
             found = np.array([gains, [1 - record.scores["math"].value / base for record in records]])
             changed = {path: value for path, value in trial.params.items() if value != standard.get(path)}
             if name == "families" and set(changed) <= {RATE}:

@@ -186,11 +186,11 @@ class Data(Section):
 class Lora(Section):
     """The adapter (PEFT)."""
 
-    method: Literal["lora", "oft", "shira"] = "lora"
+    method: Literal["lora", "oft", "shira", "full"] = "lora"
     """`lora` adds B A to a layer's weights; `oft` rotates its inputs (arXiv 2306.07280); `shira` trains single weights at
-    random places (arXiv 2406.13175)."""
+    random places (arXiv 2406.13175); `full` trains all of its weights, for small bases."""
     rank: Annotated[int, Field(ge=1, le=2**16)] = 8
-    """Rank of the update B A. `shira` trains as many weights as `lora` of this rank; `oft` has none."""
+    """Rank of the update B A. `shira` trains as many weights as `lora` of this rank; the others have none."""
     alpha: Annotated[float, Field(gt=0, le=MANY)] = 16
     """The update is scaled by alpha / rank. For `lora` only."""
     block_size: Annotated[int, Field(ge=2, le=2**12)] = 32
@@ -228,6 +228,16 @@ class Lora(Section):
         if self.init == "orthogonal" and self.rank % 2:  # PEFT splits the rank into two halves
             raise ValueError(f"init orthogonal needs an even rank, but got {self.rank}")
         return self
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The settings that the method does not read."""
+        return {
+            "lora": ("block_size",),
+            "oft": ("rank", "alpha"),
+            "shira": ("alpha", "block_size"),
+            "full": ("rank", "alpha", "block_size"),
+        }[self.method]
 
     @property
     def converted(self) -> bool:

@@ -45,7 +45,7 @@ class TrialSpec(Section):
     def _compatible(self) -> "TrialSpec":
         if self.lora.use_dora and self.train.l2 > 0:
             raise ValueError("train.l2 is the size of B @ A, which is not what lora.use_dora adds to the base; use train.kl")
-        if self.lora.method != "lora" and self.train.l2 > 0:
+        if self.lora.method in ("oft", "shira") and self.train.l2 > 0:
             raise ValueError(f"train.l2 is the size of B @ A, which lora.method {self.lora.method} does not have; use train.kl")
         if self.lora.init == "loftq" and (self.base.quantization == "none" or self.base.gguf is not None):
             has = "base.gguf has none" if self.base.gguf is not None else "base.quantization is none"
@@ -58,9 +58,9 @@ class TrialSpec(Section):
         self._check_off()
         if derive.rank is not None and self.lora.use_dora:
             raise ValueError("derive.rank does not go with lora.use_dora: a DoRA adapter has no singular values to cut off")
-        if derive.rank is not None and self.lora.method != "lora":
+        if derive.rank is not None and self.lora.method in ("oft", "shira"):
             raise ValueError(f"derive.rank does not go with lora.method {self.lora.method}: its update has no low rank to cut")
-        if derive.rank is not None and derive.rank > self.lora.rank:
+        if derive.rank is not None and self.lora.method == "lora" and derive.rank > self.lora.rank:
             raise ValueError(f"derive.rank {derive.rank} is above lora.rank {self.lora.rank}")
         if derive.samples is None:
             return self
@@ -135,7 +135,10 @@ class TrialSpec(Section):
         for name in ("target_modules", "layers"):  # the order of the names has no effect
             if not isinstance(parts["lora"][name], str):
                 parts["lora"][name] = sorted(set(parts["lora"][name]))
-        _drop_other_methods(parts["lora"])
+        for name in self.lora.unread:
+            del parts["lora"][name]
+        if self.lora.method == "lora":  # a later addition: older keys do not contain it
+            del parts["lora"]["method"]
         data, train = parts["data"], parts["train"]
         # `how` is left out: equal numbers of rows give the same training, whether replay was added or substituted
         replay = data.pop("replay")
@@ -161,13 +164,6 @@ class TrialSpec(Section):
         """16 hexadecimal digits."""
         text = json.dumps({"schema": SCHEMA, **self.canonical()}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _drop_other_methods(lora: dict[str, Any]) -> None:
-    """Drops the adapter's settings that its method does not read; `method` and `block_size` are later additions."""
-    unread = {"lora": ("method", "block_size"), "oft": ("rank", "alpha"), "shira": ("alpha", "block_size")}
-    for name in unread[lora["method"]]:
-        del lora[name]
 
 
 def _drop_chat(parts: dict[str, Any], evaluation: Evaluation) -> None:

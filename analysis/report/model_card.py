@@ -134,7 +134,7 @@ def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping
         head |= {"base_model": facts.base, "base_model_relation": "finetune"}
     if facts.datasets:
         head["datasets"] = list(facts.datasets)
-    head["tags"] = ["slimsweep", "lora", "peft"]
+    head["tags"] = ["slimsweep", spec.lora.method, "peft"]
     return _TEMPLATES.get_template("card.md.j2").render(
         head=yaml.safe_dump(head, sort_keys=False).strip(),
         facts=facts,
@@ -148,7 +148,8 @@ def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping
         roles=_role_rows(spec, found),
         parts=_part_rows(found),
         data=_data_rows(facts, adapter),
-        settings=_settings(spec.model_dump(mode="json")),
+        kind={"lora": "A LoRA", "oft": "An OFT", "shira": "A SHiRA", "full": "A full-rank"}[spec.lora.method],
+        settings=_settings(spec.model_dump(mode="json", exclude={"lora": set(spec.lora.unread)})),
         versions=", ".join(f"{name} {version}" for name, version in adapter.versions.items() if version != "not installed"),
         hardware=", ".join(str(adapter.hardware[name]) for name in ("gpu", "cpu") if adapter.hardware.get(name)),
     )

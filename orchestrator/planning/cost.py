@@ -174,7 +174,7 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
         kept = 4 * sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
     else:
         kept = 4 * inputs  # each adapter keeps its own float32 copy
-    inner = spec.lora.rank * len(adapted) if spec.lora.method == "lora" else inputs if spec.lora.method == "oft" else 0
+    inner = {"lora": spec.lora.rank * len(adapted), "oft": inputs, "shira": 0, "full": inputs}[spec.lora.method]
     return kept + 4 * inner
 
 

@@ -63,13 +63,18 @@ class Shape:
         sizes = [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
         if lora.method == "oft":  # half a matrix without its diagonal for each block of inputs
             weights = sum(inputs for inputs, _ in sizes) * (lora.block_size - 1) // 2
+        elif lora.method == "full":
+            weights = sum(inputs * outputs for inputs, outputs in sizes)
         else:
             magnitudes = sum(outputs for _, outputs in sizes) if lora.use_dora else 0
             weights = lora.rank * sum(map(sum, sizes)) + magnitudes
         return len(blocks(lora.layers, self.layers)) * weights
 
     def begun(self, spec: TrialSpec) -> int:
-        """Weights kept of the initial adapter, for initialisations that take a part of the base (PiSSA, OLoRA)."""
+        """Frozen weights of the adapter: what PiSSA, OLoRA and CorDA take from the base, and a full update's identities."""
+        if spec.lora.method == "full":
+            sizes = [self.projections[name] for name in chosen(spec.lora.target_modules, self.projections)]
+            return len(blocks(spec.lora.layers, self.layers)) * sum(inputs**2 for inputs, _ in sizes)
         return self.adapter(spec) if spec.lora.converted else 0
 
 

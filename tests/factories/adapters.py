@@ -19,6 +19,7 @@ SETTINGS = {
         "target_modules": "all-linear",
     },
     "oft": {"method": "oft", "block_size": 16},
+    "full": {"method": "full"},
     "shira": {"method": "shira", "layers": "last-third", "target_modules": "all-linear"},
 }
 """Settings of an adapter by name."""

@@ -112,6 +112,7 @@ def test_card_names_base_mix_settings_and_commands(published):
     assert yaml.safe_load(head)["library_name"] == "transformers"
     for said in ("micro (comes with slimsweep)", "| 16 |", "`lora.rank` | 4", "math forgetting", result["key"], "bitsandbytes"):
         assert said in body
+    assert "A LoRA adapter on" in body and "block_size" not in body
     assert "python -m trials spec.yaml" in body
     assert TrialSpec.model_validate(yaml.safe_load((place / "spec.yaml").read_text())).key == result["key"]
 

@@ -65,6 +65,9 @@ def test_an_adapter_is_never_unpickled(payload, tmp_path, name):
         ("layers_pattern", ["(.*a){30}"], "layers_pattern is no list"),
         ("r", 10**9, "its rank is 1000000000"),
         ("r", "2", "its rank is 2"),
+        ("rank_pattern", {"(a+)+$": 2}, "rank_pattern is no list"),
+        ("alpha_pattern", ["q_proj"], "alpha_pattern is no list"),
+        ("rank_pattern", {"q_proj": 10**9}, "its rank is 1000000000"),
         ("peft_type", "VERA", "its kind is VERA; those that are read are LORA, OFT, SHIRA"),
     ],
 )
@@ -77,7 +80,14 @@ def test_an_adapter_s_settings_hold_no_regular_expression_and_no_rank_but_its_ow
         "layers_to_transform": None,
         "layers_pattern": None,
     }
-    settings |= {"fan_in_fan_out": False, "use_rslora": False, "use_dora": False, field: value}
+    settings |= {
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        field: value,
+    }
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     save_file({"q_proj.lora_A.weight": torch.zeros(2, 4)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(InputError, match=re.escape(reason)), peft_adapter.borrowed(None, tmp_path):

@@ -23,7 +23,7 @@ def merged_by_hand(lora, dtype, folder, **of_base):
     with peft_adapter.adapted(loaded, spec.lora, seed=0) as model:
         torch.manual_seed(1)
         for name, weight in model.named_parameters():
-            if "lora_B" in name:
+            if weight.requires_grad and "lora_A" not in name and "magnitude" not in name:
                 weight.data += 0.05 * torch.randn_like(weight)
         peft_adapter.save(model, ledger.folder(spec.key) / "adapter")
     (folder / "out").mkdir()
@@ -39,8 +39,11 @@ def merged_by_hand(lora, dtype, folder, **of_base):
         {"rank": 4, "use_dora": True},
         {"rank": 4, "init": "pissa"},
         {"rank": 4, "target_modules": ["lm_head", "q_proj"]},
+        {"method": "oft", "block_size": 16, "target_modules": ["lm_head", "q_proj"]},
+        {"method": "shira", "rank": 4, "target_modules": ["lm_head", "q_proj"]},
+        {"method": "full", "target_modules": ["lm_head", "q_proj"]},
     ],
-    ids=["rslora", "dora", "pissa", "tied head"],
+    ids=["rslora", "dora", "pissa", "tied head", "oft", "shira", "full"],
 )
 def test_every_kind_of_adapter_merges_exactly(lora, tmp_path):
     loaded, place = merged_by_hand(lora, "float32", tmp_path)

@@ -97,7 +97,8 @@ def test_key_holds_what_the_adapter_s_method_reads(spec):
     assert key(method="lora") == key(block_size=8) == spec.key
     assert key(method="oft") == key(method="oft", rank=5, alpha=3) != key(method="oft", block_size=8)
     assert key(method="shira") == key(method="shira", alpha=3, block_size=8) != key(method="shira", rank=5)
-    assert len({spec.key, key(method="oft"), key(method="shira")}) == 3
+    assert key(method="full") == key(method="full", rank=5, alpha=3, block_size=8)
+    assert len({spec.key, key(method="oft"), key(method="shira"), key(method="full")}) == 4
 
 
 @pytest.mark.parametrize(

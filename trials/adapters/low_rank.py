@@ -51,4 +51,5 @@ def lora_layers(model: Any) -> dict[str, Any]:
 def unscaled(config: Any, rank: int) -> None:
     """Sets the rank in PEFT's settings, and a scale of 1, because B includes the scale."""
     config.r = config.lora_alpha = rank
+    config.rank_pattern, config.alpha_pattern = {}, {}
     config.use_rslora = False

@@ -1,6 +1,7 @@
-"""What differs between the kinds of adapters that `lora.method` names: LoRA, OFT and SHiRA, each by PEFT's own classes."""
+"""What differs between the kinds of adapters that `lora.method` names: LoRA, OFT, SHiRA and full updates, by PEFT's classes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from trials.adapters import init
 from trials.adapters.init import ADAPTER
 from trials.adapters.low_rank import Converted
+from trials.mix import Example
 from trials.spec import Lora
 
 # Said explicitly, or torch warns of the first sparse tensor. check_places holds what would be checked.
@@ -17,6 +19,8 @@ torch.sparse.check_sparse_tensor_invariants.disable()
 
 _BLOCKS = ("layers_to_transform", "layers_pattern")
 """PEFT's settings that name blocks. SHiRA has none."""
+_PATTERNS = ("rank_pattern", "alpha_pattern")
+"""PEFT's settings of layers with a rank and an alpha of their own."""
 
 
 class Method(ABC):
@@ -27,8 +31,12 @@ class Method(ABC):
     """Settings of a saved adapter that are read beside target_modules: all that are set, none that makes PEFT load code."""
 
     @abstractmethod
-    def options(self, lora: Lora) -> dict[str, Any]:
-        """PEFT's settings, beside those that name the layers."""
+    def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
+        """PEFT's settings, beside those that name the layers. `inputs`: number of each layer's inputs, by name."""
+
+    @abstractmethod
+    def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+        """Sets the weights of a fresh adapter; raises InputError if they do not fit the base or the rows."""
 
     @abstractmethod
     def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -53,9 +61,9 @@ class Method(ABC):
 
 class _LoRA(Method):
     config = LoraConfig
-    settings = ("r", "lora_alpha", *_BLOCKS, "fan_in_fan_out", "use_rslora", "use_dora")
+    settings = ("r", "lora_alpha", *_PATTERNS, *_BLOCKS, "fan_in_fan_out", "use_rslora", "use_dora")
 
-    def options(self, lora: Lora) -> dict[str, Any]:
+    def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         return {
             "r": lora.rank,
             "lora_alpha": lora.alpha,  # PEFT only divides by it
@@ -65,9 +73,14 @@ class _LoRA(Method):
             **init.settings(lora),
         }
 
+    def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+        init.begin(model, pad_id, lora, rows)
+
     def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        if settings["r"] not in {weight.shape[0] for name, weight in weights.items() if name.endswith("lora_A.weight")}:
-            raise ValueError(f"its rank is {settings['r']}, its weights have another")
+        ranks = {weight.shape[0] for name, weight in weights.items() if name.endswith("lora_A.weight")}
+        for rank in (settings["r"], *settings["rank_pattern"].values()):
+            if rank not in ranks:
+                raise ValueError(f"its rank is {rank}, its weights have another")
 
     def tuned(self, layer: Any, weight: torch.Tensor) -> torch.Tensor:
         return weight + layer.get_delta_weight(ADAPTER)
@@ -97,7 +110,30 @@ class _LoRA(Method):
             variant.init(layer, adapter_name=ADAPTER)
 
 
-class _OFT(Method):
+class _Full(_LoRA):
+    """A full update of each layer's weights, as the B of a LoRA whose A is the identity and stays it.
+
+    It is what a full fine-tuning of these layers trains. The base's own weights stay as they are, so a strength, a lower rank
+    and a penalty on the update's size mean what they mean for LoRA.
+    """
+
+    def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
+        return {"r": max(inputs.values()), "rank_pattern": inputs, "lora_alpha": 1, "alpha_pattern": inputs}
+
+    @torch.no_grad()
+    def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+        for layer in adapted_layers(model).values():
+            torch.nn.init.eye_(layer.lora_A[ADAPTER].weight).requires_grad_(False)
+
+
+class _FromZero(Method):
+    """A method whose update is zero as PEFT makes it."""
+
+    def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+        pass
+
+
+class _OFT(_FromZero):
     """Orthogonal fine-tuning (arXiv 2306.07280): a layer's inputs are rotated, block by block, before its weights see them.
 
     The rotation is Cayley's (I + Q) (I - Q)^-1 of a skew-symmetric Q, by the first five terms of its Neumann series (arXiv
@@ -107,7 +143,7 @@ class _OFT(Method):
     config = OFTConfig
     settings = ("oft_block_size", *_BLOCKS)
 
-    def options(self, lora: Lora) -> dict[str, Any]:
+    def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         return {"r": 0, "oft_block_size": lora.block_size}
 
     def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -122,7 +158,7 @@ class _OFT(Method):
         layer.oft_R[ADAPTER].weight.data *= strength
 
 
-class _SHiRA(Method):
+class _SHiRA(_FromZero):
     """Sparse high-rank adapters (arXiv 2406.13175): single weights, chosen at random, as many as LoRA of the same rank has.
 
     PEFT draws their places from a seed and saves them.
@@ -132,7 +168,7 @@ class _SHiRA(Method):
     settings = ("r", "random_seed")
     _WEIGHT, _PLACES = ".shira_weight", ".shira_indices"
 
-    def options(self, lora: Lora) -> dict[str, Any]:
+    def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         return {"r": lora.rank, "random_seed": 0}
 
     def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -151,7 +187,7 @@ class _SHiRA(Method):
         layer.shira_weight[ADAPTER].data *= strength
 
 
-METHODS: dict[str, Method] = {"lora": _LoRA(), "oft": _OFT(), "shira": _SHiRA()}
+METHODS: dict[str, Method] = {"lora": _LoRA(), "oft": _OFT(), "shira": _SHiRA(), "full": _Full()}
 
 
 def check_places(method: Method, layers: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -166,6 +202,7 @@ def check_places(method: Method, layers: dict[str, Any], weights: dict[str, torc
 
 
 def of(config: PeftConfig) -> Method:
+    """The method that reads, scales and merges adapters of this kind; that of LoRA for a full update."""
     return next(method for method in METHODS.values() if isinstance(config, method.config))
 
 

@@ -19,7 +19,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_mod
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
-from trials.adapters import init, methods, target_modules
+from trials.adapters import methods, target_modules
 from trials.adapters.init import ADAPTER
 from trials.adapters.low_rank import Converted, factors, lora_layers, unscaled
 from trials.adapters.methods import METHODS, Method, adapted_layers
@@ -34,6 +34,10 @@ from trials.spec import Lora
 _LAYER = re.compile(r"[A-Za-z0-9_.-]+")
 
 
+_READ = {name.upper(): METHODS[name] for name in ("lora", "oft", "shira")}
+"""Kinds of saved adapters. A full update is stored as a LoRA."""
+
+
 @contextmanager
 def adapted(loaded: LoadedBase, lora: Lora, seed: int, rows: Sequence[Example] = ()) -> Iterator[PeftModel]:
     """The base with a fresh adapter; the base is restored on exit, even after an exception.
@@ -42,8 +46,7 @@ def adapted(loaded: LoadedBase, lora: Lora, seed: int, rows: Sequence[Example] =
     """
     torch.manual_seed(seed)
     with _lent(loaded, _config(loaded.model, lora)) as model:
-        if lora.method == "lora":
-            init.begin(model, loaded.tokenizer.pad_token_id, lora, rows)
+        METHODS[lora.method].begin(model, loaded.tokenizer.pad_token_id, lora, rows)
         yield model
 
 
@@ -59,10 +62,9 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
                 storage.download(folder, Path(temporary))
             local = folder if storage.is_local(folder) else Path(temporary)
             settings = json.loads((local / "adapter_config.json").read_text(encoding="utf-8"))
-            method = METHODS.get(str(settings["peft_type"]).lower())
+            method = _READ.get(settings["peft_type"])
             if method is None:
-                kinds = ", ".join(name.upper() for name in METHODS)
-                raise ValueError(f"its kind is {settings['peft_type']}; those that are read are {kinds}")
+                raise ValueError(f"its kind is {settings['peft_type']}; those that are read are {', '.join(_READ)}")
             read = {name: settings[name] for name in ("target_modules", *method.settings)}
             _check_names(read)
             config = method.config(task_type="CAUSAL_LM", inference_mode=True, **read)
@@ -85,8 +87,8 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
 
 def _check_names(settings: dict[str, Any]) -> None:
     """Raises ValueError for layer names that PEFT would treat as regular expressions, some of which never terminate."""
-    for field in ("target_modules", "layers_pattern"):
-        named = settings.get(field) or []
+    for field, kind in (("target_modules", list), ("layers_pattern", list), ("rank_pattern", dict), ("alpha_pattern", dict)):
+        named = list(settings.get(field) or []) if isinstance(settings.get(field), kind | None) else None
         if not isinstance(named, list) or not all(isinstance(name, str) and _LAYER.fullmatch(name) for name in named):
             raise ValueError(f"{field} is no list of layers' names")
 
@@ -151,7 +153,7 @@ def _config(base: Any, lora: Lora) -> PeftConfig:
     found = meta_model.layout(base)
     names = layout.adapted(lora, found)
     method = METHODS[lora.method]
-    options = method.options(lora)
+    options = method.options(lora, {name: found.shapes[name][1] for name in names})
     options["target_modules"] = target_modules.chosen(lora.target_modules, found.candidates(lora), found.modules)
     if lora.layers != "all" and "layers_to_transform" in method.settings:
         places = [place for name in names if (place := target_modules.BLOCK.match(name))]

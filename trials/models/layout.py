@@ -154,7 +154,7 @@ def adapted(lora: Lora, layout: Layout) -> list[str]:
 
 def _check_shapes(lora: Lora, layout: Layout, names: Iterable[str]) -> None:
     """Raises InputError where one of the layers cannot carry an adapter of lora.method."""
-    for name in () if lora.method == "lora" else names:
+    for name in () if lora.method in ("lora", "full") else names:
         outputs, inputs = layout.shapes[name]
         if name in layout.transposed:
             raise InputError(

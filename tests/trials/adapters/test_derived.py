@@ -100,7 +100,7 @@ def in_part(layer: str, off: str) -> bool:
 
 
 @pytest.mark.parametrize("off", OFF)
-@pytest.mark.parametrize("name", ["default", "pissa", "dora", "dora-loftq", "rslora", "oft", "shira"])
+@pytest.mark.parametrize("name", ["default", "pissa", "dora", "dora-loftq", "rslora", "oft", "shira", "full"])
 def test_part_switched_off_equals_the_base_and_the_rest_is_unchanged(loaded, rows, tmp_path, name, off):
     settings = {"use_rslora": True} if name == "rslora" else SETTINGS[name]
     settings = {**settings, "layers": "all", "target_modules": "all-linear"}

@@ -12,15 +12,20 @@ from orchestrator.planning import model_shape
 from tests.factories.adapters import changed, close, logits, trained
 from trials.adapters import derived, peft_adapter
 from trials.adapters.methods import METHODS, adapted_layers
+from trials.data.batching import collate
 from trials.errors import InputError
 from trials.hub.hub import Hub
 from trials.models import base
 from trials.spec import Base, Lora
 from trials.training import trainer
 
-OTHERS = {"oft": Lora(method="oft", block_size=16), "shira": Lora(method="shira", rank=3, target_modules="all-linear")}
+OTHERS = {
+    "oft": Lora(method="oft", block_size=16),
+    "shira": Lora(method="shira", rank=3, target_modules="all-linear"),
+    "full": Lora(method="full", target_modules="all-linear"),
+}
 BASES = {"4 bits": Base(model="micro", dtype="float32"), "none": Base(model="micro", dtype="float32", quantization="none")}
-both = pytest.mark.parametrize("method", OTHERS)
+each = pytest.mark.parametrize("method", OTHERS)
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -28,7 +33,7 @@ def loaded(request) -> base.LoadedBase:
     return base.load(BASES[request.param], Hub())
 
 
-@both
+@each
 def test_adapter_begins_as_the_base_and_strength_0_is_the_base_again(loaded, method):
     before = logits(loaded.model)
     with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
@@ -44,7 +49,21 @@ def test_adapter_begins_as_the_base_and_strength_0_is_the_base_again(loaded, met
     assert not any(weight.requires_grad for weight in loaded.model.parameters())
 
 
-@both
+@each
+def test_adapter_on_16_bit_weights_begins_as_the_base_and_moves_from_it(loaded, rows, spec, method):
+    quantization = "nf4" if getattr(loaded.model, "is_quantized", False) else "none"
+    half = base.load(Base(model="micro", dtype="bfloat16", quantization=quantization), Hub())
+    before = logits(half.model)
+    with peft_adapter.adapted(half, OTHERS[method], 0) as model:
+        assert torch.equal(logits(model), before)
+        assert all(weight.dtype == torch.float32 for weight in trainer.trainable(model).values())
+        trained(model, half, rows, spec)
+        after = logits(model)
+        assert bool(torch.isfinite(after).all()) and not torch.equal(after, before)
+    assert torch.equal(logits(half.model), before)
+
+
+@each
 def test_merged_model_computes_what_the_adapter_does(loaded, method):
     with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
         changed(model)
@@ -55,7 +74,7 @@ def test_merged_model_computes_what_the_adapter_does(loaded, method):
         assert torch.equal(logits(model), live)
 
 
-@both
+@each
 def test_strength_rises_with_depth(loaded, method):
     """At half the strength of the last block, every block but the last moves less than by the whole adapter."""
 
@@ -75,7 +94,7 @@ def test_strength_rises_with_depth(loaded, method):
         assert share == pytest.approx(int(name.split(".layers.")[1].split(".")[0]) / (count - 1), abs=0.02)
 
 
-@both
+@each
 def test_plan_counts_the_weights_that_are_trained(spec, method):
     spec = spec.model_copy(update={"lora": OTHERS[method]})
     with peft_adapter.adapted(base.load(spec.base, Hub()), spec.lora, seed=0) as model:
@@ -83,7 +102,7 @@ def test_plan_counts_the_weights_that_are_trained(spec, method):
     assert counted == model_shape.read_shape(spec.base, Hub()).adapter(spec)
 
 
-@both
+@each
 def test_training_that_resumes_ends_as_one_that_was_never_cut(loaded, rows, spec, tmp_path, method):
     lora, kept = OTHERS[method], []
     with peft_adapter.adapted(loaded, lora, 0) as model:
@@ -112,8 +131,9 @@ def fitted(lora: Lora, target: torch.Tensor) -> float:
     layer = torch.nn.Sequential(torch.nn.Linear(size, size, bias=False))
     layer[0].weight.data = torch.eye(size)
     method = METHODS[lora.method]
-    options = method.options(lora)
+    options = method.options(lora, {"0": size})
     model = get_peft_model(layer, method.config(target_modules=["0"], **options))
+    method.begin(model, 0, lora, [])
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.02, weight_decay=0)
     losses = []
     for _ in range(600):
@@ -145,7 +165,7 @@ def test_oft_cannot_change_the_size_of_a_weight_that_a_low_rank_can():
 def test_shira_learns_a_change_of_full_rank_at_its_own_places_and_no_other():
     layer = torch.nn.Sequential(torch.nn.Linear(32, 32, bias=False))
     lora = Lora(method="shira", rank=2)
-    model = get_peft_model(layer, METHODS["shira"].config(target_modules=["0"], **METHODS["shira"].options(lora)))
+    model = get_peft_model(layer, METHODS["shira"].config(target_modules=["0"], **METHODS["shira"].options(lora, {"0": 32})))
     (adapted,) = adapted_layers(model).values()
     places = tuple(adapted.shira_indices["default"].long())
     inside, outside = torch.eye(32), torch.eye(32)
@@ -156,6 +176,36 @@ def test_shira_learns_a_change_of_full_rank_at_its_own_places_and_no_other():
     assert fitted(lora, inside) < 1e-3
     assert fitted(Lora(rank=2, alpha=2), inside) > 0.3
     assert fitted(lora, outside) > 0.9
+
+
+def test_a_full_update_learns_what_the_others_cannot():
+    target = torch.eye(32) + 0.1 * torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    assert fitted(Lora(method="full"), target) < 1e-3
+    for lora in (Lora(rank=2, alpha=2), Lora(method="oft", block_size=8), Lora(method="shira", rank=2)):
+        assert fitted(lora, target) > 0.3
+
+
+def test_a_full_update_equals_training_the_layers_weights(loaded, rows):
+    """The gradient of B is that of the weight, and a step of B one of the weight."""
+    if getattr(loaded.model, "is_quantized", False):
+        pytest.skip("4-bit weights have no gradient")
+    inputs = collate(rows[:4], 0)
+    with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
+        model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=inputs["labels"]).loss.backward()
+        ours = {name: layer.lora_B["default"].weight.grad.clone() for name, layer in adapted_layers(model).items()}
+        weights = {name: layer.get_base_layer().weight for name, layer in adapted_layers(model).items()}
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    try:
+        loaded.model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=inputs["labels"]
+        ).loss.backward()
+        for name, weight in weights.items():
+            assert close(ours[name], weight.grad, 1e-4)
+    finally:
+        for weight in weights.values():
+            weight.requires_grad_(False)
+            weight.grad = None
 
 
 # ---------------------------------------------------------------------- refusals
@@ -184,7 +234,7 @@ def test_saved_weights_outside_of_a_layer_are_refused(loaded, tmp_path, place):
         pass
 
 
-@both
+@pytest.mark.parametrize("method", ["oft", "shira"])
 @pytest.mark.parametrize("damage", [0, -1, 10**9, "r", None, True])
 def test_saved_adapter_with_other_settings_than_its_weights_is_refused(loaded, tmp_path, method, damage):
     with peft_adapter.adapted(loaded, OTHERS[method], 0) as model:
