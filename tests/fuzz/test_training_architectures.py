@@ -16,6 +16,12 @@ from trials.template import IGNORED
 from trials.training import packing, trainer
 
 LORA = Lora(rank=4, alpha=8, target_modules="all-linear")
+METHODS = [
+    LORA,
+    Lora(method="oft", block_size=2, target_modules="all-linear"),
+    Lora(method="shira", rank=1, target_modules="all-linear"),
+    Lora(method="full", target_modules="all-linear"),
+]
 
 
 def rows() -> list[Example]:
@@ -49,12 +55,12 @@ def plain_losses(model, settings: Train) -> list[float]:
     return found
 
 
-def ready(name: str) -> base.LoadedBase:
+def ready(name: str, lora: Lora = LORA) -> base.LoadedBase:
     model = miniatures.miniature(name).requires_grad_(False)
     if failures := rehearsal.failures(model):
         pytest.skip(str(failures))
     try:
-        layout.adapted(LORA, meta_model.layout(model))
+        layout.adapted(lora, meta_model.layout(model))
     except InputError as refused:
         pytest.skip(str(refused))
     return base.LoadedBase(model, miniatures.tokenizer(), None)
@@ -76,13 +82,15 @@ def test_training_is_the_plain_loop(name):
     assert [loss for _, loss in end.losses] == pytest.approx(wanted, abs=2e-3)
 
 
+@pytest.mark.parametrize("lora", METHODS, ids=lambda lora: lora.method)
 @pytest.mark.parametrize("name", fuzz.cases((name, name) for name in miniatures.names()))
 @torch.no_grad()
-def test_the_merged_model_is_the_adapter_and_strength_0_the_base(name):
-    loaded = ready(name)
+def test_the_merged_model_is_the_adapter_and_strength_0_the_base(name, lora):
+    loaded = ready(name, lora)
     ids = torch.tensor([rows()[0].input_ids])
     alone = loaded.model(input_ids=ids).logits
-    with peft_adapter.adapted(loaded, LORA, 0) as model:
+    with peft_adapter.adapted(loaded, lora, 0) as model:
+        assert torch.equal(model(input_ids=ids).logits, alone)
         for weight in trainer.trainable(model).values():
             weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
         tuned = model(input_ids=ids).logits

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, OFTConfig, PeftConfig, ShiraConfig
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from trials.adapters import init
@@ -188,6 +189,11 @@ class _SHiRA(_FromZero):
 
 
 METHODS: dict[str, Method] = {"lora": _LoRA(), "oft": _OFT(), "shira": _SHiRA(), "full": _Full()}
+
+
+def capturable(model: Any) -> bool:
+    """Whether CUDA graphs may hold the model's passes: OFT and SHiRA make matrices as they run, which has not been tried."""
+    return all(isinstance(layer, LoraLayer) for layer in adapted_layers(model).values())
 
 
 def check_places(method: Method, layers: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:

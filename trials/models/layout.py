@@ -160,6 +160,12 @@ def _check_shapes(lora: Lora, layout: Layout, names: Iterable[str]) -> None:
             raise InputError(
                 f"lora.method {lora.method}: PEFT has it for plain linear layers, and {name} is a Conv1D; use lora"
             )
+        if lora.method == "oft" and name.endswith(
+            ".kv_b_proj"
+        ):  # of latent attention (DeepSeek); its inputs have four dimensions
+            raise InputError(
+                f"lora.method oft: PEFT takes the inputs of {name} for images; name other layers in target_modules, or use lora"
+            )
         if lora.method == "oft" and inputs % lora.block_size:
             sizes = [size for size in range(2, inputs + 1) if inputs % size == 0 and size <= 2 * lora.block_size]
             raise InputError(

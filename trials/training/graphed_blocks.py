@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from trials.adapters import methods
 from trials.evaluation.engine import shared_prefix
 from trials.models import base, cuda_graphs, oom
 from trials.training import packing
@@ -25,7 +26,9 @@ _FEWEST = 4  # number of passes of a length that pay for its capture, which take
 
 
 def fits(model: Any, packed: bool) -> bool:
-    """Whether the PEFT model's blocks can be captured: no random numbers, and attention that needs no mask."""
+    """Whether the PEFT model's blocks can be captured: LoRA, no random numbers, and attention that needs no mask."""
+    if not methods.capturable(model):
+        return False
     # with dropout, a resumed training would draw other random numbers from a graph than an undisturbed one
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())

@@ -68,6 +68,9 @@ def test_llama_has_no_notes():
         ("bamba", {"layers": [0]}, "none of lora.target_modules is in block 0; the blocks that have some are 1"),
         ("mixtral", {"target_modules": "mlp"}, "has no mlp; .* the experts' .* get no adapter"),
         ("deepseek_v2", {"target_modules": "mlp"}, "has no mlp; .* PEFT puts no adapter on layers of these names"),
+        ("deepseek_v2", {"method": "oft", "block_size": 2}, "PEFT takes the inputs of .*kv_b_proj for images"),
+        ("gpt2", {"method": "shira", "rank": 1}, "PEFT has it for plain linear layers, and .*c_attn is a Conv1D"),
+        ("llama", {"method": "oft", "block_size": 7}, "lora.block_size: 7 does not divide the 64 inputs of .*; 4 or 8 would"),
     ],
 )
 def test_adapter_without_layers_is_refused(name, lora, message):

@@ -138,8 +138,17 @@ def test_unused_dropout_setting_does_not_prevent_replay():
     assert base.dropouts(miniatures.miniature("gpt_neox", hidden_dropout=0.1)) == ["hidden_dropout"]
 
 
-@pytest.mark.parametrize(("lora", "fits"), [(Lora(rank=4), True), (Lora(rank=4, dropout=0.1), False)])
-def test_adapter_with_dropout_is_not_replayed(loaded, lora, fits):
+@pytest.mark.parametrize(
+    ("lora", "fits"),
+    [
+        (Lora(rank=4), True),
+        (Lora(method="full"), True),
+        (Lora(rank=4, dropout=0.1), False),
+        (Lora(method="oft"), False),
+        (Lora(method="shira"), False),
+    ],
+)
+def test_adapter_with_dropout_or_without_a_plain_pass_is_not_replayed(loaded, lora, fits):
     with peft_adapter.adapted(loaded, lora, 0) as model:
         assert graphed_blocks.fits(model, False) is fits
 

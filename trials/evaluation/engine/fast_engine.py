@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from trials.adapters import methods
 from trials.evaluation.engine import cuda_graph_greedy, greedy, loglikelihood, verification
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.evaluation.engine.loglikelihood import Question, Scored
@@ -138,7 +139,8 @@ class FastEngine:
 
     def _run(self, rows: Sequence[greedy.Row], most: int, ends: Callable[[list[int]], bool] | None = None) -> None:
         """Generates into the rows. `ends` is by default: with an end token."""
-        run = cuda_graph_greedy.greedy if self.plain.device.type == "cuda" else greedy.greedy
+        graphs = self.plain.device.type == "cuda" and methods.capturable(self.core)
+        run = cuda_graph_greedy.greedy if graphs else greedy.greedy
         longest_first = sorted(rows, key=lambda row: -len(row.prompt))
         run(self.core, longest_first, most, self.batch_size, ends or self._ends(()))
 
