@@ -103,17 +103,19 @@ def main(storage: Path) -> None:
     for _, row in frame.iterrows():
         cells = [f"{row[name]:+.3f} (sd {row[f'{name}_sd']:.3f})" for name in COLUMNS]
         print(f"| {row['family']} | {row['value']} | " + " | ".join(cells) + " |")
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.8), constrained_layout=True)
+    figure, panel = plt.subplots(figsize=(10, 5.2), constrained_layout=True)
     reference = frame[frame["family"] == "reference"]
-    for family, part in frame[frame["family"] != "reference"].groupby("family", sort=False):
-        curve = pd.concat([part, reference]).sort_values("learning.gain")
-        for panel, (x, y) in zip(
-            panels, [("learning.gain", "math.forgetting"), ("math.forgetting", "commonsense.gain")], strict=True
-        ):
-            thick = 2.6 if family == "learning rate" else 1.2
-            panel.plot(curve[x], curve[y], marker="o", markersize=4, linewidth=thick, label=family)
-            panel.set(xlabel=x, ylabel=y)
-    panels[0].legend(fontsize=8)
+    for number, (family, part) in enumerate(frame[frame["family"] != "reference"].groupby("family", sort=False)):
+        # the reference is a point of every family but those of other losses and adapters
+        another = part["value"].str.startswith("learning rate").all()
+        curve = (part if another else pd.concat([part, reference])).sort_values("learning.gain")
+        look = {"linestyle": "--", "marker": "s"} if another else {"linestyle": "-", "marker": "o"}
+        width = 3.0 if family == "learning rate" else 1.3
+        panel.plot(
+            curve["learning.gain"], curve["math.forgetting"], color=plt.cm.tab20(number), linewidth=width, label=family, **look
+        )
+    panel.set(xlabel="learning.gain (nats per token)", ylabel="math.forgetting")
+    figure.legend(loc="outside right upper", fontsize=9)
     figure.savefig(Path(__file__).with_name("families.png"), dpi=130)
 
 
