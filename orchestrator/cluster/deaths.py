@@ -1,12 +1,15 @@
 """Finds out why a worker died: from Ray's report, the process's log and the kernel's count of out-of-memory kills."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from orchestrator.cluster import limits
 
@@ -15,7 +18,33 @@ _LAST_WORDS = re.compile(
 )
 _PID = re.compile(r"\bpid[:=] ?(\d+)")
 _DETAIL = re.compile(r"Worker exit detail: (.*)")
+_USED = re.compile(r"was (\S+ used / \S+) limit")
 _LONGEST = 300
+
+
+@contextmanager
+def out_of_memory_as_death() -> Iterator[None]:
+    """Within the context, Tune takes a worker that Ray kills for lack of memory for one that died, and tries its trial again.
+
+    By itself it ends the whole run: such a worker's task raises an OutOfMemoryError, and Tune knows RayActorError alone.
+    """
+    own = RayActorManager._actor_task_failed
+
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=_without_memory(exception))
+        own(manager, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = own  # type: ignore[method-assign]
+
+
+def _without_memory(error: Exception) -> str:
+    used = _USED.search(str(error))
+    return f"killed by Ray, because the machine was out of memory{f' ({used[1]})' if used else ''}"
 
 
 class Deaths(tune.Callback):

@@ -17,7 +17,7 @@ import ray
 from ray import tune
 from ray.tune.execution import class_cache
 
-from orchestrator.cluster.deaths import Deaths
+from orchestrator.cluster.deaths import Deaths, out_of_memory_as_death
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.cluster.worker import TrialActor
 from orchestrator.config.model import Resources
@@ -143,21 +143,22 @@ def _fit(trainable: type[tune.Trainable], searcher: StudySearcher, deaths: Death
     scratch = Path(tempfile.mkdtemp(prefix="slimsweep-tune-"))
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists workers that died; their records have the cause
     try:
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher, num_samples=-1, max_concurrent_trials=_NO_LIMIT, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(scratch),
-                verbose=0,
-                progress_reporter=_Silent(),
-                callbacks=[deaths],
-                failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
-                # a checkpoint of a finished trial would kill the worker that is to be reused
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-            ),
-        ).fit()
+        with out_of_memory_as_death():
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, num_samples=-1, max_concurrent_trials=_NO_LIMIT, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    name=name,
+                    storage_path=str(scratch),
+                    verbose=0,
+                    progress_reporter=_Silent(),
+                    callbacks=[deaths],
+                    failure_config=tune.FailureConfig(max_failures=_ATTEMPTS - 1),
+                    # a checkpoint of a finished trial would kill the worker that is to be reused
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+                ),
+            ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
