@@ -31,6 +31,7 @@ def check_inputs(config: SweepConfig) -> list[str]:
     from trials.tasks.tasks import Tasks
 
     hub = Hub(config.hub_mirror)
+    check_backend(config)
     notes = [*chat_warnings(config), *engine_notes(config), *layout_notes(config, hub, layout.of)]
     tasks, survey = Tasks(hub), Survey(hub)
     for settings, spec in corners(config, INPUTS):
@@ -61,6 +62,15 @@ def chat_warnings(config: SweepConfig) -> list[str]:
                 )
             found[line] = None
     return list(found)
+
+
+def check_backend(config: SweepConfig) -> None:
+    """Raises InputError for a setting, a searched one too, that train.backend does not support."""
+    for _, spec in corners(config, _OF_BACKEND):
+        if spec.train.backend == "unsloth" and not spec.is_baseline:
+            from trials.training import unsloth  # imports the Trainer
+
+            unsloth.check_settings(spec)
 
 
 def engine_notes(config: SweepConfig) -> list[str]:
@@ -139,6 +149,12 @@ def check_directions(config: SweepConfig, spec: TrialSpec, tasks: "Tasks", roles
             )
 
 
+_OF_BACKEND = (
+    "base.",
+    *(f"lora.{name}" for name in ("method", "use_dora", "init")),
+    *(f"train.{name}" for name in ("backend", "loss", "kl", "stop_kl")),
+)
+"""Settings that a backend may lack."""
 _OF_LAYERS = (
     *("base.", "data.max_length"),
     *(f"lora.{name}" for name in ("target_modules", "layers", "method", "rank", "block_size")),
@@ -154,7 +170,9 @@ def layout_notes(
     Raises InputError for a base that cannot be trained as the config says.
     """
     notes: dict[str, None] = {}
-    for _, spec in corners(config, _OF_LAYERS):
-        if found := find(spec.base, hub):
-            notes |= dict.fromkeys(layout.check(spec, found))
+    sizes = [axis for axis in config.axes if axis.paths == ("lora.block_size",)]
+    for size in next((axis.points() for axis in sizes), None) or [{}]:  # all, not the ends alone: one has to divide
+        for _, spec in corners(config, _OF_LAYERS, size):
+            if found := find(spec.base, hub):
+                notes |= dict.fromkeys(layout.check(spec, found))
     return list(notes)

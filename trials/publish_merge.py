@@ -12,6 +12,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from trials.adapters import peft_adapter
+from trials.adapters.methods import adapted_layers
 from trials.errors import InputError
 from trials.hub import identity
 from trials.hub.hub import Hub, is_commit
@@ -46,7 +47,7 @@ def merge(record: TrialRecord, ledger: Ledger, hub: Hub, folder: Path) -> None:
         (folder / "adapter" / name).write_bytes(content)
     with peft_adapter.borrowed(loaded, folder / "adapter") as model:
         _untie(model)
-        changed: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, BaseTunerLayer)]
+        changed = [layer.get_base_layer() for layer in adapted_layers(model).values()]
         # not PEFT's safe_merge, which rounds twice: the update, then the sum
         merged: Any = model.merge_and_unload()  # type: ignore[operator]  # nn.Module's attributes are untyped
     if not all(torch.isfinite(layer.weight).all() for layer in changed):

@@ -262,7 +262,7 @@ class Train(Section):
     micro_batch_size: Count = 16
     """Rows in memory at once. Gradients of a batch are accumulated."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's, on A and B."""
+    """AdamW's, on the adapter's weights; it draws a `full` update towards the base."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     neftune: Annotated[float, Field(ge=0)] = 0.0

@@ -134,7 +134,7 @@ def card(facts: Facts, adapter: TrialRecord, merged: TrialRecord, found: Mapping
         head |= {"base_model": facts.base, "base_model_relation": "finetune"}
     if facts.datasets:
         head["datasets"] = list(facts.datasets)
-    head["tags"] = ["slimsweep", spec.lora.method, "peft"]
+    head["tags"] = ["slimsweep", "lora" if spec.lora.method == "full" else spec.lora.method, "peft"]
     return _TEMPLATES.get_template("card.md.j2").render(
         head=yaml.safe_dump(head, sort_keys=False).strip(),
         facts=facts,

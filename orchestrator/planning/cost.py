@@ -31,6 +31,7 @@ RESERVE = 0.6 * GIB  # CUDA context, workspaces
 FILLED = 0.9  # of a GPU's memory; the allocator's fragments take the rest
 _BLOCK = 64  # weights that share a constant in bitsandbytes' 4-bit layers
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+_POWERS = 4  # matrices that OFT keeps for each rotation: itself and the powers that it is made of
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     # attention's backward pass costs two forward passes, a weight's only one
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim
     adapter = tokens * (6 * shape.adapter(spec) + 4 * shape.begun(spec))
+    if spec.lora.method == "oft":  # whole blocks, of which half is trained
+        adapter *= 2
+    elif spec.lora.method == "shira":  # the gradient of all weights, of which it takes its own
+        adapter = tokens * 2 * len(blocks(spec.lora.layers, shape.layers)) * _targeted(shape, spec)
     # the forward pass, gradients of activations (frozen weights have none), and the adapter's three passes
     work = 2 * forward(shape, tokens, length) + attention + adapter
     return max(work / machine.rate, math.ceil(rows / micro) * 3 * OPERATIONS * shape.layers * LAUNCH)
@@ -153,17 +158,26 @@ def _kept(shape: Shape, spec: TrialSpec) -> float:
 
 
 def _made(shape: Shape, spec: TrialSpec) -> float:
-    """Bytes of the dense weights that SHiRA makes of the base's and its own, and keeps for the backward pass."""
-    if spec.lora.method != "shira":
-        return 0.0
-    sizes = [shape.projections[name] for name in chosen(spec.lora.target_modules, shape.projections)]
+    """Bytes of the matrices that an adapter makes at each pass and keeps for the backward pass, whatever the tokens."""
     layers = len(blocks(spec.lora.layers, shape.layers))
-    return layers * sum(inputs * outputs for inputs, outputs in sizes) * _BYTES[spec.base.dtype]
+    if spec.lora.method == "shira":  # the base's weights and its own in one
+        return layers * _targeted(shape, spec) * _BYTES[spec.base.dtype]
+    if spec.lora.method == "oft":  # the rotation and the powers that it is made of
+        return layers * 4.0 * _POWERS * spec.lora.block_size * sum(inputs for inputs, _ in _sizes(shape, spec))
+    return 0.0
+
+
+def _targeted(shape: Shape, spec: TrialSpec) -> int:
+    """Weights of a block's layers that get an adapter."""
+    return sum(inputs * outputs for inputs, outputs in _sizes(shape, spec))
+
+
+def _sizes(shape: Shape, spec: TrialSpec) -> list[tuple[int, int]]:
+    return [shape.projections[name] for name in chosen(spec.lora.target_modules, shape.projections)]
 
 
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
     """Bytes per token and block. An adapter keeps its input and inner activation in float32; frozen weights keep nothing."""
-    # OFT's inner activation is the rotated input; SHiRA has none
     adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
     if spec.lora.dropout > 0:
@@ -174,8 +188,13 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
         kept = 4 * sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
     else:
         kept = 4 * inputs  # each adapter keeps its own float32 copy
-    inner = {"lora": spec.lora.rank * len(adapted), "oft": inputs, "shira": 0, "full": inputs}[spec.lora.method]
-    return kept + 4 * inner
+    match spec.lora.method:
+        case "lora":
+            return kept + 4 * spec.lora.rank * len(adapted)
+        case "full":  # of the frozen identity only what it puts out
+            return 4 * inputs
+        case _:
+            return kept
 
 
 def _evaluation_bytes(shape: Shape, evaluation: Evaluation, size: int) -> float:

@@ -1,6 +1,6 @@
 """Trials at points of a space: its grid, random draws, and its corners."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from random import Random
 from typing import Any
@@ -28,15 +28,17 @@ def draws(config: SweepConfig) -> Iterator[TrialSpec]:
             continue
 
 
-def corners(config: SweepConfig, prefixes: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], TrialSpec]]:
-    """Trials at the extremes of the searched settings under `prefixes`, with these settings.
+def corners(
+    config: SweepConfig, prefixes: tuple[str, ...], fixed: Mapping[str, Any] | None = None
+) -> Iterator[tuple[dict[str, Any], TrialSpec]]:
+    """Trials at the extremes of the searched settings under `prefixes`, with these settings. `fixed` ones keep their value.
 
     They are few. Together they need every base and task of the space, and the most rows of every source.
     """
     samples = config.space.get("data.samples")
     most = {"data.samples": max(samples.extremes())} if isinstance(samples, Categorical | Int) else {}
     seen = set()
-    for settings in config.corners(prefixes, most):
+    for settings in config.corners(prefixes, {**most, **(fixed or {})}):
         spec = config.spec(settings)
         if spec.key not in seen:
             seen.add(spec.key)

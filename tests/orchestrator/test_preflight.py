@@ -111,3 +111,29 @@ def test_metric_that_a_task_of_its_role_has_is_taken(parts, check):
     parts["eval"]["math"]["marker"] = "####"
     parts["search"]["constraints"] = ["own.gold_bpb <= 9", "math.marker_drop <= 0.5", "math.gold_bpb_word_delta <= 1"]
     check(SweepConfig.model_validate(parts))
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ({"lora.block_size": {"type": "int", "low": 16, "high": 32}}, "lora.block_size: 17 does not divide the 128 inputs"),
+        ({"lora.block_size": {"type": "categorical", "choices": [16, 48]}}, "lora.block_size: 48 does not divide"),
+        (
+            {"lora.rank": {"type": "int", "low": 1, "high": 65}, "lora.method": {"type": "categorical", "choices": ["shira"]}},
+            "64 at most",
+        ),
+    ],
+)
+def test_method_that_does_not_fit_a_layer_at_some_point_is_refused(parts, space, expected):
+    parts["lora"]["method"] = "oft"
+    parts["space"] |= space
+    with pytest.raises(InputError, match=expected):
+        check_inputs(SweepConfig.model_validate(parts))
+
+
+def test_searched_setting_that_unsloth_lacks_is_refused(parts):
+    parts["train"]["backend"] = "unsloth"
+    parts["base"]["dtype"] = "bfloat16"
+    parts["space"]["lora.method"] = {"type": "categorical", "choices": ["lora", "oft"]}
+    with pytest.raises(InputError, match=r"train\.backend unsloth does not go with lora\.method oft"):
+        check_inputs(SweepConfig.model_validate(parts))

@@ -2,20 +2,23 @@
 
 import json
 import pickle
-import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save_file
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
 
 from tests import ready
 from trials.adapters import peft_adapter
 from trials.errors import InputError
+from trials.hub.hub import Hub
 from trials.ledger.checkpoint import CheckpointStore, Saved
 from trials.ledger.record import Ledger, TrialRecord
+from trials.models import base
+from trials.spec import Base, Lora
 
 
 def as_saved(saved: Saved) -> Saved:
@@ -41,57 +44,86 @@ def payload(tmp_path):
     assert mark.exists()  # the attack itself works
 
 
-@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "adapter_model.npy", "adapter_model.safetensors"])
-def test_an_adapter_is_never_unpickled(payload, tmp_path, name):
-    settings = {
-        "r": 2,
-        "lora_alpha": 4,
-        "target_modules": ["q_proj"],
-        "lora_dropout": 0.0,
-        "use_rslora": False,
-        "use_dora": False,
-    }
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    (tmp_path / name).write_bytes(payload)
-    with pytest.raises(InputError, match="no adapter that can be read"), peft_adapter.borrowed(None, tmp_path):
+ADAPTERS = {"lora": Lora(rank=2), "oft": Lora(method="oft", block_size=2), "shira": Lora(method="shira", rank=2)}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return base.load(Base(model="micro", dtype="float32"), Hub())
+
+
+def saved(loaded, method: str, folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """A true adapter's settings and weights."""
+    with peft_adapter.adapted(loaded, ADAPTERS[method], 0) as model:
+        peft_adapter.save(model, folder)
+    return json.loads((folder / "adapter_config.json").read_text()), load_file(folder / "adapter_model.safetensors")
+
+
+def refused(loaded, folder: Path, reason: str) -> None:
+    with pytest.raises(InputError) as caught, peft_adapter.borrowed(loaded, folder):
         pass
+    assert str(caught.value).startswith(str(folder)) and reason in str(caught.value) and "\n" not in str(caught.value)
+    assert not any(isinstance(module, BaseTunerLayer) for module in loaded.model.modules())
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt", "adapter_model.npy", "adapter_model.safetensors"])
+def test_an_adapter_is_never_unpickled(loaded, payload, tmp_path, name):
+    saved(loaded, "lora", tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    (tmp_path / name).write_bytes(payload)
+    refused(loaded, tmp_path, "no adapter that can be read")
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "reason"),
+    ("method", "field", "value", "reason"),
     [
-        ("target_modules", "(a+)+$", "target_modules is no list"),
-        ("target_modules", ["(a+)+$"], "target_modules is no list"),
-        ("layers_pattern", ["(.*a){30}"], "layers_pattern is no list"),
-        ("r", 10**9, "its rank is 1000000000"),
-        ("r", "2", "its rank is 2"),
-        ("rank_pattern", {"(a+)+$": 2}, "rank_pattern is no list"),
-        ("alpha_pattern", ["q_proj"], "alpha_pattern is no list"),
-        ("rank_pattern", {"q_proj": 10**9}, "its rank is 1000000000"),
-        ("peft_type", "VERA", "its kind is VERA; those that are read are LORA, OFT, SHIRA"),
+        ("lora", "target_modules", "(a+)+$", "target_modules: Input should be a valid list"),
+        ("lora", "target_modules", ["(a+)+$"], "target_modules.0: String should match pattern"),
+        ("lora", "layers_pattern", ["(.*a){30}"], "layers_pattern.0: String should match pattern"),
+        ("lora", "rank_pattern", {"(a+)+$": 2}, "rank_pattern.(a+)+$.[key]: String should match pattern"),
+        ("lora", "rank_pattern", {"q_proj": 10**9}, "its rank is 1000000000"),
+        ("lora", "alpha_pattern", ["q_proj"], "alpha_pattern: Input should be a valid dictionary"),
+        ("lora", "alpha_pattern", {"q_proj": "x"}, "alpha_pattern.q_proj: Input should be a valid number"),
+        ("lora", "lora_alpha", "x", "lora_alpha: Input should be a valid number"),
+        ("lora", "r", 10**9, "its rank is 1000000000"),
+        ("lora", "r", "2", "r: Input should be a valid integer"),
+        ("lora", "r", -2, "r: Input should be greater than 0"),
+        ("lora", "peft_type", "VERA", "its kind is VERA; those that are read are LORA, OFT, SHIRA"),
+        ("oft", "oft_block_size", -1, "oft_block_size: Input should be greater than or equal to 2"),
+        ("oft", "oft_block_size", 16.0, "oft_block_size: Input should be a valid integer"),
+        ("oft", "oft_block_size", 4, "fits its settings and the base"),
+        ("oft", "oft_block_size", 10**9, "fits its settings and the base"),
+        ("shira", "r", True, "r: Input should be a valid integer"),
+        ("shira", "r", 10**9, "fits its settings and the base"),
+        ("shira", "r", 3, "fits its settings and the base"),
     ],
 )
-def test_an_adapter_s_settings_hold_no_regular_expression_and_no_rank_but_its_own(tmp_path, field, value, reason):
-    settings = {
-        "peft_type": "LORA",
-        "r": 2,
-        "lora_alpha": 4,
-        "target_modules": ["q_proj"],
-        "layers_to_transform": None,
-        "layers_pattern": None,
-    }
-    settings |= {
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "fan_in_fan_out": False,
-        "use_rslora": False,
-        "use_dora": False,
-        field: value,
-    }
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    save_file({"q_proj.lora_A.weight": torch.zeros(2, 4)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=re.escape(reason)), peft_adapter.borrowed(None, tmp_path):
-        pass
+def test_an_adapter_s_settings_hold_no_regular_expression_and_fit_its_weights(loaded, tmp_path, method, field, value, reason):
+    settings, _ = saved(loaded, method, tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {field: value}))
+    refused(loaded, tmp_path, reason)
+
+
+FIRST = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "weight", "reason"),
+    [
+        ("lora", f"{FIRST}.lora_A.weight", torch.tensor(1.0), "fits its settings and the base"),
+        ("lora", f"{FIRST}.lora_A.weight", torch.zeros(10**7, 0), "fits its settings and the base"),
+        ("lora", "x.lora_A.weight", torch.zeros(10**4, 1), "the base has no layer x"),
+        ("oft", f"{FIRST}.oft_R.weight", torch.zeros(64), "fits its settings and the base"),
+        ("shira", f"{FIRST}.shira_indices", torch.zeros(2, 512, dtype=torch.uint8), "weights outside of"),
+        ("shira", f"{FIRST}.shira_indices", torch.full((2, 512), 10**6, dtype=torch.int32), "weights outside of"),
+        ("shira", f"{FIRST}.shira_indices", torch.full((2, 512), -1, dtype=torch.int32), "weights outside of"),
+        ("shira", f"{FIRST}.shira_indices", torch.zeros(2, 7, dtype=torch.int32), "fits its settings and the base"),
+    ],
+)
+def test_an_adapter_s_weights_belong_to_layers_of_the_base(loaded, tmp_path, method, name, weight, reason):
+    _, weights = saved(loaded, method, tmp_path)
+    save_file(weights | {name: weight}, tmp_path / "adapter_model.safetensors")
+    refused(loaded, tmp_path, reason)
 
 
 def test_a_partial_state_is_never_unpickled(payload, tmp_path):

@@ -1,1 +1,1 @@
-"""LoRA adapters: initialisation, target modules, derived adapters."""
+"""Adapters: their kinds, initialisation, target modules, and adapters derived from others."""

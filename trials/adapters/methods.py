@@ -1,13 +1,15 @@
 """What differs between the kinds of adapters that `lora.method` names: LoRA, OFT, SHiRA and full updates, by PEFT's classes."""
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import torch
 from peft import LoraConfig, OFTConfig, PeftConfig, ShiraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from trials.adapters import init
 from trials.adapters.init import ADAPTER
@@ -15,37 +17,69 @@ from trials.adapters.low_rank import Converted
 from trials.mix import Example
 from trials.spec import Lora
 
-# Said explicitly, or torch warns of the first sparse tensor. check_places holds what would be checked.
+# torch warns at the first sparse tensor unless this is set; SHiRA's check holds what would be checked
 torch.sparse.check_sparse_tensor_invariants.disable()
 
-_BLOCKS = ("layers_to_transform", "layers_pattern")
-"""PEFT's settings that name blocks. SHiRA has none."""
-_PATTERNS = ("rank_pattern", "alpha_pattern")
-"""PEFT's settings of layers with a rank and an alpha of their own."""
+Shapes = Mapping[str, Sequence[int]]
+"""[outputs, inputs] of a base's layers, by name."""
+# PEFT takes names for regular expressions, some of which never terminate
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+_Count = Annotated[int, Field(gt=0)]
+_Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Saved(BaseModel):
+    """Settings of a saved adapter that are read: all that are set, and none that makes PEFT load code."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    target_modules: list[_Name]
+
+
+class _Blocks(_Saved):
+    layers_to_transform: list[int] | None
+    layers_pattern: list[_Name] | None
+
+
+class _SavedLoRA(_Blocks):
+    r: _Count
+    lora_alpha: _Scale
+    rank_pattern: dict[_Name, _Count]
+    alpha_pattern: dict[_Name, _Scale]
+    fan_in_fan_out: bool
+    use_rslora: bool
+    use_dora: bool
+
+
+class _SavedOFT(_Blocks):
+    oft_block_size: Annotated[int, Field(ge=2)]
+
+
+class _SavedSHiRA(_Saved):
+    r: _Count
 
 
 class Method(ABC):
     """One of PEFT's kinds of adapters."""
 
     config: ClassVar[type[PeftConfig]]
-    settings: ClassVar[tuple[str, ...]]
-    """Settings of a saved adapter that are read beside target_modules: all that are set, none that makes PEFT load code."""
+    saved: ClassVar[type[_Saved]]
 
     @abstractmethod
     def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         """PEFT's settings, beside those that name the layers. `inputs`: number of each layer's inputs, by name."""
+
+    def configured(self, options: Mapping[str, Any], seed: int) -> PeftConfig:
+        """PEFT's settings of a fresh adapter. `seed` draws what its form leaves open."""
+        return self.config(task_type="CAUSAL_LM", **options)
 
     @abstractmethod
     def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
         """Sets the weights of a fresh adapter; raises InputError if they do not fit the base or the rows."""
 
     @abstractmethod
-    def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        """Raises ValueError for saved settings that are not those of the saved weights, before PEFT allocates by them."""
-
-    def places(self, name: str, weights: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        """(2, weights) the saved rows and columns that a layer's adapter changes; None if it changes all."""
-        return None
+    def check(self, saved: Any, weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
+        """Raises ValueError for saved weights that do not fit their settings or the base's layers, before PEFT allocates."""
 
     @abstractmethod
     def tuned(self, layer: Any, weight: torch.Tensor) -> torch.Tensor:
@@ -62,7 +96,7 @@ class Method(ABC):
 
 class _LoRA(Method):
     config = LoraConfig
-    settings = ("r", "lora_alpha", *_PATTERNS, *_BLOCKS, "fan_in_fan_out", "use_rslora", "use_dora")
+    saved = _SavedLoRA
 
     def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         return {
@@ -77,9 +111,12 @@ class _LoRA(Method):
     def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
         init.begin(model, pad_id, lora, rows)
 
-    def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        ranks = {weight.shape[0] for name, weight in weights.items() if name.endswith("lora_A.weight")}
-        for rank in (settings["r"], *settings["rank_pattern"].values()):
+    def check(self, saved: _SavedLoRA, weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
+        downs = _named(weights, ".lora_A.weight")
+        for layer, weight in downs.items():
+            _fits(layer, weight, (weight.shape[0] if weight.ndim else 0, _inputs(layer, shapes)))
+        ranks = {weight.shape[0] for weight in downs.values()}
+        for rank in (saved.r, *saved.rank_pattern.values()):
             if rank not in ranks:
                 raise ValueError(f"its rank is {rank}, its weights have another")
 
@@ -114,8 +151,9 @@ class _LoRA(Method):
 class _Full(_LoRA):
     """A full update of each layer's weights, as the B of a LoRA whose A is the identity and stays it.
 
-    It is what a full fine-tuning of these layers trains. The base's own weights stay as they are, so a strength, a lower rank
-    and a penalty on the update's size mean what they mean for LoRA.
+    It is what a full fine-tuning of these layers trains without weight decay, which draws this update towards the base. The
+    base's own weights stay as they are, so a strength, a lower rank and a penalty on the update's size mean what they mean for
+    LoRA.
     """
 
     def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
@@ -142,15 +180,15 @@ class _OFT(_FromZero):
     """
 
     config = OFTConfig
-    settings = ("oft_block_size", *_BLOCKS)
+    saved = _SavedOFT
 
     def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
         return {"r": 0, "oft_block_size": lora.block_size}
 
-    def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        size = settings["oft_block_size"]
-        if not weights or {weight.shape[1] for weight in weights.values()} != {size * (size - 1) // 2}:
-            raise ValueError(f"its blocks have {size} inputs, its weights those of others")
+    def check(self, saved: _SavedOFT, weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
+        size = saved.oft_block_size
+        for layer, weight in _named(weights, ".oft_R.weight").items():
+            _fits(layer, weight, (_inputs(layer, shapes) // size, size * (size - 1) // 2))
 
     def tuned(self, layer: Any, weight: torch.Tensor) -> torch.Tensor:
         return weight @ layer.get_delta_weight(ADAPTER).T  # the layer computes (x R) W^T
@@ -162,24 +200,36 @@ class _OFT(_FromZero):
 class _SHiRA(_FromZero):
     """Sparse high-rank adapters (arXiv 2406.13175): single weights, chosen at random, as many as LoRA of the same rank has.
 
-    PEFT draws their places from a seed and saves them.
+    Their places are drawn from the training's seed and saved. PEFT adds the update to the base's weights at each pass, in
+    base.dtype: in 16 bits an update that is small beside a weight is rounded away.
     """
 
     config = ShiraConfig
-    settings = ("r", "random_seed")
-    _WEIGHT, _PLACES = ".shira_weight", ".shira_indices"
+    saved = _SavedSHiRA
 
     def options(self, lora: Lora, inputs: dict[str, int]) -> dict[str, Any]:
-        return {"r": lora.rank, "random_seed": 0}
+        return {"r": lora.rank}
 
-    def check(self, settings: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        rank = settings["r"]
-        counts = [len(weight) for name, weight in weights.items() if name.endswith(self._WEIGHT)]
-        if not counts or not isinstance(rank, int) or rank < 1 or any(count % rank for count in counts):
-            raise ValueError(f"its rank is {rank}, its weights have another")
+    def configured(self, options: Mapping[str, Any], seed: int) -> PeftConfig:
+        config = super().configured(options, seed)
+        # with a seed of its own, PEFT would choose the same places in all layers of one shape
+        config.mask_fn = functools.partial(_mask, torch.Generator().manual_seed(seed))  # type: ignore[attr-defined]
+        return config
 
-    def places(self, name: str, weights: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        return weights[name + self._PLACES]
+    def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
+        del model.peft_config[ADAPTER].mask_fn  # saved adapters hold the places themselves
+
+    def check(self, saved: _SavedSHiRA, weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
+        places = _named(weights, ".shira_indices")
+        for layer, weight in _named(weights, ".shira_weight").items():
+            outputs, inputs = shapes[layer] if layer in shapes else (0, _inputs(layer, shapes))
+            _fits(layer, weight, (saved.r * (outputs + inputs),))
+            if layer not in places:
+                raise ValueError(f"it lacks the places of {layer}")
+            _fits(layer, places[layer], (2, len(weight)))
+            sizes = torch.tensor([[outputs], [inputs]])
+            if places[layer].dtype != torch.int32 or bool(((places[layer] < 0) | (places[layer] >= sizes)).any()):
+                raise ValueError(f"it has weights outside of {layer}")  # PEFT would write to memory there
 
     def tuned(self, layer: Any, weight: torch.Tensor) -> torch.Tensor:
         return weight + layer.get_delta_weight(ADAPTER)
@@ -196,15 +246,33 @@ def capturable(model: Any) -> bool:
     return all(isinstance(layer, LoraLayer) for layer in adapted_layers(model).values())
 
 
-def check_places(method: Method, layers: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError for saved weights whose places are outside of a layer's: PEFT would write to memory beyond it."""
-    for name, layer in layers.items():
-        places = method.places(name, weights)
-        if places is None:
-            continue
-        sizes = torch.tensor([[layer.out_features], [layer.in_features]])
-        if places.is_floating_point() or bool(((places < 0) | (places >= sizes)).any()):
-            raise ValueError(f"it has weights outside of {name}")
+def _mask(generator: torch.Generator, layer: Any, rank: int, **_: Any) -> torch.Tensor:
+    """(outputs, inputs), true at the places that SHiRA trains."""
+    shape = (layer.out_features, layer.in_features)
+    places = torch.randperm(shape[0] * shape[1], generator=generator)[: rank * sum(shape)]
+    mask = torch.zeros(shape[0] * shape[1], dtype=torch.bool)
+    mask[places] = True
+    return mask.view(shape).to(layer.weight.device)
+
+
+_PREFIX = "base_model.model."
+"""Of the names of saved weights."""
+
+
+def _named(weights: Mapping[str, torch.Tensor], end: str) -> dict[str, torch.Tensor]:
+    """The saved weights whose names end so, by layer."""
+    return {name.removesuffix(end).removeprefix(_PREFIX): weight for name, weight in weights.items() if name.endswith(end)}
+
+
+def _inputs(layer: str, shapes: Shapes) -> int:
+    if layer not in shapes:
+        raise ValueError(f"the base has no layer {layer}")
+    return shapes[layer][1]
+
+
+def _fits(layer: str, weight: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(weight.shape) != shape or not weight.numel():
+        raise ValueError(f"{layer} has weights of the shape {tuple(weight.shape)}, and {shape} fits its settings and the base")
 
 
 def of(config: PeftConfig) -> Method:

@@ -6,7 +6,6 @@ A saved adapter is plain PEFT on the unchanged base, whatever its method and ini
 import copy
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from pydantic import ValidationError
 from transformers.pytorch_utils import Conv1D
 
 from trials.adapters import methods, target_modules
@@ -31,9 +31,6 @@ from trials.models.base import LoadedBase
 from trials.models.dequantize import Unpacked
 from trials.spec import Lora
 
-_LAYER = re.compile(r"[A-Za-z0-9_.-]+")
-
-
 _READ = {name.upper(): METHODS[name] for name in ("lora", "oft", "shira")}
 """Kinds of saved adapters. A full update is stored as a LoRA."""
 
@@ -45,7 +42,7 @@ def adapted(loaded: LoadedBase, lora: Lora, seed: int, rows: Sequence[Example] =
     Some initialisations read `rows`. Raises InputError if the base lacks the layers or blocks, or does not fit lora.init.
     """
     torch.manual_seed(seed)
-    with _lent(loaded, _config(loaded.model, lora)) as model:
+    with _lent(loaded, _config(loaded.model, lora, seed)) as model:
         METHODS[lora.method].begin(model, loaded.tokenizer.pad_token_id, lora, rows)
         yield model
 
@@ -65,32 +62,28 @@ def borrowed(loaded: LoadedBase, folder: Path) -> Iterator[PeftModel]:
             method = _READ.get(settings["peft_type"])
             if method is None:
                 raise ValueError(f"its kind is {settings['peft_type']}; those that are read are {', '.join(_READ)}")
-            read = {name: settings[name] for name in ("target_modules", *method.settings)}
-            _check_names(read)
-            config = method.config(task_type="CAUSAL_LM", inference_mode=True, **read)
+            saved = _saved(method, settings)
             weights = safetensors.torch.load_file(local / "adapter_model.safetensors")
-            method.check(settings, weights)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
+            method.check(saved, weights, meta_model.layout(loaded.model).shapes)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder}: no adapter that can be read: {error}") from error
+    config = method.config(task_type="CAUSAL_LM", inference_mode=True, **saved.model_dump())
     with _lent(loaded, config) as model:
         wanted = {name: weight.shape for name, weight in _state(model).items()}
         if wanted != {name: weight.shape for name, weight in weights.items()}:
             raise InputError(f"{folder}: an adapter of another base")
-        try:
-            methods.check_places(method, adapted_layers(model), weights)
-        except ValueError as error:
-            raise InputError(f"{folder}: no adapter that can be read: {error}") from error
         set_peft_model_state_dict(model, weights)
         model.requires_grad_(False)
         yield model
 
 
-def _check_names(settings: dict[str, Any]) -> None:
-    """Raises ValueError for layer names that PEFT would treat as regular expressions, some of which never terminate."""
-    for field, kind in (("target_modules", list), ("layers_pattern", list), ("rank_pattern", dict), ("alpha_pattern", dict)):
-        named = list(settings.get(field) or []) if isinstance(settings.get(field), kind | None) else None
-        if not isinstance(named, list) or not all(isinstance(name, str) and _LAYER.fullmatch(name) for name in named):
-            raise ValueError(f"{field} is no list of layers' names")
+def _saved(method: Method, settings: dict[str, Any]) -> Any:
+    """The settings that are read; raises ValueError, in one line, for one of another kind."""
+    try:
+        return method.saved.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 @contextmanager
@@ -149,21 +142,21 @@ def _lent(loaded: LoadedBase, config: PeftConfig) -> Iterator[PeftModel]:
         base.eval().requires_grad_(False)
 
 
-def _config(base: Any, lora: Lora) -> PeftConfig:
+def _config(base: Any, lora: Lora, seed: int) -> PeftConfig:
     found = meta_model.layout(base)
     names = layout.adapted(lora, found)
     method = METHODS[lora.method]
     options = method.options(lora, {name: found.shapes[name][1] for name in names})
     options["target_modules"] = target_modules.chosen(lora.target_modules, found.candidates(lora), found.modules)
-    if lora.layers != "all" and "layers_to_transform" in method.settings:
+    if lora.layers != "all" and "layers_to_transform" in method.saved.model_fields:
         places = [place for name in names if (place := target_modules.BLOCK.match(name))]
         options["layers_to_transform"] = sorted({int(place[2]) for place in places})
         options["layers_pattern"] = sorted({place[1] for place in places})
     elif lora.layers != "all":
         options["target_modules"] = names
-    if "fan_in_fan_out" in method.settings:
+    if "fan_in_fan_out" in method.saved.model_fields:
         options["fan_in_fan_out"] = all(isinstance(base.get_submodule(name), Conv1D) for name in names)
-    return method.config(task_type="CAUSAL_LM", **options)
+    return method.configured(options, seed)
 
 
 def _state(model: Any) -> dict[str, torch.Tensor]:

@@ -160,9 +160,8 @@ def _check_shapes(lora: Lora, layout: Layout, names: Iterable[str]) -> None:
             raise InputError(
                 f"lora.method {lora.method}: PEFT has it for plain linear layers, and {name} is a Conv1D; use lora"
             )
-        if lora.method == "oft" and name.endswith(
-            ".kv_b_proj"
-        ):  # of latent attention (DeepSeek); its inputs have four dimensions
+        four_dimensional = name.endswith(".kv_b_proj")  # of latent attention (DeepSeek)
+        if lora.method == "oft" and four_dimensional:
             raise InputError(
                 f"lora.method oft: PEFT takes the inputs of {name} for images; name other layers in target_modules, or use lora"
             )

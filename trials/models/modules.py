@@ -27,9 +27,9 @@ class Layout:
     linear: dict[str, int]
     """Number of weights of each layer that can carry an adapter, by name, without the head."""
     shapes: dict[str, list[int]]
-    """[outputs, inputs] of these layers and of the head."""
+    """[outputs, inputs] of these layers, of the head and of the reserved layers."""
     transposed: list[str]
-    """Those of them that store (inputs, outputs), as GPT-2's Conv1D does."""
+    """Those of them that store [inputs, outputs], as GPT-2's Conv1D does."""
     head: list[str]
     """Name of the head if it can carry an adapter. No group contains it; a list of names may."""
     four_bit: list[str]

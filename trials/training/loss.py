@@ -21,9 +21,14 @@ from trials.training import packing, token_weights
 
 def squared_update(model: Any) -> torch.Tensor:
     """Squared Frobenius norm of the adapters' updates B @ A, summed over the layers (L2-SP, arXiv 1802.01483)."""
+    return torch.stack([_squared(a.float(), b.float()) for a, b in factors(model).values()]).sum()
+
+
+def _squared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if not a.requires_grad and b.requires_grad:  # the identity of a full update (trials/adapters/methods.py)
+        return b.square().sum()
     # ||B A||^2 = trace(A^T B^T B A), the sum over the entrywise product of B^T B and A A^T: only (r, r) matrices are made
-    norms = [((b.T @ b) * (a @ a.T)).sum() for a, b in ((a.float(), b.float()) for a, b in factors(model).values())]
-    return torch.stack(norms).sum()
+    return ((b.T @ b) * (a @ a.T)).sum()
 
 
 _STEEPEST = 2.0**16

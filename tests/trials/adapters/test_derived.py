@@ -168,6 +168,22 @@ def test_third_counts_the_bases_blocks_not_the_adapted_ones(loaded):
         }
 
 
+def test_full_update_is_truncated_to_a_lora_of_that_rank(loaded, tmp_path):
+    """Wide and tall layers alike; the update that is left is the best of its rank."""
+    with peft_adapter.adapted(loaded, Lora(method="full", target_modules=("q_proj", "up_proj", "down_proj")), 0) as model:
+        changed(model)
+        whole = {name: up @ down for name, (down, up) in factors(model).items()}
+        derived.truncate(model, 3)
+        peft_adapter.save(model, tmp_path)
+        live = logits(model)
+    with peft_adapter.borrowed(loaded, tmp_path) as model:
+        assert torch.equal(logits(model), live)
+        for name, (down, up) in factors(model).items():
+            assert down.shape[0] == 3
+            u, s, vh = torch.linalg.svd(whole[name])
+            assert close(up @ down, u[:, :3] * s[:3] @ vh[:3], 1e-3)
+
+
 def test_dora_adapter_cannot_be_truncated(loaded):
     with peft_adapter.adapted(loaded, Lora(rank=4, use_dora=True), 0) as model, pytest.raises(InputError, match="DoRA"):
         derived.truncate(model, 2)

@@ -89,7 +89,7 @@ def worlds(loaded) -> Worlds:
 def test_eaft_forgets_less_at_equal_learning_where_rows_contradict_what_the_base_is_sure_of(worlds):
     ours, theirs = worlds.trained("contradicting", 7e-3, "eaft"), worlds.trained("contradicting", 3e-3)
     assert ours["learns"] > theirs["learns"] > 1
-    assert ours["forgets"] < 0.6 * theirs["forgets"]
+    assert ours["forgets"] < 0.6 * theirs["forgets"], "it saves four tenths and more"
 
 
 def test_eaft_forgets_no_less_at_equal_learning_where_nothing_is_contradicted(worlds):
@@ -114,7 +114,9 @@ def test_dft_is_no_help_where_every_row_is_new_to_the_base(worlds):
 
 
 def test_masked_is_no_help_where_nothing_is_improbable(worlds):
-    assert worlds.trained("agreeing", 5e-3, "masked", 1e9) == worlds.trained("agreeing", 5e-3)
+    ours, theirs = worlds.trained("agreeing", 5e-3, "masked", 300.0), worlds.trained("agreeing", 5e-3)
+    assert ours["forgets"] == pytest.approx(theirs["forgets"], abs=0.01)
+    assert ours["learns"] == pytest.approx(theirs["learns"], abs=0.02)
 
 
 @pytest.mark.parametrize(("block", "size", "helps"), [(0, 0.3, True), (-1, 0.8, False)])
