@@ -26,6 +26,7 @@ from trials.run import provenance, revision
 
 PARTS: dict[str, Callable[[World], Iterator[Finding]]] = {
     "layers": numerics.layers,
+    "methods": numerics.methods,
     "float16": numerics.float16,
     "engine": numerics.engine,
     "training": numerics.training,

@@ -47,6 +47,33 @@ def layers(world: World) -> Iterator[Finding]:
             yield Finding(f"logits with an adapter and merged, {dtype}", _share(adapted, merged), most)
 
 
+def methods(world: World) -> Iterator[Finding]:
+    """Adapters of every method begin as the base, train to a lower loss, and are merged, on 4-bit layers."""
+    for method, rate in (("oft", 1e-3), ("shira", 5e-3), ("full", 1e-3)):
+        for dtype in ("float32", "bfloat16"):
+            spec = world.spec(dtype)
+            rank = {"lora": spec.lora.model_copy(update={"method": method})}
+            spec = spec.model_copy(update={**rank, "train": spec.train.model_copy(update={"learning_rate": rate})})
+            loaded = base.load(spec.base, Hub(world.mirror))
+            batch = {name: value.to(loaded.model.device) for name, value in collate(_rows(world, spec, loaded)[:4], 0).items()}
+            batch.pop("labels")
+            with torch.no_grad():
+                alone = loaded.model(**batch).logits.float()
+                with peft_adapter.adapted(loaded, spec.lora, 0) as model:
+                    begins = _share(alone, model(**batch).logits.float())
+                    _scatter(model)
+                    tuned = model(**batch).logits.float()
+                    with peft_adapter.merged(model) as whole:
+                        merged = whole(**batch).logits.float()
+            yield Finding(
+                f"logits of the base and of {method} before its first step, {dtype}", begins, 0.0 if dtype == "float32" else 0.1
+            )
+            if dtype == "float32":
+                yield Finding(f"logits with {method} and merged, {dtype}", _share(tuned, merged), 1e-3)
+            losses, _ = _trained(world, spec)
+            yield Finding(f"loss after a training with {method}, share of the first, {dtype}", losses[-1] / losses[0], 1.0)
+
+
 def float16(world: World) -> Iterator[Finding]:
     """The type of older GPUs, whatever this one is: losses follow those of float32."""
     losses = {dtype: _trained(world, world.spec(dtype))[0] for dtype in ("float32", "float16")}
@@ -154,7 +181,7 @@ def _scatter(model: torch.nn.Module) -> None:
     """Gives an adapter, which begins as nothing, something to add."""
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.named_parameters():
-        if "lora_B" in name:
+        if weight.requires_grad and "lora_A" not in name:
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
 
 
