@@ -15,7 +15,9 @@ from tests.factories.sweep_state import complete, fail_next
 from trials.ledger.record import Ledger
 from trials.spec import TrialSpec
 
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not {"cluster", "ablations", "chat"} & set(path.parts))
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").rglob("*.yaml") if not {"cluster", "ablations", "chat", "tasks"} & set(path.parts)
+)
 
 
 @pytest.fixture(scope="module")
