@@ -10,6 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from tests.factories.requests import fast, instances
 from trials.adapters import peft_adapter
 from trials.evaluation import evaluate
+from trials.evaluation.engine import fast_engine
 from trials.evaluation.engine.fast_engine import FastEngine
 from trials.evaluation.engine.hf_engine import HFEngine
 from trials.hub.hub import Hub
@@ -134,3 +135,15 @@ def test_engine_is_no_part_of_the_key(spec):
 
     assert under("exact").key == under("hflm").key == under("hf").key
     assert {one.engine for one in under("hf").eval.values()} == {"hflm"}
+
+
+@pytest.mark.parametrize(("method", "graphs"), [("lora", True), ("full", True), ("oft", False), ("shira", False)])
+def test_gpu_decodes_without_graphs_under_adapters_that_make_matrices(micro, monkeypatch, method, graphs):
+    ran = []
+    monkeypatch.setattr(fast_engine.cuda_graph_greedy, "greedy", lambda *_: ran.append(True))
+    monkeypatch.setattr(fast_engine.greedy, "greedy", lambda *_: ran.append(False))
+    with peft_adapter.adapted(micro, Lora(method=method), 0) as model:
+        engine = FastEngine(model, micro.tokenizer, 4)
+        monkeypatch.setattr(type(engine.plain), "device", torch.device("cuda"), raising=False)
+        engine._run([], 1)
+    assert ran == [graphs]
