@@ -163,17 +163,13 @@ def _made(shape: Shape, spec: TrialSpec) -> float:
     if spec.lora.method == "shira":  # the base's weights and its own in one
         return layers * _targeted(shape, spec) * _BYTES[spec.base.dtype]
     if spec.lora.method == "oft":  # the rotation and the powers that it is made of
-        return layers * 4.0 * _POWERS * spec.lora.block_size * sum(inputs for inputs, _ in _sizes(shape, spec))
+        return layers * 4.0 * _POWERS * spec.lora.block_size * sum(inputs for inputs, _ in shape.targets(spec.lora))
     return 0.0
 
 
 def _targeted(shape: Shape, spec: TrialSpec) -> int:
     """Weights of a block's layers that get an adapter."""
-    return sum(inputs * outputs for inputs, outputs in _sizes(shape, spec))
-
-
-def _sizes(shape: Shape, spec: TrialSpec) -> list[tuple[int, int]]:
-    return [shape.projections[name] for name in chosen(spec.lora.target_modules, shape.projections)]
+    return sum(inputs * outputs for inputs, outputs in shape.targets(spec.lora))
 
 
 def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:

@@ -11,7 +11,7 @@ import huggingface_hub
 from trials.adapters.target_modules import blocks, chosen
 from trials.errors import InputError
 from trials.hub.hub import Hub
-from trials.spec import Base, TrialSpec
+from trials.spec import Base, Lora, TrialSpec
 
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo", "olmo2", "smollm3")
 
@@ -57,10 +57,14 @@ class Shape:
         """Weights that stay in base.dtype: embedding, untied head, norms."""
         return self.head * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
 
+    def targets(self, lora: Lora) -> list[tuple[int, int]]:
+        """(inputs, outputs) of a block's layers that get an adapter."""
+        return [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
+
     def adapter(self, spec: TrialSpec) -> int:
         """Trained weights of the trial's adapter."""
         lora = spec.lora
-        sizes = [self.projections[name] for name in chosen(lora.target_modules, self.projections)]
+        sizes = self.targets(lora)
         if lora.method == "oft":  # half a matrix without its diagonal for each block of inputs
             weights = sum(inputs for inputs, _ in sizes) * (lora.block_size - 1) // 2
         elif lora.method == "full":
@@ -73,8 +77,7 @@ class Shape:
     def begun(self, spec: TrialSpec) -> int:
         """Frozen weights of the adapter: what PiSSA, OLoRA and CorDA take from the base, and a full update's identities."""
         if spec.lora.method == "full":
-            sizes = [self.projections[name] for name in chosen(spec.lora.target_modules, self.projections)]
-            return len(blocks(spec.lora.layers, self.layers)) * sum(inputs**2 for inputs, _ in sizes)
+            return len(blocks(spec.lora.layers, self.layers)) * sum(inputs**2 for inputs, _ in self.targets(spec.lora))
         return self.adapter(spec) if spec.lora.converted else 0
 
 

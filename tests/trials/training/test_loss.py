@@ -93,7 +93,11 @@ def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
     assert end.losses[0][1] == pytest.approx(found["loss"] + 0.25 * found["kl"], rel=1e-4)
 
 
-@pytest.mark.parametrize("lora", [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear")], ids=str)
+@pytest.mark.parametrize(
+    "lora",
+    [Lora(rank=4), Lora(rank=4, use_rslora=True, alpha=3, target_modules="all-linear"), Lora(method="full")],
+    ids=str,
+)
 def test_squared_update_and_its_gradient_equal_the_dense_ones(loaded, lora):
     with peft_adapter.adapted(loaded, lora, 0) as model:
         generator = torch.Generator().manual_seed(7)
