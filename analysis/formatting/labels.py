@@ -23,6 +23,8 @@ AXIS = {
     "forgetting": "forgetting (% of the base)",
     "lost": "lost (% of the documents)",
     "won": "won (% of the documents)",
+    "lost_adjusted": "lost beyond chance (% of the documents)",
+    "won_adjusted": "won beyond chance (% of the documents)",
     "format_forgetting": "forgetting by format (% of the base)",
     "skill_forgetting": "forgetting by skill (% of the base)",
     "marker_drop": "drop of answers with the marker (percentage points)",

@@ -37,6 +37,16 @@ Two columns of paired documents are of neither model alone. With the shares t_i 
 
 Gain hides an exchange of answers: a model that loses 20 % of its answers and wins 20 % others has a gain of 0. Both are
 defined for scores that are means of shares, and where a trial answered the base's documents.
+
+Multiple choice is answered right by guessing, too. Let each model know an answer or guess one of k choices, independently of
+the other model's guess, and let neither know a share u of the documents. Both are wrong in u (k-1)^2 / k^2 of the documents,
+and guessing alone loses and wins u (k-1) / k^2. So what guessing changes is the share where both are wrong over k - 1:
+
+    lost_adjusted   mean of lost - (1 - t_i) (1 - b_i) / (k_i - 1), after Harmon et al. 2025 (arXiv 2510.17776)
+    won_adjusted    mean of won - (1 - t_i) (1 - b_i) / (k_i - 1); gain = won_adjusted - lost_adjusted
+
+The paper takes (1 - t) (1 - b) of the two means for the share where both are wrong, which is too small for models that know the
+same answers, and cuts its metrics off at 0. Below 0, fewer answers changed than independent guesses would change.
 """
 
 from collections.abc import Callable, Mapping
@@ -90,13 +100,20 @@ def _of_pairs(column: str, t: Means, b: Means) -> np.ndarray:
     return t[column] + 0.0 * b[column]
 
 
-def paired_columns(tuned: np.ndarray, base: np.ndarray, scale: Scale) -> dict[str, np.ndarray]:
+def paired_columns(
+    tuned: np.ndarray, base: np.ndarray, scale: Scale, choices: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The columns of PAIRED_KINDS from the scores of the same documents, arrays that broadcast. Empty for a score that is no
-    mean of shares."""
+    mean of shares; without CHANCE_KINDS where the documents' numbers of `choices` are unknown."""
     if scale.form != "mean" or not scale.share:
         return {}
-    better = tuned - base if scale.higher_is_better else base - tuned
-    return {"lost": np.maximum(-better, 0), "won": np.maximum(better, 0)}
+    if not scale.higher_is_better:
+        tuned, base = 1 - tuned, 1 - base
+    found = {"lost": np.maximum(base - tuned, 0), "won": np.maximum(tuned - base, 0)}
+    if choices is None:
+        return found
+    guessed = (1 - tuned) * (1 - base) / (choices - 1)
+    return found | {f"{name}_adjusted": column - guessed for name, column in found.items()}
 
 
 def _per_strict(b: Means) -> np.ndarray:
@@ -125,7 +142,9 @@ GOLD_KINDS = {
     "gold_bpb_delta": _bits_delta(""),
 }
 CLASS_KINDS = {f"gold_bpb_{part}_delta": _bits_delta(f".{part}") for part in CLASSES}
-PAIRED_KINDS = {name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(())) for name in ("lost", "won")}
+CHANGES = ("lost", "won")
+CHANCE_KINDS = ("lost_adjusted", "won_adjusted")
+PAIRED_KINDS = {name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(())) for name in (*CHANGES, *CHANCE_KINDS)}
 RATES = ("forgetting", "format_forgetting", "skill_forgetting")
 """Shares of the base's score, which are undefined where that is 0."""
 PART_KINDS = PAIRED_KINDS | MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS

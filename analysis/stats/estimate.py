@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS, KINDS, PAIRED_KINDS, Kind, Means, kinds
+from analysis.metrics.definitions import ALL_KINDS, CHANCE_KINDS, CHANGES, KINDS, PAIRED_KINDS, Kind, Means, kinds
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate
 from analysis.stats import intervals
 from analysis.stats.paired_outcomes import Answers, answers, slope
@@ -154,12 +154,11 @@ class _Columns:
 
     def pair(self, pairing: tuple[Answers, np.ndarray] | None) -> None:
         """Adds the columns of PAIRED_KINDS; NaN for settings that do not pair."""
-        if pairing is None or not all(pairing[0].has(kind) for kind in PAIRED_KINDS.values()):
-            return
-        for name in PAIRED_KINDS:
-            self.tuned[name], self.base[name] = np.full(self.shape, np.nan), np.zeros((1, 1))
-            self.tuned[name][pairing[1]] = pairing[0].tuned[name].mean(axis=2, dtype=float)
-            self.base_se[name] = np.zeros((1, 1))
+        for name, kind in PAIRED_KINDS.items():
+            if pairing is not None and pairing[0].has(kind):
+                self.tuned[name], self.base[name] = np.full(self.shape, np.nan), np.zeros((1, 1))
+                self.tuned[name][pairing[1]] = pairing[0].tuned[name].mean(axis=2, dtype=float)
+                self.base_se[name] = np.zeros((1, 1))
 
     def kinds(self) -> Iterator[tuple[str, Kind]]:
         """The kinds of every role, and the other kinds that were measured."""
@@ -197,6 +196,8 @@ class _Columns:
         column = kind.columns[0]
         if kind.unit is None or len(kind.columns) > 1 or column not in self.base:
             return -np.inf, np.inf
+        if column in CHANCE_KINDS:
+            return -1.0, 1.0
         base, error = self.base[column], self.base_se[column]
         if not all(np.all((known >= 0) & (known <= 1)) for known in (base, self.tuned[column][~np.isnan(self.tuned[column])])):
             return -np.inf, np.inf
@@ -255,7 +256,7 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
     steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
     ends = np.nanmin(value, initial=0), np.nanmax(value, initial=0)
-    share = name in ("value", "base", *PAIRED_KINDS) and columns.scale.form == "mean" and ends[0] >= 0 and ends[1] <= 1
+    share = name in ("value", "base", *CHANGES) and columns.scale.form == "mean" and ends[0] >= 0 and ends[1] <= 1
     n, skew, paired = columns.n.copy(), np.zeros(t), np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing

@@ -130,7 +130,7 @@ def answers(
             tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
     assert base is not None
     scale = base.scale(role)
-    paired = paired_columns(tuned["score"], base_columns["score"], scale)
+    paired = paired_columns(tuned["score"], base_columns["score"], scale, base_columns.get("choices"))
     tuned |= paired
     base_columns |= dict.fromkeys(paired, np.zeros_like(base_columns["score"]))
     return Answers(tuned, base_columns, clusters, starts, scale), np.array(pairs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS
+from analysis.metrics.definitions import ALL_KINDS, CHANCE_KINDS
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.stats.bootstrap import Errors
 from analysis.stats.estimate import Setting, measure_all
@@ -65,6 +65,6 @@ def _settings(baselines: Sequence[TrialRecord | None]) -> list[Setting]:
 
 
 def _certain(name: str) -> bool:
-    """Whether the metric compares a model with its base."""
+    """Whether the metric is the same for every base: it compares a model with its base, and guesses are left in."""
     role, kind = split_metric(name)
-    return role == LEARNING or (ALL_KINDS[kind].base and kind != "base")
+    return role == LEARNING or (ALL_KINDS[kind].base and kind not in ("base", *CHANCE_KINDS))

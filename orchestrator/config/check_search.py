@@ -4,7 +4,15 @@ import difflib
 import math
 from collections.abc import Iterator, Sequence
 
-from analysis.metrics.definitions import CLASS_KINDS, FLEXIBLE_KINDS, GOLD_KINDS, MARKER_KINDS, PAIRED_KINDS
+from analysis.metrics.definitions import (
+    CHANCE_KINDS,
+    CHANGES,
+    CLASS_KINDS,
+    FLEXIBLE_KINDS,
+    GOLD_KINDS,
+    MARKER_KINDS,
+    PAIRED_KINDS,
+)
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
 from orchestrator.config import racing
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
@@ -15,8 +23,8 @@ from trials.explain import Problem
 _SHARES = ("acc", "acc_norm", "exact_match")
 """Metrics of lm-eval whose mean is a share of the documents."""
 _RANGE = {
-    **dict.fromkeys(("value", "base", *PAIRED_KINDS), (0.0, 1.0)),
-    **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop"), (-1.0, 1.0)),
+    **dict.fromkeys(("value", "base", *CHANGES), (0.0, 1.0)),
+    **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop", *CHANCE_KINDS), (-1.0, 1.0)),
     "forgetting": (-math.inf, 1.0),
 }
 """Least and greatest value of each kind of metric, given such a mean."""

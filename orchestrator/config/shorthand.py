@@ -99,7 +99,7 @@ def natural(metric: str) -> str | None:
     kind = metric.rpartition(".")[2]
     if kind == "base":
         return None
-    return "maximize" if kind in ("gain", "value", "won") else "minimize"
+    return "maximize" if kind in ("gain", "value", "won", "won_adjusted") else "minimize"
 
 
 def objectives(given: Any) -> Any:

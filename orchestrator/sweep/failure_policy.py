@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from analysis.metrics.definitions import RATES
+from analysis.metrics.definitions import CHANCE_KINDS, RATES
 from analysis.metrics.names import split_metric
 from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.record import Failure, TrialRecord
@@ -77,8 +77,16 @@ class FailurePolicy:
 
 
 def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wanted: Iterable[str]) -> str | None:
-    """Names the wanted metrics that are undefined on a baseline that scores 0, and metrics to use instead; None without any."""
-    undefined = [name for name in dict.fromkeys(wanted) if split_metric(name)[1] in RATES and metrics.get(name) is None]
+    """Names the wanted metrics that are undefined on a baseline: rates of a score of 0, and adjusted changes where a number of
+    choices is unknown. Says what to do instead; None without any."""
+    missing = {name: split_metric(name)[1] for name in wanted if metrics.get(name) is None}
+    adjusted = [name for name, kind in missing.items() if kind in CHANCE_KINDS]
+    if adjusted:
+        return (
+            f"{', '.join(adjusted)}: undefined, since a document of baseline {baseline.key} has no known number of choices; "
+            "use lost and won, or remove the baseline's folder from the ledger if an older version wrote it"
+        )
+    undefined = [name for name, kind in missing.items() if kind in RATES]
     if not undefined:
         return None
     roles = dict.fromkeys(split_metric(name)[0] for name in undefined)

@@ -87,6 +87,7 @@ PLAN_AND_RUN = pytest.mark.parametrize("check", [check_inputs, lambda config: pl
     ("fields", "metric", "kind"),
     [
         ({**NOTES, "include": str(SHOP)}, "gold_bpb", "loglikelihood_rolling"),
+        ({**NOTES, "include": str(SHOP)}, "lost_adjusted", "loglikelihood_rolling"),
         ({**CHOICES, "include": str(SHOP), "marker": "####"}, "marker_drop", "multiple_choice"),
         ({**CHOICES, "include": str(SHOP), "marker": "####"}, "gold_bpb_word_delta", "multiple_choice"),
         ({"task": "wikitext", "metric": "word_perplexity"}, "gold_bpb_delta", "loglikelihood_rolling"),  # data not at hand

@@ -9,6 +9,7 @@ Generated task
     bits, bytes        gold solution after the prompt, few-shot rows included, teacher-forced; with .CLASS for the tokens
                        of that class. CLASSES add up to the whole; PARTS are what digit and format are made of
 Multiple choice
+    choices            number of endings
     bits, bytes        gold ending
     margin             log-likelihood per character of the gold ending, as in acc_norm, minus the best of the others;
                        nats per character, above 0 where acc_norm is right

@@ -58,6 +58,7 @@ def has_column(evaluation: Evaluation, output_type: str, column: str) -> bool:
     if name in ("bits", "bytes"):
         return generated or (output_type == "multiple_choice" and not token_class)
     known = {
+        **dict.fromkeys(("lost_adjusted", "won_adjusted"), output_type == "multiple_choice"),
         "stopped": generated,
         "marker": generated and evaluation.marker is not None,
         "strict": bool(evaluation.marker or evaluation.flexible) and evaluation.flexible != evaluation.filter,
@@ -80,7 +81,7 @@ def _values(
 
 
 def multiple_choice(choices: Sequence[str], gold: int, levels: Sequence[float], continuation: str) -> dict[str, float]:
-    """The columns bits, bytes and margin (see trials/evaluation/decomposition.py).
+    """The columns choices, bits, bytes and margin (see trials/evaluation/decomposition.py).
 
     `levels` are the choices' log-likelihoods in nats; `continuation` is the gold choice as it was scored, delimiter included.
     Empty where there are fewer than two choices, or an empty one.
@@ -89,7 +90,8 @@ def multiple_choice(choices: Sequence[str], gold: int, levels: Sequence[float], 
         return {}
     each = [nats / len(choice) for nats, choice in zip(levels, choices, strict=True)]
     best = max(value for place, value in enumerate(each) if place != gold)
-    return {"bits": -levels[gold] / math.log(2), "bytes": len(continuation.encode()), "margin": each[gold] - best}
+    bits, length = -levels[gold] / math.log(2), len(continuation.encode())
+    return {"choices": len(choices), "bits": bits, "bytes": length, "margin": each[gold] - best}
 
 
 def response(resps: Sequence[Any]) -> str:

@@ -26,7 +26,10 @@ STAGES = (0.125, 0.25, 0.5)
 """Shares of a role's clusters after which racing judges a trial."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BYTES = {"b:": lambda n: -(-n // 8), "h:": lambda n: 2 * n, "f:": lambda n: 4 * n, "u:": lambda n: 4 * n}
-_OF_A_DOCUMENT = ("half", "cluster")  # equal for every model, as are bytes and weights, so only the baseline keeps them
+_OF_A_DOCUMENT = (
+    "half",
+    "cluster",
+)  # equal for every model, as are bytes, weights, choices: only the baseline keeps them
 
 
 class Scale(BaseModel):
@@ -50,7 +53,7 @@ SHARES_SCALE = Scale()
 
 def of_document(name: str) -> bool:
     """Whether a column says something on the document and nothing on the answer."""
-    return name == "weight" or name.partition(".")[0] == "bytes"
+    return name in ("weight", "choices") or name.partition(".")[0] == "bytes"
 
 
 class Packed(BaseModel):
@@ -122,7 +125,7 @@ def _packed(name: str, values: pd.Series) -> str:
     if name in SHARES and np.isin(numbers, (0.0, 1.0)).all():
         return _text("b", np.packbits(numbers.astype(bool)))
     # 16 bits hold three digits, which is enough for a standard error
-    small = (name.startswith("bits") or name == "margin") and not (numbers > np.finfo("<f2").max).any()
+    small = (name.startswith("bits") or name in ("margin", "choices")) and not (numbers > np.finfo("<f2").max).any()
     return _text("h", numbers.astype("<f2")) if small else _text("f", numbers.astype("<f4"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.metrics.definitions import PAIRED_KINDS
+from analysis.metrics.definitions import CHANGES
 from analysis.metrics.names import metric_names
 from analysis.stats.estimate import Setting, learning, measure, measure_all
 from trials.evaluation import aggregate
@@ -104,7 +104,7 @@ def test_without_a_baseline_only_the_value_is_defined(record):
 def test_names_and_metrics_of_a_role_correspond(record):
     both = {"math": TUNED, "commonsense": BASE}
     found = measure([record(both)], record(both, baseline=True))
-    paired = [f"{role}.{name}" for role in both for name in PAIRED_KINDS]
+    paired = [f"{role}.{name}" for role in both for name in CHANGES]
     assert sorted(found) == sorted([*metric_names(both), *paired])
 
 
@@ -415,6 +415,41 @@ def test_lost_is_unknown_for_other_documents_and_for_scores_that_are_no_shares(r
     scales = {"math": Scale(share=False)}
     values = measure([record([0.5] * 8, scales=scales)], record([1.5] * 8, baseline=True, scales=scales))
     assert "math.lost" not in other.keys() | values.keys()
+
+
+CHOICES = [4, 4, 2, 4, 4, 2, 4, 4]
+
+
+def test_adjusted_changes_leave_out_what_guessing_would_change(record):
+    tuned, base = (
+        record({"math": {"score": one, "choices": CHOICES}}, baseline=one is BASE)
+        for one in ([*TUNED[:4], 0, *TUNED[5:]], BASE)
+    )
+    found = measure([tuned], base)
+    # both are wrong in the third of two choices and in the fifth of four
+    assert found["math.lost_adjusted"].value == pytest.approx(3 / 8 - (1 + 1 / 3) / 8)
+    assert found["math.won_adjusted"].value == pytest.approx(0 / 8 - (1 + 1 / 3) / 8)
+    assert found["math.lost_adjusted"].paired
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost", "won"), [(0.5, 0.5, 0.0, 0.0), (0.6, 0.3, 0.3, 0.0), (0.0, 0.0, 0.0, 0.0), (0.3, 0.6, 0.0, 0.3)]
+)
+def test_adjusted_changes_of_models_that_know_or_guess_are_the_changes_of_what_they_know(record, before, after, lost, won):
+    """Both models know the first documents, one of them more; of four choices the rest is guessed, three in four wrong."""
+    random, n = np.random.default_rng(0), 40_000
+    place = np.arange(n) / n
+    scores = [(place < known) | (random.random(n) < 1 / 4) for known in (after, before)]
+    tuned, base = (record({"math": {"score": one, "choices": [4] * n}}, baseline=side) for side, one in enumerate(scores))
+    found = measure_all([Setting([tuned], base)])
+    for name, changed in (("lost", lost), ("won", won)):
+        adjusted, plain = found[f"math.{name}_adjusted"], found[f"math.{name}"]
+        assert adjusted.low[0] <= 0.75 * changed <= adjusted.high[0]
+        assert plain.low[0] > 0.75 * changed, "guesses that differ are no change of knowledge"
+
+
+def test_adjusted_changes_need_the_number_of_choices(record):
+    assert "math.lost_adjusted" not in measure([record(TUNED)], record(BASE, baseline=True))
 
 
 def test_values_without_errors_hold_lost_documents_where_they_are_named(record):

@@ -34,6 +34,11 @@ from tests.factories.configs import assert_reported, both, in_search
             "math.won is better when larger",
         ),
         (
+            in_search(objectives=[{"metric": "math.won_adjusted", "direction": "minimize"}]),
+            "direction:",
+            "math.won_adjusted is better when larger",
+        ),
+        (
             in_search(objectives=[{"metric": "math.gain", "direction": "minimize"}]),
             "direction:",
             "math.gain is better when larger, whatever its task measures; write direction: maximize",

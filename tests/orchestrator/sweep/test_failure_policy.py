@@ -93,3 +93,12 @@ def test_rates_of_a_baseline_that_scores_0_are_undefined(spec):
     assert reason is not None
     assert reason.startswith("math.forgetting: undefined, since micro scores 0 on math before any training (baseline k)")
     assert reason.endswith("use math.drop or math.gold_bpb_delta")
+
+
+def test_adjusted_changes_of_a_baseline_without_numbers_of_choices_are_undefined(spec):
+    baseline = TrialRecord(key="k", state="complete", spec=spec.baseline())
+    metrics = {"math.lost": 0.1, "knowledge.lost_adjusted": -0.1}
+    assert undefined_on(baseline, metrics, ["math.lost", "knowledge.lost_adjusted"]) is None
+    reason = undefined_on(baseline, metrics, ["math.won_adjusted", "knowledge.lost_adjusted"])
+    assert reason is not None
+    assert reason.startswith("math.won_adjusted: undefined, since a document of baseline k has no known number of choices")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.metrics.definitions import PAIRED_KINDS
 from tests.system.calibration.claims import Claim
 from tests.system.calibration.worlds import Bits, Exchanged, Marked, Part, Shares, answers, measured, truth
 
@@ -51,13 +52,17 @@ CASES = [
     ),
     *(Case(f"{r} seeds that agree, 0.5 % lost", "gain", Shares(0.6, 0.0, 0.0, 0.0, 0.0), -0.013, 200, r) for r in (2, 3, 5)),
     Case("5 seeds that differ", "forgetting", Shares(0.5, 0.15, 0.2, 0.06), -0.3, 300, 5),
-    *(Case(f"{n} documents", kind, Exchanged(EVEN), -0.1, n) for kind in ("lost", "won") for n in (20, 100, 300)),
-    Case("1 % lost, 300 documents", "lost", Exchanged(Shares(0.6, 0.0, 0.0, 0.0, 0.0)), -0.026, 300),
-    Case("148 documents in fours", "lost", Exchanged(EVEN), -0.1, 148, cluster=4),
+    *(Case(f"{n} documents", kind, Exchanged(EVEN), -0.1, n) for kind in PAIRED_KINDS for n in (20, 100, 300)),
     *(
-        Case(f"{r} seeds that {how}", "lost", Exchanged(Shares(0.6, 0.1, 0.15, seeds, luck)), -0.05, 300, r)
+        Case("1 % lost, 300 documents", kind, Exchanged(Shares(0.6, 0.0, 0.0, 0.0, 0.0)), -0.026, 300)
+        for kind in ("lost", "lost_adjusted")
+    ),
+    *(Case("148 documents in fours", kind, Exchanged(EVEN), -0.1, 148, cluster=4) for kind in ("lost", "lost_adjusted")),
+    *(
+        Case(f"{r} seeds that {how}", kind, Exchanged(Shares(0.6, 0.1, 0.15, seeds, luck)), -0.05, 300, r)
         for r in (2, 3, 5)
         for how, seeds, luck in (("agree", 0.0, 0.0), ("are lucky", 0.0, 0.2), ("differ", 0.04, 0.1))
+        for kind in ("lost", "lost_adjusted")
     ),
     *(Case(f"{n} documents", f"{kind}_forgetting", MARKED, -0.3, n) for kind in ("format", "skill") for n in (12, 50, 200)),
     *(

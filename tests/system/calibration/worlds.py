@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal
 
-from analysis.metrics.definitions import ALL_KINDS
+from analysis.metrics.definitions import ALL_KINDS, PAIRED_KINDS, paired_columns
 from analysis.stats.estimate import Measured, _Columns, _measured
 from analysis.stats.paired_outcomes import Answers
 from trials.ledger.outcomes import SHARES_SCALE, of_document
@@ -101,15 +101,15 @@ class Marked:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """Answers that are right before and wrong after, and the reverse."""
+    """Answers that are right before and wrong after, and the reverse, to questions with four choices."""
 
     answers: Shares
 
     def answer(self, random: np.random.Generator, shifts: np.ndarray, r: int, n: int) -> tuple[Columns, Columns]:
         tuned, base = self.answers.answer(random, shifts, r, n)
         after, before = tuned["score"], base["score"]
-        none = np.zeros(n)
-        return {**tuned, "lost": before & ~after, "won": after & ~before}, {**base, "lost": none, "won": none}
+        paired = paired_columns(after.astype(float), before.astype(float), SHARES_SCALE, np.full(n, 4.0))
+        return tuned | paired, base | dict.fromkeys(PAIRED_KINDS, np.zeros(n))
 
     def means(self, shifts: np.ndarray) -> tuple[Columns, Columns]:
         (tuned, base), world = self.answers.means(shifts), self.answers
@@ -122,8 +122,10 @@ class Exchanged:
                 for one in shifts
             ]
         )
-        none = np.zeros(())
-        return {**tuned, "lost": base["score"] - kept, "won": tuned["score"] - kept}, {**base, "lost": none, "won": none}
+        lost, won = base["score"] - kept, tuned["score"] - kept
+        guessed = (1 - kept - lost - won) / 3
+        paired = {"lost": lost, "won": won, "lost_adjusted": lost - guessed, "won_adjusted": won - guessed}
+        return tuned | paired, base | dict.fromkeys(PAIRED_KINDS, np.zeros(()))
 
 
 @dataclass(frozen=True)

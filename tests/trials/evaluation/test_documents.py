@@ -25,7 +25,7 @@ def test_metric_without_a_value_of_a_document_is_refused():
 
 def test_margin_is_per_character_and_bits_are_of_the_gold_choice():
     found = multiple_choice(["ab", "abcd"], 1, [-3.0, -4.0], " abcd")
-    assert found == {"bits": 4 / math.log(2), "bytes": 5, "margin": -1.0 + 1.5}
+    assert found == {"choices": 2, "bits": 4 / math.log(2), "bytes": 5, "margin": -1.0 + 1.5}
 
 
 @pytest.mark.parametrize(("choices", "gold"), [(["a"], 0), (["a", ""], 0), (["a", "b"], 2)])

@@ -44,6 +44,7 @@ def test_generated_task_has_filters_and_marker(place):
 def test_multiple_choice_has_margin_and_bits_of_the_gold_ending(place):
     found = read(place, SWAG)
     assert found["margin"][0] == -1.5 / len("sings.") + 20.25 / len("flies away.")
+    assert found["choices"][0] == 2
     assert found["bits"][0] == 1.5 / math.log(2)
     assert found["bytes"][0] == len(" sings.")
     assert found["response"][0] == "-1.5000 -20.2500"
