@@ -8,6 +8,7 @@ import trials.search_path  # noqa: F401  # first: a file in the working folder m
 
 # isort: split
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     from trials import command
 
-    return command.run(_run)
+    code = command.run(_run)
+    gc.freeze()  # see orchestrator/cli.py
+    return code
 
 
 def _run() -> int:
