@@ -11,7 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 import trials.search_path  # noqa: F401  # before anything that a file in the working folder may shadow
 
 # isort: split
-import gc
 import importlib.metadata
 import json
 import time
@@ -378,9 +377,7 @@ app.command()(confirm)
 
 
 def main() -> None:
-    code = command.run(_run)
-    gc.freeze()  # the interpreter's last collections would visit the million objects of the imports: 4 s
-    sys.exit(code)
+    sys.exit(command.run(_run))
 
 
 def _run() -> int:

@@ -8,7 +8,6 @@ import trials.search_path  # noqa: F401  # first: a file in the working folder m
 
 # isort: split
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -37,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     from trials import command
 
-    code = command.run(_run)
-    gc.freeze()  # see orchestrator/cli.py
-    return code
+    return command.run(_run)
 
 
 def _run() -> int:

@@ -1,7 +1,9 @@
 """Runs a command so that a closed terminal, broken pipe, limited encoding or signal causes no traceback."""
 
+import atexit
 import codecs
 import errno
+import gc
 import io
 import os
 import resource
@@ -29,6 +31,7 @@ def running() -> bool:
 def run(command: Callable[[], int]) -> int:
     """The command's exit code. Lost output turns success into failure, unless its reader is gone."""
     _running.set()
+    atexit.register(gc.freeze)  # the interpreter's last collections would visit the million objects of the imports: 4 s
     try:
         return _run(command)
     finally:
