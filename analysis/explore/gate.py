@@ -12,7 +12,7 @@ from typing import Any, Literal
 from analysis.explore.find import key_of
 from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
-from analysis.metrics.names import LEARNING, Constraint, parse_constraint, split_metric
+from analysis.metrics.names import LEARNING, Constraint, parse_constraint, roles_of, split_metric
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats.estimate import scores
@@ -101,8 +101,8 @@ def _ruling(sweep: Sweep, row: Mapping[Any, Any], requirement: Constraint) -> Ru
 
 
 def _documents(sweep: Sweep, row: Mapping[Any, Any], name: str) -> int:
-    found = scores(sweep.records[row["key"]], sweep.half or ALL).get(split_metric(name)[0])
-    return found["score"].n if found else 0
+    found = scores(sweep.records[row["key"]], sweep.half or ALL)
+    return sum(found[role]["score"].n for role in roles_of([name]) if role in found)
 
 
 def _needed(row: Mapping[Any, Any], requirement: Constraint, documents: int, seeds: int) -> int | None:

@@ -21,6 +21,8 @@ AXIS = {
     "gain": "gain (percentage points)",
     "drop": "drop (percentage points)",
     "forgetting": "forgetting (% of the base)",
+    "mean_forgetting": "mean forgetting (% of the bases' scores)",
+    "worst_forgetting": "worst forgetting (% of the base)",
     "lost": "lost (% of the documents)",
     "won": "won (% of the documents)",
     "lost_adjusted": "lost beyond chance (% of the documents)",

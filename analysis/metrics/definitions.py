@@ -47,9 +47,13 @@ and guessing alone loses and wins u (k-1) / k^2. So what guessing changes is the
 
 The paper takes (1 - t) (1 - b) of the two means for the share where both are wrong, which is too small for models that know the
 same answers, and cuts its metrics off at 0. Below 0, fewer answers changed than independent guesses would change.
+
+Of several roles, with f their forgetting rates:
+
+    mean_forgetting, worst_forgetting   the mean and the greatest f; undefined where one of them is
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -145,7 +149,8 @@ CLASS_KINDS = {f"gold_bpb_{part}_delta": _bits_delta(f".{part}") for part in CLA
 CHANGES = ("lost", "won")
 CHANCE_KINDS = ("lost_adjusted", "won_adjusted")
 PAIRED_KINDS = {name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(())) for name in (*CHANGES, *CHANCE_KINDS)}
-RATES = ("forgetting", "format_forgetting", "skill_forgetting")
+JOINT_KINDS = ("mean_forgetting", "worst_forgetting")
+RATES = (*JOINT_KINDS, "forgetting", "format_forgetting", "skill_forgetting")
 """Shares of the base's score, which are undefined where that is 0."""
 PART_KINDS = PAIRED_KINDS | MARKER_KINDS | FLEXIBLE_KINDS | GOLD_KINDS | CLASS_KINDS
 ALL_KINDS = KINDS | PART_KINDS
@@ -155,6 +160,33 @@ ALL_KINDS = KINDS | PART_KINDS
 def kinds(scale: Scale) -> Mapping[str, Kind]:
     """ALL_KINDS for a role whose score has this scale."""
     return ALL_KINDS if scale == SHARES_SCALE else ALL_KINDS | _on_scale(scale)
+
+
+def joint_kind(name: str, parts: Mapping[str, tuple[Kind, float]]) -> Kind:
+    """One of JOINT_KINDS; `parts` are, by role, its forgetting rate and the share of all documents that are its own.
+
+    Its columns are COLUMN:ROLE, 0 at the documents of other roles, and part:ROLE, 1 at the role's own.
+    """
+
+    def of(t: Means, b: Means) -> np.ndarray:
+        sides = [[_own(means, role, kind.columns) for means in (t, b)] for role, (kind, _) in parts.items()]
+        rates = [kind.of(*both) for (kind, _), both in zip(parts.values(), sides, strict=True)]
+        together = np.stack(np.broadcast_arrays(*rates))
+        found: np.ndarray = together.mean(axis=0) if name == "mean_forgetting" else together.max(axis=0)
+        return found
+
+    def unit(b: Means) -> np.ndarray:
+        flips = [kind.unit(_own(b, role, kind.columns)) / share for role, (kind, share) in parts.items() if kind.unit]
+        greatest: np.ndarray = np.max(np.stack(np.broadcast_arrays(*flips)), axis=0)
+        return greatest / len(parts) if name == "mean_forgetting" else greatest
+
+    columns = [f"{column}:{role}" for role, (kind, _) in parts.items() for column in ("part", *kind.columns)]
+    shares = all(kind.unit is not None for kind, _ in parts.values())
+    return Kind(of, tuple(columns), unit=unit if shares else None)
+
+
+def _own(means: Means, role: str, columns: Sequence[str]) -> Means:
+    return {column: means[f"{column}:{role}"] / means[f"part:{role}"] for column in columns}
 
 
 def _on_scale(scale: Scale) -> dict[str, Kind]:

@@ -1,7 +1,8 @@
 """Metrics by name, objectives, and constraints.
 
 A metric is named "ROLE.KIND". KIND is one of KINDS or PART_KINDS (see `definitions`) or, for the role `learning`, one of
-LEARNING_KINDS (see `stats.estimate.learning`). Values are shares (0..1, never percent), bits per byte or nats.
+LEARNING_KINDS (see `stats.estimate.learning`). Of several roles, "ROLE+ROLE.KIND" with KIND one of JOINT_KINDS. Values are
+shares (0..1, never percent), bits per byte or nats.
 """
 
 import difflib
@@ -13,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from analysis.metrics.definitions import KINDS, PART_KINDS
+from analysis.metrics.definitions import JOINT_KINDS, KINDS, PART_KINDS
 from trials.errors import InputError
 
 LEARNING = "learning"  # not a benchmark's role: the effect of the training on held-out rows
@@ -86,16 +87,38 @@ def metric_names(roles: Iterable[str]) -> list[str]:
 def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, str]:
     """Role and kind of a metric's name. With `roles` the role must be one of them. InputError names what is allowed."""
     role, _, kind = name.partition(".")
-    kinds = LEARNING_KINDS if role == LEARNING else (*KINDS, *PART_KINDS)
-    if not role.isidentifier() or kind not in kinds:
+    parts = role.split("+")
+    plain = all(part.isidentifier() for part in parts)
+    kinds: tuple[str, ...] = (*KINDS, *PART_KINDS)
+    shape = "ROLE.KIND"
+    if len(parts) > 1:
+        kinds, shape = JOINT_KINDS, "ROLE+ROLE.KIND"
+        plain = plain and LEARNING not in parts and len(set(parts)) == len(parts)
+    elif role == LEARNING:
+        kinds = LEARNING_KINDS
+    if not plain or kind not in kinds:
         near = difflib.get_close_matches(kind, kinds, 1)
-        hint = f"; did you mean {role}.{near[0]}?" if near and role.isidentifier() else ""
-        raise InputError(f"a metric is ROLE.KIND with KIND one of {', '.join(kinds)}, but got {name!r}{hint}")
-    if roles is not None and role not in (known := sorted(roles)) and role != LEARNING:
-        meant = difflib.get_close_matches(role, known, 1)
-        hint = f"did you mean {meant[0]}.{kind}? " if meant else ""
-        raise InputError(f"{name}: no benchmark has the role {role!r}; {hint}the roles are {', '.join(known)}")
+        hint = f"; did you mean {role}.{near[0]}?" if near and plain else ""
+        if len(parts) == 1 and kind in JOINT_KINDS:
+            hint = f"; {kind} is of several roles: ROLE+ROLE.{kind}"
+        raise InputError(f"a metric is {shape} with KIND one of {', '.join(kinds)}, but got {name!r}{hint}")
+    for part in parts:
+        if roles is not None and part not in (known := sorted(roles)) and part != LEARNING:
+            meant = difflib.get_close_matches(part, known, 1)
+            hint = f"did you mean {'+'.join(meant[0] if one == part else one for one in parts)}.{kind}? " if meant else ""
+            raise InputError(f"{name}: no benchmark has the role {part!r}; {hint}the roles are {', '.join(known)}")
     return role, kind
+
+
+def roles_of(names: Iterable[str]) -> list[str]:
+    """The benchmarks' roles that these metrics are of."""
+    parts = (part for name in names for part in split_metric(name)[0].split("+"))
+    return list(dict.fromkeys(part for part in parts if part != LEARNING))
+
+
+def joint(names: Iterable[str]) -> list[str]:
+    """Those of these metrics that are of several roles."""
+    return [name for name in names if "+" in name.partition(".")[0]]
 
 
 _SIDES = r"([^\s<>=≤≥]+)\s*([<>=≤≥]+)\s*([^\s<>=≤≥]+(?:\s*%)?)"

@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
-from analysis.metrics.definitions import RATES
-from analysis.metrics.names import LEARNING, split_metric
+from analysis.metrics.definitions import JOINT_KINDS, RATES
+from analysis.metrics.names import LEARNING, roles_of, split_metric
 from analysis.results import schema as col
 from analysis.results.frame import oriented
 from analysis.results.sweep import Sweep
@@ -79,10 +79,11 @@ def _undefined(sweep: Sweep) -> str | None:
     bases = sweep.complete_baselines
     rates = [name for name in sweep.judged if split_metric(name)[1] in RATES]
     rates = [name for name in rates if len(bases) and bases[col.searched(name)].isna().all()]
-    rates = [name for name in rates if bases.get(f"{split_metric(name)[0]}.value", pd.Series(dtype=float)).notna().any()]
+    known = {role for role in roles_of(rates) if f"{role}.value" in bases and bases[f"{role}.value"].notna().any()}
+    rates = [name for name in rates if known.issuperset(roles_of([name]))]
     if not rates:
         return None
-    roles = dict.fromkeys(split_metric(name)[0] for name in rates)
+    roles = [role for role in roles_of(rates) if (bases[f"{role}.value"] == 0).any()] or roles_of(rates)
     instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
     seen = " on the half of the documents that the search saw" if sweep.half is not None else ""
     verb = "is" if len(rates) == 1 else "are"
@@ -241,7 +242,7 @@ def quoted(sweep: Sweep) -> str:
 
 def _unsteady(sweep: Sweep) -> list[str]:
     """A sentence for each role whose base score is too low for the forgetting rate that is searched or constrained."""
-    roles = dict.fromkeys(split_metric(name)[0] for name in sweep.judged if split_metric(name)[1] == "forgetting")
+    roles = roles_of(name for name in sweep.judged if split_metric(name)[1] in ("forgetting", *JOINT_KINDS))
     found = []
     for role in roles:
         for row in sweep.complete_baselines.to_dict("records"):

@@ -53,15 +53,15 @@ def _load(folder: Path) -> Sweep:
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     draws = draws_for(len(settings))
     errors = Errors(len(settings), criteria.metrics, draws, " ".join(key for one in trials for key in one.trial.keys))
-    whole = measure_all(settings, ALL, watch=errors.add, only=criteria.metrics if halves else None)
-    measured = measure_all(settings, quoted) if halves else whole
+    whole = measure_all(settings, ALL, watch=errors.add, only=criteria.metrics if halves else None, also=criteria.metrics)
+    measured = measure_all(settings, quoted, also=criteria.metrics) if halves else whole
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     labels.learn_scales(records.values())
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
     reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
 
-    seen = measure_all(settings, searched, errors=False) if halves else measured
+    seen = measure_all(settings, searched, errors=False, also=criteria.metrics) if halves else measured
     if halves and (paired := [name for name in criteria.metrics if split_metric(name)[1] in PAIRED_KINDS]):
         seen |= measure_all(settings, searched, errors=False, only=paired)
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)

@@ -5,13 +5,13 @@ scores' standard errors as for independent samples, which is too wide for shared
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.metrics.definitions import ALL_KINDS, CHANCE_KINDS, CHANGES, KINDS, PAIRED_KINDS, Kind, Means, kinds
-from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate, joint, split_metric
 from analysis.stats import intervals
 from analysis.stats.paired_outcomes import Answers, answers, slope
 from trials.ledger.outcomes import ALL, Scale, Split, of_document
@@ -67,10 +67,13 @@ def scores(record: TrialRecord, split: Split) -> dict[str, dict[str, Score]]:
     return found
 
 
-def measure(records: Sequence[TrialRecord], base: TrialRecord | None, split: Split = ALL) -> dict[str, Estimate | None]:
-    """Every metric of one setting by name; None where it is undefined."""
+def measure(
+    records: Sequence[TrialRecord], base: TrialRecord | None, split: Split = ALL, also: Iterable[str] = ()
+) -> dict[str, Estimate | None]:
+    """Every metric of one setting by name, and of those of several roles the ones that `also` names; None where it is
+    undefined."""
     found = {}
-    for name, one in measure_all([Setting(records, base)], split).items():
+    for name, one in measure_all([Setting(records, base)], split, also=also).items():
         if one.known[0]:
             value, stderr, sd = (None if np.isnan(x[0]) else float(x[0]) for x in (one.value, one.stderr, one.sd))
             found[name] = None if value is None else Estimate(value, stderr, bool(one.paired[0]), sd)
@@ -86,9 +89,10 @@ def measure_all(
     errors: bool = True,
     watch: Watch | None = None,
     only: Collection[str] | None = None,
+    also: Iterable[str] = (),
 ) -> dict[str, Measured]:
     """Every metric by name, or `only` these; arrays in the settings' order. Without `errors` only values, in a tenth of the
-    time, and documents lost and won where `only` names them.
+    time, and documents lost and won where `only` names them. Metrics of several roles are those that `only` or `also` names.
 
     `watch` is called with a role, the settings' places and their answers wherever these pair with the baseline's.
     """
@@ -114,6 +118,15 @@ def measure_all(
                     continue
                 whole = found.setdefault(f"{role}.{name}", empty(len(settings)))
                 _put(whole, places, _measured(name, kind, columns, pairing if errors else None))
+        for name in dict.fromkeys(joint([*(only or ()), *also])):
+            role, kind_name = split_metric(name)
+            if (pairing := answers([one.records for one in group], base, role, split)) is not None:
+                if watch is not None:
+                    watch(role, places[pairing[1]], pairing[0])
+                whole = found.setdefault(name, empty(len(settings)))
+                kind = pairing[0].kind(kind_name)
+                joined = _Joint(pairing, len(group))
+                _put(whole, places, _measured(kind_name, kind, joined, pairing if errors else None))
         for name, values in _learning(group).items():
             whole = found.setdefault(name, empty(len(settings)))
             _put(whole, places, values)
@@ -209,6 +222,22 @@ class _Columns:
         return float(np.min(ends)), float(np.max(ends))
 
 
+class _Joint(_Columns):
+    """The columns of answers to several roles: NaN for the settings that do not pair in each."""
+
+    def __init__(self, pairing: tuple[Answers, np.ndarray], t: int):
+        own, places = pairing
+        r = next(iter(own.tuned.values())).shape[1]
+        self.shape, self.scale = (t, r), own.scale
+        self.tuned = {name: np.full((t, r), np.nan) for name in own.tuned}
+        for name, values in own.tuned.items():
+            self.tuned[name][places] = values.mean(axis=2, dtype=float)
+        self.base = {name: np.full((1, 1), values.mean(dtype=float)) for name, values in own.base.items()}
+        self.tuned_se, self.base_se = {}, dict.fromkeys(self.base, np.zeros((1, 1)))
+        self.base_n, self.n = own.n, np.full(t, float(own.n))
+        self.there = np.isin(np.arange(t), places)
+
+
 _TINY = 1e-300  # in place of a base of 0, for which a forgetting rate is undefined
 _NOISE = 1e-14  # a variance of shares below is 0: where no document changed, differences in place of slopes leave a last digit
 _UNKNOWN = np.full((1, 1), np.nan)
@@ -281,6 +310,9 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
             low, high = intervals.skewed_interval(value, variance, steps, skew)
             # fewer documents say too little of the tails of a metric that has no bounds
             low, high = (np.where(n < intervals.FEWEST, np.nan, end) for end in (low, high))
+        if name == "worst_forgetting":  # the greatest of several estimates is too large, whichever role's error made it so
+            roles = sum(column.startswith("part:") for column in kind.columns)
+            low = value - (value - low) * (intervals.reach(n - 1, roles) / intervals.reach(n - 1))
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
         least, most = columns.possible(kind)
         low, high = np.clip(low, least, most), np.clip(high, least, most)

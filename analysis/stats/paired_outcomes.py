@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.metrics.definitions import Kind, Means, kinds, paired_columns
+from analysis.metrics.definitions import JOINT_KINDS, Kind, Means, joint_kind, kinds, paired_columns
 from trials.ledger.outcomes import ALL, REPORT, SHARES_SCALE, Scale, Split, of_document, stack
 from trials.ledger.record import TrialRecord
 
@@ -25,15 +25,17 @@ class Answers:
     """First document (c,) of each cluster; documents are sorted by cluster."""
     scale: Scale = SHARES_SCALE
     """Of the role."""
+    joint: Mapping[str, Kind] = field(default_factory=dict)
+    """By name, the kinds of answers to several roles, which have no others."""
     _sums: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def n(self) -> int:
-        return len(self.base["score"])
+        return len(next(iter(self.base.values())))
 
     def kind(self, name: str) -> Kind:
         """The kind of this name on the role's scale."""
-        return kinds(self.scale)[name]
+        return self.joint[name] if self.joint else kinds(self.scale)[name]
 
     def has(self, kind: Kind) -> bool:
         return all(name in side for name in kind.columns for side in (self.tuned, self.base))
@@ -101,7 +103,10 @@ def answers(
     """The answers of the settings that answered the base's documents, and the settings' places.
 
     All settings have the same number of replicates. None where none pairs, or where the split has fewer than two clusters.
+    `role` may be several, ROLE+ROLE.
     """
+    if "+" in role:
+        return _together({one: answers(settings, base, one, split) for one in role.split("+")})
     own = base.outcomes.get(role) if base is not None else None
     if own is None:
         return None
@@ -134,6 +139,38 @@ def answers(
     tuned |= paired
     base_columns |= dict.fromkeys(paired, np.zeros_like(base_columns["score"]))
     return Answers(tuned, base_columns, clusters, starts, scale), np.array(pairs)
+
+
+def _together(found: Mapping[str, tuple[Answers, np.ndarray] | None]) -> tuple[Answers, np.ndarray] | None:
+    """The answers to the documents of all roles, one role after the other, for the settings that pair in each.
+
+    A column is 0 at the documents of other roles; `part` is 1 at a role's own, so that a role's mean is one column's over the
+    other's, whatever weights the documents get.
+    """
+    known = {role: one for role, one in found.items() if one is not None}
+    places = set.intersection(*(set(one[1].tolist()) for one in known.values())) if known else set()
+    if len(known) < len(found) or not places:
+        return None
+    common = np.array(sorted(places))
+    kept = {role: np.isin(one[1], common) for role, one in known.items()}
+    n = sum(own.n for own, _ in known.values())
+    tuned, base, clusters, starts, begin = {}, {}, [], [], 0
+    parts: dict[str, tuple[Kind, float]] = {}
+    for role, (own, _) in known.items():
+        kind = own.kind("forgetting")
+        parts[role] = (kind, own.n / n)
+        shape = (len(common), own.tuned["score"].shape[1], n)
+        at = slice(begin, begin + own.n)
+        for column in ("part", *kind.columns):
+            of_tuned, of_base = np.zeros(shape, np.float32), np.zeros(n, np.float32)
+            of_tuned[..., at] = 1.0 if column == "part" else own.tuned[column][kept[role]]
+            of_base[at] = 1.0 if column == "part" else own.base[column]
+            tuned[f"{column}:{role}"], base[f"{column}:{role}"] = of_tuned, of_base
+        clusters.append(own.clusters)
+        starts.append(own.starts + begin)
+        begin += own.n
+    joint = {name: joint_kind(name, parts) for name in JOINT_KINDS}
+    return Answers(tuned, base, np.concatenate(clusters), np.concatenate(starts), joint=joint), common
 
 
 def _same(record: TrialRecord, role: str, documents: str) -> bool:

@@ -10,10 +10,11 @@ from analysis.metrics.definitions import (
     CLASS_KINDS,
     FLEXIBLE_KINDS,
     GOLD_KINDS,
+    JOINT_KINDS,
     MARKER_KINDS,
     PAIRED_KINDS,
 )
-from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, split_metric
+from analysis.metrics.names import LEARNING, LEARNING_KINDS, Constraint, metric_names, parse_constraint, roles_of, split_metric
 from orchestrator.config import racing
 from orchestrator.config.model import GP_OBJECTIVES, SweepConfig
 from orchestrator.config.shorthand import natural
@@ -25,7 +26,7 @@ _SHARES = ("acc", "acc_norm", "exact_match")
 _RANGE = {
     **dict.fromkeys(("value", "base", *CHANGES), (0.0, 1.0)),
     **dict.fromkeys(("gain", "drop", "flexible_drop", "marker_drop", "stopped_drop", *CHANCE_KINDS), (-1.0, 1.0)),
-    "forgetting": (-math.inf, 1.0),
+    **dict.fromkeys(("forgetting", *JOINT_KINDS), (-math.inf, 1.0)),
 }
 """Least and greatest value of each kind of metric, given such a mean."""
 _LARGER = {"maximize": "larger", "minimize": "smaller"}
@@ -69,8 +70,13 @@ def _objectives(config: SweepConfig, known: Sequence[str]) -> Iterator[Problem]:
 
 def _bound_problem(constraint: Constraint, config: SweepConfig) -> str | None:
     """Refuses a bound that no trial or every trial keeps, such as 10 in place of 10 %."""
-    role, kind = split_metric(constraint.metric)
-    if role not in config.eval or config.eval[role].metric not in _SHARES or kind not in _RANGE:
+    kind = split_metric(constraint.metric)[1]
+    roles = roles_of([constraint.metric])
+    if (
+        kind not in _RANGE
+        or not roles
+        or not all(role in config.eval and config.eval[role].metric in _SHARES for role in roles)
+    ):
         return None
     low, high = _RANGE[kind]
     above, below = constraint.bound > high, constraint.bound < low
@@ -99,6 +105,12 @@ def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> s
         one = config.eval.get(role)
         if one is not None and kind in MARKER_KINDS and "strict" in MARKER_KINDS[kind].columns and one.flexible == one.filter:
             return f"{metric!r} needs eval.{role}.flexible to be a laxer filter than eval.{role}.filter; both are {one.filter}"
+        return None
+    if "+" in role:
+        try:
+            split_metric(metric, config.eval)
+        except InputError as error:
+            return str(error)
         return None
     if role not in config.eval and role != LEARNING:
         near = difflib.get_close_matches(metric, known, n=1)

@@ -55,8 +55,8 @@ class Search(Section):
     """Gives a trial up after an eighth, a quarter or half of its documents, 30 at least, once the front or the untrained base
     beats it. The probability that a sweep so loses any trial of its front is at most 5 %. A trial that is given up leaves a
     checkpoint and no record; a sweep that proposes it later resumes it. Left out, it is off with sampler grid, and where it
-    would be refused: with replicates, with `derive`, where `eval` is searched, and where few-shot rows are drawn for each
-    document."""
+    would be refused: with replicates, with `derive`, where `eval` is searched, where few-shot rows are drawn for each
+    document, and for an objective of several roles."""
     warm_start: bool = True
     """A new sweep begins with what the trials of the storage's other sweeps show, as far as they measure the same objectives at
     points of its space. Only `gp` learns from them."""

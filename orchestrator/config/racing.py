@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from analysis.metrics.names import joint
 from orchestrator.config.model import SweepConfig
 from trials.errors import InputError
 from trials.spec import Evaluation
@@ -28,6 +29,8 @@ def _obstacles(config: SweepConfig) -> Iterator[str]:
 
 def apart(config: SweepConfig, metrics: Iterable[str]) -> Iterator[str]:
     """Why trials cannot be compared on a part of the documents of these metrics' roles."""
+    for metric in joint(metrics := list(metrics)):
+        yield f"trials are compared on a part of each role's documents, and {metric} is of several roles"
     for role in dict.fromkeys(metric.partition(".")[0] for metric in metrics):
         evaluation = config.eval.get(role)
         varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]

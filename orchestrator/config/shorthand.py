@@ -32,7 +32,7 @@ _DIRECTIONS = {
     **dict.fromkeys(("minimize", "minimise", "min"), "minimize"),
 }
 _OBJECTIVE_KEYS = {"name": "metric", "objective": "metric", "goal": "direction", "mode": "direction"}
-_METRIC = re.compile(r"[A-Za-z_][\w-]*\.\w+")
+_METRIC = re.compile(r"[A-Za-z_][\w+-]*\.\w+")
 
 
 def scalars(name: str) -> frozenset[Any]:

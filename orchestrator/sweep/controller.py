@@ -73,7 +73,7 @@ class SweepController:
                 config=config,
                 folder=folder,
                 study=StudyClient.open(config, folder, manifest.seen, notice),
-                records=Records(ledger, SEARCH if config.search.documents == "half" else ALL, notice),
+                records=Records(ledger, SEARCH if config.search.documents == "half" else ALL, notice, config.criteria.metrics),
                 manifest=manifest,
                 budget=budget,
                 policy=FailurePolicy([spec.key for spec in config.baseline_specs()]),

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.metrics.names import LEARNING, split_metric
+from analysis.metrics.names import roles_of
 from analysis.results.manifest import Manifest, ManifestTrial, sweeps_in
 from analysis.stats.estimate import measure
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.design import own_settings
 from orchestrator.search.earlier import EarlierTrial
 from trials.errors import InputError
-from trials.ledger.outcomes import ALL, SEARCH
+from trials.ledger.outcomes import ALL, SEARCH, Split
 from trials.ledger.record import Ledger, TrialRecord
 from trials.spec import TrialSpec
 
@@ -97,7 +97,8 @@ def _usable_trial(config: SweepConfig, record: TrialRecord, base: TrialRecord) -
     context = _context(config, same, record.spec)
     if context is None:
         return None
-    found = measure([record], base, SEARCH if config.search.documents == "half" else ALL)
+    split: Split = SEARCH if config.search.documents == "half" else ALL
+    found = measure([record], base, split, also=config.criteria.metrics)
     known = {name: one for name in config.criteria.metrics if (one := found.get(name)) is not None and math.isfinite(one.value)}
     if len(known) < len(config.criteria.metrics):
         return None
@@ -113,7 +114,7 @@ def _usable_trial(config: SweepConfig, record: TrialRecord, base: TrialRecord) -
 
 def _context(config: SweepConfig, same: TrialSpec, other: TrialSpec) -> dict[str, Any] | None:
     """The other trial's settings that differ and are not searched; None where its benchmarks are other tasks."""
-    roles = {split_metric(metric)[0] for metric in config.criteria.metrics} - {LEARNING}
+    roles = set(roles_of(config.criteria.metrics))
     for role in roles:
         here, there = same.eval[role], other.eval.get(role)
         if there is None or (here.tasks, here.metric) != (there.tasks, there.metric):

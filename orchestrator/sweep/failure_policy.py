@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from analysis.metrics.definitions import CHANCE_KINDS, RATES
-from analysis.metrics.names import split_metric
+from analysis.metrics.names import roles_of, split_metric
 from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.record import Failure, TrialRecord
 
@@ -89,7 +89,7 @@ def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wan
     undefined = [name for name, kind in missing.items() if kind in RATES]
     if not undefined:
         return None
-    roles = dict.fromkeys(split_metric(name)[0] for name in undefined)
+    roles = [role for role in roles_of(undefined) if metrics.get(f"{role}.forgetting") is None] or roles_of(undefined)
     instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
     return (
         f"{', '.join(undefined)}: undefined, since {baseline.spec.base.model} scores 0 on {', '.join(roles)} before any "

@@ -7,7 +7,7 @@ on, the likeliest first, and the others stop. What is stopped holds at most RISK
 
 from typing import Any
 
-from analysis.metrics.names import split_metric
+from analysis.metrics.names import roles_of
 from orchestrator.config.model import SweepConfig
 from orchestrator.search.looks import Look
 from orchestrator.search.prospects import Prospects
@@ -34,7 +34,7 @@ class Costs:
     """Seconds of what is left of a trial, from the base's evaluation and from the looks so far."""
 
     def __init__(self, config: SweepConfig, baseline: TrialRecord):
-        decide = {split_metric(name)[0] for name in config.criteria.metrics}
+        decide = roles_of(config.criteria.metrics)
         seconds = {role: baseline.seconds.get(f"evaluate.{role}", 0.0) for role in config.eval}
         self.evaluation = sum(seconds.values())
         self._searched = sum(seconds[role] for role in decide) * (0.5 if config.search.documents == "half" else 1.0)

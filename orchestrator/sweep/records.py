@@ -14,9 +14,10 @@ from trials.spec import TrialSpec
 
 
 class Records:
-    def __init__(self, ledger: Ledger, split: Split, notice: Callable[[str], None]):
-        """`split` is the part of the documents that the search uses."""
+    def __init__(self, ledger: Ledger, split: Split, notice: Callable[[str], None], searched: Sequence[str] = ()):
+        """`split` is the part of the documents that the search uses, `searched` are the metrics that it is for."""
         self.ledger = ledger
+        self._searched = searched
         self._split, self._notice = split, notice
         self._baselines: dict[str, TrialRecord] = {}
 
@@ -47,7 +48,7 @@ class Records:
 
     def estimates(self, record: TrialRecord, baseline: TrialRecord) -> dict[str, Estimate | None]:
         """The trial's metrics with their standard errors."""
-        return measure([record], baseline, split=self._split)
+        return measure([record], baseline, split=self._split, also=self._searched)
 
     def untrained(self, baseline: TrialRecord, names: Sequence[str]) -> list[float]:
         """The base's own metrics, such as a gain of 0; NaN where unknown or undefined."""

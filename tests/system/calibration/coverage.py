@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import PAIRED_KINDS
+from analysis.metrics.definitions import JOINT_KINDS, PAIRED_KINDS
 from tests.system.calibration.claims import Claim
-from tests.system.calibration.worlds import Bits, Exchanged, Marked, Part, Shares, answers, measured, truth
+from tests.system.calibration.worlds import Bits, Exchanged, Marked, Part, Shares, Suite, answers, measured, truth
 
 SETTINGS = 4  # of one base and the same documents
 
@@ -16,7 +16,7 @@ SETTINGS = 4  # of one base and the same documents
 class Case:
     what: str
     metric: str
-    part: Part
+    part: Part | Suite
     shift: float
     n: int
     r: int = 1
@@ -75,6 +75,19 @@ CASES = [
         )
         for kind in ("format", "skill")
     ),
+    *(
+        Case(f"{len(roles)} roles {how}, {n} documents", kind, Suite(roles), -0.2, n)
+        for kind in JOINT_KINDS
+        for n in (50, 200)
+        for how, roles in (
+            ("alike", (EVEN, EVEN)),
+            ("alike", (EVEN,) * 5),
+            ("apart", (Shares(0.6, topic=(0.3, -1.0)), EVEN, Shares(0.9))),
+        )
+    ),
+    Case("2 roles, one of which is lost alone", "worst_forgetting", Suite((Shares(0.6, topic=(1.0, -0.5)), EVEN)), -0.1, 100),
+    Case("3 roles, 3 seeds that differ", "mean_forgetting", Suite((Shares(0.6, seeds=0.04),) * 3), -0.2, 200, 3),
+    Case("3 roles, 3 seeds that differ", "worst_forgetting", Suite((Shares(0.6, seeds=0.04),) * 3), -0.2, 200, 3),
     Case("2 seeds", "format_forgetting", Marked(Shares(0.8, seeds=0.1), Shares(0.6), 1.0, 0.5), -0.3, 100, 2),
     Case(
         "3 seeds that agree", "skill_forgetting", Marked(Shares(0.8, luck=0.0), Shares(0.6, luck=0.0), 1.0, 0.5), -0.3, 100, 3

@@ -13,8 +13,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal
 
 from analysis.metrics.definitions import ALL_KINDS, PAIRED_KINDS, paired_columns
-from analysis.stats.estimate import Measured, _Columns, _measured
-from analysis.stats.paired_outcomes import Answers
+from analysis.stats.estimate import Measured, _Columns, _Joint, _measured
+from analysis.stats.paired_outcomes import Answers, _together
 from trials.ledger.outcomes import SHARES_SCALE, of_document
 from trials.ledger.record import Score
 
@@ -129,6 +129,17 @@ class Exchanged:
 
 
 @dataclass(frozen=True)
+class Suite:
+    """Several roles, each with as many documents."""
+
+    roles: tuple[Shares, ...]
+
+    def rates(self, shifts: np.ndarray) -> np.ndarray:
+        """The forgetting rates (roles, t) over all documents and seeds."""
+        return np.array([ALL_KINDS["forgetting"].of(*one.means(shifts)) for one in self.roles])
+
+
+@dataclass(frozen=True)
 class Bits:
     """Bits of gold solutions: a document's bits per byte rise by a random amount, whose mean is the setting's shift."""
 
@@ -162,8 +173,15 @@ class Bits:
         return {"bits": 0.6 + shifts, "bytes": one, "score": one}, {"bits": 0.6 * one, "bytes": one, "score": one}
 
 
-def answers(part: Part, random: np.random.Generator, shifts: np.ndarray, n: int, r: int = 1, cluster: int = 1) -> Answers:
-    """Of t settings with these `shifts` to n documents, of which each `cluster` are copies of one."""
+def answers(
+    part: Part | Suite, random: np.random.Generator, shifts: np.ndarray, n: int, r: int = 1, cluster: int = 1
+) -> Answers:
+    """Of t settings with these `shifts` to n documents of each role, of which each `cluster` are copies of one."""
+    if isinstance(part, Suite):
+        each = [(answers(one, random, shifts, n, r, cluster), np.arange(len(shifts))) for one in part.roles]
+        together = _together({f"role{number}": one for number, one in enumerate(each)})
+        assert together is not None
+        return together[0]
     tuned, base = part.answer(random, shifts, r, n // cluster)
     starts = np.arange(0, n, cluster)
     labels = np.sort(random.choice(2**32, len(starts), replace=False)).astype(np.uint32)
@@ -182,8 +200,12 @@ def some(own: Answers, clusters: np.ndarray) -> Answers:
     return Answers(sides[0], sides[1], own.clusters[clusters], np.arange(0, len(documents), size))
 
 
-def truth(part: Part, name: str, shifts: np.ndarray) -> np.ndarray:
+def truth(part: Part | Suite, name: str, shifts: np.ndarray) -> np.ndarray:
     """The metric (t,) over all documents and seeds."""
+    if isinstance(part, Suite):
+        rates = part.rates(shifts)
+        whole: np.ndarray = rates.mean(axis=0) if name == "mean_forgetting" else rates.max(axis=0)
+        return whole
     tuned, base = part.means(shifts)
     found: np.ndarray = np.broadcast_to(ALL_KINDS[name].of(tuned, base), shifts.shape)
     return found
@@ -191,7 +213,10 @@ def truth(part: Part, name: str, shifts: np.ndarray) -> np.ndarray:
 
 def measured(own: Answers, name: str) -> Measured:
     """As `measure_all` gives the metric of t settings for records with these outcomes."""
-    t, r, _ = own.tuned["score"].shape
+    t, r, _ = next(iter(own.tuned.values())).shape
+    if own.joint:
+        joined = (own, np.arange(t))
+        return _measured(name, own.joint[name], _Joint(joined, t), joined)
     tuned = [[_scores({name: values[i, j] for name, values in own.tuned.items()}) for j in range(r)] for i in range(t)]
     columns = _Columns(tuned, _scores(own.base), SHARES_SCALE)
     columns.pair(pairing := (own, np.arange(t)))
