@@ -34,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _leaves_no_ray() -> Iterator[None]:
+    """Some of Ray's functions connect by themselves, and a process that has a Ray starts none."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
 @pytest.fixture
 def parts() -> dict[str, Any]:
     """The config as plain data; change it and write it with `write`."""

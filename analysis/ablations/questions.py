@@ -118,9 +118,11 @@ class EffectRule(_Model):
             raise ValueError("a rule needs `matters`: the distance from its bound that must not be missed")
         for name in self.metrics():
             try:
-                split_metric(name)
+                role, _ = split_metric(name)
             except InputError as error:
                 raise ValueError(str(error)) from None
+            if "+" in role:
+                raise ValueError(f"{name}: an effect is on one role's metric")
         return self
 
     def _given(self, names: Sequence[str]) -> list[Any]:

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from analysis.explore.find import key_of
 from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
-from analysis.metrics.names import LEARNING, Constraint, parse_constraint, roles_of, split_metric
+from analysis.metrics.names import LEARNING, Constraint, joint, parse_constraint, roles_of, split_metric
 from analysis.results import schema as col
+from analysis.results.manifest import Manifest
 from analysis.results.sweep import Sweep
-from analysis.stats.estimate import scores
+from analysis.stats.estimate import Setting, measure_joint, scores
 from analysis.stats.intervals import LEVEL, reach
 from analysis.stats.sample_size import POWER, sufficient_documents
 from trials.errors import InputError
@@ -67,8 +68,22 @@ def gate(sweep: Sweep, requirements: Sequence[str], trial: str = BEST) -> Gate:
     row = _row(sweep, trial)
     for one in wanted:
         if one.metric not in sweep.metrics:
+            if joint([one.metric]):
+                row = {**row, **_measured(sweep, row, one.metric)}
+                continue
             raise InputError(f"{sweep.name} has not measured {one.metric}; it has {', '.join(sweep.metrics)}")
     return Gate(sweep, row, tuple(_ruling(sweep, row, one) for one in wanted), tuple(_caveats(sweep, trial)))
+
+
+def _measured(sweep: Sweep, row: Mapping[Any, Any], name: str) -> dict[str, float]:
+    """The columns of a metric of several roles that the sweep was not searched for."""
+    keys = next(one.keys for one in Manifest.read(sweep.folder).trials if one.key == row["key"])
+    setting = Setting([sweep.records[key] for key in keys], sweep.records.get(row["baseline"]))
+    found = measure_joint([setting], [name], sweep.half or ALL).get(name)
+    if found is None:
+        raise InputError(f"{sweep.name}: no {name}: the trial has not answered the base's documents of each role")
+    columns = {name: found.value, col.se(name): found.stderr, col.sd(name): found.sd}
+    return {key: float(one[0]) for key, one in (columns | {col.low(name): found.low, col.high(name): found.high}).items()}
 
 
 def _row(sweep: Sweep, trial: str) -> Mapping[Any, Any]:

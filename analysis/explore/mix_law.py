@@ -131,7 +131,7 @@ def _errors(sweep: Sweep, rows: pd.DataFrame) -> np.ndarray:
     ]
     split: Split = sweep.half or ALL
     errors = Errors(len(settings), sweep.judged, draws_for(len(settings)))
-    measured = measure_all(settings, split, watch=errors.add, also=sweep.judged)
+    measured = measure_all(settings, split, watch=errors.add, only=sweep.judged)
     return errors.draws(settings, measured, split)
 
 

@@ -31,6 +31,7 @@ from analysis.figures.mix import data as mix_data
 from analysis.figures.scene import evenly, kinds, named
 from analysis.figures.theme import LIGHT, MARKERS, WIDTH, broken, canvas, legend_above, short, themed
 from analysis.formatting import labels
+from analysis.metrics.definitions import JOINT_KINDS
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
@@ -176,7 +177,7 @@ def learnt(sweep: Sweep) -> Figure | None:
 
 def forgotten(sweep: Sweep) -> str | None:
     """The metric of forgetting: the first judged forgetting or drop, else any role's."""
-    kinds = ("forgetting", "drop")
+    kinds = (*JOINT_KINDS, "forgetting", "drop")
     for names in (sweep.judged, sweep.metrics):
         for kind in kinds:
             for name in names:

@@ -42,15 +42,15 @@ Multiple choice is answered right by guessing, too. Let each model know an answe
 the other model's guess, and let neither know a share u of the documents. Both are wrong in u (k-1)^2 / k^2 of the documents,
 and guessing alone loses and wins u (k-1) / k^2. So what guessing changes is the share where both are wrong over k - 1:
 
-    lost_adjusted   mean of lost - (1 - t_i) (1 - b_i) / (k_i - 1), after Harmon et al. 2025 (arXiv 2510.17776)
-    won_adjusted    mean of won - (1 - t_i) (1 - b_i) / (k_i - 1); gain = won_adjusted - lost_adjusted
+    lost_adjusted   mean of lost - (1 - t_i) (1 - b_i) / (k_i - 1), but at least 0 (Harmon et al. 2025, arXiv 2510.17776)
+    won_adjusted    the same of won
 
 The paper takes (1 - t) (1 - b) of the two means for the share where both are wrong, which is too small for models that know the
-same answers, and cuts its metrics off at 0. Below 0, fewer answers changed than independent guesses would change.
+same answers. At 0, no more answers changed than independent guesses would change.
 
 Of several roles, with f their forgetting rates:
 
-    mean_forgetting, worst_forgetting   the mean and the greatest f; undefined where one of them is
+    mean_forgetting, worst_forgetting   the mean and the greatest f over the replicates; undefined where one of them is
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +75,10 @@ class Kind:
     """Whether the metric depends on the base's answers."""
     unit: Callable[[Means], np.ndarray] | None = None
     """For a difference of shares: n times the effect of one document that flips (1; 1 / base for a rate)."""
+    floor: float = -np.inf
+    """A smaller value counts as this one, as do the ends of its interval."""
+    near: Callable[[Means, Means], "Kind"] | None = None
+    """For a metric with kinks: the smooth one that it is at these means, whose slopes are its own."""
 
 
 def _difference(column: str, sign: float) -> Kind:
@@ -148,7 +152,9 @@ GOLD_KINDS = {
 CLASS_KINDS = {f"gold_bpb_{part}_delta": _bits_delta(f".{part}") for part in CLASSES}
 CHANGES = ("lost", "won")
 CHANCE_KINDS = ("lost_adjusted", "won_adjusted")
-PAIRED_KINDS = {name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(())) for name in (*CHANGES, *CHANCE_KINDS)}
+PAIRED_KINDS = {
+    name: Kind(partial(_of_pairs, name), (name,), unit=lambda b: np.ones(()), floor=0.0) for name in (*CHANGES, *CHANCE_KINDS)
+}
 JOINT_KINDS = ("mean_forgetting", "worst_forgetting")
 RATES = (*JOINT_KINDS, "forgetting", "format_forgetting", "skill_forgetting")
 """Shares of the base's score, which are undefined where that is 0."""
@@ -168,12 +174,25 @@ def joint_kind(name: str, parts: Mapping[str, tuple[Kind, float]]) -> Kind:
     Its columns are COLUMN:ROLE, 0 at the documents of other roles, and part:ROLE, 1 at the role's own.
     """
 
-    def of(t: Means, b: Means) -> np.ndarray:
+    def rates(t: Means, b: Means) -> np.ndarray:
         sides = [[_own(means, role, kind.columns) for means in (t, b)] for role, (kind, _) in parts.items()]
-        rates = [kind.of(*both) for (kind, _), both in zip(parts.values(), sides, strict=True)]
-        together = np.stack(np.broadcast_arrays(*rates))
-        found: np.ndarray = together.mean(axis=0) if name == "mean_forgetting" else together.max(axis=0)
+        found = [kind.of(*both) for (kind, _), both in zip(parts.values(), sides, strict=True)]
+        return np.stack(np.broadcast_arrays(*map(np.atleast_1d, found)))
+
+    def worst(t: Means, b: Means) -> np.ndarray:
+        # along the last axis are replicates: the role that forgets most in their mean
+        place: np.ndarray = rates(t, b).mean(axis=-1, keepdims=True).argmax(axis=0)
+        return place
+
+    def of(t: Means, b: Means) -> np.ndarray:
+        found: np.ndarray = rates(t, b).mean(axis=0) if name == "mean_forgetting" else chosen(worst(t, b))(t, b)
         return found
+
+    def chosen(place: np.ndarray) -> Callable[[Means, Means], np.ndarray]:
+        return lambda t, b: np.take_along_axis(rates(t, b), place[None], axis=0)[0]
+
+    def near(t: Means, b: Means) -> Kind:
+        return Kind(chosen(worst(t, b)), tuple(columns))
 
     def unit(b: Means) -> np.ndarray:
         flips = [kind.unit(_own(b, role, kind.columns)) / share for role, (kind, share) in parts.items() if kind.unit]
@@ -182,7 +201,7 @@ def joint_kind(name: str, parts: Mapping[str, tuple[Kind, float]]) -> Kind:
 
     columns = [f"{column}:{role}" for role, (kind, _) in parts.items() for column in ("part", *kind.columns)]
     shares = all(kind.unit is not None for kind, _ in parts.values())
-    return Kind(of, tuple(columns), unit=unit if shares else None)
+    return Kind(of, tuple(columns), unit=unit if shares else None, near=near if name == "worst_forgetting" else None)
 
 
 def _own(means: Means, role: str, columns: Sequence[str]) -> Means:

@@ -92,7 +92,7 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
     kinds: tuple[str, ...] = (*KINDS, *PART_KINDS)
     shape = "ROLE.KIND"
     if len(parts) > 1:
-        kinds, shape = JOINT_KINDS, "ROLE+ROLE.KIND"
+        kinds, shape = JOINT_KINDS, "ROLE+ROLE.KIND, several benchmarks' roles without blanks,"
         plain = plain and LEARNING not in parts and len(set(parts)) == len(parts)
     elif role == LEARNING:
         kinds = LEARNING_KINDS
@@ -105,8 +105,11 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
     for part in parts:
         if roles is not None and part not in (known := sorted(roles)) and part != LEARNING:
             meant = difflib.get_close_matches(part, known, 1)
-            hint = f"did you mean {'+'.join(meant[0] if one == part else one for one in parts)}.{kind}? " if meant else ""
+            right = "+".join(sorted(meant[0] if one == part else one for one in parts)) if meant else ""
+            hint = f"did you mean {right}.{kind}? " if meant else ""
             raise InputError(f"{name}: no benchmark has the role {part!r}; {hint}the roles are {', '.join(known)}")
+    if parts != sorted(parts):
+        raise InputError(f"{name}: write {'+'.join(sorted(parts))}.{kind}, the roles in the order of the alphabet")
     return role, kind
 
 

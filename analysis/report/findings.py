@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.explore.failure_signatures import SIGNATURES, verdicts
 from analysis.formatting import labels, numbers
-from analysis.metrics.definitions import JOINT_KINDS, RATES
+from analysis.metrics.definitions import CHANCE_KINDS, JOINT_KINDS, RATES
 from analysis.metrics.names import LEARNING, roles_of, split_metric
 from analysis.results import schema as col
 from analysis.results.frame import oriented
@@ -79,6 +79,13 @@ def _undefined(sweep: Sweep) -> str | None:
     bases = sweep.complete_baselines
     rates = [name for name in sweep.judged if split_metric(name)[1] in RATES]
     rates = [name for name in rates if len(bases) and bases[col.searched(name)].isna().all()]
+    missing = [name for name in sweep.judged if split_metric(name)[1] in CHANCE_KINDS]
+    missing = [name for name in missing if len(bases) and bases[col.searched(name)].isna().all()]
+    if missing:
+        return (
+            f"No trial can be judged: {' and '.join(map(labels.metric_name, missing))} is undefined, since the base's record "
+            "does not hold the numbers of choices; search lost and won instead."
+        )
     known = {role for role in roles_of(rates) if f"{role}.value" in bases and bases[f"{role}.value"].notna().any()}
     rates = [name for name in rates if known.issuperset(roles_of([name]))]
     if not rates:

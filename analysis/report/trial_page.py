@@ -15,7 +15,7 @@ from analysis.figures.curve import curve
 from analysis.figures.scene import evenly
 from analysis.formatting import labels, numbers
 from analysis.formatting.table import Beside, Column, Table
-from analysis.metrics.names import LEARNING, LEARNING_KINDS, PART_KINDS
+from analysis.metrics.names import JOINT_KINDS, LEARNING, LEARNING_KINDS, PART_KINDS, joint
 from analysis.results.sweep import Sweep
 from analysis.stats.intervals import sign_test
 from trials.ledger.record import TrialRecord
@@ -65,6 +65,7 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
     record = sweep.records[row["key"]]
     names = labels.setting_names(sweep.space)
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
+    several = dict.fromkeys(name.partition(".")[0] for name in joint(sweep.metrics))
     kinds = {
         "base": "baseline (%)",
         "value": "this trial (%)",
@@ -82,7 +83,7 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
             [[role, *(numbers.both(row, f"{role}.{kind}") for kind in kinds)] for role in roles],
         ),
         phases=_phases(record),
-        parts=[(role, parts) for role in (LEARNING, *roles) if (parts := _parts(sweep, row, role))],
+        parts=[(role, parts) for role in (LEARNING, *roles, *several) if (parts := _parts(sweep, row, role))],
         curves=[(name, drawn) for name, drawn in curves if drawn],
         flips=list(_flips(sweep, row, roles)),
         command="" if record.imported is not None else command(sweep, row["key"]),
@@ -100,7 +101,7 @@ def _phases(record: TrialRecord) -> Table:
 
 
 def _parts(sweep: Sweep, row: Mapping[Any, Any], role: str) -> list[tuple[str, Beside]]:
-    kinds = LEARNING_KINDS if role == LEARNING else PART_KINDS
+    kinds = LEARNING_KINDS if role == LEARNING else JOINT_KINDS if "+" in role else tuple(PART_KINDS)
     names = [name for kind in kinds if (name := f"{role}.{kind}") in sweep.metrics and not np.isnan(row[name])]
     return [(labels.axis(name).removeprefix(f"{role} "), numbers.both(row, name)) for name in names]
 

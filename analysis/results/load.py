@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.formatting import labels
-from analysis.metrics.definitions import PAIRED_KINDS
+from analysis.metrics.definitions import JOINT_KINDS, PAIRED_KINDS
 from analysis.metrics.names import Criteria, metric_names, split_metric
 from analysis.results import schema as col
 from analysis.results.frame import add_front, add_judgement, baseline_frame, failure_frame, trial_frame
@@ -19,7 +19,7 @@ from analysis.results.outcomes import KeyOutcome, TrialOutcome
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.bootstrap import Errors, draws_for
-from analysis.stats.estimate import Measured, Setting, empty, measure_all, scores
+from analysis.stats.estimate import Measured, Setting, Watch, empty, measure_all, measure_joint, scores
 from analysis.stats.posterior import Judgement, judge
 from analysis.stats.untrained import Untrained, untrained, untrained_values
 from trials.ledger.outcomes import ALL, REPORT, SEARCH, Split
@@ -53,17 +53,12 @@ def _load(folder: Path) -> Sweep:
     # the draws are collected in the same pass over the outcomes that measures, for unpacking them takes most of the time
     draws = draws_for(len(settings))
     errors = Errors(len(settings), criteria.metrics, draws, " ".join(key for one in trials for key in one.trial.keys))
-    whole = measure_all(settings, ALL, watch=errors.add, only=criteria.metrics if halves else None, also=criteria.metrics)
-    measured = measure_all(settings, quoted, also=criteria.metrics) if halves else whole
+    whole, measured, seen = _measured(settings, criteria.metrics, halves, errors.add)
     records = {key: outcome.record for key, outcome in outcomes.items() if outcome.record is not None}
     labels.learn_scales(records.values())
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
     reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
-
-    seen = measure_all(settings, searched, errors=False, also=criteria.metrics) if halves else measured
-    if halves and (paired := [name for name in criteria.metrics if split_metric(name)[1] in PAIRED_KINDS]):
-        seen |= measure_all(settings, searched, errors=False, only=paired)
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
     points = _points(baselines, criteria.metrics, quoted, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)
@@ -91,6 +86,22 @@ def _load(folder: Path) -> Sweep:
         draws=judgement.draws,
         base_draws=bases.draws,
     )
+
+
+def _measured(
+    settings: Sequence[Setting], wanted: Sequence[str], halves: bool, watch: Watch
+) -> tuple[dict[str, Measured], dict[str, Measured], dict[str, Measured]]:
+    """The metrics on all documents (with `halves` the `wanted` ones alone), on those that are quoted, and on those that the
+    search saw, these without errors."""
+    if not halves:
+        whole = measure_all(settings, watch=watch) | measure_joint(settings, wanted, watch=watch)
+        return whole, whole, whole
+    whole = measure_all(settings, watch=watch, only=wanted)
+    quoted = measure_all(settings, REPORT) | measure_joint(settings, wanted, REPORT)
+    seen = measure_all(settings, SEARCH, errors=False)
+    if paired := [name for name in wanted if split_metric(name)[1] in (*PAIRED_KINDS, *JOINT_KINDS)]:
+        seen |= measure_all(settings, SEARCH, errors=False, only=paired)
+    return whole, quoted, seen
 
 
 def trials(*folders: Path | str) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class Errors:
             if label not in self._weights:
                 self._weights[label] = weights(own.clusters, len(self._draws))
             # Bayesian bootstrap. Settings and sweeps share the weights, so that errors they share (as the base's) cancel.
-            redrawn = own.redrawn(kind, self._weights[label]).mean(axis=2)
+            redrawn = np.maximum(own.redrawn(kind, self._weights[label]).mean(axis=2), kind.floor)
             whole = np.isfinite(redrawn).all(axis=0)  # a document without a value: the setting keeps its scores' standard error
             places = everywhere[whole]
             # A redrawn value is a draw of the true one (Rubin 1981), and an error is what was measured less the truth: a metric

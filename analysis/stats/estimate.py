@@ -73,7 +73,8 @@ def measure(
     """Every metric of one setting by name, and of those of several roles the ones that `also` names; None where it is
     undefined."""
     found = {}
-    for name, one in measure_all([Setting(records, base)], split, also=also).items():
+    settings = [Setting(records, base)]
+    for name, one in (measure_all(settings, split) | measure_joint(settings, also, split)).items():
         if one.known[0]:
             value, stderr, sd = (None if np.isnan(x[0]) else float(x[0]) for x in (one.value, one.stderr, one.sd))
             found[name] = None if value is None else Estimate(value, stderr, bool(one.paired[0]), sd)
@@ -89,10 +90,9 @@ def measure_all(
     errors: bool = True,
     watch: Watch | None = None,
     only: Collection[str] | None = None,
-    also: Iterable[str] = (),
 ) -> dict[str, Measured]:
-    """Every metric by name, or `only` these; arrays in the settings' order. Without `errors` only values, in a tenth of the
-    time, and documents lost and won where `only` names them. Metrics of several roles are those that `only` or `also` names.
+    """Every metric of one role by name, or `only` these and those of several roles among them; arrays in the settings' order.
+    Without `errors` only values, in a tenth of the time, and PAIRED_KINDS where `only` names them.
 
     `watch` is called with a role, the settings' places and their answers wherever these pair with the baseline's.
     """
@@ -118,18 +118,30 @@ def measure_all(
                     continue
                 whole = found.setdefault(f"{role}.{name}", empty(len(settings)))
                 _put(whole, places, _measured(name, kind, columns, pairing if errors else None))
-        for name in dict.fromkeys(joint([*(only or ()), *also])):
-            role, kind_name = split_metric(name)
-            if (pairing := answers([one.records for one in group], base, role, split)) is not None:
-                if watch is not None:
-                    watch(role, places[pairing[1]], pairing[0])
-                whole = found.setdefault(name, empty(len(settings)))
-                kind = pairing[0].kind(kind_name)
-                joined = _Joint(pairing, len(group))
-                _put(whole, places, _measured(kind_name, kind, joined, pairing if errors else None))
         for name, values in _learning(group).items():
             whole = found.setdefault(name, empty(len(settings)))
             _put(whole, places, values)
+    return found | measure_joint(settings, only or (), split, errors, watch)
+
+
+def measure_joint(
+    settings: Sequence[Setting], names: Iterable[str], split: Split = ALL, errors: bool = True, watch: Watch | None = None
+) -> dict[str, Measured]:
+    """Those of the metrics `names` that are of several roles, as `measure_all` gives those of one; for settings that answered
+    the base's documents in each role."""
+    found: dict[str, Measured] = {}
+    wanted = [split_metric(name) for name in joint(names)]
+    for places, group in _groups(settings) if wanted else ():
+        for role in dict.fromkeys(role for role, _ in wanted):
+            pairing = answers([one.records for one in group], group[0].base, role, split)
+            if pairing is None:
+                continue
+            if watch is not None:
+                watch(role, places[pairing[1]], pairing[0])
+            columns = _Joint(pairing, len(group))
+            for kind in (kind for of_role, kind in wanted if of_role == role):
+                whole = found.setdefault(f"{role}.{kind}", empty(len(settings)))
+                _put(whole, places, _measured(kind, pairing[0].kind(kind), columns, pairing if errors else None))
     return found
 
 
@@ -237,6 +249,11 @@ class _Joint(_Columns):
         self.base_n, self.n = own.n, np.full(t, float(own.n))
         self.there = np.isin(np.arange(t), places)
 
+    def possible(self, kind: Kind) -> tuple[float, float]:
+        """Shares that are better when higher are lost at most."""
+        nothing = {name: self.base[name] if name.startswith("part:") else 0 * self.base[name] for name in kind.columns}
+        return -np.inf, 1.0 if kind.unit is not None and np.all(kind.of(nothing, self.base) == 1) else np.inf
+
 
 _TINY = 1e-300  # in place of a base of 0, for which a forgetting rate is undefined
 _NOISE = 1e-14  # a variance of shares below is 0: where no document changed, differences in place of slopes leave a last digit
@@ -309,13 +326,15 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
         else:
             low, high = intervals.skewed_interval(value, variance, steps, skew)
             # fewer documents say too little of the tails of a metric that has no bounds
-            low, high = (np.where(n < intervals.FEWEST, np.nan, end) for end in (low, high))
+            few = n < intervals.FEWEST if pairing is None else np.minimum(n, pairing[0].fewest) < intervals.FEWEST
+            low, high = (np.where(few, np.nan, end) for end in (low, high))
         if name == "worst_forgetting":  # the greatest of several estimates is too large, whichever role's error made it so
             roles = sum(column.startswith("part:") for column in kind.columns)
             low = value - (value - low) * (intervals.reach(n - 1, roles) / intervals.reach(n - 1))
         known = np.full(t, True) if name in KINDS else columns.measured(kind)
         least, most = columns.possible(kind)
-        low, high = np.clip(low, least, most), np.clip(high, least, most)
+        least = max(least, kind.floor)
+        value, low, high = np.maximum(value, kind.floor), np.clip(low, least, most), np.clip(high, least, most)
         return Measured(
             value, np.sqrt(variance), sd, low, high, np.full(t, least), np.full(t, most), paired, known & columns.there
         )

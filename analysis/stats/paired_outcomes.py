@@ -12,6 +12,8 @@ from analysis.metrics.definitions import JOINT_KINDS, Kind, Means, joint_kind, k
 from trials.ledger.outcomes import ALL, REPORT, SHARES_SCALE, Scale, Split, of_document, stack
 from trials.ledger.record import TrialRecord
 
+_LABELS = 2**32  # a cluster's label is smaller
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -28,6 +30,13 @@ class Answers:
     joint: Mapping[str, Kind] = field(default_factory=dict)
     """By name, the kinds of answers to several roles, which have no others."""
     _sums: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def fewest(self) -> int:
+        """Clusters of the role that has the fewest."""
+        roles = [values for name, values in self.base.items() if name.startswith("part:")]
+        own = (int(np.logical_or.reduceat(part > 0, self.starts).sum()) for part in roles)
+        return min(own, default=len(self.clusters))
 
     @property
     def n(self) -> int:
@@ -48,6 +57,7 @@ class Answers:
         """
         tuned = {name: self.tuned[name].mean(axis=2, dtype=float) for name in kind.columns}
         base = {name: self.base[name].mean(dtype=float) for name in kind.columns}
+        kind = kind if kind.near is None else kind.near(tuned, base)
         t, r, n = self.tuned[kind.columns[0]].shape
         moved = np.zeros((t, r, n))
         for name in kind.columns:
@@ -98,15 +108,16 @@ def slope(kind: Kind, tuned: Means, base: Means, name: str, side: int) -> np.nda
 
 
 def answers(
-    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, split: Split
+    settings: Sequence[Sequence[TrialRecord]], base: TrialRecord | None, role: str, split: Split, first: int = 0
 ) -> tuple[Answers, np.ndarray] | None:
     """The answers of the settings that answered the base's documents, and the settings' places.
 
     All settings have the same number of replicates. None where none pairs, or where the split has fewer than two clusters.
-    `role` may be several, ROLE+ROLE.
+    `role` may be several, ROLE+ROLE. `first` is the label of the first document where a record has no clusters.
     """
     if "+" in role:
-        return _together({one: answers(settings, base, one, split) for one in role.split("+")})
+        roles = enumerate(role.split("+"), 1)
+        return _together({one: answers(settings, base, one, split, place * _LABELS) for place, one in roles})
     own = base.outcomes.get(role) if base is not None else None
     if own is None:
         return None
@@ -117,7 +128,7 @@ def answers(
         next((side.column(name) for side in sides if name in side.columns), None) for name in ("half", "cluster")
     )
     keep = np.arange(own.n) if split == ALL or in_half is None else np.flatnonzero(in_half == (split == REPORT))
-    labels = np.arange(own.n) if labels is None else labels
+    labels = first + np.arange(own.n) if labels is None else labels
     keep = keep[np.argsort(labels[keep], kind="stable")]
     clusters, starts = np.unique(labels[keep], return_index=True)
     if not pairs or len(clusters) < 2:
@@ -142,7 +153,7 @@ def answers(
 
 
 def _together(found: Mapping[str, tuple[Answers, np.ndarray] | None]) -> tuple[Answers, np.ndarray] | None:
-    """The answers to the documents of all roles, one role after the other, for the settings that pair in each.
+    """The answers to the documents of all roles, for the settings that pair in each. A document of two roles is one cluster.
 
     A column is 0 at the documents of other roles; `part` is 1 at a role's own, so that a role's mean is one column's over the
     other's, whatever weights the documents get.
@@ -154,7 +165,9 @@ def _together(found: Mapping[str, tuple[Answers, np.ndarray] | None]) -> tuple[A
     common = np.array(sorted(places))
     kept = {role: np.isin(one[1], common) for role, one in known.items()}
     n = sum(own.n for own, _ in known.values())
-    tuned, base, clusters, starts, begin = {}, {}, [], [], 0
+    tuned, base, begin = {}, {}, 0
+    labels = np.concatenate([np.repeat(own.clusters, np.diff([*own.starts, own.n])) for own, _ in known.values()])
+    order = np.argsort(labels, kind="stable")
     parts: dict[str, tuple[Kind, float]] = {}
     for role, (own, _) in known.items():
         kind = own.kind("forgetting")
@@ -165,12 +178,11 @@ def _together(found: Mapping[str, tuple[Answers, np.ndarray] | None]) -> tuple[A
             of_tuned, of_base = np.zeros(shape, np.float32), np.zeros(n, np.float32)
             of_tuned[..., at] = 1.0 if column == "part" else own.tuned[column][kept[role]]
             of_base[at] = 1.0 if column == "part" else own.base[column]
-            tuned[f"{column}:{role}"], base[f"{column}:{role}"] = of_tuned, of_base
-        clusters.append(own.clusters)
-        starts.append(own.starts + begin)
+            tuned[f"{column}:{role}"], base[f"{column}:{role}"] = of_tuned[..., order], of_base[order]
         begin += own.n
     joint = {name: joint_kind(name, parts) for name in JOINT_KINDS}
-    return Answers(tuned, base, np.concatenate(clusters), np.concatenate(starts), joint=joint), common
+    clusters, starts = np.unique(labels[order], return_index=True)
+    return Answers(tuned, base, clusters, starts, joint=joint), common
 
 
 def _same(record: TrialRecord, role: str, documents: str) -> bool:

@@ -113,7 +113,7 @@ def interim(
         ):
             first = first_documents(found[0], share)
             own = Part.of(first, kind)
-            values[found[1], k] = first.value(kind)[:, 0]
+            values[found[1], k] = np.maximum(first.value(kind)[:, 0], kind.floor)
             influence = np.zeros((len(records), own.influence.shape[1]))
             influence[found[1]] = own.influence
             part = Part(influence, own.flip)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import ALL_KINDS, CHANCE_KINDS, JOINT_KINDS
+from analysis.metrics.definitions import ALL_KINDS, JOINT_KINDS
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.stats.bootstrap import Errors
-from analysis.stats.estimate import Setting, measure_all
+from analysis.stats.estimate import Setting, measure_all, measure_joint
 from trials.ledger.outcomes import Split
 from trials.ledger.record import TrialRecord
 
@@ -54,7 +54,7 @@ def untrained(baselines: Sequence[TrialRecord | None], names: Sequence[str], spl
     """The bases with their errors."""
     settings = _settings(baselines)
     collected = Errors(len(settings), names, draws)
-    measured = measure_all(settings, split, watch=collected.add, also=names)
+    measured = measure_all(settings, split, watch=collected.add) | measure_joint(settings, names, split, watch=collected.add)
     errors = collected.draws(settings, measured, split)
     errors[:, :, [_certain(name) for name in names]] = 0.0
     return Untrained(untrained_values(baselines, names, split), errors)
@@ -65,6 +65,6 @@ def _settings(baselines: Sequence[TrialRecord | None]) -> list[Setting]:
 
 
 def _certain(name: str) -> bool:
-    """Whether the metric is the same for every base: it compares a model with its base, and guesses are left in."""
+    """Whether the metric compares a model with its base."""
     role, kind = split_metric(name)
-    return role == LEARNING or kind in JOINT_KINDS or (ALL_KINDS[kind].base and kind not in ("base", *CHANCE_KINDS))
+    return role == LEARNING or kind in JOINT_KINDS or (ALL_KINDS[kind].base and kind != "base")

@@ -106,7 +106,7 @@ def _metric_problem(metric: str, config: SweepConfig, known: Sequence[str]) -> s
         if one is not None and kind in MARKER_KINDS and "strict" in MARKER_KINDS[kind].columns and one.flexible == one.filter:
             return f"{metric!r} needs eval.{role}.flexible to be a laxer filter than eval.{role}.filter; both are {one.filter}"
         return None
-    if "+" in role:
+    if "+" in role or kind in JOINT_KINDS:
         try:
             split_metric(metric, config.eval)
         except InputError as error:

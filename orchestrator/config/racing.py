@@ -30,7 +30,7 @@ def _obstacles(config: SweepConfig) -> Iterator[str]:
 def apart(config: SweepConfig, metrics: Iterable[str]) -> Iterator[str]:
     """Why trials cannot be compared on a part of the documents of these metrics' roles."""
     for metric in joint(metrics := list(metrics)):
-        yield f"trials are compared on a part of each role's documents, and {metric} is of several roles"
+        yield f"{metric} is of several roles, whose documents are answered one role after the other; leave it, or this, out"
     for role in dict.fromkeys(metric.partition(".")[0] for metric in metrics):
         evaluation = config.eval.get(role)
         varied = [path for path in config.paths() if path.startswith(f"eval.{role}.")]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from analysis.metrics.definitions import CHANCE_KINDS, RATES
-from analysis.metrics.names import roles_of, split_metric
+from analysis.metrics.names import joint, roles_of, split_metric
 from orchestrator.sweep.queue import PendingTrial
 from trials.ledger.record import Failure, TrialRecord
 
@@ -89,7 +89,11 @@ def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wan
     undefined = [name for name, kind in missing.items() if kind in RATES]
     if not undefined:
         return None
-    roles = [role for role in roles_of(undefined) if metrics.get(f"{role}.forgetting") is None] or roles_of(undefined)
+    roles = [role for role in roles_of(undefined) if metrics.get(f"{role}.forgetting") is None]
+    if not roles and joint(undefined):
+        names = ", ".join(joint(undefined))
+        return f"{names}: unknown, since baseline {baseline.key} has no answers to the documents of some role"
+    roles = roles or roles_of(undefined)
     instead = " or ".join(f"{role}.{kind}" for role in roles for kind in ("drop", "gold_bpb_delta"))
     return (
         f"{', '.join(undefined)}: undefined, since {baseline.spec.base.model} scores 0 on {', '.join(roles)} before any "

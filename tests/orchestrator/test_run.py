@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import sys
 
 import pytest
 
@@ -37,8 +36,6 @@ def test_finished_sweep_starts_no_ray(parts, tmp_path, monkeypatch):
 
 
 def test_unfit_folder_of_ray_is_found_before_any_input_is_read(parts, tmp_path, monkeypatch):
-    if "ray" in sys.modules:  # a test before this one may have left its Ray, and then no folder is needed
-        monkeypatch.setattr(sys.modules["ray"], "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
     monkeypatch.setattr(run, "pinned", lambda *_: pytest.fail("reads inputs first"))
     console = Terminal(file=io.StringIO(), width=160)

@@ -428,7 +428,7 @@ def test_adjusted_changes_leave_out_what_guessing_would_change(record):
     found = measure([tuned], base)
     # both are wrong in the third of two choices and in the fifth of four
     assert found["math.lost_adjusted"].value == pytest.approx(3 / 8 - (1 + 1 / 3) / 8)
-    assert found["math.won_adjusted"].value == pytest.approx(0 / 8 - (1 + 1 / 3) / 8)
+    assert found["math.won_adjusted"].value == 0.0
     assert found["math.lost_adjusted"].paired
 
 
@@ -444,8 +444,15 @@ def test_adjusted_changes_of_models_that_know_or_guess_are_the_changes_of_what_t
     found = measure_all([Setting([tuned], base)])
     for name, changed in (("lost", lost), ("won", won)):
         adjusted, plain = found[f"math.{name}_adjusted"], found[f"math.{name}"]
-        assert adjusted.low[0] <= 0.75 * changed <= adjusted.high[0]
+        assert 0 <= adjusted.low[0] <= 0.75 * changed <= adjusted.high[0]
         assert plain.low[0] > 0.75 * changed, "guesses that differ are no change of knowledge"
+
+
+def test_trial_that_loses_nothing_has_lost_nothing_beyond_chance_whatever_it_wins(record):
+    base = record({"math": {"score": [0, 0, 0, 1], "choices": [4] * 4}}, baseline=True)
+    trials = [record({"math": {"score": [1] * won + [0] * (3 - won) + [1], "choices": [4] * 4}}) for won in range(4)]
+    found = measure_all([Setting([one], base) for one in [*trials, base]])["math.lost_adjusted"]
+    assert found.value.tolist() == [0.0] * 5
 
 
 def test_adjusted_changes_need_the_number_of_choices(record):

@@ -34,14 +34,14 @@ from tests.factories.configs import assert_reported, both, in_search
             "math.won is better when larger",
         ),
         (
-            in_search(constraints=["math+commonsense.worst_forgetting <= 10"]),
-            "- math+commonsense",
-            "'math+commonsense.worst_forgetting <= 10.0' holds for every trial: worst_forgetting is a share; for 10 %",
+            in_search(constraints=["commonsense+math.worst_forgetting <= 10"]),
+            "- commonsense+math",
+            "'commonsense+math.worst_forgetting <= 10.0' holds for every trial: worst_forgetting is a share; for 10 %",
         ),
         (
-            in_search(constraints=["math+knowlege.worst_forgetting <= 10%"]),
-            "- math+knowlege",
-            "math+knowlege.worst_forgetting: no benchmark has the role 'knowlege'",
+            in_search(constraints=["knowlege+math.worst_forgetting <= 10%"]),
+            "- knowlege+math",
+            "knowlege+math.worst_forgetting: no benchmark has the role 'knowlege'",
         ),
         (
             in_search(objectives=[{"metric": "math.won_adjusted", "direction": "minimize"}]),

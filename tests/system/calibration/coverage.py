@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.metrics.definitions import JOINT_KINDS, PAIRED_KINDS
+from analysis.metrics.definitions import CHANGES, JOINT_KINDS
 from tests.system.calibration.claims import Claim
 from tests.system.calibration.worlds import Bits, Exchanged, Marked, Part, Shares, Suite, answers, measured, truth
 
@@ -52,17 +52,23 @@ CASES = [
     ),
     *(Case(f"{r} seeds that agree, 0.5 % lost", "gain", Shares(0.6, 0.0, 0.0, 0.0, 0.0), -0.013, 200, r) for r in (2, 3, 5)),
     Case("5 seeds that differ", "forgetting", Shares(0.5, 0.15, 0.2, 0.06), -0.3, 300, 5),
-    *(Case(f"{n} documents", kind, Exchanged(EVEN), -0.1, n) for kind in PAIRED_KINDS for n in (20, 100, 300)),
+    *(Case(f"{n} documents", kind, Exchanged(EVEN), -0.1, n) for kind in CHANGES for n in (20, 100, 300)),
+    *(
+        Case(f"{n} documents, {shift:+}", kind, Exchanged(EVEN), sign * shift, n)
+        for kind, sign in (("lost_adjusted", -1), ("won_adjusted", 1))
+        for n in (20, 100, 300)
+        for shift in (0.4, 1.0)
+    ),
     *(
         Case("1 % lost, 300 documents", kind, Exchanged(Shares(0.6, 0.0, 0.0, 0.0, 0.0)), -0.026, 300)
         for kind in ("lost", "lost_adjusted")
     ),
     *(Case("148 documents in fours", kind, Exchanged(EVEN), -0.1, 148, cluster=4) for kind in ("lost", "lost_adjusted")),
     *(
-        Case(f"{r} seeds that {how}", kind, Exchanged(Shares(0.6, 0.1, 0.15, seeds, luck)), -0.05, 300, r)
+        Case(f"{r} seeds that {how}", kind, Exchanged(Shares(0.6, 0.1, 0.15, seeds, luck)), shift, 300, r)
         for r in (2, 3, 5)
         for how, seeds, luck in (("agree", 0.0, 0.0), ("are lucky", 0.0, 0.2), ("differ", 0.04, 0.1))
-        for kind in ("lost", "lost_adjusted")
+        for kind, shift in (("lost", -0.05), ("lost_adjusted", -1.0))
     ),
     *(Case(f"{n} documents", f"{kind}_forgetting", MARKED, -0.3, n) for kind in ("format", "skill") for n in (12, 50, 200)),
     *(
@@ -86,8 +92,12 @@ CASES = [
         )
     ),
     Case("2 roles, one of which is lost alone", "worst_forgetting", Suite((Shares(0.6, topic=(1.0, -0.5)), EVEN)), -0.1, 100),
-    Case("3 roles, 3 seeds that differ", "mean_forgetting", Suite((Shares(0.6, seeds=0.04),) * 3), -0.2, 200, 3),
-    Case("3 roles, 3 seeds that differ", "worst_forgetting", Suite((Shares(0.6, seeds=0.04),) * 3), -0.2, 200, 3),
+    *(
+        Case(f"3 roles, 3 seeds that differ{much}", kind, Suite((Shares(0.6, seeds=seeds),) * 3), -0.2, 200, 3)
+        for kind in JOINT_KINDS
+        for much, seeds in (("", 0.04), (" much", 0.3))
+    ),
+    *(Case("50 and 1,000 documents", kind, Suite((EVEN, EVEN), (1, 20)), -0.2, 50) for kind in JOINT_KINDS),
     Case("2 seeds", "format_forgetting", Marked(Shares(0.8, seeds=0.1), Shares(0.6), 1.0, 0.5), -0.3, 100, 2),
     Case(
         "3 seeds that agree", "skill_forgetting", Marked(Shares(0.8, luck=0.0), Shares(0.6, luck=0.0), 1.0, 0.5), -0.3, 100, 3

@@ -130,9 +130,11 @@ class Exchanged:
 
 @dataclass(frozen=True)
 class Suite:
-    """Several roles, each with as many documents."""
+    """Several roles."""
 
     roles: tuple[Shares, ...]
+    sizes: tuple[float, ...] = ()
+    """Their documents by those of the case; as many without it."""
 
     def rates(self, shifts: np.ndarray) -> np.ndarray:
         """The forgetting rates (roles, t) over all documents and seeds."""
@@ -178,7 +180,9 @@ def answers(
 ) -> Answers:
     """Of t settings with these `shifts` to n documents of each role, of which each `cluster` are copies of one."""
     if isinstance(part, Suite):
-        each = [(answers(one, random, shifts, n, r, cluster), np.arange(len(shifts))) for one in part.roles]
+        sizes = [int(n * size) for size in part.sizes or np.ones(len(part.roles))]
+        own = [answers(one, random, shifts, size, r, cluster) for one, size in zip(part.roles, sizes, strict=True)]
+        each = [(one, np.arange(len(shifts))) for one in own]
         together = _together({f"role{number}": one for number, one in enumerate(each)})
         assert together is not None
         return together[0]
@@ -207,7 +211,7 @@ def truth(part: Part | Suite, name: str, shifts: np.ndarray) -> np.ndarray:
         whole: np.ndarray = rates.mean(axis=0) if name == "mean_forgetting" else rates.max(axis=0)
         return whole
     tuned, base = part.means(shifts)
-    found: np.ndarray = np.broadcast_to(ALL_KINDS[name].of(tuned, base), shifts.shape)
+    found: np.ndarray = np.maximum(np.broadcast_to(ALL_KINDS[name].of(tuned, base), shifts.shape), ALL_KINDS[name].floor)
     return found
 
 
