@@ -26,10 +26,8 @@ STAGES = (0.125, 0.25, 0.5)
 """Shares of a role's clusters after which racing judges a trial."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BYTES = {"b:": lambda n: -(-n // 8), "h:": lambda n: 2 * n, "f:": lambda n: 4 * n, "u:": lambda n: 4 * n}
-_OF_A_DOCUMENT = (
-    "half",
-    "cluster",
-)  # equal for every model, as are bytes, weights, choices: only the baseline keeps them
+_OF_A_DOCUMENT = ("half", "cluster")
+"""Equal for every model, as are bytes, weights and choices, so only the baseline keeps them."""
 
 
 class Scale(BaseModel):
