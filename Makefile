@@ -100,10 +100,11 @@ check: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+# For the oldest Python: Debian 12 has 3.11.2, and a package may require a later 3.11.
 # The lock leaves out CUDA packages: torch's own wheel requires them, and a lock would force them on machines without a GPU.
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra docs --upgrade --quiet --no-annotate --no-header pyproject.toml \
+	$(BIN)/uv pip compile --universal --python-version 3.11.0 --extra dev --extra docs --upgrade --quiet --no-annotate --no-header pyproject.toml \
 	    | grep -v -E '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
