@@ -77,8 +77,8 @@ class FailurePolicy:
 
 
 def undefined_on(baseline: TrialRecord, metrics: Mapping[str, float | None], wanted: Iterable[str]) -> str | None:
-    """Names the wanted metrics that are undefined on a baseline: rates of a score of 0, and adjusted changes where a number of
-    choices is unknown. Says what to do instead; None without any."""
+    """Names the wanted metrics that are undefined on a baseline: rates of a score of 0, adjusted changes where a number of
+    choices is unknown, and metrics of several roles without answers. Says what to do instead; None without any."""
     missing = {name: split_metric(name)[1] for name in wanted if metrics.get(name) is None}
     adjusted = [name for name, kind in missing.items() if kind in CHANCE_KINDS]
     if adjusted:

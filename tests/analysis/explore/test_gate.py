@@ -121,3 +121,19 @@ def test_replicates_are_counted_as_seeds(builder):
     (ruling,) = gate(sweep, ["commonsense.gain >= 0.1"]).rulings
     assert ruling.seeds == 3
     assert "50 documents, 3 seeds" in lines(gate(sweep, ["commonsense.gain >= 0.1"]))[1]
+
+
+def test_suite_is_gated_though_no_search_was_for_it(usual):
+    name = "commonsense+math.worst_forgetting"
+    row = usual.load().front.iloc[0]
+    worst = max(row["commonsense.forgetting"], row["math.forgetting"])
+    found = gate(usual.load(), [f"{name} <= 1", f"{name} <= -1"])
+    assert decisions(found) == ["holds", "broken"]
+    assert found.rulings[0].row[name] == pytest.approx(worst)
+    assert found.rulings[0].documents == 100
+
+
+def test_suite_that_did_not_answer_the_bases_documents_is_refused(builder):
+    sweep = builder.baseline().add((26, 37), documents=False).load()
+    with pytest.raises(InputError, match="has not answered the base's documents of each role"):
+        gate(sweep, ["commonsense+math.worst_forgetting <= 0.1"], trial="#0")

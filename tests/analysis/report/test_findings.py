@@ -90,6 +90,11 @@ def test_headline_says_that_a_rate_is_undefined_where_the_base_scores_0(builder,
     )
 
 
+def test_headline_says_that_numbers_of_choices_are_unknown(builder):
+    sweep = builder.baseline().add((18, 39)).add((19, 38)).load(constraints=["math.lost_adjusted <= 10%"])
+    assert headline(sweep).startswith("No trial can be judged: math lost beyond chance is undefined")
+
+
 def test_best_without_a_value_on_the_report_half_is_not_quoted(usual):
     sweep = usual.load(objectives=[{"metric": "math.forgetting", "direction": "minimize"}], constraints=[])
     sweep.trials[["math.forgetting", col.corrected("math.forgetting")]] = float("nan")

@@ -24,6 +24,13 @@ def test_page_has_the_roles_and_the_flips(tmp_path):
     assert [flip.p for flip in page.flips] == [pytest.approx(2 / 2**6), pytest.approx(2 / 2**3)]
 
 
+def test_page_has_the_forgetting_of_a_suite_that_decides(tmp_path):
+    builder = Builder(tmp_path).baseline((20, 40)).add((26, 37))
+    sweep = builder.load(constraints=["commonsense+math.worst_forgetting <= 10%"])
+    parts = dict(point(sweep, sweep.trials.iloc[0].to_dict(), "").parts)
+    assert [name for name, _ in parts["commonsense+math"]] == ["worst forgetting (% of the base)"]
+
+
 def test_documents_of_one_cluster_flip_once(tmp_path):
     builder = Builder(tmp_path).baseline((20, 40)).add((26, 37))
     documents = builder.ledger.documents(builder.base.key)

@@ -33,6 +33,7 @@ def test_multi_fidelity_is_off_by_default_and_allowed_with_the_gaussian_process(
         ("derive", {"strength": [0.5]}, "leave out `derive`"),
         ("resources.trials_per_pass", 2, "resources.trials_per_pass: 1"),
         ("search.constraints", ["learning.loss <= 2"], "no metrics of learning"),
+        ("search.constraints", ["commonsense+math.worst_forgetting <= 0.1"], "is of several roles"),
         ("space.eval.math.seed", {"type": "categorical", "choices": [0, 1]}, "eval.math.seed cannot be searched"),
     ],
 )

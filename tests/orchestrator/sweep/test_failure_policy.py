@@ -102,3 +102,12 @@ def test_adjusted_changes_of_a_baseline_without_numbers_of_choices_are_undefined
     reason = undefined_on(baseline, metrics, ["math.won_adjusted", "knowledge.lost_adjusted"])
     assert reason is not None
     assert reason.startswith("math.won_adjusted: undefined, since a document of baseline k has no known number of choices")
+
+
+def test_suite_without_answers_is_not_said_to_score_0(spec):
+    baseline = TrialRecord(key="k", state="complete", spec=spec.baseline())
+    metrics = {"commonsense.forgetting": 0.0, "math.forgetting": 0.0}
+    reason = undefined_on(baseline, metrics, ["commonsense+math.worst_forgetting"])
+    assert reason is not None and reason.endswith("since baseline k has no answers to the documents of some role")
+    scores_0 = undefined_on(baseline, metrics | {"math.forgetting": None}, ["commonsense+math.worst_forgetting"])
+    assert scores_0 is not None and "scores 0 on math before" in scores_0

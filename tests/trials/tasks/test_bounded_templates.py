@@ -27,10 +27,10 @@ TIME, MEMORY, TEXT = "may compute 2 s", "may fill 1 GiB of memory", "may write 4
         ("{{ question * n }}", MEMORY),
         ("{{ '%*d' % (n * 2, 1) }}", MEMORY),
         ("{{ ''.encode().ljust(n * 2) | length }}", MEMORY),
-        # a slow machine needs more than 2 s to fill 1 GiB
+        # begins large: a slow machine needs more than 2 s to fill 1 GiB step by step
         (
-            "{% set n = namespace(l=[1]) %}{% for i in range(99) %}{% set n.l = n.l + n.l %}{% endfor %}",
-            f"{TIME}|{MEMORY}",
+            "{% set n = namespace(l=[question] * 50000000) %}{% for i in range(99) %}{% set n.l = n.l + n.l %}{% endfor %}",
+            MEMORY,
         ),
         ("{% set l = [1] %}{% set _ = l.extend(l) %}", "SecurityError"),
         ("{{ ([[0] * 1000000] * 3000) | sum(start=[]) | length }}", f"{TIME}|{MEMORY}"),
