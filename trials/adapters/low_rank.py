@@ -23,6 +23,19 @@ class Converted(LoraVariant):
         return result + (trained - initial) * module.scaling[active_adapter]
 
 
+class Square(LoraVariant):
+    """LoRA whose A is the identity: its product with the inputs is left out, and B's is computed in the base's type.
+
+    B itself stays in float32, as in any training in mixed precision.
+    """
+
+    def forward(  # type: ignore[override]  # PEFT's are static, and called on an instance
+        self, module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
+    ) -> torch.Tensor:
+        up = module.lora_B[active_adapter].weight * module.scaling[active_adapter]
+        return result + functional.linear(x.to(result.dtype), up.to(result.dtype))
+
+
 def factors(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """A (r, inputs) and B (outputs, r) by layer's name, with the scale in B; gradients flow through both.
 

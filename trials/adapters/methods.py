@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from trials.adapters import init
 from trials.adapters.init import ADAPTER
-from trials.adapters.low_rank import Converted
+from trials.adapters.low_rank import Converted, Square
 from trials.mix import Example
 from trials.spec import Lora
 
@@ -163,6 +163,7 @@ class _Full(_LoRA):
     def begin(self, model: Any, pad_id: int, lora: Lora, rows: Sequence[Example]) -> None:
         for layer in adapted_layers(model).values():
             torch.nn.init.eye_(layer.lora_A[ADAPTER].weight).requires_grad_(False)
+            layer.lora_variant[ADAPTER] = Square()
 
 
 class _FromZero(Method):

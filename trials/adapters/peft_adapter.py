@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from trials.adapters import methods, target_modules
 from trials.adapters.init import ADAPTER
-from trials.adapters.low_rank import Converted, factors, lora_layers, unscaled
+from trials.adapters.low_rank import Converted, Square, factors, lora_layers, unscaled
 from trials.adapters.methods import METHODS, Method, adapted_layers
 from trials.errors import InputError
 from trials.ledger import storage
@@ -106,7 +106,7 @@ def merged(model: PeftModel) -> Iterator[Any]:
 def _mergeable(layer: Any) -> bool:
     base = layer.get_base_layer()
     linear = isinstance(base, Unpacked) or type(base) is torch.nn.Linear
-    plain = not (isinstance(layer, LoraLayer) and layer.lora_variant)
+    plain = not isinstance(layer, LoraLayer) or all(isinstance(one, Square) for one in layer.lora_variant.values())
     return linear and _weight(base).dtype == torch.float32 and plain and not layer.disable_adapters
 
 

@@ -113,10 +113,11 @@ def attention(
         found = varlen_attn(q, k, v, *where, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
         assert isinstance(found, torch.Tensor)
         return found[None], None
-    own = zip(*(one.split(rows.lengths, dim=2) for one in (query, key, value)), strict=True)
+    # in float32: on a CPU the backward of a row of 100 tokens takes 3.9 ms in bfloat16, and 1.0 so
+    own = zip(*(one.float().split(rows.lengths, dim=2) for one in (query, key, value)), strict=True)
     usual = torch.nn.functional.scaled_dot_product_attention
     parts = [usual(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped) for q, k, v in own]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous().to(query.dtype), None
 
 
 AttentionInterface.register(_NAME, attention)

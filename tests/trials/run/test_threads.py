@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from trials.run.threads import openmp
+from trials.run.threads import cpu
 
 
 def test_openmp_takes_the_threads_and_does_not_spin():
     shown = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
-        env={**os.environ, **openmp(2), "OMP_DISPLAY_ENV": "TRUE"},
+        env={**os.environ, **cpu(2), "OMP_DISPLAY_ENV": "TRUE"},
         capture_output=True,
         text=True,
         check=True,
