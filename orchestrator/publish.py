@@ -102,7 +102,8 @@ class Publication:
         from analysis.report import model_card
 
         merged = self._merge(folder, say)
-        numbers = model_card.numbers(self._record, merged, self._baseline, self._sweep.half or ALL)
+        half = self._sweep.half or ALL
+        numbers = model_card.numbers(self._record, merged, self._baseline, half, self._sweep.metrics)
         outside = model_card.outside(numbers)
         if outside and not self._force:
             raise SweepFailed(f"not published: {'; '.join(outside)}. --force publishes it all the same, and the card says so")

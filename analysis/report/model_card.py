@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.export.markup import markdown_text
 from analysis.formatting import labels
-from analysis.stats.estimate import Setting, measure_all, scores
+from analysis.stats.estimate import Setting, measure_all, measure_joint, scores
 from trials.ledger.outcomes import Split
 from trials.ledger.record import TrialRecord
 
@@ -43,14 +43,16 @@ class Facts:
     """Whether it was published although a role is outside of the adapter's interval."""
 
 
-def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: Split) -> dict[str, Any]:
+def numbers(
+    adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | None, half: Split, also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Content of `record.json`: "documents" (the reported half, or "all"), "roles" and "metrics".
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
     "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval and is not inferior, see
-    `_not_inferior`. A metric (see analysis.metrics), both times against the same baseline, has the same for adapter and merged.
+    `_not_inferior`. A metric (see analysis.metrics), both times against the same baseline, has the same for adapter and merged; of those of several roles, the ones that `also` names.
     """
-    own = {"adapter": _against(adapter, baseline, half), "merged": _against(merged, baseline, half)}
+    own = {"adapter": _against(adapter, baseline, half, also), "merged": _against(merged, baseline, half, also)}
     start = _against(baseline, None, half) if baseline else {}
     between = _against(merged, adapter, half)
     roles: dict[str, Any] = {}
@@ -65,10 +67,13 @@ def numbers(adapter: TrialRecord, merged: TrialRecord, baseline: TrialRecord | N
     return {"documents": half, "roles": roles, "metrics": metrics}
 
 
-def _against(tuned: TrialRecord, base: TrialRecord | None, half: Split) -> dict[str, dict[str, float | None] | None]:
+def _against(
+    tuned: TrialRecord, base: TrialRecord | None, half: Split, also: Sequence[str] = ()
+) -> dict[str, dict[str, float | None] | None]:
     """Every metric of `tuned` against `base`, with its interval; None if it is undefined."""
     found: dict[str, dict[str, float | None] | None] = {}
-    for name, one in measure_all([Setting([tuned], base)], half).items():
+    settings = [Setting([tuned], base)]
+    for name, one in (measure_all(settings, half) | measure_joint(settings, also, half)).items():
         value, low, high = (float(part[0]) for part in (one.value, one.low, one.high))
         if one.known[0]:
             ends = (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)

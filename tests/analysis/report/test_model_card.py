@@ -1,5 +1,7 @@
 """The numbers of a model card."""
 
+import pytest
+
 from analysis.formatting import labels
 from analysis.report.model_card import numbers, outside
 from tests.factories.sweeps import Builder
@@ -26,6 +28,15 @@ def test_merged_model_that_lost_many_documents_and_won_none_is_outside(tmp_path)
     (line,) = outside(found)
     assert line.startswith("math: on the same documents the merged model is \N{MINUS SIGN}12.0 points from the adapter")
     assert outside(numbers(adapter, alike, base, "all")) == []
+
+
+def test_forgetting_of_a_suite_is_shown_where_the_sweep_names_it(tmp_path):
+    sweep = Builder(tmp_path).baseline((20, 40)).add((26, 37)).load()
+    adapter, base = sweep.records[sweep.trials["key"][0]], sweep.records[sweep.trials["baseline"][0]]
+    worst = "commonsense+math.worst_forgetting"
+    assert worst not in numbers(adapter, adapter, base, "all")["metrics"]
+    shown = numbers(adapter, adapter, base, "all", [worst])["metrics"]
+    assert shown[worst]["merged"]["value"] == shown["math.forgetting"]["merged"]["value"] == pytest.approx(3 / 40)
 
 
 def test_role_that_is_no_share_is_outside_in_its_own_unit(monkeypatch):

@@ -16,7 +16,7 @@ def test_paper_and_its_nine_experiments_exist():
 
 
 @pytest.mark.parametrize("scale", ["full", "small"])
-@pytest.mark.parametrize("base", [None, "micro", "smollm2"])
+@pytest.mark.parametrize("base", [None, "micro", "smollm2", "taught"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_has_cells(name, base, scale):
     if not ABLATIONS.can(name, base):
@@ -60,7 +60,7 @@ def test_common_settings_of_ablations_have_one_key():
 def test_unknown_name_or_base_lists_the_known_ones():
     with pytest.raises(InputError, match="there are f1, f2"):
         ABLATIONS.plan("q9")
-    with pytest.raises(InputError, match="none of micro, smollm2, instruct"):
+    with pytest.raises(InputError, match="none of micro, taught, smollm2, instruct"):
         ABLATIONS.plan("q1", "big")
     with pytest.raises(InputError, match="n3 compares bases"):
         ABLATIONS.plan("n3", "instruct")
