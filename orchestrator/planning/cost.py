@@ -70,7 +70,9 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
     tokens = rows * length * (PADDING if padded and micro > 1 else 1.0)
     # attention's backward pass costs two forward passes, a weight's only one
     attention = tokens * 2 * length * shape.layers * shape.heads * shape.head_dim
-    adapter = tokens * (6 * shape.adapter(spec) + 4 * shape.begun(spec))
+    adapter = tokens * 6 * shape.adapter(spec)
+    if spec.lora.converted:
+        adapter += tokens * 4 * shape.begun(spec)
     if spec.lora.method == "oft":  # whole blocks, of which half is trained
         adapter *= 2
     elif spec.lora.method == "shira":  # the gradient of all weights, of which it takes its own
@@ -81,13 +83,13 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
 
 
 def drift_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine) -> float:
-    """Of the held-out rows' passes through the tuned model and its base: for the KL and the losses, and for the hidden states.
+    """Of the held-out rows' passes through the tuned model and its base.
 
     `length`: mean tokens of a row. Takes every source for one with as many held-out rows as a source may have.
     """
     rows = HELD_OUT * len(spec.data.shares)
-    passes = 2 * 2 * forward(shape, rows * length, length) / machine.rate
-    return max(passes, 2 * 2 * math.ceil(rows / spec.train.micro_batch_size) * OPERATIONS * shape.layers * LAUNCH)
+    passes = 2 * forward(shape, rows * length, length) / machine.rate
+    return max(passes, 2 * math.ceil(rows / spec.train.micro_batch_size) * OPERATIONS * shape.layers * LAUNCH)
 
 
 def evaluate_seconds(
@@ -160,6 +162,8 @@ def _kept(shape: Shape, spec: TrialSpec) -> float:
 def _made(shape: Shape, spec: TrialSpec) -> float:
     """Bytes of the matrices that an adapter makes at each pass and keeps for the backward pass, whatever the tokens."""
     layers = len(blocks(spec.lora.layers, shape.layers))
+    if spec.lora.method == "full" and spec.base.dtype != "float32":  # its weights, rounded
+        return 2.0 * shape.adapter(spec)
     if spec.lora.method == "shira":  # the base's weights and its own in one
         return layers * _targeted(shape, spec) * _BYTES[spec.base.dtype]
     if spec.lora.method == "oft":  # the rotation and the powers that it is made of
@@ -187,8 +191,8 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
     match spec.lora.method:
         case "lora":
             return kept + 4 * spec.lora.rank * len(adapted)
-        case "full":  # of the frozen identity only what it puts out
-            return 4 * inputs
+        case "full":  # reads its input as the base's layer does
+            return kept if spec.base.dtype == "float32" else 2 * inputs
         case _:
             return kept
 

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from tests.benchmarks.programs import SWEEPS
 from trials import mix
 from trials.adapters import peft_adapter
-from trials.drift import cka, kl
+from trials.drift import heldout, kl
 from trials.evaluation import evaluate
 from trials.evaluation.engine import fast_engine, kv_cache, lm_eval_adapter, shared_prefix
 from trials.evaluation.engine import greedy as decode
@@ -186,8 +186,7 @@ class Trial:
 
     def _drift(self, model: Any, pad_id: int) -> float:
         rows, began = self.spec.train.micro_batch_size, time.perf_counter()
-        kl.measure(model, pad_id, self.heldout, rows)
-        cka.measure(model, pad_id, self.heldout, rows)
+        heldout.measure(model, pad_id, self.heldout, rows)
         return time.perf_counter() - began
 
 

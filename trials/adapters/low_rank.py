@@ -24,7 +24,7 @@ class Converted(LoraVariant):
 
 
 class Square(LoraVariant):
-    """LoRA whose A is the identity: its product with the inputs is left out, and B's is computed in the base's type.
+    """LoRA whose A is the identity and whose scale is 1: A is left out, and B's product is computed in the base's type.
 
     B itself stays in float32, as in any training in mixed precision.
     """
@@ -32,8 +32,7 @@ class Square(LoraVariant):
     def forward(  # type: ignore[override]  # PEFT's are static, and called on an instance
         self, module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
-        up = module.lora_B[active_adapter].weight * module.scaling[active_adapter]
-        return result + functional.linear(x.to(result.dtype), up.to(result.dtype))
+        return result + functional.linear(x.to(result.dtype), module.lora_B[active_adapter].weight.to(result.dtype))
 
 
 def factors(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""KL divergence between a tuned model and its base, and their losses, on given rows: adapter on against adapter off."""
+"""KL divergence between a tuned model and its base on given rows: adapter on against adapter off."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.nn import functional
 
-from trials.data.batching import collate, counted, forward_inputs
+from trials.data.batching import counted, forward_inputs
 from trials.mix import Example
-from trials.models.lm_head import logits_and_states, logits_at, logits_of, predicting
+from trials.models.lm_head import logits_at, predicting
 
 Value = TypeVar("Value")
 
@@ -62,71 +62,9 @@ def of_base(model: Any, what: str, inputs: Mapping[str, torch.Tensor], find: Cal
     return found
 
 
-def _base_log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """`log_probabilities` of the base, bit by bit the same each time. Its head's input is cached, which is far smaller."""
-    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    places = predicting(counted(inputs["labels"]))
-
-    def find() -> torch.Tensor | None:
-        logits, states = logits_and_states(model, given, places)
-        # a model may change its logits after the head
-        return states if states is not None and torch.equal(logits_of(model, states), logits) else None
-
-    states = of_base(model, "states", inputs, find)
-    with base_alone(model):
-        logits = logits_at(model, given, places) if states is None else logits_of(model, states)
-    return functional.log_softmax(logits.float(), dim=-1)
-
-
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) of log-probabilities (tokens, vocabulary), in nats, summed over the tokens."""
     return functional.kl_div(q, p, reduction="sum", log_target=True)
-
-
-def measure(
-    model: Any,
-    pad_id: int,
-    rows: Mapping[str, Sequence[Example]],
-    batch_size: int,
-    report: Callable[[int], None] = lambda done: None,
-) -> dict[str, dict[str, float]]:
-    """By source: `tokens` that count, and per such token in nats `loss`, `base_loss`, `kl` and `reverse_kl`.
-
-    kl is KL(base || tuned), reverse_kl KL(tuned || base). Sources without rows are left out. The model, its gradients and the
-    random generators stay as they are. `report` gets the number of rows that are done.
-    """
-    count = _Count(report)
-    return {source: _source(model, pad_id, examples, batch_size, count) for source, examples in rows.items() if examples}
-
-
-class _Count:
-    """Reports the rows of all sources that are done."""
-
-    def __init__(self, report: Callable[[int], None]):
-        self._report, self._done = report, 0
-
-    def add(self, rows: int) -> None:
-        self._done += rows
-        self._report(self._done)
-
-
-def _source(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int, count: _Count) -> dict[str, float]:
-    sums = dict.fromkeys(("tokens", "loss", "base_loss", "kl", "reverse_kl"), 0.0)
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))  # so that little of a batch is padding
-    with evaluating(model):
-        for first in range(0, len(ordered), batch_size):
-            batch = collate(ordered[first : first + batch_size], pad_id)
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            targets = inputs["labels"][:, 1:][counted(inputs["labels"])]
-            tuned = log_probabilities(model, inputs)
-            base = _base_log_probabilities(model, inputs)
-            sums["tokens"] += len(targets)
-            sums["loss"] += float(functional.nll_loss(tuned, targets, reduction="sum"))
-            sums["base_loss"] += float(functional.nll_loss(base, targets, reduction="sum"))
-            sums["kl"] += float(kl(base, tuned))
-            sums["reverse_kl"] += float(kl(tuned, base))
-            count.add(len(batch["input_ids"]))
-    return {name: value if name == "tokens" else value / sums["tokens"] for name, value in sums.items()}
 
 
 def sample(rows: Mapping[str, Sequence[Example]], most: int) -> list[Example]:

@@ -1,6 +1,7 @@
 """Runs a model's head at selected positions only: it is a large part of a small model, and the loss counts few positions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,16 +9,30 @@ import torch
 from trials.data.batching import sent
 
 
+@dataclass(frozen=True)
+class Pass:
+    """What a model computed at the places asked for, row by row."""
+
+    logits: torch.Tensor
+    """(places, vocabulary)"""
+    states: torch.Tensor | None
+    """(places, hidden): the head's inputs; None for a model without a separate head."""
+    layers: tuple[torch.Tensor, ...]
+    """Hidden states (rows, length, hidden) of the embeddings and of each block, all places; empty unless asked for."""
+
+
 def logits_at(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> torch.Tensor:
     """(places, vocabulary): the model's logits where `places`, (rows, length) of bools, is true, row by row."""
-    return logits_and_states(model, inputs, places)[0]
+    return run(model, inputs, places).logits
 
 
-def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """As logits_at, and the head's inputs, (places, hidden); None for a model without a separate head."""
+def run(model: Any, inputs: Mapping[str, Any], places: torch.Tensor, layers: bool = False) -> Pass:
+    """One pass of the model; `places`: (rows, length) of bools."""
+    inputs = {**inputs, "output_hidden_states": True} if layers else inputs
     head = model.get_output_embeddings()
     if head is None:
-        return model(**inputs).logits[places], None
+        found = model(**inputs)
+        return Pass(found.logits[places], None, found.hidden_states if layers else ())
     states: list[torch.Tensor] = []
     numbers = places.flatten().nonzero()[:, 0]  # with `places` on the CPU this waits for no GPU
 
@@ -27,9 +42,10 @@ def logits_and_states(model: Any, inputs: Mapping[str, Any], places: torch.Tenso
 
     hook = head.register_forward_pre_hook(chosen)
     try:
-        return model(**inputs).logits[0], states[0]
+        found = model(**inputs)
     finally:
         hook.remove()
+    return Pass(found.logits[0], states[0], found.hidden_states if layers else ())
 
 
 def logits_of(model: Any, states: torch.Tensor) -> torch.Tensor:

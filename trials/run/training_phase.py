@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from trials import mix
 from trials.adapters import derived, init, peft_adapter
 from trials.data import decontamination
-from trials.drift import cka, kl
+from trials.drift import heldout as drift
+from trials.drift import kl
 from trials.errors import InputError, writing
 from trials.hub import identity
 from trials.hub.hub import SELF
@@ -155,10 +156,8 @@ def measure_drift(session: Session, attempt: Attempt, model: Any) -> None:
         heldout = session.heldout(spec)
         pad_id, rows = session.base(spec.base).tokenizer.pad_token_id, spec.train.micro_batch_size
         count, report = sum(map(len, heldout.values())), attempt.reporter.rows
-        measure = functools.partial(kl.measure, model, pad_id, heldout, report=lambda done: report(done, 2 * count))
-        record.learning = attempt.with_oom_backoff("drift", rows, measure)
-        compare = functools.partial(cka.measure, model, pad_id, heldout, report=lambda done: report(count + done, 2 * count))
-        record.similarity = attempt.with_oom_backoff("drift", rows, compare)
+        measure = functools.partial(drift.measure, model, pad_id, heldout, report=lambda done: report(done, count))
+        record.learning, record.similarity = attempt.with_oom_backoff("drift", rows, measure)
 
 
 class Progress:

@@ -7,7 +7,7 @@ import torch
 
 from trials import mix
 from trials.adapters import peft_adapter
-from trials.drift import cka
+from trials.drift import cka, heldout
 from trials.hub.hub import Hub
 from trials.spec import Data, Lora
 from trials.training import trainer
@@ -54,12 +54,12 @@ def test_independence_equals_its_definition():
 def test_training_a_block_moves_it_and_later_ones_only(loaded, rows):
     with peft_adapter.adapted(loaded, Lora(rank=4, layers=(2,)), 0) as model:
         blocks = model.config.num_hidden_layers
-        same = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
+        same = heldout.measure(model, PAD, rows, 8).similarity["micro/alpaca"]
         assert len(same) == blocks + 1 and same == pytest.approx([1.0] * (blocks + 1), abs=1e-9)
         with torch.no_grad():
             for weight in trainer.trainable(model).values():
                 weight.add_(drawn(*weight.shape, seed=7) * 0.3)
-        moved = cka.measure(model, PAD, rows, 8)["micro/alpaca"]
+        moved = heldout.measure(model, PAD, rows, 8).similarity["micro/alpaca"]
     assert moved[:3] == pytest.approx([1.0] * 3, abs=1e-9)
     assert all(one < 0.999 for one in moved[3:])
 
@@ -69,7 +69,13 @@ def test_cka_ignores_batch_size_and_too_few_tokens(loaded, rows):
         with torch.no_grad():
             for weight in trainer.trainable(model).values():
                 weight.add_(drawn(*weight.shape, seed=7) * 0.3)
-        one, many = (cka.measure(model, PAD, rows, size)["micro/alpaca"] for size in (1, 16))
+        one, many = (heldout.measure(model, PAD, rows, size).similarity["micro/alpaca"] for size in (1, 16))
         assert one == pytest.approx(many, abs=1e-4)
         few = {"x": [mix.Example("x", [1, 2, 3], [-100, 2, 3])], "none": []}
-        assert cka.measure(model, PAD, few, 8) == {}
+        assert heldout.measure(model, PAD, few, 8).similarity == {}
+
+
+def test_first_tokens_of_the_first_rows_are_compared():
+    rows = [mix.Example("x", [1] * 301, [-100] + [1] * 300) for _ in range(3)]
+    assert cka.compared(rows) == [300, 212, 0]
+    assert cka.compared([mix.Example("x", [1, 2, 3], [1, -100, 3])]) == [1]  # nothing predicts a row's first token
