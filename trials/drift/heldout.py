@@ -31,8 +31,9 @@ def measure(
     rows: Mapping[str, Sequence[Example]],
     batch_size: int,
     report: Callable[[int], None] = lambda done: None,
+    layers: bool = True,
 ) -> Drift:
-    """The drift of a PEFT model on these rows by source.
+    """The drift of a PEFT model on these rows by source; without `layers` there is no similarity.
 
     kl is KL(base || tuned), reverse_kl KL(tuned || base). Sources without rows are left out, and of the similarity those with
     fewer than four counted tokens. The model, its gradients and the random generators stay as they are. `report` gets the
@@ -43,7 +44,8 @@ def measure(
         if not examples:
             continue
         sums = _Sums()
-        for batch in _batches(model, pad_id, examples, batch_size):
+        tokens = cka.compared(examples) if layers else [0] * len(examples)
+        for batch in _batches(model, pad_id, examples, tokens, batch_size):
             sums.add(model, batch)
             done += len(batch.inputs["input_ids"])
             report(done)
@@ -59,8 +61,9 @@ class _Batch(NamedTuple):
     """(rows, length - 1) of bools: positions whose layers are compared."""
 
 
-def _batches(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> list[_Batch]:
-    ordered = sorted(zip(rows, cka.compared(rows), strict=True), key=lambda one: len(one[0].input_ids))  # little padding
+def _batches(model: Any, pad_id: int, rows: Sequence[Example], tokens: Sequence[int], batch_size: int) -> list[_Batch]:
+    """`tokens`: by row, how many are compared."""
+    ordered = sorted(zip(rows, tokens, strict=True), key=lambda one: len(one[0].input_ids))  # so that little is padding
     found = []
     for first in range(0, len(ordered), batch_size):
         some, taken = zip(*ordered[first : first + batch_size], strict=True)

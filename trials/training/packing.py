@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
+from trials.adapters.methods import adapted_layers
 from trials.data import batching
 from trials.data.batching import counted, sent
 from trials.evaluation.engine import shared_prefix
@@ -28,6 +30,8 @@ _NAME = "slimsweep_packed"
 """Name under which transformers knows the attention below."""
 _ROUNDING = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """By type, the largest difference of two gradients that may be rounding, as a share of their norm."""
+_alike: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+"""By base, the adapters (whatever their rank) and lengths of rows for which packed rows had the gradients of single ones."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,9 @@ def _tried(model: Any, rows: Sequence[Example]) -> str | None:
         return None  # nothing is learnt
     other = next((row for row in ordered if row is not second), second)
     first = Example(other.source, other.input_ids, [IGNORED] * len(other.labels))
+    known = _alike.setdefault(model.get_base_model(), set())
+    if (key := (_kinds(model), len(first.input_ids), len(second.input_ids))) in known:
+        return None
     training = model.training
     model.train()
     try:
@@ -166,7 +173,19 @@ def _tried(model: Any, rows: Sequence[Example]) -> str | None:
     finally:
         model.train(training)
     share = float((alone - behind).norm() / alone.norm())
-    return None if share <= _ROUNDING[model.dtype] else f"gradients of packed rows differ by {share:.2g} of their norm"
+    if share > _ROUNDING[model.dtype]:
+        return f"gradients of packed rows differ by {share:.2g} of their norm"
+    known.add(key)
+    return None
+
+
+def _kinds(model: Any) -> frozenset[tuple[str, ...]]:
+    """The layers with an adapter by name, with the classes of layer and variant."""
+    layers = adapted_layers(model.get_base_model()).items()
+    return frozenset(
+        (name, type(layer).__name__, *(type(one).__name__ for one in getattr(layer, "lora_variant", {}).values()))
+        for name, layer in layers
+    )
 
 
 def _gradient(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:

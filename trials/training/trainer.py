@@ -21,7 +21,7 @@ from transformers import TrainerCallback, TrainingArguments, get_scheduler
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from trials.data.batching import collate
-from trials.drift import kl as drift
+from trials.drift import heldout as drift
 from trials.errors import InputError
 from trials.mix import Example
 from trials.spec import Train
@@ -122,7 +122,7 @@ class TrainingInputs:
     def measure_kl(self, start: State) -> float:
         """The KL on held-out rows, in nats per token."""
         rows = {"held out": self.heldout[:KL_ROWS]}
-        return drift.measure(self.model, self.pad_id, rows, start.micro_batch_size)["held out"]["kl"]
+        return drift.measure(self.model, self.pad_id, rows, start.micro_batch_size, layers=False).learning["held out"]["kl"]
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:

@@ -29,6 +29,7 @@ def miniature(name: str, **settings) -> base.LoadedBase:
 
 
 def obstacle(loaded, rows, settings=SETTINGS, lora=LORA) -> str | None:
+    packing._alike.clear()
     with peft_adapter.adapted(loaded, lora, 0) as model:
         return packing.obstacle(model, settings, rows)
 
@@ -113,3 +114,23 @@ def test_pass_is_filled_up_by_a_row_of_its_own():
     filled = rows.filled(12, 3)
     assert (filled.lengths, filled.starts.tolist(), filled.longest) == ([5, 3, 4], [0, 5, 8, 12, 12], 5)
     assert rows.filled(8, 2).lengths == [5, 3]
+
+
+def test_rows_are_tried_once_for_adapters_of_a_kind_and_rows_of_a_length(loaded, rows, monkeypatch):
+    assert obstacle(loaded, rows) is None
+    tried = []
+    gradient = packing._gradient
+    monkeypatch.setattr(packing, "_gradient", lambda *given: tried.append(1) or gradient(*given))
+    longest = max(rows, key=lambda row: len(row.input_ids))
+    longer = Example("x", [*longest.input_ids, 5], [*longest.labels, 5])
+    changes = {
+        "rank": (LORA.model_copy(update={"rank": 2}), rows, 0),
+        "layers": (LORA.model_copy(update={"target_modules": "qkv"}), rows, 2),
+        "DoRA": (LORA.model_copy(update={"use_dora": True}), rows, 2),
+        "length": (LORA, [*rows, longer], 2),
+    }
+    for name, (lora, some, passes) in changes.items():
+        tried.clear()
+        with peft_adapter.adapted(loaded, lora, 0) as model:
+            assert packing.obstacle(model, SETTINGS, some) is None
+        assert len(tried) == passes, name

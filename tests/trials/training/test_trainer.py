@@ -10,6 +10,7 @@ from transformers import Trainer
 from tests.factories.training import PAD, SETTINGS, changed, fitted, same
 from trials.adapters import peft_adapter
 from trials.data.batching import collate
+from trials.drift import heldout as heldout_drift
 from trials.drift import kl as drift
 from trials.errors import InputError
 from trials.hub.hub import Hub
@@ -126,7 +127,7 @@ def test_noise_is_on_the_embeddings_in_training_only(loaded, rows, heldout):
     with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for name, weight in trainer.trainable(model).items():
             weight.data.copy_(noisy.weights[name])
-        quietly = drift.measure(model, PAD, {"x": heldout[: trainer.KL_ROWS]}, 8)["x"]["kl"]
+        quietly = heldout_drift.measure(model, PAD, {"x": heldout[: trainer.KL_ROWS]}, 8, layers=False).learning["x"]["kl"]
     assert looked.kl[-1] == (4, quietly), "a look in mid-training saw no noise"
 
 
