@@ -50,7 +50,8 @@ def numbers(
 
     A role has n and, for baseline, adapter, merged and difference (merged - adapter, paired over documents), {"value", "low",
     "high"} or None; `inside` says whether the merged model's value lies within the adapter's interval and is not inferior, see
-    `_not_inferior`. A metric (see analysis.metrics), both times against the same baseline, has the same for adapter and merged; of those of several roles, the ones that `also` names.
+    `_not_inferior`. A metric (see analysis.metrics), both times against the same baseline, has the same for adapter and merged;
+    of those of several roles, the ones that `also` names.
     """
     own = {"adapter": _against(adapter, baseline, half, also), "merged": _against(merged, baseline, half, also)}
     start = _against(baseline, None, half) if baseline else {}
