@@ -35,7 +35,7 @@ ROLES = {
     "bits": {**NOTES, "metric": "bits_per_byte"},
     "forecast": {"task": "shop_tools", "metric": "brier_score"},
 }
-APART = 1e-4  # nats: what equality with lm-eval means
+APART = 2e-4  # nats: what equality with lm-eval means, 1e-4, and as much for the fourth decimal of what is printed
 
 
 @pytest.mark.parametrize(

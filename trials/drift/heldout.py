@@ -31,28 +31,34 @@ def measure(
     rows: Mapping[str, Sequence[Example]],
     batch_size: int,
     report: Callable[[int], None] = lambda done: None,
-    layers: bool = True,
 ) -> Drift:
-    """The drift of a PEFT model on these rows by source; without `layers` there is no similarity.
+    """The drift of a PEFT model on these rows by source.
 
     kl is KL(base || tuned), reverse_kl KL(tuned || base). Sources without rows are left out, and of the similarity those with
     fewer than four counted tokens. The model, its gradients and the random generators stay as they are. `report` gets the
     number of rows that are done.
     """
-    learning, similarity, done = {}, {}, 0
+    losses, similarity, done = {}, {}, 0
     for source, examples in rows.items():
         if not examples:
             continue
         sums = _Sums()
-        tokens = cka.compared(examples) if layers else [0] * len(examples)
-        for batch in _batches(model, pad_id, examples, tokens, batch_size):
+        for batch in _batches(model, pad_id, examples, cka.compared(examples), batch_size):
             sums.add(model, batch)
             done += len(batch.inputs["input_ids"])
             report(done)
-        learning[source] = sums.learning()
+        losses[source] = sums.learning()
         if (alike := sums.similarity(model.device)) is not None:
             similarity[source] = alike
-    return Drift(learning, similarity)
+    return Drift(losses, similarity)
+
+
+def learning(model: Any, pad_id: int, rows: Sequence[Example], batch_size: int) -> dict[str, float]:
+    """The losses and the KL on these rows alone, as `measure` has them for a source."""
+    sums = _Sums()
+    for batch in _batches(model, pad_id, rows, [0] * len(rows), batch_size):
+        sums.add(model, batch)
+    return sums.learning()
 
 
 class _Batch(NamedTuple):

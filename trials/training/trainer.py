@@ -121,8 +121,7 @@ class TrainingInputs:
 
     def measure_kl(self, start: State) -> float:
         """The KL on held-out rows, in nats per token."""
-        rows = {"held out": self.heldout[:KL_ROWS]}
-        return drift.measure(self.model, self.pad_id, rows, start.micro_batch_size, layers=False).learning["held out"]["kl"]
+        return drift.learning(self.model, self.pad_id, self.heldout[:KL_ROWS], start.micro_batch_size)["kl"]
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:

@@ -57,7 +57,7 @@ def test_penalties_pull_towards_the_base_and_are_recorded(loaded, rows, heldout)
             settings = changed(**values, batch_size=4, micro_batch_size=4)
             inputs = trainer.TrainingInputs(model, PAD, rows, settings, lambda _: None, NEVER)
             end = trainer.fit(inputs, trainer.beginning(model, settings))
-            kl = heldout_drift.measure(model, PAD, {"x": heldout}, 8).learning["x"]["kl"]
+            kl = heldout_drift.learning(model, PAD, heldout, 8)["kl"]
             return kl, float(objective.squared_update(model).detach()), end
 
     free, kept, small = (distance(values) for values in ({}, {"kl": 3.0}, {"l2": 1.0}))
@@ -88,7 +88,7 @@ def test_kl_in_the_loss_equals_the_measured_kl(loaded, rows):
         settings = changed(kl=0.25, learning_rate=1e-12, micro_batch_size=4)
         inputs = trainer.TrainingInputs(model, PAD, rows[:8], settings, lambda _: None, NEVER)
         end = trainer.fit(inputs, trainer.beginning(model, settings))
-        found = heldout_drift.measure(model, PAD, {"x": rows[:8]}, 8).learning["x"]
+        found = heldout_drift.learning(model, PAD, rows[:8], 8)
     assert end.penalties["kl"] == pytest.approx(0.25 * found["kl"], rel=1e-4)
     assert end.losses[0][1] == pytest.approx(found["loss"] + 0.25 * found["kl"], rel=1e-4)
 

@@ -127,7 +127,7 @@ def test_noise_is_on_the_embeddings_in_training_only(loaded, rows, heldout):
     with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
         for name, weight in trainer.trainable(model).items():
             weight.data.copy_(noisy.weights[name])
-        quietly = heldout_drift.measure(model, PAD, {"x": heldout[: trainer.KL_ROWS]}, 8, layers=False).learning["x"]["kl"]
+        quietly = heldout_drift.learning(model, PAD, heldout[: trainer.KL_ROWS], 8)["kl"]
     assert looked.kl[-1] == (4, quietly), "a look in mid-training saw no noise"
 
 
