@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trials.printable import printable
-from trials.run.threads import cpu
+from trials.run.threads import cpu_settings
 
 if TYPE_CHECKING:
     from trials.hub.hub import Hub
@@ -41,7 +41,7 @@ def main() -> int:
 
 def _run() -> int:
     options = parser().parse_args()
-    for name, value in cpu(options.threads).items():  # read when torch is imported
+    for name, value in cpu_settings(options.threads).items():  # read when torch is imported
         os.environ.setdefault(name, value)
     from trials.errors import InputError, StorageFailed
     from trials.ledger.storage import root

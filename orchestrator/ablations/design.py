@@ -74,8 +74,10 @@ class Ablations:
         """Default: configs/ablations in the working directory, else the program's own."""
         self.folder = folder or shipped.find(_FOLDER)
         self.frame = YamlFile(self.folder / "frame.yaml").check(Frame)
-        for role in (role for twin in self.frame.twins.values() for role in twin.presets.values() if "include" in role):
-            role["include"] = str((self.folder / role["include"]).resolve())
+        for twin in self.frame.twins.values():
+            for role in twin.presets.values():
+                if "include" in role:
+                    role["include"] = str((self.folder / role["include"]).resolve())
         # the paper's own setting last: it is no question about it
         files = sorted(path for path in self.folder.glob("*.yaml") if path.name != "frame.yaml")
         self._files = {path.stem: path for path in sorted(files, key=lambda path: (path.stem == "paper", path.stem))}

@@ -31,7 +31,7 @@ from orchestrator.config.model import Resources
 from orchestrator.errors import SweepFailed
 from trials.errors import InputError
 from trials.printable import one_line, without_passwords
-from trials.run.threads import cpu
+from trials.run.threads import cpu_settings
 
 # a program or a notebook may have imported Ray before this file set the variable
 ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
@@ -49,7 +49,7 @@ _TRIES = 3  # starts of a local Ray
 def environment(resources: Resources) -> dict[str, str]:
     """Environment variables of every process of the sweep."""
     return {
-        **cpu(resources.cpus_per_trial),
+        **cpu_settings(resources.cpus_per_trial),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",  # a worker writes to a log

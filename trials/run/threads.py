@@ -1,7 +1,7 @@
 """Settings of a process that computes with torch on a CPU."""
 
 
-def cpu(threads: int) -> dict[str, str]:
+def cpu_settings(threads: int) -> dict[str, str]:
     """Environment variables, which OpenMP and torch read when torch is imported.
 
     Torch's tensors take pages of 2 MiB where the system has them, because the system clears each page at its first use. On one

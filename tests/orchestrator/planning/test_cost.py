@@ -64,6 +64,16 @@ def test_counted_bytes_equal_torchs(spec, dtype, targets, dropout):
     ids=lambda lora: "-".join(map(str, lora.values())),
 )
 def test_partial_and_initial_adapters_are_counted(spec, lora, tmp_path):
+    counted_as_measured(spec, lora, tmp_path)
+
+
+def test_a_full_update_in_16_bits_is_counted(spec, tmp_path):
+    spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": "bfloat16"})})
+    counted_as_measured(spec, {"method": "full"}, tmp_path)
+
+
+def counted_as_measured(spec, lora, tmp_path):
+    """Weights, what is kept for the backward pass, and the adapter's file."""
     from trials.adapters import peft_adapter
     from trials.adapters.low_rank import Converted, Square
     from trials.models import base

@@ -1,6 +1,7 @@
 """OFT, SHiRA and full updates begin as the base, learn what their form allows, and are merged and scaled exactly."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -202,6 +203,21 @@ def test_a_full_update_equals_training_the_layers_weights(loaded, rows):
         for weight in weights.values():
             weight.requires_grad_(False)
             weight.grad = None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_full_update_is_computed_without_its_identity_in_the_base_s_type(dtype):
+    loaded = base.load(Base(model="micro", quantization="none", dtype=dtype), Hub())
+    with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
+        layer = next(iter(adapted_layers(model).values()))
+        inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(layer.weight.dtype)
+        update = layer.lora_B["default"].weight
+        update.data.normal_(generator=torch.Generator().manual_seed(1))
+        layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
+        found = layer(inputs)
+        assert torch.equal(found, layer.get_base_layer()(inputs) + inputs @ update.to(inputs.dtype).T)
+        found.float().sum().backward()
+        assert update.dtype == update.grad.dtype == torch.float32 and found.dtype == inputs.dtype
 
 
 def test_places_of_shira_differ_between_layers_and_seeds_and_are_saved(loaded, tmp_path):

@@ -1,19 +1,33 @@
-"""Settings of OpenMP."""
+"""Settings of a process that computes on a CPU."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
-from trials.run.threads import cpu
+import pytest
+
+from trials.run.threads import cpu_settings
 
 
 def test_openmp_takes_the_threads_and_does_not_spin():
     shown = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
-        env={**os.environ, **cpu(2), "OMP_DISPLAY_ENV": "TRUE"},
+        env={**os.environ, **cpu_settings(2), "OMP_DISPLAY_ENV": "TRUE"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert shown.stdout == "2\n"
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in shown.stderr
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="this system has no large pages")
+def test_large_tensors_ask_for_large_pages():
+    script = "import torch; kept = torch.ones(64 << 20); print(open('/proc/self/smaps').read())"
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, env={**os.environ, **cpu_settings(1)}, capture_output=True, text=True, check=True).stdout
+    maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", found)
+    large = [one for one in maps if re.search(r"^VmFlags:.*\bhg\b", one, re.M)]
+    assert max(int(re.search(r"^Size: +(\d+) kB", one, re.M)[1]) for one in large) >= 256 << 10

@@ -134,3 +134,21 @@ def test_rows_are_tried_once_for_adapters_of_a_kind_and_rows_of_a_length(loaded,
         with peft_adapter.adapted(loaded, lora, 0) as model:
             assert packing.obstacle(model, SETTINGS, some) is None
         assert len(tried) == passes, name
+
+
+def test_rows_of_16_bits_attend_in_float32_on_a_cpu():
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(1, 2, 9, 8, generator=generator).bfloat16() for _ in range(3))
+    rows = packing.Rows.of([5, 4], torch.device("cpu"))
+    packing._active.append(rows)
+    try:
+        found, _ = packing.attention(None, query, key, value, None)
+    finally:
+        packing._active.pop()
+    whole = [
+        torch.nn.functional.scaled_dot_product_attention(
+            *(one[:, :, part].float() for one in (query, key, value)), is_causal=True
+        )
+        for part in (slice(0, 5), slice(5, 9))
+    ]
+    assert torch.equal(found, torch.cat(whole, dim=2).transpose(1, 2).bfloat16())
