@@ -75,6 +75,8 @@ def train_seconds(shape: Shape, spec: TrialSpec, length: float, machine: Machine
         adapter += tokens * 4 * shape.begun(spec)
     if spec.lora.method == "oft":  # whole blocks, of which half is trained
         adapter *= 2
+    elif spec.lora.method == "full" and spec.base.quantization == "none":  # the base's weights and its own are one matrix
+        adapter /= 3
     elif spec.lora.method == "shira":  # the gradient of all weights, of which it takes its own
         adapter = tokens * 2 * len(blocks(spec.lora.layers, shape.layers)) * _targeted(shape, spec)
     # the forward pass, gradients of activations (frozen weights have none), and the adapter's three passes
@@ -162,8 +164,9 @@ def _kept(shape: Shape, spec: TrialSpec) -> float:
 def _made(shape: Shape, spec: TrialSpec) -> float:
     """Bytes of the matrices that an adapter makes at each pass and keeps for the backward pass, whatever the tokens."""
     layers = len(blocks(spec.lora.layers, shape.layers))
-    if spec.lora.method == "full" and spec.base.dtype != "float32":  # its weights, rounded
-        return 2.0 * shape.adapter(spec)
+    if spec.lora.method == "full":  # the sums with the base's weights; on 4-bit weights its own ones, rounded
+        made = spec.base.quantization == "none" or spec.base.dtype != "float32"
+        return float(made * _BYTES[spec.base.dtype] * shape.adapter(spec))
     if spec.lora.method == "shira":  # the base's weights and its own in one
         return layers * _targeted(shape, spec) * _BYTES[spec.base.dtype]
     if spec.lora.method == "oft":  # the rotation and the powers that it is made of
@@ -180,18 +183,21 @@ def _kept_by_adapters(shape: Shape, spec: TrialSpec) -> float:
     """Bytes per token and block. An adapter keeps its input and inner activation in float32; frozen weights keep nothing."""
     adapted = {name: shape.projections[name][0] for name in chosen(spec.lora.target_modules, shape.projections)}
     inputs = sum(adapted.values())
+    # a common input is kept once, and the input of o_proj is kept by attention already
+    read_at_once = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
+    shared = sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
     if spec.lora.dropout > 0:
         kept = 5 * inputs  # the input after dropout, and the mask
     elif spec.base.dtype == "float32":
-        # a common input is kept once, and the input of o_proj is kept by attention already
-        read_at_once = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
-        kept = 4 * sum(max(adapted.get(name, 0) for name in group) for group in read_at_once)
+        kept = 4 * shared
     else:
         kept = 4 * inputs  # each adapter keeps its own float32 copy
     match spec.lora.method:
         case "lora":
             return kept + 4 * spec.lora.rank * len(adapted)
-        case "full":  # reads its input as the base's layer does
+        case "full" if spec.base.quantization == "none":  # reads its input as the base's layer does
+            return _BYTES[spec.base.dtype] * shared
+        case "full":
             return kept if spec.base.dtype == "float32" else 2 * inputs
         case _:
             return kept

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from trials.adapters import init
 from trials.adapters.init import ADAPTER
-from trials.adapters.low_rank import Converted, Square
+from trials.adapters.low_rank import Converted, Square, sum_weights
 from trials.mix import Example
 from trials.spec import Lora
 
@@ -164,6 +164,8 @@ class _Full(_LoRA):
         for layer in adapted_layers(model).values():
             torch.nn.init.eye_(layer.lora_A[ADAPTER].weight).requires_grad_(False)
             layer.lora_variant[ADAPTER] = Square()
+            if type(layer.get_base_layer()) is torch.nn.Linear:  # others hold it in 4 bits, or transposed
+                sum_weights(layer, ADAPTER)
 
 
 class _FromZero(Method):

@@ -67,8 +67,11 @@ def test_partial_and_initial_adapters_are_counted(spec, lora, tmp_path):
     counted_as_measured(spec, lora, tmp_path)
 
 
-def test_a_full_update_in_16_bits_is_counted(spec, tmp_path):
-    spec = spec.model_copy(update={"base": spec.base.model_copy(update={"dtype": "bfloat16"})})
+@pytest.mark.parametrize(
+    "base", [{"dtype": "bfloat16"}, {"quantization": "none"}, {"dtype": "bfloat16", "quantization": "none"}]
+)
+def test_a_full_update_is_counted_in_each_type(spec, tmp_path, base):
+    spec = spec.model_copy(update={"base": spec.base.model_copy(update=base)})
     counted_as_measured(spec, {"method": "full"}, tmp_path)
 
 

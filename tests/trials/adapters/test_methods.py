@@ -206,11 +206,37 @@ def test_a_full_update_equals_training_the_layers_weights(loaded, rows):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_full_update_is_computed_without_its_identity_in_the_base_s_type(dtype):
+def test_a_full_update_is_one_product_with_the_weights_that_a_merge_has(dtype):
     loaded = base.load(Base(model="micro", quantization="none", dtype=dtype), Hub())
     with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
         layer = next(iter(adapted_layers(model).values()))
         inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(layer.weight.dtype)
+        update = layer.lora_B["default"].weight
+        update.data.normal_(generator=torch.Generator().manual_seed(1))
+        layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
+        products = 0
+
+        def count(*_: object) -> None:
+            nonlocal products
+            products += 1
+
+        layer.get_base_layer().register_forward_hook(count)
+        found = layer(inputs)
+        merged = (layer.weight.float() + update).to(inputs.dtype)
+        assert torch.equal(found, inputs @ merged.T)
+        assert products == 0
+        found.float().sum().backward()
+        assert update.dtype == update.grad.dtype == torch.float32 and found.dtype == inputs.dtype
+        with model.disable_adapter():
+            assert torch.equal(layer(inputs), layer.get_base_layer()(inputs))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_full_update_of_4_bit_weights_is_computed_without_its_identity_in_the_base_s_type(dtype):
+    loaded = base.load(Base(model="micro", quantization="nf4", dtype=dtype), Hub())
+    with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
+        layer = next(iter(adapted_layers(model).values()))
+        inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(loaded.model.dtype)
         update = layer.lora_B["default"].weight
         update.data.normal_(generator=torch.Generator().manual_seed(1))
         layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
