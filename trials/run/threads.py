@@ -7,10 +7,10 @@ _MOST_KEPT = 2**34
 def cpu_settings(threads: int) -> dict[str, str]:
     """Environment variables, which OpenMP and torch read when torch is imported, and the C library when the process starts.
 
-    The system clears each page of memory at its first use. So torch's tensors take pages of 2 MiB where the system has them, and
-    memory that a pass frees stays with the process for the next one. On one core 1,830 tokens a second went through SmolLM2-135M in
-    bfloat16 with large pages, in place of 1,585. On another, where large pages alone made training in float32 slower (124 in place
-    of 143), both together trained 142 tokens a second.
+    The system clears each page of memory at its first use. So tensors take pages of 2 MiB where the system has them, and
+    memory that a pass frees stays with the process for the next one. On one core 1,830 tokens a second went through
+    SmolLM2-135M in bfloat16 with large pages, in place of 1,585. On another, where large pages alone made training in float32
+    slower (124 in place of 143), both together trained 142 tokens a second.
 
     By default a thread that waits for another one spins. Where other processes want the cores, it takes the core that the other
     thread needs. At a load of nine on two cores, two threads took 141 s for what took 17 s with passive waiting, and one thread
