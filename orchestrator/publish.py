@@ -23,7 +23,7 @@ from trials.hub.hub import SELF, Hub, find_source
 from trials.ledger import local_files, storage
 from trials.ledger.outcomes import ALL
 from trials.ledger.record import TrialRecord
-from trials.run.threads import cpu_settings
+from trials.run.threads import adopt
 from trials.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ class Publication:
 
     def _merge(self, folder: Path, say: Callable[[str], None]) -> TrialRecord:
         """Writes the merged model and scores it from the written files."""
-        for name, value in cpu_settings(self._threads).items():  # before torch is imported
-            os.environ.setdefault(name, value)
+        adopt(self._threads)
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
         import torch

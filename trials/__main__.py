@@ -8,14 +8,13 @@ import trials.search_path  # noqa: F401  # first: a file in the working folder m
 
 # isort: split
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trials.printable import printable
-from trials.run.threads import cpu_settings
+from trials.run.threads import adopt
 
 if TYPE_CHECKING:
     from trials.hub.hub import Hub
@@ -41,8 +40,7 @@ def main() -> int:
 
 def _run() -> int:
     options = parser().parse_args()
-    for name, value in cpu_settings(options.threads).items():  # read when torch is imported
-        os.environ.setdefault(name, value)
+    adopt(options.threads)
     from trials.errors import InputError, StorageFailed
     from trials.ledger.storage import root
     from trials.spec import TrialSpec

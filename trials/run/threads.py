@@ -1,7 +1,12 @@
 """Settings of a process that computes with torch on a CPU."""
 
-_MOST_KEPT = 2**34
-"""Bytes that a process keeps; more than a tensor has on a CPU."""
+import ctypes
+import os
+
+_MOST_KEPT = 2**31 - 1
+"""Greatest number of bytes that the C library takes as a threshold in both ways."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Numbers of these settings in glibc's malloc.h."""
 
 
 def cpu_settings(threads: int) -> dict[str, str]:
@@ -24,3 +29,13 @@ def cpu_settings(threads: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": kept,
         "MALLOC_TRIM_THRESHOLD_": kept,
     }
+
+
+def adopt(threads: int) -> None:
+    """Sets them in this process, which has not imported torch yet. What its environment has already stays."""
+    for name, value in cpu_settings(threads).items():
+        os.environ.setdefault(name, value)
+    # the C library has read its own at the start of the process; one that is not glibc has no such function
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_MMAP_THRESHOLD, _MOST_KEPT)
+        mallopt(_TRIM_THRESHOLD, _MOST_KEPT)

@@ -35,14 +35,16 @@ def test_large_tensors_ask_for_large_pages():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other settings")
-def test_memory_that_a_pass_frees_stays_for_the_next_one():
+@pytest.mark.parametrize("adopted", ["", "from trials.run.threads import adopt; adopt(1); "], ids=["environment", "process"])
+def test_memory_that_a_pass_frees_stays_for_the_next_one(adopted):
     """Else the system clears 256 MiB at each of ten passes: 1,280 large pages, or 655,360 small ones."""
     script = (
-        "import resource, torch; made = torch.ones(1 << 26); del made\n"
+        f"{adopted}import resource, torch; made = torch.ones(1 << 26); del made\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; before = faults()\n"
         "for _ in range(10): torch.ones(1 << 26)\n"
         "print(faults() - before)"
     )
     command = [sys.executable, "-c", script]
-    found = subprocess.run(command, env={**os.environ, **cpu_settings(1)}, capture_output=True, text=True, check=True).stdout
+    env = {**os.environ, **({} if adopted else cpu_settings(1))}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert int(found) < 1000
