@@ -5,7 +5,7 @@ import os
 
 _MOST_KEPT = 2**31 - 1
 """Greatest number of bytes that the C library takes as a threshold in both ways."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
 """Numbers of these settings in glibc's malloc.h."""
 
 
@@ -33,9 +33,11 @@ def cpu_settings(threads: int) -> dict[str, str]:
 
 def adopt(threads: int) -> None:
     """Sets them in this process, which has not imported torch yet. What its environment has already stays."""
-    for name, value in cpu_settings(threads).items():
-        os.environ.setdefault(name, value)
     # the C library has read its own at the start of the process; one that is not glibc has no such function
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_MMAP_THRESHOLD, _MOST_KEPT)
-        mallopt(_TRIM_THRESHOLD, _MOST_KEPT)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for name, value in cpu_settings(threads).items():
+        if name in os.environ:
+            continue
+        os.environ[name] = value
+        if name in _MALLOPT and mallopt is not None:
+            mallopt(_MALLOPT[name], int(value))

@@ -205,15 +205,21 @@ def test_a_full_update_equals_training_the_layers_weights(loaded, rows):
             weight.grad = None
 
 
+def updated(model):
+    """A layer with a full update, inputs for it, and the update, which is drawn; the identity is not to be read."""
+    layer = next(iter(adapted_layers(model).values()))
+    inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(model.dtype)
+    update = layer.lora_B["default"].weight
+    update.data.normal_(generator=torch.Generator().manual_seed(1))
+    layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
+    return layer, inputs, update
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_full_update_is_one_product_with_the_weights_that_a_merge_has(dtype):
     loaded = base.load(Base(model="micro", quantization="none", dtype=dtype), Hub())
     with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
-        layer = next(iter(adapted_layers(model).values()))
-        inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(layer.weight.dtype)
-        update = layer.lora_B["default"].weight
-        update.data.normal_(generator=torch.Generator().manual_seed(1))
-        layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
+        layer, inputs, update = updated(model)
         products = 0
 
         def count(*_: object) -> None:
@@ -235,11 +241,7 @@ def test_a_full_update_is_one_product_with_the_weights_that_a_merge_has(dtype):
 def test_a_full_update_of_4_bit_weights_is_computed_without_its_identity_in_the_base_s_type(dtype):
     loaded = base.load(Base(model="micro", quantization="nf4", dtype=dtype), Hub())
     with peft_adapter.adapted(loaded, Lora(method="full"), 0) as model:
-        layer = next(iter(adapted_layers(model).values()))
-        inputs = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0)).to(loaded.model.dtype)
-        update = layer.lora_B["default"].weight
-        update.data.normal_(generator=torch.Generator().manual_seed(1))
-        layer.lora_A["default"].weight.data.fill_(math.nan)  # it would show
+        layer, inputs, update = updated(model)
         found = layer(inputs)
         assert torch.equal(found, layer.get_base_layer()(inputs) + inputs @ update.to(inputs.dtype).T)
         found.float().sum().backward()
