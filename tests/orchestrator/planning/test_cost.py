@@ -133,6 +133,19 @@ def _kept_bytes(model, rows: int, length: int) -> list[int]:
     return [tensor.untyped_storage().nbytes() for tensor in kept.values()]
 
 
+def test_a_full_update_of_plain_weights_is_counted_as_their_gradient_and_of_4_bit_ones_with_two_products_more(spec):
+    shape, machine = model_shape.shape_of("llama", LLAMA_1B), cost.Machine.of(gpu_catalog.find("H200"))
+
+    def seconds(quantization: str) -> float:
+        changed = {"base": spec.base.model_copy(update={"quantization": quantization}), "lora": Lora(method="full")}
+        trial = spec.model_copy(update={**changed, "data": spec.data.model_copy(update={"samples": 2000})})
+        return cost.train_seconds(shape, trial, 1000, machine)
+
+    trained = shape.adapter(spec.model_copy(update={"lora": Lora(method="full")}))
+    product = 2000 * spec.train.epochs * 1000 * 2 * trained / machine.rate
+    assert seconds("nf4") - seconds("none") == pytest.approx(2 * product)
+
+
 def test_counted_seconds_on_an_h200(spec):
     """Ranges: the estimates for Llama-3.2-1B and ordinary Hugging Face code that the counting was made for, twice as wide."""
     shape, machine = model_shape.shape_of("llama", LLAMA_1B), cost.Machine.of(gpu_catalog.find("H200"))
