@@ -93,7 +93,10 @@ def split_metric(name: str, roles: Iterable[str] | None = None) -> tuple[str, st
     shape = "ROLE.KIND"
     if len(parts) > 1:
         kinds, shape = JOINT_KINDS, "ROLE+ROLE.KIND, several benchmarks' roles without blanks,"
-        plain = plain and LEARNING not in parts and len(set(parts)) == len(parts)
+        twice = next((part for part in parts if parts.count(part) > 1), None)
+        if plain and twice:
+            raise InputError(f"{name}: the role {twice!r} is named twice; a metric of several roles names each once")
+        plain = plain and LEARNING not in parts
     elif role == LEARNING:
         kinds = LEARNING_KINDS
     if not plain or kind not in kinds:

@@ -133,7 +133,7 @@ def test_sweep_may_be_searched_for_the_forgetting_of_a_suite(builder):
     ("name", "reason"),
     [
         ("math+commonsense.worst_forgetting", "write commonsense\\+math.worst_forgetting"),
-        ("math+math.worst_forgetting", "ROLE\\+ROLE.KIND"),
+        ("math+math.worst_forgetting", "role 'math' is named twice"),
         ("math+learning.worst_forgetting", "ROLE\\+ROLE.KIND"),
         ("math+.worst_forgetting", "ROLE\\+ROLE.KIND"),
         ("commonsense+math.gain", "with KIND one of mean_forgetting, worst_forgetting"),
