@@ -1,7 +1,7 @@
 """The command line: `slimsweep COMMAND --help` shows an example of each.
 
-Exit codes: 0 done, 1 a sweep or trial failed, 2 bad input (for front, report, compare and gate also a sweep without a complete
-trial); gate adds 3. With --json, standard output holds JSON alone.
+Exit codes: 0 done, 1 a sweep or trial failed or was stopped, 130 stopped at once, 2 bad input (for front, report, compare and
+gate also a sweep without a complete trial); gate adds 3. With --json, standard output holds JSON alone.
 """
 
 import os
@@ -201,7 +201,7 @@ def front(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: csv, json, parquet, html, png, svg, tex, md, study.")
     ] = "csv,json,parquet,html,png",
-    trials: Annotated[bool, typer.Option("--trials", help="Exports all trials too, as csv, json, parquet.")] = False,
+    trials: Annotated[bool, typer.Option("--trials", help="Exports all trials too: csv, json, parquet of --format.")] = False,
     figures: Annotated[bool, typer.Option("--figures", help="Exports every figure too, as PNG, SVG and CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -270,7 +270,7 @@ def publish(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Merges an adapter into its base's 16-bit weights, scores the merged model again and writes it with a model card.
+    """Merges an adapter into its base's unquantised weights, scores the merged model and writes it with a model card.
 
     Example: slimsweep publish runs/quickstart "#7" --to my-model
     """
@@ -297,12 +297,12 @@ def ablate(
     name: Annotated[str | None, typer.Argument(help="An ablation, or all. Default: lists them.", show_default=False)] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="micro, smollm2, a base of configs/ablations/frame.yaml, or ORG/NAME. Default: the ablation's own."),
+        typer.Option(help="micro, smollm2, taught, a base of configs/ablations/frame.yaml, or ORG/NAME. Default: its own."),
     ] = None,
     scale: Annotated[
         Literal["full", "small"], typer.Option(help="full, or small: the same design with fewer levels and seeds.")
     ] = "full",
-    storage: Storage = None,
+    storage: Annotated[str | None, typer.Option(help="Storage root: a folder, s3://..., gs://.... Default: runs.")] = None,
     address: Address = None,
     events: Events = None,
     hub_mirror: Annotated[
