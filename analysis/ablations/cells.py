@@ -111,8 +111,8 @@ class Cells:
 
 
 def _steady(base: np.ndarray) -> bool:
-    score, n = float(base.mean(dtype=float)), len(base)
-    return score > 0 and score >= _STEADY * math.sqrt(score * (1 - score) / n)
+    score = float(base.mean(dtype=float))
+    return score > 0 and score >= _STEADY * float(base.std(dtype=float)) / math.sqrt(len(base))
 
 
 def _canonical(params: Mapping[str, Any]) -> str:

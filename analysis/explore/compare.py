@@ -54,11 +54,8 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         named = [", ".join(f"{one.metric} {one.direction}" for one in sweep.objectives) for sweep in (a, b)]
         raise InputError(f"the sweeps have other objectives: {a.name} has {named[0]}, {b.name} has {named[1]}")
     objectives = a.objectives
-    untuned = [sweep.complete_baselines.min(numeric_only=True) for sweep in (a, b)]
-    names = {name for one in untuned for name in one.index if name.endswith(".value")}
-    least = {name: min(one[name] for one in untuned if name in one) for name in names}
     # one reference point for both: volumes from different ones do not compare
-    reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], least)
+    reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], _untuned(a, b))
     oriented = pareto.orient(reference, objectives)
     points = [_points(sweep.front, objectives) for sweep in (a, b)]
     volumes = [
@@ -81,6 +78,18 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         dominated=(_dominated(points[0], points[1]), _dominated(points[1], points[0])),
         warnings=tuple(_warnings(a, b)),
     )
+
+
+def _untuned(*sweeps: Sweep) -> dict[str, float]:
+    """ROLE.value of the complete baselines, the worst of all of them."""
+    found: dict[str, float] = {}
+    for sweep in sweeps:
+        for row in sweep.complete_baselines.to_dict("records"):
+            for role, name in ((name.removesuffix(".value"), name) for name in row if name.endswith(".value")):
+                if not math.isnan(row[name]):
+                    worst = min if sweep.records[row["key"]].scale(role).higher_is_better else max
+                    found[name] = worst(row[name], found.get(name, row[name]))
+    return found
 
 
 def _points(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:

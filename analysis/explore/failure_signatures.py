@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.formatting import labels
 from analysis.metrics.names import Objective
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
@@ -59,7 +60,10 @@ def in_papers_roles(sweep: Sweep) -> bool:
 
 
 def paper_point(objectives: Sequence[Objective]) -> list[float] | None:
-    """The paper's Llama 3.2 1B in these objectives (shares); None where the paper lacks one of them."""
+    """The paper's Llama 3.2 1B in these objectives (shares); None where the paper lacks one of them, or the
+    role's score is no share."""
+    if not all(labels.is_share(one.metric) for one in objectives):
+        return None
     llama = PAPER[0]
     gain = llama["commonsense.value"] - llama["commonsense.base"]
     known = llama | {"commonsense.gain": gain, "commonsense.drop": -gain, "knowledge.gain": -llama["knowledge.drop"]}
@@ -73,7 +77,7 @@ def verdicts(sweep: Sweep) -> pd.DataFrame:
 
 def _verdicts(trials: pd.DataFrame, signature: Signature) -> np.ndarray:
     """Shape (trials,)."""
-    if signature.metric not in trials:
+    if signature.metric not in trials or not labels.is_share(signature.metric):
         return np.full(len(trials), "not measured", dtype=object)
     found = trials[signature.metric].to_numpy(dtype=float)
     low, high = (trials[end].to_numpy(dtype=float) for end in col.ends(signature.metric))

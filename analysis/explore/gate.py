@@ -12,6 +12,7 @@ from typing import Any, Literal
 from analysis.explore.find import key_of
 from analysis.export.plain import plain
 from analysis.formatting import labels, numbers
+from analysis.metrics.definitions import RATES
 from analysis.metrics.names import LEARNING, Constraint, joint, parse_constraint, roles_of, split_metric
 from analysis.results import schema as col
 from analysis.results.manifest import Manifest
@@ -88,7 +89,9 @@ def _measured(sweep: Sweep, row: Mapping[Any, Any], name: str) -> dict[str, floa
 
 def _row(sweep: Sweep, trial: str) -> Mapping[Any, Any]:
     if trial != BEST:
-        rows = sweep.trials[sweep.trials["key"] == key_of(sweep, trial)]
+        key = key_of(sweep, trial)  # empty for a point that is no valid trial
+        same = sweep.trials["key"] == key if key else sweep.trials["number"] == int(trial.removeprefix("#"))
+        rows = sweep.trials[same]
         if rows.empty:
             raise InputError(
                 f"{trial} is no trial of {sweep.name}; a requirement cannot be on a baseline or a single replicate"
@@ -159,7 +162,10 @@ def _line(ruling: Ruling) -> str:
     if ruling.decision != "cannot tell":
         return text
     if not math.isfinite(ruling.row[name]):
-        return f"{text}; it is undefined, as the base scores 0: require the drop"
+        bases = [ruling.row.get(f"{role}.base") for role in roles_of([name])]
+        if split_metric(name)[1] in RATES and 0 in bases:
+            return f"{text}; it is undefined, as the base scores 0: require the drop"
+        return f"{text}; the trial or its baseline has no value of it"
     if not math.isfinite(ruling.row[col.low(name)]):
         return f"{text}; it has no interval"
     if ruling.needed is None:

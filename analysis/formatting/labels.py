@@ -53,10 +53,13 @@ decides on the roles that it has, for a metric's name is all that a table or a f
 
 def learn_scales(records: Iterable[TrialRecord]) -> None:
     """Notes which roles of these records have scores that are no shares, whatever a role of that name had in another sweep."""
+    shares: dict[str, bool] = {}
     for record in records:
         for role in record.scores.keys() | record.scales.keys():
             scale = record.scale(role)
-            (_NO_SHARES.discard if scale.share and scale.form == "mean" else _NO_SHARES.add)(role)
+            shares[role] = shares.get(role, True) and scale.share and scale.form == "mean"
+    for role, is_share in shares.items():
+        (_NO_SHARES.discard if is_share else _NO_SHARES.add)(role)
 
 
 def metric_name(name: str) -> str:
@@ -69,6 +72,11 @@ def axis(name: str) -> str:
     role, kind = split_metric(name)
     words = (LEARNT if role == LEARNING else AXIS)[kind]
     return f"{role} {words.split(' (')[0] if _unitless(name) else words}"
+
+
+def is_share(name: str) -> bool:
+    """Whether the metric is of a role whose score is a share."""
+    return split_metric(name)[0] not in _NO_SHARES
 
 
 def _unitless(name: str) -> bool:

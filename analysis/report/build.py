@@ -198,7 +198,7 @@ def _baselines(sweep: Sweep) -> Table:
     roles = [column.removesuffix(".n") for column in frame.columns if column.endswith(".n")]
     heads = [Column("model"), Column("quantisation"), Column("state"), Column("trials", number=True)]
     for role in roles:
-        heads += [Column(f"{role} score (%)", number=True), Column("documents", number=True)]
+        heads += [Column(labels.column(f"{role}.value"), number=True), Column("documents", number=True)]
     heads += [Column("time", number=True), Column("key", kind="key")]
     rows: list[list[Any]] = []
     for row in frame.to_dict("records"):

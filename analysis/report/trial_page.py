@@ -66,22 +66,13 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
     names = labels.setting_names(sweep.space)
     roles = [name.removesuffix(".value") for name in sweep.metrics if name.endswith(".value")]
     several = dict.fromkeys(name.partition(".")[0] for name in joint(sweep.metrics))
-    kinds = {
-        "base": "baseline (%)",
-        "value": "this trial (%)",
-        "gain": "gain (points)",
-        "forgetting": "forgetting (% of the base)",
-    }
     curves = ((name, curve(getattr(record, source), name, f"{source}-{row['number']}")) for name, source in _COURSES.items())
     return Point(
         row=row,
         record=record,
         flags=flags,
         settings=[(names[path], labels.setting(row[path])) for path in sweep.space],
-        roles=Table.of(
-            [Column("role"), *(Column(name, number=True) for name in kinds.values())],
-            [[role, *(numbers.both(row, f"{role}.{kind}") for kind in kinds)] for role in roles],
-        ),
+        roles=_roles(roles, row),
         phases=_phases(record),
         parts=[(role, parts) for role in (LEARNING, *roles, *several) if (parts := _parts(sweep, row, role))],
         curves=[(name, drawn) for name, drawn in curves if drawn],
@@ -90,6 +81,18 @@ def point(sweep: Sweep, row: Mapping[Any, Any], flags: str) -> Point:
         spec=_settings_of(record),
         facts=facts(record),
     )
+
+
+def _roles(roles: Sequence[str], row: Mapping[Any, Any]) -> Table:
+    kinds = {"base": "baseline", "value": "this trial", "gain": "gain", "forgetting": "forgetting (% of the base)"}
+    names, units = list(roles), [labels.unit(f"{role}.value") for role in roles]
+    heads = dict(kinds)
+    if all(units):
+        heads |= {"base": "baseline (%)", "value": "this trial (%)", "gain": "gain (points)"}
+    else:  # a role whose score is no share is in units of its own
+        names = [f"{role}{unit and ' (%)'}" for role, unit in zip(roles, units, strict=True)]
+    cells = [[name, *(numbers.both(row, f"{role}.{kind}") for kind in kinds)] for name, role in zip(names, roles, strict=True)]
+    return Table.of([Column("role"), *(Column(name, number=True) for name in heads.values())], cells)
 
 
 def _phases(record: TrialRecord) -> Table:
@@ -116,6 +119,8 @@ def _flips(sweep: Sweep, row: Mapping[Any, Any], roles: Sequence[str]) -> Iterat
         before, after = pairs["score_base"].to_numpy(dtype=float), pairs["score_tuned"].to_numpy(dtype=float)
         if not len(pairs) or not np.isin([before, after], (0.0, 1.0)).all():
             continue
+        if not sweep.records[row["baseline"]].scale(role).higher_is_better:
+            before, after = 1 - before, 1 - after
         lost, won = pairs[before > after], pairs[after > before]
         examples = {
             name: [_example(one) for one in evenly(rows, QUOTED).to_dict("records")]

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.metrics.definitions import ALL_KINDS, CHANCE_KINDS, CHANGES, KINDS, PAIRED_KINDS, Kind, Means, kinds
 from analysis.metrics.names import LEARNING, LEARNING_KINDS, Estimate, joint, split_metric
 from analysis.stats import intervals
-from analysis.stats.paired_outcomes import Answers, answers, slope
+from analysis.stats.paired_outcomes import Answers, answers, scale_of, slope
 from trials.ledger.outcomes import ALL, Scale, Split, of_document
 from trials.ledger.record import Score, TrialRecord
 
@@ -105,7 +105,7 @@ def measure_all(
         for role in dict.fromkeys(role for one in named for replicate in one for role in replicate):
             if roles is not None and role not in roles:
                 continue
-            scale = (base or group[0].records[0]).scale(role)
+            scale = scale_of(role, *([base] if base else ()), *(record for setting in group for record in setting.records))
             tuned = [[one.get(role, {}) for one in replicates] for replicates in named]
             columns = _Columns(tuned, base_named.get(role, {}), scale)
             wanted = errors or any(f"{role}.{name}" in (only or ()) for name in PAIRED_KINDS)
@@ -302,7 +302,8 @@ def _measured(name: str, kind: Kind, columns: _Columns, pairing: tuple[Answers, 
     variance = columns.variances(kind).mean(axis=1) + np.nan_to_num(np.square(sd)) / r
     steps = intervals.reach(np.full(t, r - 1.0) if r > 1 else columns.n - 1.0)
     ends = np.nanmin(value, initial=0), np.nanmax(value, initial=0)
-    share = name in ("value", "base", *CHANGES) and columns.scale.form == "mean" and ends[0] >= 0 and ends[1] <= 1
+    share = name in ("value", "base", *CHANGES) and columns.scale.form == "mean" and columns.scale.share
+    share = share and ends[0] >= 0 and ends[1] <= 1
     n, skew, paired = columns.n.copy(), np.zeros(t), np.zeros(t, bool)
     if pairing is not None and pairing[0].has(kind):
         own, places = pairing

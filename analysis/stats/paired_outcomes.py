@@ -145,11 +145,18 @@ def answers(
             rows = [one.outcomes[role] for place in pairs for one in settings[place]]
             tuned[name] = stack(rows, name)[:, keep].astype(np.float32).reshape(shape)
     assert base is not None
-    scale = base.scale(role)
+    scale = scale_of(role, base, *(one for records in settings for one in records))
     paired = paired_columns(tuned["score"], base_columns["score"], scale, base_columns.get("choices"))
     tuned |= paired
     base_columns |= dict.fromkeys(paired, np.zeros_like(base_columns["score"]))
     return Answers(tuned, base_columns, clusters, starts, scale), np.array(pairs)
+
+
+def scale_of(role: str, *records: TrialRecord) -> Scale:
+    """The role's scale in the first record. Its score is a share only if it is one in all of them."""
+    found = records[0].scale(role)
+    shares = all(one.scale(role).share for one in records)
+    return found if found.share == shares else found.model_copy(update={"share": shares})
 
 
 def _together(found: Mapping[str, tuple[Answers, np.ndarray] | None]) -> tuple[Answers, np.ndarray] | None:

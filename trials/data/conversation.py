@@ -98,7 +98,7 @@ def holds_messages(value: Any) -> bool:
     if not value.lstrip().startswith(("[", "{")):
         return False
     try:
-        listed = _listed(json.loads(value, strict=False))
+        listed = _listed(json.loads(value, strict=False), "messages")
     except (ValueError, RecursionError):
         return _BEGINS_AS_MESSAGES.match(value) is not None
     return isinstance(listed, list) and bool(listed) and all(map(_is_message, listed))
@@ -134,15 +134,18 @@ def _messages(value: Any, name: str, speaker: str | None, filled: bool) -> list[
         if speaker is not None and not holds_messages(value):
             return [{"role": speaker, "content": value}]
         value, filled = _parsed(value, name), False  # no table fills what is inside a text
-    listed = _listed(value)
+    listed = _listed(value, name)
     if not isinstance(listed, list):
         raise Malformed(f"{name} is {_kind(value)}, not a list of messages")
     return [_message(one, f"{name}[{place}]", filled) for place, one in enumerate(listed)]
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any, name: str) -> Any:
     """A list of objects from an object of lists, as which some data sets store it. Any other value is returned."""
     if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
+        lengths = {key: len(column) for key, column in value.items()}
+        if len(set(lengths.values())) > 1:
+            raise Malformed(f"{name}: its lists differ in length: {', '.join(f'{key} has {n}' for key, n in lengths.items())}")
         return [dict(zip(value, cells, strict=False)) for cells in zip(*value.values(), strict=False)]
     return value
 

@@ -1,8 +1,9 @@
 """Cells of an ablation."""
 
+import numpy as np
 import pytest
 
-from analysis.ablations.cells import Cells, Unknown, matches
+from analysis.ablations.cells import Cells, Unknown, _steady, matches
 from tests.factories.ablation_sweeps import DOSE, swept
 
 
@@ -30,3 +31,9 @@ def test_column_has_a_value_for_each_cell_and_seed(tmp_path):
     column = Cells(swept(tmp_path, DOSE)).column("math.drop")
     assert column.values.shape == (len(DOSE), 1) and column.documents == 50
     assert column.influence.shape == (len(DOSE), 1, 50)
+
+
+def test_base_s_score_is_steady_by_its_own_scatter():
+    assert _steady(np.full(100, 120.0) + np.arange(100) % 2)  # a perplexity: its score is no share
+    assert _steady(np.repeat([1.0, 0.0], 500)) and not _steady(np.repeat([1.0, 0.0], [1, 99]))
+    assert not _steady(np.zeros(100))

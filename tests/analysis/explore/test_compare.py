@@ -11,6 +11,8 @@ from analysis.explore.compare import as_dict, compare, verdict
 from analysis.report.compare_page import fronts_figure, page, svg, write
 from tests.factories.sweeps import FOUR, Builder
 from trials.errors import InputError
+from trials.ledger.outcomes import Scale
+from trials.ledger.record import Score
 
 DRAWS = 400
 ONE = [{"metric": "commonsense.gain", "direction": "maximize"}]
@@ -53,6 +55,18 @@ def test_fronts_without_a_volume_have_no_ratio(tmp_path):
     assert (found.ratio, found.corrected, found.interval, found.probability) == (None, None, None, None)
     assert "1.000" not in page(found)
     assert "cannot tell" in verdict(found)
+
+
+def test_reference_of_an_error_is_the_worst_base_s(tmp_path):
+    """The gain over the worse base adds volume; for an error the worst is the greatest."""
+    sweeps, scales = [], {"math": Scale(form="exp", higher_is_better=False, share=False)}
+    for name, perplexity in (("a", 12.0), ("b", 10.0)):
+        builder = Builder(tmp_path / name).baseline().add((26, 25), scales=scales)
+        base = builder.ledger.read(builder.base.key)
+        scores = base.scores | {"math": Score(value=perplexity, stderr=0.5, n=50)}
+        builder.ledger.write(base.model_copy(update={"scores": scores, "scales": scales}))
+        sweeps.append(builder.load(objectives=[{"metric": "math.value", "direction": "minimize"}], constraints=[]))
+    assert compare(*sweeps).reference == (12.0,)
 
 
 def test_better_sweep_is_named_in_either_order(tmp_path):

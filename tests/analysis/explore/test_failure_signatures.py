@@ -4,6 +4,7 @@ import pytest
 from analysis.explore.failure_signatures import flags, paper_point, verdicts
 from analysis.metrics.names import Objective
 from tests.factories.sweeps import Builder
+from trials.ledger.outcomes import Scale
 
 
 def test_unmeasured_metric_shows_no_signature(tmp_path):
@@ -24,3 +25,13 @@ def test_flags_mark_what_cannot_be_decided():
     row = pd.Series({"math collapse": "yes", "knowledge loss": "cannot tell"})
     assert flags(row) == "math collapse, knowledge loss?"
     assert flags(row.replace({"yes": "no", "cannot tell": "not measured"})) == ""
+
+
+def test_score_that_is_no_share_shows_no_signature(tmp_path):
+    """The bounds are shares: a rise of a perplexity by 0.9 is no loss of 90 points."""
+    builder, scales = Builder(tmp_path).baseline((20, 40)), {"math": Scale(share=False)}
+    found = verdicts(builder.add((20, 1)).load())
+    assert found["math collapse"].tolist() == ["yes"]
+    sweep = builder.add((20, 1), scales=scales).load()
+    assert set(verdicts(sweep)["math collapse"]) == {"not measured"}
+    assert paper_point(sweep.objectives) is None

@@ -107,6 +107,18 @@ def test_undefined_rate_cannot_be_told(builder):
     assert as_dict(found)["requirements"][0]["value"] is None
 
 
+def test_metric_that_the_trial_lacks_is_not_blamed_on_the_base(usual):
+    sweep = usual.load()
+    row = sweep.trials["number"] == 0
+    sweep.trials.loc[row, "math.drop"] = sweep.trials.loc[row, ["math.drop_low", "math.drop_high"]] = float("nan")
+    assert lines(gate(sweep, ["math.drop <= 0.1"], "#0"))[1].endswith("the trial or its baseline has no value of it")
+
+
+def test_point_that_is_no_valid_trial_is_named_itself(usual):
+    with pytest.raises(InputError, match="trial #7 of quickstart is failed"):
+        gate(usual.invalid().invalid().load(), ["math.drop <= 0.1"], "#7")
+
+
 def test_open_requirement_names_documents_that_would_settle_it(usual):
     (ruling,) = gate(usual.load(), ["commonsense.gain >= 0.1"], "#0").rulings
     assert ruling.decision == "cannot tell"

@@ -51,3 +51,12 @@ def test_sweep_that_was_read_last_decides_on_its_roles(spec, monkeypatch):
         record = TrialRecord(key=spec.key, state="complete", spec=spec, scales=scales, scores={"math": score})
         labels.learn_scales([record])
         assert labels.unit("math.gain") == unit
+
+
+def test_role_has_no_unit_where_one_record_s_score_is_no_share(spec, monkeypatch):
+    monkeypatch.setattr(labels, "_NO_SHARES", set())
+    score = Score(value=0.5, stderr=0.1, n=4)
+    for scales in [{"math": Scale(share=False)}, {}], [{}, {"math": Scale(share=False)}]:
+        records = [TrialRecord(key=spec.key, state="complete", spec=spec, scales=one, scores={"math": score}) for one in scales]
+        labels.learn_scales(records)
+        assert labels.unit("math.gain") == ""

@@ -4,6 +4,7 @@ import pytest
 
 from analysis.report.trial_page import SHORT, command, point, shortened
 from tests.factories.sweeps import Builder
+from trials.ledger.outcomes import Scale
 
 
 def test_long_text_is_shortened_and_whole_on_demand():
@@ -40,3 +41,22 @@ def test_documents_of_one_cluster_flip_once(tmp_path):
     page = point(sweep := builder.load(), sweep.trials.iloc[0].to_dict(), "")
     assert [(flip.lost, flip.won) for flip in page.flips] == [(0, 6), (3, 0)]
     assert page.flips[0].p == pytest.approx(2 / 2**3)  # documents 20 to 25 are in three clusters
+
+
+def scaled(builder, scale, right):
+    """A baseline and a trial whose mathematics has this scale."""
+    builder.record(builder.base, (20, 40), scales={"math": scale})
+    return builder.add(right, scales={"math": scale}).load()
+
+
+def test_lost_documents_of_an_error_rate_are_those_that_became_wrong(tmp_path):
+    sweep = scaled(Builder(tmp_path), Scale(higher_is_better=False), (26, 37))
+    page = point(sweep, sweep.trials.iloc[0].to_dict(), "")
+    assert [(flip.lost, flip.won) for flip in page.flips] == [(0, 6), (0, 3)]
+
+
+def test_score_that_is_no_share_has_no_unit_on_the_page(tmp_path):
+    sweep = scaled(Builder(tmp_path), Scale(form="mean", share=False), (26, 37))
+    page = point(sweep, sweep.trials.iloc[0].to_dict(), "")
+    assert [column.name for column in page.roles.columns][1:4] == ["baseline", "this trial", "gain"]
+    assert [role for role, *_ in page.roles.rows] == ["commonsense (%)", "math"]

@@ -82,6 +82,22 @@ def test_intervals_of_a_score_that_is_no_share_are_not_cut(record):
     assert found["notes.gain"].high[0] > 1
 
 
+def test_values_of_a_score_that_is_no_share_are_not_cut_where_their_mean_is_below_1(record):
+    """An error of 0 or 4 has a mean of 0.96 here: its interval goes on beyond 1."""
+    scales, scores = {"notes": Scale(higher_is_better=False, share=False)}, {"notes": [0.0, 0.0, 4.0] * 16 + [0.0, 0.0]}
+    found = measure_all([Setting([record(scores, scales=scales)], record(scores, baseline=True, scales=scales))])
+    assert found["notes.value"].high[0] > 1
+    assert found["notes.base"].high[0] > 1
+
+
+def test_role_is_no_share_where_one_of_its_records_is_none(record):
+    """A baseline whose scores all lie in 0 to 1 says nothing of a trial's."""
+    tuned = record({"notes": [9.0] + [0.5] * 49}, scales={"notes": Scale(share=False)})
+    found = measure_all([Setting([tuned], record({"notes": [0.5] * 50}, baseline=True))])
+    assert found["notes.gain"].most[0] == np.inf
+    assert "notes.lost" not in found
+
+
 def test_metric_without_bounds_has_no_interval_over_few_documents(record):
     """Fewer than 50 documents say too little of a tail. The standard error stays."""
     scales = {"notes": Scale(share=False)}

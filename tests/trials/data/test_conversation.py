@@ -148,6 +148,10 @@ def test_row_without_anything_to_learn_says_why(messages, reason):
         ),
         ('[{"role": "user", "content": "\\ud83d"}]', "half of a character"),
         (3, "messages is a number, not a list of messages"),
+        (
+            {"role": ["user", "assistant", "user", "assistant"], "content": ["a", "b", "c"]},
+            "messages: its lists differ in length: role has 4, content has 3",
+        ),
         ([user({"a": 1}), answer()], "messages[0]: its content is an object, not text"),
         ([user([{"type": "image", "url": "x"}]), answer()], "messages[0]: its content has a part of type 'image'"),
         (
