@@ -12,7 +12,7 @@ BASELINE_UNDEFINED = "an objective or a constraint is undefined on its baseline"
 
 _FIRST_FAILURES = 3  # in a row, without a success: a fault of the machine fails every trial
 _FIRST_FAILURES_OF_SETTINGS = 12  # the same where each setting may have caused its own failure
-_OWN_FAULT = {"NonFiniteLoss", "OutOfMemory"}  # kinds of failure that a setting causes
+_OWN_FAULT = {"NonFiniteLoss", "NonFiniteNumber", "OutOfMemory"}  # kinds of failure that a setting causes
 
 
 class FailurePolicy:

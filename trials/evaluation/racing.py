@@ -133,7 +133,7 @@ def so_far(role: str, documents: Sequence[Document], parts: Sequence[pd.DataFram
     everything = pd.DataFrame(
         [(role, one.task, one.number, one.hash) for one in documents], columns=["role", "task", "doc_id", "doc_hash"]
     )
-    answered = pd.concat(parts, ignore_index=True).drop(columns=["role", "doc_hash"])
+    answered = _each_once(parts).drop(columns=["role", "doc_hash"])
     return pack(everything.merge(answered, how="left", on=["task", "doc_id"]), baseline=False)[role]
 
 
@@ -146,4 +146,9 @@ def without(samples: Mapping[str, Sequence[int]], parts: Sequence[pd.DataFrame])
 
 def together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The parts as one evaluation returns them: sorted by task name, then by document number."""
-    return pd.concat(parts, ignore_index=True).sort_values(["task", "doc_id"], kind="stable", ignore_index=True)
+    return _each_once(parts).sort_values(["task", "doc_id"], kind="stable", ignore_index=True)
+
+
+def _each_once(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    # an earlier attempt under other stages may have answered some documents in two parts
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["task", "doc_id"], ignore_index=True)

@@ -130,7 +130,6 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
     """Derives the adapter from its parent's; returns its folder."""
     spec, record, loaded = attempt.spec, attempt.record, session.base(attempt.spec.base)
     record.parent = parent.key
-    record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
     name = "adapter" if spec.derive.samples is None else f"adapter-{spec.derive.samples}"
     with tempfile.TemporaryDirectory(prefix="slimsweep-") as folder:
         source, there = Path(folder), session.ledger.folder(parent.key) / name
@@ -140,6 +139,7 @@ def derive(session: Session, attempt: Attempt, parent: TrialRecord) -> Path:
             # the parent was trained without a copy at this number of rows, so train again up to it
             again = replace(attempt, keep=(), until=spec.derive.samples)
             shutil.copytree(train(session, again)[0], source, dirs_exist_ok=True)
+        record.rows = dict(Counter(mix.order_of_rows(spec.data)[: spec.derive.samples]))
         with peft_adapter.borrowed(loaded, source) as model:
             if spec.derive.rank is not None:
                 derived.truncate(model, spec.derive.rank)
@@ -241,7 +241,7 @@ def _fit(session: Session, attempt: Attempt, rows: TrainingRows, model: Any) -> 
             start = beginning = replace(beginning, packed_rows=_packs(attempt, inputs))
         smaller = functools.partial(trainer.smaller, batch_size=settings.batch_size)
         end = attempt.with_oom_backoff("train", start.micro_batch_size, fit, smaller)
-        if end.step != inputs.until:  # the training goes on from the state that was saved at the cut
+        if inputs.until is None or end.step < inputs.until:  # else it goes on from the state that was saved at the cut
             progress.save(end)
     # with the seconds of earlier attempts, which the checkpoint carries
     attempt.record.seconds["train"] = round(attempt.record.seconds["train"] + start.seconds, 3)

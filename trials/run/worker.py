@@ -1,8 +1,10 @@
 """Worker: runs trials in this process, one after the other: rows -> training -> evaluation -> record."""
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +14,7 @@ from trials.evaluation.engine import vllm_python
 from trials.evaluation.racing import StoppedEarly
 from trials.hub.hub import Hub
 from trials.ledger.lease import Lease
-from trials.ledger.record import Ledger, TrialRecord
+from trials.ledger.record import Ledger, Score, TrialRecord
 from trials.models import oom
 from trials.run.attempt import Attempt, HeldElsewhere
 from trials.run.early_look import look_early
@@ -25,6 +27,10 @@ from trials.training import multi_adapter, trainer, unsloth
 
 Ended = TrialRecord | StoppedEarly | None
 """How a trial ended; None: another process runs it."""
+
+
+class NonFiniteNumber(ArithmeticError):
+    """A measured number is NaN or infinite, which no record holds."""
 
 
 class _ParentFailed(Exception):
@@ -136,7 +142,14 @@ class Worker:
             return self.session.ledger.lease(spec.key)
 
     def _run(self, attempt: Attempt, early_stopping: EarlyStopping, member: Member | None = None) -> TrialRecord:
-        """The record of a trial whose lease this process has. The only place that turns a trial's failure into a record."""
+        """The record of a trial whose lease this process has."""
+        try:
+            return self._recorded(attempt, early_stopping, member)
+        finally:
+            attempt.checkpoints.leave()
+
+    def _recorded(self, attempt: Attempt, early_stopping: EarlyStopping, member: Member | None) -> TrialRecord:
+        """Runs the phases. The only place that turns a trial's failure into a record."""
         ledger, record, checkpoints = self.session.ledger, attempt.record, attempt.checkpoints
         documents: pd.DataFrame | None = None
         adapters: list[Path] = []
@@ -144,10 +157,8 @@ class Worker:
             if member and member.error:
                 raise member.error
             documents, adapters = self._phases(attempt, early_stopping, member.result if member else None)
-        except StoppedEarly:
-            checkpoints.leave()
-            raise
-        except (StorageFailed, HeldElsewhere):
+            _check_numbers(record)
+        except (StoppedEarly, StorageFailed, HeldElsewhere):
             raise
         except Exception as error:
             if reason := disk_failure(error):  # a disk other than the storage's: a cache, a temporary folder
@@ -211,3 +222,28 @@ class Worker:
         if record.failure is not None:
             raise _ParentFailed(record)
         return record
+
+
+_MEASURED = ("scores", "details", "halves", "learning", "similarity")
+"""The fields of a record with what a trial measured."""
+
+
+def _check_numbers(record: TrialRecord) -> None:
+    """Raises NonFiniteNumber and empties the fields where a measured number is not finite: JSON has no such numbers, so that
+    the record could not be read again."""
+    wrong = [path for name in _MEASURED for path in _not_finite(getattr(record, name), name)]
+    if wrong:
+        for name in _MEASURED:
+            setattr(record, name, {})
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise NonFiniteNumber(f"not finite: {', '.join(wrong[:3])}{more}; a lower train.learning_rate may help")
+
+
+def _not_finite(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Score):
+        value = {"value": value.value, "stderr": value.stderr}
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _not_finite(one, f"{path}.{name}")
+    elif not all(map(math.isfinite, value if isinstance(value, list) else [value])):
+        yield path

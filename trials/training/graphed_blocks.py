@@ -32,7 +32,9 @@ def fits(model: Any, packed: bool) -> bool:
     # with dropout, a resumed training would draw other random numbers from a graph than an undisturbed one
     core = model.get_base_model()
     drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    if drops or base.dropouts(core):
+    # a checkpointed block, as Unsloth's are, runs its forward pass again in the backward one
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in core.modules())
+    if drops or checkpointed or base.dropouts(core):
         return False
     return packing.has_kernel(core.device, core.dtype) if packed else shared_prefix.fits(core)
 

@@ -145,6 +145,8 @@ def fit(trainings: Sequence[Training]) -> None:
     Unstackable. The model has no adapter before and after.
     """
     model, pace = trainings[0].inputs.model, trainings[0].inputs.pace
+    if model.dtype == torch.float16:
+        raise Unstackable("gradients in float16 need a scale, which each training has of its own")
     if dropped := base.dropouts(model):
         raise Unstackable(f"the base trains with dropout of its own ({', '.join(dropped)})")
     saved, cost = time.perf_counter(), 0.0

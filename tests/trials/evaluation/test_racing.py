@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trials.evaluation.racing import Document, Pause, Race, judged, stages, together, until, without
+from trials.evaluation.racing import Document, Pause, Race, judged, so_far, stages, together, until, without
 
 DOCUMENTS = [Document("task", i, f"hash{i}", ("search", "report")[i // 2 % 2], f"cluster{i // 2}") for i in range(200)]
 
@@ -28,6 +28,17 @@ def test_answered_documents_are_left_out_and_joined_in_order():
     parts = [pd.DataFrame({"task": ["b", "a"], "doc_id": [1, 3]}), pd.DataFrame({"task": ["a"], "doc_id": [2]})]
     assert without({"a": [1, 2, 3], "b": [1]}, parts) == {"a": [1]}
     assert together(parts).values.tolist() == [["a", 2], ["a", 3], ["b", 1]]
+
+
+def test_document_that_two_parts_hold_counts_once():
+    """Attempts under other stages leave parts that overlap."""
+    parts = [
+        pd.DataFrame({"task": "a", "doc_id": numbers, "score": score}) for numbers, score in (([1, 2], 1.0), ([2, 3], 0.0))
+    ]
+    assert together(parts)["score"].tolist() == [1.0, 1.0, 0.0]
+    documents = [Document("a", n, f"h{n}", "search", f"c{n}") for n in (1, 2, 3)]
+    hashed = [part.assign(role="r", doc_hash=[f"h{n}" for n in part["doc_id"]]) for part in parts]
+    assert so_far("r", documents, hashed).column("score").tolist() == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from trials.evaluation.racing import Pause, Paused, Race, unjudged
+from trials.training import trainer
 
 
 @pytest.fixture
@@ -67,3 +68,39 @@ def test_a_training_of_one_step_is_not_cut(another, little, pausing):
     with pytest.raises(Paused):
         another().run(little, early_stopping=pausing(0.1, 0.25))
     assert pausing.seen == [(1.0, 0.25)]
+
+
+def test_a_look_after_the_training_has_gone_further_changes_nothing(another, little, undisturbed, pausing):
+    """The search wants a look at half of the rows of a trial whose training an earlier attempt has ended."""
+    worker = another()
+    with pytest.raises(Paused):
+        worker.run(little, early_stopping=pausing(1.0, 0.25))
+    with pytest.raises(Paused):
+        worker.run(little, early_stopping=pausing(0.5, 0.25))
+    assert pausing.seen == [(1.0, 0.25)] * 2, "no look claims to be after half of the rows"
+    record = worker.run(little)
+    assert record.failure is None
+    assert_alike(record, undisturbed)
+
+
+def test_a_look_after_an_interruption_beyond_its_cut_leaves_the_training_s_state(
+    another, little, undisturbed, pausing, monkeypatch
+):
+    worker = another(trainer.Pace(seconds=0.0, share=float("inf")))
+    update = trainer.check_finite
+
+    def interrupted(step, loss, norm):
+        update(step, loss, norm)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "check_finite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(little)
+    monkeypatch.undo()
+    with pytest.raises(Paused):
+        worker.run(little, early_stopping=pausing(0.5, 0.25))
+    assert pausing.seen == [(1.0, 0.25)]
+    record = worker.run(little)
+    assert record.resumed[0] == 3
+    assert_alike(record, undisturbed)

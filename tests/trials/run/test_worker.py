@@ -20,9 +20,11 @@ from trials.errors import StorageFailed
 from trials.evaluation import evaluate
 from trials.hub.hub import TASK_FOLDERS, Hub
 from trials.ledger import storage
+from trials.ledger.checkpoint import CheckpointStore
 from trials.ledger.record import Ledger, TrialRecord
 from trials.models import base
-from trials.run import provenance
+from trials.run import provenance, training_phase
+from trials.run import worker as worker_module
 from trials.run.worker import Worker
 from trials.spec import TrialSpec
 from trials.tasks import splits
@@ -252,3 +254,35 @@ def test_read_only_storage_is_one_line_and_no_failed_trial(small_disk, another, 
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageFailed, match=f"^{small_disk}.*: Read-only file system; [^\n]*$"):
         another().run(little.baseline())
+
+
+def test_number_that_is_not_finite_fails_the_trial_with_its_name(another, module_spec, monkeypatch):
+    """JSON has no NaN: the record could be written, and not read again."""
+    worker, measure = another(), training_phase.drift.measure
+
+    def measured(*args, **named):
+        learning, similarity = measure(*args, **named)
+        return {name: {**part, "kl": float("nan")} for name, part in learning.items()}, similarity
+
+    monkeypatch.setattr(training_phase.drift, "measure", measured)
+    worker.run(module_spec)
+    record = worker.session.ledger.read(module_spec.key)
+    assert record is not None and record.failure is not None
+    assert record.failure.kind == "NonFiniteNumber"
+    assert re.match(r"not finite: learning\.\S+\.kl", record.failure.message)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_adapter_of_a_remote_storage_leaves_no_temporary_folder(another, module_spec, monkeypatch, tmp_path, fails):
+    def remote(store):  # as CheckpointStore.local is where the storage is no local folder
+        if not store._scratch:
+            (tmp_path / "scratch").mkdir()
+            store._scratch.append(tmp_path / "scratch")
+        return store._scratch[0]
+
+    monkeypatch.setattr(CheckpointStore, "local", property(remote))
+    monkeypatch.setattr(worker_module, "evaluate", lambda *_: 1 / 0 if fails else None)
+    worker = another()
+    assert (worker.run(module_spec).failure is not None) == fails
+    assert not (tmp_path / "scratch").exists()
+    assert (worker.session.ledger.folder(module_spec.key) / "adapter").is_dir() != fails

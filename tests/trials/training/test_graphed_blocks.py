@@ -153,6 +153,17 @@ def test_adapter_with_dropout_or_without_a_plain_pass_is_not_replayed(loaded, lo
         assert graphed_blocks.fits(model, False) is fits
 
 
+def test_checkpointed_blocks_are_not_replayed(loaded):
+    """As Unsloth's are: their backward pass runs the forward one again."""
+    with peft_adapter.adapted(loaded, Lora(rank=4), 0) as model:
+        assert graphed_blocks.fits(model, False)
+        model.gradient_checkpointing_enable()
+        try:
+            assert not graphed_blocks.fits(model, False)
+        finally:
+            model.gradient_checkpointing_disable()
+
+
 # ---- packed passes with fixed addresses, as a GPU runs them
 
 

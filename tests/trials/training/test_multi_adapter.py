@@ -277,3 +277,10 @@ def test_base_with_dropout_is_not_stacked(loaded, mixed, monkeypatch):
     monkeypatch.setattr(loaded.model.config, "attention_dropout", 0.1)
     with pytest.raises(multi_adapter.Unstackable, match="attention_dropout"):
         multi_adapter.fit(trainings(loaded, mixed))
+
+
+def test_base_in_float16_is_not_stacked(loaded, mixed, monkeypatch):
+    """Its gradients need a scale, without which small ones are rounded to 0."""
+    monkeypatch.setattr(type(loaded.model), "dtype", property(lambda _: torch.float16))
+    with pytest.raises(multi_adapter.Unstackable, match="float16"):
+        multi_adapter.fit(trainings(loaded, mixed))

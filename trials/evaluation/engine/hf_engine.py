@@ -28,7 +28,6 @@ class HFEngine:
         self.max_length = positions.longest(self.model, self.tokenizer)
         self.tokenizer = configure_pad_token(self.tokenizer, model_config=self.model.config)
         self.model.eval()
-        self.model.tie_weights()
         self.core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         """The model inside PEFT's wrapper; adapters are in its layers."""
 

@@ -19,6 +19,7 @@ from bitsandbytes.functional import dequantize_4bit
 
 from trials.adapters import peft_adapter
 from trials.evaluation.engine.vllm_python import python
+from trials.models import oom
 from trials.models.base import LoadedBase
 from trials.other_process import answering
 
@@ -46,6 +47,8 @@ class VllmServer:
     def generate(self, request: dict[str, Any], adapter: Path | None) -> tuple[list[tuple[list[int], bool]], str]:
         """(tokens, stopped) for each of the request's prompts, and vLLM's version. See vllm_process for the request."""
         rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"] if adapter is not None else 0
+        if self._device.type == "cuda":
+            oom.release()  # what the training left in this process's cache is vLLM's to take
         self._ensure(max(map(len, request["prompts"])) + request["max_tokens"], rank)
         if adapter is not None:
             known = peft_adapter.checksum(adapter)
@@ -63,6 +66,7 @@ class VllmServer:
             _end(self._running)  # after an interruption its answer must not be taken for the next one
             raise
         if "failed" in answer:
+            _end(self._running)  # it may be awake, or without its weights: a wake-up that failed leaves none behind
             raise RuntimeError(f"vLLM: {answer['failed']}: {answer['message']}")
         return [(tokens, stopped) for tokens, stopped in answer["responses"]], answer["version"]
 

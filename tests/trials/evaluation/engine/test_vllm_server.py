@@ -97,6 +97,7 @@ def test_death_of_the_process_is_told_and_the_next_request_starts_it_again(serve
 def test_error_of_vllm_is_one_line_of_it(server, loaded):
     with pytest.raises(RuntimeError, match="vLLM: TypeError"):
         server.generate({**request(loaded.tokenizer), "stops": None}, None)
+    assert not server._running, "after a failure it may have no weights"
 
 
 def test_process_ends_with_the_server(server, loaded):
