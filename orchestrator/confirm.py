@@ -83,7 +83,8 @@ def confirming(found: "Sweep", seeds: int) -> SweepConfig:
     for path in SEEDS:
         dotted_path.write(data, path, fresh if earlier is None else dotted_path.read(earlier, path, fresh))
     trained = {name: value for name, value in data["search"].items() if name not in _SEARCHING}
-    data["search"] = {**trained, "sampler": "grid", "replicates": seeds, "racing": False}  # each is measured to its end
+    whole = {"racing": False, "multi_fidelity": False}  # each is measured to its end
+    data["search"] = {**trained, **whole, "sampler": "grid", "replicates": seeds}
     data["derive"] = _derived(points)
     data["name"] = folder_of(found).name
     data["about"] = {"confirms": found.name}

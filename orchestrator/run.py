@@ -59,12 +59,16 @@ def drive(
         held.callback(everybody.close)
         held.push(partial(_drop_if_interrupted, observers))
         sweep = SweepController.open(config, place, everybody, progress.say)
+        held.callback(sweep.study.drivers.leave)  # a notebook's process goes on, and would keep what it adopted
         for one in observers:
             if isinstance(one, OnTrial):
                 one.stop = sweep.stop
         if sweep.failed is not None:
             raise sweep.failed
         if sweep.over or sweep.state.unfinished == 0:
+            if sweep.state.policy.held_back:  # an earlier command ended before it reported them
+                with sweep.going():
+                    pass
             console.print(f"{config.name}: all {sum(sweep.counts.values())} trials are done")
             return 0
         if known:

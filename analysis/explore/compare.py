@@ -85,10 +85,10 @@ def _untuned(*sweeps: Sweep) -> dict[str, float]:
     found: dict[str, float] = {}
     for sweep in sweeps:
         for row in sweep.complete_baselines.to_dict("records"):
-            for role, name in ((name.removesuffix(".value"), name) for name in row if name.endswith(".value")):
-                if not math.isnan(row[name]):
-                    worst = min if sweep.records[row["key"]].scale(role).higher_is_better else max
-                    found[name] = worst(row[name], found.get(name, row[name]))
+            for name in (str(one) for one in row if str(one).endswith(".value")):
+                value, scale = float(row[name]), sweep.records[row["key"]].scale(name.removesuffix(".value"))
+                if not math.isnan(value):
+                    found[name] = (min if scale.higher_is_better else max)(value, found.get(name, value))
     return found
 
 

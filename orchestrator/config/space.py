@@ -108,7 +108,7 @@ class Pairs(Axis):
         return dict(random.choice(self.choices))
 
     def distance(self, one: Settings, other: Settings) -> float:
-        return float(any(one[path] != other[path] for path in self.paths))
+        return float(not all(_same(one[path], other[path]) for path in self.paths))
 
     def refusal(self, given: Settings) -> str | None:
         settings = ", ".join(f"{path} = {value!r}" for path, value in given.items())
@@ -124,7 +124,13 @@ class Pairs(Axis):
         return dict(self._matching(given)[0])
 
     def _matching(self, given: Settings) -> list[dict[str, Any]]:
-        return [point for point in self.choices if all(point[path] == value for path, value in given.items())]
+        return [point for point in self.choices if all(_same(point[path], value) for path, value in given.items())]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """A list of the config is a tuple in a spec."""
+    one, other = (list(value) if isinstance(value, tuple) else value for value in (one, other))
+    return bool(one == other)
 
 
 @dataclass(frozen=True)

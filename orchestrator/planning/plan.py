@@ -1,10 +1,10 @@
 """Plan of a sweep before it runs: trials, records that exist already, time, money, memory, disk."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import gpu_catalog
 from orchestrator.cluster import limits
@@ -28,6 +28,9 @@ from trials.ledger.record import Ledger, TrialRecord
 from trials.ledger.storage import exists
 from trials.models import layout
 from trials.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from analysis.results.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,10 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
     rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     points = list(space_points.grid(config)) if config.search.sampler == "grid" else None
-    proposed = {spec.key for spec in points} if points is not None else _proposed_keys(storage / config.name)
+    manifest = _manifest(storage / config.name)
     baselines = config.baseline_specs()
     missing = [spec for spec in baselines if spec.key not in records]
-    done = len(proposed & records.keys())
+    done = len({spec.key for spec in points} & records.keys()) if points is not None else _ended(manifest, records)
     space = points or list(space_points.draws(config))
     seconds = estimate.mean(space)
     left = None if config.budget is None else max(config.budget - done, 0)
@@ -124,8 +127,10 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     seconds_left = estimate.mean([spec for spec in points or () if spec.key not in records]) if points and left else seconds
     hours_left = _hours(config, estimate, missing, (left, seconds_left))
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
-    gpu_hours = _gpu_hours(hours, share, config)
-    gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, config)
+    limit = config.search.gpu_hours
+    gpu_hours = _gpu_hours(hours, share, limit)
+    unspent = None if limit is None else max(limit - _spent(manifest), 0.0)
+    gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, unspent)
     price = gpus.price_per_hour
     made = Plan(
         name=config.name,
@@ -135,7 +140,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         baselines=len(baselines),
         trials_done=done,
         baselines_done=len(baselines) - len(missing),
-        points=len(proposed) if points is not None else None,
+        points=len(points) if points is not None else None,
         phases=estimate.phases(space),
         seconds_per_trial=seconds,
         hours=hours,
@@ -203,11 +208,11 @@ def _hours(
     return (count * config.search.replicates * seconds + sum(of_baselines)) / 3600
 
 
-def _gpu_hours(hours: float | None, share: float, config: SweepConfig) -> float | None:
-    """GPU-hours, at most the sweep's own limit; None without a GPU."""
+def _gpu_hours(hours: float | None, share: float, limit: float | None) -> float | None:
+    """GPU-hours, at most the limit; None without a GPU."""
     if not share:
         return None
-    limits = [limit for limit in (hours and hours * share, config.search.gpu_hours) if limit is not None]
+    limits = [one for one in (hours and hours * share, limit) if one is not None]
     return min(limits, default=None)
 
 
@@ -281,10 +286,18 @@ def _folder_of_ray() -> Iterator[str]:
         yield f"a run on this machine would be refused: {error}"
 
 
-def _proposed_keys(folder: Path) -> set[str]:
-    """Keys of the trials that the sweep has proposed so far."""
+def _manifest(folder: Path) -> "Manifest | None":
     from analysis.results.manifest import Manifest
 
-    if not exists(folder / "manifest.json"):
-        return set()
-    return {key for trial in Manifest.read(folder).trials if not trial.free for key in trial.keys}
+    return Manifest.read(folder) if exists(folder / "manifest.json") else None
+
+
+def _ended(manifest: "Manifest | None", records: Collection[str]) -> int:
+    """The trials that the budget counts and that have ended: every replicate has a complete record, or they have no result."""
+    trials = [] if manifest is None else [one for one in manifest.trials if not one.free]
+    return sum(one.failure is not None or one.given_up is not None or all(key in records for key in one.keys) for one in trials)
+
+
+def _spent(manifest: "Manifest | None") -> float:
+    """GPU-hours."""
+    return manifest.spent[0] / 3600 if manifest is not None and manifest.spent else 0.0

@@ -28,7 +28,7 @@ _BEST = 10  # points to look around
 _NEAR, _FINER = 40, 20  # candidates around each of them
 _FIRST, _ROUNDS = 0.15, (0.1, 0.05, 0.02)  # their standard deviations, as shares of a range, ever finer
 _LEARNT = 250  # trials; the time of a proposal grows with their cube
-_PENDING = 100  # running trials, the latest ones
+_PENDING = 100  # running trials, the latest ones, beside those that are weighed
 _FREE = 0.5  # of the best score: a point that another sweep measured is taken from there on, because it costs nothing
 _CHECKED = 50  # candidates that are tried for validity, the most promising ones first
 
@@ -89,7 +89,7 @@ class Gaussian(BaseSampler):
         """What going on with the paused trials promises, beside a new one; None during the design."""
         every = study.get_trials(deepcopy=False)
         trials = [one for one in every if one.params]
-        learnt = self._learn(study, trials, len(every))
+        learnt = self._learn(study, trials, len(every), frozenset(paused))
         if learnt is None:
             return None
         learnt.best = learnt.best or self._best(learnt, {})
@@ -98,8 +98,11 @@ class Gaussian(BaseSampler):
         }
         return prospects(learnt.score, learnt.field, shown, learnt.best[1])
 
-    def _learn(self, study: optuna.Study, others: Sequence[FrozenTrial], number: int) -> _Learnt | None:
-        """What the other trials teach for the proposal of this number; None before they teach enough."""
+    def _learn(
+        self, study: optuna.Study, others: Sequence[FrozenTrial], number: int, weighed: frozenset[int] = frozenset()
+    ) -> _Learnt | None:
+        """What the other trials teach for the proposal of this number; None before they teach enough. The trials that are
+        `weighed` have a place in its field."""
         seen = sum(one.state == TrialState.COMPLETE or looks.newest(one.user_attrs) is not None for one in others)
         earlier = Earlier.read(study, self._config, {one.user_attrs[KEY] for one in others if KEY in one.user_attrs})
         if number == 0 or seen + earlier.own < self._startup or not len(self._features.groups):
@@ -112,7 +115,8 @@ class Gaussian(BaseSampler):
         earlier = earlier.first(_LEARNT - len(ended))
         whole = np.array([one.user_attrs.get(looks.ROWS, 1.0) == 1 for one in ended], dtype=bool)
         known = {one.number for one, there in zip(ended, whole, strict=True) if there}
-        running = [one for one in others if one.state == TrialState.RUNNING and one.number not in known][-_PENDING:]
+        running = [one for one in others if one.state == TrialState.RUNNING and one.number not in known]
+        running = [one for place, one in enumerate(running, _PENDING - len(running)) if place >= 0 or one.number in weighed]
         bases = self._aim.bases(study)
         score = Score(self._aim, self._aim.reference(self._config, bases), bases, random)
         score.learn(replace(self._known(ended, earlier), whole=whole), self._rows(running))

@@ -75,7 +75,8 @@ class _Rows:
 
 
 def _key(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, bool), value  # True is no 1
+    # True is no 1; a list of the config is a tuple in a spec, and has no hash
+    return isinstance(value, bool), tuple(value) if isinstance(value, list) else value
 
 
 class Features:

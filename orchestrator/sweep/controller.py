@@ -81,8 +81,12 @@ class SweepController:
                 notice=notice,
             )
             sweep = cls(state, observe, clock)
-            with state.study.drivers.alone():  # another driver's proposals would be missing from the manifest
-                reconcile(state, sweep._intake, sweep._reporter)
+            try:
+                with state.study.drivers.alone():  # another driver's proposals would be missing from the manifest
+                    reconcile(state, sweep._intake, sweep._reporter)
+            except BaseException:
+                state.study.drivers.leave()
+                raise
         return sweep
 
     # ------------------------------------------------------------------ handing out
@@ -210,10 +214,15 @@ class SweepController:
             if done:
                 self._at_the_end(self._report_failed)
             self._at_the_end(self._reporter.write_spent)
+            self._at_the_end(self._learn_from_others)
             self._at_the_end(lambda: self.state.manifest.write(self.spent, at_once=True))
             reason = str(self.failed) if self.failed else "done" if done else "stopped"
             self._emitter("sweep_finished", reason=reason)
             self.study.drivers.leave()
+
+    def _learn_from_others(self) -> None:
+        with self._lock, self.study.drivers.alone():
+            self._intake.learn_from_others()
 
     def _report_failed(self) -> None:
         with self._lock:

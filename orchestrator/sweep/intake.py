@@ -18,10 +18,9 @@ class Intake:
         if not state.may_ask:
             return False
         with state.study.drivers.alone():
-            if state.study.drivers.shared:
-                self._learn_from_others()
-                if not state.may_ask:
-                    return False
+            self.learn_from_others()
+            if not state.may_ask:
+                return False
             proposal = state.study.ask()
             if proposal is None:
                 state.exhausted = True
@@ -82,13 +81,21 @@ class Intake:
         self._state.manifest.note(noted, trial.failure, trial.given_up)
         return noted
 
-    def _learn_from_others(self) -> None:
-        """Notes the trials that other drivers started or reported since the last call, and what they spent."""
+    def learn_from_others(self) -> None:
+        """Notes the trials that other drivers started or reported since the last call, and what they spent. Call it in
+        `Drivers.alone`."""
         state = self._state
+        if not state.study.drivers.shared:
+            return
         state.budget.count_others(state.study.drivers.spent()[0])
         for trial in state.study.trials():
             if trial.state == "waiting" or trial.key is None:
                 continue
             noted = state.manifest.trials.get(trial.number)
+            if noted is not None and noted.failure == CONTRADICTORY:
+                continue
             if noted is None or (noted.failure, noted.given_up) != (trial.failure, trial.given_up):
-                self.note(trial)
+                try:
+                    self.note(trial)
+                except (KeyError, ValueError):  # another version of the program allowed these settings
+                    state.manifest.note(PendingTrial(trial.number, state.study.settings(trial), []), CONTRADICTORY)

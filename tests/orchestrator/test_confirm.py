@@ -48,6 +48,14 @@ def test_front_is_trained_again_under_seeds_that_nobody_used(found):
     assert not confirming(load(found.folder), seeds=1).search.racing
 
 
+def test_front_of_a_search_with_looks_is_measured_to_its_end(found):
+    path = found.folder / "sweep.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["search"] |= {"sampler": "gp", "multi_fidelity": True}
+    path.write_text(yaml.safe_dump(config))
+    assert not confirming(load(found.folder), seeds=3).search.multi_fidelity
+
+
 def test_searched_seeds_are_no_settings_of_a_confirmation(found):
     for trial, seed in zip(found.trials, (4, 9, 2), strict=True):
         spec = found.spec(rank=trial["number"] + 1, rate=1e-4 * (trial["number"] + 1), seed=seed)

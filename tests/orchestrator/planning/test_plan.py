@@ -14,6 +14,7 @@ from tests.factories.own_tasks import DISTANCE, SHOP
 from tests.factories.planned import leave, with_samples
 from trials.errors import InputError
 from trials.ledger.record import Ledger
+from trials.ledger.storage import write_text
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,3 +133,25 @@ def test_plan_says_that_its_costs_are_upper_bounds_of_a_multi_fidelity_search(pa
     (note,) = [note for note in plan(SweepConfig.model_validate(parts), tmp_path).notes if "multi_fidelity" in note]
     assert "25% of its training rows" in note
     assert "upper bounds" in note
+
+
+def test_trials_are_done_when_all_their_replicates_are_or_they_have_no_result(parts, tmp_path):
+    parts["search"].update(sampler="random", trials=2, replicates=3, gpu_hours=1.0)
+    parts["space"] = {"lora.rank": {"type": "int", "low": 1, "high": 64}}
+    config = SweepConfig.model_validate(parts)
+    trials = []
+    for number, rank in enumerate((2, 4)):
+        specs = config.specs({"lora.rank": rank})
+        for spec in specs[: 3 - number]:  # the second one lacks a replicate
+            leave(tmp_path, spec, "NVIDIA L4", load=0.0, train=599.0, evaluate=1.0)
+        keys = [spec.key for spec in specs]
+        baseline = specs[0].baseline().key
+        trials.append({"number": number, "key": keys[0], "keys": keys, "baseline": baseline, "params": {"lora.rank": rank}})
+    parts["search"]["trials"] = 4
+    trials.append({"number": 2, "key": None, "params": {}, "failure": "rank and method contradict"})
+    manifest = {"schema": 1, "name": config.name, "space": ["lora.rank"], "trials": trials, "spent": [1800.0, 1800.0]}
+    manifest |= {"objectives": [{"metric": "math.drop", "direction": "minimize"}], "constraints": [], "baselines": []}
+    write_text(tmp_path / config.name / "manifest.json", json.dumps(manifest))
+    found = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("L4"))
+    assert (found.trials, found.trials_done) == (4, 2)
+    assert (found.gpu_hours, found.gpu_hours_left) == (1.0, 0.5)

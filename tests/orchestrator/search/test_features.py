@@ -60,5 +60,13 @@ def test_paired_settings_have_a_column_for_each_that_varies(features):
     assert made.rows([{"lora.rank": 4, "lora.alpha": 16}, {"lora.rank": 8, "lora.alpha": 16}]).tolist() == [[0.0], [1.0]]
 
 
+def test_paired_lists_are_choices(features):
+    """A list of the config is a tuple in a trial's spec."""
+    names = (["q_proj", "v_proj"], ["q_proj", "k_proj"])
+    made = features({"_": [{"lora.target_modules": one, "lora.rank": rank} for one, rank in zip(names, (4, 8), strict=True)]})
+    rows = made.rows([{"lora.target_modules": kind(names[0]), "lora.rank": 4} for kind in (list, tuple)])
+    assert rows.tolist() == [[0.0, 0.0]] * 2
+
+
 def test_a_parameter_of_one_value_has_no_column(features):
     assert features({"lora.rank": {"type": "categorical", "choices": [8]}}).groups.tolist() == []

@@ -4,6 +4,7 @@ import pytest
 
 from analysis.results.manifest import Manifest
 from orchestrator.config.load import load
+from orchestrator.search import bayesian
 from orchestrator.search.looks import Look
 from orchestrator.sweep.controller import SweepController
 from orchestrator.sweep.fidelity import RISK, Costs, rung
@@ -170,3 +171,12 @@ def test_costs_are_those_of_training_and_evaluation_that_are_left(config, tmp_pa
     assert costs.left(early.model_copy(update={"rows": 1.0, "documents": 1.0})) == pytest.approx(8)
     assert costs.first == (0.25, 0.25), "40 seconds of training are more than 16 of evaluation"
     assert costs.new == pytest.approx(12 + 0.4 * 46)
+
+
+def test_more_paused_trials_than_running_ones_are_kept_are_weighed(config, tmp_path, monkeypatch):
+    """After a part of the rows a trial is known by its running one alone."""
+    monkeypatch.setattr(bayesian, "_PENDING", 2)
+    monkeypatch.setattr(Costs, "first", (0.25, 0.25))
+    sweep = begun(config, tmp_path)
+    assert run(sweep) < 1000
+    assert {trial.state for trial in sweep.study.trials()} <= {"complete", "pruned"}

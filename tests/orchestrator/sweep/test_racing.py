@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.results.load import load
+from analysis.results.manifest import Manifest
 from orchestrator.cluster.searcher import StudySearcher
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
@@ -247,6 +248,22 @@ def test_other_drivers_read_that_a_trial_was_given_up(config, tmp_path):
     first.finish(job.spec.key, "given up", "the front beats it", 2.0)
     run_out(second)
     assert second.state.manifest.trials[job.number].given_up.reason == "the front beats it"
+
+
+def test_last_manifest_has_what_other_drivers_reported_after_the_budget_was_used_up(config, tmp_path):
+    """The one that ends last writes it, and may not have asked since."""
+    shared = config.model_copy(update={"search": config.search.model_copy(update={"study": "journal"})})
+    first, second = SweepController.open(shared, tmp_path), SweepController.open(shared, tmp_path)
+    complete(first, first.next_job())
+    job = first.next_job()
+    own = list(iter(second.next_job, None))
+    assert not second.state.may_ask
+    with second.going():
+        first.finish(job.spec.key, "given up", "the front beats it", 2.0)
+        for one in own:
+            complete(second, one)
+    found = {one.number: one for one in Manifest.read(second.folder).trials}
+    assert found[job.number].given_up.reason == "the front beats it"
 
 
 @pytest.mark.parametrize("before", [True, False])
