@@ -34,12 +34,8 @@ def drive(
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if address is not None and not _on_loopback(address):  # Ray reads it on import; cluster.connect sets it to 0
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    place = root(storage)
-    if is_local(place):
-        place = place.resolve()  # workers have other working directories
-    check_store(place)
+    place = _place(storage)
     folder = refuse_link(place / config.name)
-    refuse_link(place / "ledger")
     registry.check(config.trackers, folder)
     if address is None:
         limits.check_folder()  # before the inputs are read, which may take a minute
@@ -91,6 +87,16 @@ def drive(
             runner.run(sweep, place if is_local(place) else str(place), config.hub_mirror, slots)
         console.print(f"{config.name}: {duration(progress.elapsed)}")
         return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0
+
+
+def _place(storage: str | Path) -> Path:
+    """The storage root, as workers in other working directories find it. InputError where it cannot be one."""
+    place = root(storage)
+    if is_local(place):
+        place = place.resolve()
+    check_store(place)
+    refuse_link(place / "ledger")
+    return place
 
 
 def _drop_if_interrupted(observers: Sequence[Observer], kind: object, error: object, trace: object) -> None:

@@ -127,10 +127,8 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     seconds_left = estimate.mean([spec for spec in points or () if spec.key not in records]) if points and left else seconds
     hours_left = _hours(config, estimate, missing, (left, seconds_left))
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
-    limit = config.search.gpu_hours
-    gpu_hours = _gpu_hours(hours, share, limit)
-    unspent = None if limit is None else max(limit - _spent(manifest), 0.0)
-    gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, unspent)
+    gpu_hours = _gpu_hours(hours, share, config.search.gpu_hours)
+    gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, _unspent(config, manifest))
     price = gpus.price_per_hour
     made = Plan(
         name=config.name,
@@ -298,6 +296,7 @@ def _ended(manifest: "Manifest | None", records: Collection[str]) -> int:
     return sum(one.failure is not None or one.given_up is not None or all(key in records for key in one.keys) for one in trials)
 
 
-def _spent(manifest: "Manifest | None") -> float:
-    """GPU-hours."""
-    return manifest.spent[0] / 3600 if manifest is not None and manifest.spent else 0.0
+def _unspent(config: SweepConfig, manifest: "Manifest | None") -> float | None:
+    """What is left of the sweep's own limit of GPU-hours; None without one."""
+    limit = config.search.gpu_hours
+    return limit if limit is None or manifest is None or not manifest.spent else max(limit - manifest.spent[0] / 3600, 0.0)
