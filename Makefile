@@ -31,7 +31,8 @@ smollm2: $(READY)
 	$(BIN)/slimsweep run configs/smollm2.yaml $(if $(MIRROR),--set hub_mirror=$(MIRROR))
 
 # Two processes; the tests of a file stay in one of them, and tests/conftest.py orders the files. No test uses more than one core for long.
-TESTS := $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile --no-loadscope-reorder
+# Where PYTHONDONTWRITEBYTECODE is set, each process of a test would compile its modules again.
+TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m "not slow and not fuzz" -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(TESTS)

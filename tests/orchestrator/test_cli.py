@@ -3,10 +3,12 @@
 import importlib.metadata
 import json
 import tomllib
+from contextlib import nullcontext
 
 import pytest
 import yaml
 
+from orchestrator.cluster import connect
 from orchestrator.config.model import SweepConfig
 from orchestrator.sweep.controller import SweepController
 from tests.factories.command import ROOT, slimsweep
@@ -107,7 +109,8 @@ def test_shipped_config_loads_and_is_planned(path, tmp_path, command):
         (lambda p: p["data"].update(samples=5_000), "needs 2500 rows"),
     ],
 )
-def test_bad_input_is_exit_code_2_and_leaves_no_files(tmp_path, command, change, expected):
+def test_bad_input_is_exit_code_2_and_leaves_no_files(tmp_path, command, monkeypatch, change, expected):
+    monkeypatch.setattr(connect, "connected", lambda *_: nullcontext())  # inputs are checked while Ray starts
     parts = deep(CONFIG)
     change(parts)
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(parts))

@@ -7,6 +7,7 @@ from trials import preflight
 from trials.errors import InputError
 from trials.models import base, layout
 from trials.spec import TrialSpec
+from trials.tasks import tasks
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,9 @@ from trials.spec import TrialSpec
         ),
     ],
 )
-def test_missing_input_is_one_line(spec, worker, change, expected):
+def test_missing_input_is_one_line(spec, worker, monkeypatch, change, expected):
+    # an unknown name makes lm-eval index all of its tasks, which takes ten seconds
+    monkeypatch.setattr(tasks, "_stock_tasks", lambda: tasks._stock_folder(tasks._STOCK / "gsm8k"))
     with pytest.raises(InputError) as caught:
         changed = TrialSpec.model_validate({**spec.model_dump(mode="json"), **change})
         preflight.check(changed, worker.session.hub, worker.session.tasks)

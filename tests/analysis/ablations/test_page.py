@@ -17,14 +17,20 @@ from tests.factories.ablation_sweeps import BY_SOURCE, DOSE, HALVED, KEPT, MISSI
 from tests.factories.sweeps import NASTY
 
 
-@pytest.fixture
-def answers(tmp_path):
-    sweep = swept(tmp_path / "runs", [*DOSE, ({"data.replay.share": 0.7}, None)])
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    sweep = swept(tmp_path_factory.mktemp("answers") / "runs", [*DOSE, ({"data.replay.share": 0.7}, None)])
     whole = asked(
         sweep, BY_SOURCE, verdicts=verdicts(), effects=(HALVED, KEPT, SHARE, MISSING), table=("math.drop", "math.value")
     )
     whole = dataclasses.replace(whole, why="Because.", design="So.", caveats=("Mind this.",))
     return [dataclasses.replace(whole, name="paper", title="Paper"), dataclasses.replace(whole, name="q1", title="Mixes")]
+
+
+@pytest.fixture(scope="module")
+def written(answers, tmp_path_factory):
+    """The files of the answers; the page is the first."""
+    return write(answers, tmp_path_factory.mktemp("written") / "out", "Ablations")
 
 
 class Page(HTMLParser):
@@ -72,8 +78,8 @@ def shown_forms(folder):
     return shown
 
 
-def test_page_has_no_style_or_script_beyond_its_policy(answers, tmp_path):
-    page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
+def test_page_has_no_style_or_script_beyond_its_policy(written):
+    page = written[0].read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert "unsafe" not in policy and "default-src 'none'" in policy
     for tag in ("style", "script"):
@@ -106,8 +112,8 @@ def test_page_is_self_contained(answers, tmp_path):
     assert "url(" not in paths[0].read_text() and "@import" not in paths[0].read_text()
 
 
-def test_open_rule_names_needed_seeds(answers, tmp_path):
-    page = write(answers, tmp_path / "out", "Ablations")[0].read_text()
+def test_open_rule_names_needed_seeds(answers, written):
+    page = written[0].read_text()
     shown = [ruling_words(ruling, 3) for verdict in verdicts() for ruling in verdict.rulings]
     assert "It needs 4 more seeds (7 in all)" in shown[1] and shown[1] in page.replace("&#39;", "'")
     assert "more documents" in ruling_words(dataclasses.replace(verdicts()[1].rulings[0], seeds=None), 3)
@@ -125,8 +131,8 @@ def test_summary_shows_the_decisive_rule(answers, tmp_path):
     assert words.effect(HALVED).value in summary and words.effect(KEPT).value not in summary
 
 
-def test_unknown_values_are_dashes(answers, tmp_path):
-    for path in write(answers, tmp_path / "out", "Ablations"):
+def test_unknown_values_are_dashes(written):
+    for path in written:
         if path.suffix in (".html", ".md", ".tex", ".json"):
             content = path.read_text()
             content = re.sub(r"data:image/png;base64,[\w+/=]+", "", content)
@@ -167,8 +173,8 @@ def test_latex_rows_are_effects_and_verdicts(answers):
     assert "toprule" not in tex
 
 
-def test_answers_come_before_their_reasons(answers, tmp_path):
-    html = write(answers, tmp_path / "out", "Ablations")[0].read_text()
+def test_answers_come_before_their_reasons(answers, written):
+    html = written[0].read_text()
     section = html[html.index('<article id="q1-tiny">') :]
     order = ["Q?", "Is it halved?", "Yes: by it.", "Is it kept?", "<figure>", "Why<", "Design<", "Effects<"]
     order += ["Rules<", "What would change", "Caveats<", "Points<"]
@@ -185,8 +191,8 @@ def text_of(answer):
     return text(Section(answer, ()))
 
 
-def test_rows_have_as_many_cells_as_heads(answers, tmp_path):
-    html = write(answers, tmp_path / "out", "Ablations")[0].read_text()
+def test_rows_have_as_many_cells_as_heads(answers, written):
+    html = written[0].read_text()
     tables = re.findall(r"<table.*?</table>", html, flags=re.DOTALL)
     assert len(tables) == 2 + 2 * len(answers)
     for table in tables:

@@ -7,10 +7,10 @@ from pathlib import Path
 FOLDER = str(Path(__file__).parent)
 
 
-def python(folder: Path) -> str:
-    """A program in `folder` that runs this Python with the fake."""
+def python(folder: Path, light: bool = False) -> str:
+    """A program in `folder` that runs this Python with the fake: one on transformers, or a `light` one without any model."""
     program = folder / "python-with-vllm"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={FOLDER} exec {sys.executable} "$@"\n')
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={FOLDER}{"/light" if light else ""} exec {sys.executable} "$@"\n')
     program.chmod(0o755)
     assert os.access(program, os.X_OK)
     return str(program)

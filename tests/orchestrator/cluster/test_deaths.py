@@ -4,7 +4,6 @@ import types
 
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.air.execution.resources.fixed import FixedResourceManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from orchestrator.cluster.deaths import _first_cause, out_of_memory_as_death
@@ -30,7 +29,7 @@ def test_report_is_one_line_without_advice(report, cause):
 
 def test_worker_that_ray_kills_for_lack_of_memory_has_died_and_does_not_end_the_run():
     """Ray Tune's own manager of actors, with a task of an actor that Ray has killed."""
-    manager, told = RayActorManager(FixedResourceManager({})), []
+    manager, told = RayActorManager(types.SimpleNamespace()), []  # its resources are not used
     actor = types.SimpleNamespace(actor_id=1, _on_error=lambda _, error: told.append(error))
     manager._cleanup_actor = lambda tracked_actor: None
     task = types.SimpleNamespace(_tracked_actor=actor, _on_error=None)

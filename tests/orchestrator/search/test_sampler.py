@@ -15,7 +15,7 @@ from orchestrator.config.space import Mixture, unit_interval
 from orchestrator.search.optuna_space import enqueueable, suggest
 from orchestrator.search.sampler import Distinct, ask, make_sampler
 
-SAMPLERS = ["auto", "tpe", "nsga2", "nsga3", "gp", "random", "grid"]
+SAMPLERS = ["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -238,7 +238,7 @@ def test_genetic_sampler_breeds_from_the_first_points(config):
 # ---------------------------------------------------------------------- constraints
 
 
-@pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2", "nsga3", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp"])
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sampler, objectives):
     parts["search"] |= {
@@ -253,8 +253,8 @@ def test_constraint_keeps_a_sampler_in_the_feasible_region(config, parts, sample
 
     def allowed(constraint):
         search = Search(found)
-        search.run(10 if sampler in ("auto", "gp") else 40, values=values, constraint=constraint)
-        later = search.run(8 if sampler in ("auto", "gp") else 120, values=values, constraint=constraint)
+        search.run(10 if sampler == "gp" else 40, values=values, constraint=constraint)
+        later = search.run(8 if sampler == "gp" else 120, values=values, constraint=constraint)
         return sum(settings["train.warmup"] <= 0.4 for settings in later) / len(later)
 
     kept, unaware = allowed(lambda settings: settings["train.warmup"] - 0.4), allowed(lambda settings: -1.0)

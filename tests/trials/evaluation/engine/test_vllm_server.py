@@ -27,14 +27,15 @@ def loaded():
 
 
 @pytest.fixture
-def server(loaded, tmp_path, monkeypatch):
-    monkeypatch.setenv(PYTHON, fake_vllm.python(tmp_path))
+def server(loaded, tmp_path, monkeypatch, request):
+    """With the fake on transformers where a test asks for it: its process takes seconds to start."""
+    monkeypatch.setenv(PYTHON, fake_vllm.python(tmp_path, light=getattr(request, "param", "light") == "light"))
     made = VllmServer(loaded)
     yield made
     made._running and made._running[0][0].kill()
 
 
-def request(tokenizer, most=12, stops=("\n\n",)):
+def wanted(tokenizer, most=12, stops=("\n\n",)):
     prompts = [tokenizer.encode(text) for text in TEXTS]
     return {"prompts": prompts, "max_tokens": most, "stops": list(stops), "end_tokens": [tokenizer.eos_token_id]}
 
@@ -62,13 +63,14 @@ def test_written_base_is_the_four_bit_one_to_plain_transformers(loaded, tmp_path
         assert torch.allclose(plain(ids).logits, loaded.model(ids).logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("server", ["transformers"], indirect=True)
 def test_responses_are_those_of_the_base_and_of_each_adapter(server, loaded, tmp_path):
-    found, version = server.generate(request(loaded.tokenizer), None)
+    found, version = server.generate(wanted(loaded.tokenizer), None)
     assert (found, version) == (responses(loaded, loaded.model), "fake")
     other = None
     for number in range(2):
         folder = adapter(loaded, tmp_path / str(number), rank=4 + number)
-        told, _ = server.generate(request(loaded.tokenizer), folder)
+        told, _ = server.generate(wanted(loaded.tokenizer), folder)
         with peft_adapter.borrowed(loaded, folder) as model:
             assert told == responses(loaded, model)
         assert told != found != other
@@ -76,32 +78,32 @@ def test_responses_are_those_of_the_base_and_of_each_adapter(server, loaded, tmp
 
 
 def test_longer_request_or_larger_adapter_starts_the_process_anew(server, loaded, tmp_path):
-    server.generate(request(loaded.tokenizer), None)
+    server.generate(wanted(loaded.tokenizer), None)
     first = server._running[0][0].pid
-    server.generate(request(loaded.tokenizer, most=3), adapter(loaded, tmp_path / "16", 16))
+    server.generate(wanted(loaded.tokenizer, most=3), adapter(loaded, tmp_path / "16", 16))
     assert server._running[0][0].pid == first
-    server.generate(request(loaded.tokenizer, most=20), None)
+    server.generate(wanted(loaded.tokenizer, most=20), None)
     second = server._running[0][0].pid
-    server.generate(request(loaded.tokenizer), adapter(loaded, tmp_path / "20", 20))
+    server.generate(wanted(loaded.tokenizer), adapter(loaded, tmp_path / "20", 20))
     assert len({first, second, server._running[0][0].pid}) == 3
 
 
 def test_death_of_the_process_is_told_and_the_next_request_starts_it_again(server, loaded):
-    found, _ = server.generate(request(loaded.tokenizer), None)
+    found, _ = server.generate(wanted(loaded.tokenizer), None)
     os.kill(server._running[0][0].pid, signal.SIGKILL)
     with pytest.raises((RuntimeError, BrokenPipeError)):
-        server.generate(request(loaded.tokenizer), None)
-    assert server.generate(request(loaded.tokenizer), None)[0] == found
+        server.generate(wanted(loaded.tokenizer), None)
+    assert server.generate(wanted(loaded.tokenizer), None)[0] == found
 
 
 def test_error_of_vllm_is_one_line_of_it(server, loaded):
     with pytest.raises(RuntimeError, match="vLLM: TypeError"):
-        server.generate({**request(loaded.tokenizer), "stops": None}, None)
+        server.generate({**wanted(loaded.tokenizer), "stops": None}, None)
     assert not server._running, "after a failure it may have no weights"
 
 
 def test_process_ends_with_the_server(server, loaded):
-    server.generate(request(loaded.tokenizer), None)
+    server.generate(wanted(loaded.tokenizer), None)
     process = server._running[0][0]
     server.end()
     assert process.poll() is not None
