@@ -12,6 +12,7 @@ import pytest
 
 from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, verdicts
 from analysis.export.files import export
+from analysis.report import build
 from analysis.report.build import PAGES, report, write_report
 from analysis.report.findings import notices
 from analysis.results.load import load
@@ -25,6 +26,12 @@ KNOWN = {"95", "1", "99", "0.62", "60.77", "61.20", "43", "10,042", "59.20", "3.
 
 class Three(Builder):
     roles = ("commonsense", "math", "knowledge")
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests of the texts alone: the figures take most of a report's time."""
+    monkeypatch.setattr(build, "FIGURES", {})
 
 
 @pytest.fixture
@@ -81,6 +88,7 @@ PAGED = [
 PAGED += [(name, "turned") for name in SITUATIONS if name not in PAGES_OF and name != "long front"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_gpu_hours_need_a_gpu(builder):
     builder.baseline().add((26, 37))
     assert "GPU-hours" not in report(builder.load(spent=[3600.0, 1800.0]))
@@ -107,6 +115,7 @@ def test_all_of_several_objectives_are_drawn(builder):
     assert "The front is one in 4 objectives" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_page_has_documents_lost_and_won_with_the_exact_test(builder):
     builder.baseline((20, 40)).add((26, 37))
     key, base = builder.trials[0]["key"], builder.base.key
@@ -119,6 +128,7 @@ def test_page_has_documents_lost_and_won_with_the_exact_test(builder):
         assert quoted in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_only_the_reported_half_is_shown(builder):
     builder.baseline((20, 40)).add((26, 37))
 
@@ -133,6 +143,7 @@ def test_only_the_reported_half_is_shown(builder):
     assert "target of commonsense20" in text and "target of commonsense21" not in text
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("halves", [True, False])
 def test_probabilities_are_explained_beside_the_intervals(builder, halves):
     builder.baseline().add((26, 37)).add((24, 40))
@@ -155,6 +166,7 @@ def test_texts_are_inert_and_long_ones_are_shortened(builder):
     assert len(re.sub(r"data:image/png;base64,[\w+/=]+", "", text)) < 500_000
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_equal_failures_are_listed_once(builder):
     failures = [Failure(kind="ValueError", message="the same", traceback="Traceback")] * 3
     builder.baseline()
@@ -165,6 +177,7 @@ def test_equal_failures_are_listed_once(builder):
     assert "trial 0, trial 1, trial 2" in words(text)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_failure_signatures_are_flagged_by_name(three):
     sweep = three.add((22, 2, 12)).add((22, 39, 30)).add((22, 8, 24)).load(constraints=[])
     found = verdicts(sweep)
@@ -180,6 +193,7 @@ def test_failure_signatures_are_flagged_by_name(three):
     assert "math collapse, knowledge loss" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_paper_s_table_has_its_caveats(three):
     text = words(report(three.add((26, 37, 29)).load()))
     for shown in (
@@ -193,6 +207,7 @@ def test_paper_s_table_has_its_caveats(three):
     assert [one.bound for one in SIGNATURES] == [0.8, 0.1]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_number_of_pages_is_limited_and_reported(builder):
     builder.baseline()
     for number in range(PAGES + 4):
@@ -283,6 +298,7 @@ def test_curves_of_loss_and_kl_are_on_the_page(builder):
     assert "KL from the base (nats per token)" in words(text)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_failed_record_has_no_page(builder):
     builder.baseline()
     spec = builder.spec(1)
@@ -332,6 +348,7 @@ def test_report_escapes_every_text(finished):
     assert "script" not in Page(html.read_text(encoding="utf-8")).tags
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_report_has_failures_baselines_times_versions_config_and_command(finished):
     words = " ".join("".join(Page(report(finished.load())).words).split())
     assert "trial 4 OutOfMemoryError" in words
@@ -342,6 +359,7 @@ def test_report_has_failures_baselines_times_versions_config_and_command(finishe
     assert f"python -m trials {finished.ledger.folder(finished.trials[0]['key'])}/spec.yaml" in words
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_report_warns_of_a_low_base_and_of_mixed_hardware(builder):
     sweep = builder.baseline((20, 3)).add((25, 3)).add((26, 3), hardware={"device": "H200"}).load()
     first, second = notices(sweep)
@@ -349,6 +367,7 @@ def test_report_warns_of_a_low_base_and_of_mixed_hardware(builder):
     assert "2 kinds of hardware or numbers of threads" in second
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_paper_stands_beside_its_own_roles_alone(three, tmp_path):
     assert 'id="paper"' in report(three.add((26, 37, 30)).load())
 
