@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from analysis.explore.failure_signatures import PAPER, SIGNATURES, flags, verdicts
 from analysis.export.files import export
@@ -32,6 +33,7 @@ class Three(Builder):
 def no_figures(monkeypatch):
     """For tests of the texts alone: the figures take most of a report's time."""
     monkeypatch.setattr(build, "FIGURES", {})
+    monkeypatch.setattr(build, "front_svg", lambda *_: Markup(""))
 
 
 @pytest.fixture
