@@ -1,5 +1,6 @@
 """The driver of a sweep: checks its inputs, opens its study and runs its trials on Ray. The same call resumes it."""
 
+import errno
 import fcntl
 import gc
 import os
@@ -94,6 +95,10 @@ def _place(storage: str | Path) -> Path:
     place = root(storage)
     if is_local(place):
         place = place.resolve()
+        there = next(one for one in (place, *place.parents) if os.access(one, os.F_OK))
+        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):  # before minutes of reading the inputs
+            cause = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+            raise InputError(f"--storage {place}: {there} cannot be written: {os.strerror(cause)}")
     check_store(place)
     refuse_link(place / "ledger")
     return place

@@ -55,6 +55,7 @@ def test_a_storage_that_cannot_be_written_is_one_line(parts, tmp_path, write):
     assert len(errors(ran)) == 1
     assert "Read-only file system" in ran.stderr
     assert str(tmp_path / "runs") in ran.stderr
+    assert "checking" not in ran.stdout, "it is found before the inputs are read"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
