@@ -35,7 +35,7 @@ def drive(
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if address is not None and not _on_loopback(address):  # Ray reads it on import; cluster.connect sets it to 0
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    place = _place(storage)
+    place = _place(storage, config.name)
     folder = refuse_link(place / config.name)
     registry.check(config.trackers, folder)
     if address is None:
@@ -90,15 +90,16 @@ def drive(
         return (1 if sweep.state.unfinished is None else sweep.state.unfinished) if sweep.stopping else 0
 
 
-def _place(storage: str | Path) -> Path:
+def _place(storage: str | Path, name: str) -> Path:
     """The storage root, as workers in other working directories find it. InputError where it cannot be one."""
     place = root(storage)
     if is_local(place):
         place = place.resolve()
-        there = next(one for one in (place, *place.parents) if os.access(one, os.F_OK))
-        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):  # before minutes of reading the inputs
-            cause = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
-            raise InputError(f"--storage {place}: {there} cannot be written: {os.strerror(cause)}")
+        for folder in (place / name, place / "ledger"):  # minutes of reading the inputs come before the first write
+            there = next(one for one in (folder, *folder.parents) if os.access(one, os.F_OK))
+            if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+                cause = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+                raise InputError(f"storage {place}: {there} cannot be written: {os.strerror(cause)}")
     check_store(place)
     refuse_link(place / "ledger")
     return place

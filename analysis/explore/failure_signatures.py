@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.formatting import labels
-from analysis.metrics.names import Objective
+from analysis.metrics.definitions import RATES
+from analysis.metrics.names import Objective, split_metric
 from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 
@@ -72,17 +73,26 @@ def paper_point(objectives: Sequence[Objective]) -> list[float] | None:
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:
     """Whether each trial shows each signature, by the 95 % interval of its metric: a column per signature, a row per trial."""
-    return pd.DataFrame({one.name: _verdicts(sweep.trials, one) for one in SIGNATURES}, index=sweep.trials.index)
+    return pd.DataFrame({one.name: _verdicts(sweep, one) for one in SIGNATURES}, index=sweep.trials.index)
 
 
-def _verdicts(trials: pd.DataFrame, signature: Signature) -> np.ndarray:
+def _verdicts(sweep: Sweep, signature: Signature) -> np.ndarray:
     """Shape (trials,)."""
-    if signature.metric not in trials or not labels.is_share(signature.metric):
+    trials = sweep.trials
+    if signature.metric not in trials or not _judges(sweep, signature.metric):
         return np.full(len(trials), "not measured", dtype=object)
     found = trials[signature.metric].to_numpy(dtype=float)
     low, high = (trials[end].to_numpy(dtype=float) for end in col.ends(signature.metric))
     cases = [np.isnan(found), low > signature.bound, high <= signature.bound]
     return np.select(cases, ["not measured", "yes", "no"], "cannot tell").astype(object)
+
+
+def _judges(sweep: Sweep, metric: str) -> bool:
+    """Whether the bound means what the signature says: a rate of a score that is better when higher, or a part of a share."""
+    role, kind = split_metric(metric)
+    if kind in RATES:
+        return all(record.scale(role).higher_is_better for record in sweep.records.values())
+    return labels.is_share(metric)
 
 
 def flags(row: pd.Series) -> str:

@@ -147,12 +147,13 @@ def measure_joint(
 
 def _groups(settings: Sequence[Setting]) -> Iterator[tuple[np.ndarray, list[Setting]]]:
     """Settings of one baseline and one number of replicates with their places, in groups whose outcomes fit in memory."""
-    # settings of one baseline and as many replicates stack into one array without gaps
-    alike: dict[tuple[str, int], list[int]] = defaultdict(list)
+    # these stack into one array without gaps; a setting whose score is no share changes no other one's intervals
+    alike: dict[tuple[str, int, frozenset[str]], list[int]] = defaultdict(list)
     for place, setting in enumerate(settings):
         if setting.records:
-            alike[setting.base.key if setting.base else "", len(setting.records)].append(place)
-    for (_, replicates), places in alike.items():
+            unbounded = {role for one in setting.records for role, scale in one.scales.items() if not scale.share}
+            alike[setting.base.key if setting.base else "", len(setting.records), frozenset(unbounded)].append(place)
+    for (_, replicates, _), places in alike.items():
         base = settings[places[0]].base
         largest = max([packed.n for packed in base.outcomes.values()] if base else [], default=1)
         size = max(1, _AT_ONCE // (largest * replicates))

@@ -58,7 +58,7 @@ class Plan:
     """Runs of each trial."""
     baselines: int
     trials_done: int
-    """Points of a grid, or proposed trials, with complete records."""
+    """Points of a grid with complete records, or proposed trials that have ended, with or without a result."""
     baselines_done: int
     points: int | None
     """Size of the grid; None for any other sampler."""
@@ -107,7 +107,7 @@ class Plan:
 
 def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mapping[str, dict[str, Any]] | None = None) -> Plan:
     """`shapes`: config.json by model, for models whose file is not at hand."""
-    records, unreadable = _records(Ledger(storage))
+    records, failed, unreadable = _records(Ledger(storage))
     estimate = Estimate(config, records.values(), gpus.kind, shapes or {})
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
@@ -116,10 +116,12 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         check_directions(config, spec, tasks, [role for role, one in spec.eval.items() if tasks.at_hand(one)])
     rows, uncounted = row_counts.count(specs, estimate.hub, tasks)
     points = list(space_points.grid(config)) if config.search.sampler == "grid" else None
-    manifest = _manifest(storage / config.name)
+    manifest, damaged = _manifest(storage / config.name)
     baselines = config.baseline_specs()
     missing = [spec for spec in baselines if spec.key not in records]
-    done = len({spec.key for spec in points} & records.keys()) if points is not None else _ended(manifest, records)
+    done = (
+        len({spec.key for spec in points} & records.keys()) if points is not None else _ended(manifest, records.keys() | failed)
+    )
     space = points or list(space_points.draws(config))
     seconds = estimate.mean(space)
     left = None if config.budget is None else max(config.budget - done, 0)
@@ -129,7 +131,6 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     share = config.resources.gpus_per_trial if estimate.gpu else 0.0
     gpu_hours = _gpu_hours(hours, share, config.search.gpu_hours)
     gpu_hours_left = None if hours_left is None else _gpu_hours(hours_left, share, _unspent(config, manifest))
-    price = gpus.price_per_hour
     made = Plan(
         name=config.name,
         trials=config.budget,
@@ -146,9 +147,9 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         gpu=estimate.gpu,
         gpu_hours=gpu_hours,
         gpu_hours_left=gpu_hours_left,
-        price_per_gpu_hour=price,
-        money=None if gpu_hours is None or price is None else gpu_hours * price,
-        money_left=None if gpu_hours_left is None or price is None else gpu_hours_left * price,
+        price_per_gpu_hour=gpus.price_per_hour,
+        money=None if gpu_hours is None or gpus.price_per_hour is None else gpu_hours * gpus.price_per_hour,
+        money_left=None if gpu_hours_left is None or gpus.price_per_hour is None else gpu_hours_left * gpus.price_per_hour,
         memory=estimate.memory(),
         disk_bytes=estimate.disk(space, None if left is None else left * config.search.replicates),
         disk_free=_free(storage),
@@ -159,7 +160,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
         unusable={name: counts.unusable for name, counts in rows.items() if counts.unusable},
         unusual={name: counts.unusual for name, counts in rows.items() if counts.unusual},
         eval=benchmarks(specs, tasks, halved=config.search.documents == "half"),
-        notes=[*_notes(config, estimate), *uncounted, *unreadable],
+        notes=[*_notes(config, estimate), *uncounted, *unreadable, *damaged],
     )
     if not exists(storage / config.name / "sweep.yaml") and (begins := summary(earlier_trials(config, storage))):
         made.notes.append(begins)
@@ -180,20 +181,22 @@ def _notes(config: SweepConfig, estimate: Estimate) -> Iterator[str]:
         )
 
 
-def _records(ledger: Ledger) -> tuple[dict[str, TrialRecord], list[str]]:
-    """The complete records by key, and a note on unreadable ones."""
-    records, unreadable = {}, []
+def _records(ledger: Ledger) -> tuple[dict[str, TrialRecord], set[str], list[str]]:
+    """The complete records by key, the keys of failed ones, and a note on unreadable ones."""
+    records, failed, unreadable = {}, set(), []
     for key in ledger:
         try:
-            record = ledger.complete(key)
+            record = ledger.read(key)
         except InputError as error:  # it may belong to another sweep
             unreadable.append(str(error).partition(";")[0])
             continue
-        if record is not None:
+        if record is not None and record.state == "complete":
             records[key] = record
+        elif record is not None:
+            failed.add(key)
     if len(unreadable) > 1:
-        return records, [f"{len(unreadable)} records are left out, the first because of {unreadable[0]}"]
-    return records, [f"a record is left out: {reason}" for reason in unreadable]
+        return records, failed, [f"{len(unreadable)} records are left out, the first because of {unreadable[0]}"]
+    return records, failed, [f"a record is left out: {reason}" for reason in unreadable]
 
 
 def _hours(
@@ -284,16 +287,20 @@ def _folder_of_ray() -> Iterator[str]:
         yield f"a run on this machine would be refused: {error}"
 
 
-def _manifest(folder: Path) -> "Manifest | None":
+def _manifest(folder: Path) -> "tuple[Manifest | None, list[str]]":
+    """The sweep's manifest, and a note on one that cannot be read."""
     from analysis.results.manifest import Manifest
 
-    return Manifest.read(folder) if exists(folder / "manifest.json") else None
+    try:
+        return (Manifest.read(folder) if exists(folder / "manifest.json") else None), []
+    except InputError as error:
+        return None, [str(error)]
 
 
-def _ended(manifest: "Manifest | None", records: Collection[str]) -> int:
-    """The trials that the budget counts and that have ended: every replicate has a complete record, or they have no result."""
+def _ended(manifest: "Manifest | None", over: Collection[str]) -> int:
+    """The trials that the budget counts and that have ended: every replicate's key is `over`, or there is no result."""
     trials = [] if manifest is None else [one for one in manifest.trials if not one.free]
-    return sum(one.failure is not None or one.given_up is not None or all(key in records for key in one.keys) for one in trials)
+    return sum(one.failure is not None or one.given_up is not None or all(key in over for key in one.keys) for one in trials)
 
 
 def _unspent(config: SweepConfig, manifest: "Manifest | None") -> float | None:

@@ -214,15 +214,18 @@ class SweepController:
             if done:
                 self._at_the_end(self._report_failed)
             self._at_the_end(self._reporter.write_spent)
-            self._at_the_end(self._learn_from_others)
             self._at_the_end(lambda: self.state.manifest.write(self.spent, at_once=True))
+            if done and self.study.drivers.shared:
+                self._at_the_end(self._learn_from_others)
             reason = str(self.failed) if self.failed else "done" if done else "stopped"
             self._emitter("sweep_finished", reason=reason)
             self.study.drivers.leave()
 
     def _learn_from_others(self) -> None:
+        """Writes what other drivers reported since this one asked last: nobody writes the manifest after it."""
         with self._lock, self.study.drivers.alone():
             self._intake.learn_from_others()
+            self.state.manifest.write(self.spent, at_once=True)
 
     def _report_failed(self) -> None:
         with self._lock:

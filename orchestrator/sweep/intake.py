@@ -98,4 +98,4 @@ class Intake:
                 try:
                     self.note(trial)
                 except (KeyError, ValueError):  # another version of the program allowed these settings
-                    state.manifest.note(PendingTrial(trial.number, state.study.settings(trial), []), CONTRADICTORY)
+                    state.manifest.note(PendingTrial(trial.number, trial.params, [], trial.free), CONTRADICTORY)

@@ -168,13 +168,13 @@ class Worker:
             if isinstance(error, _ParentFailed):
                 record.failure = error.failure
         if record.failure:
+            documents, adapters = None, []
+            _drop_numbers(record)
             oom.release()
         attempt.finish()
         with writing(ledger.folder(attempt.spec.key)):
             ledger.write(record, documents, adapters)
-        if (
-            record.failure is None or record.failure.kind == trainer.NonFiniteLoss.__name__
-        ):  # its checkpoint would lead to the same failure
+        if record.failure is None or record.failure.kind in _DIVERGED:  # its checkpoint would lead to the same failure
             checkpoints.remove()
         return record
 
@@ -214,7 +214,7 @@ class Worker:
         spec = attempt.spec
         assert spec.parent is not None
         known = self.session.ledger.read(spec.parent.key)
-        if known is not None and known.failure is not None and known.failure.kind == trainer.NonFiniteLoss.__name__:
+        if known is not None and known.failure is not None and known.failure.kind in _DIVERGED:
             raise _ParentFailed(known)  # it would fail again
         keep = {*attempt.keep, *([spec.derive.samples] if spec.derive.samples else [])}
         attempt.reporter.phase("derive", spec.parent.key)
@@ -224,19 +224,27 @@ class Worker:
         return record
 
 
+_DIVERGED = {trainer.NonFiniteLoss.__name__, NonFiniteNumber.__name__}
+"""Kinds of failure that the same trial would meet again."""
 _MEASURED = ("scores", "details", "halves", "learning", "similarity")
 """The fields of a record with what a trial measured."""
 
 
 def _check_numbers(record: TrialRecord) -> None:
-    """Raises NonFiniteNumber and empties the fields where a measured number is not finite: JSON has no such numbers, so that
-    the record could not be read again."""
+    """Raises NonFiniteNumber where a measured number is not finite: JSON has no such numbers, so that the record could not be
+    read again."""
     wrong = [path for name in _MEASURED for path in _not_finite(getattr(record, name), name)]
     if wrong:
-        for name in _MEASURED:
-            setattr(record, name, {})
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise NonFiniteNumber(f"not finite: {', '.join(wrong[:3])}{more}; a lower train.learning_rate may help")
+        advice = "" if record.spec.is_baseline else "; a lower train.learning_rate may help"
+        raise NonFiniteNumber(f"not finite: {', '.join(wrong[:3])}{more}{advice}")
+
+
+def _drop_numbers(record: TrialRecord) -> None:
+    """Empties the fields that hold a number that is not finite."""
+    for name in _MEASURED:
+        if any(_not_finite(getattr(record, name), name)):
+            setattr(record, name, {})
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:

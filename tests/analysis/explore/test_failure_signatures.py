@@ -27,9 +27,11 @@ def test_flags_mark_what_cannot_be_decided():
     assert flags(row.replace({"yes": "no", "cannot tell": "not measured"})) == ""
 
 
-def test_score_that_is_no_share_shows_no_signature(tmp_path):
-    """The bounds are shares: a rise of a perplexity by 0.9 is no loss of 90 points."""
-    builder, scales = Builder(tmp_path).baseline((20, 40)), {"math": Scale(share=False)}
+def test_error_shows_no_collapse_of_a_score(tmp_path):
+    """A perplexity that rises by 80 % has lost no score. A score of 0 to 100 may."""
+    sweep = Builder(tmp_path / "a").baseline().add((20, 1), scales={"math": Scale(share=False)}).load())
+    assert verdicts(sweep)["math collapse"].tolist() == ["cannot tell"]
+    builder, scales = Builder(tmp_path).baseline((20, 40)), {"math": Scale(share=False, higher_is_better=False)}
     found = verdicts(builder.add((20, 1)).load())
     assert found["math collapse"].tolist() == ["yes"]
     sweep = builder.add((20, 1), scales=scales).load()

@@ -92,10 +92,16 @@ def test_values_of_a_score_that_is_no_share_are_not_cut_where_their_mean_is_belo
 
 def test_role_is_no_share_where_one_of_its_records_is_none(record):
     """A baseline whose scores all lie in 0 to 1 says nothing of a trial's."""
-    tuned = record({"notes": [9.0] + [0.5] * 49}, scales={"notes": Scale(share=False)})
-    found = measure_all([Setting([tuned], record({"notes": [0.5] * 50}, baseline=True))])
+    tuned, base = (
+        record({"notes": [9.0] + [0.5] * 49}, scales={"notes": Scale(share=False)}),
+        record({"notes": [0.5] * 50}, baseline=True),
+    )
+    other = record({"notes": [0.75] * 25 + [0.5] * 25})
+    found, alone = measure_all([Setting([tuned], base), Setting([other], base)]), measure_all([Setting([other], base)])
     assert found["notes.gain"].most[0] == np.inf
-    assert "notes.lost" not in found
+    assert np.isnan(found["notes.lost"].value[0])
+    for name in ("notes.gain", "notes.won"):
+        assert (found[name].low[1], found[name].high[1]) == (alone[name].low[0], alone[name].high[0])
 
 
 def test_metric_without_bounds_has_no_interval_over_few_documents(record):

@@ -13,7 +13,7 @@ from tests import ready
 from tests.factories.own_tasks import DISTANCE, SHOP
 from tests.factories.planned import leave, with_samples
 from trials.errors import InputError
-from trials.ledger.record import Ledger
+from trials.ledger.record import Failure, Ledger, TrialRecord
 from trials.ledger.storage import write_text
 
 ROOT = Path(__file__).parents[3]
@@ -147,11 +147,18 @@ def test_trials_are_done_when_all_their_replicates_are_or_they_have_no_result(pa
         keys = [spec.key for spec in specs]
         baseline = specs[0].baseline().key
         trials.append({"number": number, "key": keys[0], "keys": keys, "baseline": baseline, "params": {"lora.rank": rank}})
-    parts["search"]["trials"] = 4
+    parts["search"]["trials"] = 6
+    spec = config.specs({"lora.rank": 8})[0]
+    failure = Failure(kind="OutOfMemory", message="full", traceback="")
+    Ledger(tmp_path).write(TrialRecord(key=spec.key, state="failed", spec=spec, failure=failure))
+    trials.append({"number": 3, "key": spec.key, "baseline": baseline, "params": {"lora.rank": 8}})
     trials.append({"number": 2, "key": None, "params": {}, "failure": "rank and method contradict"})
     manifest = {"schema": 1, "name": config.name, "space": ["lora.rank"], "trials": trials, "spent": [1800.0, 1800.0]}
     manifest |= {"objectives": [{"metric": "math.drop", "direction": "minimize"}], "constraints": [], "baselines": []}
     write_text(tmp_path / config.name / "manifest.json", json.dumps(manifest))
     found = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("L4"))
-    assert (found.trials, found.trials_done) == (4, 2)
+    assert (found.trials, found.trials_done) == (6, 3)
     assert (found.gpu_hours, found.gpu_hours_left) == (1.0, 0.5)
+    write_text(tmp_path / config.name / "manifest.json", "{")
+    damaged = plan(SweepConfig.model_validate(parts), tmp_path, Gpus("L4"))
+    assert (damaged.trials_done, sum("not a whole manifest" in note for note in damaged.notes)) == (0, 1)

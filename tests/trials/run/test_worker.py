@@ -266,10 +266,16 @@ def test_number_that_is_not_finite_fails_the_trial_with_its_name(another, module
 
     monkeypatch.setattr(training_phase.drift, "measure", measured)
     worker.run(module_spec)
-    record = worker.session.ledger.read(module_spec.key)
+    ledger = worker.session.ledger
+    record = ledger.read(module_spec.key)
     assert record is not None and record.failure is not None
     assert record.failure.kind == "NonFiniteNumber"
     assert re.match(r"not finite: learning\.\S+\.kl", record.failure.message)
+    assert not [path.name for path in ledger.folder(module_spec.key).iterdir() if path.name in ("adapter", "partial")]
+    monkeypatch.setattr(worker_module, "evaluate", lambda *_: 1 / 0)
+    worker.run(module_spec)
+    again = ledger.read(module_spec.key)
+    assert again is not None and again.failure.kind == "ZeroDivisionError", "a record of another failure is readable, too"
 
 
 @pytest.mark.parametrize("fails", [True, False])
