@@ -29,7 +29,7 @@ def test_flags_mark_what_cannot_be_decided():
 
 def test_error_shows_no_collapse_of_a_score(tmp_path):
     """A perplexity that rises by 80 % has lost no score. A score of 0 to 100 may."""
-    sweep = Builder(tmp_path / "a").baseline().add((20, 1), scales={"math": Scale(share=False)}).load())
+    sweep = Builder(tmp_path / "a").baseline().add((20, 1), scales={"math": Scale(share=False)}).load()
     assert verdicts(sweep)["math collapse"].tolist() == ["cannot tell"]
     builder, scales = Builder(tmp_path).baseline((20, 40)), {"math": Scale(share=False, higher_is_better=False)}
     found = verdicts(builder.add((20, 1)).load())
