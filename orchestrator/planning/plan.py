@@ -107,7 +107,7 @@ class Plan:
 
 def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mapping[str, dict[str, Any]] | None = None) -> Plan:
     """`shapes`: config.json by model, for models whose file is not at hand."""
-    records, failed, unreadable = _records(Ledger(storage))
+    records, over, unreadable = _records(Ledger(storage))
     estimate = Estimate(config, records.values(), gpus.kind, shapes or {})
     corners, tasks = [settings for settings, _ in space_points.corners(config, INPUTS)], estimate.tasks
     specs = [spec for settings in corners for spec in config.specs(settings)]  # a replicate draws other rows
@@ -119,9 +119,7 @@ def plan(config: SweepConfig, storage: Path, gpus: Gpus = Gpus(), shapes: Mappin
     manifest, damaged = _manifest(storage / config.name)
     baselines = config.baseline_specs()
     missing = [spec for spec in baselines if spec.key not in records]
-    done = (
-        len({spec.key for spec in points} & records.keys()) if points is not None else _ended(manifest, records.keys() | failed)
-    )
+    done = len({spec.key for spec in points} & records.keys()) if points is not None else _ended(manifest, over)
     space = points or list(space_points.draws(config))
     seconds = estimate.mean(space)
     left = None if config.budget is None else max(config.budget - done, 0)
@@ -182,21 +180,21 @@ def _notes(config: SweepConfig, estimate: Estimate) -> Iterator[str]:
 
 
 def _records(ledger: Ledger) -> tuple[dict[str, TrialRecord], set[str], list[str]]:
-    """The complete records by key, the keys of failed ones, and a note on unreadable ones."""
-    records, failed, unreadable = {}, set(), []
+    """The complete records by key, the keys of these and of failed ones, and a note on unreadable ones."""
+    records, over, unreadable = {}, set(), []
     for key in ledger:
         try:
             record = ledger.read(key)
         except InputError as error:  # it may belong to another sweep
             unreadable.append(str(error).partition(";")[0])
             continue
-        if record is not None and record.state == "complete":
-            records[key] = record
-        elif record is not None:
-            failed.add(key)
+        if record is not None:
+            over.add(key)
+            if record.state == "complete":
+                records[key] = record
     if len(unreadable) > 1:
-        return records, failed, [f"{len(unreadable)} records are left out, the first because of {unreadable[0]}"]
-    return records, failed, [f"a record is left out: {reason}" for reason in unreadable]
+        return records, over, [f"{len(unreadable)} records are left out, the first because of {unreadable[0]}"]
+    return records, over, [f"a record is left out: {reason}" for reason in unreadable]
 
 
 def _hours(
