@@ -21,8 +21,8 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # befo
 import torch
 
 from tests.gpu_check import memory, numerics, programs, sweeps
-from tests.gpu_check.finding import Finding, World
-from trials.run import provenance, revision
+from tests.gpu_check.finding import Finding, World, code
+from trials.run import provenance
 
 PARTS: dict[str, Callable[[World], Iterator[Finding]]] = {
     "layers": numerics.layers,
@@ -90,7 +90,7 @@ def main() -> int:
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     base = "smollm2" if options.mirror else "micro"
-    here = {"machine": machine(), "base": base, "code": revision.git_revision(), "versions": provenance.versions()}
+    here = {"machine": machine(), "base": base, "code": code(), "versions": provenance.versions()}
     options.folder.mkdir(parents=True, exist_ok=True)
     began, kept = time.monotonic(), options.folder / "results.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"parts": {}}

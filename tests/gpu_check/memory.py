@@ -19,7 +19,8 @@ _CALLS = 30
 
 def graphs(world: World) -> Iterator[Finding]:
     """Decoding in slots, again and again: the tokens of decoding without them, and memory that does not grow."""
-    loaded = base.load(world.spec("bfloat16").base, Hub(world.mirror))
+    # in 16 bits the two likeliest tokens are often equally likely
+    loaded = base.load(world.spec("float32").base, Hub(world.mirror))
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(5, 1000, (20 + 7 * i,), generator=generator).tolist() for i in range(12)]
 
@@ -33,9 +34,8 @@ def graphs(world: World) -> Iterator[Finding]:
     first, before = generated(cuda_graph_greedy.greedy), _reserved()
     for _ in range(_CALLS - 1):
         generated(cuda_graph_greedy.greedy)
-    # the first token is chosen before a row comes into a slot
-    same = sum(one[1] == other[1] for one, other in zip(first, usual, strict=True)) / len(usual)
-    yield Finding("share of equal second tokens, in slots and without", same, least=0.8)
+    same = sum(one == other for one, other in zip(first, usual, strict=True)) / len(usual)
+    yield Finding("share of equal responses, in slots and without", same, least=0.8)
     if loaded.model.device.type == "cuda":
         yield Finding(f"memory reserved after {_CALLS} calls, of that after one", _reserved() / before, 1.05)
         yield Finding("captures that failed", float(loaded.model in cuda_graphs._uncapturable), 0.0)
@@ -66,7 +66,8 @@ def estimate(world: World) -> Iterator[Finding]:
     for where, size in record.peak_memory.items():
         yield Finding(f"peak memory in GiB, {where}", size / 2**30)
     if "device" in record.peak_memory and world.mirror:  # on a CPU, and with micro, the process itself is most of it
-        yield Finding("planned by measured peak memory", planned / record.peak_memory["device"], 1.2, 0.8)
+        # the few documents of the check fill no batch of the plan's, so that it may be far above, and must not be below
+        yield Finding("planned by measured peak memory", planned / record.peak_memory["device"], least=0.8)
 
 
 def _ran(world: World, spec: TrialSpec, name: str) -> TrialRecord:

@@ -6,8 +6,10 @@ from itertools import pairwise
 from typing import Any
 from unittest import mock
 
+import bitsandbytes as bnb
 import pandas as pd
 import torch
+from bitsandbytes.functional import dequantize_4bit
 
 from tests.gpu_check.finding import Finding, World
 from trials import mix
@@ -36,6 +38,7 @@ def layers(world: World) -> Iterator[Finding]:
         kept = base.load(spec.base, Hub(world.mirror))
         batch = {name: value.to(own.model.device) for name, value in collate(_rows(world, spec, own)[:4], 0).items()}
         batch.pop("labels")
+        yield Finding(f"4-bit weights against the base's own, relative, {dtype}", _error(world, spec, own), 0.12, 0.02)
         with torch.no_grad():
             yield Finding(f"logits by 4-bit layers and by kept weights, {dtype}", _apart(own, kept, batch), most)
             with peft_adapter.adapted(kept, spec.lora, 0) as model:
@@ -45,6 +48,18 @@ def layers(world: World) -> Iterator[Finding]:
                     merged = whole(**batch).logits.float()
         if dtype == "float32":  # in 16 bits adapters are not merged
             yield Finding(f"logits with an adapter and merged, {dtype}", _share(adapted, merged), most)
+
+
+def _error(world: World, spec: TrialSpec, loaded: LoadedBase) -> float:
+    """The greatest error of a layer's 4-bit weights, as a share of the norm; nf4 of normal weights has about 0.09."""
+    plain = base.load(spec.base.model_copy(update={"quantization": "none"}), Hub(world.mirror)).model
+    errors = []
+    for name, layer in loaded.model.named_modules():
+        if isinstance(layer, bnb.nn.Linear4bit):
+            given = plain.get_submodule(name).weight.float()
+            own = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+            errors.append(float((own - given).norm() / given.norm()))
+    return max(errors)
 
 
 def methods(world: World) -> Iterator[Finding]:
@@ -88,6 +103,7 @@ def engine(world: World) -> Iterator[Finding]:
         spec = world.spec(dtype)
         loaded = base.load(spec.base, Hub(world.mirror))
         found: dict[str, list[pd.DataFrame]] = {"exact": [], "hflm": []}
+        handed_on = 0
         with peft_adapter.adapted(loaded, spec.lora, 0) as model:
             _scatter(model)
             with peft_adapter.merged(model) as whole:
@@ -95,6 +111,10 @@ def engine(world: World) -> Iterator[Finding]:
                     for name, make in (("exact", FastEngine), ("hflm", HFEngine)):
                         asked = evaluation.model_copy(update={"engine": name})
                         found[name].append(evaluate.evaluate(make(whole, loaded.tokenizer, 16), role, asked, tasks))
+                    answered = found["exact"][-1].attrs["engine"].values()
+                    handed_on += sum(str(one).startswith("hflm") for one in answered)
+        # else the plain engine is compared with itself: the fast one steps aside where it differs
+        yield Finding(f"kinds of requests that the fast engine handed on, {dtype}", float(handed_on), 0.0)
         fast, plain = (pd.concat(frames, ignore_index=True) for frames in found.values())
         differ = float((fast["score"] != plain["score"]).mean())
         yield Finding(f"share of documents with another score, {dtype}", differ, 0.0 if dtype == "float32" else 0.2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 import yaml
 
 from tests.factories.ray_workers import runs_a_trial
@@ -26,6 +27,7 @@ def fractions(world: World) -> Iterator[Finding]:
         seconds[name] = time.perf_counter() - began
         losses[name] = {(r.spec.lora.rank, r.spec.train.learning_rate): r.losses for r in _records(world, config)}
     yield Finding("trials that are complete", float(len(losses["together"])), least=4.0)
+    yield from _on_the_gpu(_records(world, config))
     yield Finding("seconds together by seconds apart", seconds["together"] / seconds["apart"])
     pairs = ((losses["apart"][key], losses["together"][key]) for key in losses["apart"])
     gaps = [abs(one - other) for apart, together in pairs for (_, one), (_, other) in zip(apart, together, strict=True)]
@@ -47,7 +49,15 @@ def killed(world: World) -> Iterator[Finding]:
     after = {record.key: record for record in _records(world, config)}
     yield Finding("trials complete when the driver was killed", float(done))
     yield Finding("trials that are complete in the end", float(len(after)), 12.0, 12.0)
+    yield from _on_the_gpu(list(after.values()))
     yield Finding("complete trials that ran again", float(sum(after[key] != one for key, one in before.items())), 0.0)
+
+
+def _on_the_gpu(records: list[TrialRecord]) -> Iterator[Finding]:
+    """Where there is one: a sweep for which Ray finds none runs on the CPU."""
+    if torch.cuda.is_available():
+        count = sum(bool(record.hardware.get("gpu")) for record in records)
+        yield Finding("trials that did not run on the GPU", float(len(records) - count), 0.0)
 
 
 def _command(world: World, config: dict[str, Any]) -> list[str]:

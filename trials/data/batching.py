@@ -20,9 +20,10 @@ def fits_in(length: int, rows: int, longest: int, device: torch.device) -> bool:
 
 
 def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copies a CPU tensor to the device without waiting for the GPU's pending work."""
-    # only a copy from pinned memory is asynchronous
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+    """The tensor on the device. A copy from the CPU does not wait for the GPU's pending work."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()  # only a copy from pinned memory is asynchronous
+    return values.to(device, non_blocking=True)
 
 
 def collate(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
 """Rows become padded tensors, and the loss counts what they label."""
 
+import types
+
 import torch
 
 from trials.data import batching
@@ -25,3 +27,12 @@ def test_short_row_joins_small_batches_only():
     assert batching.fits_in(10, 3, 100, cpu)
     assert not batching.fits_in(10, 300, 100, cpu)
     assert batching.fits_in(95, 300, 100, cpu)
+
+
+def test_what_is_on_the_gpu_already_is_not_pinned():
+    """Only memory of the CPU can be."""
+    here = types.SimpleNamespace(device=torch.device("cuda"), to=lambda *_, **__: "there")
+    assert batching.sent(here, torch.device("cuda")) == "there"
+    pinned = types.SimpleNamespace(to=lambda *_, **__: "copied")
+    there = types.SimpleNamespace(device=torch.device("cpu"), pin_memory=lambda: pinned)
+    assert batching.sent(there, torch.device("cuda")) == "copied"
