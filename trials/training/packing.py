@@ -116,7 +116,7 @@ def attention(
         q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))
         where: Any = (rows.starts, rows.starts, rows.longest, rows.longest)
         # torch before 2.12 takes fewer heads of keys without being told
-        told = {"enable_gqa": True} if grouped and _TELLS_GROUPS else {}
+        told: dict[str, Any] = {"enable_gqa": True} if grouped and _TELLS_GROUPS else {}
         found = varlen_attn(q, k, v, *where, scale=scaling, window_size=(-1, 0), **told)
         assert isinstance(found, torch.Tensor)
         return found[None], None
