@@ -15,7 +15,9 @@ from analysis.results import schema as col
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.intervals import LEVEL
+from analysis.stats.untrained import worst_scores
 from trials.errors import InputError
+from trials.ledger.outcomes import ALL
 from trials.ledger.record import TrialRecord
 
 
@@ -55,7 +57,8 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         raise InputError(f"the sweeps have other objectives: {a.name} has {named[0]}, {b.name} has {named[1]}")
     objectives = a.objectives
     # one reference point for both: volumes from different ones do not compare
-    reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], _untuned(a, b))
+    bases = [(sweep.records[key], sweep.half or ALL) for sweep in (a, b) for key in sweep.complete_baselines["key"]]
+    reference = pareto.reference_point(objectives, [*a.constraints, *b.constraints], worst_scores(bases))
     oriented = pareto.orient(reference, objectives)
     points = [_points(sweep.front, objectives) for sweep in (a, b)]
     volumes = [
@@ -78,18 +81,6 @@ def compare(a: Sweep, b: Sweep) -> Comparison:
         dominated=(_dominated(points[0], points[1]), _dominated(points[1], points[0])),
         warnings=tuple(_warnings(a, b)),
     )
-
-
-def _untuned(*sweeps: Sweep) -> dict[str, float]:
-    """ROLE.value of the complete baselines, the worst of all of them."""
-    found: dict[str, float] = {}
-    for sweep in sweeps:
-        for row in sweep.complete_baselines.to_dict("records"):
-            for name in (str(one) for one in row if str(one).endswith(".value")):
-                value, scale = float(row[name]), sweep.records[row["key"]].scale(name.removesuffix(".value"))
-                if not math.isnan(value):
-                    found[name] = (min if scale.higher_is_better else max)(value, found.get(name, value))
-    return found
 
 
 def _points(rows: pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:

@@ -80,8 +80,7 @@ def is_share(name: str) -> bool:
 
 
 def _unitless(name: str) -> bool:
-    role, kind = split_metric(name)
-    return role in _NO_SHARES and kind in ("value", "base", "gain", "drop")
+    return not is_share(name) and split_metric(name)[1] in ("value", "base", "gain", "drop")
 
 
 def unit(name: str) -> str:

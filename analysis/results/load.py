@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from analysis.results.outcomes import KeyOutcome, TrialOutcome
 from analysis.results.sweep import Sweep
 from analysis.stats import pareto
 from analysis.stats.bootstrap import Errors, draws_for
-from analysis.stats.estimate import Measured, Setting, Watch, empty, measure_all, measure_joint, scores
+from analysis.stats.estimate import Measured, Setting, Watch, empty, measure_all, measure_joint
 from analysis.stats.posterior import Judgement, judge
-from analysis.stats.untrained import Untrained, untrained, untrained_values
+from analysis.stats.untrained import Untrained, untrained, untrained_values, worst_scores
 from trials.ledger.outcomes import ALL, REPORT, SEARCH, Split
 from trials.ledger.record import Ledger
 from trials.ledger.storage import NotAFile, is_folder, read_bytes, root
@@ -58,7 +58,8 @@ def _load(folder: Path) -> Sweep:
     labels.learn_scales(records.values())
     roles = list(dict.fromkeys(role for record in records.values() for role in record.scores))
     metrics = tuple(dict.fromkeys([*metric_names(roles), *measured, *criteria.metrics]))
-    reference = pareto.reference_point(criteria.objectives, criteria.constraints, _untuned(baselines, searched))
+    untuned = worst_scores((one.complete, searched) for one in baselines if one.complete is not None)
+    reference = pareto.reference_point(criteria.objectives, criteria.constraints, untuned)
     frame = trial_frame(trials, manifest.paths, metrics, measured, seen)
     points = _points(baselines, criteria.metrics, quoted, searched)
     base_frame = baseline_frame(baselines, Counter(frame["baseline"]), roles, quoted, points)
@@ -140,18 +141,6 @@ def _points(baselines: Sequence[KeyOutcome], names: Sequence[str], quoted: Split
     for split, column in ((quoted, str), (searched, col.searched)):
         columns |= {column(name): values for name, values in zip(names, untrained_values(records, names, split).T, strict=True)}
     return columns
-
-
-def _untuned(baselines: Iterable[KeyOutcome], split: Split) -> dict[str, float]:
-    """ROLE.value of the complete baselines, the worst of several."""
-    found: dict[str, float] = {}
-    for outcome in baselines:
-        if outcome.complete is not None:
-            # the worst of several bases, so that a gain over any of them adds volume
-            for role, named in scores(outcome.complete, split).items():
-                value, worst = named["score"].value, min if outcome.complete.scale(role).higher_is_better else max
-                found[f"{role}.value"] = worst(value, found.get(f"{role}.value", value))
-    return found
 
 
 def _config(folder: Path) -> str:

@@ -4,7 +4,7 @@ A base differs from itself by nothing: its gain, drop, forgetting and divergence
 errors of their documents, which it shares with its trials.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from analysis.metrics.definitions import ALL_KINDS, JOINT_KINDS
 from analysis.metrics.names import LEARNING, split_metric
 from analysis.stats.bootstrap import Errors
-from analysis.stats.estimate import Setting, measure_all, measure_joint
+from analysis.stats.estimate import Setting, measure_all, measure_joint, scores
 from trials.ledger.outcomes import Split
 from trials.ledger.record import TrialRecord
 
@@ -68,3 +68,13 @@ def _certain(name: str) -> bool:
     """Whether the metric compares a model with its base."""
     role, kind = split_metric(name)
     return role == LEARNING or kind in JOINT_KINDS or (ALL_KINDS[kind].base and kind != "base")
+
+
+def worst_scores(bases: Iterable[tuple[TrialRecord, Split]]) -> dict[str, float]:
+    """ROLE.value of the bases on their documents of the split, the worst of several: a gain over any of them adds volume."""
+    found: dict[str, float] = {}
+    for base, split in bases:
+        for role, named in scores(base, split).items():
+            value, worst = named["score"].value, min if base.scale(role).higher_is_better else max
+            found[f"{role}.value"] = worst(value, found.get(f"{role}.value", value))
+    return found

@@ -133,7 +133,7 @@ class Reporter:
             self._mark(answered)
 
     def rows(self, measured: int, of: int) -> None:
-        """So many of the held-out rows are measured, in phase drift; each counts once for the KL and once for the states."""
+        """So many of the held-out rows are measured, in phase drift."""
         self.documents(measured, of)
 
     def takes_turns(self) -> None:

@@ -115,9 +115,12 @@ def attention(
     if has_kernel(query.device, query.dtype):
         q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))
         where: Any = (rows.starts, rows.starts, rows.longest, rows.longest)
-        # torch before 2.12 takes fewer heads of keys without being told
-        told: dict[str, Any] = {"enable_gqa": True} if grouped and _TELLS_GROUPS else {}
-        found = varlen_attn(q, k, v, *where, scale=scaling, window_size=(-1, 0), **told)
+        options: dict[str, Any] = {}
+        if grouped and _TAKES_GROUPS:
+            options["enable_gqa"] = True
+        elif grouped:  # an earlier torch
+            k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], dim=1) for one in (k, v))
+        found = varlen_attn(q, k, v, *where, scale=scaling, window_size=(-1, 0), **options)
         assert isinstance(found, torch.Tensor)
         return found[None], None
     # in float32: on a CPU the backward of a row of 100 tokens takes 3.9 ms in bfloat16, and 1.0 so
@@ -127,7 +130,7 @@ def attention(
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous().to(query.dtype), None
 
 
-_TELLS_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
+_TAKES_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 AttentionInterface.register(_NAME, attention)

@@ -173,7 +173,7 @@ def test_costs_are_those_of_training_and_evaluation_that_are_left(config, tmp_pa
     assert costs.new == pytest.approx(12 + 0.4 * 46)
 
 
-def test_more_paused_trials_than_running_ones_are_kept_are_weighed(config, tmp_path, monkeypatch):
+def test_paused_trials_are_weighed_however_many_there_are(config, tmp_path, monkeypatch):
     """After a part of the rows a trial is known by its running one alone."""
     monkeypatch.setattr(bayesian, "_PENDING", 2)
     monkeypatch.setattr(Costs, "first", (0.25, 0.25))

@@ -180,6 +180,11 @@ def by_starts(query, key, value, starts, _, longest, __, scale=None, window_size
     return found
 
 
+def without_groups(query, key, value, starts, _, longest, __, scale=None, window_size=(-1, -1)):
+    assert query.shape == key.shape == value.shape
+    return by_starts(query, key, value, starts, _, longest, __, scale, window_size)
+
+
 class Rerun:
     """Like a captured graph: it reads its inputs and writes its outputs at fixed addresses, by running the blocks again."""
 
@@ -237,6 +242,19 @@ def test_packed_passes_at_fixed_addresses_train_like_padded_ones(loaded, rows, l
         assert [loss for _, loss in end.losses] == pytest.approx([loss for _, loss in padded.losses], rel=1e-4)
         for name, weight in padded.weights.items():
             assert torch.allclose(weight, end.weights[name], atol=2e-4), name
+
+
+@pytest.mark.parametrize("takes_groups", [True, False])
+def test_packed_rows_with_fewer_heads_of_keys_attend_alike_in_every_torch(monkeypatch, takes_groups):
+    """The kernel of an earlier torch has no option for them."""
+    q, k, v = (torch.randn(1, heads, 7, 8) for heads in (4, 2, 2))
+    monkeypatch.setattr(packing, "_active", [packing.Rows.of([3, 4], q.device)])
+    wanted, _ = packing.attention(torch.nn.Identity(), q, k, v, None)
+    monkeypatch.setattr(packing, "has_kernel", lambda device, kind: True)
+    monkeypatch.setattr(packing, "_TAKES_GROUPS", takes_groups)
+    monkeypatch.setattr(packing, "varlen_attn", by_starts if takes_groups else without_groups)
+    found, _ = packing.attention(torch.nn.Identity(), q, k, v, None)
+    assert torch.allclose(found, wanted, atol=1e-6)
 
 
 def test_positions_of_a_warm_up_are_in_every_table():

@@ -14,6 +14,6 @@ class LLM:
         self.most = settings["max_model_len"]
 
     def generate(self, prompts, sampling, lora_request, use_tqdm):
-        assert "" not in [*sampling.stop, *sampling.stop_token_ids]
+        assert "" not in [*sampling.stop, *sampling.stop_token_ids]  # None is a TypeError
         tokens = [one["prompt_token_ids"][: sampling.max_tokens] for one in prompts]
         return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=one, finish_reason="length")]) for one in tokens]
